@@ -1,0 +1,153 @@
+"""What a hedge policy sees and says, and why a hedge was or was not made."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bot.domain.portfolio import Greeks
+
+
+class Legs(msgspec.Struct, frozen=True, gc=False):
+    """The option legs of one underlying as arrays of one length, for policies that reprice the book."""
+
+    forward_px: NDArray[np.float64]
+    strike_px: NDArray[np.float64]
+    tau_years: NDArray[np.float64]
+    vol: NDArray[np.float64]
+    qty_base: NDArray[np.float64]
+    is_call: NDArray[np.bool_]
+
+
+class HedgeView(msgspec.Struct, frozen=True, gc=False):
+    """All that a policy sees of one underlying at one moment.
+
+    `greeks` are net (options, hedge, coin cash) in the vault's numeraire convention; `delta_low_base` and
+    `delta_high_base` bound the net delta once everything in flight is counted: `pending_base` in full, orders of
+    unknown outcome at either end. `hedge_base` is the hedge position held. `cost_rate` is the one-way cost as a
+    fraction of traded value, `lot_base` the smallest tradable hedge, `monitor_years` the typical time between two
+    decisions. `last_hedge_ns` is 0 and `last_hedge_px` 0.0 before the first hedge.
+    """
+
+    now_ns: int
+    underlying: str
+    spot_px: float
+    target_delta_base: float
+    greeks: Greeks
+    delta_low_base: float
+    delta_high_base: float
+    hedge_base: float
+    pending_base: float
+    cost_rate: float
+    fixed_cost_quote: float
+    lot_base: float
+    monitor_years: float
+    last_hedge_ns: int
+    last_hedge_px: float
+    legs: Legs
+
+
+class HedgeTarget(msgspec.Struct, frozen=True, gc=False):
+    """A no-trade band on net delta, and where to trade to when it is left.
+
+    Below `low_base` buy up to `buy_to_base`, above `high_base` sell down to `sell_to_base`
+    (edge: the band itself; centre: the target; inner edge: in between).
+    `urgency` 0 can wait for a maker fill, 1 should cross the spread.
+    """
+
+    low_base: float
+    high_base: float
+    buy_to_base: float
+    sell_to_base: float
+    urgency: float
+    reason: str
+
+    @staticmethod
+    def to_edge(low_base: float, high_base: float, reason: str, urgency: float = 1.0) -> HedgeTarget:
+        """Return a band that is traded back to its nearest edge."""
+        return HedgeTarget(low_base, high_base, low_base, high_base, urgency, reason)
+
+    @staticmethod
+    def to_centre(
+        low_base: float, high_base: float, centre_base: float, reason: str, urgency: float = 1.0
+    ) -> HedgeTarget:
+        """Return a band that is traded back to `centre_base`."""
+        return HedgeTarget(low_base, high_base, centre_base, centre_base, urgency, reason)
+
+    @staticmethod
+    def hold(reason: str) -> HedgeTarget:
+        """Return a band nothing leaves: do not hedge."""
+        inf = float("inf")
+        return HedgeTarget(-inf, inf, -inf, inf, 0.0, reason)
+
+
+class HedgePolicy(Protocol):
+    """What the engine needs of a policy: one pure method. Policies live in `strategies`."""
+
+    @property
+    def name(self) -> str:
+        """The policy's registered name."""
+
+    def target(self, view: HedgeView) -> HedgeTarget:
+        """Return the band for this view; no IO, no clock, no randomness, no memory."""
+
+
+class Refusal(StrEnum):
+    """Why the engine did not hedge although it was asked to decide. Counted and shown, never silent."""
+
+    NO_MARKET = "no_market"
+    STALE_HEDGE_QUOTE = "stale_hedge_quote"
+    STALE_INDEX = "stale_index"
+    STALE_FORWARD = "stale_forward"
+    NO_VOL = "no_vol"
+    JUMP_UNCONFIRMED = "jump_unconfirmed"
+    RECONCILING = "reconciling"
+    PAUSED = "paused"
+    HALTED = "halted"
+    REDUCE_ONLY = "reduce_only"
+    UNKNOWN_OUTCOME = "unknown_outcome"
+    ORDER_IN_FLIGHT = "order_in_flight"
+    BELOW_MINIMUM = "below_minimum"
+    ORDER_VALUE = "order_value"
+    ORDER_RATE = "order_rate"
+    PRICE_COLLAR = "price_collar"
+    HEDGE_LOOP = "hedge_loop"
+    DAILY_LOSS = "daily_loss"
+    REJECT_STREAK = "reject_streak"
+    EXPIRED_HEDGE = "expired_hedge"
+
+
+class BotState(StrEnum):
+    """RECONCILING → RUNNING; RUNNING ⇄ PAUSED; RUNNING ⇄ REDUCE_ONLY; any → HALTED → STOPPING."""
+
+    RECONCILING = "reconciling"
+    RUNNING = "running"
+    PAUSED = "paused"
+    REDUCE_ONLY = "reduce_only"
+    HALTED = "halted"
+    STOPPING = "stopping"
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """One decision about one underlying: what was seen, what the policy wanted, and what came of it."""
+
+    now_ns: int
+    underlying: str
+    spot_px: float
+    greeks: Greeks
+    delta_low_base: float
+    delta_high_base: float
+    target_delta_base: float
+    hedge_base: float
+    pending_base: float
+    low_base: float
+    high_base: float
+    policy_reason: str
+    refusal: Refusal | None
+    refusal_detail: str
+    order_id: str | None
+    qty_lots: int

@@ -1,0 +1,167 @@
+"""Orders: intents, their states, and what a venue says about them.
+
+An order's outcome is never guessed: after anything ambiguous its state is UNKNOWN, and only the venue's word leaves it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class TimeInForce(StrEnum):
+    """IOC fills what it can at once; POST_ONLY only rests; GTC may do both; MARKET is IOC without a limit."""
+
+    IOC = "ioc"
+    POST_ONLY = "post_only"
+    GTC = "gtc"
+    MARKET = "market"
+
+
+class Liquidity(StrEnum):
+    """Which side of a fill we were."""
+
+    MAKER = "maker"
+    TAKER = "taker"
+
+
+class OrderState(StrEnum):
+    """Life of an order; `bot.engine.orders` holds the allowed transitions."""
+
+    INTENDED = "intended"
+    DENIED = "denied"
+    SENT = "sent"
+    OPEN = "open"
+    PARTLY_FILLED = "partly_filled"
+    CANCELING = "canceling"
+    FILLED = "filled"
+    REJECTED = "rejected"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Tell whether nothing more can happen to the order."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset(
+    {OrderState.DENIED, OrderState.FILLED, OrderState.REJECTED, OrderState.CANCELED, OrderState.EXPIRED}
+)
+
+
+class OrderIntent(msgspec.Struct, frozen=True, tag="order_intent", gc=False):
+    """An approved wish to trade: signed lots (buy > 0), a limit in ticks (0 for MARKET), and why."""
+
+    order_id: str
+    instrument_id: str
+    qty_lots: int
+    limit_ticks: int
+    time_in_force: TimeInForce
+    reduce_only: bool
+    reason: str
+    reference_px: float
+    decided_ns: int
+
+
+class OrderSent(msgspec.Struct, frozen=True, tag="order_sent", gc=False):
+    """The gateway handed the order to the venue; no answer yet."""
+
+    order_id: str
+    ts_recv_ns: int
+
+
+class OrderAccepted(msgspec.Struct, frozen=True, tag="order_accepted", gc=False):
+    """The venue has the order."""
+
+    order_id: str
+    venue_order_id: str
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
+class OrderRejected(msgspec.Struct, frozen=True, tag="order_rejected", gc=False):
+    """A definitive no from the venue."""
+
+    order_id: str
+    reason: str
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
+class OrderCanceled(msgspec.Struct, frozen=True, tag="order_canceled", gc=False):
+    """The rest of the order is gone: canceled on request, or (`is_expired`) ended by its time in force."""
+
+    order_id: str
+    is_expired: bool
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
+class CancelRejected(msgspec.Struct, frozen=True, tag="cancel_rejected", gc=False):
+    """The venue refused a cancel; the order is as it was."""
+
+    order_id: str
+    reason: str
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
+class Fill(msgspec.Struct, frozen=True, tag="fill", gc=False):
+    """One trade of ours: signed lots, price, and the fee in settlement currency (positive = paid)."""
+
+    trade_id: str
+    order_id: str
+    instrument_id: str
+    qty_lots: int
+    px: float
+    fee_settle: float
+    liquidity: Liquidity
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
+class OutcomeLost(msgspec.Struct, frozen=True, tag="outcome_lost", gc=False):
+    """The answer to an order never came or could not be read: the order is now UNKNOWN."""
+
+    order_id: str
+    why: str
+    ts_recv_ns: int
+
+
+class OrderTruth(msgspec.Struct, frozen=True, tag="order_truth"):
+    """The venue's answer to a query by client order id; `state` REJECTED with no fills means it never had the order.
+
+    `fills` holds every fill of the order, also those already reported; they are deduplicated by trade id.
+    """
+
+    order_id: str
+    state: OrderState
+    fills: tuple[Fill, ...]
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
+class FundingPayment(msgspec.Struct, frozen=True, tag="funding_payment", gc=False):
+    """Funding booked on our position, in settlement currency (positive = received)."""
+
+    payment_id: str
+    instrument_id: str
+    amount_settle: float
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
+OrderEvent = (
+    OrderSent
+    | OrderAccepted
+    | OrderRejected
+    | OrderCanceled
+    | CancelRejected
+    | Fill
+    | OutcomeLost
+    | OrderTruth
+    | FundingPayment
+)

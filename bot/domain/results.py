@@ -1,0 +1,76 @@
+"""What a run amounted to: the summary people and programs read, and the series pictures are drawn from."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bot.domain.portfolio import PnlBreakdown
+
+
+class LatencySummary(msgspec.Struct, frozen=True):
+    """Percentiles of a latency in microseconds; both 0 where nothing was measured."""
+
+    p50: float
+    p99: float
+
+
+class HedgeMark(msgspec.Struct, frozen=True):
+    """One fill of a hedge: signed base quantity, price, and what it cost in quote money (fee plus slippage)."""
+
+    ts_ns: int
+    instrument_id: str
+    qty_base: float
+    px: float
+    cost_quote: float
+    reason: str
+
+
+class RunSeries(msgspec.Struct):
+    """Columns of equal length over time (the first seven), hedges, and gaps of the recording as (from_ns, to_ns).
+
+    Band edges are ±inf while the policy holds, NaN while a guard refused to decide.
+    """
+
+    ts_ns: list[int]
+    spot_px: list[float]
+    net_delta_base: list[float]
+    low_base: list[float]
+    high_base: list[float]
+    pnl_quote: list[float]
+    unhedged_pnl_quote: list[float]
+    hedges: list[HedgeMark]
+    gaps_ns: list[tuple[int, int]]
+
+
+class RunSummary(msgspec.Struct, frozen=True):
+    """The figures of one run; this is what `replay --json` prints, field for field."""
+
+    vault: str
+    policy: str
+    seed: int
+    start: str
+    end: str
+    events: int
+    decisions: int
+    hedges: int
+    refusals: dict[str, int]
+    quotes_refused: dict[str, int]
+    pnl_quote: dict[str, float]
+    gap_pnl_quote: dict[str, float]
+    unexplained_share_of_abs_parts: float
+    unhedged_total_quote: float
+    cost_quote: float
+    turnover_quote: float
+    delta_rms_base: float
+    delta_max_base: float
+    max_drawdown_quote: float
+    commands_sha256: str
+    events_per_second: float
+    decision_us: LatencySummary
+    state: str
+
+
+def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:
+    """Return the parts and their total, as the summary shows them."""
+    parts: dict[str, float] = msgspec.structs.asdict(pnl)
+    return {**parts, "total": pnl.total}

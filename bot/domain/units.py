@@ -1,0 +1,18 @@
+"""Time units and the few conversions every layer shares. Must never read a clock."""
+
+from __future__ import annotations
+
+NS_PER_US = 1_000
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+NS_PER_MIN = 60 * NS_PER_S
+NS_PER_HOUR = 60 * NS_PER_MIN
+NS_PER_DAY = 24 * NS_PER_HOUR
+NS_PER_YEAR = 365 * NS_PER_DAY  # calendar convention of crypto venues: 365 days, no leap years
+
+BPS = 1e-4
+
+
+def tau_years(now_ns: int, expiry_ns: int) -> float:
+    """Return the time to expiry in 365-day years, 0 once expired."""
+    return max(0, expiry_ns - now_ns) / NS_PER_YEAR

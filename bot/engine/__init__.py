@@ -1,0 +1,1 @@
+"""Decisions: market state → exposure → policy band → sizing → limits → orders → P&L. Pure: no IO, no clock, no randomness."""

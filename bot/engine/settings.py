@@ -1,0 +1,69 @@
+"""What the engine must be told: validated values only, built by `bot.runtime.config` from a vault's YAML."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bot.domain.decisions import HedgePolicy
+from bot.domain.instruments import Hedgeable, Option
+from bot.domain.units import NS_PER_S
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Hard limits of one vault; each refuses or cuts an order and says so."""
+
+    max_order_quote: float
+    max_orders_per_min: int
+    daily_loss_quote: float
+    price_collar_bps: float = 200.0
+    max_hedges_same_way: int = 5
+    hedge_loop_window_ns: int = 60 * NS_PER_S
+    max_reject_streak: int = 5
+
+
+class Ages(msgspec.Struct, frozen=True, kw_only=True):
+    """The oldest an input may be when it is used, per stream, and how far one event may jump unconfirmed."""
+
+    vol_ns: int
+    quote_ns: int
+    index_ns: int
+    max_jump_fraction: float = 0.10
+
+
+class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The hedge instrument of one underlying and what trading it costs."""
+
+    instrument: Hedgeable
+    maker_bps: float
+    taker_bps: float
+    ratio: float = 1.0
+    target_delta_base: float = 0.0
+
+
+class BookLeg(msgspec.Struct, frozen=True):
+    """A holding of the book to be hedged: an option, or a linear or inverse instrument, in signed base units."""
+
+    instrument: Option | Hedgeable
+    qty_base: float
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One vault as the engine sees it.
+
+    `numeraire` is "USD" or a base coin; `cash` is currency → amount; `hedges` underlying → hedge.
+    `run_id` prefixes client order ids (ASCII alphanumeric).
+    """
+
+    vault: str
+    run_id: str
+    numeraire: str
+    policy: HedgePolicy
+    book: tuple[BookLeg, ...]
+    cash: dict[str, float]
+    hedges: dict[str, HedgeSettings]
+    universe: tuple[Option | Hedgeable, ...]
+    limits: Limits
+    ages: Ages
+    gap_ns: int
+    pnl_step_ns: int = 60 * NS_PER_S
+    query_every_ns: int = 2 * NS_PER_S

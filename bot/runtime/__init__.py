@@ -1,0 +1,1 @@
+"""The process: command line, configuration, daemon, journal and recovery. Nobody imports this package."""

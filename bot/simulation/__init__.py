@@ -1,0 +1,1 @@
+"""A world to rehearse in: recordings, and a seeded venue that fills orders against them. Pure: no IO but reading recordings."""

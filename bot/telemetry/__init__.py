@@ -1,0 +1,1 @@
+"""The windows: structured logs and reports. Nothing here can touch trading."""
