@@ -1,1 +1,4 @@
-"""Decisions: market state → exposure → policy band → sizing → limits → orders → P&L. Pure: no IO, no clock, no randomness."""
+"""Decisions: market state → exposure → policy band → sizing → limits → orders → P&L.
+
+Pure: no IO, no clock, no randomness.
+"""
