@@ -1,0 +1,91 @@
+"""Hedge policies, one file each. The union below is the registry: a new policy is one more member of it.
+
+Policies import the domain and pricing, nothing else of ours, and stay pure.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Annotated, get_args
+
+from pydantic import Field, ValidationError
+
+from bot.domain.errors import ConfigError
+from strategies.delta_band import DeltaBand
+from strategies.fixed_interval import FixedInterval
+from strategies.policy import Policy
+from strategies.unhedged import Unhedged
+from strategies.whalley_wilmott import WhalleyWilmott
+
+__all__ = [
+    "POLICIES",
+    "AnyPolicy",
+    "DeltaBand",
+    "FixedInterval",
+    "Policy",
+    "Unhedged",
+    "WhalleyWilmott",
+    "policies_from_specs",
+    "policy_from_spec",
+]
+
+AnyPolicy = Annotated[Unhedged | FixedInterval | DeltaBand | WhalleyWilmott, Field(discriminator="type")]
+
+POLICIES: dict[str, type[Policy]] = {cls.model_fields["type"].default: cls for cls in get_args(get_args(AnyPolicy)[0])}
+
+
+def policies_from_specs(specs: str, own: Policy | None = None) -> list[Policy]:
+    """Return the policies of a comma-separated list, as `replay --compare` takes it.
+
+    `unhedged,fixed_interval:interval_s=900,delta_band:half_width_base=2:trade_to=centre`; see `policy_from_spec`.
+    Raises ConfigError with every problem of every policy.
+    """
+    policies: list[Policy] = []
+    problems: list[str] = []
+    for spec in specs.split(","):
+        try:
+            policies.append(policy_from_spec(spec, own))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return policies
+
+
+def policy_from_spec(spec: str, own: Policy | None = None) -> Policy:
+    """Return the policy of `name` or `name:key=value:…`.
+
+    Parameters left out come from `own` (the vault's policy) if it is of this name, else from the policy's
+    `starting_values`. Raises ConfigError for an unknown name or key, or a value that does not fit.
+    """
+    name, *pairs = (part.strip() for part in spec.split(":"))
+    if name not in POLICIES:
+        raise ConfigError([f"policy {name!r}: expected one of {', '.join(POLICIES)}; {_nearest_hint(name)}"])
+    cls = POLICIES[name]
+    values = dict(cls.starting_values)
+    if own is not None and own.name == name:
+        values = {key: str(value) for key, value in own.model_dump(exclude={"type"}).items()}
+    problems: list[str] = []
+    for pair in pairs:
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals:
+            problems.append(f"policy {spec!r}: expected key=value, found {pair!r}; e.g. fixed_interval:interval_s=900")
+        values[key] = value
+    if problems:
+        raise ConfigError(problems)
+    try:
+        return cls.model_validate_strings({"type": name, **values})
+    except ValidationError as error:
+        known = ", ".join(key for key in cls.model_fields if key != "type") or "none"
+        raise ConfigError(
+            [
+                f"policy {spec!r}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}, found {fault['input']!r};"
+                f" its parameters: {known}"
+                for fault in error.errors()
+            ]
+        ) from error
+
+
+def _nearest_hint(name: str) -> str:
+    nearest = get_close_matches(name, POLICIES, n=1)
+    return f"did you mean {nearest[0]}?" if nearest else "see docs/configuration.md"

@@ -1,0 +1,50 @@
+"""What every hedge policy shares: a frozen, validated model with one pure method.
+
+A policy must never do IO, read a clock, draw a random number or remember anything: all it knows is its parameters and
+the view. It answers a damaged view (NaN, no spot) with `HedgeTarget.hold`, never with a trade.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import isfinite
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from bot.domain.decisions import HedgeTarget, HedgeView
+
+NOT_TRADABLE = "holding: target or lot of the view is not a usable number"
+
+
+class Policy(BaseModel, ABC):
+    """A hedge policy; satisfies `bot.domain.decisions.HedgePolicy`.
+
+    Subclasses add `type: Literal[<registered name>]` and their parameters. `starting_values` are the parameters a
+    comparison uses when it names the policy without any; a vault must spell its own out.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    type: str
+    starting_values: ClassVar[dict[str, str]] = {}
+
+    @property
+    def name(self) -> str:
+        """The policy's registered name."""
+        return self.type
+
+    @property
+    def spec(self) -> str:
+        """The policy as `strategies.policy_from_spec` reads it back: `name:key=value:…`."""
+        parameters = self.model_dump(exclude={"type"})
+        return ":".join([self.type, *(f"{key}={str(value).removesuffix('.0')}" for key, value in parameters.items())])
+
+    @abstractmethod
+    def target(self, view: HedgeView) -> HedgeTarget:
+        """Return the band for this view; pure."""
+
+
+def is_tradable(view: HedgeView) -> bool:
+    """Tell whether the target and the lot of the view are numbers one can trade to."""
+    return isfinite(view.target_delta_base) and isfinite(view.lot_base) and view.lot_base > 0.0
