@@ -1,0 +1,38 @@
+"""What every test runs under: bounded hypothesis examples, and no asyncio task left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import AsyncIterator
+
+import hypothesis
+import pytest
+import pytest_asyncio
+
+# Continuous integration must not fail on an example nobody can reproduce; elsewhere new examples are wanted.
+hypothesis.settings.register_profile(
+    "local",
+    deadline=None,
+    max_examples=100,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile("ci", hypothesis.settings.get_profile("local"), derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running(request: pytest.FixtureRequest) -> None:
+    """Watch every asynchronous test for tasks it leaves behind; sockets and files left open are warnings, so errors."""
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("no_task_left_running")
+
+
+@pytest_asyncio.fixture
+async def no_task_left_running() -> AsyncIterator[None]:
+    """Fail an asynchronous test whose event loop still has tasks when the test is over."""
+    yield
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, f"expected no task left behind, found {left}"
