@@ -18,6 +18,7 @@ class HedgeMark(msgspec.Struct, frozen=True):
     """One fill of a hedge: signed base quantity, price, and what it cost in quote money (fee plus slippage)."""
 
     ts_ns: int
+    order_id: str
     instrument_id: str
     qty_base: float
     px: float

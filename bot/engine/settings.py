@@ -36,6 +36,7 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     instrument: Hedgeable
     maker_bps: float
     taker_bps: float
+    max_slippage_bps: float = 25.0
     ratio: float = 1.0
     target_delta_base: float = 0.0
 
@@ -66,4 +67,5 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     ages: Ages
     gap_ns: int
     pnl_step_ns: int = 60 * NS_PER_S
+    answer_timeout_ns: int = 5 * NS_PER_S
     query_every_ns: int = 2 * NS_PER_S

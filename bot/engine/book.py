@@ -1,0 +1,381 @@
+"""The book of one underlying: option legs, linear and inverse positions and coin cash, netted into one exposure.
+
+In a USD vault the exposure is in quote money: Black deltas, and coin cash counts as delta. In a coin vault wealth is
+counted in the coin, so the whole equity in coin is taken off the delta: W/S moves by (dW/dS − W/S) coins per relative
+move of S, which is the premium-adjusted delta for an option and zero for plain coin (architecture.md section 3, hedging.md 6.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bot.domain.decisions import Legs, Refusal
+from bot.domain.instruments import Future, Hedgeable, Option
+from bot.domain.portfolio import Greeks
+from bot.domain.units import NS_PER_S, NS_PER_YEAR
+from bot.engine.market import ExpiryMarks, MarketState
+from bot.engine.settings import Ages, BookLeg
+from bot.pricing.black76 import Black76Greeks, greeks
+from bot.pricing.surface import Smile, interpolate_vol
+
+REVALUE_AFTER_NS = NS_PER_S  # unchanged marks are repriced for the passing of time no more often than this …
+REVALUE_AFTER_TAU_FRACTION = 1e-4  # … and no less often than this fraction of the nearest time to expiry
+MAX_NODE_GAP = 0.2  # widest gap in log-moneyness between two fresh strikes a vol is interpolated across
+
+_DAYS_PER_YEAR = 365.0
+
+
+class OptionMarks(NamedTuple):
+    """The option legs of a book as they were marked at one moment; arrays of one length."""
+
+    now_ns: int
+    forward_px: NDArray[np.float64]
+    vol: NDArray[np.float64]
+    greeks: Black76Greeks
+
+
+class Holding:
+    """A linear or inverse position with its own cash: what was paid for it stays here until it is settled.
+
+    `qty` is signed, in the instrument's own unit (base, or quote money if quote-sized). `cash_settle` starts at zero and
+    moves with every trade, fee and funding payment, so `value_quote` is all the position has earned so far.
+    """
+
+    __slots__ = ("cash_settle", "instrument", "is_inverse", "lot_size", "lots", "mark_px", "qty", "start_px")
+
+    def __init__(self, instrument: Hedgeable) -> None:
+        self.instrument = instrument
+        self.is_inverse = instrument.is_quote_sized
+        self.lot_size = instrument.lot_size
+        self.lots = 0
+        self.qty = 0.0
+        self.cash_settle = 0.0
+        self.mark_px = 0.0
+        self.start_px = 0.0  # mark at the start of the current P&L step
+
+    def trade(self, qty: float, px: float) -> None:
+        """Book a trade of signed `qty` in the instrument's own unit at `px`."""
+        self.qty += qty
+        self.cash_settle -= self._settle_value(qty, px)
+
+    def trade_lots(self, lots: int, px: float) -> None:
+        """Book a trade of signed lots at `px`."""
+        self.lots += lots
+        self.trade(lots * self.lot_size, px)
+
+    def value_quote(self, mark_px: float, index_px: float) -> float:
+        """Return the profit so far at these prices, in quote money."""
+        value_settle = self.cash_settle + self._settle_value(self.qty, mark_px)
+        return value_settle * index_px if self.is_inverse else value_settle
+
+    def delta_base(self, index_px: float) -> float:
+        """Return the USD delta: of the price itself, and for an inverse contract of the coins it has earned."""
+        if not self.is_inverse:
+            return self.qty
+        if not self.mark_px:
+            return 0.0
+        coins = self.qty / self.mark_px
+        return self.cash_settle - coins + coins * index_px / self.mark_px
+
+    def _settle_value(self, qty: float, px: float) -> float:
+        """Mark of `qty` in settlement currency: q·P for a linear contract, −Q/F coins for an inverse one."""
+        if not qty:
+            return 0.0
+        return -qty / px if self.is_inverse else qty * px
+
+
+class UnderlyingBook:
+    """Everything held in one underlying, and what it is worth and exposed to at the newest marks."""
+
+    def __init__(self, underlying: str, market: MarketState, legs: Iterable[BookLeg], ages: Ages) -> None:
+        self.underlying = underlying
+        self.market = market
+        self.marks_of_underlying = market.underlyings[underlying]
+        self._ages = ages
+        self.coin_cash = 0.0
+        self.quote_cash = 0.0
+        self.hedges: dict[str, Holding] = {}
+        self.static: list[tuple[Holding, float]] = []  # linear and inverse legs of the book, with their base quantity
+        self._options: list[tuple[Option, float, int, ExpiryMarks]] = []
+        for leg in legs:
+            if isinstance(leg.instrument, Option):
+                slot, expiry = market.hold(leg.instrument.instrument_id)
+                self._options.append((leg.instrument, leg.qty_base, slot, expiry))
+            else:
+                self.static.append((Holding(leg.instrument), leg.qty_base))
+        self._index_options()
+        self.option_marks: OptionMarks | None = None
+        self._version = -1
+        self._revalue_at_ns = 0
+        self._stale_at_ns = 0
+        self.option_delta_base = 0.0
+        self.option_gamma = 0.0
+        self.option_vega = 0.0
+        self.option_theta_per_year = 0.0
+        self.option_value_quote = 0.0
+        self.legs = _NO_LEGS
+        self.interpolated_legs = 0
+
+    @property
+    def option_qty_base(self) -> NDArray[np.float64]:
+        """Signed quantity of every option leg."""
+        return self._qty_base
+
+    @property
+    def has_options(self) -> bool:
+        """Tell whether any option leg is still alive."""
+        return bool(self._options)
+
+    @property
+    def holdings(self) -> list[Holding]:
+        """Every linear and inverse position: the book's own and the hedges."""
+        return [holding for holding, _ in self.static] + list(self.hedges.values())
+
+    def hedge(self, instrument: Hedgeable) -> Holding:
+        """Return the hedge position in `instrument`, flat at first."""
+        holding = self.hedges.get(instrument.instrument_id)
+        if holding is None:
+            holding = self.hedges[instrument.instrument_id] = Holding(instrument)
+        return holding
+
+    def enter_static_positions(self) -> None:
+        """Enter the book's own linear and inverse legs at their first mark, so that their profit starts at zero."""
+        for holding, qty_base in self.static:
+            holding.trade(qty_base * holding.mark_px if holding.is_inverse else qty_base, holding.mark_px)
+
+    def mark(self, now_ns: int) -> tuple[Refusal, str] | None:
+        """Bring every mark and the net Greeks up to `now_ns`; return why that is impossible, if it is."""
+        for holding, _ in self.static:
+            if not self._mark_holding(holding):
+                return Refusal.NO_MARKET, f"no quote yet for {holding.instrument.instrument_id}"
+        for holding in self.hedges.values():
+            self._mark_holding(holding)
+        if not self._options:
+            return None
+        if self._version != self.marks_of_underlying.version or now_ns >= self._revalue_at_ns:
+            return self._revalue(now_ns)
+        return None
+
+    def equity_quote(self) -> float:
+        """Return the value of everything held, in quote money at the newest marks."""
+        index_px = self.marks_of_underlying.index_px
+        value = self.book_value_quote()
+        for holding in self.hedges.values():
+            value += holding.value_quote(holding.mark_px, index_px)
+        return value
+
+    def book_value_quote(self) -> float:
+        """Return the value of what is to be hedged and of all cash."""
+        index_px = self.marks_of_underlying.index_px
+        value = self.quote_cash + self.coin_cash * index_px + self.option_value_quote
+        for holding, _ in self.static:
+            value += holding.value_quote(holding.mark_px, index_px)
+        return value
+
+    def book_delta_base(self) -> float:
+        """Return the USD delta of what is to be hedged: options, the book's own positions and coin cash."""
+        delta = self.option_delta_base + self.coin_cash
+        if self.static:
+            index_px = self.marks_of_underlying.index_px
+            for holding, _ in self.static:
+                delta += holding.delta_base(index_px)
+        return delta
+
+    def hedge_delta_base(self) -> float:
+        """Return the USD delta of the hedges held."""
+        index_px = self.marks_of_underlying.index_px
+        delta = 0.0
+        for holding in self.hedges.values():
+            delta += holding.delta_base(index_px)
+        return delta
+
+    def net_greeks(self, *, is_coin_numeraire: bool) -> Greeks:
+        """Return the net Greeks in the vault's convention."""
+        delta = self.book_delta_base() + self.hedge_delta_base()
+        gamma = self.option_gamma
+        value = self.equity_quote()
+        if is_coin_numeraire:
+            index_px = self.marks_of_underlying.index_px
+            delta -= value / index_px
+            gamma -= delta / index_px
+        return Greeks(delta, gamma, self.option_vega, self.option_theta_per_year / _DAYS_PER_YEAR, value)
+
+    def settle(self, expiry_ns: int, px: float) -> tuple[float, float]:
+        """Cash-settle everything of `expiry_ns` at `px`; return (what the move to `px` earned, the rest).
+
+        Coins received count at the settlement price; what they gain at today's index is a price move too.
+        """
+        value_before = self.book_value_quote()
+        index_px = self.marks_of_underlying.index_px
+        moved_quote = 0.0
+        is_settled = self._expiry_ns == expiry_ns
+        marks = self.option_marks
+        if marks is not None:
+            per_px = self._qty_base * marks.greeks.delta * (px - marks.forward_px)
+            moved_quote += float(per_px[is_settled].sum())
+        coins = 0.0
+        for (option, qty_base, _, _), settles in zip(self._options, is_settled, strict=True):
+            if not settles:
+                continue
+            payoff_quote = qty_base * max(0.0, px - option.strike_px if option.is_call else option.strike_px - px)
+            if option.settle == option.base:
+                coins += payoff_quote / px
+            else:
+                self.quote_cash += payoff_quote
+        self.coin_cash += coins
+        moved_quote += coins * (index_px - px)
+        self._keep_options(~is_settled)
+        return moved_quote, self.book_value_quote() - value_before - moved_quote
+
+    def settle_hedges(self, expiry_ns: int, px: float) -> float:
+        """Close dated futures of `expiry_ns` at `px`; return what the price move to `px` earned, in quote."""
+        index_px = self.marks_of_underlying.index_px
+        moved_quote = 0.0
+        for holding in self.holdings:
+            if isinstance(holding.instrument, Future) and holding.instrument.expiry_ns == expiry_ns and holding.qty:
+                moved_quote -= holding.value_quote(holding.mark_px, index_px)
+                holding.trade(-holding.qty, px)
+                holding.lots = 0
+                moved_quote += holding.value_quote(px, index_px)
+        return moved_quote
+
+    def set_option_marks(self, marks: OptionMarks) -> None:
+        """Adopt `marks` and sum their Greeks."""
+        qty = self._qty_base
+        values = marks.greeks
+        self.option_marks = marks
+        self.option_delta_base = float(qty @ values.delta)
+        self.option_gamma = float(qty @ values.gamma)
+        self.option_vega = float(qty @ values.vega)
+        self.option_theta_per_year = float(qty @ values.theta)
+        self.option_value_quote = float(qty @ values.value)
+
+    def _mark_holding(self, holding: Holding) -> bool:
+        quote = self.market.quotes.get(holding.instrument.instrument_id)
+        if quote is not None:
+            holding.mark_px = 0.5 * (quote.bid_px + quote.ask_px)
+        return quote is not None
+
+    def _keep_options(self, is_kept: NDArray[np.bool_]) -> None:
+        """Drop the other legs, marks and all."""
+        marks = self.option_marks
+        self._options = [leg for leg, keep in zip(self._options, is_kept, strict=True) if keep]
+        self._index_options()
+        self._version = -1
+        if marks is not None and self._options:
+            forward_px, vol = marks.forward_px[is_kept], marks.vol[is_kept]
+            tau_years = self._tau_years(marks.now_ns)
+            values = greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
+            self.set_option_marks(OptionMarks(marks.now_ns, forward_px, vol, values))
+
+    def _tau_years(self, now_ns: int) -> NDArray[np.float64]:
+        """Time to expiry; a leg that waits for its settlement price is marked as if it had a second left."""
+        tau_years = (self._expiry_ns - now_ns) / NS_PER_YEAR
+        return tau_years if now_ns < self._nearest_expiry_ns else np.maximum(tau_years, NS_PER_S / NS_PER_YEAR)
+
+    def _index_options(self) -> None:
+        options = self._options
+        self._qty_base = np.array([qty for _, qty, _, _ in options], dtype=np.float64)
+        self._strike_px = np.array([option.strike_px for option, _, _, _ in options], dtype=np.float64)
+        self._is_call = np.array([option.is_call for option, _, _, _ in options], dtype=np.bool_)
+        self._slots = np.array([slot for _, _, slot, _ in options], dtype=np.intp)
+        self._expiry_index = np.array([expiry.index for _, _, _, expiry in options], dtype=np.intp)
+        self._expiry_ns = np.array([option.expiry_ns for option, _, _, _ in options], dtype=np.float64)
+        self._expiries = list({expiry.index: expiry for _, _, _, expiry in options}.values())
+        self._nearest_expiry_ns = min((option.expiry_ns for option, _, _, _ in options), default=0)
+        if not options:
+            self.option_marks = None
+            self.legs = _NO_LEGS
+            self.option_delta_base = self.option_gamma = self.option_vega = 0.0
+            self.option_theta_per_year = self.option_value_quote = 0.0
+
+    def _revalue(self, now_ns: int) -> tuple[Refusal, str] | None:
+        market = self.market
+        forward_px = market.forward_px.take(self._expiry_index)
+        vol = market.vol.take(self._slots)
+        if now_ns >= self._stale_at_ns:  # never true again before an input may have grown too old
+            refusal = self._replace_stale(now_ns, vol)
+            if refusal is not None:
+                return refusal
+        tau_years = self._tau_years(now_ns)
+        values = greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
+        self.set_option_marks(OptionMarks(now_ns, forward_px, vol, values))
+        self.legs = Legs(forward_px, self._strike_px, tau_years, vol, self._qty_base, self._is_call)
+        self._version = self.marks_of_underlying.version
+        left_ns = self._nearest_expiry_ns - now_ns
+        wait_ns = int(left_ns * REVALUE_AFTER_TAU_FRACTION) if left_ns > 0 else REVALUE_AFTER_NS
+        self._revalue_at_ns = now_ns + min(REVALUE_AFTER_NS, wait_ns)
+        return None
+
+    def _find_stale_forward(self, now_ns: int) -> tuple[Refusal, str] | None:
+        for expiry in self._expiries:
+            if not expiry.forward_ns:
+                return Refusal.NO_MARKET, f"no forward yet for the expiry of {_date(expiry.expiry_ns)}"
+            age_ns = now_ns - expiry.forward_ns
+            if age_ns > self._ages.vol_ns and now_ns < expiry.expiry_ns:
+                return Refusal.STALE_FORWARD, (
+                    f"forward of {self.underlying} {_date(expiry.expiry_ns)} is {age_ns / NS_PER_S:.0f} s old, "
+                    f"limit {self._ages.vol_ns / NS_PER_S:.0f} s"
+                )
+        return None
+
+    def _replace_stale(self, now_ns: int, vol: NDArray[np.float64]) -> tuple[Refusal, str] | None:
+        """Interpolate the vol of legs without a fresh quote, in place; refuse where the surface does not reach."""
+        refusal = self._find_stale_forward(now_ns)
+        if refusal is not None:
+            return refusal
+        vol_ns = self.market.vol_ns[self._slots]
+        is_alive = self._expiry_ns > now_ns
+        is_stale = is_alive & ((vol_ns < now_ns - self._ages.vol_ns) | ~np.isfinite(vol))
+        self.interpolated_legs = int(is_stale.sum())
+        if not self.interpolated_legs:
+            alive_ns = vol_ns[is_alive]
+            forward_ns = [expiry.forward_ns for expiry in self._expiries if expiry.expiry_ns > now_ns]
+            if len(alive_ns):
+                self._stale_at_ns = min(int(alive_ns.min()), *forward_ns) + self._ages.vol_ns + 1
+            return None
+        smiles = self.market.fresh_smiles(self.underlying, now_ns)
+        for leg in np.flatnonzero(is_stale):
+            option, _, _, expiry = self._options[leg]
+            k = float(np.log(option.strike_px / expiry.forward_px))
+            around = _smiles_around(smiles, expiry, k)
+            if not around:
+                age_ns = now_ns - int(vol_ns[leg])
+                age = f"{age_ns / NS_PER_S:.0f} s old" if vol_ns[leg] else "missing"
+                return Refusal.NO_VOL, (
+                    f"vol quote of {option.instrument_id} is {age} and no fresh quotes surround it closely enough"
+                )
+            tau_years = (option.expiry_ns - now_ns) / NS_PER_YEAR
+            vol[leg] = interpolate_vol(around, tau_years, np.array([k]))[0]
+        return None
+
+
+def _smiles_around(smiles: list[tuple[ExpiryMarks, Smile]], expiry: ExpiryMarks, k: float) -> list[Smile]:
+    """Return the leg's own smile if it has close neighbours there, else the nearest such smiles before and after it."""
+    close = [(marks.expiry_ns, smile) for marks, smile in smiles if _has_close_neighbours(smile, k)]
+    own = [smile for expiry_ns, smile in close if expiry_ns == expiry.expiry_ns]
+    if own:
+        return own
+    before = [smile for expiry_ns, smile in close if expiry_ns < expiry.expiry_ns]
+    after = [smile for expiry_ns, smile in close if expiry_ns > expiry.expiry_ns]
+    return [before[-1], after[0]] if before and after else []
+
+
+def _has_close_neighbours(smile: Smile, k: float) -> bool:
+    nodes = smile.log_moneyness
+    right = int(np.searchsorted(nodes, k))
+    if right < len(nodes) and nodes[right] == k:
+        return True
+    return 0 < right < len(nodes) and bool(nodes[right] - nodes[right - 1] <= MAX_NODE_GAP)
+
+
+def _date(ns: int) -> str:
+    return str(np.datetime64(ns, "ns"))[:10]
+
+
+_EMPTY: NDArray[np.float64] = np.empty(0)
+_NO_LEGS = Legs(_EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY, np.empty(0, dtype=np.bool_))

@@ -1,0 +1,491 @@
+"""The engine: `apply(event)` changes state, `decide(now_ns)` returns commands. Nothing else.
+
+It never asks what time it is, never does IO, and cannot tell replay from paper from live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+
+from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, Refusal
+from bot.domain.events import (
+    CancelOrder,
+    Command,
+    Event,
+    OperatorAction,
+    OperatorCommand,
+    QueryOrder,
+    Restarted,
+    SubmitOrder,
+)
+from bot.domain.instruments import Future
+from bot.domain.market import FundingRate, IndexPrice, Quote, QuoteFault, Settlement, VolQuote
+from bot.domain.orders import Fill, FundingPayment, OrderEvent, OrderIntent, OrderState, TimeInForce
+from bot.domain.portfolio import Greeks, PnlBreakdown
+from bot.domain.results import HedgeMark
+from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
+from bot.engine.book import Holding, UnderlyingBook
+from bot.engine.limits import STATE_AFTER_TRIP, LimitKeeper
+from bot.engine.market import MarketState
+from bot.engine.orders import OrderTracker
+from bot.engine.pnl import PnlLedger
+from bot.engine.settings import EngineSettings, HedgeSettings
+from bot.engine.sizing import lots_to_trade, shrinks
+
+_MONITOR_WEIGHT = 0.05  # weight of the newest interval in the typical time between two decisions
+
+
+class Desk:
+    """One underlying of the vault: its book, its hedge, its P&L, and what was decided last."""
+
+    def __init__(self, underlying: str, settings: HedgeSettings, book: UnderlyingBook, pnl: PnlLedger) -> None:
+        self.underlying = underlying
+        self.settings = settings
+        self.book = book
+        self.pnl = pnl
+        self.hedge: Holding = book.hedge(settings.instrument)
+        self.last_hedge_ns = 0
+        self.last_hedge_px = 0.0
+        self.decided_ns = 0
+        self.monitor_ns = 0.0
+        self.decision: Decision | None = None
+
+
+class Engine:
+    """Decisions of one vault; owns all of its mutable state."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        self.state = BotState.RECONCILING
+        self.state_reason = "starting"
+        self.market = MarketState(settings.universe, settings.ages)
+        self.orders = OrderTracker()
+        self.limits = LimitKeeper(settings.limits)
+        self.refusals: dict[Refusal, int] = {}
+        self.decisions = 0
+        self.hedge_marks: list[HedgeMark] = []
+        self.turnover_quote = 0.0
+        self.desks: dict[str, Desk] = {}
+        self._desk_of_instrument: dict[str, Desk] = {}
+        self._sequence = 0
+        self._commands: list[Command] = []
+        for underlying, hedge in settings.hedges.items():
+            legs = [leg for leg in settings.book if leg.instrument.base == underlying]
+            book = UnderlyingBook(underlying, self.market, legs, settings.ages)
+            book.coin_cash = settings.cash.get(underlying, 0.0)
+            desk = Desk(underlying, hedge, book, PnlLedger(book, settings.gap_ns))
+            self.desks[underlying] = desk
+            self._desk_of_instrument[hedge.instrument.instrument_id] = desk
+        first = next(iter(self.desks.values()))
+        first.book.quote_cash = settings.cash.get("USD", 0.0)
+        market = self.market
+        self._appliers: dict[type, Callable[..., None]] = {
+            VolQuote: market.apply_vol_quote,
+            Quote: market.apply_quote,
+            IndexPrice: market.apply_index,
+            FundingRate: _ignore,
+            Settlement: self._apply_settlement,
+            FundingPayment: self._apply_funding,
+            OperatorCommand: self._apply_operator,
+            Restarted: self._apply_restart,
+        }
+
+    def apply(self, event: Event) -> None:
+        """Take in one event."""
+        applier = self._appliers.get(type(event))
+        if applier is not None:
+            applier(event)
+        else:
+            self._apply_order_event(event)  # type: ignore[arg-type]  # every other event is about an order
+
+    def decide(self, now_ns: int) -> list[Command]:
+        """Return what to do now; called once per batch of events with its receive time."""
+        self.decisions += 1
+        commands: list[Command] = []
+        self._commands = commands
+        if self.orders.live:
+            self._watch_orders(now_ns)
+        if self.state is BotState.RECONCILING and not any(self.orders.unknown()):
+            self.state, self.state_reason = BotState.RUNNING, ""
+        for desk in self.desks.values():
+            self._decide_desk(desk, now_ns)
+        return commands
+
+    def equity_quote(self) -> float:
+        """Return the value of the vault at the newest marks, in quote money."""
+        return sum(desk.book.equity_quote() for desk in self.desks.values())
+
+    def pnl(self) -> PnlBreakdown:
+        """Return the profit by part up to the last closed step."""
+        return _sum_parts([desk.pnl.parts for desk in self.desks.values()])
+
+    def gap_pnl(self) -> PnlBreakdown:
+        """Return what of `pnl` was earned across gaps of the data."""
+        return _sum_parts([desk.pnl.gap_parts for desk in self.desks.values()])
+
+    def pnl_total_quote(self) -> float:
+        """Return the profit at the newest marks, whatever steps are still open."""
+        return sum(
+            desk.book.equity_quote() - desk.pnl.start_equity_quote
+            for desk in self.desks.values()
+            if desk.pnl.is_started
+        )
+
+    def unhedged_pnl_quote(self) -> float:
+        """Return what the book alone would have earned."""
+        return sum(
+            desk.book.book_value_quote() - desk.pnl.start_book_quote
+            for desk in self.desks.values()
+            if desk.pnl.is_started
+        )
+
+    def close_steps(self, now_ns: int) -> None:
+        """Close every open P&L step at the newest marks, so that the parts reach to now."""
+        for desk in self.desks.values():
+            if desk.pnl.is_started:
+                desk.book.mark(now_ns)
+                desk.pnl.step(now_ns)
+
+    # ── applying ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _apply_order_event(self, event: OrderEvent) -> None:
+        for fill in self.orders.apply(event):
+            self._apply_fill(fill)
+
+    def _apply_fill(self, fill: Fill) -> None:
+        desk = self._desk_of_instrument.get(fill.instrument_id)
+        if desk is None:
+            return
+        self._close_step(desk, fill.ts_recv_ns)
+        book = desk.book
+        holding = desk.hedge
+        index_px = book.marks_of_underlying.index_px
+        mid_px = holding.mark_px or fill.px
+        value_before = holding.value_quote(mid_px, index_px)
+        holding.trade_lots(fill.qty_lots, fill.px)
+        fee_quote = fill.fee_settle * index_px if holding.is_inverse else fill.fee_settle
+        slippage_quote = holding.value_quote(mid_px, index_px) - value_before
+        desk.pnl.charge("slippage", slippage_quote)
+        desk.pnl.charge("fees", -fee_quote)
+        holding.cash_settle -= fill.fee_settle  # hedging pays from its own ledger: the book alone stays comparable
+        desk.pnl.reopen(fill.ts_recv_ns)
+        base = fill.qty_lots * holding.instrument.lot_base(fill.px)
+        self.turnover_quote += abs(base) * fill.px
+        desk.last_hedge_px = fill.px
+        order = self.orders.orders.get(fill.order_id)
+        reason = order.intent.reason if order is not None else "not ours"
+        cost_quote = fee_quote - slippage_quote
+        self.hedge_marks.append(
+            HedgeMark(fill.ts_event_ns, fill.order_id, fill.instrument_id, base, fill.px, cost_quote, reason)
+        )
+
+    def _apply_funding(self, event: FundingPayment) -> None:
+        desk = self._desk_of_instrument.get(event.instrument_id)
+        if desk is None or event.payment_id in self.orders.seen_trades:
+            return
+        self.orders.seen_trades.add(event.payment_id)
+        self._close_step(desk, event.ts_recv_ns)
+        index_px = desk.book.marks_of_underlying.index_px
+        amount_quote = event.amount_settle * index_px if desk.hedge.is_inverse else event.amount_settle
+        desk.pnl.charge("funding", amount_quote)
+        desk.hedge.cash_settle += event.amount_settle
+        desk.pnl.reopen(event.ts_recv_ns)
+
+    def _apply_settlement(self, event: Settlement) -> None:
+        desk = self.desks.get(event.underlying)
+        if desk is None:
+            return
+        if not (isfinite(event.px) and event.px > 0.0):
+            fault = QuoteFault.NOT_POSITIVE if isfinite(event.px) else QuoteFault.NOT_FINITE
+            self.market.faults[fault] = self.market.faults.get(fault, 0) + 1
+            return
+        self._close_step(desk, event.ts_recv_ns)
+        desk.pnl.settle(event.ts_recv_ns, event.expiry_ns, event.px)
+
+    def _apply_operator(self, event: OperatorCommand) -> None:
+        if event.action is OperatorAction.RESUME:
+            self.limits.forget_hedge_loop()
+            self.orders.reject_streak = 0
+            self.state, self.state_reason = BotState.RUNNING, ""
+            return
+        state = {
+            OperatorAction.HALT: BotState.HALTED,
+            OperatorAction.PAUSE: BotState.PAUSED,
+            OperatorAction.REDUCE_ONLY: BotState.REDUCE_ONLY,
+        }[event.action]
+        if self.state is BotState.HALTED and state is not BotState.HALTED:
+            return  # only a resume leaves HALTED
+        self.state, self.state_reason = state, f"{event.issuer}: {event.reason}"
+
+    def _apply_restart(self, event: Restarted) -> None:
+        self.orders.doubt_all(event.ts_recv_ns, "the daemon restarted before an answer came")
+        for order in self.orders.live.values():
+            order.queried_ns = 0
+        if self.state in (BotState.RUNNING, BotState.RECONCILING):
+            self.state, self.state_reason = BotState.RECONCILING, "restarted"
+
+    def _close_step(self, desk: Desk, now_ns: int) -> None:
+        if desk.pnl.is_started:
+            desk.book.mark(now_ns)
+            desk.pnl.step(now_ns)
+
+    # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _watch_orders(self, now_ns: int) -> None:
+        """Ask about orders that should have been answered; cancel what rests once halted."""
+        self.orders.doubt_silent(now_ns, self.settings.answer_timeout_ns)
+        for order in list(self.orders.live.values()):
+            intent = order.intent
+            if order.state is OrderState.UNKNOWN:
+                if now_ns - order.queried_ns >= self.settings.query_every_ns:
+                    order.queried_ns = now_ns
+                    self._commands.append(QueryOrder(intent.order_id, intent.instrument_id))
+            elif self.state is BotState.HALTED and order.state in (OrderState.OPEN, OrderState.PARTLY_FILLED):
+                self.orders.request_cancel(order, now_ns)
+                self._commands.append(CancelOrder(intent.order_id, intent.instrument_id, "halted"))
+
+    def _decide_desk(self, desk: Desk, now_ns: int) -> None:
+        if desk.decided_ns:
+            elapsed_ns = now_ns - desk.decided_ns
+            desk.monitor_ns += _MONITOR_WEIGHT * (elapsed_ns - desk.monitor_ns)
+        desk.decided_ns = now_ns
+        refusal = self._find_bad_input(desk, now_ns)
+        if refusal is not None:
+            self._refuse(desk, now_ns, *refusal)
+            return
+        pnl = desk.pnl
+        if not pnl.is_started:
+            desk.book.enter_static_positions()
+            pnl.start(now_ns)
+        elif now_ns - pnl.stepped_ns >= self.settings.pnl_step_ns:
+            pnl.step(now_ns)
+        view = self._view(desk, now_ns)
+        target = self.settings.policy.target(view)
+        lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, view.lot_base)
+        outcome: tuple[Refusal, str] | OrderIntent | None = None
+        trip = self._trip(desk, now_ns, view, lots)
+        if trip is not None:
+            outcome = trip
+        if lots and not isinstance(outcome, tuple):
+            outcome = self._approve(desk, view, target, lots)
+        elif not lots and _may_be_outside(view, target):
+            outcome = outcome or (
+                Refusal.UNKNOWN_OUTCOME,
+                f"net delta may be anything from {view.delta_low_base:.4g} to {view.delta_high_base:.4g}",
+            )
+        self._conclude(desk, view, target, outcome)
+
+    def _find_bad_input(self, desk: Desk, now_ns: int) -> tuple[Refusal, str] | None:
+        market = self.market
+        ages = self.settings.ages
+        marks = desk.book.marks_of_underlying
+        instrument = desk.settings.instrument
+        if not marks.index_ns:
+            return Refusal.NO_MARKET, f"no index price of {desk.underlying} yet"
+        if now_ns - marks.index_ns > ages.index_ns:
+            return Refusal.STALE_INDEX, _stale(f"index of {desk.underlying}", now_ns - marks.index_ns, ages.index_ns)
+        quote = market.quotes.get(instrument.instrument_id)
+        if quote is None:
+            return Refusal.NO_MARKET, f"no quote of {instrument.instrument_id} yet"
+        if now_ns - quote.ts_event_ns > ages.quote_ns:
+            age_ns = now_ns - quote.ts_event_ns
+            return Refusal.STALE_HEDGE_QUOTE, _stale(f"quote of {instrument.instrument_id}", age_ns, ages.quote_ns)
+        if market.is_jump_suspected(desk.underlying, instrument.instrument_id):
+            return Refusal.JUMP_UNCONFIRMED, "a price jumped and no second one confirmed it yet"
+        if isinstance(instrument, Future) and now_ns >= instrument.expiry_ns:
+            return Refusal.EXPIRED_HEDGE, f"{instrument.instrument_id} has expired; name a later hedge instrument"
+        return desk.book.mark(now_ns)
+
+    def _view(self, desk: Desk, now_ns: int) -> HedgeView:
+        settings = desk.settings
+        book = desk.book
+        quote = self.market.quotes[settings.instrument.instrument_id]
+        mid_px = desk.hedge.mark_px
+        is_coin = self.settings.numeraire == desk.underlying
+        net = book.net_greeks(is_coin_numeraire=is_coin)
+        hedge_base = book.hedge_delta_base()
+        lot_base = settings.instrument.lot_base(mid_px)
+        pending = low = high = 0.0
+        if self.orders.live:
+            pending, low, high = self._in_flight(settings.instrument.instrument_id, lot_base)
+        target = settings.target_delta_base + (1.0 - settings.ratio) * (net.delta_base - hedge_base)
+        half_spread = 0.5 * (quote.ask_px - quote.bid_px) / mid_px
+        return HedgeView(
+            now_ns,
+            desk.underlying,
+            book.marks_of_underlying.index_px,
+            target,
+            net,
+            net.delta_base + pending + low,
+            net.delta_base + pending + high,
+            hedge_base,
+            pending,
+            settings.taker_bps * BPS + half_spread,
+            0.0,
+            lot_base,
+            desk.monitor_ns / NS_PER_YEAR,
+            desk.last_hedge_ns,
+            desk.last_hedge_px,
+            book.legs,
+        )
+
+    def _in_flight(self, instrument_id: str, lot_base: float) -> tuple[float, float, float]:
+        """Return (pending, lowest unknown, highest unknown) in base units."""
+        pending = low = high = 0
+        for order in self.orders.live.values():
+            if order.intent.instrument_id != instrument_id:
+                continue
+            remaining = order.remaining_lots
+            if order.state is not OrderState.UNKNOWN:
+                pending += remaining
+            elif remaining < 0:
+                low += remaining
+            else:
+                high += remaining
+        return pending * lot_base, low * lot_base, high * lot_base
+
+    def _trip(self, desk: Desk, now_ns: int, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+        """Change the bot's state where a limit demands it; return the refusal if this decision must not trade."""
+        loss = self.limits.mark_equity(now_ns, self.equity_quote())
+        found: tuple[Refusal, str] | None = None
+        streak = self.limits.find_reject_streak(self.orders.reject_streak)
+        if streak is not None:
+            found = (Refusal.REJECT_STREAK, streak)
+        elif lots:
+            excess = view.delta_low_base - view.target_delta_base
+            loop = self.limits.find_hedge_loop(desk.underlying, now_ns, 1 if lots > 0 else -1, excess)
+            if loop is not None:
+                found = (Refusal.HEDGE_LOOP, loop)
+        if found is None and loss is not None:
+            found = loss
+        if found is not None and self.state is BotState.RUNNING:
+            self.state, self.state_reason = STATE_AFTER_TRIP[found[0]], f"{found[0]}: {found[1]}"
+        return self._refuse_by_state(view, lots) if lots else None
+
+    def _refuse_by_state(self, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+        if self.state is BotState.RUNNING:
+            return None
+        if self.state is BotState.REDUCE_ONLY:
+            if shrinks(lots, view.lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base):
+                return None
+            return Refusal.REDUCE_ONLY, f"{self.state_reason}; {lots} lots would not shrink the net delta"
+        reasons = {
+            BotState.RECONCILING: Refusal.RECONCILING,
+            BotState.PAUSED: Refusal.PAUSED,
+            BotState.HALTED: Refusal.HALTED,
+            BotState.STOPPING: Refusal.HALTED,
+        }
+        return reasons[self.state], self.state_reason
+
+    def _approve(
+        self, desk: Desk, view: HedgeView, target: HedgeTarget, lots: int
+    ) -> OrderIntent | tuple[Refusal, str]:
+        """Return the intent after every limit had its say, or the refusal."""
+        instrument = desk.settings.instrument
+        quote = self.market.quotes[instrument.instrument_id]
+        px = quote.ask_px if lots > 0 else quote.bid_px
+        slip = desk.settings.max_slippage_bps * BPS
+        ticks = instrument.tick_schedule
+        limit_ticks = ticks.floor_ticks(px * (1.0 + slip)) if lots > 0 else ticks.ceil_ticks(px * (1.0 - slip))
+        refused = self.limits.refuse_price(ticks.px(limit_ticks), view.spot_px)
+        if refused is not None:
+            return Refusal.PRICE_COLLAR, refused
+        cut = self.limits.cut_to_value(lots, view.lot_base * px)
+        if not cut:
+            return Refusal.ORDER_VALUE, (
+                f"one lot is worth {view.lot_base * px:,.2f}, limit {self.settings.limits.max_order_quote:,.2f}"
+            )
+        if abs(cut) < instrument.min_lots:
+            return Refusal.BELOW_MINIMUM, f"{abs(cut)} lots, the venue's minimum is {instrument.min_lots}"
+        refused = self.limits.refuse_rate(view.now_ns)
+        if refused is not None:
+            return Refusal.ORDER_RATE, refused
+        hedge_lots = desk.hedge.lots
+        self._sequence += 1
+        return OrderIntent(
+            order_id=f"{self.settings.run_id}-{self._sequence}",
+            instrument_id=instrument.instrument_id,
+            qty_lots=cut,
+            limit_ticks=limit_ticks,
+            time_in_force=TimeInForce.IOC,
+            reduce_only=hedge_lots * cut < 0 and abs(cut) <= abs(hedge_lots) and not self.orders.live,
+            reason=_explain(view, target, cut, lots),
+            reference_px=desk.hedge.mark_px,
+            decided_ns=view.now_ns,
+        )
+
+    def _conclude(
+        self, desk: Desk, view: HedgeView, target: HedgeTarget, outcome: OrderIntent | tuple[Refusal, str] | None
+    ) -> None:
+        refusal: Refusal | None = None
+        detail = ""
+        order_id: str | None = None
+        lots = 0
+        if isinstance(outcome, OrderIntent):
+            self.orders.intend(outcome)
+            excess = view.delta_low_base - view.target_delta_base
+            self.limits.note_order(desk.underlying, view.now_ns, 1 if outcome.qty_lots > 0 else -1, excess)
+            desk.last_hedge_ns = view.now_ns
+            self._commands.append(SubmitOrder(outcome))
+            order_id, lots = outcome.order_id, outcome.qty_lots
+        elif outcome is not None:
+            refusal, detail = outcome
+            self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
+        desk.decision = Decision(
+            view.now_ns,
+            desk.underlying,
+            view.spot_px,
+            view.greeks,
+            view.delta_low_base,
+            view.delta_high_base,
+            view.target_delta_base,
+            view.hedge_base,
+            view.pending_base,
+            target.low_base,
+            target.high_base,
+            target.reason,
+            refusal,
+            detail,
+            order_id,
+            lots,
+        )
+
+    def _refuse(self, desk: Desk, now_ns: int, refusal: Refusal, detail: str) -> None:
+        self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
+        nan = float("nan")
+        spot_px = desk.book.marks_of_underlying.index_px
+        desk.decision = Decision(
+            now_ns, desk.underlying, spot_px, _NO_GREEKS, nan, nan, nan, desk.book.hedge_delta_base(), 0.0, nan, nan,
+            "", refusal, detail, None, 0,
+        )  # fmt: skip
+
+
+_NO_GREEKS = Greeks(float("nan"), float("nan"), float("nan"), float("nan"), float("nan"))
+
+
+def _ignore(_event: FundingRate) -> None:
+    """Do nothing: a funding rate is market information, what we are paid arrives as FundingPayment."""
+
+
+def _may_be_outside(view: HedgeView, target: HedgeTarget) -> bool:
+    is_interval = view.delta_low_base != view.delta_high_base
+    return is_interval and (view.delta_low_base < target.low_base or view.delta_high_base > target.high_base)
+
+
+def _stale(what: str, age_ns: int, limit_ns: int) -> str:
+    return f"{what} is {age_ns / NS_PER_S:.0f} s old, limit {limit_ns / NS_PER_S:.0f} s"
+
+
+def _explain(view: HedgeView, target: HedgeTarget, lots: int, wanted_lots: int) -> str:
+    cost_quote = abs(lots) * view.lot_base * view.spot_px * view.cost_rate
+    cut = f", cut from {wanted_lots} lots by the order limit" if lots != wanted_lots else ""
+    return (
+        f"net delta {view.delta_low_base:+.3f} outside [{target.low_base:+.3f}, {target.high_base:+.3f}]; "
+        f"{target.reason}; expected cost {cost_quote:.2f}{cut}"
+    )
+
+
+def _sum_parts(all_parts: list[PnlBreakdown]) -> PnlBreakdown:
+    names = PnlBreakdown.__struct_fields__
+    return PnlBreakdown(**{name: sum(getattr(parts, name) for parts in all_parts) for name in names})

@@ -1,0 +1,101 @@
+"""Hard limits: the last word before an intent exists. Each cuts an order or refuses it with numbers.
+
+Limits count what was sent, not only what was acknowledged, and the trips (hedge loop, daily loss, rejects) change the
+bot's state until a person resumes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from bot.domain.decisions import BotState, Refusal
+from bot.domain.units import NS_PER_DAY, NS_PER_MIN, NS_PER_S
+from bot.engine.settings import Limits
+
+
+class LimitKeeper:
+    """Remembers just enough of the past to enforce one vault's limits."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._sent_ns: deque[int] = deque()
+        self._hedges: dict[str, deque[tuple[int, int, float]]] = {}
+        self._day = -1
+        self._day_start_quote = 0.0
+        self.day_pnl_quote = 0.0
+
+    def mark_equity(self, now_ns: int, equity_quote: float) -> tuple[Refusal, str] | None:
+        """Take in the vault's value; tell whether the day's loss has reached its limit. Days are UTC."""
+        day = now_ns // NS_PER_DAY
+        if day != self._day:
+            self._day = day
+            self._day_start_quote = equity_quote
+        self.day_pnl_quote = equity_quote - self._day_start_quote
+        if -self.day_pnl_quote >= self._limits.daily_loss_quote:
+            return Refusal.DAILY_LOSS, (
+                f"loss since 00:00 UTC is {-self.day_pnl_quote:,.0f}, limit {self._limits.daily_loss_quote:,.0f}"
+            )
+        return None
+
+    def cut_to_value(self, lots: int, lot_quote: float) -> int:
+        """Return `lots` cut to the largest allowed order value, 0 if not even one lot is allowed."""
+        most = int(self._limits.max_order_quote / lot_quote + 1e-9)
+        return max(-most, min(most, lots))
+
+    def refuse_rate(self, now_ns: int) -> str | None:
+        """Return why no further order may be sent now, if so."""
+        sent = self._sent_ns
+        while sent and now_ns - sent[0] >= NS_PER_MIN:
+            sent.popleft()
+        if len(sent) >= self._limits.max_orders_per_min:
+            return f"{len(sent)} orders in the last minute, limit {self._limits.max_orders_per_min}"
+        return None
+
+    def refuse_price(self, limit_px: float, reference_px: float) -> str | None:
+        """Return why `limit_px` is too far from the reference, if so."""
+        away_bps = abs(limit_px / reference_px - 1.0) * 1e4
+        if away_bps > self._limits.price_collar_bps:
+            return (
+                f"limit {limit_px:g} is {away_bps:.0f} bp from the reference {reference_px:g}, "
+                f"collar {self._limits.price_collar_bps:g} bp"
+            )
+        return None
+
+    def find_hedge_loop(self, underlying: str, now_ns: int, side: int, excess_base: float) -> str | None:
+        """Return why hedging runs in a loop, if it does: the same side again and again, the excess delta not falling."""
+        hedges = self._hedges.setdefault(underlying, deque(maxlen=self._limits.max_hedges_same_way))
+        if len(hedges) < self._limits.max_hedges_same_way:
+            return None
+        since_ns, _, first_excess = hedges[0]
+        if now_ns - since_ns > self._limits.hedge_loop_window_ns or any(s != side for _, s, _ in hedges):
+            return None
+        if abs(excess_base) < abs(first_excess):
+            return None
+        return (
+            f"{len(hedges)} hedges the same way within {(now_ns - since_ns) / NS_PER_S:.0f} s "
+            f"and the excess delta went from {first_excess:.4g} to {excess_base:.4g}"
+        )
+
+    def note_order(self, underlying: str, now_ns: int, side: int, excess_base: float) -> None:
+        """Remember that an order is about to be sent."""
+        self._sent_ns.append(now_ns)
+        self._hedges.setdefault(underlying, deque(maxlen=self._limits.max_hedges_same_way)).append(
+            (now_ns, side, excess_base)
+        )
+
+    def forget_hedge_loop(self) -> None:
+        """Start counting afresh after a person resumed."""
+        self._hedges.clear()
+
+    def find_reject_streak(self, streak: int) -> str | None:
+        """Return why rejects in a row must stop the bot, if so."""
+        if streak >= self._limits.max_reject_streak:
+            return f"{streak} orders rejected in a row, limit {self._limits.max_reject_streak}"
+        return None
+
+
+STATE_AFTER_TRIP = {
+    Refusal.DAILY_LOSS: BotState.REDUCE_ONLY,
+    Refusal.HEDGE_LOOP: BotState.PAUSED,
+    Refusal.REJECT_STREAK: BotState.HALTED,
+}

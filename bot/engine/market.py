@@ -1,0 +1,264 @@
+"""Market state: the newest believable value of every input, its age, and a count of what was refused.
+
+A refused event changes nothing but its counter. Within an expiry the newest forward marks every leg, while each strike
+keeps its own vol: the quotes of one sweep are not simultaneous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bot.domain.instruments import Hedgeable, Option
+from bot.domain.market import IndexPrice, Quote, QuoteFault, VolQuote
+from bot.domain.units import NS_PER_S
+from bot.engine.settings import Ages
+from bot.pricing.surface import Smile
+
+CLOCK_TOLERANCE_NS = NS_PER_S  # a venue's clock may run ahead of ours by this much before its data is refused
+
+
+class JumpGuard:
+    """Refuses the first price of a jump; a second one beside it confirms the jump."""
+
+    __slots__ = ("_last_px", "_max_fraction", "_suspect_px")
+
+    def __init__(self, max_fraction: float) -> None:
+        self._max_fraction = max_fraction
+        self._last_px = 0.0
+        self._suspect_px = 0.0
+
+    def accepts(self, px: float) -> bool:
+        """Tell whether `px` may be used, and remember it."""
+        last = self._last_px
+        if last and abs(px - last) > self._max_fraction * last:
+            suspect = self._suspect_px
+            if not suspect or abs(px - suspect) > self._max_fraction * suspect:
+                self._suspect_px = px
+                return False
+        self._last_px = px
+        self._suspect_px = 0.0
+        return True
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Tell whether a jump awaits its confirmation."""
+        return self._suspect_px > 0.0
+
+
+class ExpiryMarks:
+    """The forward of one underlying and expiry, and the slots of its options."""
+
+    __slots__ = ("expiry_ns", "forward_ns", "forward_px", "guard", "index", "is_held", "slots", "underlying")
+
+    def __init__(self, index: int, underlying: str, expiry_ns: int, max_jump_fraction: float) -> None:
+        self.index = index
+        self.underlying = underlying
+        self.expiry_ns = expiry_ns
+        self.forward_px = 0.0
+        self.forward_ns = 0
+        self.guard = JumpGuard(max_jump_fraction)
+        self.slots: list[int] = []
+        self.is_held = False
+
+
+class UnderlyingMarks:
+    """The index of one underlying, and a version that moves whenever a mark of its held legs does."""
+
+    __slots__ = ("guard", "index_ns", "index_px", "index_seq", "version")
+
+    def __init__(self, max_jump_fraction: float) -> None:
+        self.index_px = 0.0
+        self.index_ns = 0
+        self.index_seq = -1
+        self.guard = JumpGuard(max_jump_fraction)
+        self.version = 0
+
+
+class MarketState:
+    """Applies market events and answers what the newest believable marks are.
+
+    Options live in slots: `vol` and `vol_ns` are arrays over slots, `forward_px` an array over expiries.
+    """
+
+    def __init__(self, universe: Sequence[Option | Hedgeable], ages: Ages) -> None:
+        self._ages = ages
+        self.faults: dict[QuoteFault, int] = {}
+        self.underlyings: dict[str, UnderlyingMarks] = {}
+        self.expiries: list[ExpiryMarks] = []
+        self.quotes: dict[str, Quote] = {}
+        self._quote_guards: dict[str, JumpGuard] = {}
+        self.slot_of: dict[str, int] = {}
+        self._expiry_of_slot: list[ExpiryMarks] = []
+        expiry_of: dict[tuple[str, int], ExpiryMarks] = {}
+        strikes: list[float] = []
+        for instrument in universe:
+            if instrument.base not in self.underlyings:
+                self.underlyings[instrument.base] = UnderlyingMarks(ages.max_jump_fraction)
+            if not isinstance(instrument, Option):
+                self._quote_guards[instrument.instrument_id] = JumpGuard(ages.max_jump_fraction)
+                continue
+            key = (instrument.base, instrument.expiry_ns)
+            expiry = expiry_of.get(key)
+            if expiry is None:
+                expiry = ExpiryMarks(len(self.expiries), instrument.base, instrument.expiry_ns, ages.max_jump_fraction)
+                expiry_of[key] = expiry
+                self.expiries.append(expiry)
+            slot = len(strikes)
+            self.slot_of[instrument.instrument_id] = slot
+            self._expiry_of_slot.append(expiry)
+            expiry.slots.append(slot)
+            strikes.append(instrument.strike_px)
+        n = len(strikes)
+        self.strike_px: NDArray[np.float64] = np.array(strikes, dtype=np.float64)
+        self.vol: NDArray[np.float64] = np.full(n, np.nan)
+        self.vol_ns: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
+        self.forward_px: NDArray[np.float64] = np.full(len(self.expiries), np.nan)
+        self._last_vol = [0.0] * n
+        self._last_ns = [0] * n
+        self._last_seq = [-1] * n
+        self._is_held = bytearray(n)
+
+    def hold(self, instrument_id: str) -> tuple[int, ExpiryMarks]:
+        """Mark an option as held, so that a change of its marks is noticed; return its slot and expiry."""
+        slot = self.slot_of[instrument_id]
+        self._is_held[slot] = 1
+        expiry = self._expiry_of_slot[slot]
+        expiry.is_held = True
+        return slot, expiry
+
+    def apply_vol_quote(self, event: VolQuote) -> None:
+        """Take in a vol quote, or count why not."""
+        slot = self.slot_of.get(event.instrument_id)
+        if slot is None:
+            return self._refuse(QuoteFault.UNKNOWN_INSTRUMENT)
+        expiry = self._expiry_of_slot[slot]
+        vol = event.mark_vol
+        forward_px = event.forward_px
+        ts_ns = event.ts_event_ns
+        bid_vol = event.bid_vol
+        ask_vol = event.ask_vol
+        if not (0.0 < vol < inf and 0.0 < forward_px < inf and 0.0 <= bid_vol < inf and 0.0 <= ask_vol < inf):
+            return self._refuse(_number_fault(vol, forward_px, bid_vol, ask_vol))
+        if bid_vol > ask_vol > 0.0:
+            return self._refuse(QuoteFault.CROSSED)
+        if not self._is_in_time(
+            ts_ns, event.ts_recv_ns, event.seq, self._last_ns[slot], self._last_seq[slot], self._ages.vol_ns
+        ):
+            return None
+        if ts_ns >= expiry.expiry_ns:
+            return self._refuse(QuoteFault.EXPIRED)
+        if forward_px != expiry.forward_px and ts_ns >= expiry.forward_ns:
+            if not expiry.guard.accepts(forward_px):
+                return self._refuse(QuoteFault.JUMP)
+            expiry.forward_px = forward_px
+            expiry.forward_ns = ts_ns
+            self.forward_px[expiry.index] = forward_px
+            if expiry.is_held:
+                self.underlyings[expiry.underlying].version += 1
+        elif ts_ns > expiry.forward_ns:
+            expiry.forward_ns = ts_ns
+        self._last_ns[slot] = ts_ns
+        self._last_seq[slot] = event.seq
+        self.vol_ns[slot] = ts_ns
+        if vol != self._last_vol[slot]:
+            self._last_vol[slot] = vol
+            self.vol[slot] = vol
+            if self._is_held[slot]:
+                self.underlyings[expiry.underlying].version += 1
+        return None
+
+    def apply_quote(self, event: Quote) -> None:
+        """Take in a best bid and ask, or count why not. A side without a quote has price 0 and size 0."""
+        guard = self._quote_guards.get(event.instrument_id)
+        if guard is None:
+            return self._refuse(QuoteFault.UNKNOWN_INSTRUMENT)
+        bid_px = event.bid_px
+        ask_px = event.ask_px
+        if not (
+            0.0 < bid_px < inf and 0.0 < ask_px < inf and 0.0 < event.bid_base < inf and 0.0 < event.ask_base < inf
+        ):
+            return self._refuse(_number_fault(bid_px, ask_px, event.bid_base, event.ask_base))
+        if bid_px >= ask_px:
+            return self._refuse(QuoteFault.CROSSED)
+        last = self.quotes.get(event.instrument_id)
+        last_ns, last_seq = (last.ts_event_ns, last.seq) if last is not None else (0, -1)
+        if not self._is_in_time(event.ts_event_ns, event.ts_recv_ns, event.seq, last_ns, last_seq, self._ages.quote_ns):
+            return None
+        if not guard.accepts(0.5 * (bid_px + ask_px)):
+            return self._refuse(QuoteFault.JUMP)
+        self.quotes[event.instrument_id] = event
+        return None
+
+    def apply_index(self, event: IndexPrice) -> None:
+        """Take in an index price, or count why not."""
+        marks = self.underlyings.get(event.underlying)
+        if marks is None:
+            return self._refuse(QuoteFault.UNKNOWN_INSTRUMENT)
+        px = event.px
+        if not 0.0 < px < inf:
+            return self._refuse(_number_fault(px))
+        if not self._is_in_time(
+            event.ts_event_ns, event.ts_recv_ns, event.seq, marks.index_ns, marks.index_seq, self._ages.index_ns
+        ):
+            return None
+        if not marks.guard.accepts(px):
+            return self._refuse(QuoteFault.JUMP)
+        marks.index_px = px
+        marks.index_ns = event.ts_event_ns
+        marks.index_seq = event.seq
+        return None
+
+    def is_jump_suspected(self, underlying: str, hedge_id: str) -> bool:
+        """Tell whether a jump of the index or of the hedge instrument awaits confirmation."""
+        return self.underlyings[underlying].guard.is_suspicious or self._quote_guards[hedge_id].is_suspicious
+
+    def fresh_smiles(self, underlying: str, now_ns: int) -> list[tuple[ExpiryMarks, Smile]]:
+        """Return the smile of every live expiry with at least one fresh vol and a forward, nearest first."""
+        oldest_ns = now_ns - self._ages.vol_ns
+        smiles = []
+        for expiry in self.expiries:
+            if expiry.underlying != underlying or expiry.expiry_ns <= now_ns or expiry.forward_ns < oldest_ns:
+                continue
+            slots = np.array(expiry.slots)
+            slots = slots[(self.vol_ns[slots] >= oldest_ns) & np.isfinite(self.vol[slots])]
+            if not len(slots):
+                continue
+            smiles.append((expiry, _smile(self, expiry, slots, now_ns)))
+        smiles.sort(key=lambda pair: pair[0].expiry_ns)
+        return smiles
+
+    def _is_in_time(self, ts_ns: int, recv_ns: int, seq: int, last_ns: int, last_seq: int, max_age_ns: int) -> bool:
+        if ts_ns < last_ns:
+            self._refuse(QuoteFault.OUT_OF_ORDER)
+            return False
+        if ts_ns == last_ns and seq <= last_seq:
+            self._refuse(QuoteFault.DUPLICATE if seq == last_seq else QuoteFault.OUT_OF_ORDER)
+            return False
+        if recv_ns - ts_ns > max_age_ns:
+            self._refuse(QuoteFault.STALE)
+            return False
+        if ts_ns - recv_ns > CLOCK_TOLERANCE_NS:
+            self._refuse(QuoteFault.FROM_THE_FUTURE)
+            return False
+        return True
+
+    def _refuse(self, fault: QuoteFault) -> None:
+        self.faults[fault] = self.faults.get(fault, 0) + 1
+
+
+def _number_fault(*values: float) -> QuoteFault:
+    if all(-inf < value < inf for value in values):
+        return QuoteFault.NOT_POSITIVE
+    return QuoteFault.NOT_FINITE
+
+
+def _smile(market: MarketState, expiry: ExpiryMarks, slots: NDArray[np.int64], now_ns: int) -> Smile:
+    """Return one vol per strike: the mean where a call and a put are both fresh."""
+    log_moneyness = np.log(market.strike_px[slots] / expiry.forward_px)
+    nodes, inverse, counts = np.unique(log_moneyness, return_inverse=True, return_counts=True)
+    vol = np.bincount(inverse, weights=market.vol[slots]) / counts
+    return Smile((expiry.expiry_ns - now_ns) / (365 * 86_400 * NS_PER_S), nodes, vol)

@@ -1,0 +1,36 @@
+"""From a band to lots: how much to trade so that every possible net delta is served and none is overshot."""
+
+from __future__ import annotations
+
+from math import ceil, floor, inf
+
+from bot.domain.decisions import HedgeTarget
+
+
+def lots_to_trade(target: HedgeTarget, delta_low_base: float, delta_high_base: float, lot_base: float) -> int:
+    """Return the signed lots that bring the net delta back into the band, 0 if it may be inside.
+
+    While the outcome of an order is unknown the net delta is an interval, and only what both ends agree on is traded.
+    The amount is rounded to the lot that ends nearest to where the policy trades to, and never past the far edge.
+    """
+    if delta_high_base < target.low_base:
+        return _round(target.buy_to_base - delta_high_base, target.high_base - delta_high_base, lot_base)
+    if delta_low_base > target.high_base:
+        return -_round(delta_low_base - target.sell_to_base, delta_low_base - target.low_base, lot_base)
+    return 0
+
+
+def shrinks(lots: int, lot_base: float, delta_low_base: float, delta_high_base: float, target_base: float) -> bool:
+    """Tell whether trading `lots` shrinks |net delta − target| at both ends of the interval."""
+    trade_base = lots * lot_base
+    return all(
+        abs(end + trade_base - target_base) < abs(end - target_base) for end in (delta_low_base, delta_high_base)
+    )
+
+
+def _round(wanted_base: float, most_base: float, lot_base: float) -> int:
+    """Round up, so that the band is really re-entered, unless that would leave it on the other side."""
+    lots = ceil(wanted_base / lot_base - 1e-9)
+    if most_base < inf and lots * lot_base > most_base:
+        lots = floor(wanted_base / lot_base + 0.5)
+    return lots

@@ -1,0 +1,139 @@
+"""Keeps the score of a run: what was decided, held, earned and spent, as a summary and as series for pictures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from math import isnan, sqrt
+
+import msgspec
+import numpy as np
+
+from bot.domain.decisions import Decision
+from bot.domain.events import Command, SubmitOrder
+from bot.domain.results import LatencySummary, RunSeries, RunSummary, pnl_parts
+from bot.domain.units import NS_PER_S, NS_PER_US
+from bot.engine.engine import Engine
+
+SAMPLE_EVERY_NS = 10 * NS_PER_S  # series keep one point per this much event time, and every order
+
+
+class Score:
+    """Watches one engine from outside; must never change it. Series and tracking error follow the first underlying."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._desk = next(iter(engine.desks.values()))
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._sha256 = hashlib.sha256()
+        self.events = 0
+        self.orders = 0
+        self.series = RunSeries([], [], [], [], [], [], [], [], [])
+        self._decision_ns: list[int] = []
+        self._start_ns = 0
+        self._end_ns = 0
+        self._sampled_ns = 0
+        self._previous: Decision | None = None
+        self._square_seconds = 0.0
+        self._seconds = 0.0
+        self._delta_max_base = 0.0
+        self._peak_quote = 0.0
+        self._max_drawdown_quote = 0.0
+
+    def observe(self, now_ns: int, events: int, commands: Sequence[Command], decision_ns: int) -> None:
+        """Take in one decision: its time, the events applied before it, what it commanded, how long it took."""
+        self.events += events
+        self._decision_ns.append(decision_ns)
+        if not self._start_ns:
+            self._start_ns = now_ns
+        self._end_ns = now_ns
+        if commands:
+            self._sha256.update(self._encode((now_ns, commands)))
+            self.orders += sum(isinstance(command, SubmitOrder) for command in commands)
+        decision = self._desk.decision
+        if decision is not None:
+            self._track(now_ns, decision)
+            if commands or now_ns - self._sampled_ns >= SAMPLE_EVERY_NS:
+                self._sample(now_ns, decision)
+
+    @property
+    def commands_sha256(self) -> str:
+        """Hash of every command so far, with its time."""
+        return self._sha256.hexdigest()
+
+    def summary(self, *, policy: str, seed: int, wall_seconds: float) -> RunSummary:
+        """Close the books and return the figures; `wall_seconds` is how long the run took."""
+        engine = self._engine
+        engine.close_steps(self._end_ns)
+        if self._desk.decision is not None:
+            self._sample(self._end_ns, self._desk.decision)
+        self.series.hedges = list(engine.hedge_marks)
+        self.series.gaps_ns = list(self._desk.pnl.gaps_ns)
+        pnl = engine.pnl()
+        abs_parts = sum(desk.pnl.abs_parts_quote for desk in engine.desks.values())
+        return RunSummary(
+            vault=engine.settings.vault,
+            policy=policy,
+            seed=seed,
+            start=_iso(self._start_ns),
+            end=_iso(self._end_ns),
+            events=self.events,
+            decisions=engine.decisions,
+            hedges=len({mark.order_id for mark in engine.hedge_marks}),
+            refusals={str(reason): count for reason, count in sorted(engine.refusals.items())},
+            quotes_refused={str(fault): count for fault, count in sorted(engine.market.faults.items())},
+            pnl_quote=pnl_parts(pnl),
+            gap_pnl_quote=pnl_parts(engine.gap_pnl()),
+            unexplained_share_of_abs_parts=abs(pnl.unexplained) / abs_parts if abs_parts else 0.0,
+            unhedged_total_quote=engine.unhedged_pnl_quote(),
+            cost_quote=-(pnl.fees + pnl.slippage + pnl.gas),
+            turnover_quote=engine.turnover_quote,
+            delta_rms_base=sqrt(self._square_seconds / self._seconds) if self._seconds else 0.0,
+            delta_max_base=self._delta_max_base,
+            max_drawdown_quote=self._max_drawdown_quote,
+            commands_sha256=self.commands_sha256,
+            events_per_second=self.events / wall_seconds if wall_seconds else 0.0,
+            decision_us=_percentiles(self._decision_ns),
+            state=str(engine.state),
+        )
+
+    def _track(self, now_ns: int, decision: Decision) -> None:
+        """Weigh each deviation from target with the time it stood, gaps of the data left out."""
+        previous = self._previous
+        self._previous = decision
+        if previous is None:
+            return
+        excess = previous.greeks.delta_base - previous.target_delta_base
+        elapsed_ns = now_ns - previous.now_ns
+        if isnan(excess) or elapsed_ns > self._engine.settings.gap_ns:
+            return
+        seconds = elapsed_ns / NS_PER_S
+        self._square_seconds += excess * excess * seconds
+        self._seconds += seconds
+        self._delta_max_base = max(self._delta_max_base, abs(excess))
+
+    def _sample(self, now_ns: int, decision: Decision) -> None:
+        self._sampled_ns = now_ns
+        pnl_quote = self._engine.pnl_total_quote()
+        self._peak_quote = max(self._peak_quote, pnl_quote)
+        self._max_drawdown_quote = max(self._max_drawdown_quote, self._peak_quote - pnl_quote)
+        series = self.series
+        series.ts_ns.append(now_ns)
+        series.spot_px.append(decision.spot_px)
+        series.net_delta_base.append(decision.greeks.delta_base)
+        series.low_base.append(decision.low_base)
+        series.high_base.append(decision.high_base)
+        series.pnl_quote.append(pnl_quote)
+        series.unhedged_pnl_quote.append(self._engine.unhedged_pnl_quote())
+
+
+def _iso(ns: int) -> str:
+    return datetime.fromtimestamp(ns / NS_PER_S, tz=UTC).isoformat(timespec="milliseconds")
+
+
+def _percentiles(durations_ns: list[int]) -> LatencySummary:
+    if not durations_ns:
+        return LatencySummary(0.0, 0.0)
+    p50, p99 = np.percentile(durations_ns, [50, 99]) / NS_PER_US
+    return LatencySummary(round(float(p50), 2), round(float(p99), 2))
