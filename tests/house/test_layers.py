@@ -1,0 +1,77 @@
+"""Who may import whom: the table of docs/architecture.md, section "The house"."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.house.sources import ROOT, Module, imports, layer_of, modules
+
+EVERYTHING = frozenset(
+    {"domain", "pricing", "risk", "engine", "simulation", "gateways", "telemetry", "runtime", "strategies"}
+)
+MAY_IMPORT: dict[str, frozenset[str]] = {
+    "domain": frozenset(),
+    "pricing": frozenset(),
+    "risk": frozenset({"domain", "pricing"}),
+    "engine": frozenset({"domain", "pricing", "risk"}),
+    "strategies": frozenset({"domain", "pricing"}),
+    "simulation": frozenset({"domain", "pricing", "engine"}),
+    "gateways": frozenset({"domain"}),
+    "telemetry": frozenset({"domain"}),
+    "runtime": EVERYTHING,
+}
+PAPER_EXECUTION = "bot.gateways.paper"  # fills paper orders at the simulated venue
+
+
+def violations(module: Module) -> list[str]:
+    """Return what `module` imports of ours and may not."""
+    allowed = MAY_IMPORT[module.layer] | {module.layer} if module.layer else frozenset()
+    if module.name == PAPER_EXECUTION:
+        allowed |= {"simulation"}
+    return [
+        f"{module.name}:{line}: expected imports from {sorted(allowed)} only, found {target}"
+        for line, target in imports(module)
+        if layer_of(target) in EVERYTHING - allowed
+    ]
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda module: module.name)
+def test_imports_follow_the_table(module: Module) -> None:
+    assert violations(module) == []
+
+
+def test_every_package_has_its_place_in_the_table() -> None:
+    packages = {path.parent.name for path in ROOT.glob("bot/*/__init__.py")} | {"strategies"}
+    assert packages <= EVERYTHING
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("bot.domain.orders", "from bot.pricing import black76"),
+        ("bot.pricing.black76", "import bot.domain.units"),
+        ("bot.engine.core", "from bot.runtime.config import Vault"),
+        ("bot.engine.core", "from bot import simulation"),
+        ("bot.engine.core", "def late():\n    from strategies import AnyPolicy"),
+        ("bot.engine.core", "from ..simulation import venue"),
+        ("bot.engine.core", "from .. import gateways"),
+        ("strategies.unhedged", "import bot.engine.settings as settings"),
+        ("bot.simulation.venue", "from bot.gateways.paper import PaperExecution"),
+        ("bot.gateways.deribit", "from bot.simulation.venue import SimulatedVenue"),
+        ("bot.telemetry.report", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import bot.runtime.cli"),
+    ],
+)
+def test_a_planted_violation_is_found(name: str, text: str) -> None:
+    assert violations(Module.parse(name, text)) != []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("bot.engine.core", "from bot.domain.orders import Fill\nfrom . import sizing\nimport numpy as np"),
+        ("bot.gateways.paper", "from bot.simulation.venue import SimulatedVenue"),
+        ("bot.runtime.cli", "from bot import __version__, engine\nimport strategies"),
+    ],
+)
+def test_what_the_table_allows_passes(name: str, text: str) -> None:
+    assert violations(Module.parse(name, text)) == []
