@@ -119,7 +119,6 @@ class _Book(msgspec.Struct):
     resting: dict[str, _Order] = {}
     position_lots: int = 0
     funded_ns: int = -1
-    is_settled: bool = False
 
 
 class _Arrival(msgspec.Struct, frozen=True):
@@ -180,7 +179,6 @@ class SimulatedVenue:
         self._arrivals: deque[_Arrival] = deque()
         self._outbox: list[tuple[int, int, OrderEvent]] = []
         self._clock_ns = 0
-        self._last_arrival_ns = 0
         self._last_reply_ns = 0
         self._next_arrival_ns = NEVER_NS
         self._next_event_ns = NEVER_NS
@@ -227,9 +225,9 @@ class SimulatedVenue:
         if is_request_lost or is_reply_lost:
             self._lose_outcome(command, now_ns)
         if not is_request_lost:
-            # Never before an earlier command, nor on a book that has already moved past it.
-            self._last_arrival_ns = max(arrival_ns, self._last_arrival_ns, self._clock_ns)
-            self._arrivals.append(_Arrival(self._last_arrival_ns, command, is_refused, is_reply_lost))
+            # Not on a book that has already moved past it; the queue keeps it behind the commands sent before it.
+            arrival_ns = max(arrival_ns, self._clock_ns)
+            self._arrivals.append(_Arrival(arrival_ns, command, is_refused, is_reply_lost))
         self._reschedule()
 
     def next_event_ns(self) -> int | None:
@@ -304,16 +302,18 @@ class SimulatedVenue:
 
     def _apply_settlement(self, settlement: Settlement) -> None:
         """Turn positions of that expiry into cash; the engine does the same on the same event, so nothing is sent."""
-        if not 0.0 < settlement.px < inf or not self._move_clock(settlement.ts_event_ns, settlement.ts_recv_ns):
+        ts_ns = settlement.ts_event_ns
+        if not 0.0 < settlement.px < inf or ts_ns < settlement.expiry_ns:
+            return
+        if not self._move_clock(ts_ns, settlement.ts_recv_ns):
             return
         for book in self._books.values():
             instrument = book.instrument
-            if instrument.base != settlement.underlying or book.expiry_ns != settlement.expiry_ns or book.is_settled:
+            if instrument.base != settlement.underlying or book.expiry_ns != settlement.expiry_ns:
                 continue
             self._expire_resting(book)
             self._book_cash(book, _settlement_value_settle(instrument, book.position_lots, settlement.px))
             book.position_lots = 0
-            book.is_settled = True
 
     def _move_clock(self, ts_ns: int, recv_ns: int) -> bool:
         """Move the venue's time on to a market event, executing first what arrived before it; False for a bad stamp."""
@@ -393,7 +393,7 @@ class SimulatedVenue:
             return f"unknown instrument: expected one of {len(self._books)} listed, found {intent.instrument_id}"
         if book.fees is None:
             return f"not tradable: {intent.instrument_id} has market data but no fee schedule"
-        if self._clock_ns >= book.expiry_ns or book.is_settled:
+        if self._clock_ns >= book.expiry_ns:
             return f"expired instrument: {intent.instrument_id} expired at {book.expiry_ns}, the order came later"
         if intent.qty_lots == 0:
             return "quantity is zero: expected a signed number of lots"
