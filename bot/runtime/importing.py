@@ -24,7 +24,15 @@ from bot.domain.units import BPS, NS_PER_MIN, NS_PER_S
 from bot.gateways.deribit_chain import Chain, future_of, open_chain, perpetual_of, read_chain
 from bot.gateways.order_books import BookShape, measure_shape
 from bot.simulation.depth import DepthLevel, DepthProfile
-from bot.simulation.recording import SCHEMAS, Manifest, Origin, RecordingDraft, StreamDraft, write_recording
+from bot.simulation.recording import (
+    SCHEMAS,
+    Manifest,
+    Origin,
+    RecordingDraft,
+    StreamDraft,
+    check_destination,
+    write_recording,
+)
 
 MAX_AGE_S: Final = 600.0
 REPEAT_NS: Final = 5 * NS_PER_S
@@ -60,7 +68,7 @@ class ImportOptions(NamedTuple):
     last_expiry: date | None = None
     strikes: tuple[float, float] = EVERY_STRIKE
     source: str = ""
-    licence: str = ""
+    licence: str = "not stated"
     notice: str = ""
     is_overwrite: bool = False
 
@@ -94,11 +102,11 @@ def import_deribit_chain(
 
     Raises RecordingError if a source is not a chain, nothing is left of it, or the destination may not be written.
     """
-    if destination.exists() and not options.is_overwrite:
-        raise RecordingError(
-            f"{destination}: expected a new name, found it taken; hint: choose another, or --overwrite"
-        )
+    check_destination(destination, is_overwrite=options.is_overwrite)
     chain = open_chain(sources)
+    if strangers := sorted(options.books.keys() - chain.first_index_px.keys()):
+        expected = f"order books of {', '.join(sorted(chain.first_index_px))}"
+        raise RecordingError(f"expected {expected}, found {', '.join(strangers)}; hint: --books COIN=FILE")
     shapes = {base: measure_shape(path) for base, path in options.books.items()}
     dropped: Counter[str] = Counter()
     parts = destination.with_name(f".{destination.name}.parts")

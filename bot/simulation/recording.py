@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
+from io import SEEK_END, BufferedReader, BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -32,6 +33,7 @@ MANIFEST_FILE: Final = "manifest.json"
 BUNDLED: Final = Path(__file__).parent / "recordings"
 SLICE_ROWS: Final = 16_384
 ROW_GROUP_ROWS: Final = 65_536
+PARQUET_MAGIC: Final = b"PAR1"
 REIMPORT: Final = "fetch the recording again, or make it anew with `evenkeel import`"
 
 _F64: Final = pl.Float64()
@@ -190,10 +192,9 @@ def write_recording(destination: Path, draft: RecordingDraft, *, is_overwrite: b
     """Write a recording as a folder, or as a zip if `destination` ends in .zip, and return its manifest.
 
     It is written under another name beside the destination and renamed when complete, so that there is never half of
-    one. Raises RecordingError if the destination is taken and may not be replaced, or if a table is unsorted or empty
-    of prices.
+    one. Raises RecordingError if the destination may not be used, or if a table is unsorted or there are no prices.
     """
-    _refuse_existing(destination, is_overwrite=is_overwrite)
+    check_destination(destination, is_overwrite=is_overwrite)
     partial = destination.with_name(f".{destination.name}.partial")
     _remove(partial)
     partial.mkdir(parents=True)
@@ -206,6 +207,18 @@ def write_recording(destination: Path, draft: RecordingDraft, *, is_overwrite: b
     finally:
         _remove(partial)
     return manifest
+
+
+def check_destination(destination: Path, *, is_overwrite: bool = False) -> None:
+    """Raise RecordingError unless a recording may be written there: the name is free, or holds one to be replaced."""
+    if not destination.name:
+        raise _fault(destination, "a name for the recording", "none", "give a folder that does not exist yet")
+    if not destination.exists():
+        return
+    if not is_overwrite:
+        raise _fault(destination, "a new name", "it taken", "choose another, or --overwrite")
+    if not (zipfile.is_zipfile(destination) or (destination / MANIFEST_FILE).is_file()):
+        raise _fault(destination, "a recording to overwrite", "something else", "remove it yourself if you mean to")
 
 
 # Reading, in time order ----------------------------------------------------------------------------------------------
@@ -226,7 +239,7 @@ class _Cursor:
         self._rows = rows
         self._instruments = instruments
         self._slice = pl.DataFrame(schema=SCHEMAS[name])
-        self._shown_ns = np.iinfo(np.int64).min
+        self._last_read_ns = np.iinfo(np.int64).min
 
     @property
     def is_read(self) -> bool:
@@ -268,9 +281,9 @@ class _Cursor:
         if any(column.null_count() for column in fresh):
             raise _fault(where, "a value in every column", "empty ones")
         ts = fresh.get_column("ts_event_ns")
-        if not ts.is_sorted() or ts[0] < self._shown_ns:
+        if not ts.is_sorted() or ts[0] < self._last_read_ns:
             raise _fault(where, "ts_event_ns in ascending order", "it falling")
-        self._shown_ns = ts[-1]
+        self._last_read_ns = ts[-1]
         if "instrument" in fresh.columns:
             highest = int(fresh.get_column("instrument").to_numpy().max())
             if highest >= self._instruments:
@@ -342,13 +355,13 @@ class _Store(NamedTuple):
     is_zip: bool
     prefix: str
 
-    def read(self, file: str) -> bytes:
-        """Return the whole file; raises RecordingError if there is none or it cannot be unpacked."""
+    def open(self, file: str) -> BufferedReader | BytesIO:
+        """Return the file, unpacked in memory if it is zipped; raises RecordingError if there is none."""
         try:
             if not self.is_zip:
-                return (self.path / file).read_bytes()
+                return (self.path / file).open("rb")
             with zipfile.ZipFile(self.path) as archive:
-                return archive.read(self.prefix + file)
+                return BytesIO(archive.read(self.prefix + file))
         except (FileNotFoundError, KeyError):
             raise _fault(self.path, f"a file {file} in it", "none") from None
         except (OSError, zipfile.BadZipFile) as error:
@@ -379,7 +392,8 @@ class _Version(msgspec.Struct):
 
 def _decode_manifest(store: _Store) -> Manifest:
     where = f"{store.path}/{MANIFEST_FILE}"
-    text = store.read(MANIFEST_FILE)
+    with store.open(MANIFEST_FILE) as file:
+        text = file.read()
     try:
         version = msgspec.json.decode(text, type=_Version).format_version
         if version != FORMAT_VERSION:
@@ -387,6 +401,8 @@ def _decode_manifest(store: _Store) -> Manifest:
         manifest = msgspec.json.decode(text, type=Manifest)
     except msgspec.DecodeError as error:
         raise _fault(where, "a manifest", error) from error
+    if outside := sorted(stream.file for stream in manifest.streams.values() if Path(stream.file).name != stream.file):
+        raise _fault(where, "files beside the manifest", ", ".join(outside))
     if unknown := sorted(manifest.streams.keys() - SCHEMAS.keys()):
         raise _fault(where, f"streams among {', '.join(SCHEMAS)}", ", ".join(unknown))
     ids = [instrument.instrument_id for instrument in manifest.instruments]
@@ -400,10 +416,15 @@ def _decode_manifest(store: _Store) -> Manifest:
 def _open_table(store: _Store, name: str, stream: Stream) -> pl.LazyFrame:
     """Return the table, checked from the plainest fault to the finest, so that the error names the real one."""
     where = f"{store.path}/{stream.file} (stream {name})"
-    content = store.read(stream.file)
-    if len(content) < 12 or content[:4] != b"PAR1" or content[-4:] != b"PAR1":
-        raise _fault(where, "a whole Parquet file", f"{len(content):,} bytes of a truncated or another one")
-    table = pl.scan_parquet(content if store.is_zip else store.path / stream.file)
+    with store.open(stream.file) as file:
+        size = file.seek(0, SEEK_END)
+        file.seek(-min(size, len(PARQUET_MAGIC)), SEEK_END)
+        if file.read() != PARQUET_MAGIC:
+            raise _fault(where, "a whole Parquet file", f"{size:,} bytes of a truncated or another one")
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        source = file.getvalue() if isinstance(file, BytesIO) else store.path / stream.file
+    table = pl.scan_parquet(source)
     try:
         found = dict(table.collect_schema())
         rows = int(table.select(pl.len()).collect().item())
@@ -413,7 +434,7 @@ def _open_table(store: _Store, name: str, stream: Stream) -> pl.LazyFrame:
         raise _fault(where, *_difference(expected, found))
     if rows != stream.rows:
         raise _fault(where, f"{stream.rows:,} rows", f"{rows:,}")
-    if (digest := hashlib.sha256(content).hexdigest()) != stream.sha256:
+    if digest != stream.sha256:
         raise _fault(where, f"sha256 {stream.sha256}", digest)
     return table
 
@@ -434,15 +455,6 @@ def _fault(where: object, expected: str, found: object, hint: str = REIMPORT) ->
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def _refuse_existing(destination: Path, *, is_overwrite: bool) -> None:
-    if not destination.exists():
-        return
-    if not is_overwrite:
-        raise _fault(destination, "a new name", "it taken", "choose another, or --overwrite")
-    if not (zipfile.is_zipfile(destination) or (destination / MANIFEST_FILE).is_file()):
-        raise _fault(destination, "a recording to overwrite", "something else", "remove it yourself if you mean to")
-
-
 def _write_table(folder: Path, name: str, draft: StreamDraft) -> Stream:
     file = folder / f"{name}.parquet"
     table = draft.table.select(pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items())
@@ -451,16 +463,18 @@ def _write_table(folder: Path, name: str, draft: StreamDraft) -> Stream:
     if not written.select("ts_event_ns").collect().to_series().is_sorted():
         raise _fault(f"stream {name}", "a table sorted by ts_event_ns", "it unsorted", "sort by event time")
     rows = int(written.select(pl.len()).collect().item())
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
     return Stream(file.name, rows, digest, draft.max_age_s, draft.origin, draft.method)
 
 
 def _manifest_of(folder: Path, draft: RecordingDraft, streams: dict[str, Stream]) -> Manifest:
-    def times(names: Iterator[str]) -> NDArray[np.int64]:
+    def times(names: Iterable[str]) -> NDArray[np.int64]:
+        empty = pl.LazyFrame(schema={"ts_event_ns": pl.Int64})
         columns = [pl.scan_parquet(folder / streams[name].file).select("ts_event_ns") for name in names]
-        return pl.concat(columns).unique().sort("ts_event_ns").collect().to_series().to_numpy()
+        return pl.concat([empty, *columns]).unique().sort("ts_event_ns").collect().to_series().to_numpy()
 
-    every, priced = times(iter(streams)), times(name for name in streams if name in PRICE_STREAMS)
+    every, priced = times(streams), times(name for name in streams if name in PRICE_STREAMS)
     if not len(priced):
         raise _fault(draft.name, "prices", "none", "check what was selected from the source")
     silent = np.flatnonzero(np.diff(priced) > draft.gap_s * NS_PER_S)
@@ -500,7 +514,7 @@ def _zip(folder: Path) -> Path:
 
 
 def _swap(finished: Path, destination: Path) -> None:
-    """Put the finished recording in its place; what was there stays until the new one has its name."""
+    """Put the finished recording in its place; what was there is removed only once the new one has its name."""
     replaced = destination.with_name(f".{destination.name}.replaced")
     _remove(replaced)
     if destination.exists():
