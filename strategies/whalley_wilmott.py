@@ -23,7 +23,9 @@ class WhalleyWilmott(Policy):
     """
 
     type: Literal["whalley_wilmott"] = "whalley_wilmott"
-    risk_aversion_per_quote: float = Field(gt=0, description="Absolute risk aversion g; ten times more halves the band")
+    risk_aversion_per_quote: float = Field(
+        gt=0, description="Absolute risk aversion g; ten times more about halves the band"
+    )
 
     starting_values: ClassVar[dict[str, str]] = {"risk_aversion_per_quote": "3e-4"}
 

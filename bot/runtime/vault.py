@@ -1,0 +1,188 @@
+"""A vault as people write it: the sections and keys of its YAML file, with units, defaults and bounds.
+
+Must never read a file or know a market; `bot.runtime.config` does. `docs/configuration.md` is checked against it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from bot.domain.units import NS_PER_MS
+from strategies import AnyPolicy
+
+Line = TypeVar("Line")
+
+
+class Section(BaseModel):
+    """A part of a vault file: frozen, its types taken at their word, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class RecordingFeed(Section):
+    """Market data from a recording."""
+
+    recording: str = Field(
+        min_length=1, max_length=200, description="Bundled name, or path of a folder or .zip from the working directory"
+    )
+
+
+def _refuse_zero(value: float) -> float:
+    if value == 0.0:
+        raise PydanticCustomError("zero", "a number other than 0")
+    return value
+
+
+class BookLine(Section):
+    """One holding to be hedged."""
+
+    instrument: str = Field(description="Instrument id as the recording has it")
+    qty_base: Annotated[float, AfterValidator(_refuse_zero)] = Field(
+        description="Signed amount in base units; short is negative; never 0"
+    )
+
+
+class HedgeLine(Section):
+    """The instrument that hedges one underlying, and its fees."""
+
+    instrument: str = Field(description="Instrument id of a perpetual, future or spot pair")
+    maker_bps: float = Field(ge=-10, le=500, description="Fee of a resting fill; negative is a rebate")
+    taker_bps: float = Field(ge=0, le=500, description="Fee of a fill that crosses the spread")
+    max_slippage_bps: float = Field(
+        default=25.0, ge=0, le=1000, description="Farthest beyond the best price that an order may fill"
+    )
+
+
+class Target(Section):
+    """Where the net delta of one underlying should be; one of the two."""
+
+    delta_base: float | None = Field(default=None, description="Net delta to keep, in base units")
+    hedge_ratio: float | None = Field(
+        default=None, ge=0, le=1.5, description="Share of the book's delta to hedge away: 0 none, 1 all (the default)"
+    )
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> Target:
+        if self.delta_base is not None and self.hedge_ratio is not None:
+            raise PydanticCustomError("two_targets", "either delta_base or hedge_ratio, not both")
+        return self
+
+
+class LimitsSection(Section):
+    """Hard limits; each refuses or cuts an order and says so."""
+
+    max_order_quote: float = Field(gt=0, description="Largest value of one order, in quote money")
+    max_orders_per_min: int = Field(ge=1, description="Most orders within any 60 s")
+    daily_loss_quote: float = Field(
+        gt=0, description="Loss since 00:00 UTC from which on hedges may only reduce, in quote money"
+    )
+    price_collar_bps: float = Field(
+        default=200.0, gt=0, le=5000, description="Farthest an order's limit may be from spot"
+    )
+    max_hedges_same_way: int = Field(
+        default=5, ge=1, description="Hedges one way within hedge_loop_window_s, delta not falling, that pause the bot"
+    )
+    hedge_loop_window_s: float = Field(default=60.0, gt=0, description="Window of max_hedges_same_way")
+    max_reject_streak: int = Field(default=5, ge=1, description="Rejects in a row that halt the bot")
+
+
+class LatencySection(Section):
+    """What the simulated venue assumes of the way to a venue and back."""
+
+    feed_ms: float = Field(default=50.0, ge=0, le=60_000, description="Venue event to our receipt")
+    entry_ms: float = Field(default=20.0, ge=0, le=60_000, description="Our order to the venue")
+    response_ms: float = Field(default=20.0, ge=0, le=60_000, description="The venue's answer to us")
+    jitter: float = Field(
+        default=0.0, ge=0, le=1, description="Each latency is lengthened at random by up to this share of it"
+    )
+
+    @property
+    def feed_ns(self) -> int:
+        """`feed_ms` in nanoseconds."""
+        return round(self.feed_ms * NS_PER_MS)
+
+    @property
+    def entry_ns(self) -> int:
+        """`entry_ms` in nanoseconds."""
+        return round(self.entry_ms * NS_PER_MS)
+
+    @property
+    def response_ns(self) -> int:
+        """`response_ms` in nanoseconds."""
+        return round(self.response_ms * NS_PER_MS)
+
+
+def _feed_tag(value: object) -> str | None:
+    if value == "live":
+        return "live"
+    return "recorded" if isinstance(value, dict | RecordingFeed) else None
+
+
+def _target_tag(value: object) -> str | None:
+    if not isinstance(value, dict):
+        return "one" if isinstance(value, Target) else None
+    is_each = (
+        all(isinstance(entry, dict | Target) for entry in value.values()) and not value.keys() & Target.model_fields
+    )
+    return "each" if is_each else "one"
+
+
+def _as_list(value: object) -> object:
+    if isinstance(value, dict):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _refuse_empty(value: tuple[Line, ...]) -> tuple[Line, ...]:
+    if not value:
+        raise PydanticCustomError("empty", "a list with an entry")
+    return value
+
+
+AnyFeed = Annotated[
+    Annotated[Literal["live"], Tag("live")] | Annotated[RecordingFeed, Tag("recorded")],
+    Discriminator(_feed_tag, custom_error_type="feed", custom_error_message="live or {recording: NAME}"),
+]
+AnyTarget = Annotated[
+    Annotated[Target, Tag("one")] | Annotated[dict[str, Target], Tag("each")],
+    Discriminator(
+        _target_tag,
+        custom_error_type="target",
+        custom_error_message="{delta_base: X}, {hedge_ratio: X}, or one of them per underlying",
+    ),
+]
+
+
+class Vault(Section):
+    """One vault file."""
+
+    vault: str = Field(pattern=r"^[a-z0-9-]{1,64}$", description="Name: lower-case letters, digits and hyphens")
+    mode: Literal["paper", "live"] = Field(description="paper simulates fills; live trades and also needs --live")
+    feed: AnyFeed = Field(description="Where market data comes from: {recording: NAME}; live comes later")
+    numeraire: str = Field(description="Money that P&L and delta are measured in: USD, or the book's coin")
+    book: Annotated[tuple[BookLine, ...], AfterValidator(_refuse_empty)] = Field(
+        description="Holdings to be hedged, one line each"
+    )
+    cash: dict[str, float] = Field(
+        default_factory=dict, description="Collateral, currency: amount; coins count as delta when numeraire is USD"
+    )
+    hedge: Annotated[tuple[HedgeLine, ...], AfterValidator(_refuse_empty), BeforeValidator(_as_list)] = Field(
+        description="The hedge instrument, or a list with one per underlying"
+    )
+    policy: AnyPolicy = Field(description="When and how far to hedge; its type and the parameters of that type")
+    target: AnyTarget = Field(
+        default=Target(), description="Where net delta should be: one target for all, or one per underlying"
+    )
+    limits: LimitsSection = Field(description="Hard limits of every order")
+    latency: LatencySection = Field(default=LatencySection(), description="Latencies of the simulated venue")
+    seed: int = Field(default=1, ge=0, le=2**63 - 1, description="Seed of everything random in the simulated venue")
+    pnl_step_s: int = Field(default=60, ge=1, le=86_400, description="Length of the steps that P&L is split over")
+    state_dir: str = Field(
+        default=".evenkeel",
+        min_length=1,
+        max_length=200,
+        description="Folder of the journal, from the working directory",
+    )

@@ -1,0 +1,376 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from bot.domain.errors import ConfigError
+from bot.domain.instruments import Option
+from bot.domain.units import NS_PER_S
+from bot.runtime.config import build_engine_settings, config_json, config_sha256, load_vaults
+from bot.runtime.vault import Vault
+from bot.simulation.recording import Manifest, open_recording
+from strategies import WhalleyWilmott
+from tests.runtime.vault_files import VAULT, write_tiny_recording
+
+ROOT = Path(__file__).parents[2]
+POLICY = "policy: {type: whalley_wilmott, risk_aversion_per_quote: 3.0e-4}"
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_recording(tmp_path_factory.mktemp("recordings") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def manifest(recording: Path) -> Manifest:
+    return open_recording(recording).manifest
+
+
+@pytest.fixture
+def text(recording: Path) -> str:
+    return VAULT.replace("RECORDING", str(recording))
+
+
+def vault_file(folder: Path, text: str, name: str = "vault.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def load(folder: Path, text: str) -> Vault:
+    (vault,) = load_vaults([vault_file(folder, text)])
+    return vault
+
+
+def problems(folder: Path, text: str, *, allow_live: bool = False) -> list[str]:
+    """What is said of a file, without the folder."""
+    with pytest.raises(ConfigError) as caught:
+        load_vaults([vault_file(folder, text)], allow_live=allow_live)
+    return [problem.removeprefix(f"{folder}/") for problem in caught.value.problems]
+
+
+def change(text: str, old: str, new: str) -> str:
+    assert text.count(old) == 1, f"{old!r} must stand in the file once"
+    return text.replace(old, new)
+
+
+# What is right -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("config/*.yaml")), ids=lambda path: path.name)
+def test_every_example_loads_and_makes_settings(path: Path) -> None:
+    (vault,) = load_vaults([path])
+    assert vault.vault == path.stem
+    assert not isinstance(vault.feed, str)
+    settings = build_engine_settings(vault, open_recording(vault.feed.recording).manifest)
+    assert len(settings.book) == 2
+    assert len({leg.instrument.base for leg in settings.book} | settings.hedges.keys()) == 1
+
+
+def test_the_examples_have_names_of_their_own() -> None:
+    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")))) == 3
+
+
+def test_the_manual_shows_the_demo_vault() -> None:
+    manual = (ROOT / "docs" / "configuration.md").read_text()
+    first = re.findall(r"^```yaml\n(.*?)^```", manual, re.MULTILINE | re.DOTALL)[0]
+    yaml = YAML(typ="safe", pure=True)
+    assert yaml.load(first) == yaml.load((ROOT / "config" / "eth-straddle.yaml").read_text())
+
+
+def test_a_vault_becomes_engine_settings(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    more = "target: {delta_base: 2}\nseed: 7\npnl_step_s: 30\n"
+    settings = build_engine_settings(load(tmp_path, text + more), manifest)
+    assert settings.vault == "eth-straddle"
+    assert re.fullmatch(r"[0-9a-f]{10}", settings.run_id)
+    assert settings.numeraire == "USD"
+    assert settings.policy == WhalleyWilmott(risk_aversion_per_quote=3e-4)
+    assert [(leg.instrument.instrument_id, leg.qty_base) for leg in settings.book] == [
+        ("ETH-28APR23-1900-C", -100.0),
+        ("ETH-28APR23-1900-P", -100.0),
+    ]
+    assert settings.cash == {"ETH": 0.0, "USD": 500_000.0}
+    hedge = settings.hedges["ETH"]
+    assert hedge.instrument.instrument_id == "ETH-PERPETUAL"
+    assert (hedge.maker_bps, hedge.taker_bps, hedge.max_slippage_bps) == (0.0, 5.0, 25.0)
+    assert (hedge.ratio, hedge.target_delta_base) == (1.0, 2.0)
+    assert settings.universe == manifest.instruments
+    assert settings.limits.max_orders_per_min == 10
+    assert settings.limits.hedge_loop_window_ns == 60 * NS_PER_S
+    ages = settings.ages
+    assert (ages.index_ns, ages.quote_ns, ages.vol_ns) == (600 * NS_PER_S, 601 * NS_PER_S, 602 * NS_PER_S)
+    assert settings.gap_ns == 600 * NS_PER_S
+    assert settings.pnl_step_ns == 30 * NS_PER_S
+
+
+def test_the_run_id_is_that_of_name_and_seed(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    first, again, other = (
+        build_engine_settings(load(tmp_path, f"{text}seed: {seed}\n"), manifest).run_id for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+def test_every_underlying_has_its_hedge_and_its_target(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    two = change(text, "cash: {ETH", "  - {instrument: BTC-28APR23-1900-C, qty_base: 1}\ncash: {BTC: 1, ETH")
+    two = change(
+        two,
+        "hedge: {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}",
+        "hedge:\n"
+        "  - {instrument: ETH-28APR23, maker_bps: -1, taker_bps: 5}\n"
+        "  - {instrument: BTC-USD, maker_bps: 0, taker_bps: 2.5, max_slippage_bps: 10}\n"
+        "target: {ETH: {hedge_ratio: 0.5}}",
+    )
+    hedges = build_engine_settings(load(tmp_path, two), manifest).hedges
+    assert {base: (one.instrument.instrument_id, one.ratio) for base, one in hedges.items()} == {
+        "ETH": ("ETH-28APR23", 0.5),
+        "BTC": ("BTC-USD", 1.0),
+    }
+    assert hedges["BTC"].max_slippage_bps == 10.0
+
+
+def test_a_hedge_ratio_of_nothing_is_not_the_default(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    settings = build_engine_settings(load(tmp_path, text + "target: {hedge_ratio: 0}\n"), manifest)
+    assert settings.hedges["ETH"].ratio == 0.0
+
+
+def test_the_hash_is_of_the_meaning_not_of_the_text(tmp_path: Path, text: str) -> None:
+    first = load(tmp_path, text)
+    reworded = load(tmp_path, "# a comment\nseed: 1\n" + change(text, "3.0e-4", "0.0003"))
+    assert config_sha256(first) == config_sha256(reworded)
+    assert config_sha256(first) != config_sha256(load(tmp_path, text + "seed: 2\n"))
+    assert Vault.model_validate_json(config_json(first)) == first
+
+
+def test_settings_of_another_recording_are_refused(tmp_path: Path, text: str) -> None:
+    vault = load(tmp_path, text)
+    other = open_recording(write_tiny_recording(tmp_path / "other", ("index", "vol_quotes"))).manifest
+    with pytest.raises(ConfigError, match="expected quotes, found recording tiny without"):
+        build_engine_settings(vault, other)
+
+
+# What is wrong -------------------------------------------------------------------------------------------------------
+
+WRONG = {
+    "unknown key": ("cash:", "colour: red\ncash:", 8, "found colour"),
+    "misspelt key": ("numeraire:", "numerair:", 4, "did you mean numeraire?"),
+    "misspelt inner key": ("max_order_quote", "max_order_qoute", 11, "did you mean max_order_quote?"),
+    "missing key": (", daily_loss_quote: 10000", "", 11, "expected the key daily_loss_quote, found none"),
+    "wrong type": ("max_orders_per_min: 10", "max_orders_per_min: ten", 11, "expected a whole number, found 'ten'"),
+    "number as text": ("3.0e-4", "'3.0e-4'", 10, "expected a number, found '3.0e-4'"),
+    "not a number": ("3.0e-4", ".nan", 10, "expected a finite number, found nan"),
+    "not a list": ("{ETH: 0, USD: 500000}", "500000", 8, "expected a mapping of keys to values, found 500000"),
+    "empty section": ("{max_order_quote: 50000, max_orders_per_min: 10, daily_loss_quote: 10000}", "", 11, "nothing"),
+    "negative band": (POLICY, "policy: {type: delta_band, half_width_base: -5}", 10, "a number above 0.0, found -5"),
+    "negative risk aversion": ("3.0e-4", "-3.0e-4", 10, "expected a number above 0.0, found -0.0003"),
+    "unknown policy": ("whalley_wilmott", "whaley_wilmot", 10, "did you mean whalley_wilmott?"),
+    "policy without type": ("type: whalley_wilmott, ", "", 10, "expected a mapping with the key type"),
+    "policy as a word": (POLICY, "policy: wide", 10, "expected a mapping with the key type, found 'wide'"),
+    "parameter of another policy": (POLICY, "policy: {type: unhedged, interval_s: 5}", 10, "found interval_s"),
+    "unknown instrument": ("ETH-PERPETUAL", "ETH-PERPETUAAL", 9, "did you mean ETH-PERPETUAL?"),
+    "unknown option": ("1900-C", "1900-X", 6, "expected an instrument of recording tiny, found ETH-28APR23-1900-X"),
+    "expired option": ("28APR23-1900-C", "12APR23-1900-C", 6, "found ETH-12APR23-1900-C, expired 2023-04-12 12:00 UTC"),
+    "option as hedge": (
+        "ETH-PERPETUAL",
+        "ETH-28APR23-1900-C",
+        9,
+        "expected a perpetual, future or spot, found the opt",
+    ),
+    "hedge of another coin": ("ETH-PERPETUAL", "BTC-PERPETUAL", 9, "expected a hedge of ETH, found one of BTC"),
+    "leg of another coin": ("ETH-28APR23-1900-C", "BTC-28APR23-1900-C", 9, "expected a hedge of BTC, found none"),
+    "leg held twice": ("ETH-28APR23-1900-P", "ETH-28APR23-1900-C", 7, "expected each instrument once"),
+    "empty hedge": (
+        "{instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}",
+        "[]",
+        9,
+        "expected a list with an entry",
+    ),
+    "nothing held": ("1900-C, qty_base: -100", "1900-C, qty_base: 0", 6, "expected a number other than 0, found 0"),
+    "unpriced coin": ("cash: {ETH", "cash: {SOL", 8, "expected ETH or USD, found SOL"),
+    "numeraire of another coin": ("numeraire: USD", "numeraire: BTC", 4, "expected ETH or USD, found BTC"),
+    "hedge ratio too high": ("cash:", "target: {hedge_ratio: 1.6}\ncash:", 8, "a number of at most 1.5, found 1.6"),
+    "two targets": ("cash:", "target: {hedge_ratio: 1, delta_base: 1}\ncash:", 8, "expected either delta_base or"),
+    "misspelt target": ("cash:", "target: {hedge_ration: 1}\ncash:", 8, "did you mean hedge_ratio?"),
+    "target of another coin": ("cash:", "target: {SOL: {delta_base: 1}}\ncash:", 8, "expected ETH, found SOL"),
+    "target as a word": ("cash:", "target: flat\ncash:", 8, "expected {delta_base: X}, {hedge_ratio: X}, or one"),
+    "unknown mode": ("mode: paper", "mode: peper", 2, "expected 'paper' or 'live', found 'peper'"),
+    "live with a recording": ("mode: paper", "mode: live", 2, "expected mode: paper with a recording, found live"),
+    "bad name": ("vault: eth-straddle", "vault: Eth Straddle", 1, "expected lower-case letters, digits and hyphens"),
+    "key twice": ("mode: paper", "mode: paper\nmode: paper", 3, "expected each key once, found mode again"),
+    "secret": ("cash:", "api_key: hunter2\ncash:", 8, "secrets come from the environment"),
+    "tab": ("  - {instrument: ETH-28APR23-1900-C", "\t- {instrument: ETH-28APR23-1900-C", 6, "spaces, not tabs"),
+    "broken YAML": ("cash: {ETH: 0", "cash: {ETH: 0]", 8, "expected YAML, found "),
+    "alias": ("cash:", "seed: &s 1\npnl_step_s: *s\ncash:", 9, "expected the value itself, found an alias"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_each_mistake_has_one_error_with_its_line(tmp_path: Path, text: str, name: str) -> None:
+    old, new, line, words = WRONG[name]
+    (problem,) = problems(tmp_path, change(text, old, new))
+    assert problem.startswith(f"vault.yaml:{line}: expected ")
+    assert words in problem
+    assert ", found " in problem
+    assert "; hint: " in problem
+    assert "hunter2" not in problem
+
+
+def test_every_mistake_of_every_file_is_told_at_once(tmp_path: Path, text: str) -> None:
+    broken = text
+    for old, new in (
+        ("mode: paper", "mode: peper"),
+        ("ETH-28APR23-1900-P", "ETH-28APR23-1900-X"),
+        ("qty_base: -100}\ncash", "qty_base: many}\ncash"),
+        ("ETH-PERPETUAL", "ETH-28APR23-1900-C"),
+        ("3.0e-4", "-1"),
+        ("max_orders_per_min: 10", "max_orders_per_min: 0, token: hunter2"),
+    ):
+        broken = change(broken, old, new)
+    paths = [vault_file(tmp_path, broken, "a.yaml"), vault_file(tmp_path, change(text, "taker_bps", "taker"), "b.yaml")]
+    with pytest.raises(ConfigError) as caught:
+        load_vaults([*paths, tmp_path / "missing.yaml"])
+    places = [":".join(problem.removeprefix(f"{tmp_path}/").split(":")[:2]) for problem in caught.value.problems]
+    assert places == [
+        *("a.yaml:2", "a.yaml:7", "a.yaml:7", "a.yaml:9", "a.yaml:10", "a.yaml:11", "a.yaml:11"),
+        "b.yaml:1",
+        "b.yaml:9",
+        "missing.yaml:1",
+    ]
+    assert str(caught.value).splitlines() == caught.value.problems
+
+
+def test_two_vaults_of_one_name_are_refused(tmp_path: Path, text: str) -> None:
+    first, second = vault_file(tmp_path, text, "a.yaml"), vault_file(tmp_path, "# twin\n" + text, "b.yaml")
+    with pytest.raises(ConfigError) as caught:
+        load_vaults([first, second])
+    assert caught.value.problems == [
+        f"{second}:2: expected a name of its own per vault, found eth-straddle again; hint: {first} has it too"
+    ]
+
+
+def test_live_needs_two_keys_and_a_feed_that_does_not_exist_yet(tmp_path: Path, text: str) -> None:
+    live = re.sub(r"feed: .*", "feed: live", change(text, "mode: paper", "mode: live"))
+    one_key = problems(tmp_path, live)
+    assert [problem.split(": ")[0] for problem in one_key] == ["vault.yaml:2", "vault.yaml:3"]
+    assert "also" in one_key[0] or "--live on the command line" in one_key[0]
+    (both_keys,) = problems(tmp_path, live, allow_live=True)
+    assert both_keys.startswith(
+        "vault.yaml:3: expected {recording: NAME}, found live; hint: live feeds are not available"
+    )
+    (with_recording,) = problems(tmp_path, change(text, "mode: paper", "mode: live"), allow_live=True)
+    assert "the past cannot be traded" in with_recording
+
+
+@pytest.mark.parametrize("name", ["no-such-recording", "a" * 200, "'a\\0b'", "/"])
+def test_a_missing_recording_is_told_at_its_line(tmp_path: Path, name: str) -> None:
+    (problem,) = problems(tmp_path, VAULT.replace("RECORDING", name))
+    assert problem.startswith("vault.yaml:3: ")
+    assert "expected " in problem
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "no manifest", "changed"])
+def test_a_damaged_recording_is_told_at_its_line(tmp_path: Path, damage: str) -> None:
+    recording = write_tiny_recording(tmp_path / "damaged")
+    table, other = recording / "index.parquet", recording / "quotes.parquet"
+    match damage:
+        case "truncated":
+            table.write_bytes(table.read_bytes()[:-20])
+        case "foreign":
+            table.write_bytes(other.read_bytes())
+        case "no manifest":
+            (recording / "manifest.json").unlink()
+        case _:
+            content = bytearray(table.read_bytes())
+            content[6] ^= 1
+            table.write_bytes(content)
+    (problem,) = problems(tmp_path, VAULT.replace("RECORDING", str(recording)))
+    assert problem.startswith("vault.yaml:3: ")
+    assert "expected " in problem
+    assert "hint: " in problem
+
+
+def test_a_recording_without_a_needed_stream_is_refused(tmp_path: Path) -> None:
+    recording = write_tiny_recording(tmp_path / "poor", ("index", "vol_quotes"))
+    (problem,) = problems(tmp_path, VAULT.replace("RECORDING", str(recording)))
+    assert problem.startswith("vault.yaml:3: expected a stream quotes, found none")
+
+
+def test_an_option_never_hedges(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    vault = load(tmp_path, text)
+    option = next(one for one in manifest.instruments if isinstance(one, Option))
+    line = vault.hedge[0].model_copy(update={"instrument": option.instrument_id})
+    with pytest.raises(ConfigError, match="expected a perpetual, future or spot"):
+        build_engine_settings(vault.model_copy(update={"hedge": (line,)}), manifest)
+
+
+def test_nothing_is_written(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    load(tmp_path, text)
+    problems(tmp_path, "vault: [")
+    assert [path.name for path in tmp_path.iterdir()] == ["vault.yaml"]
+
+
+# Whatever it is ------------------------------------------------------------------------------------------------------
+
+SCALAR = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.sampled_from(["live", "paper", "unhedged", "delta_band", "USD", "ETH", "ETH-PERPETUAL", "type", "tiny", ""]),
+    st.text(max_size=8),
+)
+KEY = st.sampled_from(
+    [
+        *Vault.model_fields,
+        "instrument",
+        "qty_base",
+        "recording",
+        "type",
+        "hedge_ratio",
+        "ETH",
+        "api_key",
+        "half_width_base",
+    ]
+)
+TREE = st.recursive(
+    SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEY | st.text(max_size=3), inner, max_size=4)
+)
+FRAGMENT = st.text("{}[]:,-&*!|>'\"#%@ \n\tabe0.5", max_size=12)
+
+
+def complaints(path: Path) -> list[str]:
+    """What is said of a file; anything but a ConfigError comes through."""
+    try:
+        load_vaults([path], allow_live=True)
+    except ConfigError as error:
+        return error.problems or ["nothing was said"]
+    return []
+
+
+def check_any(path: Path) -> None:
+    assert [said for said in complaints(path) if not re.match(rf"{re.escape(str(path))}:\d+: ", said)] == []
+
+
+@given(values=st.dictionaries(KEY, TREE, max_size=8))
+def test_any_values_give_a_vault_or_a_config_error(
+    tmp_path_factory: pytest.TempPathFactory, recording: Path, values: dict[str, object]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    base = YAML(typ="safe", pure=True).load(VAULT.replace("RECORDING", str(recording)))
+    with path.open("w") as file:
+        YAML(typ="safe", pure=True).dump({**base, **values}, file)
+    check_any(path)
+
+
+@given(place=st.integers(0, len(VAULT)), cut=st.integers(0, 20), fragment=FRAGMENT)
+def test_any_edit_gives_a_vault_or_a_config_error(
+    tmp_path_factory: pytest.TempPathFactory, recording: Path, place: int, cut: int, fragment: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "edited.yaml"
+    path.write_text((VAULT[:place] + fragment + VAULT[place + cut :]).replace("RECORDING", str(recording)))
+    check_any(path)

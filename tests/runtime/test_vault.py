@@ -1,0 +1,135 @@
+"""Tests of the vault model, and that docs/configuration.md says what the model says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import msgspec
+import pytest
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from bot.engine.settings import HedgeSettings, Limits
+from bot.runtime.vault import BookLine, HedgeLine, LatencySection, LimitsSection, RecordingFeed, Target, Vault
+from strategies import POLICIES
+from tests.runtime.vault_files import vault
+
+MANUAL = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+SECTIONS: dict[str, type[BaseModel]] = {
+    "": Vault,
+    "feed.": RecordingFeed,
+    "book[].": BookLine,
+    "hedge.": HedgeLine,
+    "target.": Target,
+    "limits.": LimitsSection,
+    "latency.": LatencySection,
+    **{f"policy({name}).": cls for name, cls in POLICIES.items()},
+}
+
+
+WORDS: Final[dict[Any, str]] = {int: "whole number", float: "number", float | None: "number", str: "text"}
+
+
+def manual_rows() -> Iterator[str]:
+    """The row that docs/configuration.md must have for every key."""
+    for section, model in SECTIONS.items():
+        for key, field in model.model_fields.items():
+            if key != "type":
+                yield f"| `{section}{key}` | {bounds(field)} | {default(field)} | {field.description} |"
+
+
+def bounds(field: FieldInfo) -> str:
+    """Type and limits of a field, in the words of the manual."""
+    words = WORDS.get(field.annotation)
+    choices = get_args(field.annotation)
+    if words is None:
+        is_choice = choices and all(isinstance(choice, str) for choice in choices)
+        words = " or ".join(f"`{choice}`" for choice in choices) if is_choice else "see below"
+    signs = {"gt": ">", "ge": "≥", "le": "≤"}
+    limits = [
+        f"{sign} {getattr(rule, name):g}"
+        for rule in field.metadata
+        for name, sign in signs.items()
+        if getattr(rule, name, None) is not None and abs(getattr(rule, name)) < 1e9
+    ]
+    return " ".join([words, ", ".join(limits)]).strip()
+
+
+def default(field: FieldInfo) -> str:
+    """The default of a field, in the words of the manual."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is None or isinstance(value, BaseModel | dict):
+        return "none"
+    return f"`{value:g}`" if isinstance(value, int | float) else f"`{value}`"
+
+
+@pytest.mark.parametrize("row", list(manual_rows()), ids=lambda row: row.split("`")[1])
+def test_the_manual_has_every_key_as_the_model_has_it(row: str) -> None:
+    assert row in MANUAL.splitlines()
+
+
+def test_the_manual_has_no_key_that_the_model_has_not() -> None:
+    shown = [line for line in MANUAL.splitlines() if line.startswith("| `") and line.count("|") == 5]
+    assert sorted(shown) == sorted(manual_rows())
+
+
+def test_defaults_are_those_of_the_engine() -> None:
+    engine = {field.name: field.default for field in msgspec.structs.fields(Limits) if not field.required}
+    ours = {key: field.default for key, field in LimitsSection.model_fields.items() if not field.is_required()}
+    ours["hedge_loop_window_ns"] = round(ours.pop("hedge_loop_window_s") * 1e9)
+    assert ours == engine
+    slippage = next(field for field in msgspec.structs.fields(HedgeSettings) if field.name == "max_slippage_bps")
+    assert HedgeLine.model_fields["max_slippage_bps"].default == slippage.default
+
+
+def test_one_hedge_may_be_written_without_a_list() -> None:
+    one = vault()
+    assert isinstance(one["hedge"], dict)
+    listed = {**one, "hedge": (one["hedge"],)}
+    assert Vault.model_validate(one) == Vault.model_validate(listed)
+
+
+def test_a_vault_survives_json() -> None:
+    for target in ({"hedge_ratio": 0.5}, {"ETH": {"delta_base": -3.0}}):
+        first = Vault.model_validate({**vault(), "target": target})
+        assert Vault.model_validate_json(json.dumps(first.model_dump(mode="json"))) == first
+
+
+def test_a_vault_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Vault.model_validate(vault()).seed = 2
+
+
+def test_latencies_are_told_in_nanoseconds() -> None:
+    latency = LatencySection(feed_ms=50.0, entry_ms=0.0005, response_ms=20.0)
+    assert (latency.feed_ns, latency.entry_ns, latency.response_ns) == (50_000_000, 500, 20_000_000)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target": {"delta_base": 1.0, "hedge_ratio": 1.0}},
+        {"target": {"hedge_ratio": 1.6}},
+        {"target": {"hedge_ratio": -0.1}},
+        {"target": {"ETH": {"hedge_ratio": 2}}},
+        {"target": 0.5},
+        {"feed": "recorded"},
+        {"feed": None},
+        {"book": ()},
+        {"hedge": ()},
+        {"seed": -1},
+        {"seed": 1.5},
+        {"vault": "Has Spaces"},
+        {"cash": {"USD": "5"}},
+        {"numeraire": None},
+        {"unknown": 1},
+    ],
+)
+def test_what_does_not_fit_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Vault.model_validate({**vault(), **wrong})
