@@ -2,7 +2,7 @@
 
 In a USD vault the exposure is in quote money: Black deltas, and coin cash counts as delta. In a coin vault wealth is
 counted in the coin, so the whole equity in coin is taken off the delta: W/S moves by (dW/dS − W/S) coins per relative
-move of S, which is the premium-adjusted delta for an option and zero for plain coin (architecture.md section 3, hedging.md 6.3).
+move of S: the premium-adjusted delta Δ − c for an option, nothing for plain coin.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class OptionMarks(NamedTuple):
 class Holding:
     """A linear or inverse position with its own cash: what was paid for it stays here until it is settled.
 
-    `qty` is signed, in the instrument's own unit (base, or quote money if quote-sized). `cash_settle` starts at zero and
-    moves with every trade, fee and funding payment, so `value_quote` is all the position has earned so far.
+    `qty` is signed, in the instrument's own unit (base, or quote money if quote-sized). `cash_settle` starts at zero
+    and moves with every trade, fee and funding payment, so `value_quote` is all the position has earned so far.
     """
 
     __slots__ = ("cash_settle", "instrument", "is_inverse", "lot_size", "lots", "mark_px", "qty", "start_px")
@@ -126,9 +126,9 @@ class UnderlyingBook:
         return self._qty_base
 
     @property
-    def has_options(self) -> bool:
-        """Tell whether any option leg is still alive."""
-        return bool(self._options)
+    def expiries(self) -> list[ExpiryMarks]:
+        """The expiries of the option legs still alive."""
+        return self._expiries
 
     @property
     def holdings(self) -> list[Holding]:
@@ -314,11 +314,11 @@ class UnderlyingBook:
     def _find_stale_forward(self, now_ns: int) -> tuple[Refusal, str] | None:
         for expiry in self._expiries:
             if not expiry.forward_ns:
-                return Refusal.NO_MARKET, f"no forward yet for the expiry of {_date(expiry.expiry_ns)}"
+                return Refusal.NO_MARKET, f"no forward of {expiry.label} yet"
             age_ns = now_ns - expiry.forward_ns
             if age_ns > self._ages.vol_ns and now_ns < expiry.expiry_ns:
                 return Refusal.STALE_FORWARD, (
-                    f"forward of {self.underlying} {_date(expiry.expiry_ns)} is {age_ns / NS_PER_S:.0f} s old, "
+                    f"forward of {expiry.label} is {age_ns / NS_PER_S:.0f} s old, "
                     f"limit {self._ages.vol_ns / NS_PER_S:.0f} s"
                 )
         return None
@@ -371,10 +371,6 @@ def _has_close_neighbours(smile: Smile, k: float) -> bool:
     if right < len(nodes) and nodes[right] == k:
         return True
     return 0 < right < len(nodes) and bool(nodes[right] - nodes[right - 1] <= MAX_NODE_GAP)
-
-
-def _date(ns: int) -> str:
-    return str(np.datetime64(ns, "ns"))[:10]
 
 
 _EMPTY: NDArray[np.float64] = np.empty(0)

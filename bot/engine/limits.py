@@ -62,7 +62,7 @@ class LimitKeeper:
         return None
 
     def find_hedge_loop(self, underlying: str, now_ns: int, side: int, excess_base: float) -> str | None:
-        """Return why hedging runs in a loop, if it does: the same side again and again, the excess delta not falling."""
+        """Return why hedging runs in a loop, if it does: one side again and again, the excess delta not falling."""
         hedges = self._hedges.setdefault(underlying, deque(maxlen=self._limits.max_hedges_same_way))
         if len(hedges) < self._limits.max_hedges_same_way:
             return None

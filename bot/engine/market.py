@@ -64,6 +64,11 @@ class ExpiryMarks:
         self.slots: list[int] = []
         self.is_held = False
 
+    @property
+    def label(self) -> str:
+        """Underlying and day of expiry, for people."""
+        return f"{self.underlying} {str(np.datetime64(self.expiry_ns, 'ns'))[:10]}"
+
 
 class UnderlyingMarks:
     """The index of one underlying, and a version that moves whenever a mark of its held legs does."""

@@ -1,1 +1,4 @@
-"""A world to rehearse in: recordings, and a seeded venue that fills orders against them. Pure: no IO but reading recordings."""
+"""A world to rehearse in: recordings, and a seeded venue that fills orders against them.
+
+Pure: no IO but reading and writing recordings.
+"""

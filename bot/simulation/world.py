@@ -14,7 +14,7 @@ from bot.domain.market import MarketEvent
 from bot.domain.orders import OrderSent
 from bot.simulation.venue import SimulatedVenue
 
-_NEVER_NS = 2**63 - 1
+NEVER_NS = 2**63 - 1
 
 
 class World:
@@ -27,34 +27,52 @@ class World:
         self._next = next(batches, None)
         self._sent: list[Event] = []
 
-    def step(self) -> tuple[int, list[Event]] | None:
-        """Return the next moment and the events that reach us at it; None once nothing more will happen."""
+    def peek_ns(self) -> int | None:
+        """Return the next moment anything happens, here or at the venue; None once nothing more will."""
+        moments = [moment for moment in (self._market_ns(), self.venue.next_event_ns()) if moment is not None]
+        if self._next is not None:
+            moments.append(self._next[0].ts_event_ns)
+        return min(moments, default=None)
+
+    def step(self, until_ns: int = NEVER_NS) -> tuple[int, list[Event]] | None:
+        """Return the next moment up to `until_ns` at which something reaches us, and what; None if there is none.
+
+        Commands submitted afterwards must not be older than that moment.
+        """
         venue = self.venue
         shown = self._shown
         while True:
-            upcoming = self._next
-            if upcoming is not None and not shown:
-                market_ns = upcoming[0].ts_recv_ns
-            else:
-                market_ns = shown[0][0].ts_recv_ns if shown else _NEVER_NS
+            market_ns = self._market_ns()
             venue_ns = venue.next_event_ns()
-            now_ns = market_ns if venue_ns is None or market_ns <= venue_ns else venue_ns
+            now_ns = until_ns
+            if market_ns is not None and market_ns < now_ns:
+                now_ns = market_ns
+            if venue_ns is not None and venue_ns < now_ns:
+                now_ns = venue_ns
+            upcoming = self._next
             if upcoming is not None and upcoming[0].ts_event_ns <= now_ns:
                 for event in upcoming:
                     venue.on_market(event)
                 shown.append(upcoming)
                 self._next = next(self._batches, None)
                 continue
-            if now_ns == _NEVER_NS:
-                return None
-            events: list[Event] = self._sent
-            self._sent = []
+            events: list[Event] = []
             if venue_ns is not None and venue_ns <= now_ns:
                 events.extend(venue.advance(now_ns))
-            if market_ns == now_ns:
+            if market_ns is not None and market_ns <= now_ns:
                 events.extend(shown.popleft())
             if events:
+                if self._sent:
+                    events[:0] = self._sent
+                    self._sent = []
                 return now_ns, events
+            if now_ns == until_ns:
+                return None
+
+    def _market_ns(self) -> int | None:
+        if self._shown:
+            return self._shown[0][0].ts_recv_ns
+        return self._next[0].ts_recv_ns if self._next is not None else None
 
     def submit(self, command: Command, now_ns: int) -> None:
         """Hand a command to the venue; the hand-off itself is reported with the next events."""

@@ -1,0 +1,83 @@
+"""What stands between a vault and its next hedge: every gate with its figures, for `plan`, `status` and `why`.
+
+Reads the engine, changes nothing. The gates repeat no rule: each shows the engine's own last word or a plain reading.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from bot.domain.decisions import BotState
+from bot.domain.orders import OrderState
+from bot.domain.units import NS_PER_S
+from bot.engine.engine import Desk, Engine
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """One condition of hedging, whether it is met, and the figures it was judged by."""
+
+    name: str
+    is_open: bool
+    detail: str
+
+
+def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
+    """Return every gate of one underlying in the order the engine passes them."""
+    decision = desk.decision
+    ages = engine.settings.ages
+    marks = desk.book.marks_of_underlying
+    instrument_id = desk.settings.instrument.instrument_id
+    quote = engine.market.quotes.get(instrument_id)
+    rate = engine.limits.refuse_rate(now_ns)
+    limits = engine.settings.limits
+    unknown = sum(order.state is OrderState.UNKNOWN for order in engine.orders.live.values())
+    gates = [
+        Gate(
+            "state", engine.state in (BotState.RUNNING, BotState.REDUCE_ONLY), _text(engine.state, engine.state_reason)
+        ),
+        _age_gate("index age", now_ns - marks.index_ns if marks.index_ns else None, ages.index_ns),
+        _age_gate(f"quote age of {instrument_id}", now_ns - quote.ts_event_ns if quote else None, ages.quote_ns),
+        *[
+            _age_gate(
+                f"forward age of {expiry.label}", now_ns - expiry.forward_ns if expiry.forward_ns else None, ages.vol_ns
+            )
+            for expiry in desk.book.expiries
+        ],
+        Gate(
+            "jumps confirmed",
+            not engine.market.is_jump_suspected(desk.underlying, instrument_id),
+            f"limit {ages.max_jump_fraction:.0%} from one price to the next",
+        ),
+        Gate(
+            "outcomes known", not unknown, f"{unknown} orders of unknown outcome, {len(engine.orders.live)} in flight"
+        ),
+        Gate("order rate", rate is None, rate or f"below {limits.max_orders_per_min} in the last minute"),
+        Gate(
+            "daily loss",
+            -engine.limits.day_pnl_quote < limits.daily_loss_quote,
+            f"P&L since 00:00 UTC {engine.limits.day_pnl_quote:+,.2f}, limit −{limits.daily_loss_quote:,.2f}",
+        ),
+    ]
+    if decision is not None:
+        outside = not decision.low_base <= decision.delta_low_base <= decision.high_base
+        gates.append(
+            Gate(
+                "net delta outside its band",
+                outside,
+                f"net {decision.delta_low_base:+.3f}, band [{decision.low_base:+.3f}, {decision.high_base:+.3f}]; "
+                f"{decision.policy_reason}",
+            )
+        )
+        if decision.refusal is not None:
+            gates.append(Gate("last decision", is_open=False, detail=f"{decision.refusal}: {decision.refusal_detail}"))
+    return gates
+
+
+def _age_gate(name: str, age_ns: int | None, limit_ns: int) -> Gate:
+    if age_ns is None:
+        return Gate(name, is_open=False, detail="nothing received yet")
+    return Gate(name, age_ns <= limit_ns, f"{age_ns / NS_PER_S:.1f} s, limit {limit_ns / NS_PER_S:.0f} s")
+
+
+def _text(state: BotState, reason: str) -> str:
+    return f"{state} ({reason})" if reason else str(state)

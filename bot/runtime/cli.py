@@ -1,0 +1,484 @@
+"""The command line: data on stdout, everything else on stderr, stable exit codes.
+
+Exit codes are `Exit`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+
+from bot import __version__
+from bot.domain.decisions import BotState, HedgePolicy
+from bot.domain.errors import ConfigError, EvenkeelError, InvariantBroken, RecordingError, VenueFatal
+from bot.domain.events import OperatorAction, OperatorCommand, Restarted
+from bot.domain.results import RunSeries, RunSummary
+from bot.runtime import control, tables
+from bot.runtime.config import config_sha256, load_vaults
+from bot.runtime.daemon import Daemon, run_all
+from bot.runtime.journal import Batch, Commands, Journal, export, verify
+from bot.runtime.recovery import check_header, rebuild
+from bot.runtime.session import Session, open_session, open_vault_recording
+from bot.runtime.vault import Vault
+from bot.runtime.views import status_view, utc_text
+from bot.simulation.replay import replay as replay_session
+from bot.telemetry.logs import configure_logging
+from bot.telemetry.report import write_report
+from strategies import policies_from_specs
+
+MAX_SOCKET_PATH = 100  # bytes; the kernel allows 108
+
+
+class Exit(IntEnum):
+    """What the process says to its caller."""
+
+    OK = 0
+    FAILURE = 1
+    CONFIG = 2
+    NOT_RUNNING = 3
+    VENUE = 4
+    TIMEOUT = 5
+    LIMIT = 6
+    INVARIANT = 70
+
+
+app = typer.Typer(
+    name="evenkeel",
+    help="Keeps a crypto derivatives book at its target exposure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+journal_app = typer.Typer(help="Look at a journal.", no_args_is_help=True)
+import_app = typer.Typer(help="Make a recording from other data.", no_args_is_help=True)
+app.add_typer(journal_app, name="journal")
+app.add_typer(import_app, name="import")
+
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, soft_wrap=True)
+
+VaultFile = Annotated[Path, typer.Argument(metavar="VAULT.yaml", help="Vault file")]
+VaultFiles = Annotated[list[Path], typer.Argument(metavar="VAULT.yaml…", help="Vault files")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object")]
+JournalPath = Annotated[Path | None, typer.Option("--journal", help="Journal file; default: the vault's own")]
+
+
+def main() -> None:
+    """Run the command line; every error of ours ends with one clear text and its own exit code."""
+    try:
+        app()
+    except BaseExceptionGroup as group:
+        sys.exit(_complain(_first_cause(group)))
+    except (EvenkeelError, TimeoutError, OSError) as error:
+        sys.exit(_complain(error))
+
+
+@app.callback(invoke_without_command=True)
+def _evenkeel(
+    version: Annotated[bool, typer.Option("--version", help="Print the version")] = False,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines even on a terminal")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, not only warnings")] = False,
+) -> None:
+    configure_logging("info" if verbose else "warning", json=log_json)
+    if version:
+        print(f"evenkeel {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def check(vaults: VaultFiles) -> None:
+    """Validate vault files; print every problem as file:line."""
+    for vault in load_vaults(vaults):
+        print(f"{vault.vault}: ok, {vault.mode}, config sha256 {config_sha256(vault)[:16]}")
+
+
+@app.command()
+def replay(
+    vault_file: VaultFile,
+    compare: Annotated[
+        str, typer.Option("--compare", metavar="POLICY,…", help="Policies side by side on the same market and seed")
+    ] = "",
+    journal: Annotated[
+        Path | None, typer.Option("--journal", help="Replay what a run journalled and check that it decides the same")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the simulated venue")] = None,
+    report: Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Write pictures and a page")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the vault's recording through the engine, unpaced, and print what came of it."""
+    (vault,) = load_vaults([vault_file])
+    if seed is not None:
+        vault = vault.model_copy(update={"seed": seed})
+    if journal is not None:
+        if compare:
+            raise ConfigError(["expected --journal or --compare, found both; hint: a journal holds one policy"])
+        session, summary = _replay_journal(vault, journal)
+        runs, sessions = [(summary, session.score.series)], [session]
+    else:
+        policies = policies_from_specs(compare, vault.policy) if compare else [vault.policy]
+        sessions, runs = _replay_policies(vault, policies)
+    if report is not None:
+        _write_report(runs, vault.policy.name, sessions[0].underlying, report)
+    if as_json:
+        _print_json([summary for summary, _ in runs] if compare else runs[0][0])
+    else:
+        tables.print_comparison(out, [summary for summary, _ in runs], sessions[0].underlying)
+
+
+@app.command()
+def run(
+    vaults: VaultFiles,
+    live: Annotated[bool, typer.Option("--live", help="The second key that mode: live needs")] = False,
+    speed: Annotated[
+        float, typer.Option("--speed", min=0, help="Times as fast as the clock; 0: as fast as it goes")
+    ] = 1.0,
+    journal: JournalPath = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run vaults as a daemon, journalled; after a stop or a crash, go on where the journal ends."""
+    loaded = load_vaults(vaults, allow_live=live)
+    if journal is not None and len(loaded) > 1:
+        raise ConfigError(["expected one vault with --journal, found several; hint: leave --journal out"])
+    with ExitStack() as stack:
+        daemons = []
+        for vault in loaded:
+            session = open_session(vault)
+            path = journal or journal_path(vault)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            opened = stack.enter_context(Journal.open(path, for_writing=True))
+            manifest = session.recording.manifest
+            progress = stack.enter_context(
+                tables.progress_bar(err, vault.vault, manifest.start_ns, manifest.end_ns)
+                if len(loaded) == 1
+                else _no_progress()
+            )
+            daemons.append(Daemon(session, opened, socket_path=_socket_path(vault), speed=speed, progress=progress))
+        summaries = _run_loop(run_all(daemons))
+    if as_json:
+        _print_json(summaries if len(summaries) > 1 else summaries[0])
+    else:
+        for summary in summaries:
+            tables.print_comparison(out, [summary], "base")
+
+
+@app.command()
+def status(vault_file: VaultFile, journal: JournalPath = None, as_json: AsJson = False) -> None:
+    """Show state, exposure against band, orders and P&L; exit 3 and the journal's last word if nothing runs."""
+    view = _view(vault_file, journal)
+    _print_json(view) if as_json else tables.print_status(out, view)
+    _exit_unless_running(view)
+
+
+@app.command()
+def why(vault_file: VaultFile, journal: JournalPath = None, as_json: AsJson = False) -> None:
+    """Say why the vault hedged, or why it does not, and what it refused so far."""
+    view = _view(vault_file, journal)
+    if as_json:
+        keys = ("vault", "as_of", "state", "state_reason", "refusals", "quotes_refused", "desks", "running")
+        _print_json({key: view[key] for key in keys})
+    else:
+        for line in _why_lines(view):
+            out.print(line, markup=False, highlight=False)
+    _exit_unless_running(view)
+
+
+@app.command()
+def plan(vault_file: VaultFile, journal: JournalPath = None, as_json: AsJson = False) -> None:
+    """Show what the vault would trade now, and every gate with its figures."""
+    view = _view(vault_file, journal)
+    if as_json:
+        keys = ("vault", "as_of", "state", "desks", "running")
+        _print_json({key: view[key] for key in keys})
+    else:
+        tables.print_gates(out, view)
+        for desk in view["desks"]:
+            out.print(desk["plan"], markup=False, highlight=False)
+    _exit_unless_running(view)
+
+
+@app.command()
+def halt(
+    vault_file: VaultFile,
+    reason: Annotated[str, typer.Option("--reason", help="Why; goes into the journal")] = "operator",
+    journal: JournalPath = None,
+) -> None:
+    """Stop trading and cancel what rests; only `resume` ends it, a restart does not."""
+    _operate(vault_file, journal, OperatorAction.HALT, reason)
+
+
+@app.command()
+def resume(
+    vault_file: VaultFile,
+    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again; goes into the journal")],
+    journal: JournalPath = None,
+) -> None:
+    """Trade again after a halt, a pause or a limit that tripped."""
+    _operate(vault_file, journal, OperatorAction.RESUME, reason)
+
+
+@app.command()
+def report(
+    vault_file: VaultFile,
+    journal: JournalPath = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Also write pictures and a page")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """P&L by part, costs and tracking error of what the vault's journal holds."""
+    (vault,) = load_vaults([vault_file])
+    session, summary = _replay_journal(vault, journal or journal_path(vault))
+    if out_dir is not None:
+        _, clock = _replay_policies(vault, policies_from_specs("fixed_interval"))
+        runs = [(summary, session.score.series), *clock]
+        _write_report(runs, vault.policy.name, session.underlying, out_dir)
+    if as_json:
+        _print_json(summary)
+    else:
+        tables.print_comparison(out, [summary], session.underlying)
+
+
+@journal_app.command("verify")
+def journal_verify(path: Annotated[Path, typer.Argument(metavar="JOURNAL")]) -> None:
+    """Check every row and the hash chain; name the first bad row."""
+    found = verify(path)
+    if found.fault is not None:
+        err.print(f"error: {path}: {found.fault.detail}", markup=False)
+        raise typer.Exit(Exit.FAILURE)
+    print(f"{path}: ok, {found.rows} rows, head {found.head_hash}")
+
+
+@journal_app.command("export")
+def journal_export(path: Annotated[Path, typer.Argument(metavar="JOURNAL")]) -> None:
+    """Print the journal as JSON lines."""
+    for line in export(path):
+        print(line)
+
+
+def journal_path(vault: Vault) -> Path:
+    """Return where the vault's journal lies."""
+    return Path(vault.state_dir) / f"{vault.vault}.sqlite"
+
+
+def _socket_path(vault: Vault) -> Path:
+    path = Path(vault.state_dir).resolve() / f"{vault.vault}.sock"
+    if len(str(path).encode()) > MAX_SOCKET_PATH:
+        expected = f"a path of at most {MAX_SOCKET_PATH} bytes, as sockets need"
+        raise ConfigError([f"state_dir: expected {expected}, found {path}; hint: choose a shorter state_dir"])
+    return path
+
+
+def _replay_policies(
+    vault: Vault, policies: Sequence[HedgePolicy]
+) -> tuple[list[Session], list[tuple[RunSummary, RunSeries]]]:
+    recording = open_vault_recording(vault)
+    manifest = recording.manifest
+    sessions, runs = [], []
+    for policy in policies:
+        session = open_session(vault, policy=policy, recording=recording)
+        began = time.perf_counter()
+        with tables.progress_bar(err, policy.name, manifest.start_ns, manifest.end_ns) as progress:
+            replay_session(
+                session.engine,
+                session.world,
+                session.score,
+                stopwatch_ns=time.perf_counter_ns,
+                progress=_with_first_hedge(session, progress),
+            )
+        wall_seconds = time.perf_counter() - began
+        sessions.append(session)
+        summary = session.score.summary(policy=policy.name, seed=vault.seed, wall_seconds=wall_seconds)
+        runs.append((summary, session.score.series))
+    return sessions, runs
+
+
+def _with_first_hedge(session: Session, progress: Callable[[int], None]) -> Callable[[int], None]:
+    """Also print the first hedge, with its reason, as soon as it is made."""
+    marks = session.engine.hedge_marks
+    is_announced = False
+
+    def advance(now_ns: int) -> None:
+        nonlocal is_announced
+        if marks and not is_announced:
+            is_announced = True
+            mark = marks[0]
+            side = "buy" if mark.qty_base > 0 else "sell"
+            trade = f"{side} {abs(mark.qty_base):g} at {mark.px:,.2f}"
+            text = f"{session.policy.name}: first hedge {utc_text(mark.ts_ns)}: {trade}; {mark.reason}"
+            err.print(text, markup=False, highlight=False)
+        progress(now_ns)
+
+    return advance
+
+
+def _replay_journal(vault: Vault, path: Path) -> tuple[Session, RunSummary]:
+    """Replay a journal through a fresh engine; it must decide what it decided then, or JournalError is raised."""
+    session = open_session(vault)
+    manifest = session.recording.manifest
+    began = time.perf_counter()
+    with Journal.open(path, for_writing=False) as journal:
+        check_header(journal, session, config_sha256(vault), session.recording_sha256)
+        with tables.progress_bar(err, vault.vault, manifest.start_ns, manifest.end_ns) as progress:
+            rebuild(session, journal, is_world_wanted=False, stopwatch_ns=time.perf_counter_ns, progress=progress)
+    wall_seconds = time.perf_counter() - began
+    return session, session.score.summary(policy=session.policy.name, seed=vault.seed, wall_seconds=wall_seconds)
+
+
+def _write_report(runs: Sequence[tuple[RunSummary, RunSeries]], own: str, base: str, folder: Path) -> None:
+    """Write the pictures, the vault's own policy first: the others are compared with it."""
+    ordered = sorted(runs, key=lambda run: run[0].policy != own)
+    for path in write_report(ordered, folder, base=base):
+        err.print(f"wrote {path}", markup=False, highlight=False)
+
+
+def _view(vault_file: Path, journal: Path | None) -> dict[str, Any]:
+    """Return the running daemon's view, or else what the journal last knew, marked as not running."""
+    (vault,) = load_vaults([vault_file], allow_live=True)
+    try:
+        return control.ask(_socket_path(vault), {"verb": "view"})
+    except control.NotRunningError:
+        path = journal or journal_path(vault)
+        if not path.exists():
+            err.print(
+                f"error: {vault.vault} is not running and has no journal at {path}; hint: evenkeel run {vault_file}"
+            )
+            raise typer.Exit(Exit.NOT_RUNNING) from None
+    session = open_session(vault)
+    with Journal.open(path, for_writing=False) as opened:
+        check_header(opened, session, config_sha256(vault), session.recording_sha256)
+        found = rebuild(session, opened, is_world_wanted=False)
+    return {**status_view(session, found.last_ns), "running": False}
+
+
+def _exit_unless_running(view: dict[str, Any]) -> None:
+    if not view["running"]:
+        err.print(f"not running: this is what the journal knew at {view['as_of']}, not the present")
+        raise typer.Exit(Exit.NOT_RUNNING)
+
+
+def _why_lines(view: dict[str, Any]) -> Iterator[str]:
+    yield f"{view['vault']} as of {view['as_of']}: {view['state']} {view['state_reason']}".rstrip()
+    for desk in view["desks"]:
+        decision = desk.get("decision")
+        if decision is None:
+            yield f"{desk['underlying']}: nothing decided yet"
+            continue
+        yield f"{desk['underlying']}: {desk['plan']}"
+        if desk["last_order"]:
+            yield f"{desk['underlying']}: last hedge {desk['last_hedge']}: {desk['last_order']}"
+        closed = [f"{gate['name']}: {gate['detail']}" for gate in desk["gates"] if not gate["is_open"]]
+        yield from (f"{desk['underlying']}: closed gate: {text}" for text in closed)
+    counts = ", ".join(f"{reason} {count}" for reason, count in view["refusals"].items())
+    yield f"refused so far: {counts or 'nothing'}"
+    faults = ", ".join(f"{fault} {count}" for fault, count in view["quotes_refused"].items())
+    yield f"quotes refused so far: {faults or 'none'}"
+
+
+def _operate(vault_file: Path, journal: Path | None, action: OperatorAction, reason: str) -> None:
+    """Tell the running daemon, or, if none runs, its journal: the next start obeys it."""
+    (vault,) = load_vaults([vault_file], allow_live=True)
+    question = {"verb": "operate", "action": str(action), "issuer": getpass.getuser(), "reason": reason}
+    try:
+        answer = control.ask(_socket_path(vault), question)
+    except control.NotRunningError:
+        path = journal or journal_path(vault)
+        if not path.exists():
+            err.print(f"error: {vault.vault} is not running and has no journal at {path}; nothing to {action}")
+            raise typer.Exit(Exit.NOT_RUNNING) from None
+        answer = _operate_on_journal(vault, path, action, reason)
+        err.print(f"{vault.vault} is not running; its next start will obey")
+    if "error" in answer:
+        err.print(f"error: {answer['error']}", markup=False)
+        raise typer.Exit(Exit.FAILURE)
+    print(f"{vault.vault}: {answer['state']} {answer['reason']}".rstrip())
+    if action is OperatorAction.RESUME and answer["state"] != BotState.RUNNING:
+        raise typer.Exit(Exit.LIMIT)
+
+
+def _operate_on_journal(vault: Vault, path: Path, action: OperatorAction, reason: str) -> dict[str, str]:
+    session = open_session(vault)
+    with Journal.open(path, for_writing=True) as opened:
+        check_header(opened, session, config_sha256(vault), session.recording_sha256)
+        found = rebuild(session, opened, is_world_wanted=False)
+        command = OperatorCommand(action, getpass.getuser(), reason, found.last_ns)
+        # a restart comes first: whatever was commanded last never reached anyone
+        for event in (Restarted(found.last_ns), command):
+            session.engine.apply(event)
+        opened.append(Batch(found.last_ns, (Restarted(found.last_ns), command)))
+        commands = session.engine.decide(found.last_ns)
+        if commands:
+            opened.append(Commands(found.last_ns, tuple(commands)))
+    return {"state": str(session.engine.state), "reason": session.engine.state_reason}
+
+
+def _run_loop(work: Coroutine[Any, Any, list[RunSummary]]) -> list[RunSummary]:
+    """Run on uvloop where there is one: the standard loop does the same, more slowly."""
+    try:
+        import uvloop  # noqa: PLC0415 — not on every platform
+    except ImportError:
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+@contextmanager
+def _no_progress() -> Iterator[Callable[[int], None]]:
+    yield lambda _now_ns: None
+
+
+def _print_json(value: Any) -> None:  # noqa: ANN401 — anything msgspec can encode
+    print(json.dumps(msgspec.to_builtins(value), indent=2, allow_nan=False))
+
+
+def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first leaf that is one of ours, or else the first leaf."""
+    leaves = list(_leaves(group))
+    return next((leaf for leaf in leaves if isinstance(leaf, EvenkeelError)), leaves[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _complain(error: BaseException) -> Exit:
+    """Print one error and return the exit code it stands for; what is not ours is raised again."""
+    if isinstance(error, InvariantBroken):
+        err.print(
+            f"invariant broken: {error}\nhint: this is a bug of ours; the journal is intact, a restart recovers",
+            markup=False,
+        )
+        return Exit.INVARIANT
+    if isinstance(error, ConfigError):
+        for problem in error.problems:
+            err.print(f"error: {problem}", markup=False, highlight=False)
+        return Exit.CONFIG
+    if isinstance(error, TimeoutError):
+        err.print(
+            "error: expected an answer from the daemon within 5 s, found none; hint: is it stopped or overloaded?"
+        )
+        return Exit.TIMEOUT
+    if not isinstance(error, EvenkeelError | OSError):
+        raise error
+    err.print(f"error: {error}", markup=False, highlight=False)
+    if isinstance(error, RecordingError):
+        return Exit.CONFIG
+    return Exit.VENUE if isinstance(error, VenueFatal) else Exit.FAILURE
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Recovery is start-up: replay the journal through a fresh engine and a fresh world, then go on from there.
+
+The engine must decide exactly what it decided before; if it does not, the code or the data changed and nothing is sent.
+The simulated venue is rebuilt from its seed and from the commands that provably reached it: commands are handed over
+right after they are on disk and before the next batch is, so only the last ones before a stop are in doubt. Those the
+rebuilt venue does not know, and their orders start UNKNOWN until it is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bot.domain.errors import JournalError
+from bot.domain.events import Command, Restarted
+from bot.runtime.journal import Commands, Header, Journal
+from bot.runtime.session import Session
+
+
+class Rebuilt:
+    """What replaying a journal found."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self.last_ns = 0
+        self.in_doubt: Sequence[Command] = ()
+
+
+def rebuild(
+    session: Session,
+    journal: Journal,
+    *,
+    is_world_wanted: bool = True,
+    stopwatch_ns: Callable[[], int] = lambda: 0,
+    progress: Callable[[int], None] = lambda _now_ns: None,
+) -> Rebuilt:
+    """Bring a fresh session to where the journal ends.
+
+    Without `is_world_wanted` only the engine and the score are rebuilt, as for a report. Raises JournalError if the
+    engine now decides anything else than what the journal holds.
+    """
+    engine, world, score = session.engine, session.world, session.score
+    found = Rebuilt()
+    decided: list[Command] = []
+    decided_ns = 0
+    took_ns = 0
+    is_journalled = True
+    for seq, record in journal.records():
+        if isinstance(record, Header):
+            continue
+        if isinstance(record, Commands):
+            if tuple(decided) != record.commands or decided_ns != record.now_ns:
+                raise JournalError(_differs(seq, record.commands, decided))
+            is_journalled = True
+            continue
+        if not is_journalled:
+            raise JournalError(_differs(seq, (), decided))
+        if is_world_wanted:
+            if not (record.events and isinstance(record.events[0], Restarted)):
+                for command in decided:
+                    world.submit(command, decided_ns)
+            while world.step(record.now_ns) is not None:
+                pass
+        for event in record.events:
+            engine.apply(event)
+        began_ns = stopwatch_ns()
+        decided = engine.decide(record.now_ns)
+        took_ns = stopwatch_ns() - began_ns
+        decided_ns = record.now_ns
+        is_journalled = not decided
+        score.observe(record.now_ns, len(record.events), decided, took_ns)
+        found.batches += 1
+        found.last_ns = record.now_ns
+        progress(record.now_ns)
+    found.in_doubt = decided
+    return found
+
+
+def check_header(journal: Journal, session: Session, config_sha256: str, recording_sha256: str) -> None:
+    """Raise JournalError unless the journal was written by this vault's configuration on this recording."""
+    header = journal.header
+    for what, ours, theirs in (
+        ("vault", session.vault.vault, header.vault),
+        ("configuration", config_sha256, header.config_sha256),
+        ("recording", recording_sha256, header.recording_sha256),
+    ):
+        if ours != theirs:
+            raise JournalError(
+                f"expected a journal of {what} {ours[:16]}, found one of {str(theirs)[:16]}; "
+                "hint: name another with --journal, or move the old one away"
+            )
+
+
+def _differs(seq: int, journalled: Sequence[Command], decided: Sequence[Command]) -> str:
+    return (
+        f"row {seq}: expected the engine to decide as it did then ({len(journalled)} commands: {list(journalled)[:2]}),"
+        f" found {len(decided)}: {list(decided)[:2]}; hint: the code or the recording changed since; nothing was sent"
+    )

@@ -1,0 +1,129 @@
+"""What the command line prints for people: tables and progress. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bot.domain.results import RunSummary
+from bot.domain.units import NS_PER_S
+from bot.runtime.views import utc_text
+
+REFRESH_EVERY_S = 0.2
+PLAIN_EVERY_S = 2.0
+PARTS = ("delta", "gamma", "theta", "vega", "vanna_volga", "funding", "fees", "gas", "slippage", "unexplained", "total")
+
+
+@contextmanager
+def progress_bar(console: Console, title: str, start_ns: int, end_ns: int) -> Iterator[Callable[[int], None]]:
+    """Show how far virtual time has come: a bar on a terminal, a line now and then elsewhere."""
+    span_ns = max(1, end_ns - start_ns)
+    last_s = time.monotonic()
+    if not console.is_terminal:
+
+        def note(now_ns: int) -> None:
+            nonlocal last_s
+            if time.monotonic() - last_s >= PLAIN_EVERY_S:
+                last_s = time.monotonic()
+                console.print(f"{title}: {utc_text(now_ns)}, {min(1.0, (now_ns - start_ns) / span_ns):.0%}")
+
+        yield note
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[at]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=span_ns, at="")
+
+        def advance(now_ns: int) -> None:
+            nonlocal last_s
+            if time.monotonic() - last_s >= REFRESH_EVERY_S:
+                last_s = time.monotonic()
+                bar.update(task, completed=now_ns - start_ns, at=utc_text(now_ns // NS_PER_S * NS_PER_S)[:16])
+
+        yield advance
+
+
+def print_comparison(console: Console, summaries: Sequence[RunSummary], base: str) -> None:
+    """Print runs side by side, one column each."""
+    first = summaries[0]
+    table = Table(title=f"{first.vault}: {first.start[:16]} to {first.end[:16]} UTC, seed {first.seed}")
+    table.add_column("", justify="left")
+    for summary in summaries:
+        table.add_column(summary.policy, justify="right")
+
+    def row(name: str, cell: Callable[[RunSummary], str]) -> None:
+        table.add_row(name, *(cell(summary) for summary in summaries))
+
+    row("hedges", lambda s: f"{s.hedges:,}")
+    row("cost, USD", lambda s: f"{s.cost_quote:,.2f}")
+    row("turnover, USD", lambda s: f"{s.turnover_quote:,.0f}")
+    row(f"net delta rms, {base}", lambda s: f"{s.delta_rms_base:,.2f}")
+    row(f"net delta max, {base}", lambda s: f"{s.delta_max_base:,.2f}")
+    row("P&L, USD", lambda s: f"{s.pnl_quote['total']:+,.2f}")
+    row("  against unhedged", lambda s: f"{s.pnl_quote['total'] - s.unhedged_total_quote:+,.2f}")
+    row("max drawdown, USD", lambda s: f"{s.max_drawdown_quote:,.2f}")
+    table.add_section()
+    for part in PARTS[:-1]:
+        row(f"  {part}", lambda s, part=part: f"{s.pnl_quote[part]:+,.2f}")  # type: ignore[misc]
+    row("  of that across data gaps", lambda s: f"{s.gap_pnl_quote['total']:+,.2f}")
+    row("|unexplained| of all moves", lambda s: f"{s.unexplained_share_of_abs_parts:.2%}")
+    table.add_section()
+    row("decisions", lambda s: f"{s.decisions:,}")
+    row("not decided, by reason", lambda s: "\n".join(f"{k} {n:,}" for k, n in s.refusals.items()) or "none")
+    row("quotes refused", lambda s: "\n".join(f"{k} {n:,}" for k, n in s.quotes_refused.items()) or "none")
+    row("events per second", lambda s: f"{s.events_per_second:,.0f}")
+    row("decision p50 / p99, µs", lambda s: f"{s.decision_us.p50:.0f} / {s.decision_us.p99:.0f}")
+    row("state at the end", lambda s: s.state)
+    row("commands sha256", lambda s: s.commands_sha256[:12])
+    console.print(table)
+
+
+def print_status(console: Console, view: dict[str, Any]) -> None:
+    """Print a vault's state, exposure against band, and P&L."""
+    table = Table(title=f"{view['vault']} as of {view['as_of']}", show_header=False)
+    table.add_row("state", f"{view['state']} {view['state_reason']}".strip())
+    table.add_row("policy", view["policy"])
+    for desk in view["desks"]:
+        table.add_section()
+        name = desk["underlying"]
+        decision = desk.get("decision")
+        if decision is not None:
+            greeks = decision["greeks"]
+            table.add_row(f"{name} spot", _number(decision["spot_px"], ",.2f"))
+            table.add_row(f"{name} net delta", _number(greeks["delta_base"], "+,.3f"))
+            table.add_row(
+                f"{name} band", f"{_number(decision['low_base'], '+,.3f')} … {_number(decision['high_base'], '+,.3f')}"
+            )
+            table.add_row(f"{name} gamma, per px", _number(greeks["gamma_base_per_px"], "+,.5f"))
+            table.add_row(f"{name} vega, USD per 1.00 vol", _number(greeks["vega_quote_per_vol"], "+,.0f"))
+            table.add_row(f"{name} theta, USD per day", _number(greeks["theta_quote_per_day"], "+,.0f"))
+        table.add_row(f"{name} hedge", f"{desk['hedge_lots']:+,} lots of {desk['hedge_instrument']}")
+        table.add_row(f"{name} last hedge", desk["last_hedge"])
+    table.add_section()
+    table.add_row("orders sent", f"{view['hedges']:,}")
+    for order in view["orders"]:
+        table.add_row(
+            f"order {order['order_id']}", f"{order['state']}, {order['filled_lots']}/{order['qty_lots']} lots"
+        )
+    table.add_row("P&L, USD", f"{view['pnl_now_quote']:+,.2f} (unhedged {view['unhedged_pnl_quote']:+,.2f})")
+    console.print(table)
+
+
+def print_gates(console: Console, view: dict[str, Any]) -> None:
+    """Print every gate of every underlying: what stands between it and its next hedge."""
+    for desk in view["desks"]:
+        table = Table(title=f"{view['vault']} {desk['underlying']} as of {view['as_of']}")
+        for column in ("gate", "open", "figures"):
+            table.add_column(column, overflow="fold")
+        for gate in desk["gates"]:
+            table.add_row(gate["name"], "yes" if gate["is_open"] else "NO", gate["detail"])
+        console.print(table)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "unknown" if value is None else format(value, form)
