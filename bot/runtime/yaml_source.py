@@ -6,12 +6,13 @@ Must never build anything but dicts, lists, texts and numbers, follow a referenc
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from ruamel.yaml import YAML, MappingNode, Node, ScalarNode, SequenceNode
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLWarning
 
 MAX_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 20
@@ -89,13 +90,15 @@ class YamlSource:
     def _compose(self, text: str) -> Node | None:
         problem, line = "", 1
         try:
-            node: Node | None = YAML(typ="safe", pure=True).compose(text)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", YAMLWarning)
+                node: Node | None = YAML(typ="safe", pure=True).compose(text)
         except MarkedYAMLError as error:
             problem = error.problem or error.context or "something else"
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark else 1
-        except YAMLError as error:
-            problem = str(error).splitlines()[0]
+        except (YAMLError, YAMLWarning) as error:
+            problem = str(error).strip().splitlines()[0]
         except RecursionError:
             problem = "brackets nested without end"
         else:
