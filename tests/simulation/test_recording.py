@@ -278,6 +278,11 @@ def test_a_column_too_many_is_refused(folder: Path) -> None:
     assert f"expected the columns {columns}, found {columns}, extra" in refusal(folder)
 
 
+def test_missing_rows_are_counted(folder: Path) -> None:
+    edit_manifest(folder, lambda m: m["streams"]["index"].update(rows=4))  # type: ignore[index]
+    assert "expected 4 rows, found 3" in refusal(folder)
+
+
 def test_rows_out_of_order_are_refused(folder: Path) -> None:
     rewrite_table(folder, "index", pl.read_parquet(folder / "index.parquet").reverse())
     assert "stream index, rows 0 to 2: expected ts_event_ns in ascending order" in refusal(folder)
