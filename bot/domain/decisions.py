@@ -111,6 +111,7 @@ class Refusal(StrEnum):
     REDUCE_ONLY = "reduce_only"
     UNKNOWN_OUTCOME = "unknown_outcome"
     ORDER_IN_FLIGHT = "order_in_flight"
+    THIN_BOOK = "thin_book"
     BELOW_MINIMUM = "below_minimum"
     ORDER_VALUE = "order_value"
     ORDER_RATE = "order_rate"

@@ -28,7 +28,7 @@ from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
 from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.limits import STATE_AFTER_TRIP, LimitKeeper
 from bot.engine.market import MarketState
-from bot.engine.orders import OrderTracker
+from bot.engine.orders import Order, OrderTracker
 from bot.engine.pnl import PnlLedger
 from bot.engine.settings import EngineSettings, HedgeSettings
 from bot.engine.sizing import lots_to_trade, shrinks
@@ -47,6 +47,8 @@ class Desk:
         self.hedge: Holding = book.hedge(settings.instrument)
         self.last_hedge_ns = 0
         self.last_hedge_px = 0.0
+        self.last_order: Order | None = None
+        self.ordered_on: Quote | None = None
         self.decided_ns = 0
         self.monitor_ns = 0.0
         self.decision: Decision | None = None
@@ -391,6 +393,9 @@ class Engine:
         refused = self.limits.refuse_price(ticks.px(limit_ticks), view.spot_px)
         if refused is not None:
             return Refusal.PRICE_COLLAR, refused
+        waiting = _await_liquidity(desk, quote)
+        if waiting is not None:
+            return waiting
         cut = self.limits.cut_to_value(lots, view.lot_base * px)
         if not cut:
             return Refusal.ORDER_VALUE, (
@@ -423,7 +428,8 @@ class Engine:
         order_id: str | None = None
         lots = 0
         if isinstance(outcome, OrderIntent):
-            self.orders.intend(outcome)
+            desk.last_order = self.orders.intend(outcome)
+            desk.ordered_on = self.market.quotes[outcome.instrument_id]
             excess = view.delta_low_base - view.target_delta_base
             self.limits.note_order(desk.underlying, view.now_ns, 1 if outcome.qty_lots > 0 else -1, excess)
             desk.last_hedge_ns = view.now_ns
@@ -466,6 +472,21 @@ _NO_GREEKS = Greeks(float("nan"), float("nan"), float("nan"), float("nan"), floa
 
 def _ignore(_event: FundingRate) -> None:
     """Do nothing: a funding rate is market information, what we are paid arrives as FundingPayment."""
+
+
+def _await_liquidity(desk: Desk, quote: Quote) -> tuple[Refusal, str] | None:
+    """Refuse a second order on the same quote, unless the first one was filled: what was shown may be gone."""
+    order = desk.last_order
+    if order is None or desk.ordered_on is not quote:
+        return None
+    intent = order.intent
+    if not order.state.is_terminal:
+        return Refusal.ORDER_IN_FLIGHT, f"order {intent.order_id} was sent on this quote and is {order.state}"
+    if order.filled_lots != intent.qty_lots:
+        return Refusal.THIN_BOOK, (
+            f"order {intent.order_id} filled {order.filled_lots} of {intent.qty_lots} lots; waiting for a fresh quote"
+        )
+    return None
 
 
 def _may_be_outside(view: HedgeView, target: HedgeTarget) -> bool:

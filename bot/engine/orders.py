@@ -72,13 +72,14 @@ class OrderTracker:
         self.reject_streak = 0
         self.late_fills = 0
 
-    def intend(self, intent: OrderIntent) -> None:
-        """Start tracking an intent. Raises InvariantBroken if the id was used before."""
+    def intend(self, intent: OrderIntent) -> Order:
+        """Start tracking an intent and return its order. Raises InvariantBroken if the id was used before."""
         if intent.order_id in self.orders:
             raise InvariantBroken(f"order id {intent.order_id} was issued twice")
         order = Order(intent)
         self.orders[intent.order_id] = order
         self.live[intent.order_id] = order
+        return order
 
     def apply(self, event: OrderEvent) -> list[Fill]:  # noqa: C901 — one branch per kind of message
         """Take in the venue's word; return the fills not seen before."""
