@@ -18,13 +18,15 @@ Flags = NDArray[np.bool_]
 # 0-d arrays, because a Python number costs a ufunc as much again as its work on a book of a hundred options.
 HALF: Final[Floats] = np.array(0.5)
 MINUS_HALF: Final[Floats] = np.array(-0.5)
+ROOT_HALF: Final[Floats] = np.array(sqrt(0.5))
 MINUS_ROOT_2: Final[Floats] = np.array(-sqrt(2.0))
+ROOT_HALF_PI: Final[Floats] = np.array(sqrt(0.5 * pi))
 PHI_0: Final[Floats] = np.array(1.0 / sqrt(2.0 * pi))
 
 # With less deviation than the first, or further out of the money than the second (in deviations), F N(d1) - K N(d2)
 # loses digits, and the value is worked out another way.
 NARROW_DEV: Final = 0.01
-FAR_DISTANCE: Final = 12.0
+FAR_DISTANCE: Final = 10.0
 # With less deviation than this an option is at expiry. Further than this from the strike it never gets there: from
 # |d| = 39 on the density is 0 and N is 0 or 1, so that the limit is the result to the last bit.
 LEAST_DEV: Final = 1e-90
@@ -268,29 +270,28 @@ class Black76Greeks:
         return out
 
     def _refine(self, value: Floats) -> None:
-        """Overwrite the delicate ones with D max(w(F - K), 0) + D F n |R(|d1|) - R(|d2|)|, which loses no digits.
+        """Overwrite the delicate ones with D max(w(F - K), 0) + D F n (R(z - v/2) - R(z + v/2)), which loses no digits.
 
-        R(z) = N(-z) / phi(z) is Mills' ratio, a scaled erfc; the rest cancels because F phi(d1) = K phi(d2). Where the
-        two z nearly meet, their difference is a Taylor series about the middle, with R' = zR - 1 and
-        R^(k+1) = z R^(k) + k R^(k-1) (the idea is Jaeckel's, Let's be rational, 2015).
+        z = |ln(F/K)| / v, and R(x) = N(-x) / phi(x) is Mills' ratio, a scaled erfc: the bracket is |R(|d1|) - R(|d2|)|
+        out of the money, and the rest cancels because F phi(d1) = K phi(d2).
         """
-        distance = np.abs(self._distance)
-        rows = (self._dev < NARROW_DEV) | (distance - self._half_dev > FAR_DISTANCE)
-        z, half = distance[rows], self._half_dev[rows]
-        r = _mills(z)
-        r1 = z * r - 1.0
-        r2 = z * r1 + r
-        r3 = z * r2 + 2.0 * r1
-        r4 = z * r3 + 3.0 * r2
-        r5 = z * r4 + 4.0 * r3
-        square = half * half
-        series = -2.0 * half * (r1 + square / 6.0 * (r3 + square / 20.0 * r5))
-        fall = np.where(half < 0.5 * NARROW_DEV, series, _mills(z - half) - _mills(z + half))
-        forward = self._forward[rows]
-        payoff = np.maximum(2.0 * self._half_sign[rows] * (forward - self._strike[rows]), 0.0)
-        if self._discount is not None:
-            payoff *= self._discount[rows]
-        value[rows] = payoff + forward * self._density[rows] * fall
+        z = np.abs(self._distance)
+        is_narrow = self._dev < NARROW_DEV
+        is_far = z > FAR_DISTANCE + self._half_dev
+        for is_delicate, fall in ((is_narrow, _fall_in_series), (is_far & ~is_narrow, _fall)):
+            rows = np.flatnonzero(is_delicate)
+            if rows.size:
+                forward = self._forward.take(rows)
+                out = fall(z.take(rows), self._half_dev.take(rows))
+                out *= forward
+                out *= self._density.take(rows)
+                payoff = forward - self._strike.take(rows)
+                payoff *= self._half_sign.take(rows)
+                payoff += np.abs(payoff)  # w/2 (F - K) becomes max(w(F - K), 0)
+                if self._discount is not None:
+                    payoff *= self._discount.take(rows)
+                out += payoff
+                value.reshape(-1)[rows] = out
 
     def _refuse_nonsense(self) -> None:
         for name, array, expected in (
@@ -404,6 +405,29 @@ def _discount_factor(rate: float | Floats, tau: Floats) -> Floats:
     return discount
 
 
+def _fall(z: Floats, half_dev: Floats) -> Floats:
+    """R(z - half_dev) - R(z + half_dev)."""
+    fall = _mills(z - half_dev)
+    fall -= _mills(z + half_dev)
+    return fall
+
+
+def _fall_in_series(z: Floats, half_dev: Floats) -> Floats:
+    """-2 (R' h + R^(3) h^3/3! + R^(5) h^5/5!) at z: the same to 1e-15, as long as h = half_dev < NARROW_DEV / 2.
+
+    R' = zR - 1 and R^(k+1) = z R^(k) + k R^(k-1). The idea is Jaeckel's (Let's be rational, 2015).
+    """
+    square = half_dev * half_dev
+    r0 = _mills(z)
+    r1 = z * r0 - 1.0
+    r2 = z * r1 + r0
+    r3 = z * r2 + 2.0 * r1
+    r4 = z * r3 + 3.0 * r2
+    r5 = z * r4 + 4.0 * r3
+    return (((r5 * square) / 20.0 + r3) * square / 6.0 + r1) * half_dev * -2.0
+
+
 def _mills(z: Floats) -> Floats:
-    ratio: Floats = sqrt(0.5 * pi) * erfcx(sqrt(0.5) * z)
+    ratio: Floats = erfcx(z * ROOT_HALF)
+    ratio *= ROOT_HALF_PI
     return ratio
