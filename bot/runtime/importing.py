@@ -18,7 +18,7 @@ import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bot.domain.errors import RecordingError
+from bot.domain.errors import ConfigError, RecordingError
 from bot.domain.instruments import Hedgeable, Instrument, Option, Payoff
 from bot.domain.units import BPS, NS_PER_MIN, NS_PER_S
 from bot.gateways.deribit_chain import Chain, future_of, open_chain, perpetual_of, read_chain
@@ -93,6 +93,28 @@ class ImportReport(NamedTuple):
             "size": f"{self.size_bytes / 1e6:.2f} MB",
         }
         return "\n".join(f"{word:<9} {text}" for word, text in lines.items())
+
+
+def parse_books(texts: Sequence[str]) -> dict[str, Path]:
+    """Return the order books of `COIN=FILE` texts; raises ConfigError."""
+    pairs = [text.partition("=") for text in texts]
+    if wrong := [text for text, (coin, _, file) in zip(texts, pairs, strict=True) if not (coin and file)]:
+        raise ConfigError([f"--books: expected COIN=FILE, found {text}; hint: ETH=books.parquet" for text in wrong])
+    return {coin: Path(file) for coin, _, file in pairs}
+
+
+def parse_strikes(text: str) -> tuple[float, float]:
+    """Return the bounds of a `LOW:HIGH` text; raises ConfigError."""
+    try:
+        low, high = map(float, text.split(":"))
+    except ValueError:
+        low = high = math.nan
+    if not 0 <= low < high:
+        hint = "0.6:1.8 keeps strikes from 60 % to 180 % of the first index price"
+        raise ConfigError(
+            [f"--strikes: expected LOW:HIGH, two numbers with LOW below HIGH, found {text}; hint: {hint}"]
+        )
+    return low, high
 
 
 def import_deribit_chain(

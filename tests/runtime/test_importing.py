@@ -10,11 +10,19 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from bot.domain.errors import RecordingError
+from bot.domain.errors import ConfigError, RecordingError
 from bot.domain.instruments import Future, Option, Payoff, Perpetual
 from bot.domain.market import IndexPrice, Quote, Settlement, VolQuote
 from bot.domain.units import NS_PER_MIN, NS_PER_MS, NS_PER_S
-from bot.runtime.importing import MAX_AGE_S, REPEAT_NS, ImportOptions, ImportReport, import_deribit_chain
+from bot.runtime.importing import (
+    MAX_AGE_S,
+    REPEAT_NS,
+    ImportOptions,
+    ImportReport,
+    import_deribit_chain,
+    parse_books,
+    parse_strikes,
+)
 from bot.simulation.depth import DepthLevel, DepthProfile
 from bot.simulation.recording import Origin, open_recording
 
@@ -227,6 +235,27 @@ def test_progress_is_shown(tmp_path: Path) -> None:
     import_deribit_chain([CUT], tmp_path / "cut", ImportOptions(), console)
     assert isinstance(console.file, io.StringIO)
     assert "2132/2132" in console.file.getvalue()
+
+
+# Options as they are typed --------------------------------------------------------------------------------------------
+
+
+def test_books_and_strikes_are_read_from_text() -> None:
+    assert parse_books(["ETH=a.parquet", "BTC=b=c.parquet"]) == {"ETH": Path("a.parquet"), "BTC": Path("b=c.parquet")}
+    assert parse_books([]) == {}
+    assert parse_strikes("0.6:1.8") == (0.6, 1.8)
+
+
+@pytest.mark.parametrize("text", ["", "1", "a:b", "1:2:3", "2:1", "1:1", "-1:1", "nan:1", "0.5:"])
+def test_wrong_strikes_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=rf"--strikes: expected LOW:HIGH.*, found {text}; hint"):
+        parse_strikes(text)
+
+
+def test_every_wrong_book_is_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_books(["ETH=a.parquet", "ETH", "=b.parquet"])
+    assert [problem.split("found ")[1].split(";")[0] for problem in caught.value.problems] == ["ETH", "=b.parquet"]
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
