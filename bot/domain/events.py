@@ -34,12 +34,6 @@ class Restarted(msgspec.Struct, frozen=True, tag="restarted", gc=False):
     ts_recv_ns: int
 
 
-class Reconciled(msgspec.Struct, frozen=True, tag="reconciled", gc=False):
-    """Start-up asked every venue for the truth; the engine may run."""
-
-    ts_recv_ns: int
-
-
 class SubmitOrder(msgspec.Struct, frozen=True, tag="submit"):
     """Send this order."""
 
@@ -61,5 +55,5 @@ class QueryOrder(msgspec.Struct, frozen=True, tag="query", gc=False):
     instrument_id: str
 
 
-Event = MarketEvent | OrderEvent | OperatorCommand | Restarted | Reconciled
+Event = MarketEvent | OrderEvent | OperatorCommand | Restarted
 Command = SubmitOrder | CancelOrder | QueryOrder

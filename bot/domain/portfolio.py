@@ -1,39 +1,20 @@
-"""What is held and what it is exposed to."""
+"""What a book is exposed to, and what it earned."""
 
 from __future__ import annotations
+
+from math import fsum
 
 import msgspec
 
 
 class Greeks(msgspec.Struct, frozen=True, gc=False):
-    """Additive position Greeks of one underlying, in quote money and base units."""
+    """Net Greeks of one underlying, in quote money and base units."""
 
     delta_base: float = 0.0
     gamma_base_per_px: float = 0.0
     vega_quote_per_vol: float = 0.0
     theta_quote_per_day: float = 0.0
     value_quote: float = 0.0
-
-    def __add__(self, other: Greeks) -> Greeks:
-        """Return the sum, component by component."""
-        return Greeks(
-            self.delta_base + other.delta_base,
-            self.gamma_base_per_px + other.gamma_base_per_px,
-            self.vega_quote_per_vol + other.vega_quote_per_vol,
-            self.theta_quote_per_day + other.theta_quote_per_day,
-            self.value_quote + other.value_quote,
-        )
-
-
-class Position(msgspec.Struct, frozen=True, gc=False):
-    """A holding in one instrument: signed lots, average entry, and realised results in settlement currency."""
-
-    instrument_id: str
-    qty_lots: int
-    entry_px: float
-    realised_settle: float
-    funding_settle: float
-    fees_settle: float
 
 
 class PnlBreakdown(msgspec.Struct, frozen=True, gc=False):
@@ -53,15 +34,4 @@ class PnlBreakdown(msgspec.Struct, frozen=True, gc=False):
     @property
     def total(self) -> float:
         """Sum of the parts."""
-        return (
-            self.delta
-            + self.gamma
-            + self.theta
-            + self.vega
-            + self.vanna_volga
-            + self.funding
-            + self.fees
-            + self.gas
-            + self.slippage
-            + self.unexplained
-        )
+        return fsum(msgspec.structs.astuple(self))

@@ -59,6 +59,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     pnl_quote: dict[str, float]
     gap_pnl_quote: dict[str, float]
     unexplained_share_of_abs_parts: float
+    unexplained_share_of_part_totals: float
     unhedged_total_quote: float
     cost_quote: float
     turnover_quote: float

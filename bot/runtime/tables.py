@@ -60,18 +60,19 @@ def print_comparison(console: Console, summaries: Sequence[RunSummary], base: st
         table.add_row(name, *(cell(summary) for summary in summaries))
 
     row("hedges", lambda s: f"{s.hedges:,}")
-    row("cost, USD", lambda s: f"{s.cost_quote:,.2f}")
+    row("cost, USD", lambda s: _money(s.cost_quote))
     row("turnover, USD", lambda s: f"{s.turnover_quote:,.0f}")
     row(f"net delta rms, {base}", lambda s: f"{s.delta_rms_base:,.2f}")
     row(f"net delta max, {base}", lambda s: f"{s.delta_max_base:,.2f}")
-    row("P&L, USD", lambda s: f"{s.pnl_quote['total']:+,.2f}")
-    row("  against unhedged", lambda s: f"{s.pnl_quote['total'] - s.unhedged_total_quote:+,.2f}")
+    row("P&L, USD", lambda s: _money(s.pnl_quote["total"], "+"))
+    row("  against unhedged", lambda s: _money(s.pnl_quote["total"] - s.unhedged_total_quote, "+"))
     row("max drawdown, USD", lambda s: f"{s.max_drawdown_quote:,.2f}")
     table.add_section()
     for part in PARTS[:-1]:
-        row(f"  {part}", lambda s, part=part: f"{s.pnl_quote[part]:+,.2f}")  # type: ignore[misc]
-    row("  of that across data gaps", lambda s: f"{s.gap_pnl_quote['total']:+,.2f}")
+        row(f"  {part}", lambda s, part=part: _money(s.pnl_quote[part], "+"))  # type: ignore[misc]
+    row("  of that across data gaps", lambda s: _money(s.gap_pnl_quote["total"], "+"))
     row("|unexplained| of all moves", lambda s: f"{s.unexplained_share_of_abs_parts:.2%}")
+    row("|unexplained| of part totals", lambda s: f"{s.unexplained_share_of_part_totals:.2%}")
     table.add_section()
     row("decisions", lambda s: f"{s.decisions:,}")
     row("not decided, by reason", lambda s: "\n".join(f"{k} {n:,}" for k, n in s.refusals.items()) or "none")
@@ -123,6 +124,11 @@ def print_gates(console: Console, view: dict[str, Any]) -> None:
         for gate in desk["gates"]:
             table.add_row(gate["name"], "yes" if gate["is_open"] else "NO", gate["detail"])
         console.print(table)
+
+
+def _money(amount_quote: float, sign: str = "") -> str:
+    """Return an amount to the cent, without a sign before zero's own."""
+    return format(round(amount_quote, 2) + 0.0, f"{sign},.2f")
 
 
 def _number(value: float | None, form: str) -> str:

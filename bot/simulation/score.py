@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from math import isnan, sqrt
+from math import fsum, isnan, sqrt
 
 import msgspec
 import numpy as np
@@ -72,6 +72,7 @@ class Score:
         self.series.gaps_ns = list(self._desk.pnl.gaps_ns)
         pnl = engine.pnl()
         abs_parts = sum(desk.pnl.abs_parts_quote for desk in engine.desks.values())
+        part_totals = fsum(abs(amount) for amount in msgspec.structs.astuple(pnl)) - abs(pnl.unexplained)
         return RunSummary(
             vault=engine.settings.vault,
             policy=policy,
@@ -86,8 +87,9 @@ class Score:
             pnl_quote=pnl_parts(pnl),
             gap_pnl_quote=pnl_parts(engine.gap_pnl()),
             unexplained_share_of_abs_parts=abs(pnl.unexplained) / abs_parts if abs_parts else 0.0,
+            unexplained_share_of_part_totals=abs(pnl.unexplained) / part_totals if part_totals else 0.0,
             unhedged_total_quote=engine.unhedged_pnl_quote(),
-            cost_quote=-(pnl.fees + pnl.slippage + pnl.gas),
+            cost_quote=0.0 - (pnl.fees + pnl.slippage + pnl.gas),
             turnover_quote=engine.turnover_quote,
             delta_rms_base=sqrt(self._square_seconds / self._seconds) if self._seconds else 0.0,
             delta_max_base=self._delta_max_base,

@@ -26,6 +26,7 @@ PLAIN = {
     "Vault.cash": "currency to amount in that currency",
     "LatencySection.jitter": "a share of each latency, as its description says",
     "RunSummary.unexplained_share_of_abs_parts": "a share of the absolute parts",
+    "RunSummary.unexplained_share_of_part_totals": "a share of the part totals",
 }
 
 

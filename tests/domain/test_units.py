@@ -1,0 +1,12 @@
+from bot.domain.units import NS_PER_DAY, NS_PER_YEAR, tau_years
+
+
+def test_a_year_has_365_days() -> None:
+    assert NS_PER_YEAR == 365 * NS_PER_DAY
+    assert tau_years(0, NS_PER_YEAR) == 1.0
+    assert tau_years(NS_PER_DAY, 2 * NS_PER_DAY) == 1.0 / 365.0
+
+
+def test_nothing_has_less_than_no_time_left() -> None:
+    assert tau_years(10, 10) == 0.0
+    assert tau_years(11, 10) == 0.0
