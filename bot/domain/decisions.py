@@ -114,6 +114,7 @@ class Refusal(StrEnum):
     THIN_BOOK = "thin_book"
     BELOW_MINIMUM = "below_minimum"
     ORDER_VALUE = "order_value"
+    ORDER_SIZE = "order_size"
     ORDER_RATE = "order_rate"
     PRICE_COLLAR = "price_collar"
     HEDGE_LOOP = "hedge_loop"

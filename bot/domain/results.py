@@ -61,6 +61,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     unexplained_share_of_abs_parts: float
     unexplained_share_of_part_totals: float
     unhedged_total_quote: float
+    numeraire: str
+    pnl_total_numeraire: float
     cost_quote: float
     turnover_quote: float
     delta_rms_base: float

@@ -20,6 +20,7 @@ from bot.domain.units import NS_PER_S, NS_PER_YEAR
 from bot.engine.market import ExpiryMarks, MarketState
 from bot.engine.settings import Ages, BookLeg
 from bot.pricing.black76 import Black76Greeks, greeks
+from bot.pricing.futures import inverse_delta_base
 from bot.pricing.surface import Smile, interpolate_vol
 
 REVALUE_AFTER_NS = NS_PER_S  # unchanged marks are repriced for the passing of time no more often than this …
@@ -78,14 +79,14 @@ class Holding:
             return self.qty
         if not self.mark_px:
             return 0.0
-        coins = self.qty / self.mark_px
+        coins = inverse_delta_base(self.qty, 1.0, self.mark_px)
         return self.cash_settle - coins + coins * index_px / self.mark_px
 
     def _settle_value(self, qty: float, px: float) -> float:
         """Mark of `qty` in settlement currency: q·P for a linear contract, −Q/F coins for an inverse one."""
         if not qty:
             return 0.0
-        return -qty / px if self.is_inverse else qty * px
+        return -inverse_delta_base(qty, 1.0, px) if self.is_inverse else qty * px
 
 
 class UnderlyingBook:

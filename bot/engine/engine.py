@@ -134,6 +134,14 @@ class Engine:
             if desk.pnl.is_started
         )
 
+    def pnl_total_numeraire(self) -> float:
+        """Return the profit in the vault's own money: quote money, or the coin that wealth is counted in."""
+        coin = self.desks.get(self.settings.numeraire)
+        if coin is None or not coin.pnl.is_started:
+            return self.pnl_total_quote()
+        index_px = coin.book.marks_of_underlying.index_px
+        return coin.book.equity_quote() / index_px - coin.pnl.start_equity_quote / coin.pnl.start_index_px
+
     def unhedged_pnl_quote(self) -> float:
         """Return what the book alone would have earned."""
         return sum(
@@ -400,6 +408,11 @@ class Engine:
         if not cut:
             return Refusal.ORDER_VALUE, (
                 f"one lot is worth {view.lot_base * px:,.2f}, limit {self.settings.limits.max_order_quote:,.2f}"
+            )
+        cut = self.limits.cut_to_size(cut, view.lot_base)
+        if not cut:
+            return Refusal.ORDER_SIZE, (
+                f"one lot is {view.lot_base:g} {desk.underlying}, limit {self.settings.limits.max_order_base:g}"
             )
         if abs(cut) < instrument.min_lots:
             return Refusal.BELOW_MINIMUM, f"{abs(cut)} lots, the venue's minimum is {instrument.min_lots}"

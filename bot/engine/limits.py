@@ -42,6 +42,13 @@ class LimitKeeper:
         most = int(self._limits.max_order_quote / lot_quote + 1e-9)
         return max(-most, min(most, lots))
 
+    def cut_to_size(self, lots: int, lot_base: float) -> int:
+        """Return `lots` cut to the largest allowed order size, 0 if not even one lot is allowed."""
+        if self._limits.max_order_base is None:
+            return lots
+        most = int(self._limits.max_order_base / lot_base + 1e-9)
+        return max(-most, min(most, lots))
+
     def refuse_rate(self, now_ns: int) -> str | None:
         """Return why no further order may be sent now, if so."""
         sent = self._sent_ns

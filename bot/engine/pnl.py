@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bot.domain.portfolio import PnlBreakdown
 from bot.domain.units import NS_PER_YEAR
 from bot.engine.book import OptionMarks, UnderlyingBook
+from bot.pricing.futures import inverse_delta_base, inverse_gamma_settle, linear_profit_quote
 
 PARTS = PnlBreakdown.__struct_fields__
 
@@ -35,6 +36,7 @@ class PnlLedger:
         self.stepped_ns = 0
         self.start_equity_quote = 0.0
         self.start_book_quote = 0.0
+        self.start_index_px = 0.0
         self.gaps_ns: list[tuple[int, int]] = []
         self._marks: OptionMarks | None = None
         self._index_px = 0.0
@@ -55,6 +57,7 @@ class PnlLedger:
         self.started_ns = now_ns
         self.start_equity_quote = self._book.equity_quote()
         self.start_book_quote = self._book.book_value_quote()
+        self.start_index_px = self._book.marks_of_underlying.index_px
         self._remember(now_ns)
 
     def step(self, now_ns: int) -> None:
@@ -89,16 +92,19 @@ class PnlLedger:
             start_px, px = holding.start_px, holding.mark_px
             if not start_px:
                 continue
-            change = holding.value_quote(px, index_px) - holding.value_quote(start_px, self._index_px)
             if not holding.is_inverse:
-                delta += change
+                delta += linear_profit_quote(holding.qty, 1.0, start_px, px)
                 continue
-            # an inverse position is worth cash − Q/F coins: its own price moves the coins, the index what they fetch
+            # the contract's own price moves the coins it has earned, the index what they fetch
             move_px = px - start_px
-            own = holding.qty * self._index_px / start_px**2 * move_px
-            curvature = -holding.qty * self._index_px / start_px**3 * move_px**2
-            coins = holding.cash_settle - holding.qty / start_px
-            conversion = coins * (index_px - self._index_px)
+            coins = inverse_delta_base(holding.qty, 1.0, start_px)
+            earned_coins = coins / start_px * move_px
+            own = earned_coins * self._index_px
+            conversion = (holding.cash_settle - coins) * (index_px - self._index_px)
+            # second order: coins bend with their price, and what was just earned moves with the index
+            bend = 0.5 * inverse_gamma_settle(holding.qty, 1.0, start_px) * move_px**2
+            curvature = bend * self._index_px + earned_coins * (index_px - self._index_px)
+            change = holding.value_quote(px, index_px) - holding.value_quote(start_px, self._index_px)
             delta += own + conversion
             gamma += curvature
             unexplained += change - own - curvature - conversion

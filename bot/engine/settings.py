@@ -13,6 +13,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Hard limits of one vault; each refuses or cuts an order and says so."""
 
     max_order_quote: float
+    max_order_base: float | None = None
     max_orders_per_min: int
     daily_loss_quote: float
     price_collar_bps: float = 200.0

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,10 +25,12 @@ from bot import __version__
 from bot.domain.decisions import BotState, HedgePolicy
 from bot.domain.errors import ConfigError, EvenkeelError, InvariantBroken, RecordingError, VenueFatal
 from bot.domain.events import OperatorAction, OperatorCommand, Restarted
+from bot.domain.instruments import Payoff
 from bot.domain.results import RunSeries, RunSummary
 from bot.runtime import control, tables
 from bot.runtime.config import config_sha256, load_vaults
 from bot.runtime.daemon import Daemon, run_all
+from bot.runtime.importing import ImportOptions, import_deribit_chain, parse_books, parse_strikes
 from bot.runtime.journal import Batch, Commands, Journal, export, verify
 from bot.runtime.recovery import check_header, rebuild
 from bot.runtime.session import Session, open_session, open_vault_recording
@@ -154,8 +157,10 @@ def run(
         raise ConfigError(["expected one vault with --journal, found several; hint: leave --journal out"])
     with ExitStack() as stack:
         daemons = []
+        bases = {}
         for vault in loaded:
             session = open_session(vault)
+            bases[vault.vault] = session.underlying
             path = journal or journal_path(vault)
             path.parent.mkdir(parents=True, exist_ok=True)
             opened = stack.enter_context(Journal.open(path, for_writing=True))
@@ -171,7 +176,7 @@ def run(
         _print_json(summaries if len(summaries) > 1 else summaries[0])
     else:
         for summary in summaries:
-            tables.print_comparison(out, [summary], "base")
+            tables.print_comparison(out, [summary], bases[summary.vault])
 
 
 @app.command()
@@ -264,6 +269,44 @@ def journal_export(path: Annotated[Path, typer.Argument(metavar="JOURNAL")]) -> 
     """Print the journal as JSON lines."""
     for line in export(path):
         print(line)
+
+
+@import_app.callback()
+def _import() -> None:
+    """Make a recording from other data."""
+
+
+@import_app.command("deribit-chain")
+def import_chain(
+    sources: Annotated[list[Path], typer.Argument(metavar="SRC…", help="Chain files")],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="Folder, or .zip, to make")],
+    books: Annotated[
+        list[str] | None, typer.Option("--books", metavar="COIN=FILE", help="Order books to measure depth on")
+    ] = None,
+    hedge_payoff: Annotated[Payoff, typer.Option("--hedge-payoff", help="How hedges settle")] = Payoff.LINEAR,
+    last_expiry: Annotated[
+        datetime | None, typer.Option("--last-expiry", formats=["%Y-%m-%d"], help="Leave out later expiries")
+    ] = None,
+    strikes: Annotated[
+        str, typer.Option("--strikes", metavar="LOW:HIGH", help="Multiples of the first index price")
+    ] = "0:inf",
+    source: Annotated[str, typer.Option("--source", help="Where the data come from, for the manifest")] = "",
+    licence: Annotated[str, typer.Option("--licence", help="Their licence, for the manifest")] = "not stated",
+    notice: Annotated[str, typer.Option("--notice", help="The notice it asks for, for the manifest")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a recording")] = False,
+) -> None:
+    """Make a recording from Deribit option chains."""
+    options = ImportOptions(
+        parse_books(books or []),
+        hedge_payoff,
+        last_expiry.date() if last_expiry else None,
+        parse_strikes(strikes),
+        source,
+        licence,
+        notice,
+        is_overwrite=overwrite,
+    )
+    print(import_deribit_chain(sources, destination, options, err))
 
 
 def journal_path(vault: Vault) -> Path:

@@ -65,6 +65,8 @@ def print_comparison(console: Console, summaries: Sequence[RunSummary], base: st
     row(f"net delta rms, {base}", lambda s: f"{s.delta_rms_base:,.2f}")
     row(f"net delta max, {base}", lambda s: f"{s.delta_max_base:,.2f}")
     row("P&L, USD", lambda s: _money(s.pnl_quote["total"], "+"))
+    if first.numeraire != "USD":
+        row(f"P&L, {first.numeraire}", lambda s: f"{s.pnl_total_numeraire:+,.4f}")
     row("  against unhedged", lambda s: _money(s.pnl_quote["total"] - s.unhedged_total_quote, "+"))
     row("max drawdown, USD", lambda s: f"{s.max_drawdown_quote:,.2f}")
     table.add_section()

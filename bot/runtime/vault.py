@@ -75,6 +75,9 @@ class LimitsSection(Section):
     """Hard limits; each refuses or cuts an order and says so."""
 
     max_order_quote: float = Field(gt=0, description="Largest value of one order, in quote money")
+    max_order_base: float | None = Field(
+        default=None, gt=0, description="Largest size of one order, in base units; none by default"
+    )
     max_orders_per_min: int = Field(ge=1, description="Most orders within any 60 s")
     daily_loss_quote: float = Field(
         gt=0, description="Loss since 00:00 UTC from which on hedges may only reduce, in quote money"

@@ -89,6 +89,8 @@ class Score:
             unexplained_share_of_abs_parts=abs(pnl.unexplained) / abs_parts if abs_parts else 0.0,
             unexplained_share_of_part_totals=abs(pnl.unexplained) / part_totals if part_totals else 0.0,
             unhedged_total_quote=engine.unhedged_pnl_quote(),
+            numeraire=engine.settings.numeraire,
+            pnl_total_numeraire=engine.pnl_total_numeraire(),
             cost_quote=0.0 - (pnl.fees + pnl.slippage + pnl.gas),
             turnover_quote=engine.turnover_quote,
             delta_rms_base=sqrt(self._square_seconds / self._seconds) if self._seconds else 0.0,

@@ -27,6 +27,7 @@ PLAIN = {
     "LatencySection.jitter": "a share of each latency, as its description says",
     "RunSummary.unexplained_share_of_abs_parts": "a share of the absolute parts",
     "RunSummary.unexplained_share_of_part_totals": "a share of the part totals",
+    "RunSummary.pnl_total_numeraire": "in the money the vault counts its wealth in",
 }
 
 

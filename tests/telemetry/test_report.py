@@ -117,6 +117,8 @@ def a_summary(policy: str = "whalley_wilmott", hedges: int = 12, cost_quote: flo
         gap_pnl_quote=pnl_parts(PnlBreakdown(gamma=-17.25)),
         unexplained_share_of_abs_parts=0.00412,
         unexplained_share_of_part_totals=0.0317,
+        numeraire="USD",
+        pnl_total_numeraire=0.0,
         unhedged_total_quote=-8700.5,
         cost_quote=cost_quote,
         turnover_quote=123_456.7,
