@@ -1,0 +1,93 @@
+"""The benchmark measures what it says it measures; how fast anything is, is not asserted here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from bot.pricing.implied_vol import implied_vol
+from tests.house.sources import ROOT
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    spec = spec_from_file_location("bench_speed", ROOT / "scripts" / "bench_speed.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("options", [10, 100])
+def test_every_decision_sees_everything_move(bench: ModuleType, options: int) -> None:
+    market = bench.SyntheticMarket(options)
+    _, opening = market.opening()
+    _, events = market.step()
+    before = {getattr(event, "instrument_id", "index"): event for event in opening}
+    assert len(market.options) == options
+    assert len(before) == options + 2
+    moved = [event for event in events if event != before[getattr(event, "instrument_id", "index")]]
+    assert moved == events
+    forwards = {
+        option.expiry_ns for option in market.options if option.instrument_id in {e.instrument_id for e in events[2:]}
+    }
+    assert forwards == {option.expiry_ns for option in market.options}
+
+
+def test_decisions_are_timed_one_by_one_and_some_hedge(bench: ModuleType) -> None:
+    took_ns, hedging_ns = bench.time_decisions(10, 300)
+    assert len(took_ns) == 300
+    assert min(took_ns) > 0
+    assert 0 < len(hedging_ns) < 30
+
+
+def test_the_chain_is_one_that_is_quoted(bench: ModuleType) -> None:
+    chain = bench.quoted_chain(500)
+    assert len(chain.vol) == 500
+    assert set(chain.is_call.tolist()) == {True, False}
+    assert chain.tau_years.min() >= 1 / 8760
+    found = implied_vol(chain.price, chain.forward_px, chain.strike_px, chain.tau_years, chain.is_call)
+    judged = bench.judge_vols(chain, found.vol)
+    assert judged["unsolved"] == 0
+    assert judged["worst_error_in_roundings"] < 10
+    assert bench.judge_vols(chain, chain.vol * 1.001)["worst_error_in_roundings"] > 1e6
+
+
+def test_the_long_book_is_alive_throughout(bench: ModuleType) -> None:
+    manifest = bench.open_recording("eth-2023-04").manifest
+    expiry_ns = {one.instrument_id: getattr(one, "expiry_ns", 0) for one in manifest.instruments}
+    book = bench.book_of_recording(2.0)
+    assert len({line.instrument for line in book}) == 100
+    assert {line.qty_base for line in book} == {-2.0}
+    assert min(expiry_ns[line.instrument] for line in book) > manifest.end_ns
+
+
+def test_a_peer_that_is_not_there_is_said_to_be() -> None:
+    option = (100.0, 100.0, 0.5, 0.6, True, 16.8)
+    answer = subprocess.run(
+        [sys.executable, "-I", "-S", str(ROOT / "scripts" / "bench_peers.py")],  # -S: without installed packages
+        input=json.dumps([option]) + "\n", capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    offers = json.loads(answer)
+    assert set(offers) == {"QuantLib", "nautilus_trader"}
+    assert all(offer.startswith("unavailable: ") for offer in offers.values())
+
+
+def test_spread_is_median_least_and_most(bench: ModuleType) -> None:
+    assert bench.spread([3.0, 1.0, 2.04]) == {"median": 2.0, "min": 1.0, "max": 3.0}
+    assert bench.ratio([1.0, 2.0, 3.0], [4.0]) == 0.5
+    assert np.isclose(bench.two_digits(0.012345), 0.012)
+
+
+def test_an_unknown_benchmark_is_refused() -> None:
+    run = subprocess.run([ROOT / "scripts" / "bench", "sped"], capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert "sped" in run.stderr
