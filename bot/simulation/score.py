@@ -54,6 +54,7 @@ class Score:
         decision = self._desk.decision
         if decision is not None:
             self._track(now_ns, decision)
+            self._mark_profit()
             if commands or now_ns - self._sampled_ns >= SAMPLE_EVERY_NS:
                 self._sample(now_ns, decision)
 
@@ -66,7 +67,7 @@ class Score:
         """Close the books and return the figures; `wall_seconds` is how long the run took."""
         engine = self._engine
         engine.close_steps(self._end_ns)
-        if self._desk.decision is not None:
+        if self._desk.decision is not None and self._sampled_ns != self._end_ns:
             self._sample(self._end_ns, self._desk.decision)
         self.series.hedges = list(engine.hedge_marks)
         self.series.gaps_ns = list(self._desk.pnl.gaps_ns)
@@ -117,18 +118,23 @@ class Score:
         self._seconds += seconds
         self._delta_max_base = max(self._delta_max_base, abs(excess))
 
+    def _mark_profit(self) -> None:
+        """Follow the profit to its lowest point below an earlier peak; the profit at the start is a peak too."""
+        pnl_quote = self._engine.pnl_total_quote()
+        if pnl_quote > self._peak_quote:
+            self._peak_quote = pnl_quote
+        elif self._peak_quote - pnl_quote > self._max_drawdown_quote:
+            self._max_drawdown_quote = self._peak_quote - pnl_quote
+
     def _sample(self, now_ns: int, decision: Decision) -> None:
         self._sampled_ns = now_ns
-        pnl_quote = self._engine.pnl_total_quote()
-        self._peak_quote = max(self._peak_quote, pnl_quote)
-        self._max_drawdown_quote = max(self._max_drawdown_quote, self._peak_quote - pnl_quote)
         series = self.series
         series.ts_ns.append(now_ns)
         series.spot_px.append(decision.spot_px)
         series.net_delta_base.append(decision.greeks.delta_base)
         series.low_base.append(decision.low_base)
         series.high_base.append(decision.high_base)
-        series.pnl_quote.append(pnl_quote)
+        series.pnl_quote.append(self._engine.pnl_total_quote())
         series.unhedged_pnl_quote.append(self._engine.unhedged_pnl_quote())
 
 

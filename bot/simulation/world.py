@@ -24,14 +24,16 @@ class World:
         self._batches = batches
         self.venue = venue
         self._shown: deque[list[MarketEvent]] = deque()  # seen by the venue, still on their way to us
-        self._next = next(batches, None)
         self._sent: list[Event] = []
+        self._next: list[MarketEvent] | None = None
+        self._next_ns = NEVER_NS  # when the venue sees it
+        self._draw_next()
 
     def peek_ns(self) -> int | None:
         """Return the next moment anything happens, here or at the venue; None once nothing more will."""
         moments = [moment for moment in (self._market_ns(), self.venue.next_event_ns()) if moment is not None]
         if self._next is not None:
-            moments.append(self._next[0].ts_event_ns)
+            moments.append(self._next_ns)
         return min(moments, default=None)
 
     def step(self, until_ns: int = NEVER_NS) -> tuple[int, list[Event]] | None:
@@ -50,11 +52,11 @@ class World:
             if venue_ns is not None and venue_ns < now_ns:
                 now_ns = venue_ns
             upcoming = self._next
-            if upcoming is not None and upcoming[0].ts_event_ns <= now_ns:
+            if upcoming is not None and self._next_ns <= now_ns:
                 for event in upcoming:
                     venue.on_market(event)
                 shown.append(upcoming)
-                self._next = next(self._batches, None)
+                self._draw_next()
                 continue
             events: list[Event] = []
             if venue_ns is not None and venue_ns <= now_ns:
@@ -69,13 +71,31 @@ class World:
             if now_ns == until_ns:
                 return None
 
-    def _market_ns(self) -> int | None:
-        if self._shown:
-            return self._shown[0][0].ts_recv_ns
-        return self._next[0].ts_recv_ns if self._next is not None else None
-
     def submit(self, command: Command, now_ns: int) -> None:
         """Hand a command to the venue; the hand-off itself is reported with the next events."""
         self.venue.submit(command, now_ns)
         if isinstance(command, SubmitOrder):
             self._sent.append(OrderSent(command.intent.order_id, now_ns))
+
+    def _market_ns(self) -> int | None:
+        if self._shown:
+            return self._shown[0][0].ts_recv_ns
+        return self._next[0].ts_recv_ns if self._next is not None else None
+
+    def _draw_next(self) -> None:
+        batch = next(self._batches, None)
+        self._next = batch
+        self._next_ns = _shown_ns(batch) if batch is not None else NEVER_NS
+
+
+def _shown_ns(batch: list[MarketEvent]) -> int:
+    """Return when the venue showed the newest event of a batch.
+
+    A late copy in it must not draw the others forward in time, nor a stamp from the future hold them back.
+    """
+    recv_ns = batch[0].ts_recv_ns
+    shown_ns = -1
+    for event in batch:
+        if shown_ns < event.ts_event_ns <= recv_ns:
+            shown_ns = event.ts_event_ns
+    return shown_ns if shown_ns >= 0 else recv_ns
