@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -42,6 +43,7 @@ from bot.telemetry.report import write_report
 from strategies import policies_from_specs
 
 MAX_SOCKET_PATH = 100  # bytes; the kernel allows 108
+MAX_SPEED = 1e9
 
 
 class Exit(IntEnum):
@@ -70,7 +72,7 @@ import_app = typer.Typer(help="Make a recording from other data.", no_args_is_he
 app.add_typer(journal_app, name="journal")
 app.add_typer(import_app, name="import")
 
-out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+out = Console(soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, soft_wrap=True)
 
 VaultFile = Annotated[Path, typer.Argument(metavar="VAULT.yaml", help="Vault file")]
@@ -146,7 +148,7 @@ def run(
     vaults: VaultFiles,
     live: Annotated[bool, typer.Option("--live", help="The second key that mode: live needs")] = False,
     speed: Annotated[
-        float, typer.Option("--speed", min=0, help="Times as fast as the clock; 0: as fast as it goes")
+        float, typer.Option("--speed", min=0, max=MAX_SPEED, help="Times as fast as the clock; 0: as fast as it goes")
     ] = 1.0,
     journal: JournalPath = None,
     as_json: AsJson = False,
@@ -158,11 +160,13 @@ def run(
     with ExitStack() as stack:
         daemons = []
         bases = {}
-        for vault in loaded:
-            session = open_session(vault)
+        # whatever may be wrong is found before anything is written
+        prepared = [(vault, open_session(vault), _socket_path(vault)) for vault in loaded]
+        for vault, session, socket_path in prepared:
             bases[vault.vault] = session.underlying
             path = journal or journal_path(vault)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (path.parent, socket_path.parent):
+                folder.mkdir(parents=True, exist_ok=True)
             opened = stack.enter_context(Journal.open(path, for_writing=True))
             manifest = session.recording.manifest
             progress = stack.enter_context(
@@ -170,7 +174,7 @@ def run(
                 if len(loaded) == 1
                 else _no_progress()
             )
-            daemons.append(Daemon(session, opened, socket_path=_socket_path(vault), speed=speed, progress=progress))
+            daemons.append(Daemon(session, opened, socket_path=socket_path, speed=speed, progress=progress))
         summaries = _run_loop(run_all(daemons))
     if as_json:
         _print_json(summaries if len(summaries) > 1 else summaries[0])
@@ -196,7 +200,7 @@ def why(vault_file: VaultFile, journal: JournalPath = None, as_json: AsJson = Fa
         _print_json({key: view[key] for key in keys})
     else:
         for line in _why_lines(view):
-            out.print(line, markup=False, highlight=False)
+            out.print(line, highlight=False)
     _exit_unless_running(view)
 
 
@@ -210,7 +214,7 @@ def plan(vault_file: VaultFile, journal: JournalPath = None, as_json: AsJson = F
     else:
         tables.print_gates(out, view)
         for desk in view["desks"]:
-            out.print(desk["plan"], markup=False, highlight=False)
+            out.print(desk["plan"], highlight=False)
     _exit_unless_running(view)
 
 
@@ -259,7 +263,7 @@ def journal_verify(path: Annotated[Path, typer.Argument(metavar="JOURNAL")]) -> 
     """Check every row and the hash chain; name the first bad row."""
     found = verify(path)
     if found.fault is not None:
-        err.print(f"error: {path}: {found.fault.detail}", markup=False)
+        err.print(f"error: {path}: {found.fault.detail}")
         raise typer.Exit(Exit.FAILURE)
     print(f"{path}: ok, {found.rows} rows, head {found.head_hash}")
 
@@ -359,7 +363,7 @@ def _with_first_hedge(session: Session, progress: Callable[[int], None]) -> Call
             side = "buy" if mark.qty_base > 0 else "sell"
             trade = f"{side} {abs(mark.qty_base):g} at {mark.px:,.2f}"
             text = f"{session.policy.name}: first hedge {utc_text(mark.ts_ns)}: {trade}; {mark.reason}"
-            err.print(text, markup=False, highlight=False)
+            err.print(text)
         progress(now_ns)
 
     return advance
@@ -382,7 +386,7 @@ def _write_report(runs: Sequence[tuple[RunSummary, RunSeries]], own: str, base: 
     """Write the pictures, the vault's own policy first: the others are compared with it."""
     ordered = sorted(runs, key=lambda run: run[0].policy != own)
     for path in write_report(ordered, folder, base=base):
-        err.print(f"wrote {path}", markup=False, highlight=False)
+        err.print(f"wrote {path}")
 
 
 def _view(vault_file: Path, journal: Path | None) -> dict[str, Any]:
@@ -431,7 +435,7 @@ def _why_lines(view: dict[str, Any]) -> Iterator[str]:
 def _operate(vault_file: Path, journal: Path | None, action: OperatorAction, reason: str) -> None:
     """Tell the running daemon, or, if none runs, its journal: the next start obeys it."""
     (vault,) = load_vaults([vault_file], allow_live=True)
-    question = {"verb": "operate", "action": str(action), "issuer": getpass.getuser(), "reason": reason}
+    question = {"verb": "operate", "action": str(action), "issuer": _issuer(), "reason": reason}
     try:
         answer = control.ask(_socket_path(vault), question)
     except control.NotRunningError:
@@ -442,7 +446,7 @@ def _operate(vault_file: Path, journal: Path | None, action: OperatorAction, rea
         answer = _operate_on_journal(vault, path, action, reason)
         err.print(f"{vault.vault} is not running; its next start will obey")
     if "error" in answer:
-        err.print(f"error: {answer['error']}", markup=False)
+        err.print(f"error: {answer['error']}")
         raise typer.Exit(Exit.FAILURE)
     print(f"{vault.vault}: {answer['state']} {answer['reason']}".rstrip())
     if action is OperatorAction.RESUME and answer["state"] != BotState.RUNNING:
@@ -454,7 +458,7 @@ def _operate_on_journal(vault: Vault, path: Path, action: OperatorAction, reason
     with Journal.open(path, for_writing=True) as opened:
         check_header(opened, session, config_sha256(vault), session.recording_sha256)
         found = rebuild(session, opened, is_world_wanted=False)
-        command = OperatorCommand(action, getpass.getuser(), reason, found.last_ns)
+        command = OperatorCommand(action, _issuer(), reason, found.last_ns)
         # a restart comes first: whatever was commanded last never reached anyone
         for event in (Restarted(found.last_ns), command):
             session.engine.apply(event)
@@ -463,6 +467,14 @@ def _operate_on_journal(vault: Vault, path: Path, action: OperatorAction, reason
         if commands:
             opened.append(Commands(found.last_ns, tuple(commands)))
     return {"state": str(session.engine.state), "reason": session.engine.state_reason}
+
+
+def _issuer() -> str:
+    """Return who gives the order; in a container the user may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _run_loop(work: Coroutine[Any, Any, list[RunSummary]]) -> list[RunSummary]:
@@ -503,12 +515,11 @@ def _complain(error: BaseException) -> Exit:
     if isinstance(error, InvariantBroken):
         err.print(
             f"invariant broken: {error}\nhint: this is a bug of ours; the journal is intact, a restart recovers",
-            markup=False,
         )
         return Exit.INVARIANT
     if isinstance(error, ConfigError):
         for problem in error.problems:
-            err.print(f"error: {problem}", markup=False, highlight=False)
+            err.print(f"error: {problem}")
         return Exit.CONFIG
     if isinstance(error, TimeoutError):
         err.print(
@@ -517,7 +528,7 @@ def _complain(error: BaseException) -> Exit:
         return Exit.TIMEOUT
     if not isinstance(error, EvenkeelError | OSError):
         raise error
-    err.print(f"error: {error}", markup=False, highlight=False)
+    err.print(f"error: {error}")
     if isinstance(error, RecordingError):
         return Exit.CONFIG
     return Exit.VENUE if isinstance(error, VenueFatal) else Exit.FAILURE

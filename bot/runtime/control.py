@@ -13,8 +13,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bot.domain.errors import EvenkeelError
+
 MAX_QUESTION_BYTES = 64 * 1024
 ANSWER_TIMEOUT_S = 5.0
+PARTING_S = 1.0  # for answers under way when the daemon stops
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -23,36 +26,69 @@ class NotRunningError(Exception):
     """No daemon answers for this vault."""
 
 
+class AlreadyRunningError(EvenkeelError):
+    """Another daemon answers for this vault."""
+
+
 @asynccontextmanager
 async def serve(path: Path, handle: Handler) -> AsyncIterator[None]:
     """Answer questions on `path` for the length of the block."""
+    conversations: set[asyncio.Task[Any]] = set()
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "a conversation is a task"
+        conversations.add(task)
         try:
-            line = await asyncio.wait_for(reader.readline(), ANSWER_TIMEOUT_S)
-            try:
-                question = json.loads(line)
-                answer = await handle(question) if isinstance(question, dict) else {"error": "expected an object"}
-            except ValueError as error:
-                answer = {"error": f"expected one line of JSON, found {str(error)[:200]}"}
+            answer = await asyncio.wait_for(_answer(reader, handle), ANSWER_TIMEOUT_S)
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         except (TimeoutError, ConnectionError):
             pass  # who asked has gone: there is nobody to tell
         finally:
+            conversations.discard(task)
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
 
-    path.unlink(missing_ok=True)  # the journal's lock is held: nobody else can be serving here
+    _clear_away(path)
     server = await asyncio.start_unix_server(converse, path, limit=MAX_QUESTION_BYTES)
     path.chmod(0o600)
     try:
         yield
     finally:
         server.close()
-        await server.wait_closed()
         path.unlink(missing_ok=True)
+        if conversations:
+            _, late = await asyncio.wait(conversations, timeout=PARTING_S)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        await server.wait_closed()
+
+
+async def _answer(reader: asyncio.StreamReader, handle: Handler) -> dict[str, Any]:
+    try:
+        question = json.loads(await reader.readline())
+    except (ValueError, RecursionError) as error:
+        expected = f"expected one line of JSON of at most {MAX_QUESTION_BYTES:,} bytes"
+        return {"error": f"{expected}, found {str(error)[:200]}"}
+    return await handle(question) if isinstance(question, dict) else {"error": "expected an object"}
+
+
+def _clear_away(path: Path) -> None:
+    """Remove the socket that a killed daemon left; raise AlreadyRunningError if a living one listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        line.settimeout(0.0)
+        try:
+            line.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            path.unlink(missing_ok=True)
+            return
+        except BlockingIOError:
+            pass  # it listens, and has its hands full
+    raise AlreadyRunningError(f"expected no other daemon of this vault, found one at {path}; hint: stop it first")
 
 
 def ask(path: Path, question: dict[str, Any], timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:

@@ -46,25 +46,28 @@ class Daemon:
         self._progress = progress
         self._mailbox = Mailbox()
         self._rescheduled = asyncio.Event()
-        self._now_ns = 0
+        self._now_ns = 0  # of the newest decision
+        self._world_ns = 0  # how far the world has been stepped: no later command may be older
+        self._pace: tuple[int, float] | None = None  # virtual time and clock when the feed began
 
     async def run(self, stop: asyncio.Event) -> RunSummary:
         """Recover, then run until the recording ends or `stop` is set; return the summary of the whole run."""
         began = time.perf_counter()
-        self._recover()
-        async with serve(self._socket_path, self._answer), asyncio.TaskGroup() as tasks:
-            feed = tasks.create_task(self._feed(), name="feed")
-            decide = tasks.create_task(self._decide(), name="decide")
-            flush = tasks.create_task(self._flush(), name="flush")
-            stopped = tasks.create_task(stop.wait(), name="stop")
-            await asyncio.wait({feed, decide, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            # staged: no new data, then what was taken in is decided, then the journal; each with its own patience
-            feed.cancel()
-            if not decide.done():
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._mailbox.drained(), STOP_TIMEOUT_S)
-            for task in (decide, flush, stopped):
-                task.cancel()
+        async with serve(self._socket_path, self._answer):
+            self._recover()  # before anything is awaited: who asks meanwhile waits for the answer
+            async with asyncio.TaskGroup() as tasks:
+                feed = tasks.create_task(self._feed(), name="feed")
+                decide = tasks.create_task(self._decide(), name="decide")
+                flush = tasks.create_task(self._flush(), name="flush")
+                stopped = tasks.create_task(stop.wait(), name="stop")
+                await asyncio.wait({feed, decide, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                # staged: no new data, then what was taken in is decided, then the journal; each with its own patience
+                feed.cancel()
+                if not decide.done():
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._mailbox.drained(), STOP_TIMEOUT_S)
+                for task in (decide, flush, stopped):
+                    task.cancel()
         self._journal.flush()
         wall_seconds = time.perf_counter() - began
         session = self._session
@@ -93,7 +96,7 @@ class Daemon:
             return
         check_header(journal, session, config_sha256(session.vault), recording_sha256)
         found = rebuild(session, journal, progress=self._progress)
-        self._now_ns = found.last_ns
+        self._now_ns = self._world_ns = found.last_ns
         if found.batches:
             restarted = Restarted(found.last_ns)
             self._decide_batch(found.last_ns, (restarted,))
@@ -107,28 +110,43 @@ class Daemon:
 
     async def _feed(self) -> None:
         world = self._session.world
-        start_ns = world.peek_ns()
-        if start_ns is None:
-            return
-        start_s = time.monotonic()
         if not self._speed:
             while (step := world.step()) is not None:
+                self._world_ns = step[0]
                 self._mailbox.put(*step)
                 await self._mailbox.drained()
             return
-        while (next_ns := world.peek_ns()) is not None:
+        while True:
             self._rescheduled.clear()
-            wait_s = (next_ns - start_ns) / NS_PER_S / self._speed - (time.monotonic() - start_s)
+            next_ns = world.peek_ns()
+            if next_ns is None:
+                await self._mailbox.drained()
+                if world.peek_ns() is None:
+                    return
+                continue  # the last decision sent something
+            if self._pace is None:
+                self._pace = next_ns, time.monotonic()
+            wait_s = (next_ns - self._due_ns()) / NS_PER_S / self._speed
             if wait_s > 0:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._rescheduled.wait(), wait_s)
                 continue
-            due_ns = start_ns + int((time.monotonic() - start_s) * self._speed * NS_PER_S)
-            step = world.step(max(due_ns, next_ns))
-            if step is not None:
-                self._mailbox.put(*step)
-                await asyncio.sleep(0)
-        await self._mailbox.drained()
+            self._step_to(self._due_ns())
+            await asyncio.sleep(0)
+
+    def _due_ns(self) -> int:
+        """Return what time it is in the world: paced, as the clock says; unpaced, as far as it has come."""
+        if self._pace is None:
+            return self._world_ns
+        start_ns, start_s = self._pace
+        return max(self._world_ns, start_ns + int((time.monotonic() - start_s) * self._speed * NS_PER_S))
+
+    def _step_to(self, until_ns: int) -> None:
+        """Put everything that reaches us up to `until_ns` into the mailbox, where quotes conflate if we are late."""
+        while (step := self._session.world.step(until_ns)) is not None:
+            # At `until_ns`, not when it came: the venue has moved on, and no command may reach it in its past.
+            self._mailbox.put(until_ns, step[1])
+        self._world_ns = until_ns
 
     async def _decide(self) -> None:
         while True:
@@ -150,7 +168,9 @@ class Daemon:
         self._now_ns = now_ns
         if commands:
             self._journal.append(Commands(now_ns, tuple(commands)))
+        if commands or OperatorCommand in map(type, events):
             self._journal.flush()
+        if commands:
             for command in commands:
                 session.world.submit(command, now_ns)
                 log.info("command", **_loggable(command))
@@ -178,9 +198,11 @@ class Daemon:
                 "error": f"expected an action of {[str(a) for a in OperatorAction]}, found {question.get('action')!r}"
             }
         issuer, reason = str(question.get("issuer", ""))[:100], str(question.get("reason", ""))[:500]
+        # Through the mailbox like everything else: in order, at the world's time, and an error there ends the daemon.
+        now_ns = self._due_ns()
+        self._step_to(now_ns)
+        self._mailbox.put(now_ns, [OperatorCommand(action, issuer, reason, now_ns)])
         await self._mailbox.drained()
-        self._decide_batch(self._now_ns, (OperatorCommand(action, issuer, reason, self._now_ns),))
-        self._journal.flush()
         engine = self._session.engine
         log.warning("operator", action=str(action), issuer=issuer, reason=reason, state=str(engine.state))
         return {"state": str(engine.state), "reason": engine.state_reason}

@@ -1,0 +1,70 @@
+"""A short cut of a bundled recording, a vault that trades often on it, and the command line in warm processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from bot.domain.units import NS_PER_S
+from bot.simulation.recording import RecordingDraft, StreamDraft, open_recording, write_recording
+from tests.runtime.command_line import CommandLine, open_command_line
+
+BUSY_VAULT = """\
+vault: busy
+mode: paper
+feed: {recording: RECORDING}
+numeraire: USD
+book:
+  - {instrument: ETH-28APR23-1900-C, qty_base: -100}
+  - {instrument: ETH-28APR23-1900-P, qty_base: -100}
+cash: {ETH: 0, USD: 500000}
+hedge: {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}
+policy: {type: delta_band, half_width_base: 0.3}
+limits: {max_order_quote: 50000, max_orders_per_min: 30, daily_loss_quote: 100000}
+latency: {feed_ms: 50, entry_ms: 400, response_ms: 300, jitter: 0.5}
+"""
+FROM_HOUR, HOURS = 1, 4  # the index rises by 3 % and comes back in part
+
+
+@pytest.fixture(scope="session")
+def short_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four hours of one expiry and everything it is hedged with."""
+    recording = open_recording("eth-2023-04")
+    manifest = recording.manifest
+    from_ns = manifest.start_ns + FROM_HOUR * 3600 * NS_PER_S
+    is_within = pl.col("ts_event_ns").is_between(from_ns, from_ns + HOURS * 3600 * NS_PER_S)
+    numbers = [n for n, one in enumerate(manifest.instruments) if "28APR23" in one.instrument_id]
+    numbers += [n for n, one in enumerate(manifest.instruments) if one.instrument_id == "ETH-PERPETUAL"]
+    streams = {}
+    for name, stream in manifest.streams.items():
+        table = recording.table(name).filter(is_within)
+        if "instrument" in table.collect_schema():
+            table = table.filter(pl.col("instrument").is_in(numbers))
+        streams[name] = StreamDraft(table, stream.max_age_s, stream.origin, stream.method)
+    folder = tmp_path_factory.mktemp("recordings") / "short"
+    words = ("short", manifest.source, manifest.licence, manifest.notice, "a cut for tests")
+    write_recording(folder, RecordingDraft(*words, manifest.instruments, manifest.depth, streams))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def evenkeel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """The command line, in processes of its own."""
+    with open_command_line(tmp_path_factory.mktemp("processes")) as command_line:
+        yield command_line
+
+
+@pytest.fixture
+def busy(short_recording: Path) -> Iterator[Path]:
+    """A fresh folder with `busy.yaml`: a vault that hedges often and waits long for answers."""
+    # not pytest's own: its long paths do not fit into a socket's name
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="ek-") as name:
+        folder = Path(os.path.realpath(name))
+        (folder / "busy.yaml").write_text(BUSY_VAULT.replace("RECORDING", str(short_recording)))
+        yield folder

@@ -1,0 +1,191 @@
+"""The operator's line: answers, silence, nonsense and rivals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.runtime import control
+from bot.runtime.control import AlreadyRunningError, NotRunningError, ask, serve
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """A socket's path, short enough for one."""
+    with tempfile.TemporaryDirectory(prefix="ek-") as folder:
+        yield Path(folder) / "line.sock"
+
+
+async def echo(question: dict[str, Any]) -> dict[str, Any]:
+    return {"you said": question}
+
+
+async def exchange(path: Path, question: bytes) -> dict[str, Any]:
+    """Say something raw and return the answer."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    writer.write(question)
+    writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    result: dict[str, Any] = json.loads(answer)
+    return result
+
+
+async def test_a_question_is_answered(path: Path) -> None:
+    async with serve(path, echo):
+        answer = await asyncio.to_thread(ask, path, {"verb": "view", "text": "ä\n"})
+    assert answer == {"you said": {"verb": "view", "text": "ä\n"}}
+
+
+async def test_only_the_owner_may_ask_and_nothing_is_left_behind(path: Path) -> None:
+    async with serve(path, echo):
+        assert stat.S_ISSOCK(path.stat().st_mode)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not path.exists()
+    with pytest.raises(NotRunningError):
+        ask(path, {})
+
+
+async def test_it_is_removed_after_an_error_too(path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with serve(path, echo):
+            raise ZeroDivisionError
+    assert not path.exists()
+
+
+async def test_the_socket_of_a_killed_daemon_is_replaced(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        dead.listen()
+    assert path.exists()
+    with pytest.raises(NotRunningError):
+        ask(path, {})
+    async with serve(path, echo):
+        assert await asyncio.to_thread(ask, path, {"a": 1}) == {"you said": {"a": 1}}
+
+
+async def test_a_living_daemon_keeps_its_socket(path: Path) -> None:
+    async with serve(path, echo):
+        with pytest.raises(AlreadyRunningError, match=r"found one at .*line\.sock; hint: stop it first"):
+            async with serve(path, echo):
+                raise AssertionError
+        assert await asyncio.to_thread(ask, path, {"a": 1}) == {"you said": {"a": 1}}
+
+
+async def test_a_daemon_too_busy_to_listen_keeps_its_socket_too(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(str(path))
+        busy.listen(0)
+        waiting = []
+        try:
+            while True:  # until the queue is full
+                one = socket.socket(socket.AF_UNIX)
+                waiting.append(one)
+                one.settimeout(0.0)
+                one.connect(str(path))
+        except BlockingIOError:
+            pass
+        with pytest.raises(AlreadyRunningError):
+            async with serve(path, echo):
+                raise AssertionError
+        for one in waiting:
+            one.close()
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        (b"\n", "Expecting value"),
+        (b"", "Expecting value"),
+        (b"{not json}\n", "Expecting property name"),
+        (b"\xff\xfe\n", "can't decode"),
+        (b'{"reason": "' + b"x" * control.MAX_QUESTION_BYTES + b'"}\n', "limit"),
+        (b"[" * 60_000 + b"\n", "recursion"),
+    ],
+)
+async def test_nonsense_gets_an_error_and_hurts_nobody(path: Path, question: bytes, found: str) -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    async with serve(path, echo):
+        answer = await exchange(path, question)
+        assert answer["error"].startswith("expected one line of JSON of at most 65,536 bytes, found ")
+        assert found in answer["error"]
+        assert await exchange(path, b'{"a": 1}\n') == {"you said": {"a": 1}}
+        assert await exchange(path, b"[1]\n") == {"error": "expected an object"}
+    assert not complaints
+
+
+async def test_who_hangs_up_without_a_word_is_forgotten(path: Path) -> None:
+    async with serve(path, echo):
+        _, writer = await asyncio.open_unix_connection(str(path))
+        writer.transport.abort()
+        assert await exchange(path, b"{}\n") == {"you said": {}}
+
+
+async def test_a_daemon_that_does_not_answer_in_time_is_a_timeout(path: Path) -> None:
+    forever = asyncio.Event()
+
+    async def ponder(_question: dict[str, Any]) -> dict[str, Any]:
+        await forever.wait()
+        return {"late": True}
+
+    async with serve(path, ponder):
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(ask, path, {}, 0.05)
+        forever.set()
+
+
+async def test_an_answer_under_way_is_still_given_when_the_daemon_stops(path: Path) -> None:
+    asked = asyncio.Event()
+
+    async def ponder(question: dict[str, Any]) -> dict[str, Any]:
+        asked.set()
+        await asyncio.sleep(0.05)
+        return question
+
+    async with serve(path, ponder):
+        asking = asyncio.create_task(asyncio.to_thread(ask, path, {"a": 1}))
+        await asked.wait()
+    assert await asking == {"a": 1}
+
+
+async def test_stopping_does_not_wait_for_an_answer_that_never_comes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "PARTING_S", 0.05)
+    asked = asyncio.Event()
+
+    async def ponder(_question: dict[str, Any]) -> dict[str, Any]:
+        asked.set()
+        await asyncio.Event().wait()
+        return {}
+
+    async with serve(path, ponder):
+        asking = asyncio.create_task(asyncio.to_thread(ask, path, {}))
+        await asked.wait()
+    with pytest.raises(NotRunningError):
+        await asking
+
+
+def test_no_socket_is_not_running(path: Path) -> None:
+    with pytest.raises(NotRunningError):
+        ask(path, {})
+
+
+async def test_its_mode_does_not_depend_on_the_umask(path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        async with serve(path, echo):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    finally:
+        os.umask(mask)

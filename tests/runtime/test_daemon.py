@@ -1,0 +1,343 @@
+"""The daemon: one order of things, whatever the pace, whoever asks, and however it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bot.domain.errors import InvariantBroken
+from bot.domain.events import Event, OperatorAction, OperatorCommand, SubmitOrder
+from bot.domain.orders import Fill, Liquidity
+from bot.runtime.config import load_vaults
+from bot.runtime.control import NotRunningError, ask
+from bot.runtime.daemon import Daemon, run_all
+from bot.runtime.journal import Batch, Commands, Journal, verify
+from bot.runtime.recovery import rebuild
+from bot.runtime.session import Session, open_session
+from tests.runtime.audit import audit, read_rows, without_timings
+from tests.runtime.command_line import CommandLine, Process, wait_for
+
+JOURNAL = Path(".evenkeel/busy.sqlite")
+SOCKET = Path(".evenkeel/busy.sock")
+SLOW = "1000"  # fourteen seconds for the whole recording: long enough to be asked
+
+
+@contextmanager
+def running(evenkeel: CommandLine, folder: Path, *argv: str) -> Iterator[Process]:
+    """A daemon that answers, for the length of the block."""
+    process = evenkeel.start("run", "busy.yaml", "--json", *(argv or ("--speed", SLOW)), cwd=folder)
+    try:
+        wait_for(lambda: process.is_over or (folder / SOCKET).exists())
+        yield process
+    finally:
+        process.send(signal.SIGKILL)
+        process.wait()
+
+
+def status(evenkeel: CommandLine, folder: Path) -> dict[str, object]:
+    result = evenkeel.run("status", "busy.yaml", "--json", cwd=folder)
+    assert result.code in (0, 3), result.err
+    view: dict[str, object] = result.json
+    assert view["running"] is (result.code == 0)
+    return view
+
+
+def wait_for_orders(evenkeel: CommandLine, folder: Path, count: int) -> None:
+    wait_for(lambda: int(str(status(evenkeel, folder)["hedges"])) >= count)
+
+
+# The same as replay ---------------------------------------------------------------------------------------------------
+
+
+def test_unpaced_it_commands_what_a_replay_does(evenkeel: CommandLine, busy: Path) -> None:
+    ran = evenkeel.run("run", "busy.yaml", "--speed", "0", "--json", cwd=busy)
+    replayed = evenkeel.run("replay", "busy.yaml", "--json", cwd=busy)
+    assert without_timings(ran.json) == without_timings(replayed.json)
+    assert ran.json["hedges"] > 50
+    audit(busy / "busy.yaml", busy / JOURNAL)
+
+
+def test_late_it_conflates_and_a_replay_of_its_journal_commands_the_same(evenkeel: CommandLine, busy: Path) -> None:
+    unpaced = evenkeel.run("replay", "busy.yaml", "--json", cwd=busy).json
+    ran = evenkeel.run("run", "busy.yaml", "--speed", "20000", "--json", cwd=busy)
+    replayed = evenkeel.run("replay", "busy.yaml", "--journal", str(JOURNAL), "--json", cwd=busy)
+    assert without_timings(replayed.json) == without_timings(ran.json)
+    assert ran.json["decisions"] < unpaced["decisions"]
+    assert ran.json["events"] < unpaced["events"], "expected quotes to conflate"
+    assert ran.json["commands_sha256"] != unpaced["commands_sha256"]
+    audit(busy / "busy.yaml", busy / JOURNAL)
+
+
+def test_paced_it_keeps_time(evenkeel: CommandLine, busy: Path) -> None:
+    began_s = time.monotonic()
+    result = evenkeel.run("run", "busy.yaml", "--speed", "10000", cwd=busy)
+    assert result.code == 0
+    assert 1.4 < time.monotonic() - began_s < 15.0, "four hours at 10,000 times the clock are 1.44 s"
+
+
+@pytest.mark.parametrize("speed", ["nan", "inf", "-1", "1e300"])
+def test_an_impossible_speed_is_a_usage_error(evenkeel: CommandLine, busy: Path, speed: str) -> None:
+    result = evenkeel.run("run", "busy.yaml", "--speed", speed, cwd=busy)
+    assert (result.code, result.out) == (2, "")
+    assert "--speed" in result.err
+    assert not (busy / JOURNAL.parent).exists()
+
+
+# Operators -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_halt_stops_trading_until_a_resume_says_why(evenkeel: CommandLine, busy: Path) -> None:
+    with running(evenkeel, busy) as process:
+        wait_for_orders(evenkeel, busy, 3)
+        halted = evenkeel.run("halt", "busy.yaml", "--reason", "exchange [maintenance]", cwd=busy)
+        assert (halted.code, halted.err) == (0, "")
+        assert halted.out.startswith("busy: halted ")
+        assert "exchange [maintenance]" in halted.out
+        sent = status(evenkeel, busy)["hedges"]
+        time.sleep(0.5)  # eight minutes of the recording
+        view = status(evenkeel, busy)
+        assert (view["state"], view["hedges"]) == ("halted", sent)
+        process.send(signal.SIGKILL)
+        process.wait()
+
+    with running(evenkeel, busy) as process:
+        time.sleep(0.5)
+        view = status(evenkeel, busy)
+        assert (view["state"], view["hedges"]) == ("halted", sent), "a restart ended a halt"
+        silent = evenkeel.run("resume", "busy.yaml", cwd=busy)
+        assert silent.code == 2
+        assert "--reason" in silent.err
+        assert status(evenkeel, busy)["state"] == "halted"
+        resumed = evenkeel.run("resume", "busy.yaml", "--reason", "over", cwd=busy)
+        assert (resumed.code, resumed.out) == (0, "busy: running\n")
+        wait_for_orders(evenkeel, busy, int(str(sent)) + 2)
+        process.send(signal.SIGTERM)
+        assert process.wait().code == 0
+
+    commands = [event for event in read_rows(busy / JOURNAL).events if isinstance(event, OperatorCommand)]
+    assert [command.action for command in commands] == [OperatorAction.HALT, OperatorAction.RESUME]
+    assert [command.reason for command in commands] == ["exchange [maintenance]", "over"]
+    assert all(command.issuer for command in commands)
+    check_halts(busy)
+
+
+def check_halts(folder: Path) -> None:
+    """Check in the journal itself that no order was sent between a halt and its resume."""
+    is_halted = False
+    with Journal.open(folder / JOURNAL, for_writing=False) as journal:
+        for seq, record in journal.records():
+            if isinstance(record, Batch):
+                actions = [event.action for event in record.events if isinstance(event, OperatorCommand)]
+                is_halted = actions[-1] is OperatorAction.HALT if actions else is_halted
+            elif isinstance(record, Commands) and is_halted:
+                assert not [one for one in record.commands if isinstance(one, SubmitOrder)], f"row {seq}: halted"
+
+
+def test_a_halt_without_a_daemon_is_obeyed_by_the_next_start(evenkeel: CommandLine, busy: Path) -> None:
+    with running(evenkeel, busy):
+        wait_for_orders(evenkeel, busy, 3)
+    halted = evenkeel.run("halt", "busy.yaml", cwd=busy)
+    assert halted.code == 0
+    assert "its next start will obey" in halted.err
+    assert halted.out.startswith("busy: halted")
+    assert status(evenkeel, busy)["state"] == "halted"
+    sent = len(read_rows(busy / JOURNAL).submitted)
+    ended = evenkeel.run("run", "busy.yaml", "--speed", "0", "--json", cwd=busy)
+    assert ended.json["state"] == "halted"
+    assert ended.json["refusals"]["halted"] > 0
+    assert len(read_rows(busy / JOURNAL).submitted) == sent
+    audit(busy / "busy.yaml", busy / JOURNAL)
+
+
+@pytest.mark.parametrize("speed", ["0", "5000"])
+def test_operators_may_interfere_as_often_as_they_like(evenkeel: CommandLine, busy: Path, speed: str) -> None:
+    """What a resume sends must reach the venue at the world's time: else a rebuilt venue would fill it elsewhere."""
+    with running(evenkeel, busy, "--speed", speed) as process:
+        asked = 0
+        while not process.is_over and asked < 400:
+            action = ("halt", "resume")[asked % 2]
+            question = {"verb": "operate", "action": action, "issuer": "test", "reason": str(asked)}
+            try:
+                answer = ask(busy / SOCKET, question)
+            except (NotRunningError, ConnectionError):
+                break
+            assert answer["state"] == {"halt": "halted", "resume": "running"}[action]
+            asked += 1
+        result = process.wait()
+    assert result.code == 0, result.err
+    assert asked > 10
+    commands = [event for event in read_rows(busy / JOURNAL).events if isinstance(event, OperatorCommand)]
+    assert [int(command.reason) for command in commands][:asked] == list(range(asked))
+    check_halts(busy)
+    audit(busy / "busy.yaml", busy / JOURNAL)
+    replayed = evenkeel.run("replay", "busy.yaml", "--journal", str(JOURNAL), "--json", cwd=busy)
+    assert without_timings(replayed.json) == without_timings(result.json)
+
+
+async def test_a_resume_in_a_silent_market_is_decided_at_the_present(busy: Path) -> None:
+    """At the world's time, not at that of the last quote: a stale market must look stale."""
+    with opened(busy, speed=1.0) as (daemon, session):
+        stop = asyncio.Event()
+        run = asyncio.create_task(daemon.run(stop))
+        await asyncio.sleep(0.3)
+        question = {"verb": "operate", "action": "resume", "issuer": "test", "reason": "why not"}
+        await asyncio.to_thread(ask, busy / "busy.sock", question)
+        (desk,) = session.engine.desks.values()
+        assert desk.decided_ns - session.recording.manifest.start_ns > 0.25e9
+        stop.set()
+        await run
+
+
+@pytest.mark.parametrize(
+    ("question", "error"),
+    [
+        ({"verb": "dance"}, "expected the verb view or operate, found 'dance'"),
+        ({}, "found None"),
+        ({"verb": "operate", "action": "sell everything"}, "expected an action of"),
+    ],
+)
+async def test_an_unknown_question_changes_nothing(busy: Path, question: dict[str, str], error: str) -> None:
+    with opened(busy, speed=1.0) as (daemon, _):
+        stop = asyncio.Event()
+        run = asyncio.create_task(daemon.run(stop))
+        await asyncio.sleep(0.05)
+        answer = await asyncio.to_thread(ask, busy / "busy.sock", question)
+        assert error in answer["error"]
+        stop.set()
+        await run
+    assert not [event for event in read_rows(busy / "own.sqlite").events if isinstance(event, OperatorCommand)]
+
+
+# Alone, stopped, frozen, broken ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extra", [(), ("--journal", "other.sqlite")])
+def test_a_second_daemon_of_a_vault_is_refused(evenkeel: CommandLine, busy: Path, extra: tuple[str, ...]) -> None:
+    with running(evenkeel, busy) as process:
+        second = evenkeel.run("run", "busy.yaml", "--speed", "0", *extra, cwd=busy)
+        assert (second.code, second.out) == (1, "")
+        assert "another daemon" in second.err or "no other daemon of this vault" in second.err
+        assert "hint: stop it first" in second.err
+        assert status(evenkeel, busy)["running"], "the first one must stay within reach"
+        assert evenkeel.run("halt", "busy.yaml", cwd=busy).code == 0
+        process.send(signal.SIGTERM)
+        assert process.wait().code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_in_stages(evenkeel: CommandLine, busy: Path, number: signal.Signals) -> None:
+    with running(evenkeel, busy) as process:
+        assert stat.S_IMODE((busy / SOCKET).stat().st_mode) == 0o600
+        wait_for_orders(evenkeel, busy, 3)
+        began_s = time.monotonic()
+        process.send(number)
+        result = process.wait()
+    assert time.monotonic() - began_s < 5.0
+    assert result.code == 0, result.err
+    assert result.json["hedges"] >= 3
+    assert "Traceback" not in result.err
+    assert not (busy / SOCKET).exists()
+    assert verify(busy / JOURNAL).is_valid
+    replayed = evenkeel.run("replay", "busy.yaml", "--journal", str(JOURNAL), "--json", cwd=busy)
+    assert without_timings(replayed.json) == without_timings(result.json)
+    assert evenkeel.run("run", "busy.yaml", "--speed", "0", cwd=busy).code == 0
+    audit(busy / "busy.yaml", busy / JOURNAL)
+
+
+def test_frozen_it_is_a_timeout_and_a_halt_may_still_be_obeyed(evenkeel: CommandLine, busy: Path) -> None:
+    with running(evenkeel, busy) as process:
+        wait_for_orders(evenkeel, busy, 1)
+        process.send(signal.SIGSTOP)
+        began_s = time.monotonic()
+        asking = [evenkeel.start(verb, "busy.yaml", cwd=busy) for verb in ("status", "halt")]
+        for result in [one.wait() for one in asking]:
+            assert (result.code, result.out) == (5, "")
+            assert "expected an answer from the daemon within 5 s" in result.err
+        assert time.monotonic() - began_s < 8.0
+        process.send(signal.SIGCONT)
+        wait_for(lambda: status(evenkeel, busy)["state"] == "halted")
+        process.send(signal.SIGTERM)
+        assert process.wait().code == 0
+
+
+def test_several_vaults_run_in_one_process(evenkeel: CommandLine, busy: Path) -> None:
+    twin = busy / "twin.yaml"
+    twin.write_text((busy / "busy.yaml").read_text().replace("vault: busy", "vault: twin"))
+    result = evenkeel.run("run", "busy.yaml", "twin.yaml", "--speed", "0", "--json", cwd=busy)
+    assert result.code == 0, result.err
+    first, second = result.json
+    assert (first["vault"], second["vault"]) == ("busy", "twin")
+    assert first["hedges"] == second["hedges"] > 0
+    audit(busy / "busy.yaml", busy / JOURNAL)
+    audit(twin, busy / ".evenkeel/twin.sqlite")
+
+
+@contextmanager
+def opened(folder: Path, speed: float) -> Iterator[tuple[Daemon, Session]]:
+    """A daemon for this very process."""
+    (vault,) = load_vaults([folder / "busy.yaml"])
+    session = open_session(vault)
+    with Journal.open(folder / "own.sqlite", for_writing=True) as journal:
+        yield (
+            Daemon(session, journal, socket_path=folder / "busy.sock", speed=speed, progress=lambda _: None),
+            session,
+        )
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def test_it_leaves_no_task_thread_or_file_behind(busy: Path) -> None:
+    threads = threading.active_count()
+    with opened(busy, speed=0.0) as (daemon, _):
+        (summary,) = await run_all([daemon])
+        files = open_files()
+    assert summary.hedges > 0
+    assert open_files() < files
+    assert threading.active_count() <= threads + 1  # the event loop's own for names and files, if anything
+    assert not (busy / "busy.sock").exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("speed", [0.0, 20_000.0])
+async def test_a_broken_invariant_ends_the_daemon_with_the_journal_whole(busy: Path, speed: float) -> None:
+    with opened(busy, speed) as (daemon, session):
+        world = session.world
+        step = world.step
+
+        def step_with_a_wrong_fill(until_ns: int = 2**63 - 1) -> tuple[int, list[Event]] | None:
+            found = step(until_ns)
+            filled = [event for event in found[1] if isinstance(event, Fill)] if found else []
+            if found is None or not filled:
+                return found
+            fill = filled[0]
+            ns = fill.ts_recv_ns
+            twin = Fill("T-x", fill.order_id, fill.instrument_id, fill.qty_lots, fill.px, 0.0, Liquidity.TAKER, ns, ns)
+            return found[0], [*found[1], twin]
+
+        world.step = step_with_a_wrong_fill
+        with pytest.raises(ExceptionGroup) as caught:
+            await run_all([daemon])
+    assert caught.group_contains(InvariantBroken, match="lots was filled", depth=2)
+    assert not (busy / "busy.sock").exists()
+    assert verify(busy / "own.sqlite").is_valid
+
+
+async def test_stopping_at_once_is_stopping(busy: Path) -> None:
+    with opened(busy, speed=1.0) as (daemon, _):
+        stop = asyncio.Event()
+        stop.set()
+        summary = await daemon.run(stop)
+    assert summary.hedges == 0
+    (vault,) = load_vaults([busy / "busy.yaml"])
+    with Journal.open(busy / "own.sqlite", for_writing=False) as journal:
+        assert rebuild(open_session(vault), journal).batches <= 1
