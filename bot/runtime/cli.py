@@ -73,7 +73,7 @@ app.add_typer(journal_app, name="journal")
 app.add_typer(import_app, name="import")
 
 out = Console(soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 
 VaultFile = Annotated[Path, typer.Argument(metavar="VAULT.yaml", help="Vault file")]
 VaultFiles = Annotated[list[Path], typer.Argument(metavar="VAULT.yaml…", help="Vault files")]
@@ -513,9 +513,8 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 def _complain(error: BaseException) -> Exit:
     """Print one error and return the exit code it stands for; what is not ours is raised again."""
     if isinstance(error, InvariantBroken):
-        err.print(
-            f"invariant broken: {error}\nhint: this is a bug of ours; the journal is intact, a restart recovers",
-        )
+        hint = "hint: this is a bug of ours; the journal is intact: keep a copy to report it with, then start again"
+        err.print(f"invariant broken: {error}\n{hint}")
         return Exit.INVARIANT
     if isinstance(error, ConfigError):
         for problem in error.problems:
@@ -523,7 +522,8 @@ def _complain(error: BaseException) -> Exit:
         return Exit.CONFIG
     if isinstance(error, TimeoutError):
         err.print(
-            "error: expected an answer from the daemon within 5 s, found none; hint: is it stopped or overloaded?"
+            "error: expected an answer from the daemon within 5 s, found none;"
+            " hint: is it stopped or overloaded? What it was told it may still do: ask for its status"
         )
         return Exit.TIMEOUT
     if not isinstance(error, EvenkeelError | OSError):

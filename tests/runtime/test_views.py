@@ -1,0 +1,116 @@
+"""What an operator is shown: always plain JSON, never a guess, from the first moment to the last."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.domain.events import OperatorAction, OperatorCommand, Restarted
+from bot.runtime.config import load_vaults
+from bot.runtime.session import Session, open_session
+from bot.runtime.views import status_view, utc_text
+from strategies import policy_from_spec
+
+
+def open_busy(folder: Path, policy: str = "delta_band:half_width_base=0.3") -> Session:
+    (vault,) = load_vaults([folder / "busy.yaml"])
+    return open_session(vault, policy=policy_from_spec(policy))
+
+
+def step(session: Session) -> int | None:
+    """Let one moment of the world pass; return it."""
+    found = session.world.step()
+    if found is None:
+        return None
+    now_ns, events = found
+    for event in events:
+        session.engine.apply(event)
+    commands = session.engine.decide(now_ns)
+    for command in commands:
+        session.world.submit(command, now_ns)
+    session.score.observe(now_ns, len(events), commands, 0)
+    return now_ns
+
+
+def view_of(session: Session, now_ns: int) -> dict[str, Any]:
+    """Return the view as it arrives at the other end of a socket; NaN and infinity are not JSON."""
+    result: dict[str, Any] = json.loads(json.dumps(status_view(session, now_ns), allow_nan=False))
+    return result
+
+
+@pytest.mark.parametrize("policy", ["delta_band:half_width_base=0.3", "unhedged", "fixed_interval:interval_s=60"])
+def test_every_moment_can_be_shown(busy: Path, policy: str) -> None:
+    session = open_busy(busy, policy)
+    plans = set()
+    view = view_of(session, 0)
+    assert view["as_of"] == "never"
+    assert view["desks"][0]["plan"] == "nothing decided yet"
+    moments = 0
+    while (now_ns := step(session)) is not None:
+        moments += 1
+        if moments < 30 or session.engine.orders.live or moments % 50 == 0:
+            plans.add(view_of(session, now_ns)["desks"][0]["plan"].split(":")[0])
+    view = view_of(session, session.score.series.ts_ns[-1])
+    assert view["decisions"] == moments
+    assert view["pnl_quote"].keys() >= {"delta", "gamma", "theta", "vega", "vanna_volga", "unexplained", "total"}
+    assert "not hedging" in plans
+    assert ("hedging" in plans) is (policy != "unhedged")
+    if policy == "unhedged":
+        decision = view["desks"][0]["decision"]
+        assert decision["low_base"] is None, "an infinite band is no number"
+        assert (
+            decision["greeks"]["delta_base"]
+            == session.engine.desks["ETH"].book.net_greeks(is_coin_numeraire=False).delta_base
+        )
+
+
+def test_an_order_under_way_is_shown_with_its_state_and_why_it_was_sent(busy: Path) -> None:
+    session = open_busy(busy)
+    now_ns = 0
+    while not session.engine.orders.live:
+        found = step(session)
+        assert found is not None
+        now_ns = found
+    (order,) = session.engine.orders.live.values()
+    view = view_of(session, now_ns)
+    (desk,) = view["desks"]
+    shown = {"order_id": order.intent.order_id, "state": "intended", "qty_lots": order.intent.qty_lots}
+    assert view["orders"] == [{**shown, "filled_lots": 0}]
+    assert desk["plan"] == f"hedging: order {order.intent.order_id} of {order.intent.qty_lots:+} lots"
+    assert order.intent.reason in desk["last_order"]
+    assert desk["last_hedge"] == utc_text(now_ns)
+    assert view["hedges"] == 1
+
+    session.engine.apply(Restarted(now_ns))
+    view = view_of(session, now_ns)
+    assert (view["state"], view["orders"][0]["state"]) == ("reconciling", "unknown")
+    gates = {gate["name"]: gate for gate in view["desks"][0]["gates"]}
+    assert not gates["outcomes known"]["is_open"]
+    assert not gates["state"]["is_open"]
+
+
+def test_a_halt_is_shown_with_who_and_why(busy: Path) -> None:
+    session = open_busy(busy)
+    now_ns = step(session) or 0
+    session.engine.apply(OperatorCommand(OperatorAction.HALT, "ann", "maintenance", now_ns))
+    view = view_of(session, now_ns)
+    assert (view["state"], view["state_reason"]) == ("halted", "ann: maintenance")
+
+
+def test_looking_changes_nothing(busy: Path) -> None:
+    hashes = []
+    for is_looking in (False, True):
+        session = open_busy(busy)
+        while (now_ns := step(session)) is not None:
+            if is_looking:
+                status_view(session, now_ns)
+        hashes.append((session.score.commands_sha256, session.engine.pnl(), dict(session.engine.refusals)))
+    assert hashes[0] == hashes[1]
+
+
+def test_times_are_utc_with_milliseconds() -> None:
+    assert utc_text(0) == "never"
+    assert utc_text(1_681_300_800_123_000_000) == "2023-04-12T12:00:00.123+00:00"
