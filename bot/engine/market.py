@@ -22,26 +22,35 @@ CLOCK_TOLERANCE_NS = NS_PER_S  # a venue's clock may run ahead of ours by this m
 
 
 class JumpGuard:
-    """Refuses the first price of a jump; a second one beside it confirms the jump."""
+    """Refuses the first price of a jump; a later one beside it confirms the jump."""
 
-    __slots__ = ("_last_px", "_max_fraction", "_suspect_px")
+    __slots__ = ("_last_px", "_max_fraction", "_suspect_px", "_suspect_stamp")
 
     def __init__(self, max_fraction: float) -> None:
         self._max_fraction = max_fraction
         self._last_px = 0.0
         self._suspect_px = 0.0
+        self._suspect_stamp = (0, 0)
 
-    def accepts(self, px: float) -> bool:
-        """Tell whether `px` may be used, and remember it."""
+    def accepts(self, px: float, ts_ns: int, seq: int) -> bool:
+        """Tell whether `px` may be used, and remember it. The same event sent again confirms nothing."""
         last = self._last_px
         if last and abs(px - last) > self._max_fraction * last:
             suspect = self._suspect_px
+            stamp = (ts_ns, seq)
+            if suspect and stamp <= self._suspect_stamp:
+                return False
             if not suspect or abs(px - suspect) > self._max_fraction * suspect:
                 self._suspect_px = px
+                self._suspect_stamp = stamp
                 return False
         self._last_px = px
         self._suspect_px = 0.0
         return True
+
+    def forget_suspect(self) -> None:
+        """Take the last price as still true: it was seen again after the suspect."""
+        self._suspect_px = 0.0
 
     @property
     def is_suspicious(self) -> bool:
@@ -157,7 +166,7 @@ class MarketState:
         if ts_ns >= expiry.expiry_ns:
             return self._refuse(QuoteFault.EXPIRED)
         if forward_px != expiry.forward_px and ts_ns >= expiry.forward_ns:
-            if not expiry.guard.accepts(forward_px):
+            if not expiry.guard.accepts(forward_px, ts_ns, event.seq):
                 return self._refuse(QuoteFault.JUMP)
             expiry.forward_px = forward_px
             expiry.forward_ns = ts_ns
@@ -166,6 +175,7 @@ class MarketState:
                 self.underlyings[expiry.underlying].version += 1
         elif ts_ns > expiry.forward_ns:
             expiry.forward_ns = ts_ns
+            expiry.guard.forget_suspect()
         self._last_ns[slot] = ts_ns
         self._last_seq[slot] = event.seq
         self.vol_ns[slot] = ts_ns
@@ -193,7 +203,7 @@ class MarketState:
         last_ns, last_seq = (last.ts_event_ns, last.seq) if last is not None else (0, -1)
         if not self._is_in_time(event.ts_event_ns, event.ts_recv_ns, event.seq, last_ns, last_seq, self._ages.quote_ns):
             return None
-        if not guard.accepts(0.5 * (bid_px + ask_px)):
+        if not guard.accepts(0.5 * (bid_px + ask_px), event.ts_event_ns, event.seq):
             return self._refuse(QuoteFault.JUMP)
         self.quotes[event.instrument_id] = event
         return None
@@ -210,7 +220,7 @@ class MarketState:
             event.ts_event_ns, event.ts_recv_ns, event.seq, marks.index_ns, marks.index_seq, self._ages.index_ns
         ):
             return None
-        if not marks.guard.accepts(px):
+        if not marks.guard.accepts(px, event.ts_event_ns, event.seq):
             return self._refuse(QuoteFault.JUMP)
         marks.index_px = px
         marks.index_ns = event.ts_event_ns
