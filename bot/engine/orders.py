@@ -68,7 +68,7 @@ class OrderTracker:
     def __init__(self) -> None:
         self.orders: dict[str, Order] = {}
         self.live: dict[str, Order] = {}
-        self.seen_trades: set[str] = set()
+        self.seen_trades: set[tuple[str, str]] = set()  # (instrument, trade id): venues count per instrument
         self.reject_streak = 0
         self.late_fills = 0
 
@@ -108,6 +108,8 @@ class OrderTracker:
             self._move(order, OrderState.UNKNOWN, event.ts_recv_ns)
         elif isinstance(event, OrderTruth):
             fills = self._take_fills(event.fills)
+            if event.state is OrderState.FILLED and order.filled_lots != order.intent.qty_lots:
+                return fills  # the venue's trades lag behind its orders: not known before every fill is
             if order.state is OrderState.UNKNOWN or (event.state.is_terminal and not order.state.is_terminal):
                 is_partly = event.state is OrderState.OPEN and order.filled_lots
                 self._move(order, OrderState.PARTLY_FILLED if is_partly else event.state, event.ts_recv_ns)
@@ -145,21 +147,24 @@ class OrderTracker:
     def _take_fills(self, fills: tuple[Fill, ...]) -> list[Fill]:
         new = []
         for fill in fills:
-            if fill.trade_id in self.seen_trades:
+            trade = (fill.instrument_id, fill.trade_id)
+            if trade in self.seen_trades:
                 continue
-            self.seen_trades.add(fill.trade_id)
+            self.seen_trades.add(trade)
             new.append(fill)
             order = self.orders.get(fill.order_id)
             if order is None:
                 continue
+            self.reject_streak = 0
             order.filled_lots += fill.qty_lots
-            if abs(order.filled_lots) > abs(order.intent.qty_lots):
+            ordered_lots = order.intent.qty_lots
+            if fill.qty_lots * ordered_lots <= 0 or abs(order.filled_lots) > abs(ordered_lots):
                 raise InvariantBroken(
-                    f"order {fill.order_id} of {order.intent.qty_lots} lots was filled {order.filled_lots} lots"
+                    f"order {fill.order_id} of {ordered_lots} lots was filled {order.filled_lots} lots"
                 )
             if order.state.is_terminal:
                 self.late_fills += 1
-            elif order.filled_lots == order.intent.qty_lots:
+            elif order.filled_lots == ordered_lots:
                 self._move(order, OrderState.FILLED, fill.ts_recv_ns)
             elif order.state is not OrderState.CANCELING:
                 self._move(order, OrderState.PARTLY_FILLED, fill.ts_recv_ns)

@@ -1,0 +1,386 @@
+"""The order state machine against its diagram, and against every order in which a venue may speak."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from bot.domain.errors import InvariantBroken
+from bot.domain.orders import (
+    CancelRejected,
+    Fill,
+    OrderAccepted,
+    OrderCanceled,
+    OrderEvent,
+    OrderRejected,
+    OrderSent,
+    OrderState,
+    OrderTruth,
+    OutcomeLost,
+    TimeInForce,
+)
+from bot.domain.units import NS_PER_S
+from bot.engine.orders import ALLOWED, Order, OrderTracker
+from tests.engine.builders import INVERSE, T0_NS, make_fill, make_intent
+
+S = OrderState
+NAME = "run-1"
+TIMEOUT_NS = 5 * NS_PER_S
+TERMINAL = {S.DENIED, S.FILLED, S.REJECTED, S.CANCELED, S.EXPIRED}
+
+# The diagram of the architecture page: INTENDED → DENIED or SENT; SENT → OPEN → PARTLY_FILLED → FILLED, CANCELING, or
+# REJECTED, CANCELED, EXPIRED; to UNKNOWN from anything not terminal, and out of it wherever the venue says.
+ON_ITS_WAY = {S.FILLED, S.CANCELING, S.CANCELED, S.EXPIRED, S.UNKNOWN}
+DIAGRAM = {
+    S.INTENDED: {S.DENIED, S.SENT, S.UNKNOWN},
+    S.SENT: ON_ITS_WAY | {S.OPEN, S.PARTLY_FILLED, S.REJECTED},
+    S.OPEN: ON_ITS_WAY | {S.PARTLY_FILLED, S.REJECTED},
+    S.PARTLY_FILLED: ON_ITS_WAY,
+    S.CANCELING: ON_ITS_WAY - {S.CANCELING} | {S.OPEN, S.PARTLY_FILLED, S.REJECTED},
+    S.UNKNOWN: ON_ITS_WAY - {S.UNKNOWN} | {S.OPEN, S.PARTLY_FILLED, S.REJECTED},
+    **{state: set() for state in TERMINAL},
+}
+
+
+def sent(at_ns: int = T0_NS) -> OrderSent:
+    return OrderSent(NAME, at_ns)
+
+
+def accepted(at_ns: int = T0_NS) -> OrderAccepted:
+    return OrderAccepted(NAME, "v1", at_ns, at_ns)
+
+
+def rejected() -> OrderRejected:
+    return OrderRejected(NAME, "no margin", T0_NS, T0_NS)
+
+
+def ended(*, is_expired: bool = False) -> OrderCanceled:
+    return OrderCanceled(NAME, is_expired, T0_NS, T0_NS)
+
+
+def lost() -> OutcomeLost:
+    return OutcomeLost(NAME, "timeout", T0_NS)
+
+
+def truth(state: OrderState, *fills: Fill) -> OrderTruth:
+    return OrderTruth(NAME, state, fills, T0_NS, T0_NS)
+
+
+def filled(trade_id: str, lots: int) -> Fill:
+    return make_fill(make_intent(), trade_id, lots)
+
+
+def track(time_in_force: TimeInForce = TimeInForce.IOC) -> tuple[OrderTracker, Order]:
+    tracker = OrderTracker()
+    return tracker, tracker.intend(make_intent(10, NAME, time_in_force))
+
+
+def bring_to(state: OrderState) -> tuple[OrderTracker, Order]:
+    """Return a tracker and its one order, led to `state` by the venue's words alone."""
+    tracker, order = track(TimeInForce.GTC)
+    ways: dict[OrderState, list[OrderEvent]] = {
+        S.INTENDED: [],
+        S.SENT: [sent()],
+        S.OPEN: [sent(), accepted()],
+        S.PARTLY_FILLED: [sent(), accepted(), filled("early", 4)],
+        S.CANCELING: [sent(), accepted()],
+        S.FILLED: [sent(), filled("all", 10)],
+        S.REJECTED: [sent(), rejected()],
+        S.CANCELED: [sent(), accepted(), ended()],
+        S.EXPIRED: [sent(), accepted(), ended(is_expired=True)],
+        S.UNKNOWN: [sent(), lost()],
+    }
+    for event in ways[state]:
+        tracker.apply(event)
+    if state is S.CANCELING:
+        tracker.request_cancel(order, T0_NS)
+    assert order.state is state
+    return tracker, order
+
+
+REACHABLE = [state for state in S if state is not S.DENIED]
+
+
+class TestTransitions:
+    @pytest.mark.parametrize("state", list(S))
+    def test_the_table_is_the_diagram(self, state: OrderState) -> None:
+        assert ALLOWED[state] == DIAGRAM[state]
+        assert state.is_terminal == (not DIAGRAM[state])
+
+    @pytest.mark.parametrize("to", REACHABLE)
+    @pytest.mark.parametrize("start", REACHABLE)
+    def test_the_venues_word_moves_an_order_only_along_the_diagram(self, start: OrderState, to: OrderState) -> None:
+        """Whatever is said at whatever moment, the order moves as drawn, stays, or the contradiction is raised."""
+        words: dict[OrderState, list[OrderEvent]] = {
+            S.INTENDED: [],
+            S.SENT: [sent()],
+            S.OPEN: [accepted(), CancelRejected(NAME, "too late", T0_NS, T0_NS)],
+            S.PARTLY_FILLED: [filled("more", 2)],
+            S.CANCELING: [],
+            S.FILLED: [filled("rest", 6)],
+            S.REJECTED: [rejected(), truth(S.REJECTED)],
+            S.CANCELED: [ended(), truth(S.CANCELED)],
+            S.EXPIRED: [ended(is_expired=True), truth(S.EXPIRED)],
+            S.UNKNOWN: [lost()],
+        }
+        for word in words[to]:
+            tracker, order = bring_to(start)
+            try:
+                tracker.apply(word)
+            except InvariantBroken:
+                assert order.state is start
+                assert to not in DIAGRAM[start]
+            # An answer before our own note of sending counts as sent in between.
+            reachable = DIAGRAM[start] | (DIAGRAM[S.SENT] if start is S.INTENDED else set())
+            assert order.state is start or order.state in reachable
+            assert (NAME in tracker.live) == (not order.state.is_terminal)
+
+    def test_a_reject_of_a_partly_filled_order_is_a_contradiction(self) -> None:
+        tracker, _ = bring_to(S.PARTLY_FILLED)
+        with pytest.raises(InvariantBroken, match="cannot go from partly_filled to rejected"):
+            tracker.apply(rejected())
+
+    @pytest.mark.parametrize("state", sorted(TERMINAL - {S.DENIED}))
+    def test_nothing_leaves_a_final_state(self, state: OrderState) -> None:
+        tracker, order = bring_to(state)
+        for event in (sent(), accepted(), rejected(), ended(), lost(), truth(S.OPEN), truth(S.REJECTED)):
+            tracker.apply(event)
+            assert order.state is state
+        assert order.remaining_lots == 0
+        assert not tracker.live
+
+    def test_the_answer_may_come_before_our_own_note_of_sending(self) -> None:
+        tracker, order = track()
+        tracker.apply(accepted())
+        assert order.state is S.OPEN
+        tracker.apply(sent())
+        assert order.state is S.OPEN
+
+    def test_a_refused_cancel_leaves_the_order_as_it_was(self) -> None:
+        for start, back in ((S.OPEN, S.OPEN), (S.PARTLY_FILLED, S.PARTLY_FILLED)):
+            tracker, order = bring_to(start)
+            tracker.request_cancel(order, T0_NS)
+            assert order.state is S.CANCELING
+            tracker.apply(CancelRejected(NAME, "too late", T0_NS, T0_NS))
+            assert order.state is back
+
+    def test_an_order_being_canceled_may_still_fill(self) -> None:
+        tracker, order = bring_to(S.CANCELING)
+        tracker.apply(filled("a", 4))
+        assert (order.state, order.remaining_lots) == (S.CANCELING, 6)
+        tracker.apply(filled("b", 6))
+        assert order.state is S.FILLED
+
+    def test_an_id_is_issued_once(self) -> None:
+        tracker, _ = track()
+        with pytest.raises(InvariantBroken, match="issued twice"):
+            tracker.intend(make_intent(3, NAME))
+
+    def test_words_about_orders_that_are_not_ours_change_nothing(self) -> None:
+        tracker, order = track()
+        assert tracker.apply(OrderRejected("other", "no", T0_NS, T0_NS)) == []
+        assert tracker.reject_streak == 0
+        assert order.state is S.INTENDED
+
+
+class TestFills:
+    def test_a_fill_counts_once(self) -> None:
+        tracker, order = bring_to(S.OPEN)
+        assert tracker.apply(filled("a", 4)) == [filled("a", 4)]
+        assert tracker.apply(filled("a", 4)) == []
+        assert tracker.apply(truth(S.PARTLY_FILLED, filled("a", 4), filled("b", 1))) == [filled("b", 1)]
+        assert (order.filled_lots, order.remaining_lots) == (5, 5)
+
+    def test_venues_number_the_trades_of_each_instrument_from_one(self) -> None:
+        tracker, order = bring_to(S.OPEN)
+        elsewhere = make_intent(3, "run-2", instrument=INVERSE)
+        other = tracker.intend(elsewhere)
+        tracker.apply(filled("1", 4))
+        tracker.apply(make_fill(elsewhere, "1"))
+        assert (order.filled_lots, other.filled_lots) == (4, 3)
+
+    @pytest.mark.parametrize("state", [S.SENT, S.INTENDED, S.UNKNOWN])
+    def test_a_fill_is_answer_enough(self, state: OrderState) -> None:
+        tracker, order = bring_to(state)
+        tracker.apply(filled("a", 4))
+        assert order.state is S.PARTLY_FILLED
+        tracker.apply(filled("b", 6))
+        assert order.state is S.FILLED
+
+    @pytest.mark.parametrize("state", [S.CANCELED, S.EXPIRED, S.REJECTED])
+    def test_a_late_fill_is_booked_and_counted(self, state: OrderState) -> None:
+        tracker, order = bring_to(state)
+        assert tracker.apply(filled("late", 4)) == [filled("late", 4)]
+        assert tracker.late_fills == 1
+        assert (order.state, order.filled_lots, order.remaining_lots) == (state, 4, 0)
+
+    def test_a_fill_of_an_unknown_order_is_still_ours_to_book(self) -> None:
+        tracker = OrderTracker()
+        assert tracker.apply(filled("a", 4)) == [filled("a", 4)]
+
+    def test_more_than_was_ordered_is_our_bug(self) -> None:
+        tracker, _ = bring_to(S.OPEN)
+        tracker.apply(filled("a", 7))
+        with pytest.raises(InvariantBroken, match="of 10 lots was filled 11 lots"):
+            tracker.apply(filled("b", 4))
+
+    def test_the_other_way_round_is_our_bug_too(self) -> None:
+        tracker, _ = bring_to(S.OPEN)
+        with pytest.raises(InvariantBroken, match="of 10 lots was filled -3 lots"):
+            tracker.apply(filled("a", -3))
+
+
+def full_life() -> list[OrderEvent]:
+    return [sent(), accepted(), filled("a", 3), filled("a", 3), filled("b", 5), filled("c", 2)]
+
+
+def cut_short() -> list[OrderEvent]:
+    return [sent(), accepted(), filled("a", 3), filled("b", 4), filled("b", 4), ended(is_expired=True)]
+
+
+def asked_about() -> list[OrderEvent]:
+    story = truth(S.CANCELED, filled("a", 3), filled("b", 4))
+    return [sent(), lost(), filled("a", 3), story, story, filled("b", 4)]
+
+
+def turned_down() -> list[OrderEvent]:
+    return [sent(), lost(), rejected(), rejected()]
+
+
+@pytest.mark.parametrize("life", [full_life, cut_short, asked_about, turned_down])
+def test_the_order_of_messages_does_not_matter(life: Callable[[], list[OrderEvent]]) -> None:
+    """Network, venue and threads may shuffle everything: state, fills and what is booked end up the same."""
+
+    def outcome(events: list[OrderEvent]) -> tuple[OrderState, int, int, int, list[str], bool]:
+        tracker, order = track()
+        booked = [fill for event in events for fill in tracker.apply(event)]
+        trades = sorted(fill.trade_id for fill in booked)
+        lots = sum(fill.qty_lots for fill in booked)
+        return order.state, order.filled_lots, order.remaining_lots, lots, trades, bool(tracker.live)
+
+    expected = outcome(life())
+    assert expected[0].is_terminal
+    for seed in range(1000):
+        events = life()
+        random.Random(seed).shuffle(events)
+        assert outcome(events) == expected, f"seed {seed}: {events}"
+
+
+class TestUnknown:
+    @pytest.mark.parametrize("state", [S.INTENDED, S.SENT, S.OPEN, S.PARTLY_FILLED, S.CANCELING])
+    def test_a_lost_answer_makes_any_live_order_unknown(self, state: OrderState) -> None:
+        tracker, order = bring_to(state)
+        tracker.apply(lost())
+        assert (order.state, order.unknown_why) == (S.UNKNOWN, "timeout")
+        assert list(tracker.unknown()) == [order]
+
+    def test_only_the_venues_word_leaves_it(self) -> None:
+        tracker, order = bring_to(S.UNKNOWN)
+        tracker.apply(sent())
+        tracker.apply(lost())
+        tracker.request_cancel(order, T0_NS)
+        tracker.apply(CancelRejected(NAME, "no such order", T0_NS, T0_NS))
+        tracker.doubt_all(T0_NS + 10**12, "restart")
+        tracker.doubt_silent(T0_NS + 10**12, TIMEOUT_NS)
+        assert order.state is S.UNKNOWN
+        tracker.apply(accepted())
+        assert order.state is S.OPEN
+
+    @pytest.mark.parametrize("state", [S.INTENDED, S.SENT, S.OPEN, S.PARTLY_FILLED, S.CANCELING, S.UNKNOWN])
+    def test_a_restart_doubts_every_live_order(self, state: OrderState) -> None:
+        tracker, order = bring_to(state)
+        tracker.doubt_all(T0_NS, "restart")
+        assert order.state is S.UNKNOWN
+
+    @pytest.mark.parametrize("state", sorted(TERMINAL - {S.DENIED}))
+    def test_a_restart_doubts_nothing_that_is_over(self, state: OrderState) -> None:
+        tracker, order = bring_to(state)
+        tracker.doubt_all(T0_NS, "restart")
+        assert order.state is state
+
+    @pytest.mark.parametrize("words", [[], [sent()], [sent(), accepted()], [sent(), accepted(), filled("a", 4)]])
+    def test_an_order_that_cannot_rest_and_is_silent_too_long_is_doubted(self, words: list[OrderEvent]) -> None:
+        tracker, order = track(TimeInForce.IOC)
+        for word in words:
+            tracker.apply(word)
+        state = order.state
+        tracker.doubt_silent(T0_NS + TIMEOUT_NS, TIMEOUT_NS)
+        assert order.state is state
+        tracker.doubt_silent(T0_NS + TIMEOUT_NS + 1, TIMEOUT_NS)
+        assert (order.state, order.unknown_why) == (S.UNKNOWN, "no answer for 5.0 s")
+
+    @pytest.mark.parametrize("time_in_force", [TimeInForce.GTC, TimeInForce.POST_ONLY])
+    def test_an_order_that_may_rest_may_be_silent_once_it_is_open(self, time_in_force: TimeInForce) -> None:
+        tracker, order = track(time_in_force)
+        tracker.apply(accepted())
+        tracker.doubt_silent(T0_NS + 10**15, TIMEOUT_NS)
+        assert order.state is S.OPEN
+        tracker.request_cancel(order, T0_NS)
+        tracker.doubt_silent(T0_NS + 10**15, TIMEOUT_NS)
+        assert order.state is S.UNKNOWN, "but its cancel must be answered"
+
+
+class TestTruth:
+    @pytest.mark.parametrize("start", [S.SENT, S.OPEN, S.CANCELING, S.UNKNOWN])
+    @pytest.mark.parametrize("end", [S.REJECTED, S.CANCELED, S.EXPIRED])
+    def test_ends_any_live_order(self, start: OrderState, end: OrderState) -> None:
+        tracker, order = bring_to(start)
+        tracker.apply(truth(end))
+        assert order.state is end
+        assert not tracker.live
+
+    @pytest.mark.parametrize(("state", "fills", "expected"), [
+        (S.OPEN, 0, S.OPEN),
+        (S.OPEN, 4, S.PARTLY_FILLED),
+        (S.PARTLY_FILLED, 4, S.PARTLY_FILLED),
+        (S.FILLED, 10, S.FILLED),
+        (S.CANCELED, 4, S.CANCELED),
+        (S.EXPIRED, 4, S.EXPIRED),
+    ])  # fmt: skip
+    def test_resolves_unknown_with_its_fills(self, state: OrderState, fills: int, expected: OrderState) -> None:
+        tracker, order = bring_to(S.UNKNOWN)
+        booked = tracker.apply(truth(state, *[filled("a", fills)] if fills else []))
+        assert sum(fill.qty_lots for fill in booked) == fills
+        assert (order.state, order.filled_lots) == (expected, fills)
+
+    @pytest.mark.parametrize("start", [S.SENT, S.CANCELING])
+    def test_that_an_order_is_open_is_no_answer_to_what_is_on_its_way(self, start: OrderState) -> None:
+        tracker, order = bring_to(start)
+        tracker.apply(truth(S.OPEN))
+        assert order.state is start
+
+    def test_brings_fills_of_an_order_that_is_over(self) -> None:
+        tracker, order = bring_to(S.CANCELED)
+        assert tracker.apply(truth(S.CANCELED, filled("a", 4))) == [filled("a", 4)]
+        assert (order.state, order.filled_lots) == (S.CANCELED, 4)
+
+    def test_filled_without_all_its_fills_stays_unknown(self) -> None:
+        """A venue's order table may be ahead of its trades: a position without its fills would be a guess."""
+        tracker, order = bring_to(S.UNKNOWN)
+        tracker.apply(lost())
+        tracker.apply(truth(S.FILLED))
+        assert (order.state, order.remaining_lots) == (S.UNKNOWN, 10)
+        tracker.apply(truth(S.FILLED, filled("a", 4), filled("b", 6)))
+        assert (order.state, order.remaining_lots) == (S.FILLED, 0)
+
+
+class TestRejectStreak:
+    def reject(self, tracker: OrderTracker, order_id: str) -> None:
+        tracker.intend(make_intent(10, order_id))
+        tracker.apply(OrderRejected(order_id, "no margin", T0_NS, T0_NS))
+
+    def test_counts_rejects_in_a_row(self) -> None:
+        tracker = OrderTracker()
+        for n in range(3):
+            self.reject(tracker, f"r{n}")
+        tracker.apply(OrderRejected("r0", "again", T0_NS, T0_NS))
+        assert tracker.reject_streak == 3
+
+    @pytest.mark.parametrize("word", [accepted(), filled("a", 10)], ids=["accepted", "filled"])
+    def test_an_order_that_was_taken_ends_it(self, word: OrderEvent) -> None:
+        tracker, _ = track()
+        self.reject(tracker, "r1")
+        tracker.apply(word)
+        assert tracker.reject_streak == 0
