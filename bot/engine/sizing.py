@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, floor, inf
+from math import ceil, inf
 
 from bot.domain.decisions import HedgeTarget
 
@@ -11,7 +11,8 @@ def lots_to_trade(target: HedgeTarget, delta_low_base: float, delta_high_base: f
     """Return the signed lots that bring the net delta back into the band, 0 if it may be inside.
 
     While the outcome of an order is unknown the net delta is an interval, and only what both ends agree on is traded.
-    The amount is rounded to the lot that ends nearest to where the policy trades to, and never past the far edge.
+    The amount is rounded up to a lot, so that the band is really entered, and never past the far edge; in a band too
+    narrow for that it is rounded to the lot that ends nearest to where the policy trades to.
     """
     if delta_high_base < target.low_base:
         return _round(target.buy_to_base - delta_high_base, target.high_base - delta_high_base, lot_base)
@@ -29,8 +30,8 @@ def shrinks(lots: int, lot_base: float, delta_low_base: float, delta_high_base: 
 
 
 def _round(wanted_base: float, most_base: float, lot_base: float) -> int:
-    """Round up, so that the band is really re-entered, unless that would leave it on the other side."""
+    """Round up unless that is past the far edge; then to the nearest, half a lot down or it is traded to and fro."""
     lots = ceil(wanted_base / lot_base - 1e-9)
     if most_base < inf and lots * lot_base > most_base:
-        lots = floor(wanted_base / lot_base + 0.5)
+        lots = ceil(wanted_base / lot_base - 0.5 - 1e-9)
     return lots
