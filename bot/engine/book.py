@@ -34,6 +34,7 @@ class OptionMarks(NamedTuple):
     """The option legs of a book as they were marked at one moment; arrays of one length."""
 
     now_ns: int
+    tau_years: NDArray[np.float64]
     forward_px: NDArray[np.float64]
     vol: NDArray[np.float64]
     greeks: Black76Greeks
@@ -151,8 +152,10 @@ class UnderlyingBook:
     def mark(self, now_ns: int) -> tuple[Refusal, str] | None:
         """Bring every mark and the net Greeks up to `now_ns`; return why that is impossible, if it is."""
         for holding, _ in self.static:
-            if not self._mark_holding(holding):
-                return Refusal.NO_MARKET, f"no quote yet for {holding.instrument.instrument_id}"
+            self._mark_holding(holding)
+            refusal = self._find_old_quote(holding.instrument, now_ns)
+            if refusal is not None:
+                return refusal
         for holding in self.hedges.values():
             self._mark_holding(holding)
         if not self._options:
@@ -255,11 +258,23 @@ class UnderlyingBook:
         self.option_theta_per_year = float(qty @ values.theta)
         self.option_value_quote = float(qty @ values.value)
 
-    def _mark_holding(self, holding: Holding) -> bool:
+    def _mark_holding(self, holding: Holding) -> None:
         quote = self.market.quotes.get(holding.instrument.instrument_id)
         if quote is not None:
             holding.mark_px = 0.5 * (quote.bid_px + quote.ask_px)
-        return quote is not None
+
+    def _find_old_quote(self, instrument: Hedgeable, now_ns: int) -> tuple[Refusal, str] | None:
+        quote = self.market.quotes.get(instrument.instrument_id)
+        if quote is None:
+            return Refusal.NO_MARKET, f"no quote yet for {instrument.instrument_id}"
+        age_ns = now_ns - quote.ts_event_ns
+        is_over = isinstance(instrument, Future) and now_ns >= instrument.expiry_ns  # nobody quotes it any more
+        if age_ns > self._ages.quote_ns and not is_over:
+            limit_s = self._ages.quote_ns / NS_PER_S
+            return Refusal.NO_MARKET, (
+                f"quote of {instrument.instrument_id} is {age_ns / NS_PER_S:.0f} s old, limit {limit_s:.0f} s"
+            )
+        return None
 
     def _keep_options(self, is_kept: NDArray[np.bool_]) -> None:
         """Drop the other legs, marks and all."""
@@ -268,15 +283,18 @@ class UnderlyingBook:
         self._index_options()
         self._version = -1
         if marks is not None and self._options:
-            forward_px, vol = marks.forward_px[is_kept], marks.vol[is_kept]
-            tau_years = self._tau_years(marks.now_ns)
+            forward_px, vol, tau_years = marks.forward_px[is_kept], marks.vol[is_kept], marks.tau_years[is_kept]
             values = greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
-            self.set_option_marks(OptionMarks(marks.now_ns, forward_px, vol, values))
+            self.set_option_marks(OptionMarks(marks.now_ns, tau_years, forward_px, vol, values))
 
     def _tau_years(self, now_ns: int) -> NDArray[np.float64]:
-        """Time to expiry; a leg that waits for its settlement price is marked as if it had a second left."""
+        """Time to expiry; a leg that waits for its settlement price is marked as if it had a second left.
+
+        At no time left at all gamma and theta would be infinite at the strike.
+        """
         tau_years = (self._expiry_ns - now_ns) / NS_PER_YEAR
-        return tau_years if now_ns < self._nearest_expiry_ns else np.maximum(tau_years, NS_PER_S / NS_PER_YEAR)
+        is_nearly_over = now_ns > self._nearest_expiry_ns - NS_PER_S
+        return np.maximum(tau_years, NS_PER_S / NS_PER_YEAR) if is_nearly_over else tau_years
 
     def _index_options(self) -> None:
         options = self._options
@@ -304,7 +322,7 @@ class UnderlyingBook:
                 return refusal
         tau_years = self._tau_years(now_ns)
         values = greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
-        self.set_option_marks(OptionMarks(now_ns, forward_px, vol, values))
+        self.set_option_marks(OptionMarks(now_ns, tau_years, forward_px, vol, values))
         self.legs = Legs(forward_px, self._strike_px, tau_years, vol, self._qty_base, self._is_call)
         self._version = self.marks_of_underlying.version
         left_ns = self._nearest_expiry_ns - now_ns

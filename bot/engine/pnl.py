@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot.domain.portfolio import PnlBreakdown
-from bot.domain.units import NS_PER_YEAR
 from bot.engine.book import OptionMarks, UnderlyingBook
 from bot.pricing.futures import inverse_delta_base, inverse_gamma_settle, linear_profit_quote
 
@@ -113,6 +112,8 @@ class PnlLedger:
         return parts
 
     def _add(self, parts: dict[str, float], *, is_gap: bool) -> None:
+        if not self.is_started:
+            return  # what happens before the beginning is part of the value it begins with
         for part, amount in parts.items():
             self._parts[part] += amount
             if is_gap:
@@ -136,11 +137,11 @@ def _explain_options(start: OptionMarks | None, end: OptionMarks | None, qty: ND
     g = start.greeks
     move_px = end.forward_px - start.forward_px
     move_vol = end.vol - start.vol
-    years = (end.now_ns - start.now_ns) / NS_PER_YEAR
+    years = start.tau_years - end.tau_years  # no time passes for a leg that waits for its settlement price
     parts = {
         "delta": float(qty @ (g.delta * move_px)),
         "gamma": 0.5 * float(qty @ (g.gamma * move_px**2)),
-        "theta": float(qty @ g.theta) * years,
+        "theta": float(qty @ (g.theta * years)),
         "vega": float(qty @ (g.vega * move_vol)),
         "vanna_volga": float(qty @ (g.vanna * move_px * move_vol + 0.5 * g.volga * move_vol**2)),
     }
