@@ -26,7 +26,7 @@ from bot.domain.portfolio import Greeks, PnlBreakdown
 from bot.domain.results import HedgeMark
 from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
 from bot.engine.book import Holding, UnderlyingBook
-from bot.engine.limits import STATE_AFTER_TRIP, LimitKeeper
+from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.market import MarketState
 from bot.engine.orders import Order, OrderTracker
 from bot.engine.pnl import PnlLedger
@@ -70,6 +70,7 @@ class Engine:
         self.turnover_quote = 0.0
         self.desks: dict[str, Desk] = {}
         self._desk_of_instrument: dict[str, Desk] = {}
+        self._seen_payments: set[tuple[str, str]] = set()
         self._sequence = 0
         self._commands: list[Command] = []
         for underlying, hedge in settings.hedges.items():
@@ -79,8 +80,8 @@ class Engine:
             desk = Desk(underlying, hedge, book, PnlLedger(book, settings.gap_ns))
             self.desks[underlying] = desk
             self._desk_of_instrument[hedge.instrument.instrument_id] = desk
-        first = next(iter(self.desks.values()))
-        first.book.quote_cash = settings.cash.get("USD", 0.0)
+        home = self.desks.get(settings.numeraire) or next(iter(self.desks.values()))
+        home.book.quote_cash = settings.cash.get("USD", 0.0)  # in a coin vault money is short the coin it counts in
         market = self.market
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,
@@ -192,9 +193,10 @@ class Engine:
 
     def _apply_funding(self, event: FundingPayment) -> None:
         desk = self._desk_of_instrument.get(event.instrument_id)
-        if desk is None or event.payment_id in self.orders.seen_trades:
+        payment = (event.instrument_id, event.payment_id)
+        if desk is None or payment in self._seen_payments:
             return
-        self.orders.seen_trades.add(event.payment_id)
+        self._seen_payments.add(payment)
         self._close_step(desk, event.ts_recv_ns)
         index_px = desk.book.marks_of_underlying.index_px
         amount_quote = event.amount_settle * index_px if desk.hedge.is_inverse else event.amount_settle
@@ -217,7 +219,10 @@ class Engine:
         if event.action is OperatorAction.RESUME:
             self.limits.forget_hedge_loop()
             self.orders.reject_streak = 0
-            self.state, self.state_reason = BotState.RUNNING, ""
+            is_known = not any(self.orders.unknown())
+            self.state, self.state_reason = (
+                (BotState.RUNNING, "") if is_known else (BotState.RECONCILING, "resumed with orders of unknown outcome")
+            )
             return
         state = {
             OperatorAction.HALT: BotState.HALTED,
@@ -258,7 +263,7 @@ class Engine:
     def _decide_desk(self, desk: Desk, now_ns: int) -> None:
         if desk.decided_ns:
             elapsed_ns = now_ns - desk.decided_ns
-            desk.monitor_ns += _MONITOR_WEIGHT * (elapsed_ns - desk.monitor_ns)
+            desk.monitor_ns += (_MONITOR_WEIGHT if desk.monitor_ns else 1.0) * (elapsed_ns - desk.monitor_ns)
         desk.decided_ns = now_ns
         refusal = self._find_bad_input(desk, now_ns)
         if refusal is not None:
@@ -357,7 +362,7 @@ class Engine:
 
     def _trip(self, desk: Desk, now_ns: int, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
         """Change the bot's state where a limit demands it; return the refusal if this decision must not trade."""
-        loss = self.limits.mark_equity(now_ns, self.equity_quote())
+        loss = self.limits.mark_profit(now_ns, self.pnl_total_quote())
         found: tuple[Refusal, str] | None = None
         streak = self.limits.find_reject_streak(self.orders.reject_streak)
         if streak is not None:
@@ -369,9 +374,14 @@ class Engine:
                 found = (Refusal.HEDGE_LOOP, loop)
         if found is None and loss is not None:
             found = loss
-        if found is not None and self.state is BotState.RUNNING:
-            self.state, self.state_reason = STATE_AFTER_TRIP[found[0]], f"{found[0]}: {found[1]}"
-        return self._refuse_by_state(view, lots) if lots else None
+        has_tripped = False
+        if found is not None:
+            state = STATE_AFTER_TRIP[found[0]]
+            has_tripped = STRICTNESS.index(state) > STRICTNESS.index(self.state)
+            if has_tripped:
+                self.state, self.state_reason = state, f"{found[0]}: {found[1]}"
+        refused = self._refuse_by_state(view, lots) if lots else None
+        return found if has_tripped and refused is not None else refused
 
     def _refuse_by_state(self, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
         if self.state is BotState.RUNNING:

@@ -59,7 +59,8 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
         ),
     ]
     if decision is not None:
-        outside = not decision.low_base <= decision.delta_low_base <= decision.high_base
+        # as sizing judges it: both ends of the interval on one side; never when a guard refused to look
+        outside = decision.delta_high_base < decision.low_base or decision.delta_low_base > decision.high_base
         gates.append(
             Gate(
                 "net delta outside its band",

@@ -24,13 +24,13 @@ class LimitKeeper:
         self._day_start_quote = 0.0
         self.day_pnl_quote = 0.0
 
-    def mark_equity(self, now_ns: int, equity_quote: float) -> tuple[Refusal, str] | None:
-        """Take in the vault's value; tell whether the day's loss has reached its limit. Days are UTC."""
+    def mark_profit(self, now_ns: int, profit_quote: float) -> tuple[Refusal, str] | None:
+        """Take in the vault's profit so far; tell whether the day's loss has reached its limit. Days are UTC."""
         day = now_ns // NS_PER_DAY
         if day != self._day:
             self._day = day
-            self._day_start_quote = equity_quote
-        self.day_pnl_quote = equity_quote - self._day_start_quote
+            self._day_start_quote = profit_quote
+        self.day_pnl_quote = profit_quote - self._day_start_quote
         if -self.day_pnl_quote >= self._limits.daily_loss_quote:
             return Refusal.DAILY_LOSS, (
                 f"loss since 00:00 UTC is {-self.day_pnl_quote:,.0f}, limit {self._limits.daily_loss_quote:,.0f}"
@@ -106,3 +106,13 @@ STATE_AFTER_TRIP = {
     Refusal.HEDGE_LOOP: BotState.PAUSED,
     Refusal.REJECT_STREAK: BotState.HALTED,
 }
+
+# From the loosest to the strictest: a trip only ever goes to the right.
+STRICTNESS = (
+    BotState.RUNNING,
+    BotState.REDUCE_ONLY,
+    BotState.PAUSED,
+    BotState.RECONCILING,
+    BotState.HALTED,
+    BotState.STOPPING,
+)

@@ -1,0 +1,130 @@
+"""Limits one by one: each cuts or refuses with its figures, and counts what was sent."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from bot.domain.decisions import BotState, Refusal
+from bot.domain.units import NS_PER_DAY, NS_PER_MIN, NS_PER_S
+from bot.engine.limits import STATE_AFTER_TRIP, LimitKeeper
+from bot.engine.settings import Limits
+from tests.engine.builders import T0_NS
+
+LIMITS = Limits(max_order_quote=50_000.0, max_orders_per_min=3, daily_loss_quote=1_000.0)
+
+
+@pytest.fixture
+def keeper() -> LimitKeeper:
+    return LimitKeeper(LIMITS)
+
+
+class TestOrderValue:
+    @pytest.mark.parametrize(("lots", "cut"), [(10, 10), (250, 250), (251, 250), (-251, -250), (10**9, 250), (0, 0)])
+    def test_cut_to_the_largest_value_allowed(self, keeper: LimitKeeper, lots: int, cut: int) -> None:
+        assert keeper.cut_to_value(lots, 200.0) == cut
+
+    def test_nothing_is_left_if_one_lot_is_too_much(self, keeper: LimitKeeper) -> None:
+        assert keeper.cut_to_value(5, 50_001.0) == 0
+        assert keeper.cut_to_value(-5, 50_001.0) == 0
+
+
+class TestOrderRate:
+    def test_the_window_slides(self, keeper: LimitKeeper) -> None:
+        for second in (0, 20, 40):
+            assert keeper.refuse_rate(T0_NS + second * NS_PER_S) is None
+            keeper.note_order("ETH", T0_NS + second * NS_PER_S, 1, 0.0)
+        assert keeper.refuse_rate(T0_NS + 59 * NS_PER_S) == "3 orders in the last minute, limit 3"
+        assert keeper.refuse_rate(T0_NS + NS_PER_MIN) is None, "the first one is a minute ago"
+
+    def test_orders_of_every_underlying_count(self, keeper: LimitKeeper) -> None:
+        for underlying in ("ETH", "BTC", "SOL"):
+            keeper.note_order(underlying, T0_NS, 1, 0.0)
+        assert keeper.refuse_rate(T0_NS) is not None
+
+    def test_asking_is_not_sending(self, keeper: LimitKeeper) -> None:
+        for _ in range(10):
+            assert keeper.refuse_rate(T0_NS) is None
+
+
+class TestPriceCollar:
+    @pytest.mark.parametrize("limit_px", [1960.1, 2000.0, 2039.9])
+    def test_within(self, keeper: LimitKeeper, limit_px: float) -> None:
+        assert keeper.refuse_price(limit_px, 2000.0) is None
+
+    @pytest.mark.parametrize("limit_px", [1959.0, 2041.0, 20_000.0])
+    def test_beyond_names_both_prices(self, keeper: LimitKeeper, limit_px: float) -> None:
+        refused = keeper.refuse_price(limit_px, 2000.0)
+        assert refused is not None
+        assert f"{limit_px:g}" in refused
+        assert "2000" in refused
+        assert "collar 200 bp" in refused
+
+
+class TestDailyLoss:
+    def test_is_measured_from_the_days_first_value(self, keeper: LimitKeeper) -> None:
+        assert keeper.mark_profit(T0_NS, 500_000.0) is None
+        assert keeper.mark_profit(T0_NS + NS_PER_S, 499_000.5) is None
+        assert keeper.day_pnl_quote == pytest.approx(-999.5)
+        tripped = keeper.mark_profit(T0_NS + 2 * NS_PER_S, 499_000.0)
+        assert tripped == (Refusal.DAILY_LOSS, "loss since 00:00 UTC is 1,000, limit 1,000")
+
+    def test_a_new_utc_day_starts_afresh(self, keeper: LimitKeeper) -> None:
+        midnight_ns = (T0_NS // NS_PER_DAY + 1) * NS_PER_DAY
+        keeper.mark_profit(midnight_ns - 2, 10_000.0)
+        assert keeper.mark_profit(midnight_ns - 1, 8_000.0) is not None
+        assert keeper.mark_profit(midnight_ns, 8_000.0) is None
+        assert keeper.mark_profit(midnight_ns + 1, 7_001.0) is None
+        assert keeper.mark_profit(midnight_ns + 2, 7_000.0) is not None
+
+
+class TestHedgeLoop:
+    def hedge(self, keeper: LimitKeeper, excesses: list[float], side: int = 1, every_s: int = 1) -> int:
+        for n, excess in enumerate(excesses):
+            keeper.note_order("ETH", T0_NS + n * every_s * NS_PER_S, side, excess)
+        return T0_NS + len(excesses) * every_s * NS_PER_S
+
+    def test_five_the_same_way_and_nothing_gained(self, keeper: LimitKeeper) -> None:
+        now_ns = self.hedge(keeper, [-4.0] * 5)
+        found = keeper.find_hedge_loop("ETH", now_ns, 1, -4.0)
+        assert found == "5 hedges the same way within 5 s and the excess delta went from -4 to -4"
+
+    def test_four_are_not_enough(self, keeper: LimitKeeper) -> None:
+        now_ns = self.hedge(keeper, [-4.0] * 4)
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, -4.0) is None
+
+    def test_a_falling_excess_is_progress(self, keeper: LimitKeeper) -> None:
+        now_ns = self.hedge(keeper, [-4.0, -3.5, -3.0, -2.5, -2.0])
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, -3.9) is None
+
+    def test_the_other_side_or_another_underlying_is_no_loop(self, keeper: LimitKeeper) -> None:
+        now_ns = self.hedge(keeper, [-4.0] * 5)
+        assert keeper.find_hedge_loop("ETH", now_ns, -1, -4.0) is None
+        assert keeper.find_hedge_loop("BTC", now_ns, 1, -4.0) is None
+
+    def test_slow_hedges_are_no_loop(self, keeper: LimitKeeper) -> None:
+        now_ns = self.hedge(keeper, [-4.0] * 5, every_s=13)
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, -4.0) is None
+
+    def test_forgetting_starts_afresh(self, keeper: LimitKeeper) -> None:
+        now_ns = self.hedge(keeper, [-4.0] * 5)
+        keeper.forget_hedge_loop()
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, -4.0) is None
+
+    def test_the_number_is_a_setting(self) -> None:
+        keeper = LimitKeeper(msgspec.structs.replace(LIMITS, max_hedges_same_way=2))
+        now_ns = self.hedge(keeper, [-4.0] * 2)
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, -4.0) is not None
+
+
+def test_a_reject_streak_is_found_at_its_limit(keeper: LimitKeeper) -> None:
+    assert keeper.find_reject_streak(4) is None
+    assert keeper.find_reject_streak(5) == "5 orders rejected in a row, limit 5"
+
+
+def test_each_trip_leads_to_its_state() -> None:
+    assert STATE_AFTER_TRIP == {
+        Refusal.DAILY_LOSS: BotState.REDUCE_ONLY,
+        Refusal.HEDGE_LOOP: BotState.PAUSED,
+        Refusal.REJECT_STREAK: BotState.HALTED,
+    }
