@@ -46,7 +46,6 @@ class Daemon:
         self._progress = progress
         self._mailbox = Mailbox()
         self._rescheduled = asyncio.Event()
-        self._now_ns = 0  # of the newest decision
         self._world_ns = 0  # how far the world has been stepped: no later command may be older
         self._pace: tuple[int, float] | None = None  # virtual time and clock when the feed began
 
@@ -96,7 +95,7 @@ class Daemon:
             return
         check_header(journal, session, config_sha256(session.vault), recording_sha256)
         found = rebuild(session, journal, progress=self._progress)
-        self._now_ns = self._world_ns = found.last_ns
+        self._world_ns = found.last_ns
         if found.batches:
             restarted = Restarted(found.last_ns)
             self._decide_batch(found.last_ns, (restarted,))
@@ -165,7 +164,6 @@ class Daemon:
         began_ns = time.perf_counter_ns()
         commands = engine.decide(now_ns)
         took_ns = time.perf_counter_ns() - began_ns
-        self._now_ns = now_ns
         if commands:
             self._journal.append(Commands(now_ns, tuple(commands)))
         if commands or OperatorCommand in map(type, events):
@@ -185,7 +183,7 @@ class Daemon:
     async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         verb = question.get("verb")
         if verb == "view":
-            return {**status_view(self._session, self._now_ns), "running": True}
+            return {**status_view(self._session, self._due_ns()), "running": True}
         if verb == "operate":
             return await self._operate(question)
         return {"error": f"expected the verb view or operate, found {verb!r}"}

@@ -196,6 +196,21 @@ async def test_a_resume_in_a_silent_market_is_decided_at_the_present(busy: Path)
         await run
 
 
+async def test_in_a_silent_market_what_is_shown_looks_as_old_as_it_is(busy: Path) -> None:
+    with opened(busy, speed=1.0) as (daemon, _):
+        stop = asyncio.Event()
+        run = asyncio.create_task(daemon.run(stop))
+        ages_s = []
+        for _ in range(2):
+            await asyncio.sleep(0.3)
+            view = await asyncio.to_thread(ask, busy / "busy.sock", {"verb": "view"})
+            (age,) = [gate["detail"] for gate in view["desks"][0]["gates"] if gate["name"] == "index age"]
+            ages_s.append(float(age.split()[0]))
+        stop.set()
+        await run
+    assert ages_s[1] - ages_s[0] >= 0.2
+
+
 @pytest.mark.parametrize(
     ("question", "error"),
     [
