@@ -449,7 +449,7 @@ def _operate(vault_file: Path, journal: Path | None, action: OperatorAction, rea
         err.print(f"error: {answer['error']}")
         raise typer.Exit(Exit.FAILURE)
     print(f"{vault.vault}: {answer['state']} {answer['reason']}".rstrip())
-    if action is OperatorAction.RESUME and answer["state"] != BotState.RUNNING:
+    if action is OperatorAction.RESUME and answer["state"] not in (BotState.RUNNING, BotState.RECONCILING):
         raise typer.Exit(Exit.LIMIT)
 
 

@@ -309,3 +309,13 @@ def rewrite(path: Path, change: Callable[[list[Record]], list[Record]]) -> None:
     with Journal.open(path, for_writing=True) as journal:
         for record in change(records):
             journal.append(record)
+
+
+def test_resuming_with_an_order_in_doubt_is_no_refusal(evenkeel: CommandLine, busy: Path) -> None:
+    kill_at(evenkeel, busy, "under-way", 3)
+    assert evenkeel.run("halt", "busy.yaml", cwd=busy).code == 0
+    resumed = evenkeel.run("resume", "busy.yaml", "--reason", "checked", cwd=busy)
+    assert resumed.code == 0, resumed.err
+    ended = evenkeel.run("run", "busy.yaml", "--speed", "0", "--json", cwd=busy)
+    assert (ended.code, ended.json["state"]) == (0, "running")
+    audit(busy / "busy.yaml", busy / JOURNAL)
