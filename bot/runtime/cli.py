@@ -43,6 +43,7 @@ from bot.telemetry.report import write_report
 from strategies import policies_from_specs
 
 MAX_SOCKET_PATH = 100  # bytes; the kernel allows 108
+DAEMON_PROGRESS_EVERY_S = 60.0  # off a terminal, where it goes into a service log
 MAX_SPEED = 1e9
 
 
@@ -170,7 +171,7 @@ def run(
             opened = stack.enter_context(Journal.open(path, for_writing=True))
             manifest = session.recording.manifest
             progress = stack.enter_context(
-                tables.progress_bar(err, vault.vault, manifest.start_ns, manifest.end_ns)
+                tables.progress_bar(err, vault.vault, manifest.start_ns, manifest.end_ns, DAEMON_PROGRESS_EVERY_S)
                 if len(loaded) == 1
                 else _no_progress()
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -52,8 +53,11 @@ async def serve(path: Path, handle: Handler) -> AsyncIterator[None]:
                 await writer.wait_closed()
 
     _clear_away(path)
-    server = await asyncio.start_unix_server(converse, path, limit=MAX_QUESTION_BYTES)
-    path.chmod(0o600)
+    mask = os.umask(0o177)  # the socket is born with mode 0600
+    try:
+        server = await asyncio.start_unix_server(converse, path, limit=MAX_QUESTION_BYTES)
+    finally:
+        os.umask(mask)
     try:
         yield
     finally:

@@ -1,13 +1,14 @@
 """The mailbox between feeds and decisions: keeps the newest quote per instrument, never drops or reorders a fill.
 
-Many feeds may put, one loop takes. It is bounded by the number of instruments, whatever the market does: only what a
-venue or an operator says about us is kept one by one.
+Many feeds may put, one loop takes. A market that runs ahead of us fills it with one quote per instrument at most; kept
+one by one is only what a venue or an operator says about us, and what no sound feed sends (the engine counts it).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from math import inf
 
 from bot.domain.events import Event
 from bot.domain.market import IndexPrice, Quote, VolQuote
@@ -17,7 +18,7 @@ class Mailbox:
     """Events waiting for the next decision, in the order they are to be applied."""
 
     def __init__(self) -> None:
-        self._events: dict[object, Event] = {}
+        self._events: dict[Hashable, Event] = {}
         self._now_ns = 0
         self._serial = 0
         self.conflated = 0
@@ -29,15 +30,12 @@ class Mailbox:
         """Add events received at `now_ns`; a newer quote takes the place of one not yet taken."""
         waiting = self._events
         for event in events:
-            key: object
-            if isinstance(event, VolQuote | Quote):
-                key = (type(event), event.instrument_id)
-            elif isinstance(event, IndexPrice):
-                key = (IndexPrice, event.underlying)
-            else:
+            key = _conflation_key(event)
+            older = waiting.get(key)
+            if key is None or (older is not None and not _supersedes(event, older)):
                 self._serial += 1
                 key = self._serial
-            if key in waiting:
+            elif older is not None:
                 del waiting[key]  # the newer one is applied when it came, not when the older one did
                 self.conflated += 1
             waiting[key] = event
@@ -61,3 +59,22 @@ class Mailbox:
     async def drained(self) -> None:
         """Wait until everything put has been decided upon."""
         await self._drained.wait()
+
+
+def _conflation_key(event: Event) -> Hashable | None:
+    if isinstance(event, VolQuote | Quote):
+        return type(event), event.instrument_id
+    return (IndexPrice, event.underlying) if isinstance(event, IndexPrice) else None
+
+
+def _supersedes(event: Event, older: Event) -> bool:
+    """Tell whether a quote may take the place of a waiting one: it is later, and not one the engine would refuse."""
+    if isinstance(event, Quote) and isinstance(older, Quote):
+        is_sound = 0.0 < event.bid_px < event.ask_px < inf
+    elif isinstance(event, VolQuote) and isinstance(older, VolQuote):
+        is_sound = 0.0 < event.mark_vol < inf and 0.0 < event.forward_px < inf
+    elif isinstance(event, IndexPrice) and isinstance(older, IndexPrice):
+        is_sound = 0.0 < event.px < inf
+    else:
+        return False
+    return is_sound and (event.ts_event_ns, event.seq) > (older.ts_event_ns, older.seq)

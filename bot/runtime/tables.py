@@ -21,7 +21,9 @@ PARTS = ("delta", "gamma", "theta", "vega", "vanna_volga", "funding", "fees", "g
 
 
 @contextmanager
-def progress_bar(console: Console, title: str, start_ns: int, end_ns: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(
+    console: Console, title: str, start_ns: int, end_ns: int, plain_every_s: float = PLAIN_EVERY_S
+) -> Iterator[Callable[[int], None]]:
     """Show how far virtual time has come: a bar on a terminal, a line now and then elsewhere."""
     span_ns = max(1, end_ns - start_ns)
     last_s = time.monotonic()
@@ -29,7 +31,7 @@ def progress_bar(console: Console, title: str, start_ns: int, end_ns: int) -> It
 
         def note(now_ns: int) -> None:
             nonlocal last_s
-            if time.monotonic() - last_s >= PLAIN_EVERY_S:
+            if time.monotonic() - last_s >= plain_every_s:
                 last_s = time.monotonic()
                 console.print(f"{title}: {utc_text(now_ns)}, {min(1.0, (now_ns - start_ns) / span_ns):.0%}")
 

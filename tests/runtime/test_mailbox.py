@@ -125,3 +125,21 @@ async def test_however_many_quotes_come_it_holds_one_per_instrument() -> None:
     _, events = await mailbox.take()
     assert [event.seq for event in events if isinstance(event, Quote)] == [9_998, 9_999]
     assert mailbox.conflated == 9_998
+
+
+@pytest.mark.parametrize("px", [float("nan"), float("inf"), 0.0, -1.0])
+async def test_a_broken_quote_does_not_displace_a_sound_one(px: float) -> None:
+    mailbox = Mailbox()
+    sound, broken = IndexPrice("ETH", 1900.0, 1, 2, 1), IndexPrice("ETH", px, 2, 3, 2)
+    mailbox.put(2, [sound])
+    mailbox.put(3, [broken])
+    _, events = await mailbox.take()
+    assert [event is broken for event in events] == [False, True]
+
+
+async def test_an_older_quote_does_not_displace_a_newer_one() -> None:
+    mailbox = Mailbox()
+    newer, older = IndexPrice("ETH", 1900.0, 2, 2, 2), IndexPrice("ETH", 1800.0, 1, 3, 1)
+    mailbox.put(2, [newer])
+    mailbox.put(3, [older])
+    assert (await mailbox.take())[1] == (newer, older)
