@@ -34,7 +34,7 @@ AnyPolicy = Annotated[Unhedged | FixedInterval | DeltaBand | WhalleyWilmott, Fie
 POLICIES: dict[str, type[Policy]] = {cls.model_fields["type"].default: cls for cls in get_args(get_args(AnyPolicy)[0])}
 
 
-def policies_from_specs(specs: str, own: Policy | None = None) -> list[Policy]:
+def policies_from_specs(specs: str, own: Policy | None = None, gross_base: float | None = None) -> list[Policy]:
     """Return the policies of a comma-separated list, as `replay --compare` takes it.
 
     `unhedged,fixed_interval:interval_s=900,delta_band:half_width_base=2:trade_to=centre`; see `policy_from_spec`.
@@ -44,7 +44,7 @@ def policies_from_specs(specs: str, own: Policy | None = None) -> list[Policy]:
     problems: list[str] = []
     for spec in specs.split(","):
         try:
-            policies.append(policy_from_spec(spec, own))
+            policies.append(policy_from_spec(spec, own, gross_base))
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -52,17 +52,18 @@ def policies_from_specs(specs: str, own: Policy | None = None) -> list[Policy]:
     return policies
 
 
-def policy_from_spec(spec: str, own: Policy | None = None) -> Policy:
+def policy_from_spec(spec: str, own: Policy | None = None, gross_base: float | None = None) -> Policy:
     """Return the policy of `name` or `name:key=value:…`.
 
     Parameters left out come from `own` (the vault's policy) if it is of this name, else from the policy's
-    `starting_values`. Raises ConfigError for an unknown name or key, or a value that does not fit.
+    `starting_values`, which a book of `gross_base` (sum of absolute quantities) scales where they are sizes.
+    Raises ConfigError for an unknown name or key, or a value that does not fit.
     """
     name, *pairs = (part.strip() for part in spec.split(":"))
     if name not in POLICIES:
         raise ConfigError([f"policy {name!r}: expected one of {', '.join(POLICIES)}; {_nearest_hint(name)}"])
     cls = POLICIES[name]
-    values = dict(cls.starting_values)
+    values = cls.starting_values_for(gross_base)
     if own is not None and own.name == name:
         values = {key: str(value) for key, value in own.model_dump(exclude={"type"}).items()}
     problems: list[str] = []

@@ -9,6 +9,8 @@ from pydantic import Field
 from bot.domain.decisions import HedgeTarget, HedgeView
 from strategies.policy import NOT_TRADABLE, Policy, is_tradable
 
+STARTING_SHARE = 0.025  # of the book's gross quantity: ±5 for a hundred straddles
+
 
 class DeltaBand(Policy):
     """A no-trade band of constant half-width around the target delta: target ± `half_width_base`.
@@ -25,6 +27,13 @@ class DeltaBand(Policy):
     )
 
     starting_values: ClassVar[dict[str, str]] = {"half_width_base": "5"}
+
+    @classmethod
+    def starting_values_for(cls, gross_base: float | None) -> dict[str, str]:
+        """Return a half-width of a fixed share of the book."""
+        if gross_base is None:
+            return super().starting_values_for(None)
+        return {"half_width_base": f"{STARTING_SHARE * gross_base:g}"}
 
     def target(self, view: HedgeView) -> HedgeTarget:
         """Return the band around the target, in base units."""

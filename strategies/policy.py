@@ -29,6 +29,12 @@ class Policy(BaseModel, ABC):
     type: str
     starting_values: ClassVar[dict[str, str]] = {}
 
+    @classmethod
+    def starting_values_for(cls, gross_base: float | None) -> dict[str, str]:
+        """Return `starting_values`, fitted to a book of `gross_base` where they are sizes; None: as they stand."""
+        del gross_base
+        return dict(cls.starting_values)
+
     @property
     def name(self) -> str:
         """The policy's registered name."""

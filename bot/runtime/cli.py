@@ -134,7 +134,8 @@ def replay(
         session, summary = _replay_journal(vault, journal)
         runs, sessions = [(summary, session.score.series)], [session]
     else:
-        policies = policies_from_specs(compare, vault.policy) if compare else [vault.policy]
+        gross_base = sum(abs(line.qty_base) for line in vault.book)
+        policies = policies_from_specs(compare, vault.policy, gross_base) if compare else [vault.policy]
         sessions, runs = _replay_policies(vault, policies)
     if report is not None:
         _write_report(runs, vault.policy.name, sessions[0].underlying, report)

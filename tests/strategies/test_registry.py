@@ -121,3 +121,11 @@ def test_every_answer_is_an_ordered_band_whatever_is_seen(**damage: float) -> No
         assert target.reason
         if not math.isfinite(damage["target_delta_base"]):
             assert target.high_base - target.low_base == math.inf
+
+
+def test_sizes_left_out_fit_the_book() -> None:
+    (band,) = policies_from_specs("delta_band", None, 20.0)
+    assert band == DeltaBand(half_width_base=0.5)
+    (named,) = policies_from_specs("delta_band:half_width_base=2", None, 20.0)
+    assert named == DeltaBand(half_width_base=2.0)
+    assert policies_from_specs("fixed_interval", None, 20.0) == policies_from_specs("fixed_interval")
