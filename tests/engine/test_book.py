@@ -275,9 +275,11 @@ class TestStaleLegs:
         book = self.book_and_fresh((PUT, 0.4), (option(2000.0, days=20.0), 0.6), (option(2000.0, days=60.0), 0.6))
         assert self.vol_of_leg(book) == pytest.approx(0.4), "its own expiry comes first"
         book = self.book_and_fresh(
-            (option(2000.0, days=20.0), 0.6), (option(2000.0, days=60.0), 0.6), (option(2900.0), 0.9)
+            (option(2000.0, days=20.0), 0.5), (option(2000.0, days=60.0), 0.7), (option(2900.0), 0.9)
         )
-        assert self.vol_of_leg(book) == pytest.approx(0.6), "its own, if too far away, does not"
+        left_days = [days - (self.LATE_NS - T0_NS) / NS_PER_DAY for days in (20.0, 30.0, 60.0)]
+        w = np.interp(left_days[1], [left_days[0], left_days[2]], [0.25 * left_days[0], 0.49 * left_days[2]])
+        assert self.vol_of_leg(book) == pytest.approx(np.sqrt(w / left_days[1])), "its own, if too far away, does not"
 
     @pytest.mark.parametrize(
         "fresh",
@@ -293,9 +295,8 @@ class TestStaleLegs:
         book = self.book_and_fresh(*fresh)
         refused = book.mark(self.LATE_NS)
         assert refused is not None
-        if any(quoted.expiry_ns == CALL.expiry_ns for quoted, _ in fresh):
-            assert refused[0] is Refusal.NO_VOL
-            assert refused[1].startswith("vol quote of ETH-30D-2000-C is 601 s old and no fresh quotes surround it")
+        assert refused[0] is Refusal.NO_VOL
+        assert refused[1].startswith("vol quote of ETH-30D-2000-C is 601 s old and no fresh quotes surround it")
 
     def test_a_leg_never_quoted_is_missing(self) -> None:
         book = make_book([BookLeg(CALL, 1.0)], option(2500.0))
@@ -373,6 +374,15 @@ class TestSettlement:
         assert book.net_greeks(is_coin_numeraire=False).gamma_base_per_px == 0.0
         assert len(book.legs.qty_base) == 0
         assert book.expiries == []
+
+    def test_the_way_to_the_price_is_told_from_the_rest(self) -> None:
+        """Start-of-step delta on the move from forward to price, and what the coins received gain at the index."""
+        book = make_book([BookLeg(CALL, -10.0)])
+        move_to(book, 2000.0)
+        delta = float(greeks(2000.0, 2000.0, 30 / 365, 0.6, True).delta)
+        moved, _ = book.settle(EXPIRY_NS, 2100.0)
+        coins = -10.0 * 100.0 / 2100.0
+        assert moved == pytest.approx(-10.0 * delta * 100.0 + coins * (2000.0 - 2100.0))
 
     def test_what_expires_later_stays_as_it_was(self) -> None:
         far = option(2100.0, days=60.0)

@@ -272,6 +272,23 @@ class TestUnknownOutcome:
         assert decision.refusal is R.UNKNOWN_OUTCOME
         assert "anything from 1 to 10" in decision.refusal_detail
 
+    def test_a_lost_buy_leaves_the_upper_end_open(self) -> None:
+        driver = with_coins(-10.0)
+        intent = only_intent(driver.tick())
+        driver.apply(OutcomeLost(intent.order_id, "timeout", driver.now_ns))
+        driver.tick()
+        decision = decision_of(driver)
+        assert (decision.delta_low_base, decision.delta_high_base) == (pytest.approx(-10.0), pytest.approx(-1.0))
+
+    def test_inside_the_band_at_both_ends_it_refuses_nothing(self) -> None:
+        driver = with_coins(5.0, policy=DeltaBand(half_width_base=4.0))
+        intent = only_intent(driver.tick())
+        driver.apply(OutcomeLost(intent.order_id, "timeout", driver.now_ns))
+        driver.engine.desks["ETH"].book.coin_cash = 3.0
+        driver.tick()
+        assert decision_of(driver).delta_low_base < decision_of(driver).delta_high_base
+        assert refusal_of(driver) is None
+
     def test_is_asked_about_no_more_often_than_allowed(self) -> None:
         driver, _ = self.lost()
         asked = [driver.now_ns for _ in range(20) if driver.tick(after_s=0.5)]
@@ -368,6 +385,13 @@ class TestInputs:
         assert driver.decide() == []
         assert (decision_of(driver).refusal, decision_of(driver).refusal_detail) == (refusal, detail)
 
+    def test_at_its_limit_an_input_still_counts(self) -> None:
+        driver = driver_of()
+        driver.tick()
+        driver.wait(60.0)
+        driver.decide()
+        assert refusal_of(driver) is None
+
     def test_vols_too_old_are_refused(self) -> None:
         driver = driver_of()
         driver.tick()
@@ -390,8 +414,11 @@ class TestInputs:
     def test_an_expired_hedge_is_named(self) -> None:
         dated = future(T0_NS + NS_PER_DAY)
         driver = with_coins(hedge=dated)
-        driver.now_ns = dated.expiry_ns
-        assert driver.tick() == []
+        driver.now_ns = dated.expiry_ns - 1
+        driver.tick(after_s=0.0)
+        assert refusal_of(driver) is None
+        driver.now_ns += 1
+        assert driver.decide() == []
         assert refusal_of(driver) is R.EXPIRED_HEDGE
         assert dated.instrument_id in decision_of(driver).refusal_detail
 
@@ -415,6 +442,7 @@ class TestLimits:
         driver = with_coins(**limited(max_order_quote=199.0))
         assert driver.tick() == []
         assert refusal_of(driver) is R.ORDER_VALUE
+        assert decision_of(driver).refusal_detail == "one lot is worth 200.00, limit 199.00"
 
     def test_an_order_is_cut_to_its_size_too(self) -> None:
         assert only_intent(with_coins(**limited(max_order_base=3.0)).tick()).qty_lots == -30
@@ -488,6 +516,13 @@ class TestTrips:
         for _ in range(9):
             driver.hedge()
         assert driver.tick() == []
+        assert driver.engine.state is B.RUNNING
+
+    def test_nor_are_hedges_towards_a_target_that_is_not_zero(self) -> None:
+        hedge = HedgeSettings(instrument=PERPETUAL, maker_bps=0, taker_bps=5, target_delta_base=20.0)
+        driver = with_coins(hedge=hedge, **limited(max_order_quote=2_000.0))
+        for _ in range(9):
+            driver.hedge()
         assert driver.engine.state is B.RUNNING
 
     def test_rejects_in_a_row_halt(self) -> None:
@@ -731,6 +766,21 @@ class TestBookkeeping:
         assert driver.engine.pnl_total_numeraire() == pytest.approx(0.0, abs=1e-9)
         driver.fund(PERPETUAL, 210.0)
         assert driver.engine.pnl_total_numeraire() == pytest.approx(0.1)
+        dollars = with_coins(policy=Unhedged())
+        assert dollars.engine.pnl_total_numeraire() == 0.0
+        dollars.tick()
+        dollars.tick(px=2100.0)
+        assert dollars.engine.pnl_total_numeraire() == dollars.engine.pnl_total_quote() == pytest.approx(1000.0)
+
+    def test_a_pnl_step_lasts_a_minute(self) -> None:
+        driver = with_coins(policy=Unhedged())
+        driver.tick()
+        ledger = driver.engine.desks["ETH"].pnl
+        started_ns = ledger.stepped_ns
+        driver.tick(after_s=59.9)
+        assert ledger.stepped_ns == started_ns
+        driver.tick(after_s=0.1)
+        assert ledger.stepped_ns == driver.now_ns
 
     def test_fills_of_what_is_no_hedge_of_ours_change_nothing(self) -> None:
         driver = with_coins()

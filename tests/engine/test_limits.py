@@ -102,6 +102,10 @@ class TestHedgeLoop:
         assert keeper.find_hedge_loop("ETH", now_ns, -1, -4.0) is None
         assert keeper.find_hedge_loop("BTC", now_ns, 1, -4.0) is None
 
+    def test_the_window_includes_its_end(self, keeper: LimitKeeper) -> None:
+        now_ns = self.hedge(keeper, [-4.0] * 5, every_s=12)
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, -4.0) is not None
+
     def test_slow_hedges_are_no_loop(self, keeper: LimitKeeper) -> None:
         now_ns = self.hedge(keeper, [-4.0] * 5, every_s=13)
         assert keeper.find_hedge_loop("ETH", now_ns, 1, -4.0) is None

@@ -155,6 +155,11 @@ class TestRefusals:
             apply_market(market, [good(ts_recv_ns=recv_ns)])
             assert market.faults == {}
 
+    def test_one_vol_on_both_sides_is_not_crossed(self) -> None:
+        market = make_market()
+        apply_market(market, [good_vol(bid_vol=0.62), good_vol(bid_vol=0.62, ask_vol=0.0, seq=101)])
+        assert market.faults == {}
+
     def test_every_reason_is_shown(self) -> None:
         assert {fault for _, fault in BAD} | {F.DUPLICATE} == set(QuoteFault)
 
@@ -264,6 +269,10 @@ class TestJumps:
         market = make_market()
         apply_market(market, [good_index(px=2199.0), good_quote(bid_px=2198.0, ask_px=2200.0)])
         assert market.faults == {}
+        apply_market(
+            market, [good_index(px=2199.0 * 1.105, seq=101), good_quote(bid_px=2429.0, ask_px=2431.0, seq=101)]
+        )
+        assert market.faults == {F.JUMP: 2}
 
     def test_a_suspected_jump_of_the_hedge_counts_for_its_underlying(self) -> None:
         market = make_market()
@@ -341,7 +350,9 @@ class TestFreshSmiles:
         assert smile.vol == pytest.approx([0.55, 0.8]), "call and put of one strike count half each"
         assert smile.tau_years == pytest.approx((CALL.expiry_ns - feed.now_ns) / (365 * NS_PER_DAY))
         assert far_smile.vol == pytest.approx([0.4])
-        feed.wait(101.0)
+        feed.wait(100.0)
+        assert len(market.fresh_smiles("ETH", feed.now_ns)) == 2, "at its limit a quote still counts"
+        feed.wait(1.0)
         ((_, smile),) = market.fresh_smiles("ETH", feed.now_ns)
         assert smile.vol == pytest.approx([0.5, 0.8]), "the call's quote and the far expiry have grown old"
 
