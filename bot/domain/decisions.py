@@ -124,14 +124,13 @@ class Refusal(StrEnum):
 
 
 class BotState(StrEnum):
-    """RECONCILING → RUNNING; RUNNING ⇄ PAUSED; RUNNING ⇄ REDUCE_ONLY; any → HALTED → STOPPING."""
+    """RECONCILING → RUNNING; RUNNING ⇄ PAUSED; RUNNING ⇄ REDUCE_ONLY; any → HALTED."""
 
     RECONCILING = "reconciling"
     RUNNING = "running"
     PAUSED = "paused"
     REDUCE_ONLY = "reduce_only"
     HALTED = "halted"
-    STOPPING = "stopping"
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):

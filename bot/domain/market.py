@@ -77,6 +77,7 @@ class QuoteFault(StrEnum):
     JUMP = "jump"
     UNKNOWN_INSTRUMENT = "unknown_instrument"
     EXPIRED = "expired"
+    EARLY_SETTLEMENT = "early_settlement"
 
 
 MarketEvent = Quote | VolQuote | IndexPrice | FundingRate | Settlement

@@ -109,6 +109,7 @@ class UnderlyingBook:
                 self._options.append((leg.instrument, leg.qty_base, slot, expiry))
             else:
                 self.static.append((Holding(leg.instrument), leg.qty_base))
+        self._substitutes: list[tuple[int, int, float]] = []  # leg, time of its stale quote, vol in its place
         self._index_options()
         self.option_marks: OptionMarks | None = None
         self._version = -1
@@ -120,12 +121,16 @@ class UnderlyingBook:
         self.option_theta_per_year = 0.0
         self.option_value_quote = 0.0
         self.legs = _NO_LEGS
-        self.interpolated_legs = 0
 
     @property
     def option_qty_base(self) -> NDArray[np.float64]:
         """Signed quantity of every option leg."""
         return self._qty_base
+
+    @property
+    def interpolated_legs(self) -> int:
+        """How many legs are marked with a vol from their neighbours, for want of a fresh quote of their own."""
+        return len(self._substitutes)
 
     @property
     def expiries(self) -> list[ExpiryMarks]:
@@ -189,12 +194,14 @@ class UnderlyingBook:
                 delta += holding.delta_base(index_px)
         return delta
 
-    def hedge_delta_base(self) -> float:
-        """Return the USD delta of the hedges held."""
+    def hedge_delta_base(self, *, is_coin_numeraire: bool = False) -> float:
+        """Return the delta of the hedges held: the USD delta, less in a coin vault the coins they have earned."""
         index_px = self.marks_of_underlying.index_px
         delta = 0.0
         for holding in self.hedges.values():
             delta += holding.delta_base(index_px)
+            if is_coin_numeraire:
+                delta -= holding.value_quote(holding.mark_px, index_px) / index_px
         return delta
 
     def net_greeks(self, *, is_coin_numeraire: bool) -> Greeks:
@@ -252,11 +259,11 @@ class UnderlyingBook:
         qty = self._qty_base
         values = marks.greeks
         self.option_marks = marks
-        self.option_delta_base = float(qty @ values.delta)
-        self.option_gamma = float(qty @ values.gamma)
-        self.option_vega = float(qty @ values.vega)
-        self.option_theta_per_year = float(qty @ values.theta)
-        self.option_value_quote = float(qty @ values.value)
+        self.option_delta_base = float(qty.dot(values.delta))
+        self.option_gamma = float(qty.dot(values.gamma))
+        self.option_vega = float(qty.dot(values.vega))
+        self.option_theta_per_year = float(qty.dot(values.theta))
+        self.option_value_quote = float(qty.dot(values.value))
 
     def _mark_holding(self, holding: Holding) -> None:
         quote = self.market.quotes.get(holding.instrument.instrument_id)
@@ -280,6 +287,8 @@ class UnderlyingBook:
         """Drop the other legs, marks and all."""
         marks = self.option_marks
         self._options = [leg for leg, keep in zip(self._options, is_kept, strict=True) if keep]
+        self._substitutes = []
+        self._stale_at_ns = 0
         self._index_options()
         self._version = -1
         if marks is not None and self._options:
@@ -317,9 +326,12 @@ class UnderlyingBook:
         forward_px = market.forward_px.take(self._expiry_index)
         vol = market.vol.take(self._slots)
         if now_ns >= self._stale_at_ns:  # never true again before an input may have grown too old
-            refusal = self._replace_stale(now_ns, vol)
+            refusal = self._find_stale_forward(now_ns) or self._find_substitutes(now_ns, vol)
             if refusal is not None:
                 return refusal
+        for leg, vol_ns, substitute_vol in self._substitutes:
+            if market.vol_ns[self._slots[leg]] == vol_ns:
+                vol[leg] = substitute_vol
         tau_years = self._tau_years(now_ns)
         values = greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
         self.set_option_marks(OptionMarks(now_ns, tau_years, forward_px, vol, values))
@@ -342,16 +354,13 @@ class UnderlyingBook:
                 )
         return None
 
-    def _replace_stale(self, now_ns: int, vol: NDArray[np.float64]) -> tuple[Refusal, str] | None:
-        """Interpolate the vol of legs without a fresh quote, in place; refuse where the surface does not reach."""
-        refusal = self._find_stale_forward(now_ns)
-        if refusal is not None:
-            return refusal
+    def _find_substitutes(self, now_ns: int, vol: NDArray[np.float64]) -> tuple[Refusal, str] | None:
+        """Interpolate the vol of legs without a fresh quote; refuse where the surface does not reach."""
+        self._substitutes = []
         vol_ns = self.market.vol_ns[self._slots]
         is_alive = self._expiry_ns > now_ns
         is_stale = is_alive & ((vol_ns < now_ns - self._ages.vol_ns) | ~np.isfinite(vol))
-        self.interpolated_legs = int(is_stale.sum())
-        if not self.interpolated_legs:
+        if not is_stale.any():
             alive_ns = vol_ns[is_alive]
             forward_ns = [expiry.forward_ns for expiry in self._expiries if expiry.expiry_ns > now_ns]
             if len(alive_ns):
@@ -369,7 +378,9 @@ class UnderlyingBook:
                     f"vol quote of {option.instrument_id} is {age} and no fresh quotes surround it closely enough"
                 )
             tau_years = (option.expiry_ns - now_ns) / NS_PER_YEAR
-            vol[leg] = interpolate_vol(around, tau_years, np.array([k]))[0]
+            substitute_vol = float(interpolate_vol(around, tau_years, np.array([k]))[0])
+            self._substitutes.append((int(leg), int(vol_ns[leg]), substitute_vol))
+        self._stale_at_ns = now_ns + REVALUE_AFTER_NS
         return None
 
 

@@ -6,7 +6,6 @@ It never asks what time it is, never does IO, and cannot tell replay from paper 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite
 
 from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, Refusal
 from bot.domain.events import (
@@ -19,39 +18,18 @@ from bot.domain.events import (
     Restarted,
     SubmitOrder,
 )
-from bot.domain.instruments import Future
-from bot.domain.market import FundingRate, IndexPrice, Quote, QuoteFault, Settlement, VolQuote
+from bot.domain.market import FundingRate, IndexPrice, Quote, Settlement, VolQuote
 from bot.domain.orders import Fill, FundingPayment, OrderEvent, OrderIntent, OrderState, TimeInForce
 from bot.domain.portfolio import Greeks, PnlBreakdown
 from bot.domain.results import HedgeMark
-from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
-from bot.engine.book import Holding, UnderlyingBook
+from bot.domain.units import BPS
+from bot.engine.book import UnderlyingBook
+from bot.engine.desk import Desk
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.market import MarketState
-from bot.engine.orders import Order, OrderTracker
-from bot.engine.pnl import PnlLedger
-from bot.engine.settings import EngineSettings, HedgeSettings
+from bot.engine.orders import OrderTracker
+from bot.engine.settings import EngineSettings
 from bot.engine.sizing import lots_to_trade, shrinks
-
-_MONITOR_WEIGHT = 0.05  # weight of the newest interval in the typical time between two decisions
-
-
-class Desk:
-    """One underlying of the vault: its book, its hedge, its P&L, and what was decided last."""
-
-    def __init__(self, underlying: str, settings: HedgeSettings, book: UnderlyingBook, pnl: PnlLedger) -> None:
-        self.underlying = underlying
-        self.settings = settings
-        self.book = book
-        self.pnl = pnl
-        self.hedge: Holding = book.hedge(settings.instrument)
-        self.last_hedge_ns = 0
-        self.last_hedge_px = 0.0
-        self.last_order: Order | None = None
-        self.ordered_on: Quote | None = None
-        self.decided_ns = 0
-        self.monitor_ns = 0.0
-        self.decision: Decision | None = None
 
 
 class Engine:
@@ -77,7 +55,7 @@ class Engine:
             legs = [leg for leg in settings.book if leg.instrument.base == underlying]
             book = UnderlyingBook(underlying, self.market, legs, settings.ages)
             book.coin_cash = settings.cash.get(underlying, 0.0)
-            desk = Desk(underlying, hedge, book, PnlLedger(book, settings.gap_ns))
+            desk = Desk(hedge, book, settings)
             self.desks[underlying] = desk
             self._desk_of_instrument[hedge.instrument.instrument_id] = desk
         home = self.desks.get(settings.numeraire) or next(iter(self.desks.values()))
@@ -207,11 +185,12 @@ class Engine:
     def _apply_settlement(self, event: Settlement) -> None:
         desk = self.desks.get(event.underlying)
         if desk is None:
+            return  # of the recording, but not of this vault
+        fault = desk.find_settlement_fault(event)
+        if fault is not None:
+            self.market.refuse(fault)
             return
-        if not (isfinite(event.px) and event.px > 0.0):
-            fault = QuoteFault.NOT_POSITIVE if isfinite(event.px) else QuoteFault.NOT_FINITE
-            self.market.faults[fault] = self.market.faults.get(fault, 0) + 1
-            return
+        desk.settled_ns.add(event.expiry_ns)
         self._close_step(desk, event.ts_recv_ns)
         desk.pnl.settle(event.ts_recv_ns, event.expiry_ns, event.px)
 
@@ -261,11 +240,8 @@ class Engine:
                 self._commands.append(CancelOrder(intent.order_id, intent.instrument_id, "halted"))
 
     def _decide_desk(self, desk: Desk, now_ns: int) -> None:
-        if desk.decided_ns:
-            elapsed_ns = now_ns - desk.decided_ns
-            desk.monitor_ns += (_MONITOR_WEIGHT if desk.monitor_ns else 1.0) * (elapsed_ns - desk.monitor_ns)
-        desk.decided_ns = now_ns
-        refusal = self._find_bad_input(desk, now_ns)
+        desk.note_decision(now_ns)
+        refusal = desk.find_bad_input(now_ns)
         if refusal is not None:
             self._refuse(desk, now_ns, *refusal)
             return
@@ -275,90 +251,16 @@ class Engine:
             pnl.start(now_ns)
         elif now_ns - pnl.stepped_ns >= self.settings.pnl_step_ns:
             pnl.step(now_ns)
-        view = self._view(desk, now_ns)
+        view = desk.view(now_ns, self.orders)
         target = self.settings.policy.target(view)
         lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, view.lot_base)
-        outcome: tuple[Refusal, str] | OrderIntent | None = None
-        trip = self._trip(desk, now_ns, view, lots)
-        if trip is not None:
-            outcome = trip
-        if lots and not isinstance(outcome, tuple):
+        outcome: tuple[Refusal, str] | OrderIntent | None = self._trip(desk, now_ns, view, lots)
+        if outcome is None and lots:
             outcome = self._approve(desk, view, target, lots)
-        elif not lots and _may_be_outside(view, target):
-            outcome = outcome or (
-                Refusal.UNKNOWN_OUTCOME,
-                f"net delta may be anything from {view.delta_low_base:.4g} to {view.delta_high_base:.4g}",
-            )
-        self._conclude(desk, view, target, outcome)
-
-    def _find_bad_input(self, desk: Desk, now_ns: int) -> tuple[Refusal, str] | None:
-        market = self.market
-        ages = self.settings.ages
-        marks = desk.book.marks_of_underlying
-        instrument = desk.settings.instrument
-        if not marks.index_ns:
-            return Refusal.NO_MARKET, f"no index price of {desk.underlying} yet"
-        if now_ns - marks.index_ns > ages.index_ns:
-            return Refusal.STALE_INDEX, _stale(f"index of {desk.underlying}", now_ns - marks.index_ns, ages.index_ns)
-        quote = market.quotes.get(instrument.instrument_id)
-        if quote is None:
-            return Refusal.NO_MARKET, f"no quote of {instrument.instrument_id} yet"
-        if now_ns - quote.ts_event_ns > ages.quote_ns:
-            age_ns = now_ns - quote.ts_event_ns
-            return Refusal.STALE_HEDGE_QUOTE, _stale(f"quote of {instrument.instrument_id}", age_ns, ages.quote_ns)
-        if market.is_jump_suspected(desk.underlying, instrument.instrument_id):
-            return Refusal.JUMP_UNCONFIRMED, "a price jumped and no second one confirmed it yet"
-        if isinstance(instrument, Future) and now_ns >= instrument.expiry_ns:
-            return Refusal.EXPIRED_HEDGE, f"{instrument.instrument_id} has expired; name a later hedge instrument"
-        return desk.book.mark(now_ns)
-
-    def _view(self, desk: Desk, now_ns: int) -> HedgeView:
-        settings = desk.settings
-        book = desk.book
-        quote = self.market.quotes[settings.instrument.instrument_id]
-        mid_px = desk.hedge.mark_px
-        is_coin = self.settings.numeraire == desk.underlying
-        net = book.net_greeks(is_coin_numeraire=is_coin)
-        hedge_base = book.hedge_delta_base()
-        lot_base = settings.instrument.lot_base(mid_px)
-        pending = low = high = 0.0
-        if self.orders.live:
-            pending, low, high = self._in_flight(settings.instrument.instrument_id, lot_base)
-        target = settings.target_delta_base + (1.0 - settings.ratio) * (net.delta_base - hedge_base)
-        half_spread = 0.5 * (quote.ask_px - quote.bid_px) / mid_px
-        return HedgeView(
-            now_ns,
-            desk.underlying,
-            book.marks_of_underlying.index_px,
-            target,
-            net,
-            net.delta_base + pending + low,
-            net.delta_base + pending + high,
-            hedge_base,
-            pending,
-            settings.taker_bps * BPS + half_spread,
-            0.0,
-            lot_base,
-            desk.monitor_ns / NS_PER_YEAR,
-            desk.last_hedge_ns,
-            desk.last_hedge_px,
-            book.legs,
-        )
-
-    def _in_flight(self, instrument_id: str, lot_base: float) -> tuple[float, float, float]:
-        """Return (pending, lowest unknown, highest unknown) in base units."""
-        pending = low = high = 0
-        for order in self.orders.live.values():
-            if order.intent.instrument_id != instrument_id:
-                continue
-            remaining = order.remaining_lots
-            if order.state is not OrderState.UNKNOWN:
-                pending += remaining
-            elif remaining < 0:
-                low += remaining
-            else:
-                high += remaining
-        return pending * lot_base, low * lot_base, high * lot_base
+        elif outcome is None and _may_be_outside(view, target):
+            span = f"{view.delta_low_base:.4g} to {view.delta_high_base:.4g}"
+            outcome = (Refusal.UNKNOWN_OUTCOME, f"net delta may be anything from {span}")
+        self._conclude(desk, view, target, lots, outcome)
 
     def _trip(self, desk: Desk, now_ns: int, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
         """Change the bot's state where a limit demands it; return the refusal if this decision must not trade."""
@@ -368,8 +270,8 @@ class Engine:
         if streak is not None:
             found = (Refusal.REJECT_STREAK, streak)
         elif lots:
-            excess = view.delta_low_base - view.target_delta_base
-            loop = self.limits.find_hedge_loop(desk.underlying, now_ns, 1 if lots > 0 else -1, excess)
+            hedged_base = view.hedge_base + view.pending_base
+            loop = self.limits.find_hedge_loop(desk.underlying, now_ns, 1 if lots > 0 else -1, hedged_base)
             if loop is not None:
                 found = (Refusal.HEDGE_LOOP, loop)
         if found is None and loss is not None:
@@ -394,7 +296,6 @@ class Engine:
             BotState.RECONCILING: Refusal.RECONCILING,
             BotState.PAUSED: Refusal.PAUSED,
             BotState.HALTED: Refusal.HALTED,
-            BotState.STOPPING: Refusal.HALTED,
         }
         return reasons[self.state], self.state_reason
 
@@ -408,10 +309,10 @@ class Engine:
         slip = desk.settings.max_slippage_bps * BPS
         ticks = instrument.tick_schedule
         limit_ticks = ticks.floor_ticks(px * (1.0 + slip)) if lots > 0 else ticks.ceil_ticks(px * (1.0 - slip))
-        refused = self.limits.refuse_price(ticks.px(limit_ticks), view.spot_px)
+        refused = self.limits.refuse_price(ticks.px(limit_ticks), desk.reference_px())
         if refused is not None:
             return Refusal.PRICE_COLLAR, refused
-        waiting = _await_liquidity(desk, quote)
+        waiting = desk.await_liquidity(quote)
         if waiting is not None:
             return waiting
         cut = self.limits.cut_to_value(lots, view.lot_base * px)
@@ -444,20 +345,23 @@ class Engine:
         )
 
     def _conclude(
-        self, desk: Desk, view: HedgeView, target: HedgeTarget, outcome: OrderIntent | tuple[Refusal, str] | None
+        self,
+        desk: Desk,
+        view: HedgeView,
+        target: HedgeTarget,
+        wanted_lots: int,
+        outcome: OrderIntent | tuple[Refusal, str] | None,
     ) -> None:
         refusal: Refusal | None = None
         detail = ""
         order_id: str | None = None
         lots = 0
         if isinstance(outcome, OrderIntent):
-            desk.last_order = self.orders.intend(outcome)
-            desk.ordered_on = self.market.quotes[outcome.instrument_id]
-            excess = view.delta_low_base - view.target_delta_base
-            self.limits.note_order(desk.underlying, view.now_ns, 1 if outcome.qty_lots > 0 else -1, excess)
-            desk.last_hedge_ns = view.now_ns
-            self._commands.append(SubmitOrder(outcome))
             order_id, lots = outcome.order_id, outcome.qty_lots
+            desk.note_order(self.orders.intend(outcome), is_whole=lots == wanted_lots)
+            hedged_base = view.hedge_base + view.pending_base
+            self.limits.note_order(desk.underlying, view.now_ns, lots * view.lot_base, hedged_base)
+            self._commands.append(SubmitOrder(outcome))
         elif outcome is not None:
             refusal, detail = outcome
             self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
@@ -497,28 +401,9 @@ def _ignore(_event: FundingRate) -> None:
     """Do nothing: a funding rate is market information, what we are paid arrives as FundingPayment."""
 
 
-def _await_liquidity(desk: Desk, quote: Quote) -> tuple[Refusal, str] | None:
-    """Refuse a second order on the same quote, unless the first one was filled: what was shown may be gone."""
-    order = desk.last_order
-    if order is None or desk.ordered_on is not quote:
-        return None
-    intent = order.intent
-    if not order.state.is_terminal:
-        return Refusal.ORDER_IN_FLIGHT, f"order {intent.order_id} was sent on this quote and is {order.state}"
-    if order.filled_lots != intent.qty_lots:
-        return Refusal.THIN_BOOK, (
-            f"order {intent.order_id} filled {order.filled_lots} of {intent.qty_lots} lots; waiting for a fresh quote"
-        )
-    return None
-
-
 def _may_be_outside(view: HedgeView, target: HedgeTarget) -> bool:
     is_interval = view.delta_low_base != view.delta_high_base
     return is_interval and (view.delta_low_base < target.low_base or view.delta_high_base > target.high_base)
-
-
-def _stale(what: str, age_ns: int, limit_ns: int) -> str:
-    return f"{what} is {age_ns / NS_PER_S:.0f} s old, limit {limit_ns / NS_PER_S:.0f} s"
 
 
 def _explain(view: HedgeView, target: HedgeTarget, lots: int, wanted_lots: int) -> str:

@@ -10,7 +10,8 @@ import msgspec
 from bot.domain.decisions import BotState
 from bot.domain.orders import OrderState
 from bot.domain.units import NS_PER_S
-from bot.engine.engine import Desk, Engine
+from bot.engine.desk import Desk
+from bot.engine.engine import Engine
 
 
 class Gate(msgspec.Struct, frozen=True):

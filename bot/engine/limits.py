@@ -12,6 +12,8 @@ from bot.domain.decisions import BotState, Refusal
 from bot.domain.units import NS_PER_DAY, NS_PER_MIN, NS_PER_S
 from bot.engine.settings import Limits
 
+LOOP_SHARE = 0.5  # of what was ordered must have reached the hedge, or hedging runs in a loop
+
 
 class LimitKeeper:
     """Remembers just enough of the past to enforce one vault's limits."""
@@ -19,7 +21,7 @@ class LimitKeeper:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._sent_ns: deque[int] = deque()
-        self._hedges: dict[str, deque[tuple[int, int, float]]] = {}
+        self._hedges: dict[str, deque[tuple[int, float, float]]] = {}
         self._day = -1
         self._day_start_quote = 0.0
         self.day_pnl_quote = 0.0
@@ -68,27 +70,31 @@ class LimitKeeper:
             )
         return None
 
-    def find_hedge_loop(self, underlying: str, now_ns: int, side: int, excess_base: float) -> str | None:
-        """Return why hedging runs in a loop, if it does: one side again and again, the excess delta not falling."""
-        hedges = self._hedges.setdefault(underlying, deque(maxlen=self._limits.max_hedges_same_way))
+    def find_hedge_loop(self, underlying: str, now_ns: int, side: int, hedged_base: float) -> str | None:
+        """Return why hedging runs in a loop, if it does: one side again and again, and the hedge does not follow.
+
+        `hedged_base` is the hedge held plus what is pending. A market that runs away is no loop: there every hedge
+        arrives, and the next one is wanted because the book moved.
+        """
+        hedges = self._hedges_of(underlying)
         if len(hedges) < self._limits.max_hedges_same_way:
             return None
-        since_ns, _, first_excess = hedges[0]
-        if now_ns - since_ns > self._limits.hedge_loop_window_ns or any(s != side for _, s, _ in hedges):
+        since_ns, _, first_base = hedges[0]
+        if now_ns - since_ns > self._limits.hedge_loop_window_ns or any(base * side <= 0 for _, base, _ in hedges):
             return None
-        if abs(excess_base) < abs(first_excess):
+        ordered_base = sum(base for _, base, _ in hedges)
+        moved_base = hedged_base - first_base
+        if abs(moved_base) >= LOOP_SHARE * abs(ordered_base) and moved_base * side > 0:
             return None
         return (
             f"{len(hedges)} hedges the same way within {(now_ns - since_ns) / NS_PER_S:.0f} s "
-            f"and the excess delta went from {first_excess:.4g} to {excess_base:.4g}"
+            f"ordered {ordered_base:+.4g} and the hedge moved {moved_base:+.4g}"
         )
 
-    def note_order(self, underlying: str, now_ns: int, side: int, excess_base: float) -> None:
-        """Remember that an order is about to be sent."""
+    def note_order(self, underlying: str, now_ns: int, ordered_base: float, hedged_base: float) -> None:
+        """Remember that an order is about to be sent, and the hedge held plus pending before it."""
         self._sent_ns.append(now_ns)
-        self._hedges.setdefault(underlying, deque(maxlen=self._limits.max_hedges_same_way)).append(
-            (now_ns, side, excess_base)
-        )
+        self._hedges_of(underlying).append((now_ns, ordered_base, hedged_base))
 
     def forget_hedge_loop(self) -> None:
         """Start counting afresh after a person resumed."""
@@ -99,6 +105,10 @@ class LimitKeeper:
         if streak >= self._limits.max_reject_streak:
             return f"{streak} orders rejected in a row, limit {self._limits.max_reject_streak}"
         return None
+
+    def _hedges_of(self, underlying: str) -> deque[tuple[int, float, float]]:
+        """Return the newest hedges of one underlying: time, signed order, hedge held plus pending before it."""
+        return self._hedges.setdefault(underlying, deque(maxlen=self._limits.max_hedges_same_way))
 
 
 STATE_AFTER_TRIP = {
@@ -114,5 +124,4 @@ STRICTNESS = (
     BotState.PAUSED,
     BotState.RECONCILING,
     BotState.HALTED,
-    BotState.STOPPING,
 )

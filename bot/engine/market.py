@@ -148,7 +148,7 @@ class MarketState:
         """Take in a vol quote, or count why not."""
         slot = self.slot_of.get(event.instrument_id)
         if slot is None:
-            return self._refuse(QuoteFault.UNKNOWN_INSTRUMENT)
+            return self.refuse(QuoteFault.UNKNOWN_INSTRUMENT)
         expiry = self._expiry_of_slot[slot]
         vol = event.mark_vol
         forward_px = event.forward_px
@@ -156,18 +156,18 @@ class MarketState:
         bid_vol = event.bid_vol
         ask_vol = event.ask_vol
         if not (0.0 < vol < inf and 0.0 < forward_px < inf and 0.0 <= bid_vol < inf and 0.0 <= ask_vol < inf):
-            return self._refuse(_number_fault(vol, forward_px, bid_vol, ask_vol))
+            return self.refuse(_number_fault(vol, forward_px, bid_vol, ask_vol))
         if bid_vol > ask_vol > 0.0:
-            return self._refuse(QuoteFault.CROSSED)
+            return self.refuse(QuoteFault.CROSSED)
         if not self._is_in_time(
             ts_ns, event.ts_recv_ns, event.seq, self._last_ns[slot], self._last_seq[slot], self._ages.vol_ns
         ):
             return None
         if ts_ns >= expiry.expiry_ns:
-            return self._refuse(QuoteFault.EXPIRED)
+            return self.refuse(QuoteFault.EXPIRED)
         if forward_px != expiry.forward_px and ts_ns >= expiry.forward_ns:
             if not expiry.guard.accepts(forward_px, ts_ns, event.seq):
-                return self._refuse(QuoteFault.JUMP)
+                return self.refuse(QuoteFault.JUMP)
             expiry.forward_px = forward_px
             expiry.forward_ns = ts_ns
             self.forward_px[expiry.index] = forward_px
@@ -190,21 +190,21 @@ class MarketState:
         """Take in a best bid and ask, or count why not. A side without a quote has price 0 and size 0."""
         guard = self._quote_guards.get(event.instrument_id)
         if guard is None:
-            return self._refuse(QuoteFault.UNKNOWN_INSTRUMENT)
+            return self.refuse(QuoteFault.UNKNOWN_INSTRUMENT)
         bid_px = event.bid_px
         ask_px = event.ask_px
         if not (
             0.0 < bid_px < inf and 0.0 < ask_px < inf and 0.0 < event.bid_base < inf and 0.0 < event.ask_base < inf
         ):
-            return self._refuse(_number_fault(bid_px, ask_px, event.bid_base, event.ask_base))
+            return self.refuse(_number_fault(bid_px, ask_px, event.bid_base, event.ask_base))
         if bid_px >= ask_px:
-            return self._refuse(QuoteFault.CROSSED)
+            return self.refuse(QuoteFault.CROSSED)
         last = self.quotes.get(event.instrument_id)
         last_ns, last_seq = (last.ts_event_ns, last.seq) if last is not None else (0, -1)
         if not self._is_in_time(event.ts_event_ns, event.ts_recv_ns, event.seq, last_ns, last_seq, self._ages.quote_ns):
             return None
         if not guard.accepts(0.5 * (bid_px + ask_px), event.ts_event_ns, event.seq):
-            return self._refuse(QuoteFault.JUMP)
+            return self.refuse(QuoteFault.JUMP)
         self.quotes[event.instrument_id] = event
         return None
 
@@ -212,16 +212,16 @@ class MarketState:
         """Take in an index price, or count why not."""
         marks = self.underlyings.get(event.underlying)
         if marks is None:
-            return self._refuse(QuoteFault.UNKNOWN_INSTRUMENT)
+            return self.refuse(QuoteFault.UNKNOWN_INSTRUMENT)
         px = event.px
         if not 0.0 < px < inf:
-            return self._refuse(_number_fault(px))
+            return self.refuse(_number_fault(px))
         if not self._is_in_time(
             event.ts_event_ns, event.ts_recv_ns, event.seq, marks.index_ns, marks.index_seq, self._ages.index_ns
         ):
             return None
         if not marks.guard.accepts(px, event.ts_event_ns, event.seq):
-            return self._refuse(QuoteFault.JUMP)
+            return self.refuse(QuoteFault.JUMP)
         marks.index_px = px
         marks.index_ns = event.ts_event_ns
         marks.index_seq = event.seq
@@ -248,20 +248,21 @@ class MarketState:
 
     def _is_in_time(self, ts_ns: int, recv_ns: int, seq: int, last_ns: int, last_seq: int, max_age_ns: int) -> bool:
         if ts_ns < last_ns:
-            self._refuse(QuoteFault.OUT_OF_ORDER)
+            self.refuse(QuoteFault.OUT_OF_ORDER)
             return False
         if ts_ns == last_ns and seq <= last_seq:
-            self._refuse(QuoteFault.DUPLICATE if seq == last_seq else QuoteFault.OUT_OF_ORDER)
+            self.refuse(QuoteFault.DUPLICATE if seq == last_seq else QuoteFault.OUT_OF_ORDER)
             return False
         if recv_ns - ts_ns > max_age_ns:
-            self._refuse(QuoteFault.STALE)
+            self.refuse(QuoteFault.STALE)
             return False
         if ts_ns - recv_ns > CLOCK_TOLERANCE_NS:
-            self._refuse(QuoteFault.FROM_THE_FUTURE)
+            self.refuse(QuoteFault.FROM_THE_FUTURE)
             return False
         return True
 
-    def _refuse(self, fault: QuoteFault) -> None:
+    def refuse(self, fault: QuoteFault) -> None:
+        """Count a market event that was refused."""
         self.faults[fault] = self.faults.get(fault, 0) + 1
 
 

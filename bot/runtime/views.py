@@ -10,7 +10,7 @@ import msgspec
 
 from bot.domain.results import pnl_parts
 from bot.domain.units import NS_PER_S
-from bot.engine.engine import Desk
+from bot.engine.desk import Desk
 from bot.engine.gates import list_gates
 from bot.runtime.session import Session
 

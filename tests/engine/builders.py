@@ -123,6 +123,8 @@ class Feed:
         return VolQuote(leg.instrument_id, vol, 0.0, 0.0, forward_px, *self._stamp())
 
     def settlement(self, expiry_ns: int, px: float, underlying: str = "ETH") -> Settlement:
+        """Return a settlement price; time moves on to the expiry if it has not come yet."""
+        self.now_ns = max(self.now_ns, expiry_ns)
         return Settlement(underlying, expiry_ns, px, *self._stamp())
 
     def sweep(self, instruments: Iterable[Option | Hedgeable], px: float, vol: float) -> list[Event]:

@@ -79,46 +79,61 @@ class TestDailyLoss:
 
 
 class TestHedgeLoop:
-    def hedge(self, keeper: LimitKeeper, excesses: list[float], side: int = 1, every_s: int = 1) -> int:
-        for n, excess in enumerate(excesses):
-            keeper.note_order("ETH", T0_NS + n * every_s * NS_PER_S, side, excess)
-        return T0_NS + len(excesses) * every_s * NS_PER_S
+    """Five orders of +4, one every second; how far the hedge got is what matters."""
+
+    def hedge(self, keeper: LimitKeeper, reached_base: list[float], order_base: float = 4.0, every_s: int = 1) -> int:
+        for n, hedged_base in enumerate(reached_base):
+            keeper.note_order("ETH", T0_NS + n * every_s * NS_PER_S, order_base, hedged_base)
+        return T0_NS + len(reached_base) * every_s * NS_PER_S
 
     def test_five_the_same_way_and_nothing_gained(self, keeper: LimitKeeper) -> None:
-        now_ns = self.hedge(keeper, [-4.0] * 5)
-        found = keeper.find_hedge_loop("ETH", now_ns, 1, -4.0)
-        assert found == "5 hedges the same way within 5 s and the excess delta went from -4 to -4"
+        now_ns = self.hedge(keeper, [7.0] * 5)
+        found = keeper.find_hedge_loop("ETH", now_ns, 1, 7.0)
+        assert found == "5 hedges the same way within 5 s ordered +20 and the hedge moved +0"
+
+    def test_selling_in_a_loop_is_one_too(self, keeper: LimitKeeper) -> None:
+        now_ns = self.hedge(keeper, [7.0] * 5, order_base=-4.0)
+        assert keeper.find_hedge_loop("ETH", now_ns, -1, 7.0) is not None
+
+    def test_a_hedge_that_moves_the_wrong_way_is_worse(self, keeper: LimitKeeper) -> None:
+        now_ns = self.hedge(keeper, [0.0, -4.0, -8.0, -12.0, -16.0])
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, -20.0) is not None
 
     def test_four_are_not_enough(self, keeper: LimitKeeper) -> None:
-        now_ns = self.hedge(keeper, [-4.0] * 4)
-        assert keeper.find_hedge_loop("ETH", now_ns, 1, -4.0) is None
+        now_ns = self.hedge(keeper, [7.0] * 4)
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, 7.0) is None
 
-    def test_a_falling_excess_is_progress(self, keeper: LimitKeeper) -> None:
-        now_ns = self.hedge(keeper, [-4.0, -3.5, -3.0, -2.5, -2.0])
-        assert keeper.find_hedge_loop("ETH", now_ns, 1, -3.9) is None
+    def test_hedges_that_arrive_are_no_loop_however_far_the_market_runs(self, keeper: LimitKeeper) -> None:
+        now_ns = self.hedge(keeper, [0.0, 4.0, 8.0, 12.0, 16.0])
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, 20.0) is None
+
+    def test_half_of_what_was_ordered_is_enough(self, keeper: LimitKeeper) -> None:
+        now_ns = self.hedge(keeper, [0.0] * 5)
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, 10.0) is None
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, 9.99) is not None
 
     def test_the_other_side_or_another_underlying_is_no_loop(self, keeper: LimitKeeper) -> None:
-        now_ns = self.hedge(keeper, [-4.0] * 5)
-        assert keeper.find_hedge_loop("ETH", now_ns, -1, -4.0) is None
-        assert keeper.find_hedge_loop("BTC", now_ns, 1, -4.0) is None
+        now_ns = self.hedge(keeper, [7.0] * 5)
+        assert keeper.find_hedge_loop("ETH", now_ns, -1, 7.0) is None
+        assert keeper.find_hedge_loop("BTC", now_ns, 1, 7.0) is None
 
     def test_the_window_includes_its_end(self, keeper: LimitKeeper) -> None:
-        now_ns = self.hedge(keeper, [-4.0] * 5, every_s=12)
-        assert keeper.find_hedge_loop("ETH", now_ns, 1, -4.0) is not None
+        now_ns = self.hedge(keeper, [7.0] * 5, every_s=12)
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, 7.0) is not None
 
     def test_slow_hedges_are_no_loop(self, keeper: LimitKeeper) -> None:
-        now_ns = self.hedge(keeper, [-4.0] * 5, every_s=13)
-        assert keeper.find_hedge_loop("ETH", now_ns, 1, -4.0) is None
+        now_ns = self.hedge(keeper, [7.0] * 5, every_s=13)
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, 7.0) is None
 
     def test_forgetting_starts_afresh(self, keeper: LimitKeeper) -> None:
-        now_ns = self.hedge(keeper, [-4.0] * 5)
+        now_ns = self.hedge(keeper, [7.0] * 5)
         keeper.forget_hedge_loop()
-        assert keeper.find_hedge_loop("ETH", now_ns, 1, -4.0) is None
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, 7.0) is None
 
     def test_the_number_is_a_setting(self) -> None:
         keeper = LimitKeeper(msgspec.structs.replace(LIMITS, max_hedges_same_way=2))
-        now_ns = self.hedge(keeper, [-4.0] * 2)
-        assert keeper.find_hedge_loop("ETH", now_ns, 1, -4.0) is not None
+        now_ns = self.hedge(keeper, [7.0] * 2)
+        assert keeper.find_hedge_loop("ETH", now_ns, 1, 7.0) is not None
 
 
 def test_a_reject_streak_is_found_at_its_limit(keeper: LimitKeeper) -> None:

@@ -161,7 +161,7 @@ class TestRefusals:
         assert market.faults == {}
 
     def test_every_reason_is_shown(self) -> None:
-        assert {fault for _, fault in BAD} | {F.DUPLICATE} == set(QuoteFault)
+        assert {fault for _, fault in BAD} | {F.DUPLICATE, F.EARLY_SETTLEMENT} == set(QuoteFault)
 
     @pytest.mark.parametrize("px", [nan, inf, -1.0, 0.0])
     def test_an_impossible_settlement_price_is_counted_and_settles_nothing(self, px: float) -> None:

@@ -1,0 +1,180 @@
+"""One underlying of a vault: its book, its hedge, its P&L, whether its inputs can be trusted, and what a policy sees.
+
+A desk never decides to trade and never sends anything; `bot.engine.engine` does.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from bot.domain.decisions import Decision, HedgeView, Refusal
+from bot.domain.instruments import Future
+from bot.domain.market import Quote, QuoteFault, Settlement
+from bot.domain.orders import OrderState
+from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
+from bot.engine.book import Holding, UnderlyingBook
+from bot.engine.orders import Order, OrderTracker
+from bot.engine.pnl import PnlLedger
+from bot.engine.settings import EngineSettings, HedgeSettings
+
+_MONITOR_WEIGHT = 0.05  # weight of the newest interval in the typical time between two decisions
+
+
+class Desk:
+    """One underlying of the vault, and what was decided about it last."""
+
+    def __init__(self, settings: HedgeSettings, book: UnderlyingBook, vault: EngineSettings) -> None:
+        self.underlying = book.underlying
+        self.settings = settings
+        self.book = book
+        self.pnl = PnlLedger(book, vault.gap_ns)
+        self.hedge: Holding = book.hedge(settings.instrument)
+        self.decision: Decision | None = None
+        self.last_hedge_px = 0.0
+        self.last_order: Order | None = None
+        self.settled_ns: set[int] = set()
+        self._ages = vault.ages
+        self._is_coin_numeraire = vault.numeraire == book.underlying
+        self._ordered_on: Quote | None = None
+        self._last_hedge_ns = 0
+        self._whole_hedge_ns = 0
+        self._decided_ns = 0
+        self._monitor_ns = 0.0
+
+    @property
+    def last_hedge_ns(self) -> int:
+        """When the last hedge was ordered that was not cut and did not come back unfilled in part; 0 before it."""
+        order = self.last_order
+        if order is not None and order.state.is_terminal and order.filled_lots != order.intent.qty_lots:
+            return self._whole_hedge_ns
+        return self._last_hedge_ns
+
+    def note_decision(self, now_ns: int) -> None:
+        """Keep track of how often decisions are taken."""
+        if self._decided_ns:
+            elapsed_ns = now_ns - self._decided_ns
+            self._monitor_ns += (_MONITOR_WEIGHT if self._monitor_ns else 1.0) * (elapsed_ns - self._monitor_ns)
+        self._decided_ns = now_ns
+
+    def note_order(self, order: Order, *, is_whole: bool) -> None:
+        """Remember the newest order and the quote it was aimed at; a cut one is followed by more."""
+        self._whole_hedge_ns = self.last_hedge_ns
+        if is_whole:
+            self._last_hedge_ns = order.intent.decided_ns
+        self.last_order = order
+        self._ordered_on = self.book.market.quotes[order.intent.instrument_id]
+
+    def find_bad_input(self, now_ns: int) -> tuple[Refusal, str] | None:
+        """Bring the marks up to `now_ns`; return why the inputs do not allow a decision, if so."""
+        market = self.book.market
+        marks = self.book.marks_of_underlying
+        instrument = self.settings.instrument
+        if not marks.index_ns:
+            return Refusal.NO_MARKET, f"no index price of {self.underlying} yet"
+        if now_ns - marks.index_ns > self._ages.index_ns:
+            age_ns = now_ns - marks.index_ns
+            return Refusal.STALE_INDEX, _stale(f"index of {self.underlying}", age_ns, self._ages.index_ns)
+        quote = market.quotes.get(instrument.instrument_id)
+        if quote is None:
+            return Refusal.NO_MARKET, f"no quote of {instrument.instrument_id} yet"
+        if now_ns - quote.ts_event_ns > self._ages.quote_ns:
+            age_ns = now_ns - quote.ts_event_ns
+            return Refusal.STALE_HEDGE_QUOTE, _stale(
+                f"quote of {instrument.instrument_id}", age_ns, self._ages.quote_ns
+            )
+        if market.is_jump_suspected(self.underlying, instrument.instrument_id):
+            return Refusal.JUMP_UNCONFIRMED, "a price jumped and no second one confirmed it yet"
+        if isinstance(instrument, Future) and now_ns >= instrument.expiry_ns:
+            return Refusal.EXPIRED_HEDGE, f"{instrument.instrument_id} has expired; name a later hedge instrument"
+        return self.book.mark(now_ns)
+
+    def find_settlement_fault(self, event: Settlement) -> QuoteFault | None:
+        """Return why a settlement price cannot be one, if so."""
+        if not (isfinite(event.px) and event.px > 0.0):
+            return QuoteFault.NOT_POSITIVE if isfinite(event.px) else QuoteFault.NOT_FINITE
+        if event.ts_event_ns < event.expiry_ns:
+            return QuoteFault.EARLY_SETTLEMENT
+        if event.expiry_ns in self.settled_ns:
+            return QuoteFault.DUPLICATE
+        index_px = self.book.marks_of_underlying.index_px
+        if index_px and abs(event.px / index_px - 1.0) > self._ages.max_jump_fraction:
+            return QuoteFault.JUMP
+        return None
+
+    def reference_px(self) -> float:
+        """Return what a hedge price is held against: a dated future's own forward where known, else the index."""
+        instrument = self.settings.instrument
+        if isinstance(instrument, Future):
+            for expiry in self.book.market.expiries:
+                same = expiry.underlying == self.underlying and expiry.expiry_ns == instrument.expiry_ns
+                if same and expiry.forward_ns:
+                    return expiry.forward_px
+        return self.book.marks_of_underlying.index_px
+
+    def await_liquidity(self, quote: Quote) -> tuple[Refusal, str] | None:
+        """Refuse a second order on the same quote, unless the first one was filled: what was shown may be gone."""
+        order = self.last_order
+        if order is None or self._ordered_on is not quote:
+            return None
+        intent = order.intent
+        if not order.state.is_terminal:
+            return Refusal.ORDER_IN_FLIGHT, f"order {intent.order_id} was sent on this quote and is {order.state}"
+        if order.filled_lots != intent.qty_lots:
+            filled = f"{order.filled_lots} of {intent.qty_lots} lots"
+            return Refusal.THIN_BOOK, f"order {intent.order_id} filled {filled}; waiting for a fresh quote"
+        return None
+
+    def view(self, now_ns: int, orders: OrderTracker) -> HedgeView:
+        """Return what a policy may know now; the marks must be up to date (`find_bad_input`)."""
+        settings = self.settings
+        book = self.book
+        quote = book.market.quotes[settings.instrument.instrument_id]
+        mid_px = self.hedge.mark_px
+        net = book.net_greeks(is_coin_numeraire=self._is_coin_numeraire)
+        target_base = settings.target_delta_base
+        if settings.ratio != 1.0:
+            hedge_base = book.hedge_delta_base(is_coin_numeraire=self._is_coin_numeraire)
+            target_base += (1.0 - settings.ratio) * (net.delta_base - hedge_base)
+        lot_base = settings.instrument.lot_base(mid_px)
+        pending = low = high = 0.0
+        if orders.live:
+            pending, low, high = _in_flight(orders, settings.instrument.instrument_id, lot_base)
+        half_spread = 0.5 * (quote.ask_px - quote.bid_px) / mid_px
+        return HedgeView(
+            now_ns,
+            self.underlying,
+            book.marks_of_underlying.index_px,
+            target_base,
+            net,
+            net.delta_base + pending + low,
+            net.delta_base + pending + high,
+            book.hedge_delta_base(),
+            pending,
+            settings.taker_bps * BPS + half_spread,
+            0.0,
+            lot_base,
+            self._monitor_ns / NS_PER_YEAR,
+            self.last_hedge_ns,
+            self.last_hedge_px,
+            book.legs,
+        )
+
+
+def _in_flight(orders: OrderTracker, instrument_id: str, lot_base: float) -> tuple[float, float, float]:
+    """Return (pending, lowest unknown, highest unknown) in base units."""
+    pending = low = high = 0
+    for order in orders.live.values():
+        if order.intent.instrument_id != instrument_id:
+            continue
+        remaining = order.remaining_lots
+        if order.state is not OrderState.UNKNOWN:
+            pending += remaining
+        elif remaining < 0:
+            low += remaining
+        else:
+            high += remaining
+    return pending * lot_base, low * lot_base, high * lot_base
+
+
+def _stale(what: str, age_ns: int, limit_ns: int) -> str:
+    return f"{what} is {age_ns / NS_PER_S:.0f} s old, limit {limit_ns / NS_PER_S:.0f} s"

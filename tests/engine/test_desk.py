@@ -1,0 +1,161 @@
+"""One underlying: which settlements it believes, what its hedge price is held against, when it waits for a quote."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from bot.domain.decisions import Refusal
+from bot.domain.market import QuoteFault, Settlement
+from bot.domain.units import NS_PER_DAY, NS_PER_S
+from bot.engine.desk import Desk
+from bot.engine.settings import BookLeg, HedgeSettings
+from strategies import DeltaBand, FixedInterval
+from tests.engine.builders import (
+    CALL,
+    LIMITS,
+    PERPETUAL,
+    PUT,
+    T0_NS,
+    Driver,
+    future,
+    make_settings,
+    only_intent,
+    option,
+)
+
+NEAR = option(2000.0, days=1.0)
+
+
+def desk_of(driver: Driver) -> Desk:
+    return driver.engine.desks["ETH"]
+
+
+class TestSettlement:
+    def driver(self) -> Driver:
+        driver = Driver(make_settings((BookLeg(NEAR, -10.0), BookLeg(CALL, -10.0))))
+        driver.tick()
+        return driver
+
+    def test_a_price_before_its_expiry_settles_nothing(self) -> None:
+        driver = self.driver()
+        now_ns = driver.now_ns
+        driver.apply(Settlement("ETH", NEAR.expiry_ns, 2000.0, now_ns, now_ns, 10_000))
+        assert driver.engine.market.faults == {QuoteFault.EARLY_SETTLEMENT: 1}
+        assert len(desk_of(driver).book.option_qty_base) == 2
+
+    def test_a_second_price_is_a_duplicate(self) -> None:
+        driver = self.driver()
+        driver.apply(driver.settlement(NEAR.expiry_ns, 2010.0))
+        coins = desk_of(driver).book.coin_cash
+        driver.apply(driver.settlement(NEAR.expiry_ns, 2090.0))
+        assert driver.engine.market.faults == {QuoteFault.DUPLICATE: 1}
+        assert desk_of(driver).book.coin_cash == coins == -10.0 * 10.0 / 2010.0
+
+    def test_a_price_far_from_the_index_is_a_jump(self) -> None:
+        driver = self.driver()
+        driver.apply(driver.settlement(NEAR.expiry_ns, 2300.0))
+        assert driver.engine.market.faults == {QuoteFault.JUMP: 1}
+        assert len(desk_of(driver).book.option_qty_base) == 2
+
+
+class TestReferencePrice:
+    def test_a_dated_future_is_held_against_its_own_forward(self) -> None:
+        dated = future(CALL.expiry_ns)
+        driver = Driver(make_settings(hedge=dated))
+        driver.tick()
+        driver.apply(driver.vol(CALL, 0.6, 2060.0))
+        assert desk_of(driver).reference_px() == 2060.0
+
+    def test_without_one_and_for_a_perpetual_it_is_the_index(self) -> None:
+        far = Driver(make_settings(hedge=future(CALL.expiry_ns + 7 * NS_PER_DAY)))
+        near = Driver()
+        for driver in (far, near):
+            driver.tick()
+            driver.apply(driver.vol(CALL, 0.6, 2060.0))
+            assert desk_of(driver).reference_px() == 2000.0
+
+
+class TestTrend:
+    """A market that runs away wants hedge after hedge; each arrives, so nothing is wrong."""
+
+    def test_hedging_along_a_trend_goes_on(self) -> None:
+        driver = Driver(
+            make_settings(
+                (BookLeg(CALL, -100.0), BookLeg(PUT, -100.0)),
+                policy=DeltaBand(half_width_base=0.1),
+                limits=msgspec.structs.replace(LIMITS, max_orders_per_min=1000),
+            )
+        )
+        hedges = 0
+        for second in range(40):
+            for command in driver.tick(2000.0 + 2.0 * second):
+                driver.fill(command.intent)
+                hedges += 1
+        assert hedges >= 35
+        assert driver.engine.refusals.get(Refusal.HEDGE_LOOP) is None
+
+
+class TestWaiting:
+    def test_no_second_order_on_a_quote_that_did_not_fill_the_first(self) -> None:
+        driver = Driver(make_settings(policy=DeltaBand(half_width_base=0.1), cash={"ETH": 50.0}))
+        intent = only_intent(driver.tick())
+        assert driver.decide() == []
+        half = intent.qty_lots // 2
+        driver.fill(intent, half)
+        driver.cancel(intent)
+        assert driver.decide() == []
+        assert desk_of(driver).decision.refusal is Refusal.THIN_BOOK
+        assert f"{half} of {intent.qty_lots} lots" in desk_of(driver).decision.refusal_detail
+        driver.wait(1.0)
+        driver.apply(driver.quote(PERPETUAL, 2000.0))
+        assert only_intent(driver.decide()).qty_lots == intent.qty_lots - half
+
+
+class TestClock:
+    """A clock counts from the last hedge that was whole."""
+
+    def clock(self, **changes: float) -> Driver:
+        limits = msgspec.structs.replace(LIMITS, **changes)
+        return Driver(make_settings(policy=FixedInterval(interval_s=3600.0), cash={"ETH": 50.0}, limits=limits))
+
+    def test_an_order_cut_by_a_limit_is_followed_by_the_rest(self) -> None:
+        driver = self.clock(max_order_quote=60_000.0)
+        sizes = []
+        for _ in range(2):
+            intent = only_intent(driver.tick())
+            sizes.append(intent.qty_lots)
+            driver.fill(intent)
+        assert sizes[0] == -300
+        assert sum(sizes) == pytest.approx(-500, abs=30)
+        assert driver.tick() == []
+        assert desk_of(driver).last_hedge_ns == driver.now_ns - NS_PER_S
+
+    def test_an_order_that_came_back_unfilled_is_tried_again(self) -> None:
+        driver = self.clock()
+        first = only_intent(driver.tick())
+        driver.cancel(first)
+        assert desk_of(driver).last_hedge_ns == 0
+        again = only_intent(driver.tick())
+        assert again.qty_lots == first.qty_lots
+        driver.fill(again)
+        assert desk_of(driver).last_hedge_ns == driver.now_ns
+        assert driver.tick() == []
+
+
+def test_a_coin_vault_with_a_ratio_hedges_that_share_of_the_book() -> None:
+    hedge = HedgeSettings(instrument=PERPETUAL, maker_bps=0.0, taker_bps=0.0, ratio=0.5)
+    driver = Driver(
+        make_settings((BookLeg(CALL, -100.0),), hedge=hedge, numeraire="ETH", policy=DeltaBand(half_width_base=0.1))
+    )
+    driver.tick()
+    book = desk_of(driver).book
+    bare_base = book.net_greeks(is_coin_numeraire=True).delta_base
+    driver.fill(driver.engine.orders.orders["a1b2c3d4e5-1"].intent)
+    driver.tick()
+    driver.tick(2100.0)  # the hedge has earned something by now; the target is still half of the book alone
+    view = desk_of(driver).view(driver.now_ns, driver.engine.orders)
+    book_base = view.greeks.delta_base - book.hedge_delta_base(is_coin_numeraire=True)
+    assert bare_base < 0.0
+    assert view.target_delta_base == pytest.approx(0.5 * book_base)
+    assert driver.now_ns > T0_NS
