@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 
 from bot import __version__
-from bot.domain.decisions import BotState, HedgePolicy
+from bot.domain.decisions import BotState
 from bot.domain.errors import ConfigError, EvenkeelError, InvariantBroken, RecordingError, VenueFatal
 from bot.domain.events import OperatorAction, OperatorCommand, Restarted
 from bot.domain.instruments import Payoff
@@ -40,7 +40,7 @@ from bot.runtime.views import status_view, utc_text
 from bot.simulation.replay import replay as replay_session
 from bot.telemetry.logs import configure_logging
 from bot.telemetry.report import write_report
-from strategies import policies_from_specs
+from strategies import Policy, policies_from_specs
 
 MAX_SOCKET_PATH = 100  # bytes; the kernel allows 108
 DAEMON_PROGRESS_EVERY_S = 60.0  # off a terminal, where it goes into a service log
@@ -329,15 +329,18 @@ def _socket_path(vault: Vault) -> Path:
 
 
 def _replay_policies(
-    vault: Vault, policies: Sequence[HedgePolicy]
+    vault: Vault, policies: Sequence[Policy]
 ) -> tuple[list[Session], list[tuple[RunSummary, RunSeries]]]:
+    """Replay the vault once per policy; policies of one name are told apart by their parameters."""
+    names = [policy.name for policy in policies]
     recording = open_vault_recording(vault)
     manifest = recording.manifest
     sessions, runs = [], []
     for policy in policies:
+        label = policy.name if names.count(policy.name) == 1 else policy.spec
         session = open_session(vault, policy=policy, recording=recording)
         began = time.perf_counter()
-        with tables.progress_bar(err, policy.name, manifest.start_ns, manifest.end_ns) as progress:
+        with tables.progress_bar(err, label, manifest.start_ns, manifest.end_ns) as progress:
             replay_session(
                 session.engine,
                 session.world,
@@ -347,7 +350,7 @@ def _replay_policies(
             )
         wall_seconds = time.perf_counter() - began
         sessions.append(session)
-        summary = session.score.summary(policy=policy.name, seed=vault.seed, wall_seconds=wall_seconds)
+        summary = session.score.summary(policy=label, seed=vault.seed, wall_seconds=wall_seconds)
         runs.append((summary, session.score.series))
     return sessions, runs
 

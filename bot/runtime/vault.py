@@ -86,7 +86,7 @@ class LimitsSection(Section):
         default=200.0, gt=0, le=5000, description="Farthest an order's limit may be from spot"
     )
     max_hedges_same_way: int = Field(
-        default=5, ge=1, description="Hedges one way within hedge_loop_window_s, delta not falling, that pause the bot"
+        default=5, ge=1, description="Hedges one way within hedge_loop_window_s that do not arrive, and so pause"
     )
     hedge_loop_window_s: float = Field(default=60.0, gt=0, description="Window of max_hedges_same_way")
     max_reject_streak: int = Field(default=5, ge=1, description="Rejects in a row that halt the bot")

@@ -163,7 +163,7 @@ def _parts_tables(labels: Sequence[str], summaries: Sequence[RunSummary], units:
             labels,
             [run.pnl_quote for run in summaries],
             lambda amount: units.money(amount, 2),
-            [["unexplained, share of absolute parts", *(_share(run) for run in summaries)]],
+            [["unexplained, share of absolute parts / of part totals", *(_share(run) for run in summaries)]],
         )
     ]
     if any(amount for run in summaries for amount in run.gap_pnl_quote.values()):
@@ -179,8 +179,8 @@ def _parts_tables(labels: Sequence[str], summaries: Sequence[RunSummary], units:
 
 
 def _share(run: RunSummary) -> str:
-    share = run.unexplained_share_of_abs_parts
-    return f"{share:.2%}".replace("-", "−") if math.isfinite(share) else "n/a"
+    shares = (run.unexplained_share_of_abs_parts, run.unexplained_share_of_part_totals)
+    return " / ".join(f"{share:.2%}" if math.isfinite(share) else "n/a" for share in shares)
 
 
 def _refusal_tables(labels: Sequence[str], summaries: Sequence[RunSummary]) -> str:
