@@ -38,7 +38,7 @@ class Desk:
         self._ordered_on: Quote | None = None
         self._last_hedge_ns = 0
         self._whole_hedge_ns = 0
-        self._decided_ns = 0
+        self.decided_ns = 0
         self._monitor_ns = 0.0
 
     @property
@@ -51,10 +51,10 @@ class Desk:
 
     def note_decision(self, now_ns: int) -> None:
         """Keep track of how often decisions are taken."""
-        if self._decided_ns:
-            elapsed_ns = now_ns - self._decided_ns
+        if self.decided_ns:
+            elapsed_ns = now_ns - self.decided_ns
             self._monitor_ns += (_MONITOR_WEIGHT if self._monitor_ns else 1.0) * (elapsed_ns - self._monitor_ns)
-        self._decided_ns = now_ns
+        self.decided_ns = now_ns
 
     def note_order(self, order: Order, *, is_whole: bool) -> None:
         """Remember the newest order and the quote it was aimed at; a cut one is followed by more."""

@@ -108,9 +108,8 @@ def test_every_gate_is_shown_with_its_figures(console: Console, finished: Sessio
         assert gate["detail"][:20] in cells[1]
 
 
-def test_progress_off_a_terminal_is_a_line_now_and_then(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "PLAIN_EVERY_S", 0.0)
-    with tables.progress_bar(console, "busy", MINUTE_NS, 3 * MINUTE_NS) as progress:
+def test_progress_off_a_terminal_is_a_line_now_and_then(console: Console) -> None:
+    with tables.progress_bar(console, "busy", MINUTE_NS, 3 * MINUTE_NS, plain_every_s=0.0) as progress:
         progress(2 * MINUTE_NS)
         progress(9 * MINUTE_NS)
     assert text_of(console).splitlines() == [
