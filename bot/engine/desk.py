@@ -30,6 +30,7 @@ class Desk:
         self.pnl = PnlLedger(book, vault.gap_ns)
         self.hedge: Holding = book.hedge(settings.instrument)
         self.decision: Decision | None = None
+        self.profit_quote = 0.0  # as of the last decision that could mark the book
         self.last_hedge_px = 0.0
         self.last_order: Order | None = None
         self.settled_ns: set[int] = set()

@@ -46,6 +46,7 @@ class Engine:
         self.decisions = 0
         self.hedge_marks: list[HedgeMark] = []
         self.turnover_quote = 0.0
+        self.profit_quote = 0.0  # as of the last decision that could mark a book
         self.desks: dict[str, Desk] = {}
         self._desk_of_instrument: dict[str, Desk] = {}
         self._seen_payments: set[tuple[str, str]] = set()
@@ -264,7 +265,9 @@ class Engine:
 
     def _trip(self, desk: Desk, now_ns: int, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
         """Change the bot's state where a limit demands it; return the refusal if this decision must not trade."""
-        loss = self.limits.mark_profit(now_ns, self.pnl_total_quote())
+        desk.profit_quote = view.greeks.value_quote - desk.pnl.start_equity_quote
+        self.profit_quote = sum([one.profit_quote for one in self.desks.values()])
+        loss = self.limits.mark_profit(now_ns, self.profit_quote)
         found: tuple[Refusal, str] | None = None
         streak = self.limits.find_reject_streak(self.orders.reject_streak)
         if streak is not None:

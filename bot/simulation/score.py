@@ -120,7 +120,7 @@ class Score:
 
     def _mark_profit(self) -> None:
         """Follow the profit to its lowest point below an earlier peak; the profit at the start is a peak too."""
-        pnl_quote = self._engine.pnl_total_quote()
+        pnl_quote = self._engine.profit_quote
         if pnl_quote > self._peak_quote:
             self._peak_quote = pnl_quote
         elif self._peak_quote - pnl_quote > self._max_drawdown_quote:
