@@ -5,25 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
-from bot.domain.instruments import Payoff, Perpetual, TickSchedule
 from bot.domain.market import IndexPrice, MarketEvent, Quote
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.engine.settings import Ages, EngineSettings, HedgeSettings, Limits
 from bot.simulation.venue import Fees, Latency, SimulatedVenue
 from strategies import Policy
+from tests.instruments import PERPETUAL
 
-PERPETUAL = Perpetual(
-    instrument_id="ETH-PERPETUAL",
-    venue="sim",
-    base="ETH",
-    quote="USD",
-    settle="USD",
-    price_currency="USD",
-    payoff=Payoff.LINEAR,
-    contract_size=1.0,
-    lot_contracts=0.1,
-    tick_schedule=TickSchedule(0.05),
-)
 TAKER_BPS = 5.0
 LATENCY = Latency(50 * NS_PER_MS, 20 * NS_PER_MS, 20 * NS_PER_MS)
 GAP_NS = 300 * NS_PER_S

@@ -7,33 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain.instruments import Payoff, Perpetual, TickSchedule, TickStep
+from bot.domain.instruments import TickSchedule, TickStep
 from bot.simulation.depth import DepthLevel, DepthProfile, Rung, build_ladder, take_lots
+from tests.instruments import INVERSE
+from tests.instruments import PERPETUAL as LINEAR
 
-LINEAR = Perpetual(
-    instrument_id="ETH-PERPETUAL",
-    venue="sim",
-    base="ETH",
-    quote="USD",
-    settle="USD",
-    price_currency="USD",
-    payoff=Payoff.LINEAR,
-    contract_size=1.0,
-    lot_contracts=0.1,
-    tick_schedule=TickSchedule(0.05),
-)
-INVERSE = Perpetual(
-    instrument_id="BTC-PERPETUAL",
-    venue="sim",
-    base="BTC",
-    quote="USD",
-    settle="BTC",
-    price_currency="USD",
-    payoff=Payoff.INVERSE,
-    contract_size=10.0,
-    lot_contracts=1.0,
-    tick_schedule=TickSchedule(0.5),
-)
 PROFILE = DepthProfile((DepthLevel(1.0, 2_000.0), DepthLevel(5.0, 10_000.0)))
 
 

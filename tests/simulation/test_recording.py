@@ -13,11 +13,12 @@ from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
+import msgspec
 import polars as pl
 import pytest
 
 from bot.domain.errors import RecordingError
-from bot.domain.instruments import Option, Payoff, Perpetual, TickSchedule
+from bot.domain.instruments import Option
 from bot.domain.market import FundingRate, IndexPrice, MarketEvent, Quote, Settlement, VolQuote
 from bot.domain.units import NS_PER_S
 from bot.simulation import recording
@@ -34,35 +35,10 @@ from bot.simulation.recording import (
     open_recording,
     write_recording,
 )
+from tests import instruments
+from tests.instruments import PERPETUAL
 
-TICKS = TickSchedule(0.05)
-PERPETUAL = Perpetual(
-    instrument_id="ETH-PERPETUAL",
-    venue="deribit",
-    base="ETH",
-    quote="USD",
-    settle="USD",
-    price_currency="USD",
-    payoff=Payoff.LINEAR,
-    contract_size=1.0,
-    lot_contracts=0.1,
-    tick_schedule=TICKS,
-)
-CALL = Option(
-    instrument_id="ETH-28APR23-1900-C",
-    venue="deribit",
-    base="ETH",
-    quote="USD",
-    settle="ETH",
-    price_currency="ETH",
-    payoff=Payoff.INVERSE,
-    contract_size=1.0,
-    lot_contracts=1.0,
-    tick_schedule=TickSchedule(0.0005),
-    strike_px=1900.0,
-    expiry_ns=5_000,
-    is_call=True,
-)
+CALL = msgspec.structs.replace(instruments.CALL, expiry_ns=5_000)
 DEPTH = DepthProfile((DepthLevel(0.1, 5_000.0), DepthLevel(0.5, 20_000.0)))
 
 # Every stream has a row at 2000, to see how ties are ordered.

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.events import CancelOrder, Command, QueryOrder, SubmitOrder
-from bot.domain.instruments import Future, Instrument, Option, Payoff, Perpetual, TickSchedule, TickStep
+from bot.domain.instruments import Future, Instrument, Payoff, TickSchedule, TickStep
 from bot.domain.market import FundingRate, IndexPrice, MarketEvent, Quote, Settlement, VolQuote
 from bot.domain.orders import (
     CancelRejected,
@@ -28,35 +28,13 @@ from bot.domain.orders import (
 )
 from bot.simulation.depth import DepthLevel, DepthProfile
 from bot.simulation.venue import CLOCK_TOLERANCE_NS, Faults, Fees, Latency, SimulatedVenue
+from tests import instruments
 
 EXPIRY_NS = 1_000_000
 LATER_NS = 10**12
 
-PERPETUAL = Perpetual(
-    instrument_id="ETH-PERPETUAL",
-    venue="sim",
-    base="ETH",
-    quote="USD",
-    settle="USD",
-    price_currency="USD",
-    payoff=Payoff.LINEAR,
-    contract_size=1.0,
-    lot_contracts=0.1,
-    tick_schedule=TickSchedule(0.05),
-    min_lots=2,
-)
-INVERSE = Perpetual(
-    instrument_id="BTC-PERPETUAL",
-    venue="sim",
-    base="BTC",
-    quote="USD",
-    settle="BTC",
-    price_currency="USD",
-    payoff=Payoff.INVERSE,
-    contract_size=10.0,
-    lot_contracts=1.0,
-    tick_schedule=TickSchedule(0.5, (TickStep(30_000.0, 5),)),
-)
+PERPETUAL = msgspec.structs.replace(instruments.PERPETUAL, min_lots=2)
+INVERSE = msgspec.structs.replace(instruments.INVERSE, tick_schedule=TickSchedule(0.5, (TickStep(30_000.0, 5),)))
 FUTURE = Future(
     instrument_id="ETH-28APR23",
     venue="sim",
@@ -70,20 +48,8 @@ FUTURE = Future(
     tick_schedule=TickSchedule(0.05),
     expiry_ns=EXPIRY_NS,
 )
-CALL = Option(
-    instrument_id="ETH-28APR23-1900-C",
-    venue="sim",
-    base="ETH",
-    quote="USD",
-    settle="ETH",
-    price_currency="ETH",
-    payoff=Payoff.INVERSE,
-    contract_size=1.0,
-    lot_contracts=1.0,
-    tick_schedule=TickSchedule(0.0001, (TickStep(0.005, 5),)),
-    strike_px=1900.0,
-    expiry_ns=EXPIRY_NS,
-    is_call=True,
+CALL = msgspec.structs.replace(
+    instruments.CALL, expiry_ns=EXPIRY_NS, tick_schedule=TickSchedule(0.0001, (TickStep(0.005, 5),))
 )
 LINEAR_PUT = msgspec.structs.replace(
     CALL,
