@@ -121,6 +121,9 @@ class Refusal(StrEnum):
     DAILY_LOSS = "daily_loss"
     REJECT_STREAK = "reject_streak"
     EXPIRED_HEDGE = "expired_hedge"
+    UNSETTLED = "unsettled"
+    BAD_TARGET = "bad_target"
+    VENUE_CONTRADICTION = "venue_contradiction"
 
 
 class BotState(StrEnum):
@@ -152,3 +155,4 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     refusal_detail: str
     order_id: str | None
     qty_lots: int
+    wanted_lots: int

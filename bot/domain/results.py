@@ -67,6 +67,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     turnover_quote: float
     delta_rms_base: float
     delta_max_base: float
+    not_deciding_s: float
     max_drawdown_quote: float
     commands_sha256: str
     events_per_second: float

@@ -132,6 +132,10 @@ class UnderlyingBook:
         """How many legs are marked with a vol from their neighbours, for want of a fresh quote of their own."""
         return len(self._substitutes)
 
+    def waiting_for_settlement_ns(self, now_ns: int) -> int:
+        """Return for how long the first expired leg has been waiting for its settlement price; 0 if none is."""
+        return max(0, now_ns - self._nearest_expiry_ns) if self._options else 0
+
     @property
     def expiries(self) -> list[ExpiryMarks]:
         """The expiries of the option legs still alive."""

@@ -11,13 +11,14 @@ from bot.domain.decisions import Decision, HedgeView, Refusal
 from bot.domain.instruments import Future
 from bot.domain.market import Quote, QuoteFault, Settlement
 from bot.domain.orders import OrderState
-from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
+from bot.domain.units import BPS, NS_PER_MIN, NS_PER_S, NS_PER_YEAR
 from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.orders import Order, OrderTracker
 from bot.engine.pnl import PnlLedger
 from bot.engine.settings import EngineSettings, HedgeSettings
 
 _MONITOR_WEIGHT = 0.05  # weight of the newest interval in the typical time between two decisions
+SETTLEMENT_PATIENCE_NS = 30 * NS_PER_MIN  # how long an expired leg may wait at its last forward
 
 
 class Desk:
@@ -35,7 +36,7 @@ class Desk:
         self.last_order: Order | None = None
         self.settled_ns: set[int] = set()
         self._ages = vault.ages
-        self._is_coin_numeraire = vault.numeraire == book.underlying
+        self.is_coin_numeraire = vault.numeraire == book.underlying
         self._ordered_on: Quote | None = None
         self._last_hedge_ns = 0
         self._whole_hedge_ns = 0
@@ -87,20 +88,19 @@ class Desk:
             return Refusal.JUMP_UNCONFIRMED, "a price jumped and no second one confirmed it yet"
         if isinstance(instrument, Future) and now_ns >= instrument.expiry_ns:
             return Refusal.EXPIRED_HEDGE, f"{instrument.instrument_id} has expired; name a later hedge instrument"
+        waiting_ns = self.book.waiting_for_settlement_ns(now_ns)
+        if waiting_ns > SETTLEMENT_PATIENCE_NS:
+            minutes = waiting_ns / NS_PER_MIN
+            return Refusal.UNSETTLED, f"no settlement price for {minutes:.0f} min after an expiry of the book"
         return self.book.mark(now_ns)
 
     def find_settlement_fault(self, event: Settlement) -> QuoteFault | None:
-        """Return why a settlement price cannot be one, if so."""
+        """Return why a settlement price cannot be one, if so; how far from the index it lies is the venue's affair."""
         if not (isfinite(event.px) and event.px > 0.0):
             return QuoteFault.NOT_POSITIVE if isfinite(event.px) else QuoteFault.NOT_FINITE
         if event.ts_event_ns < event.expiry_ns:
             return QuoteFault.EARLY_SETTLEMENT
-        if event.expiry_ns in self.settled_ns:
-            return QuoteFault.DUPLICATE
-        index_px = self.book.marks_of_underlying.index_px
-        if index_px and abs(event.px / index_px - 1.0) > self._ages.max_jump_fraction:
-            return QuoteFault.JUMP
-        return None
+        return QuoteFault.DUPLICATE if event.expiry_ns in self.settled_ns else None
 
     def reference_px(self) -> float:
         """Return what a hedge price is held against: a dated future's own forward where known, else the index."""
@@ -131,10 +131,10 @@ class Desk:
         book = self.book
         quote = book.market.quotes[settings.instrument.instrument_id]
         mid_px = self.hedge.mark_px
-        net = book.net_greeks(is_coin_numeraire=self._is_coin_numeraire)
+        net = book.net_greeks(is_coin_numeraire=self.is_coin_numeraire)
         target_base = settings.target_delta_base
         if settings.ratio != 1.0:
-            hedge_base = book.hedge_delta_base(is_coin_numeraire=self._is_coin_numeraire)
+            hedge_base = book.hedge_delta_base(is_coin_numeraire=self.is_coin_numeraire)
             target_base += (1.0 - settings.ratio) * (net.delta_base - hedge_base)
         lot_base = settings.instrument.lot_base(mid_px)
         pending = low = high = 0.0

@@ -6,6 +6,7 @@ It never asks what time it is, never does IO, and cannot tell replay from paper 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isnan
 
 from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, Refusal
 from bot.domain.events import (
@@ -51,6 +52,7 @@ class Engine:
         self._desk_of_instrument: dict[str, Desk] = {}
         self._seen_payments: set[tuple[str, str]] = set()
         self._sequence = 0
+        self._is_waking = False
         self._commands: list[Command] = []
         for underlying, hedge in settings.hedges.items():
             legs = [leg for leg in settings.book if leg.instrument.base == underlying]
@@ -86,8 +88,13 @@ class Engine:
         self.decisions += 1
         commands: list[Command] = []
         self._commands = commands
+        if self.orders.contradiction:
+            self._halt_on_contradiction()
         if self.orders.live:
             self._watch_orders(now_ns)
+        if self._is_waking:  # nothing is traded in the batch of a restart: what was true before it may not be now
+            self._is_waking = False
+            return commands
         if self.state is BotState.RECONCILING and not any(self.orders.unknown()):
             self.state, self.state_reason = BotState.RUNNING, ""
         for desk in self.desks.values():
@@ -209,8 +216,8 @@ class Engine:
             OperatorAction.PAUSE: BotState.PAUSED,
             OperatorAction.REDUCE_ONLY: BotState.REDUCE_ONLY,
         }[event.action]
-        if self.state is BotState.HALTED and state is not BotState.HALTED:
-            return  # only a resume leaves HALTED
+        if self.state in _ORDERED and _ORDERED.index(state) < _ORDERED.index(self.state):
+            return  # only a resume loosens anything
         self.state, self.state_reason = state, f"{event.issuer}: {event.reason}"
 
     def _apply_restart(self, event: Restarted) -> None:
@@ -219,6 +226,7 @@ class Engine:
             order.queried_ns = 0
         if self.state in (BotState.RUNNING, BotState.RECONCILING):
             self.state, self.state_reason = BotState.RECONCILING, "restarted"
+        self._is_waking = True
 
     def _close_step(self, desk: Desk, now_ns: int) -> None:
         if desk.pnl.is_started:
@@ -226,6 +234,14 @@ class Engine:
             desk.pnl.step(now_ns)
 
     # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _halt_on_contradiction(self) -> None:
+        """Stop trading once a venue said what cannot be; a person has to look, and resume."""
+        if self.state is not BotState.HALTED:
+            refusal = Refusal.VENUE_CONTRADICTION
+            self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
+            self.state, self.state_reason = STATE_AFTER_TRIP[refusal], f"{refusal}: {self.orders.contradiction}"
+        self.orders.contradiction = ""
 
     def _watch_orders(self, now_ns: int) -> None:
         """Ask about orders that should have been answered; cancel what rests once halted."""
@@ -250,10 +266,13 @@ class Engine:
         if not pnl.is_started:
             desk.book.enter_static_positions()
             pnl.start(now_ns)
-        elif now_ns - pnl.stepped_ns >= self.settings.pnl_step_ns:
+        elif pnl.see(now_ns) or now_ns - pnl.stepped_ns >= self.settings.pnl_step_ns:
             pnl.step(now_ns)
         view = desk.view(now_ns, self.orders)
         target = self.settings.policy.target(view)
+        if isnan(target.low_base) or isnan(target.high_base):
+            self._refuse(desk, now_ns, Refusal.BAD_TARGET, f"the policy's band is not a number: {target.reason}")
+            return
         lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, view.lot_base)
         outcome: tuple[Refusal, str] | OrderIntent | None = self._trip(desk, now_ns, view, lots)
         if outcome is None and lots:
@@ -267,7 +286,11 @@ class Engine:
         """Change the bot's state where a limit demands it; return the refusal if this decision must not trade."""
         desk.profit_quote = view.greeks.value_quote - desk.pnl.start_equity_quote
         self.profit_quote = sum([one.profit_quote for one in self.desks.values()])
-        loss = self.limits.mark_profit(now_ns, self.profit_quote)
+        profit_quote = self.profit_quote
+        if desk.is_coin_numeraire:  # a coin vault has lost when it has fewer coins, at today's price of them
+            start_coins = desk.pnl.start_equity_quote / desk.pnl.start_index_px
+            profit_quote = view.greeks.value_quote - start_coins * view.spot_px
+        loss = self.limits.mark_profit(now_ns, profit_quote)
         found: tuple[Refusal, str] | None = None
         streak = self.limits.find_reject_streak(self.orders.reject_streak)
         if streak is not None:
@@ -311,7 +334,8 @@ class Engine:
         px = quote.ask_px if lots > 0 else quote.bid_px
         slip = desk.settings.max_slippage_bps * BPS
         ticks = instrument.tick_schedule
-        limit_ticks = ticks.floor_ticks(px * (1.0 + slip)) if lots > 0 else ticks.ceil_ticks(px * (1.0 - slip))
+        # rounded outwards: a limit inside the touch would never fill
+        limit_ticks = ticks.ceil_ticks(px * (1.0 + slip)) if lots > 0 else ticks.floor_ticks(px * (1.0 - slip))
         refused = self.limits.refuse_price(ticks.px(limit_ticks), desk.reference_px())
         if refused is not None:
             return Refusal.PRICE_COLLAR, refused
@@ -385,6 +409,7 @@ class Engine:
             detail,
             order_id,
             lots,
+            wanted_lots,
         )
 
     def _refuse(self, desk: Desk, now_ns: int, refusal: Refusal, detail: str) -> None:
@@ -393,10 +418,12 @@ class Engine:
         spot_px = desk.book.marks_of_underlying.index_px
         desk.decision = Decision(
             now_ns, desk.underlying, spot_px, _NO_GREEKS, nan, nan, nan, desk.book.hedge_delta_base(), 0.0, nan, nan,
-            "", refusal, detail, None, 0,
+            "", refusal, detail, None, 0, 0,
         )  # fmt: skip
 
 
+# What an operator can order, from the loosest to the strictest.
+_ORDERED = (BotState.REDUCE_ONLY, BotState.PAUSED, BotState.HALTED)
 _NO_GREEKS = Greeks(float("nan"), float("nan"), float("nan"), float("nan"), float("nan"))
 
 

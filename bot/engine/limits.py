@@ -24,14 +24,17 @@ class LimitKeeper:
         self._hedges: dict[str, deque[tuple[int, float, float]]] = {}
         self._day = -1
         self._day_start_quote = 0.0
+        self._profit_quote = 0.0
         self.day_pnl_quote = 0.0
 
     def mark_profit(self, now_ns: int, profit_quote: float) -> tuple[Refusal, str] | None:
         """Take in the vault's profit so far; tell whether the day's loss has reached its limit. Days are UTC."""
         day = now_ns // NS_PER_DAY
         if day != self._day:
+            # what happened while nobody looked belongs to the new day
+            self._day_start_quote = self._profit_quote if self._day >= 0 else profit_quote
             self._day = day
-            self._day_start_quote = profit_quote
+        self._profit_quote = profit_quote
         self.day_pnl_quote = profit_quote - self._day_start_quote
         if -self.day_pnl_quote >= self._limits.daily_loss_quote:
             return Refusal.DAILY_LOSS, (
@@ -115,6 +118,7 @@ STATE_AFTER_TRIP = {
     Refusal.DAILY_LOSS: BotState.REDUCE_ONLY,
     Refusal.HEDGE_LOOP: BotState.PAUSED,
     Refusal.REJECT_STREAK: BotState.HALTED,
+    Refusal.VENUE_CONTRADICTION: BotState.HALTED,
 }
 
 # From the loosest to the strictest: a trip only ever goes to the right.

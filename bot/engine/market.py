@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from bot.domain.instruments import Hedgeable, Option
 from bot.domain.market import IndexPrice, Quote, QuoteFault, VolQuote
-from bot.domain.units import NS_PER_S
+from bot.domain.units import NS_PER_S, tau_years
 from bot.engine.settings import Ages
 from bot.pricing.surface import Smile
 
+MAX_VOL = 20.0  # 2,000 %: above it a percentage was taken for a fraction
+MAX_VOL_RATIO = 5.0  # from one vol of an option to its next; further needs a second one to confirm it
 CLOCK_TOLERANCE_NS = NS_PER_S  # a venue's clock may run ahead of ours by this much before its data is refused
 
 
@@ -135,6 +137,7 @@ class MarketState:
         self._last_ns = [0] * n
         self._last_seq = [-1] * n
         self._is_held = bytearray(n)
+        self._suspect_vol: dict[int, float] = {}
 
     def hold(self, instrument_id: str) -> tuple[int, ExpiryMarks]:
         """Mark an option as held, so that a change of its marks is noticed; return its slot and expiry."""
@@ -150,15 +153,12 @@ class MarketState:
         if slot is None:
             return self.refuse(QuoteFault.UNKNOWN_INSTRUMENT)
         expiry = self._expiry_of_slot[slot]
+        fault = find_fault(event)
+        if fault is not None:
+            return self.refuse(fault)
         vol = event.mark_vol
         forward_px = event.forward_px
         ts_ns = event.ts_event_ns
-        bid_vol = event.bid_vol
-        ask_vol = event.ask_vol
-        if not (0.0 < vol < inf and 0.0 < forward_px < inf and 0.0 <= bid_vol < inf and 0.0 <= ask_vol < inf):
-            return self.refuse(_number_fault(vol, forward_px, bid_vol, ask_vol))
-        if bid_vol > ask_vol > 0.0:
-            return self.refuse(QuoteFault.CROSSED)
         if not self._is_in_time(
             ts_ns, event.ts_recv_ns, event.seq, self._last_ns[slot], self._last_seq[slot], self._ages.vol_ns
         ):
@@ -178,8 +178,11 @@ class MarketState:
             expiry.guard.forget_suspect()
         self._last_ns[slot] = ts_ns
         self._last_seq[slot] = event.seq
+        last_vol = self._last_vol[slot]
+        if last_vol and not 1.0 / MAX_VOL_RATIO < vol / last_vol < MAX_VOL_RATIO and not self._confirms_vol(slot, vol):
+            return self.refuse(QuoteFault.JUMP)
         self.vol_ns[slot] = ts_ns
-        if vol != self._last_vol[slot]:
+        if vol != last_vol:
             self._last_vol[slot] = vol
             self.vol[slot] = vol
             if self._is_held[slot]:
@@ -191,19 +194,14 @@ class MarketState:
         guard = self._quote_guards.get(event.instrument_id)
         if guard is None:
             return self.refuse(QuoteFault.UNKNOWN_INSTRUMENT)
-        bid_px = event.bid_px
-        ask_px = event.ask_px
-        if not (
-            0.0 < bid_px < inf and 0.0 < ask_px < inf and 0.0 < event.bid_base < inf and 0.0 < event.ask_base < inf
-        ):
-            return self.refuse(_number_fault(bid_px, ask_px, event.bid_base, event.ask_base))
-        if bid_px >= ask_px:
-            return self.refuse(QuoteFault.CROSSED)
+        fault = find_fault(event)
+        if fault is not None:
+            return self.refuse(fault)
         last = self.quotes.get(event.instrument_id)
         last_ns, last_seq = (last.ts_event_ns, last.seq) if last is not None else (0, -1)
         if not self._is_in_time(event.ts_event_ns, event.ts_recv_ns, event.seq, last_ns, last_seq, self._ages.quote_ns):
             return None
-        if not guard.accepts(0.5 * (bid_px + ask_px), event.ts_event_ns, event.seq):
+        if not guard.accepts(0.5 * (event.bid_px + event.ask_px), event.ts_event_ns, event.seq):
             return self.refuse(QuoteFault.JUMP)
         self.quotes[event.instrument_id] = event
         return None
@@ -213,9 +211,10 @@ class MarketState:
         marks = self.underlyings.get(event.underlying)
         if marks is None:
             return self.refuse(QuoteFault.UNKNOWN_INSTRUMENT)
+        fault = find_fault(event)
+        if fault is not None:
+            return self.refuse(fault)
         px = event.px
-        if not 0.0 < px < inf:
-            return self.refuse(_number_fault(px))
         if not self._is_in_time(
             event.ts_event_ns, event.ts_recv_ns, event.seq, marks.index_ns, marks.index_seq, self._ages.index_ns
         ):
@@ -246,6 +245,14 @@ class MarketState:
         smiles.sort(key=lambda pair: pair[0].expiry_ns)
         return smiles
 
+    def _confirms_vol(self, slot: int, vol: float) -> bool:
+        """Tell whether a vol far from the last one stands beside the one refused just before it."""
+        suspect = self._suspect_vol.pop(slot, 0.0)
+        if suspect and 1.0 / MAX_VOL_RATIO < vol / suspect < MAX_VOL_RATIO:
+            return True
+        self._suspect_vol[slot] = vol
+        return False
+
     def _is_in_time(self, ts_ns: int, recv_ns: int, seq: int, last_ns: int, last_seq: int, max_age_ns: int) -> bool:
         if ts_ns < last_ns:
             self.refuse(QuoteFault.OUT_OF_ORDER)
@@ -266,6 +273,21 @@ class MarketState:
         self.faults[fault] = self.faults.get(fault, 0) + 1
 
 
+def find_fault(event: VolQuote | Quote | IndexPrice) -> QuoteFault | None:
+    """Return what makes a quote unusable by itself, whatever came before it."""
+    if isinstance(event, VolQuote):
+        vol, forward_px, bid_vol, ask_vol = event.mark_vol, event.forward_px, event.bid_vol, event.ask_vol
+        if not (0.0 < vol < MAX_VOL and 0.0 < forward_px < inf and 0.0 <= bid_vol < inf and 0.0 <= ask_vol < inf):
+            return QuoteFault.JUMP if MAX_VOL <= vol < inf else _number_fault(vol, forward_px, bid_vol, ask_vol)
+        return QuoteFault.CROSSED if bid_vol > ask_vol > 0.0 else None
+    if isinstance(event, Quote):
+        bid_px, ask_px, bid_base, ask_base = event.bid_px, event.ask_px, event.bid_base, event.ask_base
+        if not (0.0 < bid_px < inf and 0.0 < ask_px < inf and 0.0 < bid_base < inf and 0.0 < ask_base < inf):
+            return _number_fault(bid_px, ask_px, bid_base, ask_base)
+        return QuoteFault.CROSSED if bid_px >= ask_px else None
+    return None if 0.0 < event.px < inf else _number_fault(event.px)
+
+
 def _number_fault(*values: float) -> QuoteFault:
     if all(-inf < value < inf for value in values):
         return QuoteFault.NOT_POSITIVE
@@ -277,4 +299,4 @@ def _smile(market: MarketState, expiry: ExpiryMarks, slots: NDArray[np.int64], n
     log_moneyness = np.log(market.strike_px[slots] / expiry.forward_px)
     nodes, inverse, counts = np.unique(log_moneyness, return_inverse=True, return_counts=True)
     vol = np.bincount(inverse, weights=market.vol[slots]) / counts
-    return Smile((expiry.expiry_ns - now_ns) / (365 * 86_400 * NS_PER_S), nodes, vol)
+    return Smile(tau_years(now_ns, expiry.expiry_ns), nodes, vol)

@@ -70,7 +70,7 @@ class OrderTracker:
         self.live: dict[str, Order] = {}
         self.seen_trades: set[tuple[str, str]] = set()  # (instrument, trade id): venues count per instrument
         self.reject_streak = 0
-        self.late_fills = 0
+        self.contradiction = ""  # the first thing a venue said that cannot be; the engine halts on it
 
     def intend(self, intent: OrderIntent) -> Order:
         """Start tracking an intent and return its order. Raises InvariantBroken if the id was used before."""
@@ -144,6 +144,10 @@ class OrderTracker:
             order.unknown_why = why
             self._move(order, OrderState.UNKNOWN, now_ns)
 
+    def _note_contradiction(self, text: str) -> None:
+        """Remember what cannot be true. Whoever is right, the venue's word is what our position rests on."""
+        self.contradiction = self.contradiction or text
+
     def _take_fills(self, fills: tuple[Fill, ...]) -> list[Fill]:
         new = []
         for fill in fills:
@@ -159,12 +163,12 @@ class OrderTracker:
             order.filled_lots += fill.qty_lots
             ordered_lots = order.intent.qty_lots
             if fill.qty_lots * ordered_lots <= 0 or abs(order.filled_lots) > abs(ordered_lots):
-                raise InvariantBroken(
+                self._note_contradiction(
                     f"order {fill.order_id} of {ordered_lots} lots was filled {order.filled_lots} lots"
                 )
             if order.state.is_terminal:
-                self.late_fills += 1
-            elif order.filled_lots == ordered_lots:
+                continue  # a late fill: the position follows it, the order stays over
+            if order.filled_lots * ordered_lots >= ordered_lots * ordered_lots:
                 self._move(order, OrderState.FILLED, fill.ts_recv_ns)
             elif order.state is not OrderState.CANCELING:
                 self._move(order, OrderState.PARTLY_FILLED, fill.ts_recv_ns)
@@ -177,7 +181,7 @@ class OrderTracker:
         if previous is OrderState.INTENDED and state not in ALLOWED[previous]:
             previous = OrderState.SENT  # the venue may answer before our own note of sending arrives
         if state not in ALLOWED[previous]:
-            raise InvariantBroken(f"order {order.intent.order_id} cannot go from {order.state} to {state}")
+            self._note_contradiction(f"order {order.intent.order_id} went from {order.state} to {state}")
         order.state = state
         order.since_ns = now_ns
         if state.is_terminal:

@@ -31,12 +31,13 @@ class PnlLedger:
         self.abs_parts_quote = 0.0  # Σ over steps of Σ |part|, unexplained left out
         self.abs_unexplained_quote = 0.0
         self.is_started = False
-        self.started_ns = 0
         self.stepped_ns = 0
         self.start_equity_quote = 0.0
         self.start_book_quote = 0.0
         self.start_index_px = 0.0
         self.gaps_ns: list[tuple[int, int]] = []
+        self._seen_ns = 0
+        self._is_gap = False
         self._marks: OptionMarks | None = None
         self._index_px = 0.0
 
@@ -53,7 +54,7 @@ class PnlLedger:
     def start(self, now_ns: int) -> None:
         """Take the book's present marks as the beginning."""
         self.is_started = True
-        self.started_ns = now_ns
+        self._seen_ns = now_ns
         self.start_equity_quote = self._book.equity_quote()
         self.start_book_quote = self._book.book_value_quote()
         self.start_index_px = self._book.marks_of_underlying.index_px
@@ -61,11 +62,18 @@ class PnlLedger:
 
     def step(self, now_ns: int) -> None:
         """Close the step that ends with the book's present marks, and start the next."""
-        is_gap = now_ns - self.stepped_ns > self._gap_ns
-        if is_gap:
-            self.gaps_ns.append((self.stepped_ns, now_ns))
-        self._add(self._explain(), is_gap=is_gap)
+        self._add(self._explain(), is_gap=self._is_gap)
+        self._is_gap = False
         self._remember(now_ns)
+
+    def see(self, now_ns: int) -> bool:
+        """Note that the book can be marked at `now_ns`; tell whether a gap ends here, and so the step across it."""
+        is_gap = now_ns - self._seen_ns > self._gap_ns
+        if is_gap:
+            self.gaps_ns.append((self._seen_ns, now_ns))
+            self._is_gap = True
+        self._seen_ns = now_ns
+        return is_gap
 
     def settle(self, now_ns: int, expiry_ns: int, px: float) -> None:
         """Turn everything of `expiry_ns` into cash at `px`; a step must have been closed at `now_ns` first."""

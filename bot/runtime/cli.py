@@ -23,7 +23,6 @@ import typer
 from rich.console import Console
 
 from bot import __version__
-from bot.domain.decisions import BotState
 from bot.domain.errors import ConfigError, EvenkeelError, InvariantBroken, RecordingError, VenueFatal
 from bot.domain.events import OperatorAction, OperatorCommand, Restarted
 from bot.domain.instruments import Payoff
@@ -32,7 +31,7 @@ from bot.runtime import control, tables
 from bot.runtime.config import config_sha256, load_vaults
 from bot.runtime.daemon import Daemon, run_all
 from bot.runtime.importing import ImportOptions, import_deribit_chain, parse_books, parse_strikes
-from bot.runtime.journal import Batch, Commands, Journal, export, verify
+from bot.runtime.journal import Batch, Journal, export, verify
 from bot.runtime.recovery import check_header, rebuild
 from bot.runtime.session import Session, open_session, open_vault_recording
 from bot.runtime.vault import Vault
@@ -448,30 +447,26 @@ def _operate(vault_file: Path, journal: Path | None, action: OperatorAction, rea
         if not path.exists():
             err.print(f"error: {vault.vault} is not running and has no journal at {path}; nothing to {action}")
             raise typer.Exit(Exit.NOT_RUNNING) from None
-        answer = _operate_on_journal(vault, path, action, reason)
+        answer = _operate_on_journal(path, action, reason)
         err.print(f"{vault.vault} is not running; its next start will obey")
     if "error" in answer:
         err.print(f"error: {answer['error']}")
         raise typer.Exit(Exit.FAILURE)
     print(f"{vault.vault}: {answer['state']} {answer['reason']}".rstrip())
-    if action is OperatorAction.RESUME and answer["state"] not in (BotState.RUNNING, BotState.RECONCILING):
-        raise typer.Exit(Exit.LIMIT)
 
 
-def _operate_on_journal(vault: Vault, path: Path, action: OperatorAction, reason: str) -> dict[str, str]:
-    session = open_session(vault)
+def _operate_on_journal(path: Path, action: OperatorAction, reason: str) -> dict[str, str]:
+    """Append the command for the next start to obey. Nothing is replayed: a halt must work whatever else does not.
+
+    A restart comes first: whatever was commanded last never reached anyone, and nothing is traded in its batch.
+    """
     with Journal.open(path, for_writing=True) as opened:
-        check_header(opened, session, config_sha256(vault), session.recording_sha256)
-        found = rebuild(session, opened, is_world_wanted=False)
-        command = OperatorCommand(action, _issuer(), reason, found.last_ns)
-        # a restart comes first: whatever was commanded last never reached anyone
-        for event in (Restarted(found.last_ns), command):
-            session.engine.apply(event)
-        opened.append(Batch(found.last_ns, (Restarted(found.last_ns), command)))
-        commands = session.engine.decide(found.last_ns)
-        if commands:
-            opened.append(Commands(found.last_ns, tuple(commands)))
-    return {"state": str(session.engine.state), "reason": session.engine.state_reason}
+        last_ns = 0
+        for _, record in opened.records(max(0, opened.last_seq - 1)):
+            last_ns = getattr(record, "now_ns", last_ns)
+        command = OperatorCommand(action, _issuer(), reason, last_ns)
+        opened.append(Batch(last_ns, (Restarted(last_ns), command)))
+    return {"state": f"{action} noted", "reason": ""}
 
 
 def _issuer() -> str:

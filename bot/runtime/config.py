@@ -63,7 +63,7 @@ def build_engine_settings(vault: Vault, manifest: Manifest) -> EngineSettings:
     limits = vault.limits.model_dump(exclude={"hedge_loop_window_s"})
     return EngineSettings(
         vault=vault.vault,
-        run_id=hashlib.sha256(f"{vault.vault}{vault.seed}".encode()).hexdigest()[:10],
+        run_id=hashlib.sha256(f"{vault.vault}:{vault.seed}".encode()).hexdigest()[:10],
         numeraire=vault.numeraire,
         policy=vault.policy,
         book=tuple(BookLeg(instruments[line.instrument], line.qty_base) for line in vault.book),
@@ -316,6 +316,8 @@ def _check_currencies(source: YamlSource, bases: set[str], currencies: set[str])
     numeraire = _text_at(source.value, ("numeraire",))
     if numeraire is not None and numeraire not in currencies:
         source.report(("numeraire",), _either(currencies), _short(numeraire), "the quote money or a coin of the book")
+    if numeraire in bases and len(bases) > 1:
+        source.report(("numeraire",), "the quote money", _short(numeraire), "several coins share none")
     for currency in _mapping_at(source.value, "cash"):
         if currency not in currencies:
             source.report(("cash", currency), _either(currencies), _short(currency), "the book gives it no price")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Sequence
-from math import inf
 
 from bot.domain.events import Event
 from bot.domain.market import IndexPrice, Quote, VolQuote
+from bot.engine.market import CLOCK_TOLERANCE_NS, find_fault
 
 
 class Mailbox:
@@ -69,12 +69,8 @@ def _conflation_key(event: Event) -> Hashable | None:
 
 def _supersedes(event: Event, older: Event) -> bool:
     """Tell whether a quote may take the place of a waiting one: it is later, and not one the engine would refuse."""
-    if isinstance(event, Quote) and isinstance(older, Quote):
-        is_sound = 0.0 < event.bid_px < event.ask_px < inf
-    elif isinstance(event, VolQuote) and isinstance(older, VolQuote):
-        is_sound = 0.0 < event.mark_vol < inf and 0.0 < event.forward_px < inf
-    elif isinstance(event, IndexPrice) and isinstance(older, IndexPrice):
-        is_sound = 0.0 < event.px < inf
-    else:
+    if not isinstance(event, VolQuote | Quote | IndexPrice) or type(event) is not type(older):
         return False
-    return is_sound and (event.ts_event_ns, event.seq) > (older.ts_event_ns, older.seq)
+    is_later = (event.ts_event_ns, event.seq) > (older.ts_event_ns, older.seq)
+    is_now = event.ts_event_ns - event.ts_recv_ns <= CLOCK_TOLERANCE_NS
+    return is_later and is_now and find_fault(event) is None

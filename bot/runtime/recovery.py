@@ -22,7 +22,6 @@ class Rebuilt:
     def __init__(self) -> None:
         self.batches = 0
         self.last_ns = 0
-        self.in_doubt: Sequence[Command] = ()
 
 
 def rebuild(
@@ -73,7 +72,6 @@ def rebuild(
         found.batches += 1
         found.last_ns = record.now_ns
         progress(record.now_ns)
-    found.in_doubt = decided
     return found
 
 

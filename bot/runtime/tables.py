@@ -66,6 +66,7 @@ def print_comparison(console: Console, summaries: Sequence[RunSummary], base: st
     row("turnover, USD", lambda s: f"{s.turnover_quote:,.0f}")
     row(f"net delta rms, {base}", lambda s: f"{s.delta_rms_base:,.2f}")
     row(f"net delta max, {base}", lambda s: f"{s.delta_max_base:,.2f}")
+    row("  not deciding, s", lambda s: f"{s.not_deciding_s:,.0f}")
     row("P&L, USD", lambda s: _money(s.pnl_quote["total"], "+"))
     if first.numeraire != "USD":
         row(f"P&L, {first.numeraire}", lambda s: f"{s.pnl_total_numeraire:+,.4f}")

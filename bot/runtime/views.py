@@ -75,7 +75,8 @@ def _plan(desk: Desk) -> str:
     if decision is None:
         return "nothing decided yet"
     if decision.refusal is not None:
-        return f"not hedging: {decision.refusal}: {decision.refusal_detail}"
+        wanted = f"; it would trade {decision.wanted_lots:+} lots" if decision.wanted_lots else ""
+        return f"not hedging: {decision.refusal}: {decision.refusal_detail}{wanted}"
     if decision.order_id is not None:
         return f"hedging: order {decision.order_id} of {decision.qty_lots:+} lots"
     return (

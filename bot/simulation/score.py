@@ -37,6 +37,7 @@ class Score:
         self._previous: Decision | None = None
         self._square_seconds = 0.0
         self._seconds = 0.0
+        self._not_deciding_s = 0.0
         self._delta_max_base = 0.0
         self._peak_quote = 0.0
         self._max_drawdown_quote = 0.0
@@ -96,6 +97,7 @@ class Score:
             turnover_quote=engine.turnover_quote,
             delta_rms_base=sqrt(self._square_seconds / self._seconds) if self._seconds else 0.0,
             delta_max_base=self._delta_max_base,
+            not_deciding_s=self._not_deciding_s,
             max_drawdown_quote=self._max_drawdown_quote,
             commands_sha256=self.commands_sha256,
             events_per_second=self.events / wall_seconds if wall_seconds else 0.0,
@@ -104,16 +106,19 @@ class Score:
         )
 
     def _track(self, now_ns: int, decision: Decision) -> None:
-        """Weigh each deviation from target with the time it stood, gaps of the data left out."""
+        """Weigh each deviation from target with the time it stood; count apart the time nothing could be decided in."""
         previous = self._previous
         self._previous = decision
         if previous is None:
             return
         excess = previous.greeks.delta_base - previous.target_delta_base
         elapsed_ns = now_ns - previous.now_ns
-        if isnan(excess) or elapsed_ns > self._engine.settings.gap_ns:
-            return
         seconds = elapsed_ns / NS_PER_S
+        if isnan(excess):
+            self._not_deciding_s += seconds
+            return
+        if elapsed_ns > self._engine.settings.gap_ns:
+            return
         self._square_seconds += excess * excess * seconds
         self._seconds += seconds
         self._delta_max_base = max(self._delta_max_base, abs(excess))

@@ -38,11 +38,11 @@ from bot.domain.orders import (
     TimeInForce,
 )
 from bot.domain.units import BPS, NS_PER_S
+from bot.engine.market import CLOCK_TOLERANCE_NS
 from bot.simulation.depth import DepthProfile, Rung, build_ladder, take_lots
 
 NEVER_NS = 2**63 - 1
 RANDOM_REFUSAL = "venue fault: refused at random, as the fault settings ask"
-CLOCK_TOLERANCE_NS = NS_PER_S  # a quote further ahead of its own receipt is a fault, and would stop the venue's clock
 
 
 class Fees(msgspec.Struct, frozen=True, gc=False):

@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from bot.domain.events import Command, Event, SubmitOrder
 from bot.domain.market import MarketEvent
 from bot.domain.orders import OrderSent
-from bot.simulation.venue import SimulatedVenue
-
-NEVER_NS = 2**63 - 1
+from bot.simulation.venue import NEVER_NS, SimulatedVenue
 
 
 class World:

@@ -7,10 +7,10 @@ import pytest
 
 from bot.domain.decisions import Refusal
 from bot.domain.market import QuoteFault, Settlement
-from bot.domain.units import NS_PER_DAY, NS_PER_S
+from bot.domain.units import NS_PER_DAY, NS_PER_MIN, NS_PER_S
 from bot.engine.desk import Desk
 from bot.engine.settings import BookLeg, HedgeSettings
-from strategies import DeltaBand, FixedInterval
+from strategies import DeltaBand, FixedInterval, Unhedged
 from tests.engine.builders import (
     CALL,
     LIMITS,
@@ -52,11 +52,25 @@ class TestSettlement:
         assert driver.engine.market.faults == {QuoteFault.DUPLICATE: 1}
         assert desk_of(driver).book.coin_cash == coins == -10.0 * 10.0 / 2010.0
 
-    def test_a_price_far_from_the_index_is_a_jump(self) -> None:
+    def test_a_price_far_from_the_index_is_still_the_venues_word(self) -> None:
         driver = self.driver()
         driver.apply(driver.settlement(NEAR.expiry_ns, 2300.0))
-        assert driver.engine.market.faults == {QuoteFault.JUMP: 1}
-        assert len(desk_of(driver).book.option_qty_base) == 2
+        assert driver.engine.market.faults == {}
+        assert len(desk_of(driver).book.option_qty_base) == 1
+
+    def test_an_expired_leg_without_a_price_stops_decisions_after_half_an_hour(self) -> None:
+        driver = Driver(make_settings((BookLeg(NEAR, -10.0), BookLeg(CALL, -10.0)), policy=Unhedged()))
+        driver.tick()
+        driver.now_ns = NEAR.expiry_ns + 29 * NS_PER_MIN
+        driver.tick()
+        assert desk_of(driver).decision.refusal is None
+        driver.now_ns = NEAR.expiry_ns + 30 * NS_PER_MIN
+        assert driver.tick() == []
+        assert desk_of(driver).decision.refusal is Refusal.UNSETTLED
+        assert "30 min" in desk_of(driver).decision.refusal_detail
+        driver.apply(driver.settlement(NEAR.expiry_ns, 2010.0))
+        driver.tick()
+        assert desk_of(driver).decision.refusal is None
 
 
 class TestReferencePrice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import msgspec
@@ -67,13 +68,13 @@ class TestHedging:
         intent = only_intent(with_coins().tick())
         assert intent.qty_lots == -90
         assert (intent.instrument_id, intent.time_in_force) == ("ETH-PERPETUAL", TimeInForce.IOC)
-        assert intent.limit_ticks == round(1999.95 * (1 - 0.0025) / 0.01 + 0.5)
+        assert intent.limit_ticks == int(1999.95 * (1 - 0.0025) / 0.01)
         assert intent.reference_px == 2000.0
 
     def test_buys_what_is_below(self) -> None:
         intent = only_intent(with_coins(-10.0).tick())
         assert intent.qty_lots == 90
-        assert intent.limit_ticks == int(2000.05 * 1.0025 / 0.01)
+        assert intent.limit_ticks == int(2000.05 * 1.0025 / 0.01) + 1
 
     def test_inside_its_band_nothing_is_done_and_nothing_refused(self) -> None:
         driver = with_coins(0.9)
@@ -330,6 +331,7 @@ class TestUnknownOutcome:
         driver.engine.desks["ETH"].book.coin_cash += 30.0
         assert driver.tick(after_s=0.1) == [QueryOrder(intent.order_id, intent.instrument_id)]
         assert driver.engine.state is B.RECONCILING
+        assert driver.tick(after_s=0.1) == []
         assert refusal_of(driver) is R.RECONCILING
         self.answer(driver, intent, OrderState.CANCELED)
         assert only_intent(driver.tick()).qty_lots == -390
@@ -808,3 +810,71 @@ class TestBookkeeping:
         holding = driver.engine.desks["ETH"].hedge
         assert (holding.lots, holding.qty) == (0, 0.0)
         assert driver.engine.pnl().total == pytest.approx(driver.engine.pnl_total_quote(), abs=1e-9)
+
+
+class TestContradictions:
+    """A venue that says what cannot be stops trading; its fills still count."""
+
+    def test_an_overfill_is_booked_and_halts_until_a_person_resumes(self) -> None:
+        driver = with_coins()
+        intent = only_intent(driver.tick())
+        driver.fill(intent, intent.qty_lots - 5)
+        assert driver.tick() == []
+        assert driver.engine.state is B.HALTED
+        assert f"filled {intent.qty_lots - 5} lots" in driver.engine.state_reason
+        assert driver.engine.refusals[R.VENUE_CONTRADICTION] == 1
+        assert driver.engine.desks["ETH"].hedge.lots == intent.qty_lots - 5
+        driver.operate(OperatorAction.RESUME)
+        driver.tick()
+        assert driver.engine.state is B.RUNNING
+
+
+class TestStrictness:
+    @pytest.mark.parametrize(
+        ("first", "then", "state"),
+        [
+            (OperatorAction.PAUSE, OperatorAction.REDUCE_ONLY, B.PAUSED),
+            (OperatorAction.HALT, OperatorAction.PAUSE, B.HALTED),
+            (OperatorAction.REDUCE_ONLY, OperatorAction.PAUSE, B.PAUSED),
+        ],
+    )
+    def test_only_a_resume_loosens(self, first: OperatorAction, then: OperatorAction, state: BotState) -> None:
+        driver = with_coins()
+        driver.tick()
+        driver.operate(first)
+        driver.operate(then)
+        assert driver.engine.state is state
+
+
+def test_nothing_is_traded_in_the_batch_of_a_restart() -> None:
+    driver = with_coins()
+    driver.tick()
+    driver.engine.desks["ETH"].book.coin_cash += 30.0
+    driver.wait(1.0)
+    driver.show()
+    driver.apply(Restarted(driver.now_ns))
+    driver.operate(OperatorAction.RESUME)
+    assert not [command for command in driver.decide() if isinstance(command, SubmitOrder)]
+
+
+def test_a_band_that_is_not_a_number_is_refused() -> None:
+    driver = with_coins(policy=Fixed(HedgeTarget(nan, nan, nan, nan, 1.0, "broken")))
+    assert driver.tick() == []
+    assert refusal_of(driver) is R.BAD_TARGET
+
+
+def test_a_coin_vault_loses_when_it_has_fewer_coins() -> None:
+    settings = make_settings(
+        (BookLeg(CALL, -0.001),),
+        numeraire="ETH",
+        cash={"ETH": 1000.0},
+        policy=Unhedged(),
+        **limited(daily_loss_quote=500.0),
+    )
+    driver = Driver(settings)
+    driver.tick(2000.0)
+    driver.tick(1990.0)  # 10,000 dollars fewer, and not one coin
+    assert driver.engine.state is B.RUNNING
+    driver.engine.desks["ETH"].book.coin_cash -= 1.0
+    driver.tick(1990.0)
+    assert driver.engine.state is B.REDUCE_ONLY

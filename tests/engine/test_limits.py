@@ -69,6 +69,12 @@ class TestDailyLoss:
         tripped = keeper.mark_profit(T0_NS + 2 * NS_PER_S, 499_000.0)
         assert tripped == (Refusal.DAILY_LOSS, "loss since 00:00 UTC is 1,000, limit 1,000")
 
+    def test_what_happened_unseen_over_midnight_belongs_to_the_new_day(self, keeper: LimitKeeper) -> None:
+        midnight_ns = (T0_NS // NS_PER_DAY + 1) * NS_PER_DAY
+        assert keeper.mark_profit(midnight_ns - NS_PER_S, 0.0) is None
+        assert keeper.mark_profit(midnight_ns + NS_PER_S, -50_000.0) is not None
+        assert keeper.day_pnl_quote == -50_000.0
+
     def test_a_new_utc_day_starts_afresh(self, keeper: LimitKeeper) -> None:
         midnight_ns = (T0_NS // NS_PER_DAY + 1) * NS_PER_DAY
         keeper.mark_profit(midnight_ns - 2, 10_000.0)
@@ -146,4 +152,5 @@ def test_each_trip_leads_to_its_state() -> None:
         Refusal.DAILY_LOSS: BotState.REDUCE_ONLY,
         Refusal.HEDGE_LOOP: BotState.PAUSED,
         Refusal.REJECT_STREAK: BotState.HALTED,
+        Refusal.VENUE_CONTRADICTION: BotState.HALTED,
     }

@@ -160,6 +160,20 @@ class TestRefusals:
         apply_market(market, [good_vol(bid_vol=0.62), good_vol(bid_vol=0.62, ask_vol=0.0, seq=101)])
         assert market.faults == {}
 
+    def test_a_percentage_taken_for_a_fraction_is_refused(self) -> None:
+        market = make_market()
+        apply_market(market, [good_vol(mark_vol=62.0, bid_vol=0.0, ask_vol=0.0)])
+        assert market.faults == {F.JUMP: 1}
+
+    def test_a_vol_five_times_the_last_needs_a_second_one(self) -> None:
+        market = make_market()
+        events = [good_vol(mark_vol=vol, bid_vol=0.0, ask_vol=0.0, seq=seq) for seq, vol in ((100, 0.6), (101, 3.1))]
+        apply_market(market, events)
+        assert market.faults == {F.JUMP: 1}
+        apply_market(market, [good_vol(mark_vol=3.2, bid_vol=0.0, ask_vol=0.0, seq=102)])
+        assert market.faults == {F.JUMP: 1}
+        assert 3.2 in market.vol
+
     def test_every_reason_is_shown(self) -> None:
         assert {fault for _, fault in BAD} | {F.DUPLICATE, F.EARLY_SETTLEMENT} == set(QuoteFault)
 

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from bot import __version__
+from bot.domain.errors import InvariantBroken
 from bot.runtime import cli
 from bot.runtime.journal import Header, Journal, verify
 from tests.runtime.audit import read_rows, without_timings
@@ -465,3 +466,8 @@ def test_it_starts_from_a_shell_of_its_own(busy: Path) -> None:
     )
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr.startswith("error: none.yaml:1: expected a readable file")
+
+
+def test_a_broken_invariant_has_its_own_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._complain(InvariantBroken("order id x-1 was issued twice")) == cli.Exit.INVARIANT == 70
+    assert "invariant broken: order id x-1 was issued twice" in capsys.readouterr().err

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from bot.domain.errors import InvariantBroken
-from bot.domain.events import Event, OperatorAction, OperatorCommand, SubmitOrder
-from bot.domain.orders import Fill, Liquidity
+from bot.domain.events import OperatorAction, OperatorCommand, SubmitOrder
+from bot.domain.orders import OrderIntent, TimeInForce
 from bot.runtime.config import load_vaults
 from bot.runtime.control import NotRunningError, ask
 from bot.runtime.daemon import Daemon, run_all
@@ -147,7 +147,7 @@ def test_a_halt_without_a_daemon_is_obeyed_by_the_next_start(evenkeel: CommandLi
     halted = evenkeel.run("halt", "busy.yaml", cwd=busy)
     assert halted.code == 0
     assert "its next start will obey" in halted.err
-    assert halted.out.startswith("busy: halted")
+    assert halted.out == "busy: halt noted\n"
     assert status(evenkeel, busy)["state"] == "halted"
     sent = len(read_rows(busy / JOURNAL).submitted)
     ended = evenkeel.run("run", "busy.yaml", "--speed", "0", "--json", cwd=busy)
@@ -326,23 +326,11 @@ async def test_it_leaves_no_task_thread_or_file_behind(busy: Path) -> None:
 @pytest.mark.parametrize("speed", [0.0, 20_000.0])
 async def test_a_broken_invariant_ends_the_daemon_with_the_journal_whole(busy: Path, speed: float) -> None:
     with opened(busy, speed) as (daemon, session):
-        world = session.world
-        step = world.step
-
-        def step_with_a_wrong_fill(until_ns: int = 2**63 - 1) -> tuple[int, list[Event]] | None:
-            found = step(until_ns)
-            filled = [event for event in found[1] if isinstance(event, Fill)] if found else []
-            if found is None or not filled:
-                return found
-            fill = filled[0]
-            ns = fill.ts_recv_ns
-            twin = Fill("T-x", fill.order_id, fill.instrument_id, fill.qty_lots, fill.px, 0.0, Liquidity.TAKER, ns, ns)
-            return found[0], [*found[1], twin]
-
-        world.step = step_with_a_wrong_fill
+        first_id = f"{session.engine.settings.run_id}-1"
+        session.engine.orders.intend(OrderIntent(first_id, "X", 1, 1, TimeInForce.IOC, False, "taken", 1.0, 1))
         with pytest.raises(ExceptionGroup) as caught:
             await run_all([daemon])
-    assert caught.group_contains(InvariantBroken, match="lots was filled", depth=2)
+    assert caught.group_contains(InvariantBroken, match="issued twice", depth=2)
     assert not (busy / "busy.sock").exists()
     assert verify(busy / "own.sqlite").is_valid
 
@@ -356,3 +344,22 @@ async def test_stopping_at_once_is_stopping(busy: Path) -> None:
     (vault,) = load_vaults([busy / "busy.yaml"])
     with Journal.open(busy / "own.sqlite", for_writing=False) as journal:
         assert rebuild(open_session(vault), journal).batches <= 1
+
+
+def test_a_halt_is_on_disk_before_it_is_answered(evenkeel: CommandLine, busy: Path) -> None:
+    with running(evenkeel, busy) as process:
+        wait_for_orders(evenkeel, busy, 1)
+        assert evenkeel.run("halt", "busy.yaml", cwd=busy).code == 0
+        process.send(signal.SIGKILL)
+    assert status(evenkeel, busy)["state"] == "halted"
+
+
+def test_a_halt_without_a_daemon_works_whatever_became_of_the_vault_file(evenkeel: CommandLine, busy: Path) -> None:
+    with running(evenkeel, busy):
+        wait_for_orders(evenkeel, busy, 1)
+    text = (busy / "busy.yaml").read_text()
+    (busy / "busy.yaml").write_text(text + "seed: 99\n")
+    assert evenkeel.run("status", "busy.yaml", cwd=busy).code == 1
+    assert evenkeel.run("halt", "busy.yaml", cwd=busy).code == 0
+    (busy / "busy.yaml").write_text(text)
+    assert status(evenkeel, busy)["state"] == "halted"

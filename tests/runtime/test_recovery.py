@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -231,7 +232,7 @@ def test_a_missing_commands_row_in_the_middle_is_not_taken_for_a_kill(busy: Path
         rebuild(open_session(vault), journal)
 
 
-def test_an_overfilled_order_is_our_bug_and_exits_70(evenkeel: CommandLine, busy: Path) -> None:
+def test_a_venue_that_contradicts_itself_halts_the_vault_and_bricks_nothing(evenkeel: CommandLine, busy: Path) -> None:
     run(evenkeel, busy)
 
     def overfill(records: list[Record]) -> list[Record]:
@@ -251,11 +252,12 @@ def test_an_overfilled_order_is_our_bug_and_exits_70(evenkeel: CommandLine, busy
         return [*records[:number], Batch(batch.now_ns, (*batch.events, twin))]
 
     rewrite(busy / JOURNAL, overfill)
-    result = evenkeel.run("run", "busy.yaml", "--speed", "0", cwd=busy)
-    assert result.code == 70
-    assert "invariant broken: order" in result.err
-    assert "Traceback" not in result.err
-    assert result.out == ""
+    result = evenkeel.run("run", "busy.yaml", "--speed", "0", "--json", cwd=busy)
+    assert result.code == 0
+    summary = json.loads(result.out)
+    assert (summary["state"], summary["hedges"]) == ("halted", 1)
+    why = evenkeel.run("why", "busy.yaml", cwd=busy)
+    assert "venue_contradiction: order" in why.out
     assert verify(busy / JOURNAL).is_valid
 
 

@@ -117,6 +117,7 @@ def a_summary(policy: str = "whalley_wilmott", hedges: int = 12, cost_quote: flo
         gap_pnl_quote=pnl_parts(PnlBreakdown(gamma=-17.25)),
         unexplained_share_of_abs_parts=0.00412,
         unexplained_share_of_part_totals=0.0317,
+        not_deciding_s=0.0,
         numeraire="USD",
         pnl_total_numeraire=0.0,
         unhedged_total_quote=-8700.5,
