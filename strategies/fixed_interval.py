@@ -20,7 +20,7 @@ class FixedInterval(Policy):
     """
 
     type: Literal["fixed_interval"] = "fixed_interval"
-    interval_s: float = Field(gt=0, description="Shortest time between two hedges")
+    interval_s: float = Field(gt=0, le=31_536_000, description="Shortest time between two hedges")
 
     starting_values: ClassVar[dict[str, str]] = {"interval_s": "3600"}
 

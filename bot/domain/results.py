@@ -44,7 +44,10 @@ class RunSeries(msgspec.Struct):
 
 
 class RunSummary(msgspec.Struct, frozen=True):
-    """The figures of one run; this is what `replay --json` prints, field for field."""
+    """The figures of one run; this is what `replay --json` prints, field for field.
+
+    `delta_rms_base`, `delta_max_base` and `not_deciding_s` are of the first underlying: net delta against its target.
+    """
 
     vault: str
     policy: str
@@ -68,6 +71,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     delta_rms_base: float
     delta_max_base: float
     not_deciding_s: float
+    delta_rms_by_underlying_base: dict[str, float]
     max_drawdown_quote: float
     commands_sha256: str
     events_per_second: float

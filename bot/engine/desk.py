@@ -71,6 +71,8 @@ class Desk:
         market = self.book.market
         marks = self.book.marks_of_underlying
         instrument = self.settings.instrument
+        if isinstance(instrument, Future) and now_ns >= instrument.expiry_ns:
+            return Refusal.EXPIRED_HEDGE, f"{instrument.instrument_id} has expired; name a later hedge instrument"
         if not marks.index_ns:
             return Refusal.NO_MARKET, f"no index price of {self.underlying} yet"
         if now_ns - marks.index_ns > self._ages.index_ns:
@@ -86,8 +88,6 @@ class Desk:
             )
         if market.is_jump_suspected(self.underlying, instrument.instrument_id):
             return Refusal.JUMP_UNCONFIRMED, "a price jumped and no second one confirmed it yet"
-        if isinstance(instrument, Future) and now_ns >= instrument.expiry_ns:
-            return Refusal.EXPIRED_HEDGE, f"{instrument.instrument_id} has expired; name a later hedge instrument"
         waiting_ns = self.book.waiting_for_settlement_ns(now_ns)
         if waiting_ns > SETTLEMENT_PATIENCE_NS:
             minutes = waiting_ns / NS_PER_MIN

@@ -5,6 +5,8 @@ Reads the engine, changes nothing. The gates repeat no rule: each shows the engi
 
 from __future__ import annotations
 
+from math import isnan
+
 import msgspec
 
 from bot.domain.decisions import BotState
@@ -59,7 +61,7 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
             f"P&L since 00:00 UTC {engine.limits.day_pnl_quote:+,.2f}, limit −{limits.daily_loss_quote:,.2f}",
         ),
     ]
-    if decision is not None:
+    if decision is not None and not isnan(decision.low_base):
         # as sizing judges it: both ends of the interval on one side; never when a guard refused to look
         outside = decision.delta_high_base < decision.low_base or decision.delta_low_base > decision.high_base
         gates.append(
@@ -70,8 +72,8 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
                 f"{decision.policy_reason}",
             )
         )
-        if decision.refusal is not None:
-            gates.append(Gate("last decision", is_open=False, detail=f"{decision.refusal}: {decision.refusal_detail}"))
+    if decision is not None and decision.refusal is not None:
+        gates.append(Gate("last decision", is_open=False, detail=f"{decision.refusal}: {decision.refusal_detail}"))
     return gates
 
 

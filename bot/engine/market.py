@@ -135,6 +135,7 @@ class MarketState:
         self.forward_px: NDArray[np.float64] = np.full(len(self.expiries), np.nan)
         self._last_vol = [0.0] * n
         self._last_ns = [0] * n
+        self._last_forward_px = [0.0] * n
         self._last_seq = [-1] * n
         self._is_held = bytearray(n)
         self._suspect_vol: dict[int, float] = {}
@@ -165,20 +166,14 @@ class MarketState:
             return None
         if ts_ns >= expiry.expiry_ns:
             return self.refuse(QuoteFault.EXPIRED)
-        if forward_px != expiry.forward_px and ts_ns >= expiry.forward_ns:
-            if not expiry.guard.accepts(forward_px, ts_ns, event.seq):
-                return self.refuse(QuoteFault.JUMP)
-            expiry.forward_px = forward_px
-            expiry.forward_ns = ts_ns
-            self.forward_px[expiry.index] = forward_px
-            if expiry.is_held:
-                self.underlyings[expiry.underlying].version += 1
-        elif ts_ns > expiry.forward_ns:
-            expiry.forward_ns = ts_ns
-            expiry.guard.forget_suspect()
-        self._last_ns[slot] = ts_ns
-        self._last_seq[slot] = event.seq
         last_vol = self._last_vol[slot]
+        if ts_ns == self._last_ns[slot] and vol == last_vol and forward_px == self._last_forward_px[slot]:
+            return self.refuse(QuoteFault.DUPLICATE)  # the same again, whatever number it came under
+        if not self._take_forward(expiry, forward_px, ts_ns, event.seq):
+            return self.refuse(QuoteFault.JUMP)
+        self._last_ns[slot] = ts_ns
+        self._last_forward_px[slot] = forward_px
+        self._last_seq[slot] = event.seq
         if last_vol and not 1.0 / MAX_VOL_RATIO < vol / last_vol < MAX_VOL_RATIO and not self._confirms_vol(slot, vol):
             return self.refuse(QuoteFault.JUMP)
         self.vol_ns[slot] = ts_ns
@@ -201,6 +196,8 @@ class MarketState:
         last_ns, last_seq = (last.ts_event_ns, last.seq) if last is not None else (0, -1)
         if not self._is_in_time(event.ts_event_ns, event.ts_recv_ns, event.seq, last_ns, last_seq, self._ages.quote_ns):
             return None
+        if last is not None and _is_same_quote(event, last):
+            return self.refuse(QuoteFault.DUPLICATE)
         if not guard.accepts(0.5 * (event.bid_px + event.ask_px), event.ts_event_ns, event.seq):
             return self.refuse(QuoteFault.JUMP)
         self.quotes[event.instrument_id] = event
@@ -219,6 +216,8 @@ class MarketState:
             event.ts_event_ns, event.ts_recv_ns, event.seq, marks.index_ns, marks.index_seq, self._ages.index_ns
         ):
             return None
+        if event.ts_event_ns == marks.index_ns and px == marks.index_px:
+            return self.refuse(QuoteFault.DUPLICATE)
         if not marks.guard.accepts(px, event.ts_event_ns, event.seq):
             return self.refuse(QuoteFault.JUMP)
         marks.index_px = px
@@ -244,6 +243,21 @@ class MarketState:
             smiles.append((expiry, _smile(self, expiry, slots, now_ns)))
         smiles.sort(key=lambda pair: pair[0].expiry_ns)
         return smiles
+
+    def _take_forward(self, expiry: ExpiryMarks, forward_px: float, ts_ns: int, seq: int) -> bool:
+        """Let the newest forward mark its expiry; tell whether it could be believed."""
+        if forward_px != expiry.forward_px and ts_ns >= expiry.forward_ns:
+            if not expiry.guard.accepts(forward_px, ts_ns, seq):
+                return False
+            expiry.forward_px = forward_px
+            expiry.forward_ns = ts_ns
+            self.forward_px[expiry.index] = forward_px
+            if expiry.is_held:
+                self.underlyings[expiry.underlying].version += 1
+        elif ts_ns > expiry.forward_ns:
+            expiry.forward_ns = ts_ns
+            expiry.guard.forget_suspect()
+        return True
 
     def _confirms_vol(self, slot: int, vol: float) -> bool:
         """Tell whether a vol far from the last one stands beside the one refused just before it."""
@@ -286,6 +300,16 @@ def find_fault(event: VolQuote | Quote | IndexPrice) -> QuoteFault | None:
             return _number_fault(bid_px, ask_px, bid_base, ask_base)
         return QuoteFault.CROSSED if bid_px >= ask_px else None
     return None if 0.0 < event.px < inf else _number_fault(event.px)
+
+
+def _is_same_quote(event: Quote, last: Quote) -> bool:
+    return (event.ts_event_ns, event.bid_px, event.ask_px, event.bid_base, event.ask_base) == (
+        last.ts_event_ns,
+        last.bid_px,
+        last.ask_px,
+        last.bid_base,
+        last.ask_base,
+    )
 
 
 def _number_fault(*values: float) -> QuoteFault:

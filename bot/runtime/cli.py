@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import io
 import json
 import os
 import sys
@@ -23,7 +24,7 @@ import typer
 from rich.console import Console
 
 from bot import __version__
-from bot.domain.errors import ConfigError, EvenkeelError, InvariantBroken, RecordingError, VenueFatal
+from bot.domain.errors import ConfigError, EvenkeelError, InvariantBroken, JournalError, RecordingError, VenueFatal
 from bot.domain.events import OperatorAction, OperatorCommand, Restarted
 from bot.domain.instruments import Payoff
 from bot.domain.results import RunSeries, RunSummary
@@ -72,7 +73,7 @@ import_app = typer.Typer(help="Make a recording from other data.", no_args_is_he
 app.add_typer(journal_app, name="journal")
 app.add_typer(import_app, name="import")
 
-out = Console(soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else 160)
+out = Console(soft_wrap=True, markup=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)
 err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 
 VaultFile = Annotated[Path, typer.Argument(metavar="VAULT.yaml", help="Vault file")]
@@ -83,6 +84,9 @@ JournalPath = Annotated[Path | None, typer.Option("--journal", help="Journal fil
 
 def main() -> None:
     """Run the command line; every error of ours ends with one clear text and its own exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without box characters still gets its figures
     try:
         app()
     except BaseExceptionGroup as group:
@@ -166,6 +170,7 @@ def run(
         for vault, session, socket_path in prepared:
             bases[vault.vault] = session.underlying
             path = journal or journal_path(vault)
+            control.refuse_second(socket_path)
             for folder in (path.parent, socket_path.parent):
                 folder.mkdir(parents=True, exist_ok=True)
             opened = stack.enter_context(Journal.open(path, for_writing=True))
@@ -236,6 +241,8 @@ def resume(
     journal: JournalPath = None,
 ) -> None:
     """Trade again after a halt, a pause or a limit that tripped."""
+    if not reason.strip():
+        raise ConfigError(["--reason: expected why it is safe again, found nothing; it goes into the journal"])
     _operate(vault_file, journal, OperatorAction.RESUME, reason)
 
 
@@ -378,12 +385,20 @@ def _replay_journal(vault: Vault, path: Path) -> tuple[Session, RunSummary]:
     session = open_session(vault)
     manifest = session.recording.manifest
     began = time.perf_counter()
+    _refuse_damaged(path)
     with Journal.open(path, for_writing=False) as journal:
         check_header(journal, session, config_sha256(vault), session.recording_sha256)
         with tables.progress_bar(err, vault.vault, manifest.start_ns, manifest.end_ns) as progress:
             rebuild(session, journal, is_world_wanted=False, stopwatch_ns=time.perf_counter_ns, progress=progress)
     wall_seconds = time.perf_counter() - began
     return session, session.score.summary(policy=session.policy.name, seed=vault.seed, wall_seconds=wall_seconds)
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Raise JournalError for a journal that does not hold to its last row: what it says would be a guess."""
+    fault = verify(path).fault
+    if fault is not None:
+        raise JournalError(f"{path}: {fault.detail}; hint: evenkeel journal verify says how far it holds")
 
 
 def _write_report(runs: Sequence[tuple[RunSummary, RunSeries]], own: str, base: str, folder: Path) -> None:
@@ -406,6 +421,7 @@ def _view(vault_file: Path, journal: Path | None) -> dict[str, Any]:
             )
             raise typer.Exit(Exit.NOT_RUNNING) from None
     session = open_session(vault)
+    _refuse_damaged(path)
     with Journal.open(path, for_writing=False) as opened:
         check_header(opened, session, config_sha256(vault), session.recording_sha256)
         found = rebuild(session, opened, is_world_wanted=False)

@@ -295,6 +295,11 @@ def _check_market(source: YamlSource, manifest: Manifest) -> None:
     for place, one in hedges.items():
         if one.base not in bases:
             source.report(place, f"a hedge of {_either(bases)}", f"one of {one.base}", "the book holds none of it")
+        legs = [leg for leg in book.values() if isinstance(leg, Option) and leg.base == one.base]
+        last_ns = max((leg.expiry_ns for leg in legs), default=0)
+        if isinstance(one, Future) and one.expiry_ns < last_ns:
+            expected = f"a hedge that lives as long as the book, until {_utc(last_ns)}"
+            source.report(place, expected, f"{one.instrument_id}, over on {_utc(one.expiry_ns)}", "name a later one")
     if hedged <= bases:
         for base in sorted(bases - hedged):
             source.report(("hedge",), f"a hedge of {base}", "none", _hedgeables(manifest, base))

@@ -52,7 +52,7 @@ async def serve(path: Path, handle: Handler) -> AsyncIterator[None]:
             with suppress(ConnectionError):
                 await writer.wait_closed()
 
-    _clear_away(path)
+    refuse_second(path)
     mask = os.umask(0o177)  # the socket is born with mode 0600
     try:
         server = await asyncio.start_unix_server(converse, path, limit=MAX_QUESTION_BYTES)
@@ -81,8 +81,8 @@ async def _answer(reader: asyncio.StreamReader, handle: Handler) -> dict[str, An
     return await handle(question) if isinstance(question, dict) else {"error": "expected an object"}
 
 
-def _clear_away(path: Path) -> None:
-    """Remove the socket that a killed daemon left; raise AlreadyRunningError if a living one listens."""
+def refuse_second(path: Path) -> None:
+    """Raise AlreadyRunningError if a daemon listens on `path`; remove the socket that a killed one left."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.settimeout(0.0)
         try:
@@ -90,6 +90,8 @@ def _clear_away(path: Path) -> None:
         except (FileNotFoundError, ConnectionRefusedError):
             path.unlink(missing_ok=True)
             return
+        except NotADirectoryError:
+            return  # whoever makes the folder will say what stands in its place
         except BlockingIOError:
             pass  # it listens, and has its hands full
     raise AlreadyRunningError(f"expected no other daemon of this vault, found one at {path}; hint: stop it first")

@@ -29,6 +29,7 @@ from bot.runtime.views import status_view
 
 FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; commands are always on disk first
 STOP_TIMEOUT_S = 5.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 log = structlog.get_logger()
 
@@ -220,15 +221,15 @@ def _loggable(command: Command) -> dict[str, object]:
 
 
 async def run_all(daemons: Sequence[Daemon]) -> list[RunSummary]:
-    """Run every daemon until its recording ends; SIGINT or SIGTERM stops them all in stages."""
+    """Run every daemon until its recording ends; SIGINT, SIGTERM or SIGHUP stops them all in stages."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     try:
         async with asyncio.TaskGroup() as tasks:
             runs = [tasks.create_task(daemon.run(stop)) for daemon in daemons]
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
     return [run.result() for run in runs]

@@ -59,7 +59,7 @@ class HedgeLine(Section):
 class Target(Section):
     """Where the net delta of one underlying should be; one of the two."""
 
-    delta_base: float | None = Field(default=None, description="Net delta to keep, in base units")
+    delta_base: float | None = Field(default=None, ge=-1e9, le=1e9, description="Net delta to keep, in base units")
     hedge_ratio: float | None = Field(
         default=None, ge=0, le=1.5, description="Share of the book's delta to hedge away: 0 none, 1 all (the default)"
     )

@@ -20,7 +20,7 @@ SAMPLE_EVERY_NS = 10 * NS_PER_S  # series keep one point per this much event tim
 
 
 class Score:
-    """Watches one engine from outside; must never change it. Series and tracking error follow the first underlying."""
+    """Watches one engine from outside; must never change it. Series follow the first underlying."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -34,11 +34,7 @@ class Score:
         self._start_ns = 0
         self._end_ns = 0
         self._sampled_ns = 0
-        self._previous: Decision | None = None
-        self._square_seconds = 0.0
-        self._seconds = 0.0
-        self._not_deciding_s = 0.0
-        self._delta_max_base = 0.0
+        self._tracking = {underlying: _Tracking(engine.settings.gap_ns) for underlying in engine.desks}
         self._peak_quote = 0.0
         self._max_drawdown_quote = 0.0
 
@@ -52,9 +48,11 @@ class Score:
         if commands:
             self._sha256.update(self._encode((now_ns, commands)))
             self.orders += sum(isinstance(command, SubmitOrder) for command in commands)
+        for underlying, desk in self._engine.desks.items():
+            if desk.decision is not None:
+                self._tracking[underlying].note(now_ns, desk.decision)
         decision = self._desk.decision
         if decision is not None:
-            self._track(now_ns, decision)
             self._mark_profit()
             if commands or now_ns - self._sampled_ns >= SAMPLE_EVERY_NS:
                 self._sample(now_ns, decision)
@@ -75,6 +73,7 @@ class Score:
         pnl = engine.pnl()
         abs_parts = sum(desk.pnl.abs_parts_quote for desk in engine.desks.values())
         part_totals = fsum(abs(amount) for amount in msgspec.structs.astuple(pnl)) - abs(pnl.unexplained)
+        first = self._tracking[self._desk.underlying]
         return RunSummary(
             vault=engine.settings.vault,
             policy=policy,
@@ -95,33 +94,16 @@ class Score:
             pnl_total_numeraire=engine.pnl_total_numeraire(),
             cost_quote=0.0 - (pnl.fees + pnl.slippage + pnl.gas),
             turnover_quote=engine.turnover_quote,
-            delta_rms_base=sqrt(self._square_seconds / self._seconds) if self._seconds else 0.0,
-            delta_max_base=self._delta_max_base,
-            not_deciding_s=self._not_deciding_s,
+            delta_rms_base=first.rms_base,
+            delta_max_base=first.max_base,
+            not_deciding_s=first.not_deciding_s,
+            delta_rms_by_underlying_base={underlying: one.rms_base for underlying, one in self._tracking.items()},
             max_drawdown_quote=self._max_drawdown_quote,
             commands_sha256=self.commands_sha256,
             events_per_second=self.events / wall_seconds if wall_seconds else 0.0,
             decision_us=_percentiles(self._decision_ns),
             state=str(engine.state),
         )
-
-    def _track(self, now_ns: int, decision: Decision) -> None:
-        """Weigh each deviation from target with the time it stood; count apart the time nothing could be decided in."""
-        previous = self._previous
-        self._previous = decision
-        if previous is None:
-            return
-        excess = previous.greeks.delta_base - previous.target_delta_base
-        elapsed_ns = now_ns - previous.now_ns
-        seconds = elapsed_ns / NS_PER_S
-        if isnan(excess):
-            self._not_deciding_s += seconds
-            return
-        if elapsed_ns > self._engine.settings.gap_ns:
-            return
-        self._square_seconds += excess * excess * seconds
-        self._seconds += seconds
-        self._delta_max_base = max(self._delta_max_base, abs(excess))
 
     def _mark_profit(self) -> None:
         """Follow the profit to its lowest point below an earlier peak; the profit at the start is a peak too."""
@@ -141,6 +123,39 @@ class Score:
         series.high_base.append(decision.high_base)
         series.pnl_quote.append(self._engine.pnl_total_quote())
         series.unhedged_pnl_quote.append(self._engine.unhedged_pnl_quote())
+
+
+class _Tracking:
+    """How far one underlying's net delta was from its target, weighed with time; gaps of the data left out."""
+
+    def __init__(self, gap_ns: int) -> None:
+        self._gap_ns = gap_ns
+        self._previous: Decision | None = None
+        self._square_seconds = 0.0
+        self._seconds = 0.0
+        self.max_base = 0.0
+        self.not_deciding_s = 0.0
+
+    @property
+    def rms_base(self) -> float:
+        """Root of the time-weighted mean square."""
+        return sqrt(self._square_seconds / self._seconds) if self._seconds else 0.0
+
+    def note(self, now_ns: int, decision: Decision) -> None:
+        """Let the previous decision stand until now; count apart the time nothing could be decided in."""
+        previous = self._previous
+        self._previous = decision
+        if previous is None:
+            return
+        excess = previous.greeks.delta_base - previous.target_delta_base
+        elapsed_ns = now_ns - previous.now_ns
+        seconds = elapsed_ns / NS_PER_S
+        if isnan(excess):
+            self.not_deciding_s += seconds
+        elif elapsed_ns <= self._gap_ns:
+            self._square_seconds += excess * excess * seconds
+            self._seconds += seconds
+            self.max_base = max(self.max_base, abs(excess))
 
 
 def _iso(ns: int) -> str:

@@ -49,6 +49,13 @@ def good_index(**changes: Any) -> IndexPrice:
     return msgspec.structs.replace(IndexPrice("ETH", 2005.0, LATER_NS, LATER_NS, 100), **changes)
 
 
+def other(good: Callable[..., Priced]) -> Priced:
+    """Return another price of the same moment, under the next number."""
+    return good(
+        seq=101, **{good_quote: {"bid_px": 1999.5}, good_vol: {"mark_vol": 0.61}, good_index: {"px": 2006.0}}[good]
+    )
+
+
 GOOD: tuple[Callable[..., Priced], ...] = (good_quote, good_vol, good_index)
 PRICES = {
     good_quote: ("bid_px", "bid_base", "ask_px", "ask_base"),
@@ -145,8 +152,14 @@ class TestRefusals:
     @pytest.mark.parametrize("good", GOOD)
     def test_the_sequence_orders_what_happened_at_one_time(self, good: Callable[..., Priced]) -> None:
         market = make_market()
-        apply_market(market, [good(), good(seq=99), good(seq=101)])
+        apply_market(market, [good(), good(seq=99), other(good)])
         assert market.faults == {F.OUT_OF_ORDER: 1}
+
+    @pytest.mark.parametrize("good", GOOD)
+    def test_the_same_under_another_number_is_a_duplicate(self, good: Callable[..., Priced]) -> None:
+        market = make_market()
+        apply_market(market, [good(), good(seq=101)])
+        assert market.faults == {F.DUPLICATE: 1}
 
     @pytest.mark.parametrize("good", GOOD)
     def test_times_at_their_limits_are_taken(self, good: Callable[..., Priced]) -> None:
@@ -157,7 +170,7 @@ class TestRefusals:
 
     def test_one_vol_on_both_sides_is_not_crossed(self) -> None:
         market = make_market()
-        apply_market(market, [good_vol(bid_vol=0.62), good_vol(bid_vol=0.62, ask_vol=0.0, seq=101)])
+        apply_market(market, [good_vol(bid_vol=0.62), good_vol(mark_vol=0.61, bid_vol=0.62, ask_vol=0.0, seq=101)])
         assert market.faults == {}
 
     def test_a_percentage_taken_for_a_fraction_is_refused(self) -> None:

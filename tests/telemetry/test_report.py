@@ -118,6 +118,7 @@ def a_summary(policy: str = "whalley_wilmott", hedges: int = 12, cost_quote: flo
         unexplained_share_of_abs_parts=0.00412,
         unexplained_share_of_part_totals=0.0317,
         not_deciding_s=0.0,
+        delta_rms_by_underlying_base={"ETH": 4.6},
         numeraire="USD",
         pnl_total_numeraire=0.0,
         unhedged_total_quote=-8700.5,
