@@ -24,6 +24,7 @@ import typer
 from rich.console import Console
 
 from bot import __version__
+from bot.domain.decisions import BotState
 from bot.domain.errors import ConfigError, EvenkeelError, InvariantBroken, JournalError, RecordingError, VenueFatal
 from bot.domain.events import OperatorAction, OperatorCommand, Restarted
 from bot.domain.instruments import Payoff
@@ -43,6 +44,7 @@ from bot.telemetry.report import write_report
 from strategies import Policy, policies_from_specs
 
 MAX_SOCKET_PATH = 100  # bytes; the kernel allows 108
+TRIPPED = (BotState.REDUCE_ONLY, BotState.PAUSED, BotState.HALTED)  # a limit still stands after a resume
 DAEMON_PROGRESS_EVERY_S = 60.0  # off a terminal, where it goes into a service log
 MAX_SPEED = 1e9
 
@@ -469,6 +471,8 @@ def _operate(vault_file: Path, journal: Path | None, action: OperatorAction, rea
         err.print(f"error: {answer['error']}")
         raise typer.Exit(Exit.FAILURE)
     print(f"{vault.vault}: {answer['state']} {answer['reason']}".rstrip())
+    if action is OperatorAction.RESUME and answer["state"] in TRIPPED:
+        raise typer.Exit(Exit.LIMIT)
 
 
 def _operate_on_journal(path: Path, action: OperatorAction, reason: str) -> dict[str, str]:

@@ -64,10 +64,10 @@ def print_comparison(console: Console, summaries: Sequence[RunSummary], base: st
     row("hedges", lambda s: f"{s.hedges:,}")
     row("cost, USD", lambda s: _money(s.cost_quote))
     row("turnover, USD", lambda s: f"{s.turnover_quote:,.0f}")
-    row(f"delta off target rms, {base}", lambda s: f"{s.delta_rms_base:,.2f}")
-    row(f"delta off target max, {base}", lambda s: f"{s.delta_max_base:,.2f}")
+    row(f"off target rms, {base}", lambda s: f"{s.delta_rms_base:,.2f}")
+    row(f"off target max, {base}", lambda s: f"{s.delta_max_base:,.2f}")
     for other in [name for name in first.delta_rms_by_underlying_base if name != base]:
-        row(f"delta off target rms, {other}", lambda s, other=other: f"{s.delta_rms_by_underlying_base[other]:,.2f}")  # type: ignore[misc]
+        row(f"off target rms, {other}", lambda s, other=other: f"{s.delta_rms_by_underlying_base[other]:,.2f}")  # type: ignore[misc]
     row("  not deciding, s", lambda s: f"{s.not_deciding_s:,.0f}")
     row("P&L, USD", lambda s: _money(s.pnl_quote["total"], "+"))
     if first.numeraire != "USD":

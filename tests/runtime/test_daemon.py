@@ -363,3 +363,15 @@ def test_a_halt_without_a_daemon_works_whatever_became_of_the_vault_file(evenkee
     assert evenkeel.run("halt", "busy.yaml", cwd=busy).code == 0
     (busy / "busy.yaml").write_text(text)
     assert status(evenkeel, busy)["state"] == "halted"
+
+
+def test_a_resume_that_a_limit_overrules_says_so(evenkeel: CommandLine, busy: Path) -> None:
+    text = (busy / "busy.yaml").read_text()
+    assert "daily_loss_quote: " in text
+    head, tail = text.split("daily_loss_quote: ", 1)
+    (busy / "busy.yaml").write_text(f"{head}daily_loss_quote: 0.0000001{tail.lstrip('0123456789.e+')}")
+    with running(evenkeel, busy):
+        wait_for(lambda: status(evenkeel, busy)["state"] == "reduce_only")
+        resumed = evenkeel.run("resume", "busy.yaml", "--reason", "looks fine", cwd=busy)
+    assert (resumed.code, resumed.out.split()[:2]) == (6, ["busy:", "reduce_only"])
+    assert "daily_loss" in resumed.out

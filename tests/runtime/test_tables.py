@@ -61,7 +61,7 @@ def test_policies_stand_side_by_side(console: Console, summary: RunSummary) -> N
     assert "busy: 2023-04-12T11:42 to 2023-04-12T15:38 UTC, seed 1" in text
     assert row_of(text, "hedges") == [str(summary.hedges), "0"]
     assert row_of(text, "cost, USD")[0] == f"{summary.cost_quote:,.2f}"
-    assert row_of(text, "delta off target rms, ETH")[0] == f"{summary.delta_rms_base:,.2f}"
+    assert row_of(text, "off target rms, ETH")[0] == f"{summary.delta_rms_base:,.2f}"
     for part in ("delta", "gamma", "theta", "vega", "vanna_volga", "funding", "fees", "gas", "slippage", "unexplained"):
         assert row_of(text, f"{part} ")[0] == f"{summary.pnl_quote[part]:+,.2f}"
     assert row_of(text, "not decided, by reason")[1] == "none"
