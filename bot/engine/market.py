@@ -154,7 +154,7 @@ class MarketState:
         if slot is None:
             return self.refuse(QuoteFault.UNKNOWN_INSTRUMENT)
         expiry = self._expiry_of_slot[slot]
-        fault = find_fault(event)
+        fault = _find_vol_fault(event)
         if fault is not None:
             return self.refuse(fault)
         vol = event.mark_vol
@@ -174,14 +174,15 @@ class MarketState:
         self._last_ns[slot] = ts_ns
         self._last_forward_px[slot] = forward_px
         self._last_seq[slot] = event.seq
-        if last_vol and not 1.0 / MAX_VOL_RATIO < vol / last_vol < MAX_VOL_RATIO and not self._confirms_vol(slot, vol):
-            return self.refuse(QuoteFault.JUMP)
-        self.vol_ns[slot] = ts_ns
         if vol != last_vol:
+            is_far = last_vol and not last_vol < vol * MAX_VOL_RATIO < last_vol * MAX_VOL_RATIO * MAX_VOL_RATIO
+            if is_far and not self._confirms_vol(slot, vol):
+                return self.refuse(QuoteFault.JUMP)
             self._last_vol[slot] = vol
             self.vol[slot] = vol
             if self._is_held[slot]:
                 self.underlyings[expiry.underlying].version += 1
+        self.vol_ns[slot] = ts_ns
         return None
 
     def apply_quote(self, event: Quote) -> None:
@@ -189,7 +190,7 @@ class MarketState:
         guard = self._quote_guards.get(event.instrument_id)
         if guard is None:
             return self.refuse(QuoteFault.UNKNOWN_INSTRUMENT)
-        fault = find_fault(event)
+        fault = _find_quote_fault(event)
         if fault is not None:
             return self.refuse(fault)
         last = self.quotes.get(event.instrument_id)
@@ -208,7 +209,7 @@ class MarketState:
         marks = self.underlyings.get(event.underlying)
         if marks is None:
             return self.refuse(QuoteFault.UNKNOWN_INSTRUMENT)
-        fault = find_fault(event)
+        fault = _find_index_fault(event)
         if fault is not None:
             return self.refuse(fault)
         px = event.px
@@ -290,15 +291,25 @@ class MarketState:
 def find_fault(event: VolQuote | Quote | IndexPrice) -> QuoteFault | None:
     """Return what makes a quote unusable by itself, whatever came before it."""
     if isinstance(event, VolQuote):
-        vol, forward_px, bid_vol, ask_vol = event.mark_vol, event.forward_px, event.bid_vol, event.ask_vol
-        if not (0.0 < vol < MAX_VOL and 0.0 < forward_px < inf and 0.0 <= bid_vol < inf and 0.0 <= ask_vol < inf):
-            return QuoteFault.JUMP if MAX_VOL <= vol < inf else _number_fault(vol, forward_px, bid_vol, ask_vol)
-        return QuoteFault.CROSSED if bid_vol > ask_vol > 0.0 else None
-    if isinstance(event, Quote):
-        bid_px, ask_px, bid_base, ask_base = event.bid_px, event.ask_px, event.bid_base, event.ask_base
-        if not (0.0 < bid_px < inf and 0.0 < ask_px < inf and 0.0 < bid_base < inf and 0.0 < ask_base < inf):
-            return _number_fault(bid_px, ask_px, bid_base, ask_base)
-        return QuoteFault.CROSSED if bid_px >= ask_px else None
+        return _find_vol_fault(event)
+    return _find_quote_fault(event) if isinstance(event, Quote) else _find_index_fault(event)
+
+
+def _find_vol_fault(event: VolQuote) -> QuoteFault | None:
+    vol, forward_px, bid_vol, ask_vol = event.mark_vol, event.forward_px, event.bid_vol, event.ask_vol
+    if not (0.0 < vol < MAX_VOL and 0.0 < forward_px < inf and 0.0 <= bid_vol < inf and 0.0 <= ask_vol < inf):
+        return QuoteFault.JUMP if MAX_VOL <= vol < inf else _number_fault(vol, forward_px, bid_vol, ask_vol)
+    return QuoteFault.CROSSED if bid_vol > ask_vol > 0.0 else None
+
+
+def _find_quote_fault(event: Quote) -> QuoteFault | None:
+    bid_px, ask_px, bid_base, ask_base = event.bid_px, event.ask_px, event.bid_base, event.ask_base
+    if not (0.0 < bid_px < inf and 0.0 < ask_px < inf and 0.0 < bid_base < inf and 0.0 < ask_base < inf):
+        return _number_fault(bid_px, ask_px, bid_base, ask_base)
+    return QuoteFault.CROSSED if bid_px >= ask_px else None
+
+
+def _find_index_fault(event: IndexPrice) -> QuoteFault | None:
     return None if 0.0 < event.px < inf else _number_fault(event.px)
 
 
