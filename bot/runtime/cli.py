@@ -29,6 +29,7 @@ from bot.domain.errors import ConfigError, EvenkeelError, InvariantBroken, Journ
 from bot.domain.events import OperatorAction, OperatorCommand, Restarted
 from bot.domain.instruments import Payoff
 from bot.domain.results import RunSeries, RunSummary
+from bot.domain.units import utc_text
 from bot.runtime import control, tables
 from bot.runtime.config import config_sha256, load_vaults
 from bot.runtime.daemon import Daemon, run_all
@@ -37,7 +38,7 @@ from bot.runtime.journal import Batch, Journal, export, verify
 from bot.runtime.recovery import check_header, rebuild
 from bot.runtime.session import Session, open_session, open_vault_recording
 from bot.runtime.vault import Vault
-from bot.runtime.views import status_view, utc_text
+from bot.runtime.views import status_view
 from bot.simulation.replay import replay as replay_session
 from bot.telemetry.logs import configure_logging
 from bot.telemetry.report import write_report

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bot.domain.errors import ConfigError, RecordingError
 from bot.domain.instruments import Hedgeable, Instrument, Option, Payoff
-from bot.domain.units import BPS, NS_PER_MIN, NS_PER_S
+from bot.domain.units import BPS, NS_PER_MIN, NS_PER_S, utc_second_text
 from bot.gateways.deribit_chain import Chain, future_of, open_chain, perpetual_of, read_chain
 from bot.gateways.order_books import BookShape, measure_shape
 from bot.simulation.depth import DepthLevel, DepthProfile
@@ -83,12 +83,12 @@ class ImportReport(NamedTuple):
 
     def __str__(self) -> str:
         rows_out = {name: stream.rows for name, stream in self.manifest.streams.items()}
-        gaps = [f"{_utc(gap.from_ns)} to {_utc(gap.to_ns)}" for gap in self.manifest.gaps]
+        gaps = [f"{utc_second_text(gap.from_ns)} to {utc_second_text(gap.to_ns)}" for gap in self.manifest.gaps]
         lines = {
             "rows in": f"{self.rows_in:,}",
             "rows out": ", ".join(f"{name} {rows:,}" for name, rows in rows_out.items()),
             "dropped": ", ".join(f"{reason} {rows:,}" for reason, rows in self.dropped.items()) or "none",
-            "span": f"{_utc(self.manifest.start_ns)} to {_utc(self.manifest.end_ns)}",
+            "span": f"{utc_second_text(self.manifest.start_ns)} to {utc_second_text(self.manifest.end_ns)}",
             "gaps": "; ".join(gaps) or "none",
             "size": f"{self.size_bytes / 1e6:.2f} MB",
         }
@@ -329,7 +329,3 @@ def _progress(console: Console) -> Progress:
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=console)
-
-
-def _utc(ts_ns: int) -> str:
-    return f"{datetime.fromtimestamp(ts_ns // NS_PER_S, UTC):%Y-%m-%d %H:%M:%S}"

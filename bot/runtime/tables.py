@@ -12,8 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bot.domain.results import RunSummary
-from bot.domain.units import NS_PER_S
-from bot.runtime.views import utc_text
+from bot.domain.units import NS_PER_S, utc_text
 
 REFRESH_EVERY_S = 0.2
 PLAIN_EVERY_S = 2.0
@@ -67,7 +66,7 @@ def print_comparison(console: Console, summaries: Sequence[RunSummary], base: st
     row(f"off target rms, {base}", lambda s: f"{s.delta_rms_base:,.2f}")
     row(f"off target max, {base}", lambda s: f"{s.delta_max_base:,.2f}")
     for other in [name for name in first.delta_rms_by_underlying_base if name != base]:
-        row(f"off target rms, {other}", lambda s, other=other: f"{s.delta_rms_by_underlying_base[other]:,.2f}")  # type: ignore[misc]
+        table.add_row(f"off target rms, {other}", *(f"{s.delta_rms_by_underlying_base[other]:,.2f}" for s in summaries))
     row("  not deciding, s", lambda s: f"{s.not_deciding_s:,.0f}")
     row("P&L, USD", lambda s: _money(s.pnl_quote["total"], "+"))
     if first.numeraire != "USD":
@@ -76,7 +75,7 @@ def print_comparison(console: Console, summaries: Sequence[RunSummary], base: st
     row("max drawdown, USD", lambda s: f"{s.max_drawdown_quote:,.2f}")
     table.add_section()
     for part in PARTS[:-1]:
-        row(f"  {part}", lambda s, part=part: _money(s.pnl_quote[part], "+"))  # type: ignore[misc]
+        table.add_row(f"  {part}", *(_money(s.pnl_quote[part], "+") for s in summaries))
     row("  of that across data gaps", lambda s: _money(s.gap_pnl_quote["total"], "+"))
     row("|unexplained| of all moves", lambda s: f"{s.unexplained_share_of_abs_parts:.2%}")
     row("|unexplained| of part totals", lambda s: f"{s.unexplained_share_of_part_totals:.2%}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
 import msgspec
 
 from bot.domain.results import pnl_parts
-from bot.domain.units import NS_PER_S
+from bot.domain.units import utc_text
 from bot.engine.desk import Desk
 from bot.engine.gates import list_gates
 from bot.runtime.session import Session
@@ -42,11 +41,6 @@ def status_view(session: Session, now_ns: int) -> dict[str, Any]:
         ],
         "desks": [_desk_view(session, desk, now_ns) for desk in engine.desks.values()],
     }
-
-
-def utc_text(ns: int) -> str:
-    """Return nanoseconds since 1970 as ISO UTC with milliseconds, or "never" for 0."""
-    return datetime.fromtimestamp(ns / NS_PER_S, tz=UTC).isoformat(timespec="milliseconds") if ns else "never"
 
 
 def _desk_view(session: Session, desk: Desk, now_ns: int) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from math import fsum, isnan, sqrt
 
 import msgspec
@@ -13,7 +12,7 @@ import numpy as np
 from bot.domain.decisions import Decision
 from bot.domain.events import Command, SubmitOrder
 from bot.domain.results import LatencySummary, RunSeries, RunSummary, pnl_parts
-from bot.domain.units import NS_PER_S, NS_PER_US
+from bot.domain.units import NS_PER_S, NS_PER_US, utc_text
 from bot.engine.engine import Engine
 
 SAMPLE_EVERY_NS = 10 * NS_PER_S  # series keep one point per this much event time, and every order
@@ -78,8 +77,8 @@ class Score:
             vault=engine.settings.vault,
             policy=policy,
             seed=seed,
-            start=_iso(self._start_ns),
-            end=_iso(self._end_ns),
+            start=utc_text(self._start_ns),
+            end=utc_text(self._end_ns),
             events=self.events,
             decisions=engine.decisions,
             hedges=len({mark.order_id for mark in engine.hedge_marks}),
@@ -156,10 +155,6 @@ class _Tracking:
             self._square_seconds += excess * excess * seconds
             self._seconds += seconds
             self.max_base = max(self.max_base, abs(excess))
-
-
-def _iso(ns: int) -> str:
-    return datetime.fromtimestamp(ns / NS_PER_S, tz=UTC).isoformat(timespec="milliseconds")
 
 
 def _percentiles(durations_ns: list[int]) -> LatencySummary:

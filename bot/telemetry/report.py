@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Final
 
 from bot.domain.results import HedgeMark, RunSeries, RunSummary
-from bot.domain.units import NS_PER_S
+from bot.domain.units import utc_second_text
 from bot.telemetry.pictures import (
     NARROW,
     PALETTE,
@@ -199,7 +198,7 @@ def _hedges_table(hedges: Sequence[HedgeMark], units: Units) -> str:
         return "<p>There were none.</p>"
     rows = [
         [
-            _utc(hedge.ts_ns),
+            utc_second_text(hedge.ts_ns),
             "buy" if hedge.qty_base > 0 else "sell",
             f"{abs(hedge.qty_base):,.8g}",
             f"{hedge.px:,.10g}",
@@ -230,7 +229,10 @@ def _provenance(labels: Sequence[str], summaries: Sequence[RunSummary], series: 
         for label, run in zip(labels, summaries, strict=True)
     ]
     head = ["run", "start", "end", "seed", "events", "decisions", "commands_sha256"]
-    gaps = [[_utc(start_ns), _utc(end_ns), duration(end_ns - start_ns)] for start_ns, end_ns in series.gaps_ns]
+    gaps = [
+        [utc_second_text(start_ns), utc_second_text(end_ns), duration(end_ns - start_ns)]
+        for start_ns, end_ns in series.gaps_ns
+    ]
     return _table(
         "The same vault, recording and seed give the same commands_sha256.", head, rows, kind="log provenance"
     ) + (_table("Gaps in the recording.", ["from (UTC)", "to (UTC)", "length"], gaps, kind="log") if gaps else "")
@@ -272,10 +274,6 @@ def _figure(picture: Picture) -> str:
         for name, shape in (("wide", WIDE), ("narrow", NARROW))
     )
     return f"<section>\n<h2>{escape(picture.title)}</h2>\n<figure>{drawings}</figure>\n</section>\n"
-
-
-def _utc(ts_ns: int) -> str:
-    return datetime.fromtimestamp(ts_ns // NS_PER_S, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _style() -> str:

@@ -1,4 +1,4 @@
-from bot.domain.units import NS_PER_DAY, NS_PER_YEAR, tau_years
+from bot.domain.units import NS_PER_DAY, NS_PER_YEAR, tau_years, utc_second_text, utc_text
 
 
 def test_a_year_has_365_days() -> None:
@@ -10,3 +10,9 @@ def test_a_year_has_365_days() -> None:
 def test_nothing_has_less_than_no_time_left() -> None:
     assert tau_years(10, 10) == 0.0
     assert tau_years(11, 10) == 0.0
+
+
+def test_times_are_said_in_utc() -> None:
+    assert utc_text(1_681_300_800_123_000_000) == "2023-04-12T12:00:00.123+00:00"
+    assert utc_text(0) == "never"
+    assert utc_second_text(1_681_300_800_999_000_000) == "2023-04-12 12:00:00"

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from bot.domain.events import OperatorAction, OperatorCommand, Restarted
+from bot.domain.units import utc_text
 from bot.runtime.config import load_vaults
 from bot.runtime.session import Session, open_session
-from bot.runtime.views import status_view, utc_text
+from bot.runtime.views import status_view
 from strategies import policy_from_spec
 
 
