@@ -8,6 +8,7 @@ import msgspec
 
 from bot.domain.market import MarketEvent
 from bot.domain.orders import OrderEvent, OrderIntent
+from bot.domain.venues import VenueEvent
 
 
 class OperatorAction(StrEnum):
@@ -48,6 +49,31 @@ class CancelOrder(msgspec.Struct, frozen=True, tag="cancel", gc=False):
     reason: str
 
 
+class AmendOrder(msgspec.Struct, frozen=True, tag="amend", gc=False):
+    """Move the limit of a resting order; the order keeps its id and its quantity."""
+
+    order_id: str
+    instrument_id: str
+    limit_ticks: int
+    reason: str
+
+
+class CancelForeign(msgspec.Struct, frozen=True, tag="cancel_foreign", gc=False):
+    """Cancel an order that this run did not send, by the venue's own id."""
+
+    venue: str
+    venue_order_id: str
+    instrument_id: str
+    reason: str
+
+
+class QueryAccount(msgspec.Struct, frozen=True, tag="query_account", gc=False):
+    """Ask the venue for an `AccountReport`, and for the fills since the last one that was asked for."""
+
+    venue: str
+    reason: str
+
+
 class QueryOrder(msgspec.Struct, frozen=True, tag="query", gc=False):
     """Ask the venue what became of this order."""
 
@@ -55,5 +81,5 @@ class QueryOrder(msgspec.Struct, frozen=True, tag="query", gc=False):
     instrument_id: str
 
 
-Event = MarketEvent | OrderEvent | OperatorCommand | Restarted
-Command = SubmitOrder | CancelOrder | QueryOrder
+Event = MarketEvent | OrderEvent | VenueEvent | OperatorCommand | Restarted
+Command = SubmitOrder | CancelOrder | AmendOrder | QueryOrder | CancelForeign | QueryAccount

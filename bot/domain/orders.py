@@ -109,8 +109,29 @@ class CancelRejected(msgspec.Struct, frozen=True, tag="cancel_rejected", gc=Fals
     ts_recv_ns: int
 
 
+class OrderAmended(msgspec.Struct, frozen=True, tag="order_amended", gc=False):
+    """The venue moved the order's limit; its quantity is as it was."""
+
+    order_id: str
+    limit_ticks: int
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
+class AmendRejected(msgspec.Struct, frozen=True, tag="amend_rejected", gc=False):
+    """The venue refused to move the limit; the order is as it was, unless it is over."""
+
+    order_id: str
+    reason: str
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
 class Fill(msgspec.Struct, frozen=True, tag="fill", gc=False):
-    """One trade of ours: signed lots, price, and the fee in settlement currency (positive = paid)."""
+    """One trade of ours: signed lots, price, and the fee in settlement currency (positive = paid).
+
+    `order_id` is "" for a fill of an order this run did not send.
+    """
 
     trade_id: str
     order_id: str
@@ -160,6 +181,8 @@ OrderEvent = (
     | OrderRejected
     | OrderCanceled
     | CancelRejected
+    | OrderAmended
+    | AmendRejected
     | Fill
     | OutcomeLost
     | OrderTruth

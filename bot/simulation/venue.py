@@ -549,7 +549,9 @@ def _cancel_problem(order_id: str, order: _Order | None, *, is_refused: bool) ->
 
 
 def _order_id(command: Command) -> str:
-    return command.intent.order_id if isinstance(command, SubmitOrder) else command.order_id
+    if isinstance(command, SubmitOrder):
+        return command.intent.order_id
+    return getattr(command, "order_id", "")
 
 
 def _value_settle(instrument: Instrument, qty_lots: int, px: float) -> float:

@@ -18,7 +18,9 @@ ONLY_DECLARES = {
     "bot.domain.events",
     "bot.domain.market",
     "bot.domain.results",
+    "bot.domain.venues",
     "bot.engine.settings",
+    "bot.gateways.gateway",
 }
 MODULES = {module.name: module for module in modules()}
 

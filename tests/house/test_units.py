@@ -22,6 +22,7 @@ PLAIN = {
     "LatencySummary": "every field is a percentile in microseconds, as the class and its users' names say",
     "HedgeTarget.urgency": "a number from 0 to 1 without unit",
     "InstrumentBase.contract_size": "base or quote units, by the instrument's payoff",
+    "AccountReport.balances": "currency to amount in that currency",
     "EngineSettings.cash": "currency to amount in that currency",
     "Vault.cash": "currency to amount in that currency",
     "LatencySection.jitter": "a share of each latency, as its description says",
