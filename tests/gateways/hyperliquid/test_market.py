@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ccxt.pro
 import pytest
+from hypothesis import given
 
+from bot.domain.market import IndexPrice, Quote
 from bot.gateways.hyperliquid.market import HyperliquidMarketWords
+from bot.gateways.market_feed import read_index, read_quote
 from bot.gateways.markets import Markets
+from tests.gateways.payloads import heard, maimed
+
+WORDS = HyperliquidMarketWords()
+LISTED = {"name": "ETH", "szDecimals": "4", "markPx": "2369.6", "maxLeverage": "50", "baseId": 1}
+BOOK = {
+    "channel": "l2Book",
+    "data": {
+        "coin": "ETH",
+        "time": 1_710_131_872_708,
+        "levels": [
+            [{"px": "2369.5", "sz": "1.5", "n": 1}, {"px": "2369.4", "sz": "2.0", "n": 1}],
+            [{"px": "2369.6", "sz": "0.5", "n": 1}],
+        ],
+    },
+}
+CONTEXT = {
+    "channel": "activeAssetCtx",
+    "data": {
+        "coin": "ETH",
+        "ctx": {"markPx": "2369.6", "midPx": "2369.55", "oraclePx": "2370.1", "funding": "0.0000125"},
+    },
+}
 
 COINS = [("BTC", "5", "64250"), ("ETH", "4", "2369.6"), ("SOL", "2", "108.04"), ("kPEPE", "0", "0.012345")]
 
@@ -30,3 +57,21 @@ async def test_ticks_are_those_ccxt_rounds_to(coin: str, decimals: str, px: str)
             assert float(exchange.price_to_precision(market["symbol"], our_px)) == pytest.approx(our_px, rel=1e-12)
             assert abs(our_px / wanted_px - 1) < 1e-3 if ticks else True
     await exchange.close()
+
+
+async def test_the_book_and_the_context_become_quote_and_index() -> None:
+    exchange = ccxt.pro.hyperliquid()
+    async with heard(exchange, [exchange.parse_market(LISTED)], [BOOK, CONTEXT]):
+        markets = Markets("hyperliquid", frozenset({"ETH"}), WORDS)
+        markets.update(exchange.markets.values(), exchange.precisionMode)
+        symbol = markets.symbol_of("ETH")
+        quote = read_quote(WORDS.sides(exchange.orderbooks[symbol]), markets.instruments[0], markets.base_of, 10**18, 7)
+        assert quote == Quote("ETH", 2369.5, 1.5, 2369.6, 0.5, 1_710_131_872_708_000_000, 10**18, 7)
+        index = read_index(WORDS.index(exchange.tickers[symbol]), "ETH", 10**18, 8)
+        assert index == IndexPrice("ETH", 2370.1, 10**18, 10**18, 8)  # the venue gives no time for it
+
+
+@given(maimed({"bids": [[2369.5, 1.5]], "asks": [[2369.6, 0.5]], "timestamp": 1, "info": {"oraclePx": "1"}}))
+def test_nothing_makes_the_words_raise(raw: dict[str, Any]) -> None:
+    WORDS.sides(raw)
+    read_index(WORDS.index(raw), "ETH", 10**18, 1)
