@@ -117,7 +117,7 @@ class DeribitServer:
     def options(self) -> dict[str, Any]:
         """What `VenueSettings.options` needs so that ccxt talks to this server."""
         urls = {"rest": f"http://{HOST}:{self.port}", "ws": f"ws://{HOST}:{self.port}{SOCKET}"}
-        return {"urls": {"api": urls}}
+        return {"urls": {"api": urls}, "timeout_on_exit": 0}
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -156,6 +156,10 @@ class DeribitServer:
             await self._site.stop()
             self._site = None
         self.disconnect()
+        if self._runner is not None and self._runner.server is not None:
+            for kept_alive in self._runner.server.connections:
+                if kept_alive.transport is not None:
+                    kept_alive.transport.abort()
 
     def disconnect(self) -> None:
         """Cut every WebSocket without a word."""

