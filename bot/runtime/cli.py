@@ -140,7 +140,7 @@ def replay(
         session, summary = _replay_journal(vault, journal)
         runs, sessions = [(summary, session.score.series)], [session]
     else:
-        gross_base = sum(abs(line.qty_base) for line in vault.book)
+        gross_base = sum(abs(line.qty_base) for line in vault.holdings)
         policies = policies_from_specs(compare, vault.policy, gross_base) if compare else [vault.policy]
         sessions, runs = _replay_policies(vault, policies)
     if report is not None:
@@ -390,7 +390,7 @@ def _replay_journal(vault: Vault, path: Path) -> tuple[Session, RunSummary]:
     began = time.perf_counter()
     _refuse_damaged(path)
     with Journal.open(path, for_writing=False) as journal:
-        check_header(journal, session, config_sha256(vault), session.recording_sha256)
+        check_header(journal, session, config_sha256(vault))
         with tables.progress_bar(err, vault.vault, manifest.start_ns, manifest.end_ns) as progress:
             rebuild(session, journal, is_world_wanted=False, stopwatch_ns=time.perf_counter_ns, progress=progress)
     wall_seconds = time.perf_counter() - began
@@ -426,7 +426,7 @@ def _view(vault_file: Path, journal: Path | None) -> dict[str, Any]:
     session = open_session(vault)
     _refuse_damaged(path)
     with Journal.open(path, for_writing=False) as opened:
-        check_header(opened, session, config_sha256(vault), session.recording_sha256)
+        check_header(opened, session, config_sha256(vault))
         found = rebuild(session, opened, is_world_wanted=False)
     return {**status_view(session, found.last_ns), "running": False}
 

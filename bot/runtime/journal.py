@@ -44,13 +44,17 @@ from sqlalchemy.types import NullType
 
 from bot.domain.errors import InvariantBroken, JournalError
 from bot.domain.events import Command, Event
+from bot.domain.instruments import Instrument
 from bot.domain.units import NS_PER_S, NS_PER_US
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 class Header(msgspec.Struct, frozen=True, tag="header"):
-    """The first row: which run this is, and all that is needed to run it again. Digests are hexadecimal."""
+    """The first row: which run this is, and all that is needed to run it again. Digests are hexadecimal.
+
+    A run on a recording names it; a run on a live feed has none and holds the instruments as its venues listed them.
+    """
 
     run_id: str
     vault: str
@@ -61,6 +65,7 @@ class Header(msgspec.Struct, frozen=True, tag="header"):
     seed: int
     schema_version: int
     evenkeel_version: str
+    instruments: tuple[Instrument, ...] = ()
 
 
 class Batch(msgspec.Struct, frozen=True, tag="batch"):
