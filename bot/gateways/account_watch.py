@@ -27,6 +27,8 @@ from bot.gateways.outcomes import Outcome
 from bot.gateways.venue_calls import Failure, VenueCalls, ms_of
 
 _OVERLAP_NS: Final = 60 * NS_PER_S  # trades become visible late, and not in order
+_STREAM_LATE_NS: Final = 2 * NS_PER_S
+_DISTRUST: Final = 10  # times as many polls of fills
 _MOST_SYMBOLS: Final = 24  # asked for trades one by one; beyond that only those that were traded
 _FIRST_RETRY_S: Final = 0.5
 _LONGEST_RETRY_S: Final = 30.0
@@ -61,6 +63,7 @@ class AccountWatch:
         self._since_ns = fills_since_ns or clock.now_ns()
         self._traded: set[str] = set()
         self._wanted = asyncio.Event()
+        self._is_distrusted = False  # the stream missed a fill, so polls come more often until it brings one
 
     def poll_now(self) -> None:
         """Ask for fills and the account without waiting for the next turn."""
@@ -90,8 +93,13 @@ class AccountWatch:
         """Take what a private stream brings; it may be silent for long, and ccxt's may hang for ever."""
         retry_s = _FIRST_RETRY_S
         quiet_s = max(self._settings.account_poll_ns, self._settings.max_silence_ns) / NS_PER_S
+
+        async def bounded() -> Any:  # noqa: ANN401
+            async with asyncio.timeout(quiet_s):
+                return await watch()
+
         while True:
-            news = await self._calls.judge(asyncio.wait_for(watch(), quiet_s))
+            news = await self._calls.judge(bounded)
             if not isinstance(news, Failure):
                 retry_s = _FIRST_RETRY_S
                 take(list(news) if isinstance(news, list) else [])
@@ -119,6 +127,7 @@ class AccountWatch:
             if fill is not None and self._known.take(fill):
                 fills.append(fill)
         if fills:
+            self._is_distrusted = False
             self._put(fills)
 
     def _was_told(self, trade: Raw) -> bool:
@@ -143,7 +152,7 @@ class AccountWatch:
             is_well = True
             if is_wanted or now_ns >= fills_due_ns:
                 is_well = await self._poll_fills()
-                fills_due_ns = now_ns + self._settings.fills_poll_ns
+                fills_due_ns = now_ns + self._settings.fills_poll_ns // (_DISTRUST if self._is_distrusted else 1)
             if is_wanted or now_ns >= account_due_ns:
                 is_well = await self._poll_account() and is_well
                 account_due_ns = now_ns + self._settings.account_poll_ns
@@ -164,6 +173,8 @@ class AccountWatch:
         if isinstance(fills, Failure):
             return False
         if fills:
+            now_ns = self._clock.now_ns()
+            self._is_distrusted |= any(now_ns - fill.ts_event_ns > _STREAM_LATE_NS for fill in fills)
             self._put(fills)
         return True
 
@@ -180,7 +191,7 @@ class AccountWatch:
             return Failure(ccxt.RateLimitExceeded("our own request budget is used up"), Outcome.RETRYABLE)
         since_ms = ms_of(self._since_ns - _OVERLAP_NS)
         trades = await self._calls.read(
-            self._words.fetch_all_trades(self._exchange, self._symbols(), self._settles(), since_ms)
+            lambda: self._words.fetch_all_trades(self._exchange, self._symbols(), self._settles(), since_ms)
         )
         if isinstance(trades, Failure):
             return trades
@@ -190,18 +201,24 @@ class AccountWatch:
                 continue
             owner = self._owner(trade)
             if owner is None:
-                asked = await self._calls.read(
-                    self._words.fetch_owner(self._exchange, str(trade.get("symbol")), str(trade.get("order")))
-                )
-                if isinstance(asked, Failure):
-                    break  # the next poll asks again, from here
-                owner = self._account.own(asked)
-                self._known.own(str(trade.get("order")), owner)
+                owner = await self._ask_owner(trade)
+            if owner is None:
+                break  # the next poll asks again, from here
             fill = self._account.fill_of(trade, owner)
             if fill is not None and self._known.take(fill):
                 fills.append(fill)
                 self._since_ns = max(self._since_ns, fill.ts_event_ns)
         return fills
+
+    async def _ask_owner(self, trade: Raw) -> str | None:
+        """Ask the venue whose order a trade belongs to; None if it did not answer."""
+        symbol, venue_order_id = str(trade.get("symbol")), str(trade.get("order"))
+        asked = await self._calls.read(lambda: self._words.fetch_owner(self._exchange, symbol, venue_order_id))
+        if isinstance(asked, Failure):
+            return None
+        owner = self._account.own(asked)
+        self._known.own(venue_order_id, owner)
+        return owner
 
     async def _report(self) -> AccountReport | Failure:
         """Return the whole account, or nothing: a part of it would say that the rest is flat."""
@@ -210,9 +227,9 @@ class AccountWatch:
         asked_ns = self._clock.now_ns()
         settles = self._settles()
         orders, positions, equity = await asyncio.gather(
-            self._calls.read(self._words.fetch_open_orders(self._exchange, settles)),
-            self._calls.read(self._words.fetch_positions(self._exchange, settles)),
-            self._calls.read(self._words.fetch_equity(self._exchange)),
+            self._calls.read(lambda: self._words.fetch_open_orders(self._exchange, settles)),
+            self._calls.read(lambda: self._words.fetch_positions(self._exchange, settles)),
+            self._calls.read(lambda: self._words.fetch_equity(self._exchange)),
         )
         if isinstance(orders, Failure):
             return orders

@@ -152,7 +152,7 @@ class OrderDesk:
 
     async def cancel_everything(self) -> Canceled:
         """Cancel every open order on the wanted instruments, ours or not; what did not work is said, not raised."""
-        orders = await self.calls.judge(self._words.fetch_open_orders(self._exchange, self._currencies()))
+        orders = await self.calls.judge(lambda: self._words.fetch_open_orders(self._exchange, self._currencies()))
         if isinstance(orders, Failure):
             return Canceled((), (f"open orders cannot be listed: {orders}",))
         wanted = [order for order in orders if self._markets.instrument_of(str(order.get("symbol"))) is not None]
@@ -210,7 +210,7 @@ class OrderDesk:
                     await self.dead_man.ensure(terms.symbol)
                 attempt = Attempt(lambda: self._note_sent(known))
                 with attempt:
-                    reply = await self.calls.judge(self._words.create(self._exchange, terms), attempt)
+                    reply = await self.calls.judge(lambda: self._words.create(self._exchange, terms), attempt)
                 if not isinstance(reply, Failure):
                     self._take_reply(known, reply)
                     return
@@ -268,8 +268,9 @@ class OrderDesk:
             was_creating = known.is_being_created
             attempt = Attempt()
             with attempt:
-                cancel = self._words.cancel(self._exchange, symbol, known.order_id, known.venue_order_id)
-                reply = await self.calls.judge(cancel, attempt)
+                reply = await self.calls.judge(
+                    lambda: self._words.cancel(self._exchange, symbol, known.order_id, known.venue_order_id), attempt
+                )
             if not isinstance(reply, Failure):
                 self._take_state(known, reply)
                 return
@@ -283,11 +284,10 @@ class OrderDesk:
 
     async def _take_failed_cancel(self, known: KnownOrder, failure: Failure) -> None:
         """Take a cancel that failed for good: the truth tells whether it was done all the same."""
-        if failure.outcome is Outcome.UNKNOWN:
-            if not await self._settle(known) or known.is_over:
-                return
-        elif failure.outcome is Outcome.FATAL:
+        if failure.outcome is Outcome.FATAL:
             self.calls.note(failure)
+        elif not await self._settle(known) or known.is_over:
+            return
         self._refuse_cancel(known, str(failure))
 
     async def _amend(self, known: KnownOrder, limit_ticks: int) -> None:
@@ -307,8 +307,9 @@ class OrderDesk:
                 return
             await self.dead_man.ensure(terms.symbol)
             with attempt:
-                amend = self._words.amend(self._exchange, terms, known.venue_order_id, px)
-                reply = await self.calls.judge(amend, attempt)
+                reply = await self.calls.judge(
+                    lambda: self._words.amend(self._exchange, terms, known.venue_order_id, px), attempt
+                )
         except Retryable as error:
             self._refuse_amend(known, str(error))
             return
@@ -340,7 +341,7 @@ class OrderDesk:
         except KeyError:
             return
         if await self.calls.wait(Need.CANCEL, _CANCEL_RETRY_NS):
-            await self.calls.judge(self._words.cancel(self._exchange, symbol, "", command.venue_order_id))
+            await self.calls.judge(lambda: self._words.cancel(self._exchange, symbol, "", command.venue_order_id))
         self.watch.poll_now()
 
     async def _cancel_one(self, order: Raw) -> str:
@@ -348,7 +349,7 @@ class OrderDesk:
         if not await self.calls.wait(Need.CANCEL, _CANCEL_RETRY_NS):
             return f"{order.get('id')}: not sent, the venue's request budget is used up"
         venue_order_id, symbol = str(order.get("id")), str(order.get("symbol"))
-        reply = await self.calls.judge(self._words.cancel(self._exchange, symbol, "", venue_order_id))
+        reply = await self.calls.judge(lambda: self._words.cancel(self._exchange, symbol, "", venue_order_id))
         is_gone = not isinstance(reply, Failure) or isinstance(reply.error, ccxt.OrderNotFound)
         return "" if is_gone else f"{venue_order_id} on {symbol}: {reply}"
 
@@ -388,7 +389,7 @@ class OrderDesk:
         asked_ns = self._clock.now_ns()
         known.first_asked_ns = known.first_asked_ns or asked_ns
         order = await self.calls.read(
-            self._words.find_order(self._exchange, symbol, known.order_id, known.venue_order_id)
+            lambda: self._words.find_order(self._exchange, symbol, known.order_id, known.venue_order_id)
         )
         if isinstance(order, Failure):
             return False
@@ -434,7 +435,7 @@ class OrderDesk:
         """Return every fill of an order, None if the venue did not answer."""
         since_ns = (known.sent_ns or known.first_asked_ns) - _LOOK_BACK_NS if known.sent_ns else 0
         trades = await self.calls.read(
-            self._words.fetch_order_trades(
+            lambda: self._words.fetch_order_trades(
                 self._exchange, symbol, venue_order_id, ms_of(since_ns) if since_ns else None
             )
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import ccxt.pro
@@ -58,16 +58,16 @@ class VenueCalls:
             if now_ns + wait_ns > until_ns:
                 return False
             await asyncio.sleep(wait_ns / NS_PER_S)
-        if self._words.needs_unique_ms:
-            await self._next_ms()
         return True
 
-    async def judge(self, call: Awaitable[T], attempt: Attempt | None = None) -> T | Failure:
-        """Return what a call returns, or its failure; only cancellation is raised. Whatever it raises is classified.
+    async def judge(self, call: Callable[[], Awaitable[T]], attempt: Attempt | None = None) -> T | Failure:
+        """Make a call and return what it returns, or its failure, classified; only cancellation is raised.
 
         `attempt` knows whether the request may have left; without one it is taken that it may.
         """
-        [result] = await asyncio.gather(call, return_exceptions=True)
+        if self._words.needs_unique_ms:
+            await self._next_ms()
+        [result] = await asyncio.gather(call(), return_exceptions=True)
         if isinstance(result, asyncio.CancelledError):
             raise result
         if not isinstance(result, BaseException):
@@ -75,7 +75,7 @@ class VenueCalls:
             return result
         return self._fail(result, may_have_left=attempt is None or attempt.may_have_left)
 
-    async def read(self, call: Awaitable[T]) -> T | Failure:
+    async def read(self, call: Callable[[], Awaitable[T]]) -> T | Failure:
         """Ask something that changes nothing."""
         result = await self.judge(call)
         if isinstance(result, Failure):
@@ -116,7 +116,7 @@ class VenueCalls:
     async def _next_ms(self) -> None:
         """Wait for a millisecond of our own: two signatures in the same one carry the same nonce."""
         now_ms = self._exchange.milliseconds()
-        self._last_ms = max(now_ms, self._last_ms + 1)
+        self._last_ms = max(now_ms, self._last_ms + 2)  # two apart: signing may slip by one
         if self._last_ms > now_ms:
             await asyncio.sleep((self._last_ms - now_ms) / 1000)
 

@@ -27,6 +27,7 @@ _CODE: Final = re.compile(r'"code":\s*(-?\d+)')
 _VAGUE: Final = frozenset({"10001", "10040", "10041", "11031", "11051", "11094", "13008"})
 # PermissionDenied to ccxt, but only limits of an account: 10013 to 10018.
 _LIMITS: Final = frozenset(str(code) for code in range(10013, 10019))
+_UNAUTHORIZED: Final = frozenset({"13004", "13009"})
 # Rate limits of the matching engine, which refuses before it executes.
 _BUSY: Final = frozenset({"10028", "10047"})
 
@@ -164,8 +165,8 @@ class DeribitOrderWords(OrderWords):
             return outcome_of(error, may_have_left=may_have_left)
         found = _CODE.search(str(error))
         code = found.group(1) if found else ""
-        if code in _BUSY:
-            return Outcome.RETRYABLE
+        if code in _BUSY or (code in _UNAUTHORIZED and "nonce" in str(error)):
+            return Outcome.RETRYABLE  # ccxt's nonce is the millisecond: two requests in one, and the second is refused
         if code in _LIMITS:
             return Outcome.REJECTED
         meaning = outcome_of(error, may_have_left=may_have_left)
