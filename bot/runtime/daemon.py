@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +28,7 @@ from bot.domain.events import (
     Restarted,
     SubmitOrder,
 )
-from bot.domain.orders import AmendRejected, OrderRejected
+from bot.domain.orders import AmendRejected, OrderRejected, TimeInForce
 from bot.domain.results import RunSummary
 from bot.runtime.config import config_json, config_sha256
 from bot.runtime.control import serve
@@ -44,6 +44,7 @@ from bot.runtime.views import status_view
 FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; commands are always on disk first
 STOP_TIMEOUT_S = 5.0
 WITHDRAW_TIMEOUT_S = 3.0  # how long a daemon that gives up waits for its last cancels
+RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 log = structlog.get_logger()
@@ -243,7 +244,7 @@ class Daemon:
         cancels = [
             CancelOrder(intent.order_id, intent.instrument_id, "the daemon ends")
             for intent in live
-            if intent.order_id not in self._withheld
+            if intent.time_in_force in RESTING and intent.order_id not in self._withheld
         ]
         left = await self._feed.withdraw(cancels, WITHDRAW_TIMEOUT_S)
         if left:
@@ -289,16 +290,23 @@ def _loggable(command: Command) -> dict[str, object]:
     }
 
 
-async def run_all(daemons: Sequence[Runner]) -> list[RunSummary]:
-    """Run every daemon until its recording ends; SIGINT, SIGTERM or SIGHUP stops them all in stages."""
-    stop = asyncio.Event()
+@contextmanager
+def stopping(stop: asyncio.Event) -> Iterator[None]:
+    """Set `stop` on SIGINT, SIGTERM or SIGHUP for the length of the block."""
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     try:
-        async with asyncio.TaskGroup() as tasks:
-            runs = [tasks.create_task(daemon.run(stop)) for daemon in daemons]
+        yield
     finally:
         for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
+
+
+async def run_all(daemons: Sequence[Runner]) -> list[RunSummary]:
+    """Run every daemon until its feed ends; SIGINT, SIGTERM or SIGHUP stops them all in stages."""
+    stop = asyncio.Event()
+    with stopping(stop):
+        async with asyncio.TaskGroup() as tasks:
+            runs = [tasks.create_task(daemon.run(stop)) for daemon in daemons]
     return [run.result() for run in runs]

@@ -577,10 +577,14 @@ def _unusable(path: Path, error: DBAPIError) -> JournalError:
 # SQLite only ----------------------------------------------------------------------------------------------------------
 
 
+_LOCK_PATIENCE_S: Final = 1.0  # nobody else writes; while we wait for a lock, nothing is decided and nothing canceled
+
+
 def _sqlite_engine(path: Path, *, for_writing: bool) -> Engine:
     query = {"uri": "true", "mode": "rwc" if for_writing else "ro"}
     url = URL.create("sqlite", database=path.as_uri(), query=query)
-    return create_engine(url, poolclass=NullPool, hide_parameters=True)
+    wait = {"timeout": _LOCK_PATIENCE_S}
+    return create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=wait)
 
 
 def _make_durable(connection: Connection) -> None:

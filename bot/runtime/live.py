@@ -32,7 +32,8 @@ from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.engine import Engine
 from bot.engine.latencies import Latencies
-from bot.gateways.gateway import Gateway
+from bot.gateways.exchange import Credentials
+from bot.gateways.gateway import Clock, Gateway
 from bot.runtime.book_file import BookFile
 from bot.runtime.clock import VenueClock, WallClock
 from bot.runtime.config import build_live_settings, check_listing
@@ -144,18 +145,11 @@ async def open_live(
 
     Raises VenueFatal or Retryable if a venue cannot be used, ConfigError if it lacks what the vault names.
     """
-    settings = venue_settings(vault, environ)
-    credentials = vault_credentials(vault, environ)
     clock = VenueClock() if vault.clock == "venue" else WallClock()
     run_id = secrets.token_hex(5) if journal.is_empty else journal.header.run_id
     async with AsyncExitStack() as stack:
-        gateways = {}
-        for venue, one in settings.items():
-            prefix = prefix_of(vault, venue)
-            gateway = gateway_opener(one, credentials[venue], clock, run_id=run_id, prefix=prefix)
-            gateways[venue] = await stack.enter_async_context(gateway)
-        listings = await asyncio.gather(*(gateway.instruments() for gateway in gateways.values()))
-        listed = tuple(instrument for listing in listings for instrument in listing)
+        gateways = await connect(vault, environ, clock, run_id, gateway_opener, stack)
+        listed = await list_instruments(gateways)
         if journal.is_empty:
             check_listing(vault_file, listed, clock.now_ns(), " or ".join(gateways))
         instruments = listed if journal.is_empty else journal.header.instruments
@@ -166,6 +160,36 @@ async def open_live(
         session = _assemble(vault, instruments, run_id)
         execution = _open_paper(session, execution_opener) if vault.mode == "paper" else None
         yield session._replace(listed=listed, gateways=gateways, clock=clock, execution=execution, book_files=files)
+
+
+async def connect(
+    vault: Vault,
+    environ: Mapping[str, str],
+    clock: Clock,
+    run_id: str,
+    gateway_opener: GatewayOpener,
+    stack: AsyncExitStack,
+    *,
+    is_keyless: bool = False,
+) -> dict[str, Gateway]:
+    """Return the gateways of a vault by venue, connected for as long as `stack` lasts; `is_keyless` only to watch.
+
+    Raises VenueFatal or Retryable if a venue cannot be used.
+    """
+    settings = venue_settings(vault, environ)
+    credentials = dict.fromkeys(settings, Credentials()) if is_keyless else vault_credentials(vault, environ)
+    gateways: dict[str, Gateway] = {}
+    for venue, one in settings.items():
+        prefix = prefix_of(vault, venue)
+        gateway = gateway_opener(one, credentials[venue], clock, run_id=run_id, prefix=prefix)
+        gateways[venue] = await stack.enter_async_context(gateway)
+    return gateways
+
+
+async def list_instruments(gateways: Mapping[str, Gateway]) -> tuple[Instrument, ...]:
+    """Return everything the venues list now."""
+    listings = await asyncio.gather(*(gateway.instruments() for gateway in gateways.values()))
+    return tuple(instrument for listing in listings for instrument in listing)
 
 
 def look_at(vault: Vault, header: Header) -> LiveSession:
@@ -192,6 +216,7 @@ def _open_paper(session: LiveSession, opener: ExecutionOpener) -> Execution:
         depth={},
         seed=session.vault.seed,
         faults=Faults(),
+        cash={next(iter(session.vault.venues)): session.vault.fixed_cash},
     )
 
 

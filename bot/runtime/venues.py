@@ -58,6 +58,7 @@ class ExecutionOpener(Protocol):
         depth: Mapping[str, DepthProfile],
         seed: int,
         faults: Faults,
+        cash: Mapping[str, Mapping[str, float]],
     ) -> Execution:
         """Return the simulated venue, as it was before its first event."""
 
@@ -78,10 +79,11 @@ def open_execution(
     depth: Mapping[str, DepthProfile],
     seed: int,
     faults: Faults,
+    cash: Mapping[str, Mapping[str, float]],
 ) -> Execution:
     """Return the simulated venue of a paper run on live data."""
     opener: ExecutionOpener = import_module("bot.gateways.paper").PaperExecution
-    return opener(instruments, fees=fees, latency=latency, depth=depth, seed=seed, faults=faults)
+    return opener(instruments, fees=fees, latency=latency, depth=depth, seed=seed, faults=faults, cash=cash)
 
 
 def venue_settings(vault: Vault, environ: Mapping[str, str]) -> dict[str, VenueSettings]:
