@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from types import TracebackType
 from typing import Self
 
@@ -189,7 +190,7 @@ class LoopbackServer:
 
 def decimal(value: float | None) -> str:
     """Write a number as venues do: a string without exponent or float noise, "0" for none."""
-    return f"{value or 0.0:.10f}".rstrip("0").rstrip(".")
+    return f"{Decimal(f'{value or 0.0:.15g}'):f}"
 
 
 def decimals_of(step: float) -> int:
