@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import ClientConnectionResetError, web
 
 ANY = "any"
+SILENCE_CHECK_S = 0.02
 
 
 class RequestFault(msgspec.Struct, frozen=True):
@@ -24,6 +25,7 @@ class RequestFault(msgspec.Struct, frozen=True):
 
     is_executed: bool = True
     is_dropped: bool = False  # the connection is closed without an answer
+    is_silent: bool = False  # there is no answer, and the connection stays open
     delay_s: float = 0.0  # before the answer
     delay_before_s: float = 0.0  # before it is carried out
     status: int | None = None  # an HTTP status in place of the answer
@@ -40,6 +42,11 @@ def drop_reply(after_s: float = 0.0) -> RequestFault:
 def drop_request() -> RequestFault:
     """Neither carried out nor answered: the connection closes."""
     return RequestFault(is_executed=False, is_dropped=True)
+
+
+def silence(*, is_executed: bool = True) -> RequestFault:
+    """Carried out or not, never answered, and the connection stays open until the client gives up."""
+    return RequestFault(is_executed=is_executed, is_silent=True)
 
 
 def delay(reply_s: float = 0.0, request_s: float = 0.0) -> RequestFault:
@@ -158,7 +165,10 @@ async def answer_http(
     response = await execute() if fault.is_executed else web.Response()
     if fault.delay_s:
         await asyncio.sleep(fault.delay_s)
-    if fault.is_dropped:
+    if fault.is_silent:
+        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(SILENCE_CHECK_S)
+    if fault.is_dropped or fault.is_silent:
         if request.transport is not None:
             request.transport.abort()
         return web.Response()
@@ -174,7 +184,7 @@ class Pipe:
 
     def __init__(self, socket: web.WebSocketResponse, faults: FaultScript) -> None:
         self.is_frozen = False
-        self.sent = 0
+        self.queued = 0  # messages put on their way so far
         self._socket = socket
         self._faults = faults
         self._queue: asyncio.Queue[str | bytes | None] = asyncio.Queue()
@@ -195,6 +205,7 @@ class Pipe:
             self._held = text
         else:
             self._queue.put_nowait(text)
+            self.queued += 1
             if fault is StreamFault.DUPLICATE:
                 self._queue.put_nowait(text)
             if self._held is not None:
@@ -235,7 +246,6 @@ class Pipe:
                     await self._socket.ping(item)
                 else:
                     await self._socket.send_str(item)
-                    self.sent += 1
             await self._socket.close()
         except (ClientConnectionResetError, ConnectionError):
             pass  # the client is gone; the reader notices too
