@@ -106,6 +106,7 @@ class DeribitServer:
         self._call_times: list[float] = []
         self._dirty: dict[str, None] = {}
         self._is_flush_due = False
+        self._queued = 0
         self._is_cancel_on_disconnect_default = False
         self._topics: dict[tuple[Topic, str], dict[str, Channel]] = {}
         self._listeners: dict[str, dict[Connection, None]] = {}
@@ -173,7 +174,7 @@ class DeribitServer:
 
     async def settle(self, timeout_s: float = 5.0) -> None:
         """Publish what is due and wait until every client has taken it."""
-        self.publish()
+        self._publish()
         await asyncio.gather(*(connection.pipe.flush(timeout_s) for connection in tuple(self.connections)))
 
     # Calls -----------------------------------------------------------------------------------------------------------
@@ -510,10 +511,17 @@ class DeribitServer:
                 self._send(channel, data, tuple(self._listeners[channel.name]))
         if self._dirty and not self._is_flush_due:
             self._is_flush_due = True
-            asyncio.get_running_loop().call_soon(self.publish)
+            asyncio.get_running_loop().call_soon(self._publish)
 
-    def publish(self) -> None:
-        """Let every public feed with news say it now."""
+    def publish(self) -> bool:
+        """Let every public feed with news say it now; tell whether anything was sent since this was last asked."""
+        self._publish()
+        queued = sum(connection.pipe.queued for connection in self.connections)
+        has_sent = queued != self._queued
+        self._queued = queued
+        return has_sent
+
+    def _publish(self) -> None:
         self._is_flush_due = False
         dirty, self._dirty = self._dirty, {}
         for name in dirty:

@@ -184,7 +184,7 @@ class Pipe:
 
     def __init__(self, socket: web.WebSocketResponse, faults: FaultScript) -> None:
         self.is_frozen = False
-        self.sent = 0
+        self.queued = 0  # messages put on their way so far
         self._socket = socket
         self._faults = faults
         self._queue: asyncio.Queue[str | bytes | None] = asyncio.Queue()
@@ -205,6 +205,7 @@ class Pipe:
             self._held = text
         else:
             self._queue.put_nowait(text)
+            self.queued += 1
             if fault is StreamFault.DUPLICATE:
                 self._queue.put_nowait(text)
             if self._held is not None:
@@ -245,7 +246,6 @@ class Pipe:
                     await self._socket.ping(item)
                 else:
                     await self._socket.send_str(item)
-                    self.sent += 1
             await self._socket.close()
         except (ClientConnectionResetError, ConnectionError):
             pass  # the client is gone; the reader notices too

@@ -266,6 +266,7 @@ class VenueBook:
         self.listings: dict[str, Listing] = {}
         self.quotes: dict[str, Quotes] = {}
         self.index: dict[str, float] = {}
+        self.index_ms: dict[str, int] = {}  # when each was set
         self.orders: dict[str, Order] = {}  # every order ever, by venue id
         self.trades: list[Trade] = []
         self.positions: dict[str, Position] = {}
@@ -316,6 +317,7 @@ class VenueBook:
 
     def set_index(self, coin: str, px: float) -> None:
         self.index[coin] = px
+        self.index_ms[coin] = self.now_ms()
         self._tell(Topic.INDEX, coin)
 
     def set_mark(self, name: str, px: float) -> None:
