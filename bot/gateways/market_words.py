@@ -8,17 +8,57 @@ the venue did not give, and never raise on what a venue sends.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, ClassVar, Final
+from enum import StrEnum
+from typing import Any, ClassVar, Final, NamedTuple
 
-from bot.domain.instruments import TickSchedule, TickStep
-from bot.domain.units import BPS
+import ccxt.pro
+
+from bot.domain.instruments import Instrument, TickSchedule, TickStep
+from bot.domain.units import BPS, NS_PER_MS
 
 Raw = Mapping[str, Any]
 """A dict of ccxt's or the venue's, of which nothing is sure but that it is one."""
 
 CONTRACT_TYPES: Final = ("swap", "future", "option")
+LATEST_MS: Final = 10**14  # of believable times: the year 5138
+
+
+class Sort(StrEnum):
+    """What a stream tells: best bid and ask, the vols of options, or the index of an underlying."""
+
+    QUOTES = "quotes"
+    VOLS = "vols"
+    INDEX = "index"
+
+
+class Subscription(NamedTuple):
+    """The method of ccxt that streams something, where ccxt keeps what came, and whether it takes many symbols."""
+
+    method: str
+    cache: str
+    takes_many: bool = True
+
+
+class Sides(NamedTuple):
+    """A best bid and ask as a venue tells them, in ccxt's amounts; nothing is checked yet."""
+
+    bid_px: object
+    bid_amount: object
+    ask_px: object
+    ask_amount: object
+    ts_ms: object
+
+
+class Vols(NamedTuple):
+    """Vols of an option as a venue tells them, in its own unit, and the forward; nothing is checked yet."""
+
+    mark_vol: object
+    bid_vol: object
+    ask_vol: object
+    forward_px: object
+    ts_ms: object
 
 
 def number(value: object) -> float | None:
@@ -36,6 +76,12 @@ def positive(value: object) -> float | None:
     """Return a finite number above 0, or None."""
     parsed = number(value)
     return parsed if parsed is not None and parsed > 0 else None
+
+
+def event_ns(ts_ms: object, recv_ns: int) -> int:
+    """Return the venue's time, or that of receipt where the venue gives none that can be believed."""
+    stamp = whole(ts_ms)
+    return stamp * NS_PER_MS if stamp is not None and 0 < stamp < LATEST_MS else recv_ns
 
 
 def whole(value: object) -> int | None:
@@ -73,6 +119,8 @@ def tick_schedule(tick_px: object, steps: tuple[tuple[object, object], ...] = ()
 class MarketWords:
     """The unified words of ccxt: what any exchange says about its markets."""
 
+    vol_unit: ClassVar[float] = 1.0  # a vol of 1 in the venue's words is this, as a fraction
+    chain_tells_all: ClassVar[bool] = False  # one request tells the vols of all options of an underlying
     tells_fees: ClassVar[bool] = False  # else ccxt's market fees are a table somebody typed in, not the venue's word
     spot_shares_ids: ClassVar[bool] = False  # whether spot and contracts are listed under the same id
 
@@ -110,3 +158,73 @@ class MarketWords:
             None if taker is None else round(taker / BPS, 9),
             None if maker is None else round(maker / BPS, 9),
         )
+
+    def subscription(self, sort: Sort, exchange: ccxt.pro.Exchange) -> Subscription | None:
+        """Return how something is streamed, None where it must be asked for. Whole messages before differences."""
+        has = exchange.has
+        if sort is Sort.QUOTES and has.get("watchBidsAsks") is True:
+            return Subscription("watch_bids_asks", "bidsasks")
+        if sort is Sort.QUOTES and has.get("watchOrderBook") is True:
+            return Subscription("watch_order_book", "orderbooks", takes_many=False)
+        return None
+
+    def tells(self, sort: Sort, exchange: ccxt.pro.Exchange) -> bool:
+        """Tell whether the venue can be asked for it at all."""
+        if sort is Sort.VOLS:
+            return False  # unified Greeks are percent on one venue and fractions on the next
+        has = exchange.has
+        if sort is Sort.QUOTES:
+            return bool(has.get("fetchTicker") or has.get("fetchOrderBook"))
+        return bool(has.get("fetchFundingRate"))
+
+    async def ask(self, sort: Sort, exchange: ccxt.pro.Exchange, symbol: str) -> Raw:
+        """Ask for what a stream would tell. Raises what ccxt raises."""
+        if sort is Sort.INDEX:
+            return _dict(await exchange.fetch_funding_rate(symbol))
+        if exchange.has.get("fetchOrderBook"):
+            return _dict(await exchange.fetch_order_book(symbol, 5))
+        return _dict(await exchange.fetch_ticker(symbol))
+
+    def sides(self, raw: Raw) -> Sides:
+        """Return the best bid and ask of a ticker or of an order book."""
+        stamp = raw.get("timestamp")
+        if "bids" not in raw:
+            return Sides(raw.get("bid"), raw.get("bidVolume"), raw.get("ask"), raw.get("askVolume"), stamp)
+        bid, ask = part(raw.get("bids"), 0), part(raw.get("asks"), 0)
+        return Sides(part(bid, 0), part(bid, 1), part(ask, 0), part(ask, 1), stamp)
+
+    def vols(self, raw: Raw) -> Vols:
+        """Return the vols of an option; the unified words have none that can be trusted."""
+        return Vols(None, None, None, None, raw.get("timestamp"))
+
+    def index(self, raw: Raw) -> tuple[object, object]:
+        """Return the index price and its time in milliseconds."""
+        return raw.get("indexPrice"), raw.get("timestamp")
+
+    async def chain(self, exchange: ccxt.pro.Exchange, options: Sequence[Raw]) -> dict[str, Raw]:  # noqa: ARG002
+        """Return symbol → vols for all options beside these markets, in as few requests as can be."""
+        return {}
+
+    async def funding(self, exchange: ccxt.pro.Exchange, symbol: str, since_ms: int) -> list[tuple[object, object]]:
+        """Return (rate, time in milliseconds) of every funding paid since. Raises what ccxt raises."""
+        if not exchange.has.get("fetchFundingRateHistory"):
+            return []
+        found = await exchange.fetch_funding_rate_history(symbol, since_ms)
+        return [self.funding_rate(entry) for entry in found if isinstance(entry, Mapping)]
+
+    def funding_rate(self, raw: Raw) -> tuple[object, object]:
+        """Return rate and time in milliseconds of one entry of the funding history."""
+        return raw.get("fundingRate"), raw.get("timestamp")
+
+    async def settlement_px(
+        self,
+        exchange: ccxt.pro.Exchange,  # noqa: ARG002
+        instrument: Instrument,  # noqa: ARG002
+        market: Raw,  # noqa: ARG002
+    ) -> object:
+        """Return the final price of an expired instrument, None while the venue has none. Raises what ccxt raises."""
+        return None
+
+
+def _dict(value: object) -> Raw:
+    return value if isinstance(value, Mapping) else {}

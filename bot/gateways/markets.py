@@ -62,6 +62,7 @@ class Markets:
         self._known: dict[str, Instrument] = {}
         self._symbols: dict[str, str] = {}
         self._ids: dict[str, str] = {}
+        self._raw: dict[str, Raw] = {}
         self._lot_amounts: dict[str, Decimal] = {}
         self._withdrawn: set[str] = set()
 
@@ -81,6 +82,7 @@ class Markets:
     def update(self, listing: Iterable[Raw], precision_mode: int = ccxt.TICK_SIZE) -> MarketChanges:
         """Take in ccxt's markets as they are now; an instrument whose contract changed is withdrawn for good."""
         fresh: dict[str, tuple[Instrument, str, Decimal]] = {}
+        raw: dict[str, Raw] = {}
         self.unusable = {}
         for market in filter(self._is_wanted, listing):
             instrument_id = self.prefix + self.words.native_id(market)
@@ -91,6 +93,7 @@ class Markets:
                 self.unusable[instrument_id] = f"two markets have this id: {fresh[instrument_id][1]}, {found[1]}"
             else:
                 fresh[instrument_id] = found
+                raw[instrument_id] = market
         for instrument_id in self.unusable:
             fresh.pop(instrument_id, None)
         delisted = [(i.instrument_id, reason) for i in self.instruments if (reason := self._loss(i, fresh))]
@@ -102,6 +105,7 @@ class Markets:
             self._known[instrument_id] = instrument
             self._symbols[instrument_id] = symbol
             self._ids[symbol] = instrument_id
+            self._raw[instrument_id] = raw[instrument_id]
             self._lot_amounts[instrument_id] = lot_amount
         listed = tuple(instrument for instrument_id, (instrument, _, _) in now.items() if instrument_id not in before)
         return MarketChanges(listed, tuple(delisted))
@@ -109,6 +113,10 @@ class Markets:
     def symbol_of(self, instrument_id: str) -> str:
         """Return ccxt's symbol of an instrument; raises KeyError if the venue never listed it."""
         return self._symbols[instrument_id]
+
+    def market_of(self, instrument_id: str) -> Raw:
+        """Return ccxt's market of an instrument; raises KeyError if the venue never listed it."""
+        return self._raw[instrument_id]
 
     def instrument_of(self, symbol: str) -> Instrument | None:
         """Return the instrument of ccxt's symbol, or None if it is not one of ours."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
+import ccxt.pro
+
 from bot.domain.instruments import TickSchedule
-from bot.gateways.market_words import MarketWords, Raw, part, positive, tick_schedule
+from bot.gateways.market_words import MarketWords, Raw, Sort, Subscription, part, positive, tick_schedule
 
 SIGNIFICANT_FIGURES: Final = 5
 PERPETUAL_DECIMALS: Final = 6
@@ -36,3 +38,20 @@ class HyperliquidMarketWords(MarketWords):
             (10.0 ** (SIGNIFICANT_FIGURES - d), float(Decimal(10) ** (1 - d))) for d in range(decimals, 0, -1)
         )
         return tick_schedule(float(Decimal(10) ** -decimals), steps)
+
+    def subscription(self, sort: Sort, exchange: ccxt.pro.Exchange) -> Subscription | None:
+        """Return the book, whose every message is whole, and the asset's context for its oracle price."""
+        if sort is Sort.INDEX:
+            return Subscription("watch_ticker", "tickers", takes_many=False)
+        return super().subscription(sort, exchange)
+
+    async def ask(self, sort: Sort, exchange: ccxt.pro.Exchange, symbol: str) -> Raw:
+        """Ask for the contexts of all assets, or for the book. Raises what ccxt raises."""
+        if sort is Sort.INDEX:
+            found = (await exchange.fetch_funding_rates([symbol])).get(symbol)
+            return found if isinstance(found, dict) else {}
+        return await super().ask(sort, exchange, symbol)
+
+    def index(self, raw: Raw) -> tuple[object, object]:
+        """Return the oracle price; the venue gives no time for it."""
+        return part(raw.get("info"), "oraclePx"), None
