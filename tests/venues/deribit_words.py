@@ -120,7 +120,7 @@ def ticker(book: VenueBook, name: str) -> Json:
     listing, quotes = book.listings[name], book.quotes[name]
     mark, index = mark_px(book, listing), index_px(book, listing)
     said: Json = {
-        "timestamp": quotes.ts_ms or book.now_ms(),
+        "timestamp": max(quotes.ts_ms, book.index_ms.get(listing.coin, 0)) or book.now_ms(),
         "instrument_name": name,
         "state": "open" if listing.is_active else "closed",
         "stats": {"volume": 0.0, "volume_usd": 0.0, "price_change": None, "low": None, "high": None},

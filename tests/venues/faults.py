@@ -2,8 +2,9 @@
 
 A server asks `request(operation)` once for every call it gets, and sends every WebSocket message through a `Pipe`.
 Operations are the same words for every venue: create, amend, cancel, cancel_all, query, open_orders, trades, positions,
-balance, markets, ticker, time, auth, subscribe, arm (a dead man's switch) and other. Streams: quotes, index, vols,
-orders, fills, positions, balance and replies (answers over the WebSocket). "any" stands for all of them.
+balance, markets, ticker, time, auth, connect (the WebSocket handshake), subscribe, arm (a dead man's switch) and other.
+Streams: quotes, index, vols, orders, fills, trades (everybody's), positions, balance and replies (answers over the
+WebSocket). "any" stands for all of them.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ class Pipe:
 
     def __init__(self, socket: web.WebSocketResponse, faults: FaultScript) -> None:
         self.is_frozen = False
-        self.sent = 0
+        self.queued = 0  # messages put on their way so far
         self._socket = socket
         self._faults = faults
         self._queue: asyncio.Queue[str | bytes | None] = asyncio.Queue()
@@ -205,6 +206,7 @@ class Pipe:
             self._held = text
         else:
             self._queue.put_nowait(text)
+            self.queued += 1
             if fault is StreamFault.DUPLICATE:
                 self._queue.put_nowait(text)
             if self._held is not None:
@@ -245,7 +247,6 @@ class Pipe:
                     await self._socket.ping(item)
                 else:
                     await self._socket.send_str(item)
-                    self.sent += 1
             await self._socket.close()
         except (ClientConnectionResetError, ConnectionError):
             pass  # the client is gone; the reader notices too

@@ -258,7 +258,8 @@ class VenueBook:
 
         `margin_rate` of the notional must be there in the settlement currency; 0 never lacks funds.
         """
-        self.now_ms = now_ms
+        self.skew_ms = 0  # how wrong the venue's clock is
+        self._clock_ms = now_ms
         self.margin_rate = margin_rate
         self.client_ids = client_ids
         self.shows_own_orders = shows_own_orders
@@ -266,6 +267,7 @@ class VenueBook:
         self.listings: dict[str, Listing] = {}
         self.quotes: dict[str, Quotes] = {}
         self.index: dict[str, float] = {}
+        self.index_ms: dict[str, int] = {}  # when each was set
         self.orders: dict[str, Order] = {}  # every order ever, by venue id
         self.trades: list[Trade] = []
         self.positions: dict[str, Position] = {}
@@ -280,6 +282,10 @@ class VenueBook:
         self._trade_seqs: dict[str, int] = {}
         for listing in listings:
             self.add(listing)
+
+    def now_ms(self) -> int:
+        """The time as the venue believes it is."""
+        return self._clock_ms() + self.skew_ms
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` on every change, in order; returns what stops it."""
@@ -316,6 +322,7 @@ class VenueBook:
 
     def set_index(self, coin: str, px: float) -> None:
         self.index[coin] = px
+        self.index_ms[coin] = self.now_ms()
         self._tell(Topic.INDEX, coin)
 
     def set_mark(self, name: str, px: float) -> None:
