@@ -41,7 +41,8 @@ TROUBLE: Final = (
     ArithmeticError,
 )
 LATE_IN_A_ROW: Final = 3  # messages, each younger than the one before, until a stream is behind and not just quiet
-MAX_BACKOFF_S: Final = 300.0
+MAX_BACKOFF_S: Final = 300.0  # between two closings of a connection that stays silent
+MAX_PAUSE_S: Final = 15.0  # between two tries to connect
 VOL_TOLERANCE: Final = 0.01  # of a vol; a summary and a ticker are not of the same instant
 FORWARD_TOLERANCE: Final = 0.001
 # Why something that came is no event. An empty side is no fault of anybody's: the venue is there, the market is not.
@@ -234,7 +235,13 @@ class MarketFeed:
             failures += 1
             self._fail_once(stream.name, error)
             self._forget(stream, subscription)
-            await asyncio.sleep(min(MAX_BACKOFF_S, self._limit_s * 2.0 ** (failures - 5)))
+            pause_s = min(MAX_PAUSE_S, self._limit_s * 2.0 ** (min(failures, 20) - 5))
+            await asyncio.sleep(max(pause_s, self._dial_delay_s()))
+
+    def _dial_delay_s(self) -> float:
+        """Return how long ccxt would wait before it connects: waited for here, or its waiting outlives its closing."""
+        waits = getattr(self._exchange, "ws_dial_backoff", None) or {}
+        return max((float(self._exchange.ws_dial_delay(url)) for url in waits), default=0.0)
 
     def _take(self, stream: Stream, subscription: Subscription) -> None:
         """Emit everything the stream's symbols have new in ccxt's cache."""
@@ -297,7 +304,7 @@ class MarketFeed:
                 attempts = 0
             if reason and stream.subscription is not None and loop.time() >= not_before_s:
                 attempts += 1
-                not_before_s = loop.time() + min(MAX_BACKOFF_S, self._limit_s * 2.0 ** (attempts - 1))
+                not_before_s = loop.time() + min(MAX_BACKOFF_S, self._limit_s * 2.0 ** (min(attempts, 20) - 1))
                 self._reconnect(stream, stream.subscription, reason)
 
     def _is_speaking(self, sort: Sort, symbol: str) -> bool:
