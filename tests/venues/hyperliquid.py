@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.venues import hyperliquid_payloads as payloads
-from tests.venues.faults import FaultScript, answer_http
+from tests.venues.faults import FaultScript, RequestFault
 from tests.venues.hyperliquid_payloads import Json
 from tests.venues.hyperliquid_signing import address_of, signer_of
 from tests.venues.loopback import DAY_MS, Link, LoopbackServer, decimal
@@ -108,8 +108,8 @@ class HyperliquidServer(LoopbackServer):
 
     beat_every_s = 0.5
 
-    def __init__(self, book: VenueBook, *, faults: FaultScript | None = None, clock_skew_ms: int = 0) -> None:
-        super().__init__(book, faults=faults, clock_skew_ms=clock_skew_ms)
+    def __init__(self, book: VenueBook, *, faults: FaultScript | None = None, port: int = 0) -> None:
+        super().__init__(book, faults=faults, port=port)
         self.address = address_of(PRIVATE_KEY)
         self.credentials = {"wallet_address": self.address, "private_key": PRIVATE_KEY}
         self.agents = {address_of(AGENT_KEY)}
@@ -127,12 +127,19 @@ class HyperliquidServer(LoopbackServer):
     def options(self) -> Json:
         """Where the real client finds this server, fit for a vault file."""
         rest = f"http://{self.host}"
-        return {"urls": {"api": {"public": rest, "private": rest, "ws": {"public": f"ws://{self.host}/ws"}}}}
+        urls = {"public": rest, "private": rest, "ws": {"public": f"ws://{self.host}/ws"}}
+        return {"timeout_on_exit": 0, "urls": {"api": urls}}
 
     @property
     def agent_credentials(self) -> dict[str, str]:
         """Credentials of an API wallet, which signs for the account with a key of its own."""
         return {"wallet_address": self.address, "private_key": AGENT_KEY}
+
+    # For tests -------------------------------------------------------------------------------------------------------
+
+    def hears(self, name: str) -> bool:
+        """Tell whether anybody hears a market stream of a coin."""
+        return any(topic.endswith(f":{name}") for link in self.connections for topic in link.topics)
 
     # Server ----------------------------------------------------------------------------------------------------------
 
@@ -143,22 +150,21 @@ class HyperliquidServer(LoopbackServer):
 
     async def _serve_info(self, request: web.Request) -> web.StreamResponse:
         query = await request.json()
-
-        async def execute() -> web.Response:
-            return self._told(query)
-
-        fault = self.faults.request(OPERATIONS.get(query["type"], "other"))
-        return await answer_http(request, fault, execute, lambda word: web.json_response(_err(_words(word))))
+        self.calls.append((query["type"], query))
+        operation = OPERATIONS.get(query["type"], "other")
+        return await self.answer(
+            request, operation, lambda: self._told(query), lambda word: web.json_response(_err(_words(word)))
+        )
 
     async def _serve_exchange(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-
-        async def execute() -> web.Response:
-            return web.json_response(self._carry_out(body))
-
-        fault = self.faults.request(OPERATIONS.get(body["action"]["type"], "other"))
-        return await answer_http(
-            request, fault, execute, lambda word: web.json_response(_refusal(body["action"]["type"], word))
+        kind = body["action"]["type"]
+        self.calls.append((kind, body))
+        return await self.answer(
+            request,
+            OPERATIONS.get(kind, "other"),
+            lambda: web.json_response(self._carry_out(body)),
+            lambda word: web.json_response(_refusal(kind, word)),
         )
 
     # Reading ---------------------------------------------------------------------------------------------------------
@@ -375,7 +381,7 @@ class HyperliquidServer(LoopbackServer):
     async def _serve_stream(self, request: web.Request) -> web.WebSocketResponse:
         return await self.serve_socket(request, self._read, lambda _: None)
 
-    async def _read(self, link: Link, text: str) -> None:
+    def _read(self, link: Link, text: str) -> None:
         message = json.loads(text)
         method = message["method"]
         if method == "ping":
@@ -388,7 +394,7 @@ class HyperliquidServer(LoopbackServer):
     def _subscribe(self, link: Link, method: str, subscription: Json) -> None:
         fault = self.faults.request("subscribe")
         if fault is not None and fault.is_dropped:
-            link.abort()
+            link.cut()
             return
         topic = _topic(subscription)
         if method == "unsubscribe":
@@ -404,19 +410,21 @@ class HyperliquidServer(LoopbackServer):
             self._tell_now(link, topic)
 
     def _post(self, link: Link, message: Json) -> None:
-        """Carry out an action that came over the WebSocket; faults of its operation hold here too, without delays."""
+        """Carry out what came over the WebSocket; faults of its operation hold here too, but for delays."""
         kind, payload = message["request"]["type"], message["request"]["payload"]
         action = payload["action"]["type"] if kind == "action" else payload["type"]
-        fault = self.faults.request(OPERATIONS.get(action, "other"))
-        if fault is not None and fault.refusal:
+        self.calls.append((action, payload))
+        fault = self.faults.request(OPERATIONS.get(action, "other")) or RequestFault()
+        answer: Any = None
+        if fault.refusal:
             answer = _refusal(action, fault.refusal)
-        elif fault is None or fault.is_executed:
+        elif fault.is_executed:
             answer = self._carry_out(payload) if kind == "action" else json.loads(self._told(payload).text or "null")
-        if fault is not None and not fault.refusal and (fault.is_dropped or fault.status is not None):
-            link.abort()
-            return
-        data = {"id": message["id"], "response": {"type": kind, "payload": answer}}
-        link.pipe.send("replies", json.dumps({"channel": "post", "data": data}))
+        if fault.is_dropped or fault.status is not None:
+            link.cut()
+        elif not fault.is_silent:
+            data = {"id": message["id"], "response": {"type": kind, "payload": answer}}
+            link.pipe.send("replies", json.dumps({"channel": "post", "data": data}))
 
     def _tell_now(self, link: Link, topic: str) -> None:
         kind, _, of = topic.partition(":")
@@ -470,7 +478,7 @@ class HyperliquidServer(LoopbackServer):
         self._tell(f"webData2:{self.address}", "positions", lambda: self._state(self.address))
 
     def _tell(self, topic: str, stream: str, data: Callable[[], Any]) -> None:
-        links = [link for link in self.links if topic in link.topics]
+        links = [link for link in self.connections if topic in link.topics]
         if links:
             self._send(links, stream, topic.partition(":")[0], data())
 

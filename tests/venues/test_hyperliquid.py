@@ -11,7 +11,7 @@ import ccxt.pro
 import pytest
 
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
-from tests.venues.faults import StreamFault, delay, drop_reply, drop_request, garbage, http, reject
+from tests.venues.faults import StreamFault, delay, drop_reply, drop_request, garbage, http, reject, silence
 from tests.venues.hyperliquid import HyperliquidServer, hyperliquid_book, perpetual
 from tests.venues.loopback import DAY_MS
 from tests.venues.matching import State, wall_clock_ms
@@ -285,7 +285,7 @@ async def test_the_streams_tell_orders_fills_positions_and_balance() -> None:
         updates = asyncio.create_task(exchange.watch_orders())
         await asyncio.sleep(0)
         await exchange.edit_order(trade["order"], ETH, "limit", "buy", 2.0, 1_993.0, {"clientOrderId": CLOID})
-        await server.flush()
+        await server.settle()
         told = {order["id"]: order["status"] for order in await soon(updates)}
         assert told == {trade["order"]: "canceled", server.book.open_orders()[0].order_id: "open"}
 
@@ -334,7 +334,9 @@ async def test_orders_may_go_over_the_websocket() -> None:
     [
         (drop_reply(), ccxt.pro.NetworkError, True),
         (drop_request(), ccxt.pro.NetworkError, False),
-        (delay(reply_s=0.5), ccxt.pro.RequestTimeout, True),
+        (delay(reply_s=9.0), ccxt.pro.RequestTimeout, True),
+        (delay(request_s=9.0), ccxt.pro.RequestTimeout, False),
+        (silence(), ccxt.pro.RequestTimeout, True),
         (http(502, is_executed=True, body="<html>"), ccxt.pro.ExchangeNotAvailable, True),
         (http(429, body="null", retry_after_s=1.0), ccxt.pro.RateLimitExceeded, False),
         (reject(), ccxt.pro.ExchangeError, False),
@@ -374,7 +376,7 @@ async def test_fills_go_wrong_on_the_stream_but_not_in_the_history(fault: Stream
         server.faults.next("fills", fault)
         await rest(exchange, "buy", 6.0, 2_000.1)
         server.book.set_quote("ETH", 1_999.0, 1.0, 2_000.0, 1.0)
-        await server.flush()
+        await server.settle()
         told = [] if exchange.myTrades is None else [trade["id"] for trade in exchange.myTrades]
         real = [trade.trade_id for trade in server.book.trades]
         expected = {StreamFault.SKIP: real[1:], StreamFault.FREEZE: []}.get(fault, real)
