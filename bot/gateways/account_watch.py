@@ -28,6 +28,7 @@ from bot.gateways.venue_calls import Failure, VenueCalls, ms_of
 
 _OVERLAP_NS: Final = 60 * NS_PER_S  # trades become visible late, and not in order
 _STREAM_LATE_NS: Final = 2 * NS_PER_S
+_GAP_NS: Final = 3 * NS_PER_S
 _DISTRUST: Final = 10  # times as many polls of fills
 _MOST_SYMBOLS: Final = 24  # asked for trades one by one; beyond that only those that were traded
 _FIRST_RETRY_S: Final = 0.5
@@ -63,6 +64,7 @@ class AccountWatch:
         self._since_ns = fills_since_ns or clock.now_ns()
         self._traded: set[str] = set()
         self._wanted = asyncio.Event()
+        self._gap_until_ns = 0
         self._is_distrusted = False  # the stream missed a fill, so polls come more often until it brings one
 
     def poll_now(self) -> None:
@@ -106,7 +108,9 @@ class AccountWatch:
                 continue
             if isinstance(news.error, TimeoutError):
                 continue
-            self.poll_now()  # whatever happened meanwhile was missed
+            # What happens until the stream is heard again is missed, and nothing says when it is: asked for meanwhile.
+            self._gap_until_ns = self._clock.now_ns() + int(retry_s * NS_PER_S) + _GAP_NS
+            self.poll_now()
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
 
@@ -152,7 +156,7 @@ class AccountWatch:
             is_well = True
             if is_wanted or now_ns >= fills_due_ns:
                 is_well = await self._poll_fills()
-                fills_due_ns = now_ns + self._settings.fills_poll_ns // (_DISTRUST if self._is_distrusted else 1)
+                fills_due_ns = now_ns + self._fills_pause_ns(now_ns)
             if is_wanted or now_ns >= account_due_ns:
                 is_well = await self._poll_account() and is_well
                 account_due_ns = now_ns + self._settings.account_poll_ns
@@ -167,6 +171,13 @@ class AccountWatch:
                     await self._wanted.wait()
             except TimeoutError:
                 pass
+
+    def _fills_pause_ns(self, now_ns: int) -> int:
+        """Return how long until fills are asked for again: soon while the stream is, or may be, missing some."""
+        pause_ns = self._settings.fills_poll_ns
+        if now_ns < self._gap_until_ns:
+            return min(pause_ns, NS_PER_S)
+        return pause_ns // _DISTRUST if self._is_distrusted else pause_ns
 
     async def _poll_fills(self) -> bool:
         fills = await self._new_fills()
