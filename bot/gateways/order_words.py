@@ -255,9 +255,12 @@ class OrderWords:
 
 
 def answered(order: object) -> Raw:
-    """Return ccxt's answer if it is an order at all. Raises NullResponse, which is UNKNOWN, if it is not."""
-    if not isinstance(order, Mapping):
-        raise ccxt.NullResponse(f"expected an order, found {type(order).__name__}")
+    """Return ccxt's answer if it is an order at all. Raises NullResponse, which is UNKNOWN, if it is not.
+
+    ccxt makes an order without an id of an answer it cannot read.
+    """
+    if not isinstance(order, Mapping) or not order.get("id"):
+        raise ccxt.NullResponse(f"expected an order with an id, found {str(order)[:100]}")
     return order
 
 

@@ -53,6 +53,7 @@ MAX_LATE_NS: Final = 10 * NS_PER_MIN  # a replay shows an event at its own time,
 MAX_SEGMENT_ROWS: Final = 200_000
 ROLL_NS: Final = 10 * NS_PER_S
 PART_ROWS: Final = 500_000
+ZSTD_LEVEL: Final = 3  # whoever stops a recorder waits for it
 TICK_S: Final = 0.2
 DEFAULT_MAX_AGE_S: Final = 60.0
 METHOD: Final = (
@@ -393,7 +394,7 @@ def _assemble(destination: Path, folder: Path, assembled: Path) -> Salvage:
     )
     # Written under a third name, so that `assembled` is there only once it would survive a power cut.
     written = assembled.with_name(f"draft{assembled.suffix}")
-    write_recording(written, draft, is_overwrite=True)
+    write_recording(written, draft, is_overwrite=True, zstd_level=ZSTD_LEVEL)
     for path in [*written.iterdir(), written] if written.is_dir() else [written]:
         _sync(path)
     written.rename(assembled)

@@ -114,7 +114,7 @@ def settings_of(venue: str, exchange_id: str, server: Server, **changes: Any) ->
         "exchange_id": exchange_id,
         "underlyings": frozenset({"ETH"}),
         "options": server.options,
-        "timeout_ns": 300 * NS_PER_MS,
+        "timeout_ns": NS_PER_S,
         "requests_per_s": 500.0,
         "burst_requests": 100,
         "absence_ns": 100 * NS_PER_MS,

@@ -22,7 +22,7 @@ from aiohttp import web
 
 from tests.venues import binance_payloads as payloads
 from tests.venues.binance_payloads import Json
-from tests.venues.faults import FaultScript, RequestFault, answer_http, http
+from tests.venues.faults import FaultScript, RequestFault, http
 from tests.venues.loopback import DAY_MS, Link, LoopbackServer, decimal
 from tests.venues.matching import Change, Kind, Level, Listing, Order, Refused, State, Topic, VenueBook, Why
 
@@ -144,8 +144,8 @@ class _Depth(msgspec.Struct):
 class BinanceServer(LoopbackServer):
     """Binance USD-M on loopback, in front of a book."""
 
-    def __init__(self, book: VenueBook, *, faults: FaultScript | None = None, clock_skew_ms: int = 0) -> None:
-        super().__init__(book, faults=faults, clock_skew_ms=clock_skew_ms)
+    def __init__(self, book: VenueBook, *, faults: FaultScript | None = None, port: int = 0) -> None:
+        super().__init__(book, faults=faults, port=port)
         self.credentials = {"api_key": KEY, "secret": SECRET}
         self.min_notional = 20.0
         self.weight_limit = 2_400  # per minute; more is answered with 429, and insisting with 418
@@ -170,7 +170,10 @@ class BinanceServer(LoopbackServer):
             for which in ("Public", "Private")
             for version in ("", "V2", "V3")
         }
-        return {"urls": {"api": {**fapi, "sapi": f"{rest}/sapi/v1", "ws": {"linear": f"ws://{self.host}/ws"}}}}
+        return {
+            "timeout_on_exit": 0,
+            "urls": {"api": {**fapi, "sapi": f"{rest}/sapi/v1", "ws": {"linear": f"ws://{self.host}/ws"}}},
+        }
 
     @property
     def options(self) -> Json:
@@ -179,11 +182,15 @@ class BinanceServer(LoopbackServer):
 
     # For tests -------------------------------------------------------------------------------------------------------
 
+    def hears(self, name: str) -> bool:
+        """Tell whether anybody hears a market stream of a symbol."""
+        return any(topic.startswith(f"{name.lower()}@") for link in self.connections for topic in link.topics)
+
     def expire_listen_key(self) -> None:
         """Let the user stream's key expire as it does 60 minutes after the last keep-alive: one event, then silence."""
         key, self._listen_key = self._listen_key, ""
         self._tell_user("orders", {"e": "listenKeyExpired", "E": self.now_ms(), "listenKey": key})
-        for link in self.links:
+        for link in self.connections:
             link.topics.discard("user")
 
     # Server ----------------------------------------------------------------------------------------------------------
@@ -195,10 +202,10 @@ class BinanceServer(LoopbackServer):
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"]
-        fault = self.faults.request(OPERATIONS.get((request.method, path), "other"))
         text = request.query_string if request.method in {"GET", "DELETE"} else await request.text()
+        self.calls.append((f"{request.method} {path}", dict(parse_qsl(text))))
 
-        async def execute() -> web.Response:
+        def execute() -> web.Response:
             try:
                 self._spend_weight()
                 return web.json_response(self._carry_out(request, path, text))
@@ -207,7 +214,8 @@ class BinanceServer(LoopbackServer):
             except Refused as refused:
                 return Denied.because(refused.why).answer()
 
-        return await answer_http(request, fault, execute, lambda word: Denied.because(word).answer())
+        operation = OPERATIONS.get((request.method, path), "other")
+        return await self.answer(request, operation, execute, lambda word: Denied.because(word).answer())
 
     def _carry_out(self, request: web.Request, path: str, text: str) -> Any:
         params = dict(parse_qsl(text, keep_blank_values=True))
@@ -453,11 +461,11 @@ class BinanceServer(LoopbackServer):
         if self._listen_key and link.query.get("listenKey") == self._listen_key:
             link.topics.add("user")
 
-    async def _read(self, link: Link, text: str) -> None:
+    def _read(self, link: Link, text: str) -> None:
         message = json.loads(text)
         fault = self.faults.request("subscribe")
         if fault is not None and fault.is_dropped:
-            link.abort()
+            link.cut()
             return
         if fault is not None and fault.refusal:
             self._reply(link, {"error": {"code": 2, "msg": fault.refusal}, "id": message["id"]})
@@ -519,7 +527,7 @@ class BinanceServer(LoopbackServer):
 
     def _tell(self, name: str, channel: str, stream: str, message: Callable[[], Json]) -> None:
         topic = f"{name.lower()}@{channel}"
-        links = [link for link in self.links if any(wanted.startswith(topic) for wanted in link.topics)]
+        links = [link for link in self.connections if any(wanted.startswith(topic) for wanted in link.topics)]
         if links:
             text = json.dumps(message())
             for link in links:
@@ -546,7 +554,7 @@ class BinanceServer(LoopbackServer):
         self._tell_user("positions", payloads.account_event(self.book, reason, coin, name, self.now_ms()))
 
     def _tell_user(self, stream: str, event: Json) -> None:
-        for link in self.links:
+        for link in self.connections:
             if "user" in link.topics:
                 link.pipe.send(stream, json.dumps(event))
 

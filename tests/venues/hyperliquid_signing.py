@@ -31,7 +31,7 @@ def signer_of(body: dict[str, Any]) -> str:
         fields = {field["name"]: action[field["name"]] for field in next(iter(APPROVE_BUILDER_FEE.values()))}
         digest = _typed_hash("HyperliquidSignTransaction", 421614, APPROVE_BUILDER_FEE, fields)
     else:
-        agent = {"source": "a", "connectionId": _action_hash(action, body["nonce"], body.get("vaultAddress"))}
+        agent = {"source": "a", "connectionId": action_hash(action, body["nonce"], body.get("vaultAddress"))}
         digest = _typed_hash("Exchange", 1337, AGENT, agent)
     return _recovered(digest, body["signature"])
 
@@ -41,7 +41,8 @@ def address_of(private_key: str) -> str:
     return _address(coincurve.PrivateKey(bytes.fromhex(private_key.removeprefix("0x"))).public_key)
 
 
-def _action_hash(action: dict[str, Any], nonce_ms: int, vault: str | None) -> bytes:
+def action_hash(action: dict[str, Any], nonce_ms: int, vault: str | None) -> bytes:
+    """Return the keccak hash of an L1 action: its msgpack bytes, the nonce in 8 bytes, the vault if there is one."""
     packed: bytes = ccxt.Exchange.packb(action) + nonce_ms.to_bytes(8, "big")
     packed += b"\x00" if vault is None else b"\x01" + bytes.fromhex(vault.removeprefix("0x"))
     return _keccak(packed)

@@ -6,15 +6,18 @@ A venue's server adds its own words: which paths there are, how requests are sig
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from decimal import Decimal
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import msgspec
 from aiohttp import WSMsgType, web
 
-from tests.venues.faults import FaultScript, Pipe
+from tests.venues.faults import Answer, FaultScript, Pipe, answer_http
 from tests.venues.matching import Change, VenueBook
 
+HOST = "127.0.0.1"
 DAY_MS = 86_400_000
 FUNDING_HOURS_MS = 8 * 3_600_000
 
@@ -33,27 +36,37 @@ class Link:
     def is_open(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
 
-    def abort(self) -> None:
+    def cut(self) -> None:
         """Drop the connection as a failing network does, without a closing handshake."""
         if self.transport is not None:
             self.transport.abort()
 
 
+class _Timer(msgspec.Struct):
+    handle: asyncio.TimerHandle
+    when_ms: int
+    act: Callable[[], None]
+
+
 class LoopbackServer:
-    """A venue on 127.0.0.1, on a port the operating system picks; `async with` it.
+    """A venue on this machine, on a port the operating system picks unless one is given; `async with` it.
 
     `clock_skew_ms` is how far the venue's clock is ahead of the book's.
     """
 
-    def __init__(self, book: VenueBook, *, faults: FaultScript | None = None, clock_skew_ms: int = 0) -> None:
+    def __init__(self, book: VenueBook, *, faults: FaultScript | None = None, port: int = 0) -> None:
         self.book = book
         self.faults = faults or FaultScript()
-        self.clock_skew_ms = clock_skew_ms
-        self.links: list[Link] = []
-        self.port = 0
+        self.port = port
+        self.clock_skew_ms = 0
+        self.connections: list[Link] = []
+        self.calls: list[tuple[str, Any]] = []  # every request, in order, refused ones too
+        self._queued = 0
+        self._answering: set[asyncio.Task[Any]] = set()
         self._runner: web.AppRunner | None = None
+        self._site: web.TCPSite | None = None
         self._stop_listening: Callable[[], None] = lambda: None
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, _Timer] = {}
         self._beating: asyncio.Task[None] | None = None
         self._news = asyncio.Event()  # set whenever somebody connects or asks for something
 
@@ -62,8 +75,7 @@ class LoopbackServer:
         self.add_routes(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
-        self.port = self._runner.addresses[0][1]
+        await self.come_back()
         self._stop_listening = self.book.listen(self.on_change)
         self._beating = asyncio.create_task(self._beat())
         return self
@@ -73,11 +85,14 @@ class LoopbackServer:
     ) -> None:
         self._stop_listening()
         for timer in self._timers.values():
-            timer.cancel()
+            timer.handle.cancel()
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
-        self.disconnect()
+        await self.go_dark()
+        for answering in self._answering:  # some are slow on purpose, for clients that are long gone
+            answering.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -85,25 +100,59 @@ class LoopbackServer:
 
     @property
     def host(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{HOST}:{self.port}"
 
     def now_ms(self) -> int:
         """The venue's time."""
         return self.book.now_ms() + self.clock_skew_ms
 
-    def disconnect(self) -> None:
-        """Drop every WebSocket, as a venue does that restarts its gateways."""
-        for link in tuple(self.links):
-            link.abort()
+    def tick(self) -> None:
+        """Do at once what is due by the book's clock; for tests that turn that clock by hand."""
+        for name in list(self._timers):
+            if self._timers[name].when_ms <= self.book.now_ms():
+                self._fire(name)
 
-    async def flush(self) -> None:
-        """Wait until the clients have read everything that was sent to them so far."""
-        await asyncio.gather(*(link.pipe.flush() for link in self.links if link.is_open))
+    async def come_back(self) -> None:
+        """Listen (again) on the same port."""
+        assert self._runner is not None
+        self._site = web.TCPSite(self._runner, HOST, self.port, reuse_address=True)
+        await self._site.start()
+        self.port = int(self._runner.addresses[0][1])
+
+    async def go_dark(self) -> None:
+        """Cut every connection and refuse new ones, as a partition does."""
+        if self._site is not None:
+            await self._site.stop()
+            self._site = None
+        self.disconnect()
+        if self._runner is not None and self._runner.server is not None:
+            for kept_alive in self._runner.server.connections:
+                if kept_alive.transport is not None:
+                    kept_alive.transport.abort()
+
+    def disconnect(self) -> None:
+        """Cut every WebSocket without a word."""
+        for link in tuple(self.connections):
+            link.cut()
+
+    def freeze(self, *, is_frozen: bool = True) -> None:
+        """Let every open WebSocket fall silent, or speak again; TCP stays up."""
+        for link in self.connections:
+            link.pipe.is_frozen = is_frozen
+
+    async def settle(self, timeout_s: float = 5.0) -> None:
+        """Wait until the clients have taken everything that was sent to them so far."""
+        await asyncio.gather(*(link.pipe.flush(timeout_s) for link in tuple(self.connections) if link.is_open))
+
+    def publish(self) -> bool:
+        """Tell whether anything was sent since this was last asked; everything is sent at once here."""
+        before, self._queued = self._queued, sum(link.pipe.queued for link in self.connections)
+        return self._queued != before
 
     async def watched(self, topic: str, timeout_s: float = 3.0) -> None:
         """Wait until a client has subscribed to a topic."""
         async with asyncio.timeout(timeout_s):
-            while not any(topic in link.topics for link in self.links):
+            while not any(topic in link.topics for link in self.connections):
                 self._news.clear()
                 await self._news.wait()
 
@@ -124,51 +173,69 @@ class LoopbackServer:
     def at(self, name: str, when_ms: int, act: Callable[[], None]) -> None:
         """Do something once the book's clock says `when_ms`, in place of what was to be done under this name."""
         self.never(name)
-
-        def fire() -> None:
-            if self.book.now_ms() >= when_ms:
-                self.never(name)
-                act()
-            else:
-                self._timers[name] = loop.call_later(self._left_s(when_ms), fire)
-
-        loop = asyncio.get_running_loop()
-        self._timers[name] = loop.call_later(self._left_s(when_ms), fire)
+        left_s = max(0.001, (when_ms - self.book.now_ms()) / 1_000)
+        handle = asyncio.get_running_loop().call_later(left_s, lambda: self._fire(name))
+        self._timers[name] = _Timer(handle, when_ms, act)
 
     def never(self, name: str) -> None:
         """Forget what was to be done under this name."""
         timer = self._timers.pop(name, None)
         if timer is not None:
-            timer.cancel()
+            timer.handle.cancel()
+
+    async def answer(
+        self, request: web.Request, operation: str, execute: Callable[[], web.Response], refuse: Answer
+    ) -> web.StreamResponse:
+        """Answer one HTTP request as the fault script has it."""
+
+        async def execute_now() -> web.Response:
+            return execute()
+
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
+        try:
+            return await answer_http(request, self.faults.request(operation), execute_now, refuse)
+        finally:
+            self._answering.discard(task)
 
     async def serve_socket(
-        self, request: web.Request, read: Callable[[Link, str], Awaitable[None]], greet: Callable[[Link], None]
+        self, request: web.Request, read: Callable[[Link, str], None], greet: Callable[[Link], None]
     ) -> web.WebSocketResponse:
         """Serve one WebSocket until it is gone; pings are answered unless a fault has frozen it."""
         socket = web.WebSocketResponse(autoping=False, timeout=0.1)
         await socket.prepare(request)
         link = Link(Pipe(socket, self.faults), request)
-        self.links.append(link)
+        self.connections.append(link)
         writer = asyncio.create_task(link.pipe.run())
         greet(link)
         self._news.set()
         try:
             async for message in socket:
-                if message.type is WSMsgType.TEXT:
-                    await read(link, message.data)
-                    self._news.set()
-                elif message.type is WSMsgType.PING and not link.pipe.is_frozen:
-                    await socket.pong(message.data)
-                elif message.type is WSMsgType.PONG:
+                if message.type is WSMsgType.PONG:
                     link.pipe.pong(message.data)
+                elif link.pipe.is_frozen:
+                    continue
+                elif message.type is WSMsgType.PING:
+                    await socket.pong(message.data)
+                elif message.type is WSMsgType.TEXT:
+                    read(link, message.data)
+                    self._news.set()
+        except ConnectionError:
+            pass  # cut off while we were answering
         finally:
-            self.links.remove(link)
+            self.connections.remove(link)
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
         return socket
 
-    def _left_s(self, when_ms: int) -> float:
-        return max(0.001, (when_ms - self.book.now_ms()) / 1_000)
+    def _fire(self, name: str) -> None:
+        timer = self._timers[name]
+        if timer.when_ms > self.book.now_ms():  # the book's clock goes another way than this machine's
+            self.at(name, timer.when_ms, timer.act)
+        else:
+            self.never(name)
+            timer.act()
 
     async def _beat(self) -> None:
         while True:
@@ -178,7 +245,7 @@ class LoopbackServer:
 
 def decimal(value: float | None) -> str:
     """Write a number as venues do: a string without exponent or float noise, "0" for none."""
-    return f"{value or 0.0:.10f}".rstrip("0").rstrip(".")
+    return f"{Decimal(f'{value or 0.0:.15g}'):f}"
 
 
 def decimals_of(step: float) -> int:

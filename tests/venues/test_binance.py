@@ -13,7 +13,7 @@ import pytest
 
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from tests.venues.binance import BinanceServer, banned, outcome_unknown, perpetual, too_many_requests, usdm_book
-from tests.venues.faults import StreamFault, delay, drop_reply, drop_request, garbage, http, reject
+from tests.venues.faults import StreamFault, delay, drop_reply, drop_request, garbage, http, reject, silence
 from tests.venues.matching import State
 
 ETH = "ETH/USDT:USDT"
@@ -264,9 +264,9 @@ async def test_an_expired_listen_key_silences_the_stream_without_an_error() -> N
         key = exchange.options["linear"]["listenKey"]
         await exchange.fapiPrivatePutListenKey()
         server.expire_listen_key()
-        await server.flush()
+        await server.settle()
         await rest(exchange)
-        await server.flush()
+        await server.settle()
         assert not watching.done()
         with pytest.raises(ccxt.pro.AuthenticationError, match="-1125"):
             await exchange.fapiPrivatePutListenKey()
@@ -319,7 +319,9 @@ async def moved(server: BinanceServer, exchange: Any, bid: float) -> Any:
     [
         (drop_reply(), ccxt.pro.NetworkError, True),
         (drop_request(), ccxt.pro.NetworkError, False),
-        (delay(reply_s=0.5), ccxt.pro.RequestTimeout, True),
+        (delay(reply_s=9.0), ccxt.pro.RequestTimeout, True),
+        (delay(request_s=9.0), ccxt.pro.RequestTimeout, False),
+        (silence(), ccxt.pro.RequestTimeout, True),
         (outcome_unknown(is_executed=True), ccxt.pro.RequestTimeout, True),
         (outcome_unknown(is_executed=False), ccxt.pro.RequestTimeout, False),
         (http(503, is_executed=True, body="<html>"), ccxt.pro.ExchangeNotAvailable, True),
@@ -378,7 +380,7 @@ async def test_fills_go_wrong_on_the_stream_but_not_in_the_history(fault: Stream
         server.faults.next("fills", fault)
         await rest(exchange, "buy", 6.0, 2_000.01)
         server.book.set_quote("ETHUSDT", 1_999.0, 1.0, 2_000.0, 1.0)
-        await server.flush()
+        await server.settle()
         told = [] if exchange.myTrades is None else [trade["id"] for trade in exchange.myTrades]
         real = [trade.trade_id for trade in server.book.trades]
         expected = {StreamFault.SKIP: real[1:], StreamFault.FREEZE: []}.get(fault, real)

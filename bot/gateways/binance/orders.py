@@ -61,10 +61,19 @@ class BinanceOrderWords(OrderWords):
         return super().position_amount(position) if signed is None else signed
 
     async def permissions(self, exchange: ccxt.pro.Exchange) -> Permissions:
-        """Return what the key may do on futures; whether it may withdraw is another host's to say."""
-        account = await exchange.fapiPrivateV2GetAccount()
-        can_trade = part(account, "canTrade")
-        return Permissions(None if can_trade is None else can_trade is True, None)
+        """Return what the key may do: the futures account proves it good, the wallet's host lists its permissions."""
+        can_trade = part(await exchange.fapiPrivateV2GetAccount(), "canTrade")
+        try:
+            granted = await exchange.sapiGetAccountApiRestrictions()
+        except ccxt.BaseError:
+            granted = {}  # testnets have no such host: then the venue does not say
+        may_trade, may_withdraw = part(granted, "enableFutures"), part(granted, "enableWithdrawals")
+        if can_trade is False:
+            may_trade = False
+        return Permissions(
+            bool(may_trade) if may_trade is not None else can_trade,
+            bool(may_withdraw) if may_withdraw is not None else None,
+        )
 
     def outcome_of(self, error: BaseException, *, may_have_left: bool = True) -> Outcome:
         """Return what an error means: a code of Binance's own is a no, but for those that say nothing."""

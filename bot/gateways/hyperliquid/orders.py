@@ -45,12 +45,6 @@ class HyperliquidOrderWords(OrderWords):
         client_id = part(trade.get("info"), "cloid")
         return None if client_id is None else self.decode(client_id)
 
-    def prepare(self, exchange: ccxt.pro.Exchange) -> None:
-        """Switch off what ccxt does in the account's name without being asked."""
-        exchange.options["builderFee"] = False
-        exchange.options["approvedBuilderFee"] = False
-        exchange.options["refSet"] = True
-
     def dead_man(self, exchange: ccxt.pro.Exchange, clock: Clock, settings: VenueSettings) -> DeadMan:
         """Return the account's countdown: a time at which everything is canceled, moved on again and again.
 
@@ -73,12 +67,12 @@ class HyperliquidOrderWords(OrderWords):
         order, others = exchange.parse_create_edit_order_args(
             None, terms.symbol, terms.type, terms.side, terms.amount, px, self.create_params(terms)
         )
-        reply = await exchange.privatePostExchange(exchange.create_orders_request([order], others))
+        reply = await exchange.privatePostExchange(_without_builder(exchange, order, others))
         status = _only_status(reply)
         parsed = answered(exchange.parse_order(status if isinstance(status, dict) else {"status": status}))
         if isinstance(status, dict) and "resting" in status:
             parsed = {**parsed, "status": "open"}
-        return parsed
+        return parsed  # of a filled one the rest may be canceled or not: the truth is asked for
 
     async def cancel(self, exchange: ccxt.pro.Exchange, symbol: str, order_id: str, venue_order_id: str) -> Raw:
         """Cancel by our id, or the venue's for an order that is not ours."""
@@ -108,6 +102,16 @@ class HyperliquidOrderWords(OrderWords):
         if type(error) is ccxt.ExchangeError and is_no:
             return Outcome.UNKNOWN if "uplicate" in said else Outcome.REJECTED
         return outcome_of(error, may_have_left=may_have_left)
+
+
+def _without_builder(exchange: ccxt.pro.Exchange, order: Any, others: Any) -> Any:  # noqa: ANN401
+    """Return a signed request for one order that names no builder; ccxt names one where a fee is approved."""
+    was_approved = exchange.options.get("approvedBuilderFee")
+    exchange.options["approvedBuilderFee"] = False
+    try:
+        return exchange.create_orders_request([order], others)
+    finally:
+        exchange.options["approvedBuilderFee"] = was_approved
 
 
 def _only_status(reply: object) -> Any:  # noqa: ANN401
