@@ -14,6 +14,15 @@ class LatencySummary(msgspec.Struct, frozen=True):
     p99: float
 
 
+class LatencyHistogram(msgspec.Struct, frozen=True):
+    """How often something was timed, and the percentiles in microseconds."""
+
+    count: int
+    p50_us: float
+    p99_us: float
+    max_us: float
+
+
 class HedgeMark(msgspec.Struct, frozen=True):
     """One fill of a hedge: signed base quantity, price, and what it cost in quote money (fee plus slippage)."""
 
@@ -47,6 +56,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     """The figures of one run; this is what `replay --json` prints, field for field.
 
     `delta_rms_base`, `delta_max_base` and `not_deciding_s` are of the first underlying: net delta against its target.
+    `latency_us` is of live feeds, by step from the venue's time to a fill.
     """
 
     vault: str
@@ -77,6 +87,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     events_per_second: float
     decision_us: LatencySummary
     state: str
+    latency_us: dict[str, LatencyHistogram] = {}
 
 
 def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:

@@ -13,11 +13,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
@@ -25,25 +25,40 @@ from rich.console import Console
 
 from bot import __version__
 from bot.domain.decisions import BotState
-from bot.domain.errors import ConfigError, EvenkeelError, InvariantBroken, JournalError, RecordingError, VenueFatal
+from bot.domain.errors import (
+    ConfigError,
+    EvenkeelError,
+    InvariantBroken,
+    JournalError,
+    RecordingError,
+    Retryable,
+    VenueFatal,
+)
 from bot.domain.events import OperatorAction, OperatorCommand, Restarted
 from bot.domain.instruments import Payoff
 from bot.domain.results import RunSeries, RunSummary
 from bot.domain.units import utc_text
 from bot.runtime import control, tables
 from bot.runtime.config import config_sha256, load_vaults
-from bot.runtime.daemon import Daemon, run_all
+from bot.runtime.daemon import Daemon, Runner, run_all
+from bot.runtime.doctor import examine, exchanges
+from bot.runtime.halt_marker import Halt, HaltMarker
+from bot.runtime.halting import halt_everywhere
 from bot.runtime.importing import ImportOptions, import_deribit_chain, parse_books, parse_strikes
 from bot.runtime.journal import Batch, Journal, export, verify
+from bot.runtime.live import LiveSession, look_at
+from bot.runtime.live_run import LiveRun, record_vault
 from bot.runtime.recovery import check_header, rebuild
 from bot.runtime.session import Session, open_session, open_vault_recording
 from bot.runtime.vault import Vault
+from bot.runtime.venues import vault_underlyings
 from bot.runtime.views import status_view
 from bot.simulation.replay import replay as replay_session
 from bot.telemetry.logs import configure_logging
 from bot.telemetry.report import write_report
 from strategies import Policy, policies_from_specs
 
+T = TypeVar("T")
 MAX_SOCKET_PATH = 100  # bytes; the kernel allows 108
 TRIPPED = (BotState.REDUCE_ONLY, BotState.PAUSED, BotState.HALTED)  # a limit still stands after a resume
 DAEMON_PROGRESS_EVERY_S = 60.0  # off a terminal, where it goes into a service log
@@ -131,24 +146,25 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Run the vault's recording through the engine, unpaced, and print what came of it."""
-    (vault,) = load_vaults([vault_file])
+    (vault,) = load_vaults([vault_file], allow_live=journal is not None)
     if seed is not None:
         vault = vault.model_copy(update={"seed": seed})
     if journal is not None:
         if compare:
             raise ConfigError(["expected --journal or --compare, found both; hint: a journal holds one policy"])
         session, summary = _replay_journal(vault, journal)
-        runs, sessions = [(summary, session.score.series)], [session]
+        runs, underlying = [(summary, session.score.series)], session.underlying
     else:
-        gross_base = sum(abs(line.qty_base) for line in vault.book)
+        gross_base = sum(abs(line.qty_base) for line in vault.holdings)
         policies = policies_from_specs(compare, vault.policy, gross_base) if compare else [vault.policy]
         sessions, runs = _replay_policies(vault, policies)
+        underlying = sessions[0].underlying
     if report is not None:
-        _write_report(runs, vault.policy.name, sessions[0].underlying, report)
+        _write_report(runs, vault.policy.name, underlying, report)
     if as_json:
         _print_json([summary for summary, _ in runs] if compare else runs[0][0])
     else:
-        tables.print_comparison(out, [summary for summary, _ in runs], sessions[0].underlying)
+        tables.print_comparison(out, [summary for summary, _ in runs], underlying)
 
 
 @app.command()
@@ -166,17 +182,27 @@ def run(
     if journal is not None and len(loaded) > 1:
         raise ConfigError(["expected one vault with --journal, found several; hint: leave --journal out"])
     with ExitStack() as stack:
-        daemons = []
+        daemons: list[Runner] = []
         bases = {}
         # whatever may be wrong is found before anything is written
-        prepared = [(vault, open_session(vault), _socket_path(vault)) for vault in loaded]
-        for vault, session, socket_path in prepared:
-            bases[vault.vault] = session.underlying
+        prepared = [
+            (path, vault, None if vault.is_live_feed else open_session(vault), _socket_path(vault))
+            for path, vault in zip(vaults, loaded, strict=True)
+        ]
+        for vault_file, vault, session, socket_path in prepared:
             path = journal or journal_path(vault)
             control.refuse_second(socket_path)
             for folder in (path.parent, socket_path.parent):
                 folder.mkdir(parents=True, exist_ok=True)
             opened = stack.enter_context(Journal.open(path, for_writing=True))
+            if session is None:
+                bases[vault.vault] = min(vault_underlyings(vault))
+                marker = halt_marker(vault)
+                daemons.append(
+                    LiveRun(vault, vault_file, opened, socket_path=socket_path, marker=marker, environ=os.environ)
+                )
+                continue
+            bases[vault.vault] = session.underlying
             manifest = session.recording.manifest
             progress = stack.enter_context(
                 tables.progress_bar(err, vault.vault, manifest.start_ns, manifest.end_ns, DAEMON_PROGRESS_EVERY_S)
@@ -233,8 +259,21 @@ def halt(
     reason: Annotated[str, typer.Option("--reason", help="Why; goes into the journal")] = "operator",
     journal: JournalPath = None,
 ) -> None:
-    """Stop trading and cancel what rests; only `resume` ends it, a restart does not."""
-    _operate(vault_file, journal, OperatorAction.HALT, reason)
+    """Stop trading and cancel what rests; only `resume` ends it, a restart does not.
+
+    On a live feed it also works with the daemon frozen: it cancels at every venue by itself.
+    """
+    (vault,) = load_vaults([vault_file], allow_live=True)
+    if not vault.is_live_feed:
+        _operate(vault, journal, OperatorAction.HALT, reason)
+        return
+    halt_now = Halt(_issuer(), reason, time.time_ns())
+    halting = halt_everywhere(vault, halt_now, halt_marker(vault), _socket_path(vault), os.environ)
+    told = asyncio.run(halting)
+    for line in told.lines:
+        print(line)
+    if not told.is_complete:
+        raise typer.Exit(Exit.VENUE)
 
 
 @app.command()
@@ -246,7 +285,46 @@ def resume(
     """Trade again after a halt, a pause or a limit that tripped."""
     if not reason.strip():
         raise ConfigError(["--reason: expected why it is safe again, found nothing; it goes into the journal"])
-    _operate(vault_file, journal, OperatorAction.RESUME, reason)
+    (vault,) = load_vaults([vault_file], allow_live=True)
+    _operate(vault, journal, OperatorAction.RESUME, reason)
+
+
+@app.command()
+def doctor(
+    vault_files: Annotated[list[Path] | None, typer.Argument(metavar="[VAULT.yaml…]", help="Vault files")] = None,
+    venues: Annotated[bool, typer.Option("--venues", help="List the exchanges a venue can be")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Examine vaults with everything they need: files, keys, venues, clocks, journals; nothing is traded or written."""
+    if venues:
+        _print_json(exchanges()) if as_json else print("\n".join(exchanges()))
+        return
+    if not vault_files:
+        raise ConfigError(["expected a vault file or --venues, found neither"])
+    vaults = load_vaults(vault_files, allow_live=True)
+    findings = [found for vault in vaults for found in _run_loop(examine(vault, journal_path(vault), os.environ))]
+    if as_json:
+        _print_json(findings)
+    else:
+        for found in findings:
+            print(f"{found.vault}: {found.subject}: {'ok' if found.is_ok else 'PROBLEM'}: {found.detail}")
+    if any(not found.is_ok and found.is_of_venue for found in findings):
+        raise typer.Exit(Exit.VENUE)
+    if any(not found.is_ok for found in findings):
+        raise typer.Exit(Exit.FAILURE)
+
+
+@app.command()
+def record(
+    vault_file: VaultFile,
+    destination: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder, or .zip, of the recording")],
+    seconds: Annotated[
+        float | None, typer.Option("--for", metavar="SECONDS", min=0, help="How long; default: until stopped")
+    ] = None,
+) -> None:
+    """Write a live feed as a recording that `replay` takes; trades nothing and needs no keys."""
+    (vault,) = load_vaults([vault_file], allow_live=True)
+    print(_run_loop(record_vault(vault, vault_file, destination, os.environ, seconds=seconds)))
 
 
 @app.command()
@@ -257,16 +335,18 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """P&L by part, costs and tracking error of what the vault's journal holds."""
-    (vault,) = load_vaults([vault_file])
+    (vault,) = load_vaults([vault_file], allow_live=True)
     session, summary = _replay_journal(vault, journal or journal_path(vault))
     if out_dir is not None:
-        _, clock = _replay_policies(vault, policies_from_specs("fixed_interval"))
+        # the yardstick needs the market again, which only a recording can show
+        clock = [] if vault.is_live_feed else _replay_policies(vault, policies_from_specs("fixed_interval"))[1]
         runs = [(summary, session.score.series), *clock]
         _write_report(runs, vault.policy.name, session.underlying, out_dir)
     if as_json:
         _print_json(summary)
     else:
         tables.print_comparison(out, [summary], session.underlying)
+        tables.print_latencies(out, summary.latency_us)
 
 
 @journal_app.command("verify")
@@ -329,6 +409,11 @@ def journal_path(vault: Vault) -> Path:
     return Path(vault.state_dir) / f"{vault.vault}.sqlite"
 
 
+def halt_marker(vault: Vault) -> HaltMarker:
+    """Return the vault's halt marker."""
+    return HaltMarker(Path(vault.state_dir) / f"{vault.vault}.halted")
+
+
 def _socket_path(vault: Vault) -> Path:
     path = Path(vault.state_dir).resolve() / f"{vault.vault}.sock"
     if len(str(path).encode()) > MAX_SOCKET_PATH:
@@ -383,18 +468,37 @@ def _with_first_hedge(session: Session, progress: Callable[[int], None]) -> Call
     return advance
 
 
-def _replay_journal(vault: Vault, path: Path) -> tuple[Session, RunSummary]:
+def _replay_journal(vault: Vault, path: Path) -> tuple[Session | LiveSession, RunSummary]:
     """Replay a journal through a fresh engine; it must decide what it decided then, or JournalError is raised."""
-    session = open_session(vault)
-    manifest = session.recording.manifest
     began = time.perf_counter()
     _refuse_damaged(path)
-    with Journal.open(path, for_writing=False) as journal:
-        check_header(journal, session, config_sha256(vault), session.recording_sha256)
-        with tables.progress_bar(err, vault.vault, manifest.start_ns, manifest.end_ns) as progress:
-            rebuild(session, journal, is_world_wanted=False, stopwatch_ns=time.perf_counter_ns, progress=progress)
+    with Journal.open(path, for_writing=False) as journal, ExitStack() as stack:
+        session = _session_of(vault, journal)
+        check_header(journal, session, config_sha256(vault))
+        progress = stack.enter_context(_progress_of(session))
+        rebuild(session, journal, is_world_wanted=False, stopwatch_ns=time.perf_counter_ns, progress=progress)
     wall_seconds = time.perf_counter() - began
-    return session, session.score.summary(policy=session.policy.name, seed=vault.seed, wall_seconds=wall_seconds)
+    summary = session.score.summary(policy=session.policy.name, seed=vault.seed, wall_seconds=wall_seconds)
+    if session.latencies is not None:
+        summary = msgspec.structs.replace(summary, latency_us=session.latencies.summary())
+    return session, summary
+
+
+def _session_of(vault: Vault, journal: Journal) -> Session | LiveSession:
+    """Return a fresh session to rebuild from a journal: of its recording, or of the instruments it holds."""
+    if not vault.is_live_feed:
+        return open_session(vault)
+    if journal.header.config_sha256 != config_sha256(vault):
+        hint = "name another with --journal, or move the old one away"
+        raise JournalError(f"expected a journal of this configuration, found one of another; hint: {hint}")
+    return look_at(vault, journal.header)
+
+
+def _progress_of(session: Session | LiveSession) -> AbstractContextManager[Callable[[int], None]]:
+    if isinstance(session, LiveSession):
+        return _no_progress()
+    manifest = session.recording.manifest
+    return tables.progress_bar(err, session.vault.vault, manifest.start_ns, manifest.end_ns)
 
 
 def _refuse_damaged(path: Path) -> None:
@@ -423,10 +527,10 @@ def _view(vault_file: Path, journal: Path | None) -> dict[str, Any]:
                 f"error: {vault.vault} is not running and has no journal at {path}; hint: evenkeel run {vault_file}"
             )
             raise typer.Exit(Exit.NOT_RUNNING) from None
-    session = open_session(vault)
     _refuse_damaged(path)
     with Journal.open(path, for_writing=False) as opened:
-        check_header(opened, session, config_sha256(vault), session.recording_sha256)
+        session = _session_of(vault, opened)
+        check_header(opened, session, config_sha256(vault))
         found = rebuild(session, opened, is_world_wanted=False)
     return {**status_view(session, found.last_ns), "running": False}
 
@@ -455,9 +559,10 @@ def _why_lines(view: dict[str, Any]) -> Iterator[str]:
     yield f"quotes refused so far: {faults or 'none'}"
 
 
-def _operate(vault_file: Path, journal: Path | None, action: OperatorAction, reason: str) -> None:
+def _operate(vault: Vault, journal: Path | None, action: OperatorAction, reason: str) -> None:
     """Tell the running daemon, or, if none runs, its journal: the next start obeys it."""
-    (vault,) = load_vaults([vault_file], allow_live=True)
+    marker = halt_marker(vault)
+    seen = marker.read()
     question = {"verb": "operate", "action": str(action), "issuer": _issuer(), "reason": reason}
     try:
         answer = control.ask(_socket_path(vault), question)
@@ -467,6 +572,8 @@ def _operate(vault_file: Path, journal: Path | None, action: OperatorAction, rea
             err.print(f"error: {vault.vault} is not running and has no journal at {path}; nothing to {action}")
             raise typer.Exit(Exit.NOT_RUNNING) from None
         answer = _operate_on_journal(path, action, reason)
+        if action is OperatorAction.RESUME:
+            marker.remove(seen)
         err.print(f"{vault.vault} is not running; its next start will obey")
     if "error" in answer:
         err.print(f"error: {answer['error']}")
@@ -498,7 +605,7 @@ def _issuer() -> str:
         return f"uid {os.getuid()}"
 
 
-def _run_loop(work: Coroutine[Any, Any, list[RunSummary]]) -> list[RunSummary]:
+def _run_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run on uvloop where there is one: the standard loop does the same, more slowly."""
     try:
         import uvloop  # noqa: PLC0415 — not on every platform
@@ -552,7 +659,7 @@ def _complain(error: BaseException) -> Exit:
     err.print(f"error: {error}")
     if isinstance(error, RecordingError):
         return Exit.CONFIG
-    return Exit.VENUE if isinstance(error, VenueFatal) else Exit.FAILURE
+    return Exit.VENUE if isinstance(error, VenueFatal | Retryable) else Exit.FAILURE
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -27,11 +28,22 @@ from bot.runtime.yaml_source import Location, Value, YamlSource
 from bot.simulation.recording import Manifest, open_recording
 from strategies import POLICIES
 
-__all__ = ["Vault", "build_engine_settings", "config_json", "config_sha256", "load_vaults"]
+__all__ = [
+    "Vault",
+    "build_engine_settings",
+    "build_live_settings",
+    "check_listing",
+    "config_json",
+    "config_sha256",
+    "load_vaults",
+]
 
 GAP_NS: Final = 600 * NS_PER_S
 NEEDED_STREAMS: Final = ("vol_quotes", "quotes", "index")
 MANUAL: Final = "see docs/configuration.md"
+VENUE_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
+MAX_NAMES: Final = 12  # in one hint
+PASSWORD_IN_URL: Final = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 
 def load_vaults(paths: Sequence[Path], *, allow_live: bool = False) -> list[Vault]:
@@ -49,36 +61,70 @@ def load_vaults(paths: Sequence[Path], *, allow_live: bool = False) -> list[Vaul
     return [vault for vault in vaults if vault is not None]
 
 
+def check_listing(path: Path, instruments: Sequence[Instrument], now_ns: int, venues: str) -> None:
+    """Check every name in a vault file against what its venues list now; `venues` names them for people.
+
+    Raises ConfigError with every name that is unknown, expired or of the wrong kind, as `file:line: …`.
+    """
+    source = YamlSource(path)
+    _check_market(source, _Listing(f"{venues} as listed now", venues, "now", now_ns, tuple(instruments)))
+    if source.problems:
+        raise ConfigError(source.problems)
+
+
 def build_engine_settings(vault: Vault, manifest: Manifest) -> EngineSettings:
     """Return the vault as the engine takes it, with the instruments and ages of a recording.
 
     Raises ConfigError if the recording lacks an instrument or a stream that the vault needs.
     """
-    instruments = {instrument.instrument_id: instrument for instrument in manifest.instruments}
-    needed = [*NEEDED_STREAMS, *(leg.instrument for leg in vault.book), *(one.instrument for one in vault.hedge)]
-    if missing := [name for name in needed if name not in instruments and name not in manifest.streams]:
-        found = f"recording {manifest.name} without"
-        raise ConfigError([f"vault {vault.vault}: expected {', '.join(missing)}, found {found}; hint: check the feed"])
-    hedges = [_hedge_settings(vault, index, instruments) for index in range(len(vault.hedge))]
+    _refuse_missing(vault, manifest.instruments, manifest.streams, f"recording {manifest.name}")
+    ages = Ages(
+        vol_ns=_max_age_ns(manifest, "vol_quotes"),
+        quote_ns=_max_age_ns(manifest, "quotes"),
+        index_ns=_max_age_ns(manifest, "index"),
+    )
+    run_id = hashlib.sha256(f"{vault.vault}:{vault.seed}".encode()).hexdigest()[:10]
+    return _engine_settings(vault, manifest.instruments, ages, run_id)
+
+
+def build_live_settings(vault: Vault, instruments: Sequence[Instrument], run_id: str) -> EngineSettings:
+    """Return a vault with a live feed as the engine takes it, with the instruments its venues list.
+
+    Raises ConfigError if an instrument that the vault names is not among them.
+    """
+    _refuse_missing(vault, instruments, NEEDED_STREAMS, "venues")
+    ages = Ages(
+        vol_ns=_ns(vault.max_age.vol_s), quote_ns=_ns(vault.max_age.quote_s), index_ns=_ns(vault.max_age.index_s)
+    )
+    return _engine_settings(vault, tuple(instruments), ages, run_id)
+
+
+def _engine_settings(vault: Vault, instruments: tuple[Instrument, ...], ages: Ages, run_id: str) -> EngineSettings:
+    by_id = {instrument.instrument_id: instrument for instrument in instruments}
+    hedges = [_hedge_settings(vault, index, by_id) for index in range(len(vault.hedge))]
     limits = vault.limits.model_dump(exclude={"hedge_loop_window_s"})
     return EngineSettings(
         vault=vault.vault,
-        run_id=hashlib.sha256(f"{vault.vault}:{vault.seed}".encode()).hexdigest()[:10],
+        run_id=run_id,
         numeraire=vault.numeraire,
         policy=vault.policy,
-        book=tuple(BookLeg(instruments[line.instrument], line.qty_base) for line in vault.book),
-        cash=dict(vault.cash),
+        book=tuple(BookLeg(by_id[line.instrument], line.qty_base) for line in vault.holdings),
+        cash=vault.fixed_cash,
         hedges={hedge.instrument.base: hedge for hedge in hedges},
-        universe=manifest.instruments,
-        limits=Limits(**limits, hedge_loop_window_ns=round(vault.limits.hedge_loop_window_s * NS_PER_S)),
-        ages=Ages(
-            vol_ns=_max_age_ns(manifest, "vol_quotes"),
-            quote_ns=_max_age_ns(manifest, "quotes"),
-            index_ns=_max_age_ns(manifest, "index"),
-        ),
+        universe=instruments,
+        limits=Limits(**limits, hedge_loop_window_ns=_ns(vault.limits.hedge_loop_window_s)),
+        ages=ages,
         gap_ns=GAP_NS,
         pnl_step_ns=vault.pnl_step_s * NS_PER_S,
     )
+
+
+def _refuse_missing(vault: Vault, instruments: Sequence[Instrument], streams: Iterable[str], where: str) -> None:
+    known = {instrument.instrument_id for instrument in instruments} | set(streams)
+    needed = [*NEEDED_STREAMS, *(leg.instrument for leg in vault.holdings), *(one.instrument for one in vault.hedge)]
+    if missing := [name for name in needed if name not in known]:
+        expected = f"vault {vault.vault}: expected {', '.join(missing)}"
+        raise ConfigError([f"{expected}, found {where} without; hint: check the feed"])
 
 
 def config_json(vault: Vault) -> str:
@@ -108,7 +154,11 @@ def _hedge_settings(vault: Vault, index: int, instruments: dict[str, Instrument]
 
 
 def _max_age_ns(manifest: Manifest, stream: str) -> int:
-    return round(manifest.streams[stream].max_age_s * NS_PER_S)
+    return _ns(manifest.streams[stream].max_age_s)
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * NS_PER_S)
 
 
 def _check(source: YamlSource, manifests: _Manifests, *, allow_live: bool) -> Vault | None:
@@ -121,12 +171,16 @@ def _check(source: YamlSource, manifests: _Manifests, *, allow_live: bool) -> Va
     except ValidationError as error:
         _report_shape(source, error.errors(include_url=False))
     _check_mode(source, allow_live=allow_live)
+    _check_feed(source)
     recording = _text_at(source.value, ("feed", "recording"))
     manifest = manifests.get(recording) if recording else None
     if isinstance(manifest, str):
         source.relay(("feed", "recording"), manifest)
     elif manifest is not None:
-        _check_market(source, manifest)
+        _check_streams(source, manifest)
+        place = f"recording {manifest.name}"
+        start = f"at the recording's start, {_utc(manifest.start_ns)}"
+        _check_market(source, _Listing(place, "the recording", start, manifest.start_ns, manifest.instruments))
     return vault
 
 
@@ -274,24 +328,97 @@ def _check_mode(source: YamlSource, *, allow_live: bool) -> None:
         elif not allow_live:
             hint = "live trading needs --live on the command line too"
             source.report(("mode",), "a second key for mode: live", "none", hint)
-    if _text_at(source.value, ("feed",)) == "live":
-        hint = "live feeds are not available in this release; use feed: {recording: eth-2023-04}"
-        source.report(("feed",), "{recording: NAME}", "live", hint)
+    for key in ("book", "cash"):
+        for place in _account_places(source.value, key):
+            if _text_at(source.value, ("mode",)) == "paper":
+                hint = "a paper run loads no keys and so sees no account; state the amounts"
+                source.report(place, "mode: live for an account", "mode: paper", hint)
 
 
-def _check_market(source: YamlSource, manifest: Manifest) -> None:
-    """Check every name in the file against the recording's instruments."""
+def _check_feed(source: YamlSource) -> None:
+    """Check what a live feed needs and a recording must not have; nobody is contacted."""
+    is_live = _text_at(source.value, ("feed",)) == "live"
+    if not is_live and source.has(("feed", "recording")):
+        for key in ("venues", "underlyings", "max_age", "clock", "foreign"):
+            if source.has((key,)):
+                source.report((key,), f"no {key} with a recording", "some", "it is for feed: live; remove it")
+        for place in [*_account_places(source.value, "book"), *_account_places(source.value, "cash")]:
+            source.report(place, "no account with a recording", "one", "state the amounts")
+        for place in _places(source.value, "book", "file"):
+            source.report(place, "no file with a recording", "one", "state the amounts in the vault")
+    if not is_live:
+        return
+    venues = _mapping_at(source.value, "venues")
+    if not venues and not source.is_damaged(("venues",)):
+        source.report(("feed",), "venues for a live feed", "none", "venues: {deribit: {}}, see docs/configuration.md")
+        return
+    for venue, section in venues.items():
+        if not VENUE_NAME.fullmatch(venue):
+            source.report(("venues", venue), "lower-case letters, digits and hyphens", _short(venue), "rename it")
+        _check_options(source, ("venues", venue, "options"), section)
+    if _text_at(source.value, ("clock",)) == "venue" and _text_at(source.value, ("mode",)) == "live":
+        source.report(("clock",), "clock: wall with mode: live", "venue", "a venue's time is for rehearsals only")
+    _check_venue_names(source, venues)
+
+
+def _check_venue_names(source: YamlSource, venues: dict[str, Value]) -> None:
+    for key in ("book", "cash"):
+        for place in _account_places(source.value, key):
+            name = _text_at(source.value, place)
+            if name is not None and name not in venues:
+                source.report(place, _either(set(venues)), _short(name), "name one of venues")
+    for place, name in {**_names_at(source.value, "book"), **_names_at(source.value, "hedge")}.items():
+        venue, colon, rest = name.partition(":")
+        if not colon or not rest:
+            continue
+        if venue == next(iter(venues)):
+            source.report(place, f"{_short(rest)}", _short(name), "the first venue's instruments go by their own name")
+        elif venue not in venues:
+            source.report(place, f"a venue of {_either(set(venues))}", _short(venue), "venue:NAME, as under venues")
+
+
+def _check_options(source: YamlSource, place: Location, section: Value) -> None:
+    """Refuse a password inside an address: what stands in a vault file goes into the journal."""
+    options = section.get("options") if isinstance(section, dict) else None
+    for path, value in _leaves_of(options if options is not None else {}):
+        if isinstance(value, str) and PASSWORD_IN_URL.search(value):
+            hint = "secrets come from the environment alone; for a proxy see docs/configuration.md"
+            source.report((*place, *path), "no secret in a file", "an address with a password", hint)
+
+
+def _check_streams(source: YamlSource, manifest: Manifest) -> None:
     for stream in NEEDED_STREAMS:
         if stream not in manifest.streams:
             source.report(("feed", "recording"), f"a stream {stream}", "none", "import the recording anew")
+
+
+class _Listing(NamedTuple):
+    """The instruments that names may mean, and the words for where and when they are listed."""
+
+    place: str
+    owner: str
+    start: str
+    start_ns: int
+    instruments: tuple[Instrument, ...]
+
+    @property
+    def by_id(self) -> dict[str, Instrument]:
+        return {instrument.instrument_id: instrument for instrument in self.instruments}
+
+
+def _check_market(source: YamlSource, listing: _Listing) -> None:
+    """Check every name in the file against the instruments that are listed."""
     book_names, hedge_names = _names_at(source.value, "book"), _names_at(source.value, "hedge")
-    book, hedges = _known(source, manifest, book_names), _known(source, manifest, hedge_names)
-    _check_hedges(source, manifest, hedges)
+    book, hedges = _known(source, listing, book_names), _known(source, listing, hedge_names)
+    _check_hedges(source, listing, hedges)
     _refuse_repeats(source, book_names)
+    is_open = bool(_account_places(source.value, "book") or _places(source.value, "book", "file"))
     # As long as a name is unknown, nothing can be said about what the others lack.
-    if not book or not hedges or len(book) < len(book_names) or len(hedges) < len(hedge_names):
+    if not (book or is_open) or not hedges or len(book) < len(book_names) or len(hedges) < len(hedge_names):
         return
     bases, hedged = {one.base for one in book.values()}, {one.base for one in hedges.values()}
+    if is_open:
+        bases |= hedged  # what an account or a file will hold is not known yet
     for place, one in hedges.items():
         if one.base not in bases:
             source.report(place, f"a hedge of {_either(bases)}", f"one of {one.base}", "the book holds none of it")
@@ -302,16 +429,17 @@ def _check_market(source: YamlSource, manifest: Manifest) -> None:
             source.report(place, expected, f"{one.instrument_id}, over on {_utc(one.expiry_ns)}", "name a later one")
     if hedged <= bases:
         for base in sorted(bases - hedged):
-            source.report(("hedge",), f"a hedge of {base}", "none", _hedgeables(manifest, base))
-    _check_currencies(source, bases, bases | {one.quote for one in book.values()})
+            source.report(("hedge",), f"a hedge of {base}", "none", _hedgeables(listing, base))
+    quotes = {one.quote for one in (*book.values(), *(hedges.values() if is_open else ()))}
+    _check_currencies(source, bases, bases | quotes)
 
 
-def _check_hedges(source: YamlSource, manifest: Manifest, hedges: dict[Location, Instrument]) -> None:
+def _check_hedges(source: YamlSource, listing: _Listing, hedges: dict[Location, Instrument]) -> None:
     hedged: set[str] = set()
     for place, one in hedges.items():
         if isinstance(one, Option):
             found = f"the option {one.instrument_id}"
-            source.report(place, "a perpetual, future or spot", found, _hedgeables(manifest, one.base))
+            source.report(place, "a perpetual, future or spot", found, _hedgeables(listing, one.base))
         elif one.base in hedged:
             source.report(place, "one hedge per underlying", f"a second one of {one.base}", "remove one of them")
         hedged.add(one.base)
@@ -331,17 +459,16 @@ def _check_currencies(source: YamlSource, bases: set[str], currencies: set[str])
             source.report(("target", base), _either(bases), _short(base), "one target per underlying of the book")
 
 
-def _known(source: YamlSource, manifest: Manifest, names: dict[Location, str]) -> dict[Location, Instrument]:
-    """Return the instruments that the recording has and that are alive when it starts; report the others."""
-    instruments = {instrument.instrument_id: instrument for instrument in manifest.instruments}
+def _known(source: YamlSource, listing: _Listing, names: dict[Location, str]) -> dict[Location, Instrument]:
+    """Return the instruments that are listed and alive at the start; report the others."""
+    instruments = listing.by_id
     known: dict[Location, Instrument] = {}
     for place, name in names.items():
         one = instruments.get(name)
         if one is None:
-            expected = f"an instrument of recording {manifest.name}"
-            source.report(place, expected, _short(name), _nearest(name, instruments))
-        elif isinstance(one, Option | Future) and one.expiry_ns <= manifest.start_ns:
-            expected = f"an instrument alive at the recording's start, {_utc(manifest.start_ns)}"
+            source.report(place, f"an instrument of {listing.place}", _short(name), _nearest(name, instruments))
+        elif isinstance(one, Option | Future) and one.expiry_ns <= listing.start_ns:
+            expected = f"an instrument alive {listing.start}"
             source.report(place, expected, f"{name}, expired {_utc(one.expiry_ns)}", "take a later expiry")
         else:
             known[place] = one
@@ -364,9 +491,11 @@ def _refuse_twins(sources: Sequence[YamlSource]) -> None:
             source.report(("vault",), "a name of its own per vault", f"{_short(name)} again", f"{twin.path} has it too")
 
 
-def _hedgeables(manifest: Manifest, base: str) -> str:
-    names = {one.instrument_id for one in manifest.instruments if one.base == base and not isinstance(one, Option)}
-    return f"the recording has {_either(names)}" if names else f"the recording has nothing to hedge {base} with"
+def _hedgeables(listing: _Listing, base: str) -> str:
+    names = {one.instrument_id for one in listing.instruments if one.base == base and not isinstance(one, Option)}
+    if len(names) > MAX_NAMES:
+        return f"{listing.owner} has {len(names)} of them, {min(names)} for one"
+    return f"{listing.owner} has {_either(names)}" if names else f"{listing.owner} has nothing to hedge {base} with"
 
 
 def _either(names: set[str]) -> str:
@@ -379,10 +508,31 @@ def _utc(ts_ns: int) -> str:
 
 def _names_at(value: Value, key: str) -> dict[Location, str]:
     """Return location → instrument name of every line of `book` or `hedge` that has one."""
+    return {place: str(_text_at(value, place)) for place in _places(value, key, "instrument")}
+
+
+def _account_places(value: Value, key: str) -> list[Location]:
+    return _places(value, key, "account")
+
+
+def _places(value: Value, key: str, field: str) -> list[Location]:
+    """Return where a section, or a line of it, has a text under `field`."""
     lines = value.get(key) if isinstance(value, dict) else None
     count = len(lines) if isinstance(lines, tuple) else 0
-    places: list[Location] = [(key, "instrument"), *((key, index, "instrument") for index in range(count))]
-    return {place: name for place in places if (name := _text_at(value, place)) is not None}
+    places: list[Location] = [(key, field), *((key, index, field) for index in range(count))]
+    return [place for place in places if _text_at(value, place) is not None]
+
+
+def _leaves_of(value: Value, place: Location = ()) -> Iterator[tuple[Location, Value]]:
+    """Yield location and value of everything in a tree that is neither a mapping nor a list."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves_of(inner, (*place, key))
+    elif isinstance(value, tuple):
+        for index, inner in enumerate(value):
+            yield from _leaves_of(inner, (*place, index))
+    else:
+        yield place, value
 
 
 def _mapping_at(value: Value, key: str) -> dict[str, Value]:

@@ -8,150 +8,162 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 import structlog
 
 from bot import __version__
-from bot.domain.events import Command, Event, OperatorAction, OperatorCommand, Restarted
+from bot.domain.decisions import BotState
+from bot.domain.events import (
+    AmendOrder,
+    CancelOrder,
+    Command,
+    Event,
+    OperatorAction,
+    OperatorCommand,
+    Restarted,
+    SubmitOrder,
+)
+from bot.domain.orders import AmendRejected, OrderRejected, TimeInForce
 from bot.domain.results import RunSummary
-from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256
 from bot.runtime.control import serve
+from bot.runtime.feed import Feed
+from bot.runtime.halt_marker import Halt, HaltMarker
 from bot.runtime.journal import SCHEMA_VERSION, Batch, Commands, Header, Journal
+from bot.runtime.live import NOT_SENT, LiveSession
 from bot.runtime.mailbox import Mailbox
-from bot.runtime.recovery import check_header, rebuild
+from bot.runtime.recovery import Rebuilt, check_header, rebuild
 from bot.runtime.session import Session
 from bot.runtime.views import status_view
 
 FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; commands are always on disk first
 STOP_TIMEOUT_S = 5.0
+WITHDRAW_TIMEOUT_S = 3.0  # how long a daemon that gives up waits for its last cancels
+RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 log = structlog.get_logger()
 
 
+class Runner(Protocol):
+    """Whatever `run_all` runs."""
+
+    async def run(self, stop: asyncio.Event) -> RunSummary:
+        """Run until there is nothing more to do or `stop` is set; return the summary."""
+
+
 class Daemon:
-    """Runs one session through a mailbox, journalled, `speed` times as fast as the clock (0: as fast as it goes)."""
+    """Runs one session through a mailbox, journalled.
+
+    A recording goes `speed` times as fast as the clock (0: as fast as it goes); a live feed keeps its own pace, and
+    obeys the halt `marker`.
+    """
 
     def __init__(
-        self, session: Session, journal: Journal, *, socket_path: Path, speed: float, progress: Callable[[int], None]
+        self,
+        session: Session | LiveSession,
+        journal: Journal,
+        *,
+        socket_path: Path,
+        speed: float,
+        progress: Callable[[int], None],
+        marker: HaltMarker | None = None,
     ) -> None:
         self._session = session
         self._journal = journal
         self._socket_path = socket_path
-        self._speed = speed
         self._progress = progress
+        self._marker = marker
         self._mailbox = Mailbox()
-        self._rescheduled = asyncio.Event()
-        self._world_ns = 0  # how far the world has been stepped: no later command may be older
-        self._pace: tuple[int, float] | None = None  # virtual time and clock when the feed began
+        self._feed: Feed = session.open_feed(self._mailbox, speed)
+        self._lifting: Halt | None = None  # the marked halt that a resume under way has seen
+        self._withheld: frozenset[str] = frozenset()  # orders decided upon that are not on disk, and so never left
+        self._is_withdrawn = False
 
     async def run(self, stop: asyncio.Event) -> RunSummary:
-        """Recover, then run until the recording ends or `stop` is set; return the summary of the whole run."""
+        """Recover, then run until the feed ends or `stop` is set; return the summary of the whole run."""
         began = time.perf_counter()
         async with serve(self._socket_path, self._answer):
-            self._recover()  # before anything is awaited: who asks meanwhile waits for the answer
+            await self._recover()  # a recording awaits nothing here: who asks meanwhile waits for the answer
             async with asyncio.TaskGroup() as tasks:
-                feed = tasks.create_task(self._feed(), name="feed")
-                decide = tasks.create_task(self._decide(), name="decide")
-                flush = tasks.create_task(self._flush(), name="flush")
+                feed = tasks.create_task(self._feed.run(), name="feed")
+                decide = tasks.create_task(self._guarded(self._decide()), name="decide")
+                flush = tasks.create_task(self._guarded(self._flush()), name="flush")
                 stopped = tasks.create_task(stop.wait(), name="stop")
-                await asyncio.wait({feed, decide, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({feed, decide, flush, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 # staged: no new data, then what was taken in is decided, then the journal; each with its own patience
-                feed.cancel()
-                if not decide.done():
+                if not self._session.vault.is_live_feed:
+                    feed.cancel()
+                if not (decide.done() or flush.done()):
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._mailbox.drained(), STOP_TIMEOUT_S)
                 for task in (decide, flush, stopped):
                     task.cancel()
+                await self._withdraw()  # nobody watches what rests any more; the next start asks what became of it
+                feed.cancel()
         self._journal.flush()
-        wall_seconds = time.perf_counter() - began
-        session = self._session
-        return session.score.summary(policy=session.policy.name, seed=session.vault.seed, wall_seconds=wall_seconds)
+        return self._summary(time.perf_counter() - began)
 
-    def _recover(self) -> None:
-        session, journal = self._session, self._journal
-        manifest = session.recording.manifest
-        recording_sha256 = session.recording_sha256
-        if journal.is_empty:
-            journal.append(
-                Header(
-                    run_id=session.engine.settings.run_id,
-                    vault=session.vault.vault,
-                    config_json=config_json(session.vault),
-                    config_sha256=config_sha256(session.vault),
-                    recording=manifest.name,
-                    recording_sha256=recording_sha256,
-                    seed=session.vault.seed,
-                    schema_version=SCHEMA_VERSION,
-                    evenkeel_version=__version__,
-                )
-            )
-            journal.flush()
-            log.info("started", vault=session.vault.vault, recording=manifest.name)
-            return
-        check_header(journal, session, config_sha256(session.vault), recording_sha256)
-        found = rebuild(session, journal, progress=self._progress)
-        self._world_ns = found.last_ns
+    def _summary(self, wall_seconds: float) -> RunSummary:
+        session = self._session
+        summary = session.score.summary(policy=session.policy.name, seed=session.vault.seed, wall_seconds=wall_seconds)
+        if session.latencies is None:
+            return summary
+        return msgspec.structs.replace(summary, latency_us=session.latencies.summary())
+
+    async def _recover(self) -> None:
+        """Bring the session to where the journal ends, then take in what venues say happened since."""
+        found = self._rebuild()
+        session = self._session
+        truth = await session.truth(found.instruments)
+        now_ns = self._feed.decision_ns(found.last_ns)
         if found.batches:
-            restarted = Restarted(found.last_ns)
-            self._decide_batch(found.last_ns, (restarted,))
+            self._decide_batch(now_ns, (Restarted(now_ns),))
+        if truth:
+            self._decide_batch(now_ns, truth)
         log.info(
-            "recovered",
+            "recovered" if found.batches else "started",
             vault=session.vault.vault,
+            run=session.run_id,
             batches=found.batches,
             orders_in_doubt=sum(1 for _ in session.engine.orders.unknown()),
             state=str(session.engine.state),
         )
 
-    async def _feed(self) -> None:
-        world = self._session.world
-        if not self._speed:
-            while (step := world.step()) is not None:
-                self._world_ns = step[0]
-                self._mailbox.put(*step)
-                await self._mailbox.drained()
-            return
-        while True:
-            self._rescheduled.clear()
-            next_ns = world.peek_ns()
-            if next_ns is None:
-                await self._mailbox.drained()
-                if world.peek_ns() is None:
-                    return
-                continue  # the last decision sent something
-            if self._pace is None:
-                self._pace = next_ns, time.monotonic()
-            wait_s = (next_ns - self._due_ns()) / NS_PER_S / self._speed
-            if wait_s > 0:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._rescheduled.wait(), wait_s)
-                continue
-            self._step_to(self._due_ns())
-            await asyncio.sleep(0)
-
-    def _due_ns(self) -> int:
-        """Return what time it is in the world: paced, as the clock says; unpaced, as far as it has come."""
-        if self._pace is None:
-            return self._world_ns
-        start_ns, start_s = self._pace
-        return max(self._world_ns, start_ns + int((time.monotonic() - start_s) * self._speed * NS_PER_S))
-
-    def _step_to(self, until_ns: int) -> None:
-        """Put everything that reaches us up to `until_ns` into the mailbox, where quotes conflate if we are late."""
-        while (step := self._session.world.step(until_ns)) is not None:
-            # At `until_ns`, not when it came: the venue has moved on, and no command may reach it in its past.
-            self._mailbox.put(until_ns, step[1])
-        self._world_ns = until_ns
+    def _rebuild(self) -> Rebuilt:
+        session, journal = self._session, self._journal
+        if journal.is_empty:
+            journal.append(
+                Header(
+                    run_id=session.run_id,
+                    vault=session.vault.vault,
+                    config_json=config_json(session.vault),
+                    config_sha256=config_sha256(session.vault),
+                    recording=session.recording_name,
+                    recording_sha256=session.recording_sha256,
+                    seed=session.vault.seed,
+                    schema_version=SCHEMA_VERSION,
+                    evenkeel_version=__version__,
+                    instruments=session.instruments,
+                )
+            )
+            journal.flush()
+            return Rebuilt(session.instruments)
+        check_header(journal, session, config_sha256(session.vault))
+        found = rebuild(session, journal, progress=self._progress)
+        self._feed.resume(found.last_ns)
+        return found
 
     async def _decide(self) -> None:
         while True:
-            now_ns, events = await self._mailbox.take()
-            self._decide_batch(now_ns, events)
+            received_ns, events = await self._mailbox.take()
+            now_ns = self._feed.decision_ns(received_ns)
+            self._decide_batch(now_ns, self._feed.absorb(now_ns, events))
             self._mailbox.done()
             self._progress(now_ns)
 
@@ -159,32 +171,89 @@ class Daemon:
         """Journal, apply, decide, journal and flush, and only then hand the commands over."""
         session = self._session
         engine = session.engine
+        events = self._with_marked_halt(now_ns, events)
         self._journal.append(Batch(now_ns, events))
         for event in events:
             engine.apply(event)
         began_ns = time.perf_counter_ns()
         commands = engine.decide(now_ns)
         took_ns = time.perf_counter_ns() - began_ns
+        self._withheld = frozenset(c.intent.order_id for c in commands if isinstance(c, SubmitOrder))
         if commands:
             self._journal.append(Commands(now_ns, tuple(commands)))
         if commands or OperatorCommand in map(type, events):
             self._journal.flush()
-        if commands:
-            for command in commands:
-                session.world.submit(command, now_ns)
-                log.info("command", **_loggable(command))
-            self._rescheduled.set()
+        self._withheld = frozenset()
+        self._lift_marker(events)
+        for command in commands:
+            self._hand_over(command, now_ns)
         session.score.observe(now_ns, len(events), commands, took_ns)
+        if session.latencies is not None:
+            session.latencies.note(now_ns, events, commands)
+
+    def _hand_over(self, command: Command, now_ns: int) -> None:
+        """Let a command leave, unless it would open or move an order under a marked halt."""
+        if isinstance(command, SubmitOrder | AmendOrder) and self._marker is not None and self._marker.is_set:
+            why = f"{NOT_SENT}{self._marker.read()}"
+            order_id = command.intent.order_id if isinstance(command, SubmitOrder) else command.order_id
+            refused = OrderRejected if isinstance(command, SubmitOrder) else AmendRejected
+            self._mailbox.put(now_ns, [refused(order_id, why, now_ns, now_ns)])
+            log.warning("not sent", order_id=order_id, why=why)
+            return
+        self._feed.submit(command, now_ns)
+        log.info("command", **_loggable(command))
+
+    def _with_marked_halt(self, now_ns: int, events: tuple[Event, ...]) -> tuple[Event, ...]:
+        """Return the batch with a halt at its end if the marker stands and the engine does not know."""
+        if self._marker is None or self._session.engine.state is BotState.HALTED or not self._marker.is_set:
+            return events
+        halt = self._marker.read()
+        if halt is None or any(isinstance(event, OperatorCommand) for event in events):
+            return events
+        log.warning("halted by its marker", issuer=halt.issuer, reason=halt.reason)
+        return (*events, OperatorCommand(OperatorAction.HALT, halt.issuer, halt.reason, now_ns))
+
+    def _lift_marker(self, events: Sequence[Event]) -> None:
+        """Take the marker away once the resume that saw it is on disk."""
+        if self._marker is None or self._lifting is None:
+            return
+        if any(isinstance(event, OperatorCommand) and event.action is OperatorAction.RESUME for event in events):
+            self._marker.remove(self._lifting)
+            self._lifting = None
 
     async def _flush(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_EVERY_S)
             self._journal.flush()
 
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work; if it fails, cancel what rests before anybody hears of it: the feed still runs."""
+        try:
+            await work
+        except Exception as error:
+            log.warning("giving up", vault=self._session.vault.vault, error=type(error).__name__)
+            await self._withdraw()
+            raise
+
+    async def _withdraw(self) -> None:
+        """Cancel every order that may rest at a venue, past the journal: it may be the very thing that failed."""
+        if self._is_withdrawn:
+            return
+        self._is_withdrawn = True
+        live = [order.intent for order in self._session.engine.orders.live.values()]
+        cancels = [
+            CancelOrder(intent.order_id, intent.instrument_id, "the daemon ends")
+            for intent in live
+            if intent.time_in_force in RESTING and intent.order_id not in self._withheld
+        ]
+        left = await self._feed.withdraw(cancels, WITHDRAW_TIMEOUT_S)
+        if left:
+            log.error("orders that may still rest", vault=self._session.vault.vault, order_ids=left)
+
     async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         verb = question.get("verb")
         if verb == "view":
-            return {**status_view(self._session, self._due_ns()), "running": True}
+            return {**status_view(self._session, self._feed.now_ns()), **self._feed.view(), "running": True}
         if verb == "operate":
             return await self._operate(question)
         return {"error": f"expected the verb view or operate, found {verb!r}"}
@@ -197,9 +266,10 @@ class Daemon:
                 "error": f"expected an action of {[str(a) for a in OperatorAction]}, found {question.get('action')!r}"
             }
         issuer, reason = str(question.get("issuer", ""))[:100], str(question.get("reason", ""))[:500]
+        if action is OperatorAction.RESUME and self._marker is not None:
+            self._lifting = self._marker.read()
         # Through the mailbox like everything else: in order, at the world's time, and an error there ends the daemon.
-        now_ns = self._due_ns()
-        self._step_to(now_ns)
+        now_ns = self._feed.catch_up()
         self._mailbox.put(now_ns, [OperatorCommand(action, issuer, reason, now_ns)])
         await self._mailbox.drained()
         engine = self._session.engine
@@ -220,16 +290,23 @@ def _loggable(command: Command) -> dict[str, object]:
     }
 
 
-async def run_all(daemons: Sequence[Daemon]) -> list[RunSummary]:
-    """Run every daemon until its recording ends; SIGINT, SIGTERM or SIGHUP stops them all in stages."""
-    stop = asyncio.Event()
+@contextmanager
+def stopping(stop: asyncio.Event) -> Iterator[None]:
+    """Set `stop` on SIGINT, SIGTERM or SIGHUP for the length of the block."""
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     try:
-        async with asyncio.TaskGroup() as tasks:
-            runs = [tasks.create_task(daemon.run(stop)) for daemon in daemons]
+        yield
     finally:
         for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
+
+
+async def run_all(daemons: Sequence[Runner]) -> list[RunSummary]:
+    """Run every daemon until its feed ends; SIGINT, SIGTERM or SIGHUP stops them all in stages."""
+    stop = asyncio.Event()
+    with stopping(stop):
+        async with asyncio.TaskGroup() as tasks:
+            runs = [tasks.create_task(daemon.run(stop)) for daemon in daemons]
     return [run.result() for run in runs]

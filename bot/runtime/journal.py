@@ -44,13 +44,17 @@ from sqlalchemy.types import NullType
 
 from bot.domain.errors import InvariantBroken, JournalError
 from bot.domain.events import Command, Event
+from bot.domain.instruments import Instrument
 from bot.domain.units import NS_PER_S, NS_PER_US
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 class Header(msgspec.Struct, frozen=True, tag="header"):
-    """The first row: which run this is, and all that is needed to run it again. Digests are hexadecimal."""
+    """The first row: which run this is, and all that is needed to run it again. Digests are hexadecimal.
+
+    A run on a recording names it; a run on a live feed has none and holds the instruments as its venues listed them.
+    """
 
     run_id: str
     vault: str
@@ -61,6 +65,7 @@ class Header(msgspec.Struct, frozen=True, tag="header"):
     seed: int
     schema_version: int
     evenkeel_version: str
+    instruments: tuple[Instrument, ...] = ()
 
 
 class Batch(msgspec.Struct, frozen=True, tag="batch"):
@@ -572,10 +577,14 @@ def _unusable(path: Path, error: DBAPIError) -> JournalError:
 # SQLite only ----------------------------------------------------------------------------------------------------------
 
 
+_LOCK_PATIENCE_S: Final = 1.0  # nobody else writes; while we wait for a lock, nothing is decided and nothing canceled
+
+
 def _sqlite_engine(path: Path, *, for_writing: bool) -> Engine:
     query = {"uri": "true", "mode": "rwc" if for_writing else "ro"}
     url = URL.create("sqlite", database=path.as_uri(), query=query)
-    return create_engine(url, poolclass=NullPool, hide_parameters=True)
+    wait = {"timeout": _LOCK_PATIENCE_S}
+    return create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=wait)
 
 
 def _make_durable(connection: Connection) -> None:

@@ -11,21 +11,36 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bot.domain.errors import JournalError
-from bot.domain.events import Command, Restarted
+from bot.domain.events import AmendOrder, Command, Event, Restarted, SubmitOrder
+from bot.domain.instruments import Instrument
+from bot.domain.orders import AmendRejected, OrderRejected
+from bot.domain.venues import InstrumentDelisted, InstrumentListed
 from bot.runtime.journal import Commands, Header, Journal
+from bot.runtime.live import NOT_SENT, LiveSession
 from bot.runtime.session import Session
 
 
 class Rebuilt:
-    """What replaying a journal found."""
+    """What replaying a journal found; `instruments` are those listed where it ends, for a live feed."""
 
-    def __init__(self) -> None:
+    def __init__(self, instruments: Sequence[Instrument]) -> None:
         self.batches = 0
         self.last_ns = 0
+        self.instruments = {instrument.instrument_id: instrument for instrument in instruments}
+
+    def note(self, now_ns: int, events: Sequence[Event]) -> None:
+        """Count one batch and follow what venues list."""
+        self.batches += 1
+        self.last_ns = now_ns
+        for event in events:
+            if isinstance(event, InstrumentListed):
+                self.instruments[event.instrument.instrument_id] = event.instrument
+            elif isinstance(event, InstrumentDelisted):
+                self.instruments.pop(event.instrument_id, None)
 
 
 def rebuild(
-    session: Session,
+    session: Session | LiveSession,
     journal: Journal,
     *,
     is_world_wanted: bool = True,
@@ -37,8 +52,8 @@ def rebuild(
     Without `is_world_wanted` only the engine and the score are rebuilt, as for a report. Raises JournalError if the
     engine now decides anything else than what the journal holds.
     """
-    engine, world, score = session.engine, session.world, session.score
-    found = Rebuilt()
+    engine, score, latencies = session.engine, session.score, session.latencies
+    found = Rebuilt(session.instruments)
     decided: list[Command] = []
     decided_ns = 0
     took_ns = 0
@@ -57,10 +72,9 @@ def rebuild(
             raise JournalError(_differs(seq, (), decided))
         if is_world_wanted:
             if not is_restart:
-                for command in decided:
-                    world.submit(command, decided_ns)
-            while world.step(record.now_ns) is not None:
-                pass
+                for command in _sent(decided, record.events):
+                    session.resubmit(command, decided_ns)
+            session.retrace(record.now_ns, record.events)
         for event in record.events:
             engine.apply(event)
         began_ns = stopwatch_ns()
@@ -69,23 +83,39 @@ def rebuild(
         decided_ns = record.now_ns
         is_journalled = not decided
         score.observe(record.now_ns, len(record.events), decided, took_ns)
-        found.batches += 1
-        found.last_ns = record.now_ns
+        if latencies is not None:
+            latencies.note(record.now_ns, record.events, decided)
+        found.note(record.now_ns, record.events)
         progress(record.now_ns)
     return found
 
 
-def check_header(journal: Journal, session: Session, config_sha256: str, recording_sha256: str) -> None:
-    """Raise JournalError unless the journal was written by this vault's configuration on this recording."""
+def _sent(commands: Sequence[Command], then: Sequence[Event]) -> list[Command]:
+    """Return the commands that left: a halt marker stops some, which the very next batch says."""
+    stopped = {
+        event.order_id
+        for event in then
+        if isinstance(event, OrderRejected | AmendRejected) and event.reason.startswith(NOT_SENT)
+    }
+    return [
+        command
+        for command in commands
+        if not (isinstance(command, SubmitOrder) and command.intent.order_id in stopped)
+        and not (isinstance(command, AmendOrder) and command.order_id in stopped)
+    ]
+
+
+def check_header(journal: Journal, session: Session | LiveSession, config_sha256: str) -> None:
+    """Raise JournalError unless the journal was written by this vault's configuration on this feed."""
     header = journal.header
     for what, ours, theirs in (
         ("vault", session.vault.vault, header.vault),
         ("configuration", config_sha256, header.config_sha256),
-        ("recording", recording_sha256, header.recording_sha256),
+        ("recording", session.recording_sha256, header.recording_sha256),
     ):
         if ours != theirs:
             raise JournalError(
-                f"expected a journal of {what} {ours[:16]}, found one of {str(theirs)[:16]}; "
+                f"expected a journal of {what} {str(ours)[:16]}, found one of {str(theirs)[:16]}; "
                 "hint: name another with --journal, or move the old one away"
             )
 

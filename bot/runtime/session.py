@@ -6,13 +6,20 @@ The same assembly serves `replay`, `run` and recovery, so that all of them decid
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from bot.domain.decisions import HedgePolicy
+from bot.domain.errors import ConfigError
+from bot.domain.events import Command, Event
+from bot.domain.instruments import Instrument
 from bot.engine.engine import Engine
+from bot.engine.latencies import Latencies
 from bot.runtime.config import build_engine_settings
+from bot.runtime.feed import RecordedFeed
+from bot.runtime.mailbox import Mailbox
 from bot.runtime.vault import RecordingFeed, Vault
 from bot.simulation.recording import Recording, open_recording
 from bot.simulation.score import Score
@@ -39,6 +46,45 @@ class Session(NamedTuple):
     def underlying(self) -> str:
         """The first underlying, which pictures and tracking error follow."""
         return next(iter(self.engine.desks))
+
+    @property
+    def run_id(self) -> str:
+        """What order ids begin with: the same for every run of a vault and seed on a recording."""
+        return self.engine.settings.run_id
+
+    @property
+    def recording_name(self) -> str:
+        """The recording's name."""
+        return self.recording.manifest.name
+
+    @property
+    def instruments(self) -> tuple[Instrument, ...]:
+        """None of its own: the recording holds them."""
+        return ()
+
+    @property
+    def latencies(self) -> Latencies | None:
+        """Nothing is timed in a world of its own."""
+        return None
+
+    def open_feed(self, mailbox: Mailbox, speed: float) -> RecordedFeed:
+        """Return the feed that plays the recording into `mailbox`, `speed` times as fast as the clock."""
+        return RecordedFeed(self.world, mailbox, speed)
+
+    def resubmit(self, command: Command, now_ns: int) -> None:
+        """Hand a journalled command to the simulated venue, as the daemon did."""
+        self.world.submit(command, now_ns)
+
+    def retrace(self, now_ns: int, events: tuple[Event, ...]) -> None:
+        """Bring the world to where it was when these events were decided upon."""
+        del events
+        while self.world.step(now_ns) is not None:
+            pass
+
+    async def truth(self, known: Mapping[str, Instrument]) -> tuple[Event, ...]:
+        """Return nothing: the rebuilt world knows all there is to know."""
+        del known
+        return ()
 
 
 def open_session(
@@ -75,6 +121,8 @@ def open_session(
 
 
 def open_vault_recording(vault: Vault) -> Recording:
-    """Return the recording a vault names; its configuration has been checked before."""
-    assert isinstance(vault.feed, RecordingFeed), "a live feed is refused when the vault is loaded"
+    """Return the recording a vault names. Raises ConfigError for a live feed."""
+    if not isinstance(vault.feed, RecordingFeed):
+        hint = "record it with `evenkeel record`, then name the recording as feed"
+        raise ConfigError([f"vault {vault.vault}: expected a recording to replay, found a live feed; hint: {hint}"])
     return open_recording(vault.feed.recording)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bot.domain.results import RunSummary
+from bot.domain.results import LatencyHistogram, RunSummary
 from bot.domain.units import NS_PER_S, utc_text
 
 REFRESH_EVERY_S = 0.2
@@ -90,6 +90,19 @@ def print_comparison(console: Console, summaries: Sequence[RunSummary], base: st
     console.print(table)
 
 
+def print_latencies(console: Console, latency_us: Mapping[str, LatencyHistogram]) -> None:
+    """Print how long things took on a live feed, step by step; nothing where nothing was timed."""
+    if not latency_us:
+        return
+    table = Table(title="latencies")
+    for column in ("step", "count", "p50, ms", "p99, ms", "max, ms"):
+        table.add_column(column, justify="left" if column == "step" else "right")
+    for step, timed in latency_us.items():
+        figures = (f"{value_us / 1_000:,.2f}" for value_us in (timed.p50_us, timed.p99_us, timed.max_us))
+        table.add_row(step.replace("_", " "), f"{timed.count:,}", *figures)
+    console.print(table)
+
+
 def print_status(console: Console, view: dict[str, Any]) -> None:
     """Print a vault's state, exposure against band, and P&L."""
     table = Table(title=f"{view['vault']} as of {view['as_of']}", show_header=False)
@@ -116,6 +129,15 @@ def print_status(console: Console, view: dict[str, Any]) -> None:
     for order in view["orders"]:
         table.add_row(
             f"order {order['order_id']}", f"{order['state']}, {order['filled_lots']}/{order['qty_lots']} lots"
+        )
+    for venue in view.get("venues", ()):
+        table.add_row(f"venue {venue['venue']}", f"{venue['health']} {venue['reason']}".rstrip())
+    for file in view.get("book_files", ()):
+        said = f"REFUSED, the old version stays in force: {file['problem']}" if file["problem"] else "in force"
+        table.add_row(f"book {file['file']}", f"{file['holdings']} holdings, {said}")
+    for step, timed in view.get("latency_us", {}).items():
+        table.add_row(
+            step.replace("_", " "), f"p50 {timed['p50_us'] / 1_000:,.2f} ms, p99 {timed['p99_us'] / 1_000:,.2f} ms"
         )
     table.add_row("P&L, USD", f"{view['pnl_now_quote']:+,.2f} (unhedged {view['unhedged_pnl_quote']:+,.2f})")
     console.print(table)

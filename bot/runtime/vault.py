@@ -5,7 +5,7 @@ Must never read a file or know a market; `bot.runtime.config` does. `docs/config
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
@@ -36,13 +36,71 @@ def _refuse_zero(value: float) -> float:
     return value
 
 
+class VenueSection(Section):
+    """One venue of a live feed: which exchange it is and how to talk to it."""
+
+    exchange: str | None = Field(
+        default=None, min_length=1, max_length=40, description="Exchange as ccxt names it; default: the venue's name"
+    )
+    credentials: str = Field(
+        default="env", min_length=1, max_length=200, description="env, or a file of mode 0600 with the keys"
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Passed to ccxt as they are: urls, hostname, sandbox, proxies; never a key"
+    )
+    timeout_s: float = Field(default=5.0, gt=0, le=60, description="Longest wait for an answer to one request")
+    requests_per_s: float = Field(default=10.0, gt=0, le=1000, description="Requests a second the venue grants us")
+    burst_requests: int = Field(default=20, ge=1, le=10_000, description="Requests it grants at once after a pause")
+    account_poll_s: float = Field(default=30.0, gt=0, le=3600, description="Time between two looks at our positions")
+    fills_poll_s: float = Field(default=30.0, gt=0, le=3600, description="Time between two looks for fills we missed")
+    max_silence_s: float = Field(default=5.0, gt=0, le=600, description="Silence after which a stream is reconnected")
+    absence_s: float = Field(
+        default=10.0, gt=0, le=600, description="An order not found is believed lost only this long after sending"
+    )
+    dead_man_s: float = Field(
+        default=30.0, gt=0, le=3600, description="Resting orders of a silent daemon are gone after this"
+    )
+    max_exposure_quote: float | None = Field(
+        default=None, gt=0, description="Most hedge value at this venue, in quote money; none by default"
+    )
+
+
+class MaxAgeSection(Section):
+    """The oldest an input of a live feed may be when it is used."""
+
+    quote_s: float = Field(default=2.0, gt=0, le=3600, description="Age of a hedge's quote")
+    index_s: float = Field(default=2.0, gt=0, le=3600, description="Age of an index price")
+    vol_s: float = Field(default=30.0, gt=0, le=3600, description="Age of an option's vol and forward")
+    account_s: float = Field(default=60.0, gt=0, le=3600, description="Age of a venue's word on our account")
+
+
 class BookLine(Section):
     """One holding to be hedged."""
 
-    instrument: str = Field(description="Instrument id as the recording has it")
+    instrument: str = Field(description="Instrument id as the recording or the venue has it")
     qty_base: Annotated[float, AfterValidator(_refuse_zero)] = Field(
         description="Signed amount in base units; short is negative; never 0"
     )
+
+
+class AccountLine(Section):
+    """The positions of an account as the book, or as part of it."""
+
+    account: str = Field(min_length=1, max_length=40, description="Venue whose option positions are to be hedged")
+
+
+class FileLine(Section):
+    """Holdings in a file of its own, OTC trades for example; re-read when it changes."""
+
+    file: str = Field(
+        min_length=1, max_length=200, description="YAML or CSV of instrument and qty_base, re-read when it changes"
+    )
+
+
+class AccountCash(Section):
+    """The balances of an account as the collateral."""
+
+    account: str = Field(min_length=1, max_length=40, description="Venue whose balances are the collateral")
 
 
 class HedgeLine(Section):
@@ -124,6 +182,17 @@ def _feed_tag(value: object) -> str | None:
     return "recorded" if isinstance(value, dict | RecordingFeed) else None
 
 
+def _book_tag(value: object) -> str:
+    if isinstance(value, AccountLine) or (isinstance(value, dict) and "account" in value):
+        return "account"
+    return "file" if isinstance(value, FileLine) or (isinstance(value, dict) and "file" in value) else "holding"
+
+
+def _cash_tag(value: object) -> str:
+    is_account = isinstance(value, AccountCash) or (isinstance(value, dict) and "account" in value)
+    return "of_account" if is_account else "amounts"
+
+
 def _target_tag(value: object) -> str | None:
     if not isinstance(value, dict):
         return "one" if isinstance(value, Target) else None
@@ -149,6 +218,13 @@ AnyFeed = Annotated[
     Annotated[Literal["live"], Tag("live")] | Annotated[RecordingFeed, Tag("recorded")],
     Discriminator(_feed_tag, custom_error_type="feed", custom_error_message="live or {recording: NAME}"),
 ]
+AnyBookLine = Annotated[
+    Annotated[BookLine, Tag("holding")] | Annotated[AccountLine, Tag("account")] | Annotated[FileLine, Tag("file")],
+    Discriminator(_book_tag),
+]
+AnyCash = Annotated[
+    Annotated[dict[str, float], Tag("amounts")] | Annotated[AccountCash, Tag("of_account")], Discriminator(_cash_tag)
+]
 AnyTarget = Annotated[
     Annotated[Target, Tag("one")] | Annotated[dict[str, Target], Tag("each")],
     Discriminator(
@@ -164,12 +240,27 @@ class Vault(Section):
 
     vault: str = Field(pattern=r"^[a-z0-9-]{1,64}$", description="Name: lower-case letters, digits and hyphens")
     mode: Literal["paper", "live"] = Field(description="paper simulates fills; live trades and also needs --live")
-    feed: AnyFeed = Field(description="Where market data comes from: {recording: NAME}; live comes later")
+    feed: AnyFeed = Field(description="Where market data comes from: {recording: NAME}, or live")
     numeraire: str = Field(description="Money that P&L and delta are measured in: USD, or the book's coin")
-    book: Annotated[tuple[BookLine, ...], AfterValidator(_refuse_empty)] = Field(
+    venues: dict[str, VenueSection] = Field(
+        default_factory=dict, description="The exchanges of a live feed by name; the first one is the book's"
+    )
+    underlyings: tuple[str, ...] = Field(
+        default=(), description="Coins to load from the venues; default: those the instruments begin with"
+    )
+    max_age: MaxAgeSection = Field(
+        default=MaxAgeSection(), description="The oldest an input may be; for live feeds, recordings bring their own"
+    )
+    clock: Literal["wall", "venue"] = Field(
+        default="wall", description="What time it is for a live feed; venue: as its newest event says, for rehearsals"
+    )
+    foreign: Literal["adopt", "flatten"] = Field(
+        default="adopt", description="What becomes of hedge positions and orders that are not ours"
+    )
+    book: Annotated[tuple[AnyBookLine, ...], AfterValidator(_refuse_empty)] = Field(
         description="Holdings to be hedged, one line each"
     )
-    cash: dict[str, float] = Field(
+    cash: AnyCash = Field(
         default_factory=dict, description="Collateral, currency: amount; coins count as delta when numeraire is USD"
     )
     hedge: Annotated[tuple[HedgeLine, ...], AfterValidator(_refuse_empty), BeforeValidator(_as_list)] = Field(
@@ -189,3 +280,28 @@ class Vault(Section):
         max_length=200,
         description="Folder of the journal, from the working directory",
     )
+
+    @property
+    def is_live_feed(self) -> bool:
+        """Tell whether market data comes from venues and not from a recording."""
+        return self.feed == "live"
+
+    @property
+    def holdings(self) -> tuple[BookLine, ...]:
+        """The lines of the book that name an instrument and an amount."""
+        return tuple(line for line in self.book if isinstance(line, BookLine))
+
+    @property
+    def named_instruments(self) -> tuple[str, ...]:
+        """The instruments of the book and of the hedges, as the file names them."""
+        return (*(line.instrument for line in self.holdings), *(line.instrument for line in self.hedge))
+
+    @property
+    def book_files(self) -> tuple[str, ...]:
+        """The files that hold parts of the book."""
+        return tuple(line.file for line in self.book if isinstance(line, FileLine))
+
+    @property
+    def fixed_cash(self) -> dict[str, float]:
+        """The collateral as the file states it; empty where an account's balances are it."""
+        return {} if isinstance(self.cash, AccountCash) else dict(self.cash)

@@ -11,10 +11,11 @@ from bot.domain.results import pnl_parts
 from bot.domain.units import utc_text
 from bot.engine.desk import Desk
 from bot.engine.gates import list_gates
+from bot.runtime.live import LiveSession
 from bot.runtime.session import Session
 
 
-def status_view(session: Session, now_ns: int) -> dict[str, Any]:
+def status_view(session: Session | LiveSession, now_ns: int) -> dict[str, Any]:
     """Return state, exposure against band, orders, P&L and gates of every underlying as of `now_ns`; JSON-ready."""
     engine = session.engine
     return {
@@ -43,7 +44,7 @@ def status_view(session: Session, now_ns: int) -> dict[str, Any]:
     }
 
 
-def _desk_view(session: Session, desk: Desk, now_ns: int) -> dict[str, Any]:
+def _desk_view(session: Session | LiveSession, desk: Desk, now_ns: int) -> dict[str, Any]:
     decision = desk.decision
     view: dict[str, Any] = {
         "underlying": desk.underlying,
@@ -79,7 +80,7 @@ def _plan(desk: Desk) -> str:
     )
 
 
-def _last_order(session: Session, desk: Desk) -> str:
+def _last_order(session: Session | LiveSession, desk: Desk) -> str:
     """Say why the newest order on this desk's hedge was sent."""
     instrument_id = desk.settings.instrument.instrument_id
     for order in reversed(session.engine.orders.orders.values()):

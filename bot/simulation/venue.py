@@ -38,6 +38,7 @@ from bot.domain.orders import (
     TimeInForce,
 )
 from bot.domain.units import BPS, NS_PER_S
+from bot.domain.venues import VenueOrder
 from bot.engine.market import CLOCK_TOLERANCE_NS
 from bot.simulation.depth import DepthProfile, Rung, build_ladder, take_lots
 
@@ -102,6 +103,7 @@ class _Order(msgspec.Struct):
     state: OrderState = OrderState.REJECTED
     fills: list[Fill] = []
     is_muted: bool = False
+    venue_order_id: str = ""
 
     @property
     def is_buy(self) -> bool:
@@ -200,6 +202,35 @@ class SimulatedVenue:
         −Q/px coin, so that buying at F₀ and ending at F yields Q(1/F₀ − 1/F).
         """
         return dict(self._cash_settle)
+
+    @property
+    def equity_settle(self) -> dict[str, float]:
+        """Money by currency as in `cash_settle`, plus what the open positions are worth at mid."""
+        equity = dict(self._cash_settle)
+        for book in self._books.values():
+            if book.position_lots and (mid_px := _mid_px(book.quote)):
+                equity[book.instrument.settle] += _value_settle(book.instrument, book.position_lots, mid_px)
+        return equity
+
+    @property
+    def open_orders(self) -> tuple[VenueOrder, ...]:
+        """Every resting order, by instrument and then by age."""
+        return tuple(
+            VenueOrder(
+                order.venue_order_id,
+                order_id,
+                book.instrument.instrument_id,
+                order.left_lots if order.is_buy else -order.left_lots,
+                book.instrument.tick_schedule.px(order.intent.limit_ticks),
+            )
+            for book in self._books.values()
+            for order_id, order in book.resting.items()
+        )
+
+    @property
+    def last_reply_ns(self) -> int:
+        """When the last message that has left the venue reaches us; later ones come no earlier."""
+        return self._last_reply_ns
 
     def on_market(self, event: MarketEvent) -> None:
         """Take in what happened on the market at `event.ts_event_ns`; vol quotes and indices mean nothing here."""
@@ -376,8 +407,8 @@ class SimulatedVenue:
             return
         self._accepted += 1
         order.state = OrderState.OPEN
-        venue_order_id = f"V{self._accepted}"
-        self._send(OrderAccepted(intent.order_id, venue_order_id, self._clock_ns, self._draw_reply_ns()), order)
+        order.venue_order_id = f"V{self._accepted}"
+        self._send(OrderAccepted(intent.order_id, order.venue_order_id, self._clock_ns, self._draw_reply_ns()), order)
         self._fill(order, book, Liquidity.TAKER)
         if order.state is OrderState.FILLED:
             return

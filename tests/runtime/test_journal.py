@@ -180,6 +180,8 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
         return st.one_of([values_of(member) for member in typing.get_args(kind)])
     if typing.get_origin(kind) is tuple:
         return st.lists(values_of(typing.get_args(kind)[0]), max_size=3).map(tuple)
+    if typing.get_origin(kind) is dict:
+        return st.dictionaries(*map(values_of, typing.get_args(kind)), max_size=3)
     if issubclass(kind, msgspec.Struct):
         fields = {name: values_of(hint) for name, hint in typing.get_type_hints(kind).items() if name[0] != "_"}
         return st.builds(kind, **fields)
@@ -493,11 +495,11 @@ WRITER = """
 import os, sys
 from pathlib import Path
 from bot.domain.events import Restarted
-from bot.runtime.journal import Batch, Header, Journal
+from bot.runtime.journal import SCHEMA_VERSION, Batch, Header, Journal
 
 with Journal.open(Path(sys.argv[1]), for_writing=True) as journal:
     if journal.is_empty:
-        journal.append(Header("r1", "v", "{}", "0" * 64, None, None, 7, 1, "0.1.0"))
+        journal.append(Header("r1", "v", "{}", "0" * 64, None, None, 7, SCHEMA_VERSION, "0.1.0"))
     while True:
         for _ in range(journal.last_seq % 5):
             journal.append(Batch(journal.last_seq, (Restarted(journal.last_seq),) * 20))

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import msgspec
 from aiohttp import WSMsgType, web
 
 from tests.venues import deribit_words as words
@@ -68,7 +69,7 @@ class Connection:
         self.books: dict[str, tuple[list[list[float]], list[list[float]], int]] = {}  # as the change feed last said
 
     def tell(self, stream: str, message: Json) -> None:
-        self.pipe.send(stream, json.dumps(message, separators=(",", ":")))
+        self.pipe.send(stream, encode(message))
 
     def cut(self) -> None:
         """End it without a word."""
@@ -96,7 +97,6 @@ class DeribitServer:
         self.scope = scope
         self.heartbeat_scale = heartbeat_scale
         self.refuses_used_nonces = refuses_used_nonces
-        self.clock_skew_ms = 0  # added to every time this server tells
         self.rate_limit_per_s: float | None = None  # requests beyond it are answered 10028
         self.connections: list[Connection] = []
         self.calls: list[tuple[str, Params]] = []  # every request, in order, refused ones too
@@ -115,6 +115,15 @@ class DeribitServer:
         self._stop_listening: Callable[[], None] = lambda: None
 
     @property
+    def clock_skew_ms(self) -> int:
+        """How far ahead of ours the venue's clock is; added to every time it tells."""
+        return self.book.skew_ms
+
+    @clock_skew_ms.setter
+    def clock_skew_ms(self, skew_ms: int) -> None:
+        self.book.skew_ms = skew_ms
+
+    @property
     def options(self) -> dict[str, Any]:
         """What `VenueSettings.options` needs so that ccxt talks to this server."""
         urls = {"rest": f"http://{HOST}:{self.port}", "ws": f"ws://{HOST}:{self.port}{SOCKET}"}
@@ -126,7 +135,7 @@ class DeribitServer:
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=1 << 20)
-        app.router.add_get(SOCKET, self._serve_socket)
+        app.router.add_get(SOCKET, self._serve_handshake)
         app.router.add_route("*", API + "/{scope}/{method}", self._serve_http)
         app.router.add_post(API, self._serve_http)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
@@ -241,13 +250,12 @@ class DeribitServer:
             raise RpcError(-32601, "Method not found")
         _check_scope(method, scope)
         try:
-            result = method.answer(Call(self.book, params, connection))
+            return method.answer(Call(self.book, params, connection))
         except Refused as refused:
             raise of_refused(refused) from refused
-        return result + self.clock_skew_ms if name == "public/get_time" else result
 
     def _envelope(self, identity: Any, **members: Any) -> Json:
-        now_us = (self.book.now_ms() + self.clock_skew_ms) * 1_000
+        now_us = self.book.now_ms() * 1_000
         said: Json = {"jsonrpc": "2.0", **members, "usIn": now_us, "usOut": now_us, "usDiff": 0, "testnet": True}
         return said if identity is None else {**said, "id": identity}
 
@@ -320,6 +328,16 @@ class DeribitServer:
         }
 
     # Connections -----------------------------------------------------------------------------------------------------
+
+    async def _serve_handshake(self, request: web.Request) -> web.StreamResponse:
+        fault = self.faults.request("connect")
+        if fault is None:
+            return await self._serve_socket(request)
+
+        async def execute() -> web.Response:
+            return web.Response(status=503)
+
+        return await answer_http(request, fault, execute, lambda _word: web.Response(status=403))
 
     async def _serve_socket(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(autoping=False, max_msg_size=1 << 20)
@@ -539,7 +557,7 @@ class DeribitServer:
 
     def _send(self, channel: Channel, data: Any, listeners: Iterable[Connection]) -> None:
         message = {"jsonrpc": "2.0", "method": "subscription", "params": {"channel": channel.name, "data": data}}
-        text = json.dumps(message, separators=(",", ":"))
+        text = encode(message)
         for connection in listeners:
             connection.pipe.send(channel.stream, text)
 
@@ -646,7 +664,10 @@ class DeribitServer:
         if which not in feeds:
             return None
         stream, topics, of_change = feeds[which]
-        return Channel(name, stream, tuple((topic, "") for topic in topics), None, of_change)
+        currency = parts[2].upper()
+        is_told_at_once = which == "portfolio" and currency != "ANY"
+        render = (lambda: words.account(self.book, currency)) if is_told_at_once else None
+        return Channel(name, stream, tuple((topic, "") for topic in topics), render, of_change)
 
     def _is_wanted(self, name: str, selection: list[str]) -> bool:
         """Tell whether an instrument is selected: by its name, or by kind and currency."""
@@ -655,6 +676,11 @@ class DeribitServer:
             return selection[0] == name
         kind, currency = (*selection, "any", "any")[:2]
         return kind in {"any", words.kind_of(listing)} and currency.upper() in {"ANY", words.currency_of(listing)}
+
+
+def encode(message: Json) -> str:
+    """Return a message as it goes over the wire."""
+    return msgspec.json.encode(message).decode()
 
 
 def _check_scope(method: Method, granted: str) -> None:

@@ -271,7 +271,7 @@ def _place(call: Call, *, is_buy: bool) -> Json:
     listing = call.listing()
     until_ms = call.number("valid_until")
     if until_ms is not None and call.book.now_ms() > until_ms:
-        raise RpcError(13778, "valid_until_passed", {"param": "valid_until"})
+        raise RpcError(11030, "other_reject", {"reason": "valid_until has passed"})
     placed = call.book.place(
         listing.name,
         is_buy=is_buy,

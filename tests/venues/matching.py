@@ -258,7 +258,8 @@ class VenueBook:
 
         `margin_rate` of the notional must be there in the settlement currency; 0 never lacks funds.
         """
-        self.now_ms = now_ms
+        self.skew_ms = 0  # how wrong the venue's clock is
+        self._clock_ms = now_ms
         self.margin_rate = margin_rate
         self.client_ids = client_ids
         self.shows_own_orders = shows_own_orders
@@ -281,6 +282,10 @@ class VenueBook:
         self._trade_seqs: dict[str, int] = {}
         for listing in listings:
             self.add(listing)
+
+    def now_ms(self) -> int:
+        """The time as the venue believes it is."""
+        return self._clock_ms() + self.skew_ms
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` on every change, in order; returns what stops it."""

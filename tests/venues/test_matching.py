@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from tests.venues.matching import Change, Kind, Listing, Order, Refused, State, Topic, VenueBook, Why
@@ -195,3 +197,59 @@ def test_own_orders_are_in_the_published_book_if_it_shows_them() -> None:
     buy(venue, 1.0, 2_000.2)
     assert venue.book_of("ETH-PERP")[0][0].px == 2_000.2
     assert venue.quotes["ETH-PERP"].bids[0].px == 2_000.0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happens_the_books_balance(seed: int) -> None:
+    chance = random.Random(seed)
+    venue = book(shows_own_orders=bool(seed % 2))
+    for _ in range(150):
+        act(venue, chance)
+        check_balance(venue)
+
+
+def act(venue: VenueBook, chance: random.Random) -> None:
+    name = chance.choice(["ETH-PERP", "BTC-INV"])
+    listing = venue.listings[name]
+    mid = 2_000.0 if name == "ETH-PERP" else 30_000.0
+    px = round(mid / listing.tick_px + chance.randint(-4, 4)) * listing.tick_px
+    amount = round(listing.min_amount * chance.randint(1, 40), 9)
+    ids = list(venue.orders)
+    try:
+        match chance.randint(0, 7):
+            case 0 | 1:
+                venue.set_quote(name, px, amount, px + listing.tick_px, amount, deeper_bids=[(px - 2, amount)])
+            case 2 | 3 | 4:
+                venue.place(
+                    name,
+                    is_buy=chance.random() < 0.5,
+                    amount=amount,
+                    px=chance.choice([px, px, None]),
+                    time_in_force=chance.choice(["gtc", "ioc", "fok"]),
+                    is_post_only=chance.random() < 0.2,
+                    is_reduce_only=chance.random() < 0.2,
+                )
+            case 5 if ids:
+                venue.amend(chance.choice(ids), amount=amount, px=px)
+            case 6 if ids:
+                venue.cancel(chance.choice(ids))
+            case _:
+                venue.self_close(name)
+    except Refused:
+        pass
+
+
+def check_balance(venue: VenueBook) -> None:
+    for name in ("ETH-PERP", "BTC-INV"):
+        signed = [trade.amount if trade.is_buy else -trade.amount for trade in venue.trades if trade.name == name]
+        assert venue.position(name).amount == pytest.approx(sum(signed), abs=1e-6)
+        quotes = venue.quotes[name]
+        assert all(level.amount > 0 for level in [*quotes.bids, *quotes.asks])
+    for order in venue.orders.values():
+        filled = sum(trade.amount for trade in venue.trades_of(order.order_id))
+        assert order.filled == pytest.approx(filled, abs=1e-6)
+        assert order.filled <= order.amount + 1e-9
+        assert order.is_open == (order in venue.open_orders())
+    earned = sum(trade.realized - trade.fee for trade in venue.trades if trade.fee_coin == "USD")
+    assert venue.balances["USD"] == pytest.approx(1e6 + earned)
+    assert len({trade.trade_id for trade in venue.trades}) == len(venue.trades)

@@ -1,0 +1,80 @@
+"""One look at a venue for `doctor`: can it be reached, does its clock agree with ours, what may our keys do.
+
+Must never trade, change anything at the venue, or let a key or a signature into a text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Final
+
+import aiohttp
+import ccxt.pro
+import msgspec
+
+from bot.domain.errors import Retryable, VenueFatal
+from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
+
+QUERY: Final = re.compile(r"\?\S*")
+MAX_SAID: Final = 240
+
+
+class VenueProbe(msgspec.Struct, frozen=True, kw_only=True):
+    """What one look found: a problem is "" if there is none, a permission None where the venue does not say.
+
+    `skew_ns` is the venue's clock ahead of ours, None where it does not tell its time.
+    """
+
+    unreachable: str = ""
+    skew_ns: int | None = None
+    refused: str = ""
+    may_trade: bool | None = None
+    may_withdraw: bool | None = None
+
+
+async def probe(settings: VenueSettings, credentials: Credentials, now_ns: Callable[[], int]) -> VenueProbe:
+    """Ask a venue for its time and, with keys, for what they may do. Raises ConfigError for an unknown exchange."""
+    exchange = open_exchange(settings, credentials)
+    timeout_s = settings.timeout_ns / NS_PER_S
+    skew_ns: int | None = None
+    try:
+        try:
+            skew_ns = await asyncio.wait_for(_skew_ns(exchange, now_ns), timeout_s)
+        except (ccxt.pro.BaseError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            return VenueProbe(unreachable=_said(error, credentials))
+        if credentials.are_empty:
+            return VenueProbe(skew_ns=skew_ns)
+        try:
+            check = await asyncio.wait_for(_check_keys(exchange, settings), timeout_s)
+        except (ccxt.pro.BaseError, VenueFatal, Retryable, aiohttp.ClientError, TimeoutError, OSError) as error:
+            return VenueProbe(skew_ns=skew_ns, refused=_said(error, credentials))
+        return VenueProbe(skew_ns=skew_ns, may_trade=check.can_trade, may_withdraw=check.can_withdraw)
+    finally:
+        await exchange.close()
+
+
+async def _skew_ns(exchange: ccxt.pro.Exchange, now_ns: Callable[[], int]) -> int | None:
+    if not exchange.has.get("fetchTime"):
+        await exchange.fetch_markets()  # nothing to compare, but somebody answered
+        return None
+    before_ns = now_ns()
+    server_ms = await exchange.fetch_time()
+    return int(server_ms) * NS_PER_MS - (before_ns + now_ns()) // 2
+
+
+async def _check_keys(exchange: ccxt.pro.Exchange, settings: VenueSettings) -> Any:  # noqa: ANN401
+    words = import_module("bot.gateways.venue_words").order_words_of(exchange.id)
+    return await import_module("bot.gateways.account_check").check_account(exchange, words, settings.max_clock_skew_ns)
+
+
+def _said(error: BaseException, credentials: Credentials) -> str:
+    """Return an error in one line, without what was signed and without any key."""
+    text = QUERY.sub("?…", " ".join(f"{type(error).__name__}: {error}".split()))
+    for key in msgspec.structs.astuple(credentials):
+        if key:
+            text = text.replace(key, "***")
+    return text[:MAX_SAID]

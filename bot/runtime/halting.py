@@ -1,0 +1,125 @@
+"""`evenkeel halt` on a live feed: the marker, the daemon and the venues at once, none of them waiting for another.
+
+Must work with the daemon frozen, the journal locked and any of the venues away, and say for each what came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from bot.domain.errors import EvenkeelError
+from bot.domain.events import OperatorAction
+from bot.gateways.exchange import Credentials, VenueSettings
+from bot.runtime import control
+from bot.runtime.halt_marker import Halt, HaltMarker
+from bot.runtime.vault import Vault
+from bot.runtime.venues import vault_credentials, venue_settings
+
+DEADLINE_S: Final = 5.0
+
+
+class VenueHalted(Protocol):
+    """What came of canceling everything at one venue."""
+
+    @property
+    def canceled(self) -> tuple[str, ...]:
+        """The venue's ids of the orders that were canceled."""
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """What could not be done, in words."""
+
+
+VenueHalter = Callable[[VenueSettings, Credentials, float], Awaitable[VenueHalted]]
+
+
+class HaltReport(msgspec.Struct, frozen=True):
+    """One line about each party of a halt, and whether orders may still rest at a venue."""
+
+    lines: list[str]
+    is_complete: bool
+
+
+def halt_venue(settings: VenueSettings, credentials: Credentials, deadline_s: float) -> Awaitable[VenueHalted]:
+    """Cancel everything at one venue, over a connection of its own."""
+    halter: VenueHalter = import_module("bot.gateways.halting").halt_venue
+    return halter(settings, credentials, deadline_s)
+
+
+async def halt_everywhere(
+    vault: Vault,
+    halt: Halt,
+    marker: HaltMarker,
+    socket_path: Path,
+    environ: Mapping[str, str],
+    *,
+    venue_halter: VenueHalter = halt_venue,
+    deadline_s: float = DEADLINE_S,
+) -> HaltReport:
+    """Halt a vault with a live feed: marker first, then daemon and venues in parallel, within `deadline_s`.
+
+    Raises OSError if the marker cannot be written, after everything else was tried.
+    """
+    unmarked: OSError | None = None
+    try:
+        marker.write(halt)
+    except OSError as error:
+        unmarked = error
+    daemon = asyncio.create_task(asyncio.to_thread(_ask_daemon, socket_path, halt, deadline_s))
+    venues = [asyncio.create_task(one) for one in _venue_halts(vault, environ, venue_halter, deadline_s)]
+    told = await daemon
+    outcomes = [await venue for venue in venues]
+    if unmarked is not None:
+        raise unmarked
+    lines = [f"{vault.vault}: {told}", *(line for line, _ in outcomes)]
+    return HaltReport(lines, all(is_done for _, is_done in outcomes))
+
+
+def _venue_halts(vault: Vault, environ: Mapping[str, str], halter: VenueHalter, deadline_s: float) -> list[Any]:
+    """Return one halt per venue of a live vault; a paper one has no orders anywhere."""
+    if vault.mode == "paper":
+        return []
+    settings = venue_settings(vault, environ)
+    return [_halt_one(vault, venue, settings[venue], environ, halter, deadline_s) for venue in settings]
+
+
+async def _halt_one(
+    vault: Vault,
+    venue: str,
+    settings: VenueSettings,
+    environ: Mapping[str, str],
+    halter: VenueHalter,
+    deadline_s: float,
+) -> tuple[str, bool]:
+    """Cancel everything at one venue; return a line about it and whether it was done."""
+    try:
+        credentials = vault_credentials(vault.model_copy(update={"venues": {venue: vault.venues[venue]}}), environ)
+        outcome = await asyncio.wait_for(halter(settings, credentials[venue], deadline_s), deadline_s)
+    except TimeoutError:
+        return f"{venue}: expected an answer within {deadline_s:g} s, found none; orders may still rest there", False
+    except (EvenkeelError, OSError) as error:
+        return f"{venue}: not canceled: {error}", False
+    if outcome.failed:
+        return f"{venue}: {len(outcome.canceled)} orders canceled, but: {'; '.join(outcome.failed)}", False
+    return f"{venue}: {len(outcome.canceled)} orders canceled, none left", True
+
+
+def _ask_daemon(socket_path: Path, halt: Halt, deadline_s: float) -> str:
+    question = {
+        "verb": "operate", "action": str(OperatorAction.HALT), "issuer": halt.issuer, "reason": halt.reason,
+    }  # fmt: skip
+    try:
+        answer = control.ask(socket_path, question, deadline_s)
+    except control.NotRunningError:
+        return "halted; no daemon runs, and the next one will not trade until a resume"
+    except (TimeoutError, OSError, ValueError):
+        return (
+            f"halted by its marker; the daemon did not answer within {deadline_s:g} s, and sends nothing when it wakes"
+        )
+    return f"{answer.get('state', answer.get('error'))} {answer.get('reason', '')}".rstrip()

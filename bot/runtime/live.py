@@ -1,0 +1,446 @@
+"""A run on a live feed: gateways, the engine on what their venues list, and for paper the simulated venue.
+
+Must never let a gateway's word reach the engine without a stamp of ours, nor an order reach two venues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+
+from bot.domain.decisions import HedgePolicy
+from bot.domain.errors import JournalError
+from bot.domain.events import (
+    CancelForeign,
+    CancelOrder,
+    Command,
+    Event,
+    QueryAccount,
+    Restarted,
+    SubmitOrder,
+)
+from bot.domain.instruments import Instrument
+from bot.domain.orders import AmendRejected, OrderCanceled, OrderEvent, OrderRejected, OrderTruth
+from bot.domain.units import NS_PER_S
+from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
+from bot.engine.engine import Engine
+from bot.engine.latencies import Latencies
+from bot.gateways.exchange import Credentials
+from bot.gateways.gateway import Clock, Gateway
+from bot.runtime.book_file import BookFile
+from bot.runtime.clock import VenueClock, WallClock
+from bot.runtime.config import build_live_settings, check_listing
+from bot.runtime.journal import Header, Journal
+from bot.runtime.mailbox import Mailbox
+from bot.runtime.vault import AccountLine, Vault
+from bot.runtime.venues import (
+    Execution,
+    ExecutionOpener,
+    GatewayOpener,
+    open_execution,
+    open_gateway,
+    prefix_of,
+    vault_credentials,
+    venue_settings,
+)
+from bot.simulation.score import Score
+from bot.simulation.venue import Faults, Fees, Latency
+
+HEARTBEAT_S = 1.0  # with nothing to decide on, a decision this often still sees what went stale or was never answered
+CLOCK_TOLERANCE_NS = NS_PER_S
+NOT_SENT = "not sent: "  # how the daemon's own refusals begin: such an order never left
+
+log = structlog.get_logger()
+
+
+class LiveSession(NamedTuple):
+    """Everything one run on a live feed needs. Without gateways it is a look at a journal."""
+
+    vault: Vault
+    policy: HedgePolicy
+    engine: Engine
+    score: Score
+    latencies: Latencies
+    run_id: str
+    instruments: tuple[Instrument, ...]
+    listed: tuple[Instrument, ...]
+    gateways: dict[str, Gateway]
+    clock: WallClock | VenueClock
+    execution: Execution | None
+    book_files: tuple[BookFile, ...]
+
+    @property
+    def underlying(self) -> str:
+        """The first underlying, which pictures and tracking error follow."""
+        return next(iter(self.engine.desks))
+
+    @property
+    def recording_name(self) -> None:
+        """A live feed plays no recording."""
+        return None
+
+    @property
+    def recording_sha256(self) -> None:
+        """A live feed plays no recording."""
+        return None
+
+    def open_feed(self, mailbox: Mailbox, speed: float) -> LiveFeed:
+        """Return the feed that fills `mailbox`; a live one keeps its own pace."""
+        del speed
+        return LiveFeed(self, mailbox)
+
+    def resubmit(self, command: Command, now_ns: int) -> None:
+        """Hand a journalled command to the simulated venue of a paper run, as the daemon did."""
+        if self.execution is not None:
+            self.execution.submit(command, now_ns)
+
+    def retrace(self, now_ns: int, events: tuple[Event, ...]) -> None:
+        """Show a journalled batch to the simulated venue of a paper run.
+
+        Raises JournalError if it now answers anything else than what the journal holds.
+        """
+        if self.execution is None or (events and isinstance(events[0], Restarted)):
+            return
+        answered = self.execution.absorb(now_ns, [event for event in events if not _is_answer(event)])
+        if tuple(answered) != events:
+            hint = "hint: the code changed since; nothing was sent"
+            raise JournalError(
+                f"expected the simulated venue to answer at {now_ns} as it did then, found others; {hint}"
+            )
+
+    async def truth(self, known: Mapping[str, Instrument]) -> tuple[Event, ...]:
+        """Return what changed while nobody looked: listings, then with keys every venue's word on our account.
+
+        Raises JournalError if the contract of something we hold or hedge with is no longer what it was.
+        """
+        now_ns = self.clock.now_ns()
+        changes = list(_listing_changes(known, self.listed, self._named(), now_ns))
+        if self.vault.mode == "paper":
+            return tuple(changes)
+        words = await asyncio.gather(*(gateway.truth() for gateway in self.gateways.values()))
+        return (*changes, *(event for word in words for event in word))
+
+    def _named(self) -> frozenset[str]:
+        return frozenset(self.vault.named_instruments).union(*(file.instrument_ids for file in self.book_files))
+
+
+@asynccontextmanager
+async def open_live(
+    vault: Vault,
+    vault_file: Path,
+    journal: Journal,
+    environ: Mapping[str, str],
+    *,
+    gateway_opener: GatewayOpener = open_gateway,
+    execution_opener: ExecutionOpener = open_execution,
+) -> AsyncIterator[LiveSession]:
+    """Connect to the venues of a vault and put its run together, a new one or the one that `journal` holds.
+
+    Raises VenueFatal or Retryable if a venue cannot be used, ConfigError if it lacks what the vault names.
+    """
+    clock = VenueClock() if vault.clock == "venue" else WallClock()
+    run_id = secrets.token_hex(5) if journal.is_empty else journal.header.run_id
+    async with AsyncExitStack() as stack:
+        gateways = await connect(vault, environ, clock, run_id, gateway_opener, stack)
+        listed = await list_instruments(gateways)
+        if journal.is_empty:
+            check_listing(vault_file, listed, clock.now_ns(), " or ".join(gateways))
+        instruments = listed if journal.is_empty else journal.header.instruments
+        known = {instrument.instrument_id for instrument in (*instruments, *listed)}
+        files = tuple(BookFile(Path(path)) for path in vault.book_files)
+        for file in files:
+            file.open(known)
+        session = _assemble(vault, instruments, run_id)
+        execution = _open_paper(session, execution_opener) if vault.mode == "paper" else None
+        yield session._replace(listed=listed, gateways=gateways, clock=clock, execution=execution, book_files=files)
+
+
+async def connect(
+    vault: Vault,
+    environ: Mapping[str, str],
+    clock: Clock,
+    run_id: str,
+    gateway_opener: GatewayOpener,
+    stack: AsyncExitStack,
+    *,
+    is_keyless: bool = False,
+) -> dict[str, Gateway]:
+    """Return the gateways of a vault by venue, connected for as long as `stack` lasts; `is_keyless` only to watch.
+
+    Raises VenueFatal or Retryable if a venue cannot be used.
+    """
+    settings = venue_settings(vault, environ)
+    credentials = dict.fromkeys(settings, Credentials()) if is_keyless else vault_credentials(vault, environ)
+    gateways: dict[str, Gateway] = {}
+    for venue, one in settings.items():
+        prefix = prefix_of(vault, venue)
+        gateway = gateway_opener(one, credentials[venue], clock, run_id=run_id, prefix=prefix)
+        gateways[venue] = await stack.enter_async_context(gateway)
+    return gateways
+
+
+async def list_instruments(gateways: Mapping[str, Gateway]) -> tuple[Instrument, ...]:
+    """Return everything the venues list now."""
+    listings = await asyncio.gather(*(gateway.instruments() for gateway in gateways.values()))
+    return tuple(instrument for listing in listings for instrument in listing)
+
+
+def look_at(vault: Vault, header: Header) -> LiveSession:
+    """Return the session that `header` began, for reports and a last word: nobody is contacted."""
+    return _assemble(vault, header.instruments, header.run_id)
+
+
+def _assemble(vault: Vault, instruments: tuple[Instrument, ...], run_id: str) -> LiveSession:
+    settings = build_live_settings(vault, instruments, run_id)
+    engine = Engine(settings)
+    return LiveSession(
+        vault, settings.policy, engine, Score(engine), Latencies(), run_id, instruments, instruments, {}, WallClock(),
+        None, (),
+    )  # fmt: skip
+
+
+def _open_paper(session: LiveSession, opener: ExecutionOpener) -> Execution:
+    lines = {line.instrument: line for line in session.vault.hedge}
+    latency = session.vault.latency
+    return opener(
+        [instrument for instrument in session.instruments if instrument.instrument_id in lines],
+        fees={name: Fees(line.maker_bps, line.taker_bps) for name, line in lines.items()},
+        latency=Latency(0, latency.entry_ns, latency.response_ns, latency.jitter),  # the feed's own is real
+        depth={},
+        seed=session.vault.seed,
+        faults=Faults(),
+        cash={next(iter(session.vault.venues)): session.vault.fixed_cash},
+    )
+
+
+def _is_answer(event: Event) -> bool:
+    """Tell whether a journalled event came from the simulated venue: only it speaks about orders in a paper run."""
+    if isinstance(event, OrderRejected | AmendRejected) and event.reason.startswith(NOT_SENT):
+        return False
+    return isinstance(event, OrderEvent | AccountReport)
+
+
+def _listing_changes(
+    known: Mapping[str, Instrument], listed: Sequence[Instrument], named: frozenset[str], now_ns: int
+) -> Iterable[Event]:
+    now = {instrument.instrument_id: instrument for instrument in listed}
+    for name, old in known.items():
+        new = now.get(name)
+        if new is None:
+            yield InstrumentDelisted(name, f"{old.venue} no longer lists it", now_ns)
+        elif new != old:
+            change = _difference(old, new)
+            if name in named:
+                hint = "close it by hand and start a new journal: quantities would mean something else"
+                raise JournalError(
+                    f"{name}: expected the contract of the journal, {change[0]}, found {change[1]}; hint: {hint}"
+                )
+            yield InstrumentDelisted(name, f"its contract changed from {change[0]} to {change[1]}", now_ns)
+    for name, new in now.items():
+        if name not in known:
+            yield InstrumentListed(new, now_ns)
+
+
+def _difference(old: Instrument, new: Instrument) -> tuple[str, str]:
+    """Return what differs between two contracts, as each has it."""
+    if type(old) is not type(new):
+        return type(old).__name__.lower(), type(new).__name__.lower()
+    fields = [name for name in old.__struct_fields__ if getattr(old, name) != getattr(new, name)]
+    return (
+        ", ".join(f"{name} {getattr(old, name)}" for name in fields),
+        ", ".join(f"{name} {getattr(new, name)}" for name in fields),
+    )
+
+
+class LiveFeed:
+    """Gateways on one side, a mailbox on the other, and a heartbeat for when the market says nothing."""
+
+    def __init__(self, session: LiveSession, mailbox: Mailbox) -> None:
+        self._session = session
+        self._mailbox = mailbox
+        self._clock = session.clock
+        self._floor_ns = 0
+        self._venue_of = {one.instrument_id: one.venue for one in (*session.instruments, *session.listed)}
+        self._account_venues = {line.account for line in session.vault.book if isinstance(line, AccountLine)}
+        self._held_of: dict[str, frozenset[str]] = {}
+        self._watched: dict[str, frozenset[str]] = {}
+        self._early: list[tuple[Command, int]] | None = []  # commands from before the gateways run
+        self._opening: list[Event] = [
+            BookReport(file.source, file.held, 0) for file in session.book_files
+        ]  # with the first events, so that they are decided upon at a time that means something
+        self._is_idle = True
+        self._rescheduled = asyncio.Event()
+        self._leaving: set[str] = set()
+        self._left = asyncio.Event()
+        self.venues: dict[str, VenueStatus] = {}
+
+    def now_ns(self) -> int:
+        """Return the clock's time, never before what was already decided upon."""
+        return max(self._clock.now_ns(), self._floor_ns)
+
+    def decision_ns(self, received_ns: int) -> int:
+        """Decide at the present: what waited in the mailbox is as old as it is."""
+        return max(self.now_ns(), received_ns)
+
+    def resume(self, last_ns: int) -> None:
+        """Go on after `last_ns`. Raises JournalError if our clock was set back before that."""
+        if isinstance(self._clock, VenueClock):
+            self._clock.advance(last_ns)
+        elif self._clock.now_ns() < last_ns - CLOCK_TOLERANCE_NS:
+            behind_s = (last_ns - self._clock.now_ns()) / NS_PER_S
+            expected = "expected the clock to be past the journal's last row"
+            raise JournalError(f"{expected}, found it {behind_s:.1f} s before; hint: set this machine's clock")
+        self._floor_ns = last_ns
+
+    def catch_up(self) -> int:
+        """Return the time it is: events come by themselves."""
+        return self.now_ns()
+
+    async def run(self) -> None:
+        """Fill the mailbox until cancelled."""
+        self._watch()
+        async with asyncio.TaskGroup() as tasks:
+            for venue, gateway in self._session.gateways.items():
+                tasks.create_task(gateway.events(self.put), name=f"events of {venue}")
+            await asyncio.sleep(0)  # every gateway listens before the first command reaches it
+            early, self._early = self._early or [], None
+            for command, now_ns in early:
+                self.submit(command, now_ns)
+            tasks.create_task(self._beat(), name="heartbeat")
+            if self._session.execution is not None and isinstance(self._clock, WallClock):
+                tasks.create_task(self._ring(self._session.execution), name="paper timers")
+
+    def put(self, events: Sequence[Event]) -> None:
+        """Take in what a gateway says."""
+        if isinstance(self._clock, VenueClock):
+            events = self._clock.take(events)
+        for event in events:
+            self._note(event)
+        if self._opening and events:
+            now_ns = self.now_ns()
+            events = [*(msgspec.structs.replace(one, ts_recv_ns=now_ns) for one in self._opening), *events]
+            self._opening = []
+        self._is_idle = False
+        self._mailbox.put(self.now_ns(), events)
+
+    def absorb(self, now_ns: int, events: Sequence[Event]) -> tuple[Event, ...]:
+        """Let the simulated venue of a paper run see and answer a batch; without one the batch is whole."""
+        execution = self._session.execution
+        if execution is None:
+            return tuple(events)
+        self._rescheduled.set()
+        return tuple(execution.absorb(now_ns, events))
+
+    def submit(self, command: Command, now_ns: int) -> None:
+        """Hand a command to the gateway of its venue, or to the simulated venue of a paper run."""
+        if self._session.execution is not None:
+            self._session.execution.submit(command, now_ns)
+            self._rescheduled.set()
+        elif self._early is not None:
+            self._early.append((command, now_ns))
+        else:
+            self._session.gateways[self._venue(command)].submit(command)
+
+    def view(self) -> dict[str, Any]:
+        """Return the venues as they last were, and what is wrong with files of the book."""
+        return {
+            "venues": [
+                {"venue": one.venue, "health": str(one.health), "reason": one.reason} for one in self.venues.values()
+            ],
+            "book_files": [
+                {"file": str(file.path), "holdings": len(file.held), "problem": file.problem}
+                for file in self._session.book_files
+            ],
+            "latency_us": msgspec.to_builtins(self._session.latencies.summary()),
+        }
+
+    async def withdraw(self, cancels: Sequence[CancelOrder], timeout_s: float) -> list[str]:
+        """Cancel at the venues without the journal's help; return the orders not known to be over by then."""
+        if self._session.execution is not None:
+            return []
+        self._leaving = {command.order_id for command in cancels}
+        self._left.clear()
+        for command in cancels:
+            self.submit(command, self.now_ns())
+        if self._leaving:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), timeout_s)
+        return sorted(self._leaving)
+
+    def _venue(self, command: Command) -> str:
+        if isinstance(command, QueryAccount | CancelForeign):
+            return command.venue
+        return self._venue_of[
+            command.intent.instrument_id if isinstance(command, SubmitOrder) else command.instrument_id
+        ]
+
+    def _note(self, event: Event) -> None:
+        """Keep what routing, watching and leaving depend on."""
+        match event:
+            case VenueStatus():
+                self.venues[event.venue] = event
+                log.warning("venue", venue=event.venue, health=str(event.health), reason=event.reason)
+            case InstrumentListed():
+                self._venue_of[event.instrument.instrument_id] = event.instrument.venue
+            case AccountReport() if event.venue in self._account_venues:
+                self._held_of[event.venue] = frozenset(one.instrument_id for one in event.positions if one.qty_lots)
+                self._watch()
+            case OrderCanceled() | OrderRejected():
+                self._note_over(event.order_id)
+            case OrderTruth() if event.state.is_terminal:
+                self._note_over(event.order_id)
+
+    def _note_over(self, order_id: str) -> None:
+        self._leaving.discard(order_id)
+        if not self._leaving:
+            self._left.set()
+
+    def _watch(self) -> None:
+        """Tell every gateway which instruments the vault needs to see."""
+        session = self._session
+        wanted = frozenset(session.vault.named_instruments).union(
+            *(file.instrument_ids for file in session.book_files), *self._held_of.values()
+        )
+        for venue, gateway in session.gateways.items():
+            mine = frozenset(name for name in wanted if self._venue_of.get(name) == venue)
+            if mine != self._watched.get(venue):
+                self._watched[venue] = mine
+                gateway.watch(mine)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            self._read_books()
+            if self._is_idle and isinstance(self._clock, WallClock):
+                self._mailbox.put(self.now_ns(), ())
+            self._is_idle = True
+
+    def _read_books(self) -> None:
+        for file in self._session.book_files:
+            problem = file.problem
+            report = file.poll(self._venue_of, self.now_ns())
+            if report is not None:
+                self._watch()
+                self._mailbox.put(self.now_ns(), [report])
+                log.warning("book read anew", file=str(file.path), holdings=len(report.holdings))
+            elif file.problem and file.problem != problem:
+                log.error("book refused, the old one stays in force", problem=file.problem)
+
+    async def _ring(self, execution: Execution) -> None:
+        """Wake the daemon whenever the simulated venue has something to tell."""
+        while True:
+            self._rescheduled.clear()
+            due_ns = execution.next_event_ns()
+            wait_s = None if due_ns is None else max(0.0, (due_ns - self.now_ns()) / NS_PER_S)
+            if wait_s == 0.0:
+                self._mailbox.put(self.now_ns(), ())
+                wait_s = None  # absorbing it reschedules
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._rescheduled.wait(), wait_s)

@@ -1,0 +1,113 @@
+"""One vault with a live feed from connecting to parting: what `run` runs beside the daemons of recordings."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from importlib import import_module
+from pathlib import Path
+
+import structlog
+
+from bot.domain.errors import ConfigError
+from bot.domain.results import RunSummary
+from bot.domain.units import utc_text
+from bot.runtime.clock import WallClock
+from bot.runtime.config import check_listing
+from bot.runtime.daemon import Daemon, stopping
+from bot.runtime.halt_marker import HaltMarker
+from bot.runtime.journal import Journal
+from bot.runtime.live import connect, list_instruments, open_live
+from bot.runtime.vault import Vault
+from bot.runtime.venues import ExecutionOpener, GatewayOpener, open_execution, open_gateway
+
+log = structlog.get_logger()
+
+
+class LiveRun:
+    """Connects to the venues of a vault, then runs its daemon until `stop`."""
+
+    def __init__(
+        self,
+        vault: Vault,
+        vault_file: Path,
+        journal: Journal,
+        *,
+        socket_path: Path,
+        marker: HaltMarker,
+        environ: Mapping[str, str],
+        gateway_opener: GatewayOpener = open_gateway,
+        execution_opener: ExecutionOpener = open_execution,
+    ) -> None:
+        self._vault = vault
+        self._vault_file = vault_file
+        self._journal = journal
+        self._socket_path = socket_path
+        self._marker = marker
+        self._environ = environ
+        self._gateway_opener = gateway_opener
+        self._execution_opener = execution_opener
+
+    async def run(self, stop: asyncio.Event) -> RunSummary:
+        """Run until `stop` is set; return the summary of the whole run.
+
+        Raises VenueFatal or Retryable if a venue cannot be used: then nothing was sent.
+        """
+        opening = open_live(
+            self._vault,
+            self._vault_file,
+            self._journal,
+            self._environ,
+            gateway_opener=self._gateway_opener,
+            execution_opener=self._execution_opener,
+        )
+        async with opening as session:
+            log.info("connected", vault=self._vault.vault, venues=list(session.gateways), listed=len(session.listed))
+            daemon = Daemon(
+                session,
+                self._journal,
+                socket_path=self._socket_path,
+                speed=1.0,
+                progress=lambda _now_ns: None,
+                marker=self._marker,
+            )
+            return await daemon.run(stop)
+
+
+async def record_vault(
+    vault: Vault,
+    vault_file: Path,
+    destination: Path,
+    environ: Mapping[str, str],
+    *,
+    seconds: float | None,
+    gateway_opener: GatewayOpener = open_gateway,
+) -> str:
+    """Write what the venues of a vault say as a recording, until a signal or for `seconds`; return what was written.
+
+    Raises ConfigError for a vault without a live feed, VenueFatal or Retryable if a venue cannot be used.
+    """
+    if not vault.is_live_feed:
+        raise ConfigError([f"{vault_file}: expected a live feed to record, found a recording; hint: say feed: live"])
+    recorder_module = import_module("bot.runtime.recorder")
+    stop = asyncio.Event()
+    clock = WallClock()
+    ages = {"quotes": vault.max_age.quote_s, "index": vault.max_age.index_s, "vol_quotes": vault.max_age.vol_s}
+    with stopping(stop):
+        async with AsyncExitStack() as stack:
+            gateways = await connect(
+                vault, environ, clock, secrets.token_hex(5), gateway_opener, stack, is_keyless=True
+            )
+            listed = await list_instruments(gateways)
+            check_listing(vault_file, listed, clock.now_ns(), " or ".join(gateways))
+            for venue, gateway in gateways.items():
+                names = (one.instrument_id for one in listed if one.venue == venue)
+                gateway.watch(frozenset(names).intersection(vault.named_instruments))
+            recorder = recorder_module.Recorder(destination, destination.stem, listed, ages)
+            manifest = await recorder_module.record(list(gateways.values()), recorder, clock, stop, seconds)
+    if manifest is None:
+        return "nothing recorded: not one price came"
+    rows = sum(stream.rows for stream in manifest.streams.values())
+    return f"{destination}: {rows} rows from {utc_text(manifest.start_ns)} to {utc_text(manifest.end_ns)}"
