@@ -295,7 +295,7 @@ class BinanceServer(LoopbackServer):
         if not hmac.compare_digest(signature, expected):
             raise Denied(-1022, "Signature for this request is not valid.")
         sent_ms, window_ms = int(_needed(params, "timestamp")), int(params.get("recvWindow", 5_000))
-        now = self.now_ms()
+        now = self.signing_ms()
         if sent_ms > now + 1_000:
             raise Denied(-1021, "Timestamp for this request was 1000ms ahead of the server's time.")
         if now - sent_ms > window_ms:
@@ -479,8 +479,8 @@ class BinanceServer(LoopbackServer):
         self.at("listen key", self.book.now_ms() + LISTEN_KEY_LIFE_MS, self.expire_listen_key)
         return {"listenKey": self._listen_key}
 
-    async def _serve_stream(self, request: web.Request) -> web.WebSocketResponse:
-        return await self.serve_socket(request, self._read, self._greet)
+    async def _serve_stream(self, request: web.Request) -> web.StreamResponse:
+        return await self.shake_hands(request, self._read, self._greet)
 
     def _greet(self, link: Link) -> None:
         if self._listen_key and link.query.get("listenKey") == self._listen_key:

@@ -266,7 +266,7 @@ class HyperliquidServer(LoopbackServer):
             raise Denied(f"User or API Wallet {signer} does not exist.")
         if body.get("vaultAddress"):
             raise Denied(f"Vault not registered: {body['vaultAddress']}")
-        nonce, now, used = body["nonce"], self.now_ms(), self._nonces.setdefault(signer, set())
+        nonce, now, used = body["nonce"], self.signing_ms(), self._nonces.setdefault(signer, set())
         if not now - 2 * DAY_MS < nonce < now + DAY_MS:
             raise Denied(f"Invalid nonce: {nonce} is too far from the time, {now}")
         if nonce in used or (len(used) >= NONCES_KEPT and nonce < min(used)):
@@ -375,7 +375,7 @@ class HyperliquidServer(LoopbackServer):
         if len([at for at in self._triggers if at // DAY_MS == now // DAY_MS]) >= SCHEDULED_A_DAY:
             raise Denied(f"Scheduled cancel was triggered {SCHEDULED_A_DAY} times today.")
         self.scheduled_ms = when
-        self.at("scheduled cancel", when - self.clock_skew_ms, self._cancel_as_scheduled)
+        self.at("scheduled cancel", when, self._cancel_as_scheduled)
         return {"status": "ok", "response": {"type": "default"}}
 
     def _cancel_as_scheduled(self) -> None:
@@ -393,8 +393,8 @@ class HyperliquidServer(LoopbackServer):
 
     # Streams ---------------------------------------------------------------------------------------------------------
 
-    async def _serve_stream(self, request: web.Request) -> web.WebSocketResponse:
-        return await self.serve_socket(request, self._read, lambda _: None)
+    async def _serve_stream(self, request: web.Request) -> web.StreamResponse:
+        return await self.shake_hands(request, self._read, lambda _: None)
 
     def _read(self, link: Link, text: str) -> None:
         message = json.loads(text)

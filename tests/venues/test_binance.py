@@ -232,6 +232,14 @@ async def test_a_venue_that_was_dark_has_kept_its_orders() -> None:
         assert (await exchange.fetch_order("", ETH, {"clientOrderId": CLIENT_ID}))["status"] == "open"
 
 
+async def test_a_refused_handshake_is_an_error() -> None:
+    async with venue() as server, client(server) as exchange:
+        await exchange.load_markets()
+        server.faults.next("connect", reject())
+        with pytest.raises(ccxt.pro.NetworkError):
+            await soon(exchange.watch_bids_asks([ETH]))
+
+
 async def test_a_frozen_stream_says_nothing_while_the_rest_answers() -> None:
     async with venue() as server, client(server) as exchange:
         await soon(exchange.watch_bids_asks([ETH]))
@@ -424,6 +432,30 @@ async def test_a_garbled_answer_is_an_order_without_an_id_and_no_error() -> None
         order = await rest(exchange, clientOrderId=CLIENT_ID)
         assert (order["id"], order["clientOrderId"], order["status"]) == (None, None, None)
         assert len(server.book.orders_of(CLIENT_ID)) == 1
+
+
+@pytest.mark.parametrize("fault", [drop_reply(), drop_request()])
+async def test_a_lost_create_is_not_repeated_behind_our_back(fault: Any) -> None:
+    async with venue() as server, client(server) as exchange:
+        await exchange.load_markets()
+        server.faults.next("create", fault)
+        with pytest.raises(ccxt.pro.NetworkError):
+            await rest(exchange, clientOrderId=CLIENT_ID)
+        assert [call for call, _ in server.calls].count("POST order") == 1
+
+
+async def test_lost_amends_and_cancels_are_repeated_behind_our_back() -> None:
+    """aiohttp sends PUT and DELETE again when a kept-alive connection closes: what was done is then answered no."""
+    async with venue() as server, client(server) as exchange:
+        order = await rest(exchange, clientOrderId=CLIENT_ID)
+        server.faults.next("amend", drop_reply())
+        with pytest.raises(ccxt.pro.OperationRejected, match="-5027"):
+            await exchange.edit_order(order["id"], ETH, "limit", "buy", 2.0, 1_991.0)
+        assert server.book.orders[order["id"]].px == 1_991.0
+        server.faults.next("cancel", drop_reply())
+        with pytest.raises(ccxt.pro.OrderNotFound, match="-2011"):
+            await exchange.cancel_order(order["id"], ETH)
+        assert server.book.orders[order["id"]].state is State.CANCELED
 
 
 async def test_who_asks_too_often_is_slowed_down_and_then_banned() -> None:
