@@ -451,7 +451,8 @@ def _check_currencies(source: YamlSource, bases: set[str], currencies: set[str])
         source.report(("numeraire",), _either(currencies), _short(numeraire), "the quote money or a coin of the book")
     if numeraire in bases and len(bases) > 1:
         source.report(("numeraire",), "the quote money", _short(numeraire), "several coins share none")
-    for currency in _mapping_at(source.value, "cash"):
+    is_of_account = bool(_account_places(source.value, "cash"))
+    for currency in () if is_of_account else _mapping_at(source.value, "cash"):
         if currency not in currencies:
             source.report(("cash", currency), _either(currencies), _short(currency), "the book gives it no price")
     for base, target in _mapping_at(source.value, "target").items():

@@ -11,7 +11,14 @@ from ruamel.yaml import YAML
 from bot.domain.errors import ConfigError
 from bot.domain.instruments import Option
 from bot.domain.units import NS_PER_S
-from bot.runtime.config import build_engine_settings, config_json, config_sha256, load_vaults
+from bot.runtime.config import (
+    build_engine_settings,
+    build_live_settings,
+    check_listing,
+    config_json,
+    config_sha256,
+    load_vaults,
+)
 from bot.runtime.vault import Vault
 from bot.simulation.recording import Manifest, open_recording
 from strategies import WhalleyWilmott
@@ -62,7 +69,11 @@ def change(text: str, old: str, new: str) -> str:
 # What is right -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("config/*.yaml")), ids=lambda path: path.name)
+RECORDED = sorted(path for path in ROOT.glob("config/*.yaml") if "feed: live" not in path.read_text())
+LIVE = sorted(path for path in ROOT.glob("config/*.yaml") if path not in RECORDED)
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)
 def test_every_example_loads_and_makes_settings(path: Path) -> None:
     (vault,) = load_vaults([path])
     assert vault.vault == path.stem
@@ -72,8 +83,26 @@ def test_every_example_loads_and_makes_settings(path: Path) -> None:
     assert len({leg.instrument.base for leg in settings.book} | settings.hedges.keys()) == 1
 
 
+@pytest.mark.parametrize("path", LIVE, ids=lambda path: path.name)
+def test_every_live_example_loads(path: Path) -> None:
+    (vault,) = load_vaults([path], allow_live=True)
+    assert vault.vault == path.stem
+    assert vault.is_live_feed
+    assert list(vault.venues) == ["deribit"]
+
+
+def test_the_paper_example_fits_the_recording_it_is_rehearsed_on() -> None:
+    (vault,) = load_vaults([ROOT / "config" / "paper-deribit.yaml"])
+    manifest = open_recording("eth-2023-04").manifest
+    check_listing(ROOT / "config" / "paper-deribit.yaml", manifest.instruments, manifest.start_ns, "deribit")
+    settings = build_live_settings(vault, manifest.instruments, "0123456789")
+    assert settings.run_id == "0123456789"
+    assert settings.universe == manifest.instruments
+    assert (settings.ages.quote_ns, settings.ages.vol_ns) == (60 * NS_PER_S, 600 * NS_PER_S)
+
+
 def test_the_examples_have_names_of_their_own() -> None:
-    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")))) == 3
+    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")), allow_live=True)) == 5
 
 
 def test_the_manual_shows_the_demo_vault() -> None:
@@ -252,17 +281,102 @@ def test_two_vaults_of_one_name_are_refused(tmp_path: Path, text: str) -> None:
     ]
 
 
-def test_live_needs_two_keys_and_a_feed_that_does_not_exist_yet(tmp_path: Path, text: str) -> None:
-    live = re.sub(r"feed: .*", "feed: live", change(text, "mode: paper", "mode: live"))
-    one_key = problems(tmp_path, live)
-    assert [problem.split(": ")[0] for problem in one_key] == ["vault.yaml:2", "vault.yaml:3"]
-    assert "also" in one_key[0] or "--live on the command line" in one_key[0]
-    (both_keys,) = problems(tmp_path, live, allow_live=True)
-    assert both_keys.startswith(
-        "vault.yaml:3: expected {recording: NAME}, found live; hint: live feeds are not available"
-    )
+def test_live_needs_two_keys(tmp_path: Path, live_text: str, text: str) -> None:
+    live = change(live_text, "mode: paper", "mode: live")
+    (one_key,) = problems(tmp_path, live)
+    assert one_key.startswith("vault.yaml:2: expected a second key for mode: live, found none")
+    assert "--live on the command line" in one_key
+    assert load_vaults([vault_file(tmp_path, live)], allow_live=True)[0].mode == "live"
     (with_recording,) = problems(tmp_path, change(text, "mode: paper", "mode: live"), allow_live=True)
     assert "the past cannot be traded" in with_recording
+
+
+@pytest.fixture
+def live_text(text: str) -> str:
+    return re.sub(r"feed: .*", "feed: live\nvenues: {deribit: {}, okx: {timeout_s: 2}}", text)
+
+
+WRONG_LIVE = {
+    "no venues": ("venues: {deribit: {}, okx: {timeout_s: 2}}\n", "", 3, "expected venues for a live feed, found none"),
+    "misspelt key": ("timeout_s: 2", "timeout: 2", 4, "did you mean timeout_s?"),
+    "timeout of nothing": ("timeout_s: 2", "timeout_s: 0", 4, "expected a number above 0.0, found 0"),
+    "a key in options": (
+        "timeout_s: 2",
+        "options: {apiKey: hunter2}",
+        4,
+        "expected no secret in a file, found the key",
+    ),
+    "a nested key": ("timeout_s: 2", "options: {a: {b: [{secret: hunter2}]}}", 4, "expected no secret in a file"),
+    "a wallet": ("timeout_s: 2", "options: {walletAddress: hunter2}", 4, "expected no secret in a file"),
+    "a proxy's password": (
+        "timeout_s: 2",
+        "options: {httpsProxy: 'http://me:hunter2@127.0.0.1:1'}",
+        4,
+        "expected no secret in a file, found an address with a password",
+    ),
+    "bad venue name": ("okx:", "OKX 1:", 4, "expected lower-case letters, digits and hyphens, found OKX 1"),
+    "first venue by prefix": ("ETH-PERPETUAL", "deribit:ETH-PERPETUAL", 10, "expected ETH-PERPETUAL, found deribit:"),
+    "unknown venue": ("ETH-PERPETUAL", "bybit:ETHUSDT", 10, "expected a venue of deribit or okx, found bybit"),
+    "account on paper": ("{ETH: 0, USD: 500000}", "{account: deribit}", 9, "expected mode: live for an account"),
+    "unknown clock": ("cash:", "clock: sun\ncash:", 9, "expected 'wall' or 'venue', found 'sun'"),
+    "unknown foreign": ("cash:", "foreign: ignore\ncash:", 9, "expected 'adopt' or 'flatten', found 'ignore'"),
+    "age of nothing": ("cash:", "max_age: {quote_s: 0}\ncash:", 9, "expected a number above 0.0, found 0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_LIVE)
+def test_each_mistake_about_a_live_feed_has_one_error_with_its_line(tmp_path: Path, live_text: str, name: str) -> None:
+    old, new, line, words = WRONG_LIVE[name]
+    (problem,) = problems(tmp_path, change(live_text, old, new))
+    assert problem.startswith(f"vault.yaml:{line}: expected ")
+    assert words in problem
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("venues: {deribit: {}}", "expected no venues with a recording"),
+        ("clock: wall", "expected no clock with a recording"),
+        ("max_age: {quote_s: 1}", "expected no max_age with a recording"),
+        ("foreign: adopt", "expected no foreign with a recording"),
+        ("underlyings: [ETH]", "expected no underlyings with a recording"),
+    ],
+)
+def test_what_is_for_live_feeds_is_refused_for_a_recording(tmp_path: Path, text: str, more: str, words: str) -> None:
+    (problem,) = problems(tmp_path, f"{text}{more}\n")
+    assert words in problem
+
+
+def test_a_venue_s_clock_is_for_rehearsals(tmp_path: Path, live_text: str) -> None:
+    live = change(live_text, "mode: paper", "mode: live") + "clock: venue\n"
+    (problem,) = problems(tmp_path, live, allow_live=True)
+    assert "expected clock: wall with mode: live, found venue" in problem
+    assert load(tmp_path, live_text + "clock: venue\n").clock == "venue"
+
+
+def test_the_book_may_be_an_account_a_file_and_lines(tmp_path: Path, live_text: str, manifest: Manifest) -> None:
+    text = change(live_text, "mode: paper", "mode: live")
+    text = change(
+        text, "cash: {ETH: 0, USD: 500000}", "  - {account: deribit}\n  - {file: otc.csv}\ncash: {account: okx}"
+    )
+    path = vault_file(tmp_path, text)
+    (vault,) = load_vaults([path], allow_live=True)
+    assert [line.instrument for line in vault.holdings] == ["ETH-28APR23-1900-C", "ETH-28APR23-1900-P"]
+    assert vault.book_files == ("otc.csv",)
+    assert vault.fixed_cash == {}
+    check_listing(path, manifest.instruments, manifest.start_ns, "deribit")
+    assert Vault.model_validate_json(config_json(vault)) == vault
+
+
+def test_a_listing_names_every_line_that_does_not_fit(tmp_path: Path, live_text: str, manifest: Manifest) -> None:
+    text = change(live_text, "ETH-28APR23-1900-P", "ETH-12APR23-1900-C")
+    path = vault_file(tmp_path, change(text, "ETH-PERPETUAL", "okx:ETH-USDT-SWAP"))
+    with pytest.raises(ConfigError) as caught:
+        check_listing(path, manifest.instruments, manifest.start_ns, "deribit or okx")
+    first, second = (problem.removeprefix(f"{path}:") for problem in caught.value.problems)
+    assert first.startswith("8: expected an instrument alive now, found ETH-12APR23-1900-C, expired 2023-04-12 12:00")
+    assert second.startswith("10: expected an instrument of deribit or okx as listed now, found okx:ETH-USDT-SWAP")
 
 
 @pytest.mark.parametrize("name", ["no-such-recording", "a" * 200, "'a\\0b'", "/"])

@@ -13,29 +13,53 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from bot.engine.settings import HedgeSettings, Limits
-from bot.runtime.vault import BookLine, HedgeLine, LatencySection, LimitsSection, RecordingFeed, Target, Vault
+from bot.runtime.vault import (
+    AccountCash,
+    AccountLine,
+    BookLine,
+    FileLine,
+    HedgeLine,
+    LatencySection,
+    LimitsSection,
+    MaxAgeSection,
+    RecordingFeed,
+    Target,
+    Vault,
+    VenueSection,
+)
 from strategies import POLICIES
 from tests.runtime.vault_files import vault
 
 MANUAL = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
-SECTIONS: dict[str, type[BaseModel]] = {
-    "": Vault,
-    "feed.": RecordingFeed,
-    "book[].": BookLine,
-    "hedge.": HedgeLine,
-    "target.": Target,
-    "limits.": LimitsSection,
-    "latency.": LatencySection,
-    **{f"policy({name}).": cls for name, cls in POLICIES.items()},
+SECTIONS: list[tuple[str, type[BaseModel]]] = [
+    ("", Vault),
+    ("feed.", RecordingFeed),
+    ("venues.NAME.", VenueSection),
+    ("max_age.", MaxAgeSection),
+    ("book[].", BookLine),
+    ("book[].", AccountLine),
+    ("book[].", FileLine),
+    ("cash.", AccountCash),
+    ("hedge.", HedgeLine),
+    ("target.", Target),
+    ("limits.", LimitsSection),
+    ("latency.", LatencySection),
+    *((f"policy({name}).", cls) for name, cls in POLICIES.items()),
+]
+
+
+WORDS: Final[dict[Any, str]] = {
+    int: "whole number",
+    float: "number",
+    float | None: "number",
+    str: "text",
+    str | None: "text",
 }
-
-
-WORDS: Final[dict[Any, str]] = {int: "whole number", float: "number", float | None: "number", str: "text"}
 
 
 def manual_rows() -> Iterator[str]:
     """The row that docs/configuration.md must have for every key."""
-    for section, model in SECTIONS.items():
+    for section, model in SECTIONS:
         for key, field in model.model_fields.items():
             if key != "type":
                 yield f"| `{section}{key}` | {bounds(field)} | {default(field)} | {field.description} |"
@@ -63,7 +87,7 @@ def default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
-    if value is None or isinstance(value, BaseModel | dict):
+    if value is None or isinstance(value, BaseModel | dict | tuple):
         return "none"
     return f"`{value:g}`" if isinstance(value, int | float) else f"`{value}`"
 
