@@ -352,6 +352,7 @@ class Engine:
             self._refuse(desk, now_ns, Refusal.BAD_TARGET, f"the policy's band is not a number: {target.reason}")
             return
         lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, view.lot_base)
+        self._note_rested(desk)
         outcome: tuple[Refusal, str] | _Approved | None = self._trip(desk, now_ns, view, lots)
         if desk.is_maker:
             at_work = self._work(desk, view, target, lots, blocks)
@@ -504,7 +505,8 @@ class Engine:
             need = desk.need = Need(side, view.now_ns)
         far_px = quote.ask_px if side > 0 else quote.bid_px
         first_px = need.first_px.setdefault(hedge.instrument.instrument_id, far_px)
-        urgency = find_urgency(need, hedge, target, view.greeks.delta_base, view.now_ns)
+        lot_base = hedge.instrument.lot_base(far_px)
+        urgency = find_urgency(need, hedge, target, view.greeks.delta_base, lot_base, view.now_ns)
         if not urgency:
             return _Price(near_touch_ticks(hedge, quote, side), TimeInForce.POST_ONLY, "; resting at the touch")
         budget = budget_ticks(need, hedge, side)
@@ -531,7 +533,8 @@ class Engine:
         if not isinstance(capped, _Size):
             return capped
         # the venue values the order at its limit or at the touch
-        lot_quote = lot_base * min(px, instrument.tick_schedule.px(limit_ticks))
+        limit_px = instrument.tick_schedule.px(limit_ticks)
+        lot_quote = instrument.lot_size if holding.is_inverse else instrument.lot_size * min(px, limit_px)
         least = max(instrument.min_lots, ceil(instrument.min_quote / lot_quote - 1e-9))
         if abs(capped.lots) >= least:
             return capped
@@ -571,7 +574,6 @@ class Engine:
         self, desk: Desk, view: HedgeView, target: HedgeTarget, lots: int, blocks: list[Blocked]
     ) -> tuple[Refusal, str] | None:
         """Keep, move or cancel what rests for this desk; return why nothing else is sent meanwhile."""
-        self._note_rested(desk)
         side = side_of(target, view.greeks.delta_base)
         if not side:
             desk.need = None
@@ -618,7 +620,7 @@ class Engine:
         if room_lots(holding, side, self._holdings, self.orders, self.settings.venue_limits) < 0:
             return Move(0, f"exposure limit of {holding.instrument.venue}")
         if desk.need is not None and desk.need.side == side:
-            urgency = find_urgency(desk.need, hedge, target, view.greeks.delta_base, view.now_ns)
+            urgency = find_urgency(desk.need, hedge, target, view.greeks.delta_base, lot_base, view.now_ns)
             if urgency:
                 return Move(0, f"to cross: {urgency}")
         move = find_repeg(order, hedge, self.market.quotes[instrument_id], view.now_ns)

@@ -42,8 +42,13 @@ def side_of(target: HedgeTarget, delta_base: float) -> int:
     return -1 if delta_base > target.high_base else 0
 
 
-def find_urgency(need: Need, hedge: HedgeSettings, target: HedgeTarget, delta_base: float, now_ns: int) -> str:
-    """Return why the need should cross the spread now, "" if it may rest; `delta_base` is net of nothing in flight."""
+def find_urgency(
+    need: Need, hedge: HedgeSettings, target: HedgeTarget, delta_base: float, lot_base: float, now_ns: int
+) -> str:
+    """Return why the need should cross the spread now, "" if it may rest; `delta_base` is that of what was filled.
+
+    A band narrower than a lot is a point: how far net delta is from it says nothing about how much it matters.
+    """
     urgency = target.urgency / hedge.escalate_urgency if hedge.escalate_urgency > 0.0 else inf
     if urgency >= 1.0:
         return f"urgency {target.urgency:g}"
@@ -53,7 +58,7 @@ def find_urgency(need: Need, hedge: HedgeSettings, target: HedgeTarget, delta_ba
         return f"wanted for {age_ns / NS_PER_S:.1f} s, limit {limit_ns / NS_PER_S:.1f} s"
     half_width_base = 0.5 * (target.high_base - target.low_base)
     outside_base = max(target.low_base - delta_base, delta_base - target.high_base)
-    if 0.0 < half_width_base < inf and outside_base > hedge.escalate_bands * half_width_base:
+    if lot_base <= half_width_base < inf and outside_base > hedge.escalate_bands * half_width_base:
         return f"net delta {delta_base:+.3f} is {outside_base / half_width_base:.1f} half-widths outside its band"
     return ""
 
