@@ -24,7 +24,7 @@ MAX_TIMINGS = 1_000_000  # decisions timed one by one; beyond it every second on
 class Score:
     """Watches one engine from outside; must never change it. Series follow the first underlying."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, max_points: int = MAX_POINTS, max_timings: int = MAX_TIMINGS) -> None:
         self._engine = engine
         self._desk = next(iter(engine.desks.values()))
         self._encode = msgspec.msgpack.Encoder().encode
@@ -32,6 +32,8 @@ class Score:
         self.events = 0
         self.orders = 0
         self.series = RunSeries([], [], [], [], [], [], [], [], [])
+        self._max_points = max_points
+        self._max_timings = max_timings
         self._decision_ns = array("q")
         self._time_every = 1
         self._decisions = 0
@@ -123,7 +125,7 @@ class Score:
         if self._decisions % self._time_every:
             return
         self._decision_ns.append(decision_ns)
-        if len(self._decision_ns) >= MAX_TIMINGS:
+        if len(self._decision_ns) >= self._max_timings:
             self._decision_ns = self._decision_ns[::2]
             self._time_every *= 2
 
@@ -137,7 +139,7 @@ class Score:
         series.high_base.append(decision.high_base)
         series.pnl_quote.append(self._engine.pnl_total_quote())
         series.unhedged_pnl_quote.append(self._engine.unhedged_pnl_quote())
-        if len(series.ts_ns) >= MAX_POINTS:
+        if len(series.ts_ns) >= self._max_points:
             for column in (
                 series.ts_ns,
                 series.spot_px,
