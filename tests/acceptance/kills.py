@@ -124,5 +124,5 @@ async def _until_ordered(process: Process, book: VenueBook, before: int) -> None
     """Wait until the venue has an order more than `before`, or the process is over, or patience is."""
     with suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE_S):
-            while len(book.orders) <= before and not process.is_over:
+            while len(book.orders) <= before and not process.is_over:  # noqa: ASYNC110 — another process
                 await asyncio.sleep(0.002)
