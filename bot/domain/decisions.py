@@ -124,6 +124,8 @@ class Refusal(StrEnum):
     UNSETTLED = "unsettled"
     BAD_TARGET = "bad_target"
     VENUE_CONTRADICTION = "venue_contradiction"
+    UNKNOWN_HOLDING = "unknown_holding"
+    DELISTED = "delisted"
 
 
 class BotState(StrEnum):
