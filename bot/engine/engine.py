@@ -6,7 +6,7 @@ It never asks what time it is, never does IO, and cannot tell replay from paper 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite, isnan
+from math import isnan
 
 import msgspec
 
@@ -29,7 +29,7 @@ from bot.domain.units import BPS
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed
 from bot.engine.book import UnderlyingBook
 from bot.engine.desk import Desk
-from bot.engine.foreign import Flattening, ForeignActivity
+from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
 from bot.engine.holdings import Holdings
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.market import MarketState
@@ -184,8 +184,15 @@ class Engine:
                 self.holdings.note_fill(fill)
             if covering is not None:
                 self._book_entry(counter_entry_of(covering, fill))
-            if fill.order_id not in self.orders.orders:
+            if not self._is_ours(fill.order_id):
                 self.foreign.note_fill(fill, is_hedge=desk is not None, is_covered=covering is not None)
+
+    def _is_ours(self, order_id: str) -> bool:
+        """Tell whether this run issued an order id, also of orders long over."""
+        run_id, _, sequence = order_id.rpartition("-")
+        return order_id in self.orders.orders or (
+            run_id == self.settings.run_id and sequence.isdecimal() and 0 < int(sequence) <= self._sequence
+        )
 
     def _apply_account(self, event: AccountReport) -> None:
         if not self.accounts.is_news(event):
@@ -333,7 +340,7 @@ class Engine:
         elif pnl.see(now_ns) or now_ns - pnl.stepped_ns >= self.settings.pnl_step_ns:
             pnl.step(now_ns)
         view = self._widen(desk, desk.view(now_ns, self.orders))
-        flattening = self.foreign.next_flattening(desk.settings.instrument.instrument_id)
+        flattening = self.foreign.next_flattening(desk)
         if flattening is not None and self._flatten(desk, view, flattening):
             return
         target = self.settings.policy.target(view)
@@ -371,8 +378,8 @@ class Engine:
 
     def _flatten(self, desk: Desk, view: HedgeView, flattening: Flattening) -> bool:
         """Send the order against a foreign fill if every limit allows it; tell whether it was sent."""
-        target = HedgeTarget.hold(f"flattening foreign fill {flattening.trade_id}")
-        target = msgspec.structs.replace(target, urgency=1.0)
+        holding = desk.book.hedges[flattening.instrument_id]
+        target = flattening_target(flattening, view, holding.instrument.lot_base(holding.mark_px))
         lots = flattening.lots
         outcome = self._trip(desk, view.now_ns, view, lots) or self._approve(desk, view, target, lots)
         if not isinstance(outcome, OrderIntent):
@@ -541,8 +548,6 @@ def _may_be_outside(view: HedgeView, target: HedgeTarget) -> bool:
 def _explain(view: HedgeView, target: HedgeTarget, lots: int, wanted_lots: int) -> str:
     cost_quote = abs(lots) * view.lot_base * view.spot_px * view.cost_rate
     cut = f", cut from {wanted_lots} lots by the order limit" if lots != wanted_lots else ""
-    if not (isfinite(target.low_base) or isfinite(target.high_base)):
-        return f"{target.reason}; expected cost {cost_quote:.2f}{cut}"
     return (
         f"net delta {view.delta_low_base:+.3f} outside [{target.low_base:+.3f}, {target.high_base:+.3f}]; "
         f"{target.reason}; expected cost {cost_quote:.2f}{cut}"

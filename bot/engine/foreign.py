@@ -7,11 +7,12 @@ order against each). An open order widens the exposure as long as it is open. No
 from __future__ import annotations
 
 from collections import deque
-from math import isfinite
+from math import inf, isfinite
 from typing import NamedTuple
 
 import numpy as np
 
+from bot.domain.decisions import HedgeTarget, HedgeView
 from bot.domain.events import CancelForeign, Command
 from bot.domain.instruments import Instrument, Option
 from bot.domain.orders import Fill
@@ -33,6 +34,17 @@ class Flattening(NamedTuple):
     instrument_id: str
     lots: int
     trade_id: str
+
+
+def flattening_target(flattening: Flattening, view: HedgeView, lot_base: float) -> HedgeTarget:
+    """Return the band that sizing leaves by exactly the lots of one flattening, whatever the interval of net delta."""
+    reason = f"flattening foreign fill {flattening.trade_id}"
+    half_base = 0.5 * lot_base
+    if flattening.lots > 0:
+        end_base = view.delta_high_base + flattening.lots * lot_base
+        return HedgeTarget(view.delta_high_base + half_base, inf, end_base, inf, 1.0, reason)
+    end_base = view.delta_low_base + flattening.lots * lot_base
+    return HedgeTarget(-inf, view.delta_low_base - half_base, -inf, end_base, 1.0, reason)
 
 
 class ForeignActivity:
@@ -101,9 +113,9 @@ class ForeignActivity:
         found, self._cancels = self._cancels, []
         return found
 
-    def next_flattening(self, instrument_id: str) -> Flattening | None:
-        """Return the oldest order still to be sent against a foreign fill on this instrument."""
-        return next((one for one in self._flattenings if one.instrument_id == instrument_id), None)
+    def next_flattening(self, desk: Desk) -> Flattening | None:
+        """Return the oldest order still to be sent against a foreign fill on the desk's hedges."""
+        return next((one for one in self._flattenings if one.instrument_id in desk.book.hedges), None)
 
     def drop_flattening(self, flattening: Flattening) -> None:
         """Note that the order against a foreign fill was sent; there is never a second one."""

@@ -61,6 +61,8 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
             f"P&L since 00:00 UTC {engine.limits.day_pnl_quote:+,.2f}, limit −{limits.daily_loss_quote:,.2f}",
         ),
     ]
+    if engine.accounts.required:
+        gates.append(_accounts_gate(engine))
     if decision is not None and not isnan(decision.low_base):
         # as sizing judges it: both ends of the interval on one side; never when a guard refused to look
         outside = decision.delta_high_base < decision.low_base or decision.delta_low_base > decision.high_base
@@ -75,6 +77,13 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
     if decision is not None and decision.refusal is not None:
         gates.append(Gate("last decision", is_open=False, detail=f"{decision.refusal}: {decision.refusal_detail}"))
     return gates
+
+
+def _accounts_gate(engine: Engine) -> Gate:
+    waits_for = engine.accounts.waits_for()
+    differing = ", ".join(f"{name} {one.lots:+} lots" for name, one in sorted(engine.accounts.mismatches.items()))
+    problems = [f"waiting for {waits_for}" if waits_for else "", f"unexplained: {differing}" if differing else ""]
+    return Gate("accounts known", not waits_for, "; ".join(filter(None, problems)) or "they agree with the ledger")
 
 
 def _age_gate(name: str, age_ns: int | None, limit_ns: int) -> Gate:

@@ -119,7 +119,7 @@ class OrderTracker:
     def doubt_all(self, now_ns: int, why: str) -> None:
         """Make every order without a final answer UNKNOWN."""
         for order in self.live.values():
-            self.doubt(order, now_ns, why)
+            self._doubt(order, now_ns, why)
 
     def doubt_silent(self, now_ns: int, timeout_ns: int) -> None:
         """Make UNKNOWN what should have been answered by now: anything but an order that may rest."""
@@ -128,7 +128,12 @@ class OrderTracker:
             if may_rest and order.state in (OrderState.OPEN, OrderState.PARTLY_FILLED):
                 continue
             if now_ns - order.since_ns > timeout_ns:
-                self.doubt(order, now_ns, f"no answer for {(now_ns - order.since_ns) / NS_PER_S:.1f} s")
+                self._doubt(order, now_ns, f"no answer for {(now_ns - order.since_ns) / NS_PER_S:.1f} s")
+
+    def doubt_absent(self, order: Order, now_ns: int, why: str) -> None:
+        """Make an order UNKNOWN that its venue does not show, to be asked about at once."""
+        self._doubt(order, now_ns, why)
+        order.queried_ns = 0
 
     def request_cancel(self, order: Order, now_ns: int) -> None:
         """Note that a cancel is on its way; until answered the order may still fill."""
@@ -139,8 +144,7 @@ class OrderTracker:
         """Yield the orders whose outcome is not known."""
         return (order for order in self.live.values() if order.state is OrderState.UNKNOWN)
 
-    def doubt(self, order: Order, now_ns: int, why: str) -> None:
-        """Make an order UNKNOWN, and remember why."""
+    def _doubt(self, order: Order, now_ns: int, why: str) -> None:
         if order.state is not OrderState.UNKNOWN:
             order.unknown_why = why
             self._move(order, OrderState.UNKNOWN, now_ns)

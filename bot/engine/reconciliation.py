@@ -81,6 +81,11 @@ class Reconciliation:
         self.adoption_count = 0
         self.alert = ""  # what a person has to acknowledge
 
+    @property
+    def required(self) -> frozenset[str]:
+        """The venues whose account this vault depends on."""
+        return self._required
+
     def waits_for(self) -> str:
         """Return the venues whose account is not known yet, "" if there are none."""
         return ", ".join(sorted(self._required - self._settled))
@@ -169,8 +174,7 @@ class Reconciliation:
             if order.intent.instrument_id not in here or order.intent.order_id in resting:
                 continue
             if order.state in _RESTING and order.since_ns < report.ts_asked_ns:
-                self._orders.doubt(order, report.ts_recv_ns, f"not among the open orders of {report.venue}")
-                order.queried_ns = 0
+                self._orders.doubt_absent(order, report.ts_recv_ns, f"not among the open orders of {report.venue}")
 
     def _explain(self, report: AccountReport, holding: Holding, position: VenuePosition) -> Adoption | None:
         """Return the adoption of a difference, None as long as it may explain itself."""
