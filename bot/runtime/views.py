@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from math import isfinite
 from typing import Any
 
@@ -99,9 +100,7 @@ def _accounts_view(engine: Engine, now_ns: int) -> dict[str, Any]:
             }
             for (venue, _), order in sorted(foreign.orders.items())
         ],
-        "not_of_this_vault": sorted(
-            {*holdings.strays, *(name for names in foreign.unclaimed.values() for name in names)}
-        ),
+        "not_of_this_vault": sorted({*holdings.strays, *chain(*foreign.unclaimed.values())}),
         "unknown_holdings": list(holdings.unknown),
         "delisted": dict(engine.delisted),
         "entered_quote": sum(desk.pnl.entered_quote for desk in engine.desks.values()),
