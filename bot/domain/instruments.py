@@ -59,7 +59,8 @@ class InstrumentBase(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True
 
     `contract_size` is in base units for LINEAR payoffs and for options, in quote units for INVERSE futures
     and perpetuals.
-    `lot_contracts` is the smallest tradable quantity and `min_lots` the smallest order.
+    `lot_contracts` is the smallest tradable quantity; `min_lots` and `min_quote` (its value in quote money) bound the
+    smallest order. Fees are the venue's own, None where it does not say.
     """
 
     instrument_id: str
@@ -73,6 +74,9 @@ class InstrumentBase(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True
     lot_contracts: float
     tick_schedule: TickSchedule
     min_lots: int = 1
+    min_quote: float = 0.0
+    maker_bps: float | None = None
+    taker_bps: float | None = None
 
     @property
     def is_quote_sized(self) -> bool:

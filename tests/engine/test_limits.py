@@ -153,4 +153,5 @@ def test_each_trip_leads_to_its_state() -> None:
         Refusal.HEDGE_LOOP: BotState.PAUSED,
         Refusal.REJECT_STREAK: BotState.HALTED,
         Refusal.VENUE_CONTRADICTION: BotState.HALTED,
+        Refusal.VENUE_FATAL: BotState.HALTED,
     }

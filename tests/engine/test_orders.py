@@ -182,7 +182,7 @@ class TestTransitions:
     def test_words_about_orders_that_are_not_ours_change_nothing(self) -> None:
         tracker, order = track()
         assert tracker.apply(OrderRejected("other", "no", T0_NS, T0_NS)) == []
-        assert tracker.reject_streak == 0
+        assert tracker.reject_streak_of("ETH-PERPETUAL") == 0
         assert order.state is S.INTENDED
 
 
@@ -377,11 +377,11 @@ class TestRejectStreak:
         for n in range(3):
             self.reject(tracker, f"r{n}")
         tracker.apply(OrderRejected("r0", "again", T0_NS, T0_NS))
-        assert tracker.reject_streak == 3
+        assert tracker.reject_streak_of("ETH-PERPETUAL") == 3
 
     @pytest.mark.parametrize("word", [accepted(), filled("a", 10)], ids=["accepted", "filled"])
     def test_an_order_that_was_taken_ends_it(self, word: OrderEvent) -> None:
         tracker, _ = track()
         self.reject(tracker, "r1")
         tracker.apply(word)
-        assert tracker.reject_streak == 0
+        assert tracker.reject_streak_of("ETH-PERPETUAL") == 0

@@ -95,7 +95,7 @@ def test_a_vault_becomes_engine_settings(tmp_path: Path, text: str, manifest: Ma
         ("ETH-28APR23-1900-P", -100.0),
     ]
     assert settings.cash == {"ETH": 0.0, "USD": 500_000.0}
-    hedge = settings.hedges["ETH"]
+    (hedge,) = settings.hedges["ETH"]
     assert hedge.instrument.instrument_id == "ETH-PERPETUAL"
     assert (hedge.maker_bps, hedge.taker_bps, hedge.max_slippage_bps) == (0.0, 5.0, 25.0)
     assert (hedge.ratio, hedge.target_delta_base) == (1.0, 2.0)
@@ -126,16 +126,16 @@ def test_every_underlying_has_its_hedge_and_its_target(tmp_path: Path, text: str
         "target: {ETH: {hedge_ratio: 0.5}}",
     )
     hedges = build_engine_settings(load(tmp_path, two), manifest).hedges
-    assert {base: (one.instrument.instrument_id, one.ratio) for base, one in hedges.items()} == {
+    assert {base: (one.instrument.instrument_id, one.ratio) for base, (one,) in hedges.items()} == {
         "ETH": ("ETH-28APR23", 0.5),
         "BTC": ("BTC-USD", 1.0),
     }
-    assert hedges["BTC"].max_slippage_bps == 10.0
+    assert hedges["BTC"][0].max_slippage_bps == 10.0
 
 
 def test_a_hedge_ratio_of_nothing_is_not_the_default(tmp_path: Path, text: str, manifest: Manifest) -> None:
     settings = build_engine_settings(load(tmp_path, text + "target: {hedge_ratio: 0}\n"), manifest)
-    assert settings.hedges["ETH"].ratio == 0.0
+    assert settings.hedges["ETH"][0].ratio == 0.0
 
 
 def test_the_hash_is_of_the_meaning_not_of_the_text(tmp_path: Path, text: str) -> None:
