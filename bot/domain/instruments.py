@@ -59,7 +59,8 @@ class InstrumentBase(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True
 
     `contract_size` is in base units for LINEAR payoffs and for options, in quote units for INVERSE futures
     and perpetuals.
-    `lot_contracts` is the smallest tradable quantity and `min_lots` the smallest order.
+    `lot_contracts` is the smallest tradable quantity and `min_lots` the smallest order; `min_quote` is the smallest
+    order's worth in quote money (0: any). Fees are shares of the traded worth, None where the venue does not tell.
     """
 
     instrument_id: str
@@ -73,6 +74,9 @@ class InstrumentBase(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True
     lot_contracts: float
     tick_schedule: TickSchedule
     min_lots: int = 1
+    min_quote: float = 0.0
+    taker_bps: float | None = None
+    maker_bps: float | None = None
 
     @property
     def is_quote_sized(self) -> bool:

@@ -6,7 +6,7 @@ when nothing else was sent for an hour; `bot.gateways.budget` keeps the venue's 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -15,6 +15,12 @@ from bot.domain.units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     import ccxt.pro
+
+# Left alone, ccxt signs away a fee of 0.01 % on Hyperliquid to its own builder, and names its own referrer, in the
+# account's name and as soon as there are keys: this says that both are done.
+QUIET_OPTIONS: Final[dict[str, dict[str, Any]]] = {
+    "hyperliquid": {"builderFee": False, "approvedBuilderFee": True, "refSet": True},
+}
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -64,6 +70,9 @@ def open_exchange(settings: VenueSettings, credentials: Credentials) -> ccxt.pro
         expected = f"venues.{settings.venue}: expected an exchange that ccxt can stream, found {settings.exchange_id!r}"
         raise ConfigError([f"{expected}; hint: `evenkeel doctor --venues` lists them"])
     options = dict(settings.options)
+    quiet = QUIET_OPTIONS.get(settings.exchange_id, {})
+    if quiet:
+        options["options"] = {**dict(options.get("options", {})), **quiet}
     is_sandbox = bool(options.pop("sandbox", False))
     keys = {
         "apiKey": credentials.api_key,

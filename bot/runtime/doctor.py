@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
 
 import ccxt.pro
@@ -12,6 +11,7 @@ import msgspec
 
 from bot.domain.errors import JournalError, VenueFatal
 from bot.domain.units import NS_PER_MS
+from bot.gateways.capabilities import capabilities
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.gateways.probe import VenueProbe, probe
 from bot.runtime.config import config_sha256
@@ -35,19 +35,13 @@ Capabilities = Iterable[tuple[str, str, str]]
 CapabilityLister = Callable[[ccxt.pro.Exchange], Capabilities]
 
 
-def list_capabilities(exchange: ccxt.pro.Exchange) -> Capabilities:
-    """Return what an exchange can do: what, how, and what follows from it."""
-    rows: Capabilities = import_module("bot.gateways.capabilities").capabilities(exchange)
-    return rows
-
-
 def exchanges() -> list[str]:
     """Return the exchanges a venue can be, as ccxt names them."""
     return sorted(ccxt.pro.exchanges)
 
 
 async def examine(
-    vault: Vault, journal: Path, environ: Mapping[str, str], *, lister: CapabilityLister = list_capabilities
+    vault: Vault, journal: Path, environ: Mapping[str, str], *, lister: CapabilityLister = capabilities
 ) -> list[Finding]:
     """Examine a vault whose file is valid: its journal and, for a live feed, its keys, venues and their clocks.
 

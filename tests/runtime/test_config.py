@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,7 +125,7 @@ def test_a_vault_becomes_engine_settings(tmp_path: Path, text: str, manifest: Ma
         ("ETH-28APR23-1900-P", -100.0),
     ]
     assert settings.cash == {"ETH": 0.0, "USD": 500_000.0}
-    hedge = settings.hedges["ETH"]
+    (hedge,) = settings.hedges["ETH"]
     assert hedge.instrument.instrument_id == "ETH-PERPETUAL"
     assert (hedge.maker_bps, hedge.taker_bps, hedge.max_slippage_bps) == (0.0, 5.0, 25.0)
     assert (hedge.ratio, hedge.target_delta_base) == (1.0, 2.0)
@@ -155,16 +156,71 @@ def test_every_underlying_has_its_hedge_and_its_target(tmp_path: Path, text: str
         "target: {ETH: {hedge_ratio: 0.5}}",
     )
     hedges = build_engine_settings(load(tmp_path, two), manifest).hedges
-    assert {base: (one.instrument.instrument_id, one.ratio) for base, one in hedges.items()} == {
+    assert {base: (one.instrument.instrument_id, one.ratio) for base, (one,) in hedges.items()} == {
         "ETH": ("ETH-28APR23", 0.5),
         "BTC": ("BTC-USD", 1.0),
     }
-    assert hedges["BTC"].max_slippage_bps == 10.0
+    assert hedges["BTC"][0].max_slippage_bps == 10.0
+
+
+HEDGE = "hedge: {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}"
+
+
+def test_one_underlying_may_have_several_hedges_in_order_of_preference(
+    tmp_path: Path, text: str, manifest: Manifest
+) -> None:
+    several = (
+        "hedge:\n"
+        "  - {instrument: ETH-28APR23, maker_bps: 0, taker_bps: 5, style: maker, repeg_ticks: 2, repeg_every_s: 3,\n"
+        "     max_rest_s: 20, escalate_urgency: 0.5, escalate_bands: 2}\n"
+        "  - {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}\n"
+        "venue_limits: {deribit: 100000}"
+    )
+    settings = build_engine_settings(load(tmp_path, change(text, HEDGE, several)), manifest)
+    first, second = settings.hedges["ETH"]
+    assert (first.instrument.instrument_id, second.instrument.instrument_id) == ("ETH-28APR23", "ETH-PERPETUAL")
+    assert (first.style, first.repeg_ticks, first.repeg_every_ns) == ("maker", 2, 3 * NS_PER_S)
+    assert (first.max_rest_ns, first.escalate_urgency, first.escalate_bands) == (20 * NS_PER_S, 0.5, 2.0)
+    assert (second.style, second.can_amend) == ("taker", True)
+    assert settings.venue_limits == {"deribit": 100_000.0}
+
+
+def test_no_hedge_is_named_twice_and_limits_are_those_of_their_venues(tmp_path: Path, text: str) -> None:
+    twice = (
+        "hedge:\n"
+        "  - {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}\n"
+        "  - {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}\n"
+        "venue_limits: {binance: 100000}"
+    )
+    hint = "hint: name it once, where it is preferred"
+    assert problems(tmp_path, change(text, HEDGE, twice)) == [
+        f"vault.yaml:11: expected each instrument once, found ETH-PERPETUAL again; {hint}",
+        "vault.yaml:12: expected deribit, found binance; hint: the venues of the hedges",
+    ]
+
+
+def test_fees_nobody_knows_are_asked_for(tmp_path: Path, text: str) -> None:
+    hint = "hint: tiny knows no fees of ETH-PERPETUAL"
+    assert problems(tmp_path, change(text, ", maker_bps: 0, taker_bps: 5", "")) == [
+        f"vault.yaml:9: expected the key maker_bps, found none; {hint}",
+        f"vault.yaml:9: expected the key taker_bps, found none; {hint}",
+    ]
+
+
+def test_fees_left_out_are_those_of_the_instrument(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    known = tuple(msgspec.structs.replace(one, maker_bps=-0.5, taker_bps=4.5) for one in manifest.instruments)
+    with_fees = msgspec.structs.replace(manifest, instruments=known)
+    vault = load(tmp_path, text)
+    bare = vault.model_copy(update={"hedge": (vault.hedge[0].model_copy(update={"maker_bps": None}),)})
+    (hedge,) = build_engine_settings(bare, with_fees).hedges["ETH"]
+    assert (hedge.maker_bps, hedge.taker_bps) == (-0.5, 5.0)
+    with pytest.raises(ConfigError, match="expected maker_bps and taker_bps, found ETH-PERPETUAL without fees"):
+        build_engine_settings(bare, manifest)
 
 
 def test_a_hedge_ratio_of_nothing_is_not_the_default(tmp_path: Path, text: str, manifest: Manifest) -> None:
     settings = build_engine_settings(load(tmp_path, text + "target: {hedge_ratio: 0}\n"), manifest)
-    assert settings.hedges["ETH"].ratio == 0.0
+    assert settings.hedges["ETH"][0].ratio == 0.0
 
 
 def test_the_hash_is_of_the_meaning_not_of_the_text(tmp_path: Path, text: str) -> None:

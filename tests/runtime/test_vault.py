@@ -107,8 +107,12 @@ def test_defaults_are_those_of_the_engine() -> None:
     ours = {key: field.default for key, field in LimitsSection.model_fields.items() if not field.is_required()}
     ours["hedge_loop_window_ns"] = round(ours.pop("hedge_loop_window_s") * 1e9)
     assert ours == engine
-    slippage = next(field for field in msgspec.structs.fields(HedgeSettings) if field.name == "max_slippage_bps")
-    assert HedgeLine.model_fields["max_slippage_bps"].default == slippage.default
+    hedge = {field.name: field.default for field in msgspec.structs.fields(HedgeSettings)}
+    line = {key: field.default for key, field in HedgeLine.model_fields.items()}
+    for key in ("max_slippage_bps", "style", "repeg_ticks", "escalate_urgency", "escalate_bands"):
+        assert line[key] == hedge[key], key
+    for seconds, ns in (("repeg_every_s", "repeg_every_ns"), ("max_rest_s", "max_rest_ns")):
+        assert round(line[seconds] * 1e9) == hedge[ns]
 
 
 def test_one_hedge_may_be_written_without_a_list() -> None:

@@ -1,0 +1,1 @@
+"""Bybit's own words and quirks. Nothing outside this package may know them."""

@@ -1,0 +1,1 @@
+"""Deribit's own words and quirks. Nothing outside this package may know them."""

@@ -1,0 +1,1 @@
+"""Hyperliquid's own words and quirks. Nothing outside this package may know them."""

@@ -1,0 +1,151 @@
+"""An order desk on a loopback venue: the real ccxt between them, and every event it put kept in a list."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, TypeVar
+
+import ccxt.pro
+
+from bot.domain.events import AmendOrder, CancelOrder, Event, QueryOrder, SubmitOrder
+from bot.domain.orders import OrderIntent, TimeInForce
+from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
+from bot.gateways.markets import Markets
+from bot.gateways.order_desk import OrderDesk
+from bot.gateways.order_words import OrderWords
+from bot.gateways.venue_words import order_words_of
+
+RUN = "0123456789"
+E = TypeVar("E")
+
+
+class Server(Protocol):
+    @property
+    def options(self) -> dict[str, Any]: ...
+
+    @property
+    def credentials(self) -> dict[str, str]: ...
+
+
+class WallClock:
+    def now_ns(self) -> int:
+        return time.time_ns()
+
+
+class Rig:
+    """A desk and what came of it; `run` is its background task where it has one."""
+
+    def __init__(
+        self, exchange: ccxt.pro.Exchange, markets: Markets, settings: VenueSettings, words: OrderWords
+    ) -> None:
+        self.exchange = exchange
+        self.markets = markets
+        self.settings = settings
+        self.got: list[Event] = []
+        self.desk = OrderDesk(exchange, markets, words, WallClock(), settings, self.put, RUN)
+        self._sequence = itertools.count(1)
+
+    def put(self, events: Sequence[Event]) -> None:
+        self.got.extend(events)
+
+    def of(self, kind: type[E]) -> list[E]:
+        return [event for event in self.got if isinstance(event, kind)]
+
+    def kinds(self) -> list[str]:
+        return [type(event).__name__ for event in self.got]
+
+    def send(
+        self,
+        instrument_id: str,
+        lots: int,
+        px: float = 0.0,
+        tif: TimeInForce = TimeInForce.IOC,
+        order_id: str = "",
+        **terms: Any,
+    ) -> str:
+        """Submit an order and return its id."""
+        instrument = self.markets.get(instrument_id)
+        assert instrument is not None
+        intent = OrderIntent(
+            order_id=order_id or f"{RUN}-{next(self._sequence)}",
+            instrument_id=instrument_id,
+            qty_lots=lots,
+            limit_ticks=round(px / instrument.tick_schedule.tick_px),
+            time_in_force=tif,
+            reduce_only=terms.get("reduce_only", False),
+            reason="test",
+            reference_px=px,
+            decided_ns=0,
+        )
+        self.desk.submit(SubmitOrder(intent))
+        return intent.order_id
+
+    def cancel(self, order_id: str, instrument_id: str) -> None:
+        self.desk.submit(CancelOrder(order_id, instrument_id, "test"))
+
+    def amend(self, order_id: str, instrument_id: str, px: float) -> None:
+        instrument = self.markets.get(instrument_id)
+        assert instrument is not None
+        ticks = round(px / instrument.tick_schedule.tick_px)
+        self.desk.submit(AmendOrder(order_id, instrument_id, ticks, "test"))
+
+    def query(self, order_id: str, instrument_id: str) -> None:
+        self.desk.submit(QueryOrder(order_id, instrument_id))
+
+    async def until(self, kind: type[E], count: int = 1, timeout_s: float = 3.0) -> E:
+        """Wait for the `count`th event of a kind and return it."""
+        await self.soon(lambda: len(self.of(kind)) >= count, timeout_s, f"{count} {kind.__name__}")
+        return self.of(kind)[count - 1]
+
+    async def soon(self, condition: Callable[[], Any], timeout_s: float = 3.0, what: str = "it") -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not condition():  # noqa: ASYNC110 - the condition is anything
+                    await asyncio.sleep(0.002)
+        except TimeoutError as error:
+            raise AssertionError(f"expected {what} within {timeout_s} s, found {self.got}") from error
+
+
+def settings_of(venue: str, exchange_id: str, server: Server, **changes: Any) -> VenueSettings:
+    base: dict[str, Any] = {
+        "venue": venue,
+        "exchange_id": exchange_id,
+        "underlyings": frozenset({"ETH"}),
+        "options": server.options,
+        "timeout_ns": NS_PER_S,
+        "requests_per_s": 500.0,
+        "burst_requests": 100,
+        "absence_ns": 100 * NS_PER_MS,
+        "account_poll_ns": 30 * NS_PER_S,
+        "fills_poll_ns": 30 * NS_PER_S,
+    }
+    return VenueSettings(**(base | changes))
+
+
+@asynccontextmanager
+async def rigged(
+    venue: str, exchange_id: str, server: Server, *, runs: bool = True, words: OrderWords | None = None, **changes: Any
+) -> AsyncIterator[Rig]:
+    """A desk on a server, running unless asked not to; whatever it started is over afterwards."""
+    settings = settings_of(venue, exchange_id, server, **changes)
+    exchange = open_exchange(settings, Credentials(**server.credentials))
+    task: asyncio.Task[None] | None = None
+    try:
+        markets = await Markets.load(exchange, venue, settings.underlyings)
+        rig = Rig(exchange, markets, settings, words or order_words_of(exchange_id))
+        if runs:
+            task = asyncio.create_task(rig.desk.run())
+        try:
+            yield rig
+        finally:
+            await rig.desk.close()
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+    finally:
+        await exchange.close()

@@ -1,0 +1,394 @@
+"""Paper execution: simulated venues on live data, moved by batches only, the same however often they are rebuilt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot.domain.events import (
+    AmendOrder,
+    CancelForeign,
+    CancelOrder,
+    Command,
+    Event,
+    OperatorAction,
+    OperatorCommand,
+    QueryAccount,
+    QueryOrder,
+    Restarted,
+    SubmitOrder,
+)
+from bot.domain.instruments import Future
+from bot.domain.market import FundingRate, IndexPrice, Quote, Settlement, VolQuote
+from bot.domain.orders import (
+    CancelRejected,
+    Fill,
+    FundingPayment,
+    OrderAccepted,
+    OrderIntent,
+    OrderRejected,
+    OrderSent,
+    OrderTruth,
+    TimeInForce,
+)
+from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.domain.venues import AccountReport, VenueOrder, VenuePosition
+from bot.gateways.paper import PaperExecution
+from bot.simulation.depth import DepthLevel, DepthProfile
+from bot.simulation.venue import NO_FAULTS, Faults, Fees, Latency, SimulatedVenue
+from tests import instruments
+
+MS = NS_PER_MS
+HOME = instruments.PERPETUAL
+AWAY = msgspec.structs.replace(instruments.INVERSE, venue="away")
+FUTURE = Future(
+    instrument_id="ETH-28APR23",
+    venue="away",
+    base="ETH",
+    quote="USD",
+    settle="USD",
+    price_currency="USD",
+    payoff=HOME.payoff,
+    contract_size=1.0,
+    lot_contracts=0.1,
+    tick_schedule=HOME.tick_schedule,
+    expiry_ns=900 * NS_PER_S,
+)
+TRADED = (HOME, AWAY, FUTURE)
+FEES = {instrument.instrument_id: Fees(maker_bps=1.0, taker_bps=5.0) for instrument in TRADED}
+DEPTH = {HOME.instrument_id: DepthProfile((DepthLevel(1.0, 2_000.0),))}
+LATENCY = Latency(entry_ns=20 * MS, response_ns=30 * MS)
+JITTERY = Latency(entry_ns=20 * MS, response_ns=30 * MS, jitter_fraction=0.5)
+ROUGH = Faults(
+    reject_probability=0.1, lose_request_probability=0.1, lose_reply_probability=0.1, timeout_ns=2 * NS_PER_S
+)
+
+
+def make_paper(
+    *, latency: Latency = LATENCY, faults: Faults = NO_FAULTS, cash: dict[str, dict[str, float]] | None = None
+) -> PaperExecution:
+    return PaperExecution(TRADED, fees=FEES, latency=latency, depth=DEPTH, seed=7, faults=faults, cash=cash)
+
+
+def quote(
+    ts_ns: int, bid_px: float, *, lag_ns: int = 0, instrument_id: str = HOME.instrument_id, seq: int = 0
+) -> Quote:
+    return Quote(instrument_id, bid_px, 10.0, bid_px + 1.0, 10.0, ts_ns, ts_ns + lag_ns, seq or ts_ns)
+
+
+def order(
+    order_id: str, lots: int, limit_px: float = 0.0, *, instrument_id: str = HOME.instrument_id, rests: bool = False
+) -> SubmitOrder:
+    tick_px = 0.5 if instrument_id == AWAY.instrument_id else 0.05
+    force = TimeInForce.GTC if rests else TimeInForce.IOC if limit_px else TimeInForce.MARKET
+    return SubmitOrder(OrderIntent(order_id, instrument_id, lots, round(limit_px / tick_px), force, False, "", 0.0, 0))
+
+
+def fills(events: Sequence[Event]) -> list[Fill]:
+    return [event for event in events if isinstance(event, Fill)]
+
+
+def report_of(events: Sequence[Event]) -> AccountReport:
+    (report,) = [event for event in events if isinstance(event, AccountReport)]
+    return report
+
+
+# One batch ------------------------------------------------------------------------------------------------------------
+
+
+def test_answers_come_before_what_the_batch_brought_and_the_hand_off_before_them() -> None:
+    paper = make_paper()
+    assert paper.absorb(0, (quote(0, 2000.0),)) == (quote(0, 2000.0),)
+    paper.submit(order("a-1", 1), 0)
+    later = quote(60 * MS, 2005.0)
+    assert [type(event) for event in paper.absorb(60 * MS, (later,))] == [OrderSent, OrderAccepted, Fill, Quote]
+    assert paper.absorb(70 * MS, ()) == ()
+
+
+def test_a_restart_stays_first() -> None:
+    paper = make_paper()
+    paper.absorb(0, (quote(0, 2000.0),))
+    paper.submit(order("a-1", 1), 0)
+    halt = OperatorCommand(OperatorAction.HALT, "", "", NS_PER_S)
+    events = paper.absorb(NS_PER_S, (Restarted(NS_PER_S), halt))
+    assert [type(event) for event in events] == [Restarted, OrderSent, OrderAccepted, Fill, OperatorCommand]
+
+
+def test_it_says_when_to_wake_and_a_silent_feed_delays_no_answer() -> None:
+    paper = make_paper()
+    assert paper.next_event_ns() is None
+    paper.absorb(0, (quote(0, 2000.0),))
+    paper.submit(order("a-1", 1), 5)
+    wake_ns = paper.next_event_ns()
+    assert wake_ns == 5 + 50 * MS
+    assert fills(paper.absorb(wake_ns, ()))[0].ts_event_ns == 5 + 20 * MS
+    assert paper.next_event_ns() is None
+
+
+def test_an_order_does_not_see_a_quote_that_came_up_after_its_arrival() -> None:
+    paper = make_paper()
+    paper.absorb(0, (quote(0, 2000.0),))
+    paper.submit(order("a-1", 1), 0)
+    assert fills(paper.absorb(50 * MS, (quote(21 * MS, 1900.0, lag_ns=29 * MS),)))[0].px == 2001.0
+
+
+def test_an_order_sees_what_was_on_show_when_it_arrived_even_if_we_did_not_when_it_was_sent() -> None:
+    paper = make_paper()
+    paper.absorb(0, (quote(0, 2000.0),))
+    paper.submit(order("a-1", 1), 0)
+    other = quote(30 * MS, 30_000.0, lag_ns=20 * MS, instrument_id=AWAY.instrument_id)
+    batch = (other, quote(25 * MS, 1800.0, lag_ns=25 * MS, seq=2), quote(19 * MS, 1900.0, lag_ns=31 * MS, seq=1))
+    assert fills(paper.absorb(50 * MS, batch))[0].px == 1901.0
+
+
+def test_a_late_quote_counts_from_when_it_came_and_changes_nothing_before() -> None:
+    paper = make_paper()
+    paper.absorb(0, (quote(0, 2000.0),))
+    paper.submit(order("a-1", 1), 0)
+    assert fills(paper.absorb(50 * MS, ()))[0].px == 2001.0
+    paper.submit(order("a-2", 1), 50 * MS)
+    paper.submit(order("a-3", 1, 1890.0, rests=True), 50 * MS)
+    paper.absorb(60 * MS, (quote(10 * MS, 1900.0, lag_ns=50 * MS),))  # on show while a-1 arrived, as we learn now
+    assert fills(paper.absorb(100 * MS, ()))[0].px == 1901.0
+    late = quote(40 * MS, 1880.0, lag_ns=100 * MS)  # its time has passed at the venue, so a-3 fills now
+    assert fills(paper.absorb(140 * MS, (late,)))[0].ts_event_ns == 70 * MS
+    assert paper.absorb(NS_PER_S, (quote(30 * MS, 1500.0, lag_ns=NS_PER_S),))[:-1] == ()  # older than what is known
+
+
+def test_vols_indices_and_strangers_mean_nothing_to_it() -> None:
+    paper = make_paper()
+    events = (
+        IndexPrice("ETH", 2000.0, 0, 0, 1),
+        VolQuote("ETH-28APR23-1900-C", 0.6, 0.5, 0.7, 2000.0, 0, 0, 2),
+        quote(0, 1.0, instrument_id="DOGE-PERPETUAL"),
+    )
+    assert paper.absorb(0, events) == events
+    paper.submit(order("a-1", 1, instrument_id="DOGE-PERPETUAL"), 0)
+    rejected = paper.absorb(NS_PER_S, ())[-1]
+    assert isinstance(rejected, OrderRejected)
+    assert "unknown instrument" in rejected.reason
+
+
+def test_funding_is_paid_on_paper() -> None:
+    paper = make_paper()
+    paper.absorb(0, (quote(0, 2000.0),))
+    paper.submit(order("a-1", 10), 0)
+    paper.absorb(NS_PER_S, (FundingRate(HOME.instrument_id, 0.001, NS_PER_S, NS_PER_S, 1),))
+    (payment,) = paper.absorb(2 * NS_PER_S, ())
+    assert isinstance(payment, FundingPayment)
+    assert payment.amount_settle == pytest.approx(-2000.5 * 0.001)
+
+
+def test_every_command_about_an_order_gets_its_answer() -> None:
+    paper = make_paper()
+    paper.absorb(0, (quote(0, 2000.0),))
+    paper.submit(order("a-1", 1, 1990.0, rests=True), 0)
+    paper.absorb(NS_PER_S, ())
+    paper.submit(AmendOrder("a-1", HOME.instrument_id, 1991 * 20, ""), NS_PER_S)
+    assert "a-1" in [getattr(event, "order_id", "") for event in paper.absorb(2 * NS_PER_S, ())]
+    paper.submit(CancelOrder("a-2", HOME.instrument_id, ""), 2 * NS_PER_S)
+    paper.submit(QueryOrder("a-2", HOME.instrument_id), 2 * NS_PER_S)
+    assert [type(event) for event in paper.absorb(3 * NS_PER_S, ())] == [CancelRejected, OrderTruth]
+
+
+# Accounts -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_account_report_holds_positions_open_orders_and_equity() -> None:
+    paper = make_paper(cash={"sim": {"USD": 1_000.0, "ETH": 3.0}})
+    paper.absorb(0, (quote(0, 2000.0),))
+    paper.submit(order("a-1", 10), 0)
+    paper.submit(order("a-2", -5, 2010.0, rests=True), 0)
+    paper.submit(QueryAccount("sim", "start"), 1)
+    told = paper.absorb(NS_PER_S, ())
+    report = report_of(told)
+    assert told[-1] is report  # never before the fills that it contains
+    assert report.positions == (VenuePosition(HOME.instrument_id, 10, 0.0),)
+    assert report.open_orders == (VenueOrder("V2", "a-2", HOME.instrument_id, -5, 2010.0),)
+    assert report.balances == {"USD": pytest.approx(1_000.0 - 0.5 - 2001.0 * 5e-4), "ETH": 3.0}
+    assert (report.ts_asked_ns, report.ts_recv_ns) == (1, NS_PER_S)
+
+
+def test_a_report_waits_for_the_messages_under_way_before_it() -> None:
+    paper = make_paper()
+    paper.absorb(0, (quote(0, 2000.0),))
+    paper.submit(QueryAccount("sim", ""), 0)
+    paper.submit(order("a-1", 1), 25 * MS)
+    told = paper.absorb(50 * MS, (quote(50 * MS, 2000.0),))  # executes the order, of which we shall hear at 75 ms
+    assert [type(event) for event in told] == [OrderSent, Quote]
+    assert paper.next_event_ns() == 75 * MS
+    told = paper.absorb(75 * MS, ())
+    assert [type(event) for event in told] == [OrderAccepted, Fill, AccountReport]
+    assert report_of(told).positions == (VenuePosition(HOME.instrument_id, 1, 0.0),)
+    assert paper.next_event_ns() is None
+
+
+def test_venues_have_accounts_of_their_own() -> None:
+    paper = make_paper()
+    there = AWAY.instrument_id
+    paper.absorb(0, (quote(0, 2000.0), quote(0, 30_000.0, instrument_id=there)))
+    paper.submit(order("a-1", 3), 0)
+    paper.submit(order("a-2", -4, instrument_id=there), 0)
+    for venue in ("sim", "away", "nowhere"):
+        paper.submit(QueryAccount(venue, ""), 0)
+    told = paper.absorb(NS_PER_S, ())
+    here, away = [event for event in told if isinstance(event, AccountReport)]
+    assert (here.venue, away.venue) == ("sim", "away")
+    assert here.positions == (VenuePosition(HOME.instrument_id, 3, 0.0),)
+    assert away.positions == (VenuePosition(there, -4, 0.0),)
+    assert (here.balances.keys(), away.balances.keys()) == ({"USD"}, {"BTC"})
+
+
+def test_a_settlement_reaches_every_venue() -> None:
+    paper = make_paper()
+    paper.absorb(0, (quote(0, 2000.0, instrument_id=FUTURE.instrument_id),))
+    paper.submit(order("a-1", 3, instrument_id=FUTURE.instrument_id), 0)
+    at_ns = FUTURE.expiry_ns
+    paper.absorb(at_ns, (Settlement("ETH", at_ns, 2100.0, at_ns, at_ns, 1),))
+    paper.submit(QueryAccount("away", ""), at_ns)
+    report = report_of(paper.absorb(at_ns + NS_PER_S, ()))
+    assert report.positions == ()
+    assert report.balances == {"USD": pytest.approx(0.3 * (2100.0 - 2001.0) - 0.3 * 2001.0 * 5e-4)}
+
+
+def test_nothing_on_paper_is_foreign() -> None:
+    paper = make_paper()
+    paper.submit(CancelForeign("sim", "V1", HOME.instrument_id, ""), 0)
+    assert paper.next_event_ns() is None
+    assert paper.absorb(NS_PER_S, ()) == ()
+
+
+def test_one_venue_draws_as_in_a_replay_and_each_further_one_by_itself() -> None:
+    paper = make_paper(latency=JITTERY)
+    alone = SimulatedVenue([HOME], fees=FEES, latency=JITTERY, depth=DEPTH, seed=7)
+    first = quote(0, 2000.0)
+    paper.absorb(0, (first, quote(0, 30_000.0, instrument_id=AWAY.instrument_id)))
+    alone.on_market(first)
+    for number in range(10):
+        paper.submit(order(f"a-{number}", 1), 0)
+        paper.submit(order(f"b-{number}", 1, instrument_id=AWAY.instrument_id), 0)
+        alone.submit(order(f"a-{number}", 1), 0)
+    told = fills(paper.absorb(NS_PER_S, ()))
+    here = [fill for fill in told if fill.order_id.startswith("a")]
+    assert here == [event for event in alone.advance(NS_PER_S) if isinstance(event, Fill)]
+    assert [fill.ts_recv_ns for fill in here] != [fill.ts_recv_ns for fill in told if fill.order_id.startswith("b")]
+
+
+def test_there_is_something_to_trade() -> None:
+    with pytest.raises(ValueError, match="expected an instrument to trade at least, found none"):
+        PaperExecution((), fees={}, latency=LATENCY, depth={}, seed=1)
+
+
+# Rebuilding -----------------------------------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """What reaches the daemon between two decisions, what it then asks for, and whether it is killed afterwards."""
+
+    wait_ns: int
+    events: tuple[tuple[str, int, float], ...]  # instrument, lag, price: conflated and late ones among them
+    commands: tuple[tuple[str, int, float, str], ...]  # what, which order or lots, limit, instrument
+    is_killed: bool
+
+
+QUOTED = st.tuples(st.sampled_from([i.instrument_id for i in TRADED]), st.integers(0, 400 * MS), st.floats(1900, 2100))
+ASKED = st.tuples(
+    st.sampled_from(["market", "rest", "cancel", "amend", "query", "account", "foreign"]),
+    st.integers(-20, 20),
+    st.integers(1900, 2100).map(float),
+    st.sampled_from([HOME.instrument_id, AWAY.instrument_id, FUTURE.instrument_id]),
+)
+STEPS = st.lists(
+    st.builds(
+        Step,
+        st.sampled_from([1, 10 * MS, 35 * MS, 300 * MS, 3 * NS_PER_S]),
+        st.lists(QUOTED, max_size=5).map(tuple),
+        st.lists(ASKED, max_size=3).map(tuple),
+        st.booleans(),
+    ),
+    max_size=25,
+)
+
+
+class Rehearsal:
+    """A daemon in small: absorbs, journals, submits; when killed it rebuilds from its journal and goes on."""
+
+    def __init__(self) -> None:
+        self.paper = make_paper(latency=JITTERY, faults=ROUGH)
+        self.journal: list[tuple[int, tuple[Event, ...], tuple[Command, ...]]] = []
+        self._seq = 0
+        self._orders = 0
+        self.now_ns = NS_PER_S
+
+    def live(self, step: Step) -> None:
+        self.now_ns += step.wait_ns
+        batch = self.paper.absorb(self.now_ns, tuple(map(self._market, step.events)))
+        commands = tuple(self._command(*asked) for asked in step.commands)
+        self.journal.append((self.now_ns, batch, commands))
+        for command in commands:
+            self.paper.submit(command, self.now_ns)
+
+    def rebuild(self) -> None:
+        """Start anew from what was journalled, checking that every batch comes out as it was."""
+        self.paper = make_paper(latency=JITTERY, faults=ROUGH)
+        for now_ns, batch, commands in self.journal:
+            again = self.paper.absorb(now_ns, batch)
+            own = len(again) - len(batch)
+            assert msgspec.msgpack.encode(again[:own]) == msgspec.msgpack.encode(batch[:own])
+            for command in commands:
+                self.paper.submit(command, now_ns)
+
+    def _market(self, quoted: tuple[str, int, float]) -> Event:
+        instrument_id, lag_ns, px = quoted
+        self._seq += 1
+        if px > 2090:
+            return FundingRate(instrument_id, 1e-4, self.now_ns - lag_ns, self.now_ns, self._seq)
+        return Quote(instrument_id, px, 1.0, px + 1.0, 1.0, self.now_ns - lag_ns, self.now_ns, self._seq)
+
+    def _command(self, what: str, number: int, limit_px: float, instrument_id: str) -> Command:
+        about = f"r-{abs(number)}"
+        if what in ("market", "rest"):
+            self._orders += 1
+            lots, is_resting = number or 1, what == "rest"
+            px = limit_px if is_resting else 0.0
+            return order(f"r-{self._orders}", lots, px, instrument_id=instrument_id, rests=is_resting)
+        return {
+            "cancel": CancelOrder(about, instrument_id, ""),
+            "amend": AmendOrder(about, instrument_id, round(limit_px) * 20, ""),
+            "query": QueryOrder(about, instrument_id),
+            "account": QueryAccount("sim" if number % 2 else "away", ""),
+            "foreign": CancelForeign("sim", about, instrument_id, ""),
+        }[what]
+
+
+@given(STEPS)
+@settings(max_examples=60, deadline=None)
+def test_rebuilt_ever_again_it_goes_on_as_if_never_stopped(steps: list[Step]) -> None:
+    steady, killed = Rehearsal(), Rehearsal()
+    for step in steps:
+        steady.live(step)
+        killed.live(step)
+        if step.is_killed:
+            killed.rebuild()
+    assert msgspec.msgpack.encode(killed.journal) == msgspec.msgpack.encode(steady.journal)
+    assert killed.paper.next_event_ns() == steady.paper.next_event_ns()
+
+
+@given(STEPS)
+@settings(max_examples=30, deadline=None)
+def test_nothing_is_told_before_its_time_or_out_of_order(steps: list[Step]) -> None:
+    rehearsal = Rehearsal()
+    for step in steps:
+        rehearsal.live(step)
+        now_ns, batch, _ = rehearsal.journal[-1]
+        own = batch[: len(batch) - len(step.events)]
+        received = [event.ts_recv_ns for event in own if not isinstance(event, OrderSent)]
+        assert received == sorted(received)
+        assert all(ns <= now_ns for ns in received)
+        wake_ns = rehearsal.paper.next_event_ns()
+        assert wake_ns is None or wake_ns > now_ns or step.commands
