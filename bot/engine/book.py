@@ -167,6 +167,8 @@ class UnderlyingBook:
                 return refusal
         for holding in self.hedges.values():
             self._mark_holding(holding)
+            if holding.qty and holding.instrument.instrument_id not in self.market.quotes:
+                holding.mark_px = self.marks_of_underlying.index_px  # held before its venue said anything
         if not self._options:
             return None
         if self._version != self.marks_of_underlying.version or now_ns >= self._revalue_at_ns:

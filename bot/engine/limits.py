@@ -96,7 +96,15 @@ class LimitKeeper:
 
     def note_order(self, underlying: str, now_ns: int, ordered_base: float, hedged_base: float) -> None:
         """Remember that an order is about to be sent, and the hedge held plus pending before it."""
+        self.note_sent(now_ns)
+        self.note_hedge(underlying, now_ns, ordered_base, hedged_base)
+
+    def note_sent(self, now_ns: int) -> None:
+        """Count an order or an amend against the order rate."""
         self._sent_ns.append(now_ns)
+
+    def note_hedge(self, underlying: str, now_ns: int, ordered_base: float, hedged_base: float) -> None:
+        """Remember what was ordered, and the hedge held plus pending before it, so that a loop is noticed."""
         self._hedges_of(underlying).append((now_ns, ordered_base, hedged_base))
 
     def forget_hedge_loop(self) -> None:
@@ -119,6 +127,7 @@ STATE_AFTER_TRIP = {
     Refusal.HEDGE_LOOP: BotState.PAUSED,
     Refusal.REJECT_STREAK: BotState.HALTED,
     Refusal.VENUE_CONTRADICTION: BotState.HALTED,
+    Refusal.VENUE_FATAL: BotState.HALTED,
 }
 
 # From the loosest to the strictest: a trip only ever goes to the right.

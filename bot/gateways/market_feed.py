@@ -41,9 +41,16 @@ TROUBLE: Final = (
     ArithmeticError,
 )
 LATE_IN_A_ROW: Final = 3  # messages, each younger than the one before, until a stream is behind and not just quiet
-MAX_BACKOFF_S: Final = 300.0
+MAX_BACKOFF_S: Final = 300.0  # between two closings of a connection that stays silent
+MAX_PAUSE_S: Final = 15.0  # between two tries to connect
 VOL_TOLERANCE: Final = 0.01  # of a vol; a summary and a ticker are not of the same instant
 FORWARD_TOLERANCE: Final = 0.001
+# Why something that came is no event. An empty side is no fault of anybody's: the venue is there, the market is not.
+CROSSED: Final = "crossed"
+NOT_POSITIVE: Final = "not positive"
+ONE_SIDED: Final = "one-sided"
+UNKNOWN: Final = "unknown instrument"
+UNREADABLE: Final = "unreadable or not finite"
 
 log = structlog.get_logger()
 
@@ -228,7 +235,13 @@ class MarketFeed:
             failures += 1
             self._fail_once(stream.name, error)
             self._forget(stream, subscription)
-            await asyncio.sleep(min(MAX_BACKOFF_S, self._limit_s * 2.0 ** (failures - 5)))
+            pause_s = min(MAX_PAUSE_S, self._limit_s * 2.0 ** (min(failures, 20) - 5))
+            await asyncio.sleep(max(pause_s, self._dial_delay_s()))
+
+    def _dial_delay_s(self) -> float:
+        """Return how long ccxt would wait before it connects: waited for here, or its waiting outlives its closing."""
+        waits = getattr(self._exchange, "ws_dial_backoff", None) or {}
+        return max((float(self._exchange.ws_dial_delay(url)) for url in waits), default=0.0)
 
     def _take(self, stream: Stream, subscription: Subscription) -> None:
         """Emit everything the stream's symbols have new in ccxt's cache."""
@@ -244,10 +257,12 @@ class MarketFeed:
                 continue
             ear.raw = mark
             event = self._read(stream.sort, symbol, raw)
-            if event is not None:
+            if not isinstance(event, str):
                 self._hear(ear, event)
                 events.append(event)
-            elif "bids" in raw and is_crossed(raw):
+            elif event == ONE_SIDED:
+                ear.heard, ear.heard_s, ear.doubted_s = None, asyncio.get_running_loop().time(), 0.0
+            elif event == CROSSED and "bids" in raw:
                 ear.is_broken = True
         if events:
             self._put(events)
@@ -289,7 +304,7 @@ class MarketFeed:
                 attempts = 0
             if reason and stream.subscription is not None and loop.time() >= not_before_s:
                 attempts += 1
-                not_before_s = loop.time() + min(MAX_BACKOFF_S, self._limit_s * 2.0 ** (attempts - 1))
+                not_before_s = loop.time() + min(MAX_BACKOFF_S, self._limit_s * 2.0 ** (min(attempts, 20) - 1))
                 self._reconnect(stream, stream.subscription, reason)
 
     def _is_speaking(self, sort: Sort, symbol: str) -> bool:
@@ -308,30 +323,37 @@ class MarketFeed:
         is_quiet = stream.subscription is not None and not ear.doubted_s and ear.heard is not None
         if not is_asked_by_chain and loop.time() - ear.answered_s >= (self._limit_s if is_quiet else step_s):
             name = f"{stream.sort} of {symbol} by request"
+            asked_ns = self._clock.now_ns()
             try:
                 raw = await asyncio.wait_for(self._words.ask(stream.sort, self._exchange, symbol), 2 * self._limit_s)
             except TROUBLE as error:
                 self._fail_once(name, error)
                 return f"{symbol}: the stream is silent, and a request failed"
             self._failing.discard(name)
-            self._answer(stream.sort, symbol, raw, ear)
+            self._answer(stream.sort, symbol, raw, ear, asked_ns)
         if ear.late >= LATE_IN_A_ROW and ear.heard is not None:
             return f"{symbol}: its data is {(ear.heard.ts_recv_ns - ear.heard.ts_event_ns) / NS_PER_S:.1f} s behind"
         if ear.doubted_s and loop.time() - ear.doubted_s >= step_s:
             return f"{symbol}: silent for {loop.time() - ear.heard_s:.1f} s while the venue answers something else"
         return ""
 
-    def _answer(self, sort: Sort, symbol: str, raw: Raw, ear: _Ear) -> None:
-        """Take an answer for what the stream did not tell, and doubt the stream if it says something else."""
+    def _answer(self, sort: Sort, symbol: str, raw: Raw, ear: _Ear, asked_ns: int) -> None:
+        """Take an answer for what the stream did not tell, and doubt the stream if it says something else.
+
+        If it says the same, the market is quiet: what the stream said was still true when the venue was asked.
+        """
         event = self._read(sort, symbol, raw)
-        if event is None:
-            return
         now_s = asyncio.get_running_loop().time()
+        if isinstance(event, str):
+            ear.answered_s = now_s if event == ONE_SIDED else ear.answered_s
+            return
         ear.answered_s = now_s
         if ear.heard is not None and event.ts_event_ns < ear.heard.ts_event_ns:
             return
         is_silent = now_s - ear.heard_s > self._limit_s
-        if is_silent and not ear.doubted_s and (ear.heard is None or differ(ear.heard, event)):
+        if ear.heard is not None and not differ(ear.heard, event):
+            event = msgspec.structs.replace(event, ts_event_ns=max(event.ts_event_ns, asked_ns))
+        elif is_silent and not ear.doubted_s:
             ear.doubted_s = now_s
         if is_silent or self._subscription(sort) is None:
             self._put([event])
@@ -359,7 +381,7 @@ class MarketFeed:
             if ear is None:
                 continue
             if now_s - ear.alive_s > patience_s:
-                self._silent[key] = f"{stream.sort} of {symbol}: nothing by stream or request for {patience_s:.0f} s"
+                self._silent[key] = f"{stream.sort} of {symbol}: nothing by stream or request for {patience_s:.3g} s"
             else:
                 self._silent.pop(key, None)
         if self._silent:
@@ -401,14 +423,15 @@ class MarketFeed:
         expiries = {(i.base, i.expiry_ns) for i in held}
         markets = [self._markets.market_of(i.instrument_id) for i in held]
         events: list[Event] = []
+        asked_ns = self._clock.now_ns()
         for symbol, raw in (await self._words.chain(self._exchange, markets)).items():
             option = self._markets.instrument_of(symbol)
             if not isinstance(option, Option) or (option.base, option.expiry_ns) not in expiries:
                 continue
             ear = self._ears.get((Sort.VOLS, symbol))
             if ear is not None:
-                self._answer(Sort.VOLS, symbol, raw, ear)
-            elif (event := self._read(Sort.VOLS, symbol, raw)) is not None:
+                self._answer(Sort.VOLS, symbol, raw, ear, asked_ns)
+            elif not isinstance(event := self._read(Sort.VOLS, symbol, raw), str):
                 events.append(event)
         if events:
             self._put(events)
@@ -474,12 +497,12 @@ class MarketFeed:
 
     # Reading
 
-    def _read(self, sort: Sort, symbol: str, raw: Raw) -> Quote | VolQuote | IndexPrice | None:
-        """Return the event of what came, or count why there is none."""
+    def _read(self, sort: Sort, symbol: str, raw: Raw) -> Quote | VolQuote | IndexPrice | str:
+        """Return the event of what came, or count and return why there is none."""
         instrument = self._markets.instrument_of(symbol)
         if instrument is None:
-            self.dropped[f"{sort}: unknown instrument"] += 1
-            return None
+            self.dropped[f"{sort}: {UNKNOWN}"] += 1
+            return UNKNOWN
         recv_ns, words = self._clock.now_ns(), self._words
         event: Quote | VolQuote | IndexPrice | str
         if sort is Sort.QUOTES:
@@ -490,7 +513,6 @@ class MarketFeed:
             event = read_index(words.index(raw), instrument.base, recv_ns, next(self._seq))
         if isinstance(event, str):
             self.dropped[f"{sort}: {event}"] += 1
-            return None
         return event
 
     def _fail_once(self, name: str, error: object) -> None:
@@ -504,12 +526,14 @@ def read_quote(
     sides: Sides, instrument: Instrument, base_of: Callable[[Instrument, float, float], float], recv_ns: int, seq: int
 ) -> Quote | str:
     """Return the quote of a best bid and ask, or why there is none; `base_of` turns ccxt's amounts into base units."""
+    if any(px is None or number(px) == 0.0 for px in (sides.bid_px, sides.ask_px)):
+        return ONE_SIDED
     numbers = checked(sides.bid_px, sides.bid_amount, sides.ask_px, sides.ask_amount)
     if isinstance(numbers, str):
         return numbers
     bid_px, bid_amount, ask_px, ask_amount = numbers
     if bid_px >= ask_px:
-        return "crossed"
+        return CROSSED
     bid_base, ask_base = base_of(instrument, bid_amount, bid_px), base_of(instrument, ask_amount, ask_px)
     if isinstance(fault := checked(bid_base, ask_base), str):
         return fault
@@ -525,9 +549,9 @@ def read_vols(vols: Vols, instrument_id: str, unit: float, recv_ns: int, seq: in
     mark_vol, forward_px = round(numbers[0] * unit, 9), numbers[1]
     bid_vol, ask_vol = (round(max(number(side) or 0.0, 0.0) * unit, 9) for side in (vols.bid_vol, vols.ask_vol))
     if mark_vol <= 0.0:
-        return "not positive"
+        return NOT_POSITIVE
     if bid_vol > ask_vol > 0.0:
-        return "crossed"
+        return CROSSED
     ts_ns = event_ns(vols.ts_ms, recv_ns)
     return VolQuote(instrument_id, mark_vol, bid_vol, ask_vol, forward_px, ts_ns, recv_ns, seq)
 
@@ -545,8 +569,8 @@ def checked(*values: object) -> tuple[float, ...] | str:
     numbers = [number(value) for value in values]
     found = tuple(value for value in numbers if value is not None)
     if len(found) < len(numbers):
-        return "unreadable or not finite"
-    return found if min(found) > 0 else "not positive"
+        return UNREADABLE
+    return found if min(found) > 0 else NOT_POSITIVE
 
 
 def differ(heard: Quote | VolQuote | IndexPrice, answered: Quote | VolQuote | IndexPrice) -> bool:
@@ -580,11 +604,6 @@ async def _attempt(watching: Awaitable[object], timeout_s: float) -> Exception |
     if error is None or isinstance(error, Exception):
         return error
     raise error
-
-
-def is_crossed(book: Raw) -> bool:
-    """Tell whether a book of ccxt's has its best bid at or above its best ask."""
-    return bool(book["bids"] and book["asks"] and book["bids"][0][0] >= book["asks"][0][0])
 
 
 def _top(book: Raw) -> tuple[Sequence[object], Sequence[object]]:

@@ -207,11 +207,11 @@ def _assemble(vault: Vault, instruments: tuple[Instrument, ...], run_id: str) ->
 
 
 def _open_paper(session: LiveSession, opener: ExecutionOpener) -> Execution:
-    lines = {line.instrument: line for line in session.vault.hedge}
+    hedges = [hedge for hedges in session.engine.settings.hedges.values() for hedge in hedges]
     latency = session.vault.latency
     return opener(
-        [instrument for instrument in session.instruments if instrument.instrument_id in lines],
-        fees={name: Fees(line.maker_bps, line.taker_bps) for name, line in lines.items()},
+        [hedge.instrument for hedge in hedges],
+        fees={hedge.instrument.instrument_id: Fees(hedge.maker_bps, hedge.taker_bps) for hedge in hedges},
         latency=Latency(0, latency.entry_ns, latency.response_ns, latency.jitter),  # the feed's own is real
         depth={},
         seed=session.vault.seed,

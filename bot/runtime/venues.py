@@ -21,7 +21,7 @@ from bot.runtime.yaml_source import names_secret
 from bot.simulation.depth import DepthProfile
 from bot.simulation.venue import Faults, Fees, Latency
 
-COIN: Final = re.compile(r"([A-Z0-9]*[A-Z][A-Z0-9]*?)(?:[-_/]|USD|$)")
+COIN: Final = re.compile(r"(?=[0-9]*[A-Z])([A-Z0-9]+?)(?:[-_/]|USD|$)")
 
 
 class Execution(Protocol):

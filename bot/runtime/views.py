@@ -51,7 +51,11 @@ def _desk_view(session: Session | LiveSession, desk: Desk, now_ns: int) -> dict[
         "hedge_instrument": desk.settings.instrument.instrument_id,
         "hedge_lots": desk.hedge.lots,
         "last_hedge": utc_text(desk.last_hedge_ns),
-        "last_order": _last_order(session, desk),
+        "hedges": {
+            instrument_id: {"venue": holding.instrument.venue, "lots": holding.lots}
+            for instrument_id, holding in desk.holdings.items()
+        },
+        "last_order": _last_order(desk),
         "plan": _plan(desk),
         "interpolated_legs": desk.book.interpolated_legs,
         "gates": [msgspec.to_builtins(gate) for gate in list_gates(session.engine, desk, now_ns)],
@@ -80,13 +84,10 @@ def _plan(desk: Desk) -> str:
     )
 
 
-def _last_order(session: Session | LiveSession, desk: Desk) -> str:
-    """Say why the newest order on this desk's hedge was sent."""
-    instrument_id = desk.settings.instrument.instrument_id
-    for order in reversed(session.engine.orders.orders.values()):
-        if order.intent.instrument_id == instrument_id:
-            return f"{order.intent.qty_lots:+} lots, {order.state}: {order.intent.reason}"
-    return ""
+def _last_order(desk: Desk) -> str:
+    """Say why the newest hedge of this desk was sent."""
+    order = desk.last_order
+    return f"{order.intent.qty_lots:+} lots, {order.state}: {order.intent.reason}" if order is not None else ""
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 — values of a JSON object

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ import msgspec
 from bot.runtime.control import NotRunningError, ask
 from bot.runtime.journal import verify
 from tests.acceptance.rehearsal import HEDGE, MOST_ORDER_QUOTE, MOST_ORDERS_PER_MIN, MOST_VENUE_QUOTE, VAULT, Market
-from tests.runtime.command_line import CommandLine
+from tests.runtime.command_line import CommandLine, Process
 from tests.venues.deribit import DeribitServer
 from tests.venues.faults import FaultScript, delay, drop_reply
+from tests.venues.matching import VenueBook
 
 PATIENCE_S = 20.0
 
 
 class KillStory(msgspec.Struct, frozen=True):
-    """What many kills left behind: how many of them fell between sending an order and hearing of it, and what is wrong."""
+    """What many kills left behind; `unanswered` of them fell between sending an order and hearing of it."""
 
     kills: int
     unanswered: int
@@ -48,7 +50,7 @@ async def kill_again_and_again(evenkeel: CommandLine, folder: Path, kills: int, 
                     evenkeel.start, "--log-json", "run", "rehearsal.yaml", "--live", cwd=folder
                 )
                 before = len(book.orders)
-                await _soon(lambda before=before: len(book.orders) > before or process.is_over)
+                await _until_ordered(process, book, before)
                 await asyncio.sleep(chance.choice([0.0, 0.0, 0.01, 0.03, 0.1, 0.3]) * chance.random())
                 process.send(signal.SIGKILL)
                 result = await asyncio.to_thread(process.wait)
@@ -78,7 +80,7 @@ async def _let_it_settle(evenkeel: CommandLine, folder: Path, market: Market) ->
     process = await asyncio.to_thread(evenkeel.start, "--log-json", "run", "rehearsal.yaml", "--live", cwd=folder)
     socket = folder / "state" / "rehearsal.sock"
     problem = "it never answered"
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE_S):
             while problem and not process.is_over:
                 await asyncio.sleep(0.2)
@@ -87,8 +89,6 @@ async def _let_it_settle(evenkeel: CommandLine, folder: Path, market: Market) ->
                 except (NotRunningError, TimeoutError):
                     continue
                 problem = _difference(view, market)
-    except TimeoutError:
-        pass
     process.send(signal.SIGINT)
     result = await asyncio.to_thread(process.wait)
     return [problem or result.err[-2_000:]] if problem or result.code else []
@@ -120,10 +120,9 @@ def _write_vault(folder: Path, market: Market, server: DeribitServer) -> None:
     (folder / "rehearsal.yaml").write_text(text.replace("deribit: {", "deribit: {credentials: keys.yaml, "))
 
 
-async def _soon(condition: Any) -> None:
-    try:
+async def _until_ordered(process: Process, book: VenueBook, before: int) -> None:
+    """Wait until the venue has an order more than `before`, or the process is over, or patience is."""
+    with suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE_S):
-            while not condition():  # noqa: ASYNC110 — the condition is anything
+            while len(book.orders) <= before and not process.is_over:  # noqa: ASYNC110 — another process
                 await asyncio.sleep(0.002)
-    except TimeoutError:
-        pass

@@ -21,6 +21,8 @@ def listing(kind: str, market_id: str, symbol: str, **terms: Any) -> Listing:
         "quote": quote,
         "settle": settle or None,
         "type": kind,
+        **{each: each == kind for each in ("spot", "swap", "future", "option")},
+        "contract": kind != "spot",
         "active": True,
         "linear": quote == settle if settle else None,
         "inverse": base == settle if settle else None,

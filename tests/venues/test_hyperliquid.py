@@ -196,6 +196,55 @@ async def test_prices_have_five_significant_figures() -> None:
             await exchange.privatePostExchange(request)  # signed for another nonce: somebody else's signature
 
 
+async def test_fees_and_funding_are_told() -> None:
+    async with venue() as server, client(server) as exchange:
+        fee = await exchange.fetch_trading_fee(ETH)
+        assert (fee["maker"], fee["taker"]) == (0.00015, 0.00045)
+        await rest(exchange, "buy", 2.0, 2_000.1)
+        server.book.pay_funding("ETH", 0.0001)
+        server.book.pay_funding("ETH", 0.0002)
+        paid = await exchange.fetch_funding_history(ETH)
+        assert [one["rate"] for one in paid] == [0.0001, 0.0002]
+        assert len({one["id"] for one in paid}) == 1  # so it is no id at all
+        history = await exchange.fetch_funding_rate_history(ETH)
+        assert [one["fundingRate"] for one in history] == [0.0001, 0.0002]
+
+
+async def test_what_is_public_needs_no_keys() -> None:
+    async with venue() as server, client(server, wallet_address="", private_key="") as exchange:
+        assert ETH in await exchange.load_markets()
+        assert (await soon(exchange.watch_order_book(ETH)))["asks"][0] == [2_000.1, 5.0]
+        assert server.hears("ETH")
+        assert server.approved_fees == {}
+        with pytest.raises(ccxt.pro.AuthenticationError):
+            await rest(exchange)
+
+
+async def test_a_strangers_account_is_empty() -> None:
+    async with venue() as server, client(server, wallet_address="0x" + "9" * 40) as exchange:
+        server.book.foreign_trade("ETH", is_buy=True, amount=2.0, px=1_980.0)
+        assert await exchange.fetch_positions() == []
+        assert await exchange.fetch_my_trades(ETH) == []
+        assert (await exchange.fetch_balance())["USDC"]["total"] == 0.0
+
+
+async def test_a_venue_that_was_dark_has_kept_its_orders() -> None:
+    async with venue() as server, client(server) as exchange:
+        await rest(exchange, clientOrderId=CLOID)
+        await server.go_dark()
+        with pytest.raises(ccxt.pro.NetworkError):
+            await exchange.fetch_order(CLOID, ETH)
+        await server.come_back()
+        assert (await exchange.fetch_order(CLOID, ETH))["status"] == "open"
+
+
+async def test_a_client_id_is_32_hex_digits() -> None:
+    async with venue() as server, client(server) as exchange:
+        with pytest.raises(ccxt.pro.ExchangeError, match="deserialize"):
+            await rest(exchange, clientOrderId="0a1b2c3d4e-1")
+        assert not server.book.orders
+
+
 async def test_what_is_not_there_is_said_to_be_not_there() -> None:
     async with venue() as server, client(server) as exchange:
         with pytest.raises(ccxt.pro.OrderNotFound, match="unknownOid"):
