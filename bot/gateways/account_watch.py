@@ -14,8 +14,9 @@ import ccxt.pro
 
 from bot.domain.events import Event
 from bot.domain.orders import Fill
-from bot.domain.units import NS_PER_S
+from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.venues import AccountReport
+from bot.gateways.account_check import measure_skew, skew_text
 from bot.gateways.account_words import AccountWords
 from bot.gateways.budget import Need
 from bot.gateways.exchange import VenueSettings
@@ -27,6 +28,8 @@ from bot.gateways.outcomes import Outcome
 from bot.gateways.venue_calls import Failure, VenueCalls, ms_of
 
 _OVERLAP_NS: Final = 60 * NS_PER_S  # trades become visible late, and not in order
+_CALLS_OF_A_REPORT: Final = 3
+_WARM_S: Final = 10.0  # HTTP connections are kept for 15 s
 _STREAM_LATE_NS: Final = 2 * NS_PER_S
 _GAP_NS: Final = 3 * NS_PER_S
 _DISTRUST: Final = 10  # times as many polls of fills
@@ -52,6 +55,7 @@ class AccountWatch:
         fills_since_ns: int,
     ) -> None:
         self.on_order: Callable[[Raw], None] = _ignore
+        self.warm_s = _WARM_S
         self._exchange = exchange
         self._markets = markets
         self._words = words
@@ -76,6 +80,8 @@ class AccountWatch:
         has = self._exchange.has
         async with asyncio.TaskGroup() as group:
             group.create_task(self._poll())
+            if has.get("fetchTime"):
+                group.create_task(self._keep_warm())
             if has.get("watchOrders"):
                 group.create_task(self._stream(self._exchange.watch_orders, self._take_orders))
             if has.get("watchMyTrades"):
@@ -142,6 +148,25 @@ class AccountWatch:
         """Return our id of a trade's order, "" for a foreign one, None if only the venue can tell."""
         said = self._words.order_id_of_trade(trade)
         return self._known.owner(str(trade.get("order"))) if said is None else self._account.own(said)
+
+    async def _keep_warm(self) -> None:
+        """Ask for the venue's time now and then: an order then finds a connection open, and a clock gone wrong is seen.
+
+        Only what is skewed beyond doubt counts, twice running: half the time an answer took may be on either way.
+        """
+        worst_ms = self._settings.max_clock_skew_ns / NS_PER_MS
+        times_skewed = 0
+        while True:
+            await asyncio.sleep(self.warm_s)
+            if not await self._calls.wait(Need.QUERY, 0):
+                continue
+            found = await self._calls.read(lambda: measure_skew(self._exchange))
+            if isinstance(found, Failure):
+                continue
+            took_ms, skew_ms = found
+            times_skewed = times_skewed + 1 if abs(skew_ms) - took_ms / 2 > worst_ms else 0
+            if times_skewed == 2:
+                self._calls.stop(skew_text(self._settings.venue, skew_ms, self._settings.max_clock_skew_ns))
 
     # --- polls -----------------------------------------------------------------------------------------------------
 
@@ -233,8 +258,9 @@ class AccountWatch:
 
     async def _report(self) -> AccountReport | Failure:
         """Return the whole account, or nothing: a part of it would say that the rest is flat."""
-        if not await self._calls.wait(Need.QUERY, self._settings.timeout_ns):
-            return Failure(ccxt.RateLimitExceeded("our own request budget is used up"), Outcome.RETRYABLE)
+        for _ in range(_CALLS_OF_A_REPORT):
+            if not await self._calls.wait(Need.QUERY, self._settings.timeout_ns):
+                return Failure(ccxt.RateLimitExceeded("our own request budget is used up"), Outcome.RETRYABLE)
         asked_ns = self._clock.now_ns()
         settles = self._settles()
         orders, positions, equity = await asyncio.gather(

@@ -99,3 +99,17 @@ async def test_a_trade_whose_owner_cannot_be_asked_waits(book: VenueBook) -> Non
         assert isinstance(fill, Fill)
         assert fill.order_id == ""
     assert book.trades == []
+
+
+async def test_a_clock_that_goes_wrong_while_running_is_fatal(server: DeribitServer) -> None:
+    async with rigged("deribit", "deribit", server, runs=False) as rig:
+        rig.desk.watch.warm_s = 0.01
+        running = asyncio.create_task(rig.desk.run())
+        await asyncio.sleep(0.1)
+        assert not rig.of(VenueStatus)
+        server.clock_skew_ms = -5_000
+        said = await rig.until(VenueStatus)
+        assert said.health is VenueHealth.FATAL
+        assert "ms ahead; hint: synchronise it (NTP)" in said.reason
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

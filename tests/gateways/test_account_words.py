@@ -120,6 +120,19 @@ def test_states(status: object, state: OrderState | None) -> None:
     assert account().state_of({"status": status}) is state
 
 
+@pytest.mark.parametrize(
+    ("order", "state"),
+    [
+        ({"status": "closed", "amount": 2.0, "filled": 2.0}, OrderState.FILLED),
+        ({"status": "closed", "amount": 2.0, "filled": 0.5}, OrderState.CANCELED),
+        ({"status": "rejected", "amount": 2.0, "filled": 0.5}, OrderState.CANCELED),
+        ({"status": "rejected", "amount": 2.0, "filled": 0.0}, OrderState.REJECTED),
+    ],
+)
+def test_closed_is_filled_only_if_all_of_it_is(order: dict[str, Any], state: OrderState) -> None:
+    assert account().state_of(order) is state
+
+
 def test_the_time_of_an_order_is_its_last_change() -> None:
     assert account().stamp_ns({"lastUpdateTimestamp": 5, "timestamp": 3}) == 5 * 10**6
     assert account().stamp_ns({"timestamp": None}) == 10**18
