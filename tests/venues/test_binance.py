@@ -232,6 +232,18 @@ async def test_a_venue_that_was_dark_has_kept_its_orders() -> None:
         assert (await exchange.fetch_order("", ETH, {"clientOrderId": CLIENT_ID}))["status"] == "open"
 
 
+async def test_what_is_watched_can_be_left_and_what_is_not_there_cannot_be_watched() -> None:
+    async with venue() as server, client(server) as exchange, aiohttp.ClientSession() as session:
+        await soon(exchange.watch_bids_asks([ETH]))
+        assert server.hears("ETHUSDT")
+        await soon(exchange.un_watch_bids_asks([ETH]))
+        assert not server.hears("ETHUSDT")
+        async with session.ws_connect(f"ws://{server.host}/public/ws/9") as socket:
+            await socket.send_json({"method": "SUBSCRIBE", "params": ["noneusdt@bookTicker"], "id": 5})
+            answer = await soon(socket.receive_json())
+        assert (answer["id"], answer["error"]["code"]) == (5, 2)
+
+
 async def test_a_refused_handshake_is_an_error() -> None:
     async with venue() as server, client(server) as exchange:
         await exchange.load_markets()
