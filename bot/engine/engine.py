@@ -328,6 +328,7 @@ class Engine:
             return
         desk.settled_ns.add(event.expiry_ns)
         self._close_step(desk, event.ts_recv_ns)
+        self.holdings.note_settlement(desk, event.expiry_ns, event.px)
         desk.pnl.settle(event.ts_recv_ns, event.expiry_ns, event.px)
 
     def _apply_operator(self, event: OperatorCommand) -> None:

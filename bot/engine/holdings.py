@@ -47,6 +47,9 @@ class Holdings:
             held[name] = Said(held.get(name, Said()).qty_base + leg.qty_base)
         self.sources: dict[str, dict[str, Said]] = {VAULT_SOURCE: held}
         self.balances: dict[str, dict[str, float]] = {}  # by venue, currency → equity
+        self._account_coins = dict.fromkeys(desks, 0.0)  # what of the desks' cash is that of accounts
+        self._account_money = 0.0
+        self._seen_at: dict[str, set[str]] = {}  # by venue, what its account ever held of the book
         self._last_fill_ns: dict[str, int] = {}
         self._dirty: set[str] = set()
         self.unknown: tuple[str, ...] = ()
@@ -81,6 +84,7 @@ class Holdings:
                 if fill_ns >= report.ts_asked_ns and (name in before or name in held):
                     is_doubtful = is_doubtful or held.get(name) != before.get(name)
                     held[name] = before.get(name, Said())
+            self._seen_at.setdefault(report.venue, set()).update(held)
             if held != before:
                 self.sources[source] = held
                 self._note_change()
@@ -100,6 +104,20 @@ class Holdings:
         self._last_fill_ns[fill.instrument_id] = fill.ts_recv_ns
         self._note_change()
         return True
+
+    def note_settlement(self, desk: Desk, expiry_ns: int, px: float) -> None:
+        """Take what the account's options pay at `px`, which the book is about to receive, as cash of the account."""
+        for venue in self.balances:
+            account = self.sources.get(ACCOUNT_SOURCE + venue, {})
+            for name, (option, _) in desk.book.options.items():
+                if option.expiry_ns != expiry_ns or name not in account:
+                    continue
+                intrinsic_px = max(0.0, px - option.strike_px if option.is_call else option.strike_px - px)
+                payoff_quote = account[name].qty_lots * option.lot_size * intrinsic_px
+                if option.settle == option.base:
+                    self._account_coins[desk.underlying] += payoff_quote / px
+                else:
+                    self._account_money += payoff_quote
 
     @property
     def strays(self) -> tuple[str, ...]:
@@ -183,8 +201,7 @@ class Holdings:
         """Set coin and quote cash to what the accounts' equity holds beyond its positions there."""
         if not self.balances:
             return None
-        cash = self._settings.cash
-        coins, money = cash.get(desk.underlying, 0.0), cash.get("USD", 0.0)
+        coins = money = 0.0
         home = self._desks.get(self._settings.numeraire) or next(iter(self._desks.values()))
         for venue, balances in self.balances.items():
             for currency, equity in balances.items():
@@ -202,9 +219,11 @@ class Holdings:
                     coins -= held
                 else:
                     money -= held
-        desk.book.coin_cash = coins
+        desk.book.coin_cash += coins - self._account_coins[desk.underlying]
+        self._account_coins[desk.underlying] = coins
         if desk is home:
-            desk.book.quote_cash = money
+            desk.book.quote_cash += money - self._account_money
+            self._account_money = money
         return None
 
     @property
@@ -220,7 +239,8 @@ class Holdings:
         for desk in desks:
             book = desk.book
             index_px = book.marks_of_underlying.index_px
-            holdings = [leg.holding for leg in book.static if leg.holding.instrument.instrument_id in account]
+            seen = self._seen_at.get(venue, set())
+            holdings = [leg.holding for leg in book.static if leg.holding.instrument.instrument_id in seen]
             if venue in self._settings.account_venues:
                 holdings += [one for one in book.hedges.values() if one.instrument.venue == venue]
             for holding in holdings:
@@ -245,7 +265,7 @@ class Holdings:
         if self._is_hedge(name):
             return 1.0
         source = ACCOUNT_SOURCE + venue
-        ours = abs(self.sources[source][name].qty_lots)
+        ours = abs(self.sources.get(source, {}).get(name, Said()).qty_lots)
         others = sum(
             abs(held[name].qty_base / instrument.lot_size) + abs(held[name].qty_lots)
             for other, held in self.sources.items()

@@ -433,6 +433,29 @@ class TestAccount:
         driver.tick(2010.0)
         assert driver.book.quote_cash == pytest.approx(1000.0)
         assert totals(driver)[0] == pytest.approx(50.0)
+        driver.account(USD=1050.0)
+        driver.tick(2010.0)
+        assert driver.book.equity_quote() == pytest.approx(1050.0), "closed, its profit is still counted once"
+        assert driver.book.quote_cash == pytest.approx(1000.0)
+        assert totals(driver)[0] == pytest.approx(50.0)
+
+    @pytest.mark.parametrize("settle", ["USD", "ETH"])
+    def test_what_its_options_pay_at_expiry_is_counted_once(self, settle: str) -> None:
+        ours, otc = option(1900.0, days=1.0, settle=settle), option(1800.0, days=1.0, settle=settle)
+        driver = self.account(account_cash=SIM, others=(ours, otc))
+        driver.say("otc", (otc, 1.0))
+        driver.account((ours, 2), **{settle: 500.0})
+        driver.tick()
+        driver.now_ns = ours.expiry_ns + 1
+        driver.show()
+        driver.apply(driver.settlement(ours.expiry_ns, 2000.0))
+        unit_px = 1.0 if settle == "USD" else 2000.0
+        before = driver.book.quote_cash + driver.book.coin_cash * 2000.0
+        driver.account(**{settle: 500.0})  # the equity held the option's value before and holds its payoff now
+        driver.tick()
+        cash = driver.book.quote_cash + driver.book.coin_cash * 2000.0
+        assert cash == pytest.approx(500.0 * unit_px + 200.0)
+        assert cash == pytest.approx(before, rel=0.01)
 
     def test_a_withdrawal_is_no_loss(self) -> None:
         driver = self.account(account_cash=SIM, limits=msgspec.structs.replace(LIMITS, daily_loss_quote=100.0))

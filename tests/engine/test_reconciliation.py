@@ -472,6 +472,8 @@ def story(rng: random.Random) -> list[OrderEvent]:
     intent = make_intent(rng.choice((-10, 10)), "run-1", TimeInForce.GTC)
     side = 1 if intent.qty_lots > 0 else -1
     events: list[OrderEvent] = [OrderSent("run-1", T0_NS), OrderAccepted("run-1", "v1", T0_NS, T0_NS)]
+    if rng.random() < 0.3:
+        events.insert(1, OutcomeLost("run-1", "timeout", T0_NS))
     fills: list[Fill] = []
     left = 10
     while left and rng.random() < 0.7:
