@@ -478,7 +478,7 @@ def settings_of(market: SyntheticMarket) -> EngineSettings:
         policy=WhalleyWilmott(type="whalley_wilmott", risk_aversion_per_quote=3e-4),
         book=tuple(BookLeg(option, -BOOK_BASE / len(options)) for option in options),
         cash={"USD": 500_000.0},
-        hedges={market.hedge.base: hedge},
+        hedges={market.hedge.base: (hedge,)},
         universe=(*options, market.hedge),
         limits=Limits(max_order_quote=1e9, max_orders_per_min=100, daily_loss_quote=1e9, max_hedges_same_way=100),
         ages=Ages(vol_ns=ten_minutes_ns, quote_ns=ten_minutes_ns, index_ns=ten_minutes_ns),

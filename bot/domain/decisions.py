@@ -56,7 +56,7 @@ class HedgeTarget(msgspec.Struct, frozen=True, gc=False):
 
     Below `low_base` buy up to `buy_to_base`, above `high_base` sell down to `sell_to_base`
     (edge: the band itself; centre: the target; inner edge: in between).
-    `urgency` 0 can wait for a maker fill, 1 should cross the spread.
+    `urgency` 0 can wait for a maker fill as long as the hedge settings allow, 1 should cross the spread at once.
     """
 
     low_base: float
@@ -67,13 +67,13 @@ class HedgeTarget(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
     @staticmethod
-    def to_edge(low_base: float, high_base: float, reason: str, urgency: float = 1.0) -> HedgeTarget:
+    def to_edge(low_base: float, high_base: float, reason: str, urgency: float = 0.0) -> HedgeTarget:
         """Return a band that is traded back to its nearest edge."""
         return HedgeTarget(low_base, high_base, low_base, high_base, urgency, reason)
 
     @staticmethod
     def to_centre(
-        low_base: float, high_base: float, centre_base: float, reason: str, urgency: float = 1.0
+        low_base: float, high_base: float, centre_base: float, reason: str, urgency: float = 0.0
     ) -> HedgeTarget:
         """Return a band that is traded back to `centre_base`."""
         return HedgeTarget(low_base, high_base, centre_base, centre_base, urgency, reason)
@@ -124,6 +124,13 @@ class Refusal(StrEnum):
     UNSETTLED = "unsettled"
     BAD_TARGET = "bad_target"
     VENUE_CONTRADICTION = "venue_contradiction"
+    VENUE_DOWN = "venue_down"
+    VENUE_FATAL = "venue_fatal"
+    VENUE_LIMIT = "venue_limit"
+    VENUE_REFUSING = "venue_refusing"
+    DELISTED = "delisted"
+    SLIPPAGE_BUDGET = "slippage_budget"
+    UNKNOWN_HOLDING = "unknown_holding"
 
 
 class BotState(StrEnum):

@@ -83,12 +83,13 @@ class OrderAccepted(msgspec.Struct, frozen=True, tag="order_accepted", gc=False)
 
 
 class OrderRejected(msgspec.Struct, frozen=True, tag="order_rejected", gc=False):
-    """A definitive no from the venue."""
+    """A definitive no from the venue; `is_crossing` if a post-only order would have traded at once, nothing worse."""
 
     order_id: str
     reason: str
     ts_event_ns: int
     ts_recv_ns: int
+    is_crossing: bool = False
 
 
 class OrderCanceled(msgspec.Struct, frozen=True, tag="order_canceled", gc=False):

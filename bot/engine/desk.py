@@ -10,11 +10,13 @@ from math import isfinite
 from bot.domain.decisions import Decision, HedgeView, Refusal
 from bot.domain.instruments import Future
 from bot.domain.market import Quote, QuoteFault, Settlement
-from bot.domain.orders import OrderState
-from bot.domain.units import BPS, NS_PER_MIN, NS_PER_S, NS_PER_YEAR
+from bot.domain.orders import OrderState, TimeInForce
+from bot.domain.units import BPS, NS_PER_MIN, NS_PER_YEAR
 from bot.engine.book import Holding, UnderlyingBook
+from bot.engine.execution import Need
 from bot.engine.orders import Order, OrderTracker
 from bot.engine.pnl import PnlLedger
+from bot.engine.routing import Blocked, age_text, explain_blocks, in_flight
 from bot.engine.settings import EngineSettings, HedgeSettings
 
 _MONITOR_WEIGHT = 0.05  # weight of the newest interval in the typical time between two decisions
@@ -22,14 +24,24 @@ SETTLEMENT_PATIENCE_NS = 30 * NS_PER_MIN  # how long an expired leg may wait at 
 
 
 class Desk:
-    """One underlying of the vault, and what was decided about it last."""
+    """One underlying of the vault, and what was decided about it last.
 
-    def __init__(self, settings: HedgeSettings, book: UnderlyingBook, vault: EngineSettings) -> None:
+    `hedges` are in order of preference; `settings` and `hedge` are the first one and the position in it.
+    """
+
+    def __init__(self, hedges: tuple[HedgeSettings, ...], book: UnderlyingBook, vault: EngineSettings) -> None:
         self.underlying = book.underlying
-        self.settings = settings
+        self.hedges = hedges
+        self.settings = hedges[0]
         self.book = book
         self.pnl = PnlLedger(book, vault.gap_ns)
-        self.hedge: Holding = book.hedge(settings.instrument)
+        self.holdings: dict[str, Holding] = {one.instrument.instrument_id: book.hedge(one.instrument) for one in hedges}
+        self.hedge = self.holdings[self.settings.instrument.instrument_id]
+        self.quoted = hedges  # those with a market to trade on, as of the last `find_bad_input`
+        self.unquoted: list[Blocked] = []  # and why the others have none
+        self.is_maker = any(one.style == "maker" for one in hedges)
+        self.need: Need | None = None
+        self.resting_from: tuple[Order, float] | None = None  # the newest resting order, and the hedge before it
         self.decision: Decision | None = None
         self.profit_quote = 0.0  # as of the last decision that could mark the book
         self.last_hedge_px = 0.0
@@ -45,11 +57,15 @@ class Desk:
 
     @property
     def last_hedge_ns(self) -> int:
-        """When the last hedge was ordered that was not cut and did not come back unfilled in part; 0 before it."""
+        """When the last hedge was ordered that was not cut and did not come back unfilled in part; 0 before it.
+
+        An order that only rests is no hedge until it is filled.
+        """
         order = self.last_order
-        if order is not None and order.state.is_terminal and order.filled_lots != order.intent.qty_lots:
-            return self._whole_hedge_ns
-        return self._last_hedge_ns
+        if order is None or order.filled_lots == order.intent.qty_lots:
+            return self._last_hedge_ns
+        is_none = order.state.is_terminal or order.intent.time_in_force is TimeInForce.POST_ONLY
+        return self._whole_hedge_ns if is_none else self._last_hedge_ns
 
     def note_decision(self, now_ns: int) -> None:
         """Keep track of how often decisions are taken."""
@@ -68,26 +84,22 @@ class Desk:
 
     def find_bad_input(self, now_ns: int) -> tuple[Refusal, str] | None:
         """Bring the marks up to `now_ns`; return why the inputs do not allow a decision, if so."""
-        market = self.book.market
         marks = self.book.marks_of_underlying
-        instrument = self.settings.instrument
-        if isinstance(instrument, Future) and now_ns >= instrument.expiry_ns:
-            return Refusal.EXPIRED_HEDGE, f"{instrument.instrument_id} has expired; name a later hedge instrument"
+        self.unquoted = []
+        expired = [block for one in self.hedges if (block := _find_expiry(one, now_ns)) is not None]
+        if len(expired) == len(self.hedges):
+            return explain_blocks(expired)
         if not marks.index_ns:
             return Refusal.NO_MARKET, f"no index price of {self.underlying} yet"
         if now_ns - marks.index_ns > self._ages.index_ns:
             age_ns = now_ns - marks.index_ns
-            return Refusal.STALE_INDEX, _stale(f"index of {self.underlying}", age_ns, self._ages.index_ns)
-        quote = market.quotes.get(instrument.instrument_id)
-        if quote is None:
-            return Refusal.NO_MARKET, f"no quote of {instrument.instrument_id} yet"
-        if now_ns - quote.ts_event_ns > self._ages.quote_ns:
-            age_ns = now_ns - quote.ts_event_ns
-            return Refusal.STALE_HEDGE_QUOTE, _stale(
-                f"quote of {instrument.instrument_id}", age_ns, self._ages.quote_ns
-            )
-        if market.is_jump_suspected(self.underlying, instrument.instrument_id):
-            return Refusal.JUMP_UNCONFIRMED, "a price jumped and no second one confirmed it yet"
+            return Refusal.STALE_INDEX, age_text(f"index of {self.underlying}", age_ns, self._ages.index_ns)
+        self.unquoted = [block for one in self.hedges if (block := self._find_bad_quote(one, now_ns)) is not None]
+        if len(self.unquoted) == len(self.hedges):
+            return explain_blocks(self.unquoted)
+        if self.unquoted or len(self.quoted) != len(self.hedges):
+            unquoted = {block.instrument_id for block in self.unquoted}
+            self.quoted = tuple(one for one in self.hedges if one.instrument.instrument_id not in unquoted)
         waiting_ns = self.book.waiting_for_settlement_ns(now_ns)
         if waiting_ns > SETTLEMENT_PATIENCE_NS:
             minutes = waiting_ns / NS_PER_MIN
@@ -102,9 +114,9 @@ class Desk:
             return QuoteFault.EARLY_SETTLEMENT
         return QuoteFault.DUPLICATE if event.expiry_ns in self.settled_ns else None
 
-    def reference_px(self) -> float:
+    def reference_px(self, hedge: HedgeSettings) -> float:
         """Return what a hedge price is held against: a dated future's own forward where known, else the index."""
-        instrument = self.settings.instrument
+        instrument = hedge.instrument
         if isinstance(instrument, Future):
             for expiry in self.book.market.expiries:
                 same = expiry.underlying == self.underlying and expiry.expiry_ns == instrument.expiry_ns
@@ -113,9 +125,14 @@ class Desk:
         return self.book.marks_of_underlying.index_px
 
     def await_liquidity(self, quote: Quote) -> tuple[Refusal, str] | None:
-        """Refuse a second order on the same quote, unless the first one was filled: what was shown may be gone."""
+        """Refuse a second order on the same quote, unless the first one was filled: what was shown may be gone.
+
+        One that rested took nothing of what the other side shows; only one that came too late for its price waits.
+        """
         order = self.last_order
         if order is None or self._ordered_on is not quote:
+            return None
+        if order.intent.time_in_force is TimeInForce.POST_ONLY and order.state is not OrderState.REJECTED:
             return None
         intent = order.intent
         if not order.state.is_terminal:
@@ -125,21 +142,22 @@ class Desk:
             return Refusal.THIN_BOOK, f"order {intent.order_id} filled {filled}; waiting for a fresh quote"
         return None
 
-    def view(self, now_ns: int, orders: OrderTracker) -> HedgeView:
-        """Return what a policy may know now; the marks must be up to date (`find_bad_input`)."""
+    def view(self, now_ns: int, orders: OrderTracker, hedge: HedgeSettings) -> HedgeView:
+        """Return what a policy may know now if `hedge` is traded; the marks must be up to date (`find_bad_input`)."""
         settings = self.settings
         book = self.book
-        quote = book.market.quotes[settings.instrument.instrument_id]
-        mid_px = self.hedge.mark_px
+        instrument = hedge.instrument
+        quote = book.market.quotes[instrument.instrument_id]
+        mid_px = self.holdings[instrument.instrument_id].mark_px
         net = book.net_greeks(is_coin_numeraire=self.is_coin_numeraire)
         target_base = settings.target_delta_base
         if settings.ratio != 1.0:
             hedge_base = book.hedge_delta_base(is_coin_numeraire=self.is_coin_numeraire)
             target_base += (1.0 - settings.ratio) * (net.delta_base - hedge_base)
-        lot_base = settings.instrument.lot_base(mid_px)
+        lot_base = instrument.lot_base(mid_px)
         pending = low = high = 0.0
         if orders.live:
-            pending, low, high = _in_flight(orders, settings.instrument.instrument_id, lot_base)
+            pending, low, high = in_flight(orders, self._lots_base())
         half_spread = 0.5 * (quote.ask_px - quote.bid_px) / mid_px
         return HedgeView(
             now_ns,
@@ -151,7 +169,7 @@ class Desk:
             net.delta_base + pending + high,
             book.hedge_delta_base(),
             pending,
-            settings.taker_bps * BPS + half_spread,
+            hedge.taker_bps * BPS + half_spread,
             0.0,
             lot_base,
             self._monitor_ns / NS_PER_YEAR,
@@ -160,22 +178,37 @@ class Desk:
             book.legs,
         )
 
+    def _find_bad_quote(self, hedge: HedgeSettings, now_ns: int) -> Blocked | None:
+        """Return why a hedge instrument has no market to trade on, if so."""
+        block = _find_expiry(hedge, now_ns)
+        if block is not None:
+            return block
+        market = self.book.market
+        instrument_id = hedge.instrument.instrument_id
+        quote = market.quotes.get(instrument_id)
+        if quote is None:
+            return Blocked(instrument_id, Refusal.NO_MARKET, f"no quote of {instrument_id} yet")
+        age_ns = now_ns - quote.ts_event_ns
+        if age_ns > self._ages.quote_ns:
+            why = age_text(f"quote of {instrument_id}", age_ns, self._ages.quote_ns)
+            return Blocked(instrument_id, Refusal.STALE_HEDGE_QUOTE, why)
+        if market.is_jump_suspected(self.underlying, instrument_id):
+            why = "a price jumped and no second one confirmed it yet"
+            return Blocked(instrument_id, Refusal.JUMP_UNCONFIRMED, why)
+        return None
 
-def _in_flight(orders: OrderTracker, instrument_id: str, lot_base: float) -> tuple[float, float, float]:
-    """Return (pending, lowest unknown, highest unknown) in base units."""
-    pending = low = high = 0
-    for order in orders.live.values():
-        if order.intent.instrument_id != instrument_id:
-            continue
-        remaining = order.remaining_lots
-        if order.state is not OrderState.UNKNOWN:
-            pending += remaining
-        elif remaining < 0:
-            low += remaining
-        else:
-            high += remaining
-    return pending * lot_base, low * lot_base, high * lot_base
+    def _lots_base(self) -> dict[str, float]:
+        """Return what a lot of each hedge instrument is in base units at its newest mark, else at the index."""
+        index_px = self.book.marks_of_underlying.index_px
+        return {
+            instrument_id: holding.instrument.lot_base(holding.mark_px or index_px)
+            for instrument_id, holding in self.holdings.items()
+        }
 
 
-def _stale(what: str, age_ns: int, limit_ns: int) -> str:
-    return f"{what} is {age_ns / NS_PER_S:.0f} s old, limit {limit_ns / NS_PER_S:.0f} s"
+def _find_expiry(hedge: HedgeSettings, now_ns: int) -> Blocked | None:
+    instrument = hedge.instrument
+    if isinstance(instrument, Future) and now_ns >= instrument.expiry_ns:
+        why = f"{instrument.instrument_id} has expired; name a later hedge instrument"
+        return Blocked(instrument.instrument_id, Refusal.EXPIRED_HEDGE, why)
+    return None

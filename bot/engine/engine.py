@@ -5,11 +5,16 @@ It never asks what time it is, never does IO, and cannot tell replay from paper 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import isnan
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from math import ceil, isnan
+from typing import NamedTuple
+
+import msgspec
 
 from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, Refusal
 from bot.domain.events import (
+    AmendOrder,
     CancelOrder,
     Command,
     Event,
@@ -23,14 +28,65 @@ from bot.domain.market import FundingRate, IndexPrice, Quote, Settlement, VolQuo
 from bot.domain.orders import Fill, FundingPayment, OrderEvent, OrderIntent, OrderState, TimeInForce
 from bot.domain.portfolio import Greeks, PnlBreakdown
 from bot.domain.results import HedgeMark
-from bot.domain.units import BPS
-from bot.engine.book import UnderlyingBook
+from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
+from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.desk import Desk
+from bot.engine.execution import (
+    Move,
+    Need,
+    budget_ticks,
+    crossing_ticks,
+    find_repeg,
+    find_urgency,
+    near_touch_ticks,
+    side_of,
+)
+from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
+from bot.engine.holdings import Holdings
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.market import MarketState
-from bot.engine.orders import OrderTracker
-from bot.engine.settings import EngineSettings
-from bot.engine.sizing import lots_to_trade, shrinks
+from bot.engine.orders import Order, OrderTracker
+from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
+from bot.engine.routing import Blocked, VenueBoard, explain_blocks, find_refusing, room_lots
+from bot.engine.settings import EngineSettings, HedgeSettings
+from bot.engine.sizing import is_inside_after, lots_to_trade, shrinks
+
+MAX_HEDGE_MARKS = 50_000  # newest fills kept for pictures and reports
+MAX_SEEN_PAYMENTS = 50_000
+
+# Refusals that lie with one instrument: the same need then tries the next.
+_TRY_ELSEWHERE = frozenset(
+    {
+        Refusal.PRICE_COLLAR,
+        Refusal.ORDER_VALUE,
+        Refusal.ORDER_SIZE,
+        Refusal.BELOW_MINIMUM,
+        Refusal.VENUE_LIMIT,
+    }
+)
+
+
+class _Approved(NamedTuple):
+    """An order every limit agreed to, what was wanted of it, and its lot in base units."""
+
+    intent: OrderIntent
+    wanted_lots: int
+    lot_base: float
+
+
+class _Price(NamedTuple):
+    """How an order is priced, and what its reason says of that."""
+
+    limit_ticks: int
+    time_in_force: TimeInForce
+    note: str
+
+
+class _Size(NamedTuple):
+    """How many lots are left of those wanted, and what the order's reason says of that."""
+
+    lots: int
+    note: str
 
 
 class Engine:
@@ -45,25 +101,31 @@ class Engine:
         self.limits = LimitKeeper(settings.limits)
         self.refusals: dict[Refusal, int] = {}
         self.decisions = 0
-        self.hedge_marks: list[HedgeMark] = []
+        self.venues = VenueBoard()
+        self.hedge_marks: deque[HedgeMark] = deque(maxlen=MAX_HEDGE_MARKS)
+        self.hedged_orders = 0  # that filled at least in part
         self.turnover_quote = 0.0
         self.profit_quote = 0.0  # as of the last decision that could mark a book
         self.desks: dict[str, Desk] = {}
         self._desk_of_instrument: dict[str, Desk] = {}
-        self._seen_payments: set[tuple[str, str]] = set()
+        self._seen_payments: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._sequence = 0
         self._is_waking = False
         self._commands: list[Command] = []
-        for underlying, hedge in settings.hedges.items():
+        for underlying, hedges in settings.hedges.items():
             legs = [leg for leg in settings.book if leg.instrument.base == underlying]
             book = UnderlyingBook(underlying, self.market, legs, settings.ages)
             book.coin_cash = settings.cash.get(underlying, 0.0)
-            desk = Desk(hedge, book, settings)
+            desk = Desk(hedges, book, settings)
             self.desks[underlying] = desk
-            self._desk_of_instrument[hedge.instrument.instrument_id] = desk
+            self._desk_of_instrument.update(dict.fromkeys(desk.holdings, desk))
+        self._holdings = [holding for desk in self.desks.values() for holding in desk.holdings.values()]
         home = self.desks.get(settings.numeraire) or next(iter(self.desks.values()))
         home.book.quote_cash = settings.cash.get("USD", 0.0)  # in a coin vault money is short the coin it counts in
         market = self.market
+        self.holdings = Holdings(settings, market, self.desks)
+        self.accounts = Reconciliation(settings, self.orders, market, self.desks)
+        self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,
             Quote: market.apply_quote,
@@ -73,6 +135,11 @@ class Engine:
             FundingPayment: self._apply_funding,
             OperatorCommand: self._apply_operator,
             Restarted: self._apply_restart,
+            VenueStatus: self.venues.apply_status,
+            AccountReport: self._apply_account,
+            BookReport: self.holdings.take_book,
+            InstrumentListed: lambda event: self.holdings.list_instrument(event.instrument),
+            InstrumentDelisted: self.venues.apply_delisting,
         }
 
     def apply(self, event: Event) -> None:
@@ -90,16 +157,32 @@ class Engine:
         self._commands = commands
         if self.orders.contradiction:
             self._halt_on_contradiction()
+        if self.venues.statuses:
+            self._halt_on_fatal()
         if self.orders.live:
             self._watch_orders(now_ns)
+        self.foreign.began_ns = self.foreign.began_ns or now_ns
+        commands += self.accounts.ask(now_ns)
+        commands += self.foreign.drain_cancels()
         if self._is_waking:  # nothing is traded in the batch of a restart: what was true before it may not be now
             self._is_waking = False
             return commands
         if self.state is BotState.RECONCILING and not any(self.orders.unknown()):
-            self.state, self.state_reason = BotState.RUNNING, ""
+            waits_for = self.accounts.waits_for()
+            if waits_for:
+                self.state_reason = f"waiting for the account at {waits_for}"
+            else:
+                self.state, self.state_reason = BotState.RUNNING, ""
+        if self.alert and self.state is BotState.RUNNING:
+            self.state, self.state_reason = BotState.REDUCE_ONLY, self.alert
         for desk in self.desks.values():
             self._decide_desk(desk, now_ns)
         return commands
+
+    @property
+    def alert(self) -> str:
+        """What was found on an account that a person has to acknowledge by a resume; "" if nothing."""
+        return self.accounts.alert or self.foreign.alert
 
     def equity_quote(self) -> float:
         """Return the value of the vault at the newest marks, in quote money."""
@@ -127,7 +210,7 @@ class Engine:
         if coin is None or not coin.pnl.is_started:
             return self.pnl_total_quote()
         index_px = coin.book.marks_of_underlying.index_px
-        return coin.book.equity_quote() / index_px - coin.pnl.start_equity_quote / coin.pnl.start_index_px
+        return coin.book.equity_quote() / index_px - coin.pnl.start_coins
 
     def unhedged_pnl_quote(self) -> float:
         """Return what the book alone would have earned."""
@@ -148,15 +231,53 @@ class Engine:
 
     def _apply_order_event(self, event: OrderEvent) -> None:
         for fill in self.orders.apply(event):
-            self._apply_fill(fill)
+            covering = self.accounts.note_fill(fill)
+            desk = self._desk_of_instrument.get(fill.instrument_id)
+            if desk is not None:
+                self._apply_fill(desk, fill)
+            else:
+                self.holdings.note_fill(fill)
+            if covering is not None:
+                self._book_entry(counter_entry_of(covering, fill))
+            if not self._is_ours(fill.order_id):
+                self.foreign.note_fill(fill, is_hedge=desk is not None, is_covered=covering is not None)
 
-    def _apply_fill(self, fill: Fill) -> None:
-        desk = self._desk_of_instrument.get(fill.instrument_id)
-        if desk is None:
+    def _is_ours(self, order_id: str) -> bool:
+        """Tell whether this run issued an order id, also of orders long over."""
+        run_id, _, sequence = order_id.rpartition("-")
+        return order_id in self.orders.orders or (
+            run_id == self.settings.run_id and sequence.isdecimal() and 0 < int(sequence) <= self._sequence
+        )
+
+    def _apply_account(self, event: AccountReport) -> None:
+        if not self.accounts.is_news(event):
             return
+        is_doubtful = self.holdings.take_account(event)
+        for adoption in self.accounts.take(event, is_doubtful=is_doubtful):
+            gain_quote = self._book_entry(entry_of(adoption))
+            self.limits.discount(max(0.0, gain_quote))
+        self.foreign.take(event)
+
+    def _book_entry(self, entry: Fill) -> float:
+        """Bring the ledger to where the venue is; return what that earned, in quote money: nobody can explain it."""
+        desk = self._desk_of_instrument.get(entry.instrument_id)
+        if desk is None or not self.orders.apply(entry):
+            return 0.0
+        self._close_step(desk, entry.ts_recv_ns)
+        holding = desk.book.hedges[entry.instrument_id]
+        index_px = desk.book.marks_of_underlying.index_px
+        mid_px = holding.mark_px or entry.px
+        value_before = holding.value_quote(mid_px, index_px)
+        holding.trade_lots(entry.qty_lots, entry.px)
+        earned_quote = holding.value_quote(mid_px, index_px) - value_before
+        desk.pnl.charge("unexplained", earned_quote)
+        desk.pnl.reopen(entry.ts_recv_ns)
+        return earned_quote if desk.pnl.is_started else 0.0
+
+    def _apply_fill(self, desk: Desk, fill: Fill) -> None:
         self._close_step(desk, fill.ts_recv_ns)
         book = desk.book
-        holding = desk.hedge
+        holding = desk.holdings[fill.instrument_id]
         index_px = book.marks_of_underlying.index_px
         mid_px = holding.mark_px or fill.px
         value_before = holding.value_quote(mid_px, index_px)
@@ -172,6 +293,10 @@ class Engine:
         desk.last_hedge_px = fill.px
         order = self.orders.orders.get(fill.order_id)
         reason = order.intent.reason if order is not None else "not ours"
+        if order is None or not order.is_marked:
+            self.hedged_orders += 1
+        if order is not None:
+            order.is_marked = True
         cost_quote = fee_quote - slippage_quote
         self.hedge_marks.append(
             HedgeMark(fill.ts_event_ns, fill.order_id, fill.instrument_id, base, fill.px, cost_quote, reason)
@@ -182,12 +307,15 @@ class Engine:
         payment = (event.instrument_id, event.payment_id)
         if desk is None or payment in self._seen_payments:
             return
-        self._seen_payments.add(payment)
+        self._seen_payments[payment] = None
+        if len(self._seen_payments) > MAX_SEEN_PAYMENTS:
+            self._seen_payments.popitem(last=False)
         self._close_step(desk, event.ts_recv_ns)
         index_px = desk.book.marks_of_underlying.index_px
-        amount_quote = event.amount_settle * index_px if desk.hedge.is_inverse else event.amount_settle
+        holding = desk.holdings[event.instrument_id]
+        amount_quote = event.amount_settle * index_px if holding.is_inverse else event.amount_settle
         desk.pnl.charge("funding", amount_quote)
-        desk.hedge.cash_settle += event.amount_settle
+        holding.cash_settle += event.amount_settle
         desk.pnl.reopen(event.ts_recv_ns)
 
     def _apply_settlement(self, event: Settlement) -> None:
@@ -200,16 +328,18 @@ class Engine:
             return
         desk.settled_ns.add(event.expiry_ns)
         self._close_step(desk, event.ts_recv_ns)
+        self.holdings.note_settlement(desk, event.expiry_ns, event.px)
         desk.pnl.settle(event.ts_recv_ns, event.expiry_ns, event.px)
 
     def _apply_operator(self, event: OperatorCommand) -> None:
         if event.action is OperatorAction.RESUME:
             self.limits.forget_hedge_loop()
-            self.orders.reject_streak = 0
-            is_known = not any(self.orders.unknown())
-            self.state, self.state_reason = (
-                (BotState.RUNNING, "") if is_known else (BotState.RECONCILING, "resumed with orders of unknown outcome")
-            )
+            self.orders.reject_streaks.clear()
+            self.accounts.alert = self.foreign.alert = ""
+            doubt = "resumed with orders of unknown outcome" if any(self.orders.unknown()) else ""
+            if not doubt and self.accounts.waits_for():
+                doubt = "resumed before every account is known"
+            self.state, self.state_reason = (BotState.RECONCILING, doubt) if doubt else (BotState.RUNNING, "")
             return
         state = {
             OperatorAction.HALT: BotState.HALTED,
@@ -224,6 +354,7 @@ class Engine:
         self.orders.doubt_all(event.ts_recv_ns, "the daemon restarted before an answer came")
         for order in self.orders.live.values():
             order.queried_ns = 0
+        self.accounts.forget(event.ts_recv_ns)
         if self.state in (BotState.RUNNING, BotState.RECONCILING):
             self.state, self.state_reason = BotState.RECONCILING, "restarted"
         self._is_waking = True
@@ -243,8 +374,17 @@ class Engine:
             self.state, self.state_reason = STATE_AFTER_TRIP[refusal], f"{refusal}: {self.orders.contradiction}"
         self.orders.contradiction = ""
 
+    def _halt_on_fatal(self) -> None:
+        """Stop once the last hedge venue of an underlying waits for a person."""
+        for desk in self.desks.values():
+            why = self.venues.find_fatal(hedge.instrument for hedge in desk.hedges)
+            if why is not None and self.state is not BotState.HALTED:
+                refusal = Refusal.VENUE_FATAL
+                self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
+                self.state, self.state_reason = STATE_AFTER_TRIP[refusal], f"{refusal}: {why}"
+
     def _watch_orders(self, now_ns: int) -> None:
-        """Ask about orders that should have been answered; cancel what rests once halted."""
+        """Ask about orders that should have been answered; cancel what rests once halted or paused."""
         self.orders.doubt_silent(now_ns, self.settings.answer_timeout_ns)
         for order in list(self.orders.live.values()):
             intent = order.intent
@@ -252,14 +392,16 @@ class Engine:
                 if now_ns - order.queried_ns >= self.settings.query_every_ns:
                     order.queried_ns = now_ns
                     self._commands.append(QueryOrder(intent.order_id, intent.instrument_id))
-            elif self.state is BotState.HALTED and order.state in (OrderState.OPEN, OrderState.PARTLY_FILLED):
-                self.orders.request_cancel(order, now_ns)
-                self._commands.append(CancelOrder(intent.order_id, intent.instrument_id, "halted"))
+            elif self.state in (BotState.HALTED, BotState.PAUSED):
+                self._cancel(order, str(self.state), now_ns)
 
     def _decide_desk(self, desk: Desk, now_ns: int) -> None:
         desk.note_decision(now_ns)
-        refusal = desk.find_bad_input(now_ns)
+        refusal = self.holdings.revise(desk, now_ns) or desk.find_bad_input(now_ns)
         if refusal is not None:
+            if len(desk.unquoted) == len(desk.hedges):  # then what the venues say of themselves matters more
+                refusal = explain_blocks(self._find_routes(desk, now_ns)[1])
+            self._withdraw(desk, refusal[1], now_ns)
             self._refuse(desk, now_ns, *refusal)
             return
         pnl = desk.pnl
@@ -268,19 +410,57 @@ class Engine:
             pnl.start(now_ns)
         elif pnl.see(now_ns) or now_ns - pnl.stepped_ns >= self.settings.pnl_step_ns:
             pnl.step(now_ns)
-        view = desk.view(now_ns, self.orders)
+        routes, blocks = self._find_routes(desk, now_ns)
+        view = self._widen(desk, desk.view(now_ns, self.orders, routes[0] if routes else desk.quoted[0]))
+        flattening = self.foreign.next_flattening(desk)
+        if flattening is not None and self._flatten(desk, view, flattening, routes):
+            return
         target = self.settings.policy.target(view)
         if isnan(target.low_base) or isnan(target.high_base):
+            self._withdraw(desk, "the policy's band is not a number", now_ns)
             self._refuse(desk, now_ns, Refusal.BAD_TARGET, f"the policy's band is not a number: {target.reason}")
             return
         lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, view.lot_base)
-        outcome: tuple[Refusal, str] | OrderIntent | None = self._trip(desk, now_ns, view, lots)
+        self._note_rested(desk)
+        outcome: tuple[Refusal, str] | _Approved | None = self._trip(desk, now_ns, view, lots)
+        if desk.is_maker:
+            at_work = self._work(desk, view, target, lots, blocks)
+            outcome = outcome or at_work
         if outcome is None and lots:
-            outcome = self._approve(desk, view, target, lots)
+            outcome = self._route(desk, view, target, routes, blocks)
         elif outcome is None and _may_be_outside(view, target):
             span = f"{view.delta_low_base:.4g} to {view.delta_high_base:.4g}"
             outcome = (Refusal.UNKNOWN_OUTCOME, f"net delta may be anything from {span}")
+        if isinstance(outcome, _Approved):
+            self.foreign.drop_flattenings_on(outcome.intent.instrument_id)
         self._conclude(desk, view, target, lots, outcome)
+
+    def _widen(self, desk: Desk, view: HedgeView) -> HedgeView:
+        """Count in what may be held without our knowing, and what others may yet trade on the account."""
+        if not (self.accounts.mismatches or self.foreign.orders):
+            return view
+        low_base, high_base = self.accounts.unexplained_base(desk)
+        foreign_low_base, foreign_high_base = self.foreign.open_base(desk, view.now_ns)
+        return msgspec.structs.replace(
+            view,
+            delta_low_base=view.delta_low_base + low_base + foreign_low_base,
+            delta_high_base=view.delta_high_base + high_base + foreign_high_base,
+        )
+
+    def _flatten(self, desk: Desk, view: HedgeView, flattening: Flattening, routes: Sequence[HedgeSettings]) -> bool:
+        """Send the order against a foreign fill if every limit allows it; tell whether it was sent."""
+        here = [hedge for hedge in routes if hedge.instrument.instrument_id == flattening.instrument_id]
+        holding = desk.holdings[flattening.instrument_id]
+        target = flattening_target(flattening, view, holding.instrument.lot_base(holding.mark_px))
+        outcome = self._trip(desk, view.now_ns, view, flattening.lots)
+        if outcome is not None or not here:
+            return False
+        routed = self._route(desk, view, target, here, [])
+        if not isinstance(routed, _Approved):
+            return False
+        self.foreign.drop_flattening(flattening)
+        self._conclude(desk, view, target, flattening.lots, routed)
+        return True
 
     def _trip(self, desk: Desk, now_ns: int, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
         """Change the bot's state where a limit demands it; return the refusal if this decision must not trade."""
@@ -288,11 +468,10 @@ class Engine:
         self.profit_quote = sum([one.profit_quote for one in self.desks.values()])
         profit_quote = self.profit_quote
         if desk.is_coin_numeraire:  # a coin vault has lost when it has fewer coins, at today's price of them
-            start_coins = desk.pnl.start_equity_quote / desk.pnl.start_index_px
-            profit_quote = view.greeks.value_quote - start_coins * view.spot_px
+            profit_quote = view.greeks.value_quote - desk.pnl.start_coins * view.spot_px
         loss = self.limits.mark_profit(now_ns, profit_quote)
         found: tuple[Refusal, str] | None = None
-        streak = self.limits.find_reject_streak(self.orders.reject_streak)
+        streak = self.limits.find_reject_streak(self._reject_streak_of(desk)) if self.orders.reject_streaks else None
         if streak is not None:
             found = (Refusal.REJECT_STREAK, streak)
         elif lots:
@@ -312,6 +491,10 @@ class Engine:
         return found if has_tripped and refused is not None else refused
 
     def _refuse_by_state(self, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+        if self.state in (BotState.RUNNING, BotState.REDUCE_ONLY):
+            waits_for = self.accounts.waits_for()
+            if waits_for:
+                return Refusal.RECONCILING, f"waiting for the account at {waits_for}"
         if self.state is BotState.RUNNING:
             return None
         if self.state is BotState.REDUCE_ONLY:
@@ -325,51 +508,262 @@ class Engine:
         }
         return reasons[self.state], self.state_reason
 
+    def _reject_streak_of(self, desk: Desk) -> int:
+        """Return how often in a row even the best of the desk's listed hedge instruments was refused."""
+        streaks = [
+            self.orders.reject_streak_of(instrument_id)
+            for instrument_id in desk.holdings
+            if not self.venues.is_delisted(instrument_id)
+        ]
+        return min(streaks, default=0)
+
+    # ── routing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _find_routes(self, desk: Desk, now_ns: int) -> tuple[list[HedgeSettings], list[Blocked]]:
+        """Return the hedge instruments that can be traded now in order of preference, and why the others cannot."""
+        unquoted = {block.instrument_id: block for block in desk.unquoted}
+        max_streak = self.settings.limits.max_reject_streak
+        routes: list[HedgeSettings] = []
+        blocks: list[Blocked] = []
+        for hedge in desk.hedges:
+            instrument = hedge.instrument
+            block = (
+                self.venues.find_block(instrument)
+                or unquoted.get(instrument.instrument_id)
+                or find_refusing(self.orders, instrument, max_streak, now_ns)
+            )
+            if block is None:
+                routes.append(hedge)
+            else:
+                blocks.append(block)
+        return routes, blocks
+
+    def _route(
+        self, desk: Desk, view: HedgeView, target: HedgeTarget, routes: Sequence[HedgeSettings], blocks: list[Blocked]
+    ) -> _Approved | tuple[Refusal, str]:
+        """Return the order on the most preferred instrument that can take it, or why none can."""
+        preference = list(desk.holdings)
+        for hedge in routes:
+            rank = preference.index(hedge.instrument.instrument_id)
+            passed = [block for block in blocks if preference.index(block.instrument_id) < rank]
+            outcome = self._approve(desk, view, target, hedge, passed)
+            if isinstance(outcome, _Approved) or outcome[0] not in _TRY_ELSEWHERE:
+                return outcome
+            blocks = [*blocks, Blocked(hedge.instrument.instrument_id, *outcome)]
+        return explain_blocks(sorted(blocks, key=lambda block: preference.index(block.instrument_id)))
+
     def _approve(
-        self, desk: Desk, view: HedgeView, target: HedgeTarget, lots: int
-    ) -> OrderIntent | tuple[Refusal, str]:
-        """Return the intent after every limit had its say, or the refusal."""
-        instrument = desk.settings.instrument
+        self, desk: Desk, view: HedgeView, target: HedgeTarget, hedge: HedgeSettings, passed: list[Blocked]
+    ) -> _Approved | tuple[Refusal, str]:
+        """Return the order on one instrument after every limit had its say, or the refusal."""
+        instrument = hedge.instrument
+        holding = desk.holdings[instrument.instrument_id]
         quote = self.market.quotes[instrument.instrument_id]
-        px = quote.ask_px if lots > 0 else quote.bid_px
-        slip = desk.settings.max_slippage_bps * BPS
-        ticks = instrument.tick_schedule
-        # rounded outwards: a limit inside the touch would never fill
-        limit_ticks = ticks.ceil_ticks(px * (1.0 + slip)) if lots > 0 else ticks.floor_ticks(px * (1.0 - slip))
-        refused = self.limits.refuse_price(ticks.px(limit_ticks), desk.reference_px())
+        lot_base = instrument.lot_base(holding.mark_px)
+        wanted = lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
+        if not wanted:
+            return Refusal.BELOW_MINIMUM, f"one lot of {lot_base:g} {desk.underlying} is too coarse for the band"
+        price = self._price(desk, view, target, hedge, 1 if wanted > 0 else -1)
+        if not isinstance(price, _Price):
+            return price
+        refused = self.limits.refuse_price(instrument.tick_schedule.px(price.limit_ticks), desk.reference_px(hedge))
         if refused is not None:
             return Refusal.PRICE_COLLAR, refused
         waiting = desk.await_liquidity(quote)
         if waiting is not None:
             return waiting
-        cut = self.limits.cut_to_value(lots, view.lot_base * px)
-        if not cut:
-            return Refusal.ORDER_VALUE, (
-                f"one lot is worth {view.lot_base * px:,.2f}, limit {self.settings.limits.max_order_quote:,.2f}"
-            )
-        cut = self.limits.cut_to_size(cut, view.lot_base)
-        if not cut:
-            return Refusal.ORDER_SIZE, (
-                f"one lot is {view.lot_base:g} {desk.underlying}, limit {self.settings.limits.max_order_base:g}"
-            )
-        if abs(cut) < instrument.min_lots:
-            return Refusal.BELOW_MINIMUM, f"{abs(cut)} lots, the venue's minimum is {instrument.min_lots}"
+        size = self._size(desk, view, target, hedge, wanted, price.limit_ticks)
+        if not isinstance(size, _Size):
+            return size
         refused = self.limits.refuse_rate(view.now_ns)
         if refused is not None:
             return Refusal.ORDER_RATE, refused
-        hedge_lots = desk.hedge.lots
+        lots = size.lots
         self._sequence += 1
-        return OrderIntent(
+        intent = OrderIntent(
             order_id=f"{self.settings.run_id}-{self._sequence}",
             instrument_id=instrument.instrument_id,
-            qty_lots=cut,
-            limit_ticks=limit_ticks,
-            time_in_force=TimeInForce.IOC,
-            reduce_only=hedge_lots * cut < 0 and abs(cut) <= abs(hedge_lots) and not self.orders.live,
-            reason=_explain(view, target, cut, lots),
-            reference_px=desk.hedge.mark_px,
+            qty_lots=lots,
+            limit_ticks=price.limit_ticks,
+            time_in_force=price.time_in_force,
+            reduce_only=holding.lots * lots < 0 and abs(lots) <= abs(holding.lots) and not self.orders.live,
+            reason=_explain(view, target, abs(lots) * lot_base) + size.note + price.note + _tell_passed(hedge, passed),
+            reference_px=holding.mark_px,
             decided_ns=view.now_ns,
         )
+        return _Approved(intent, wanted, lot_base)
+
+    def _price(
+        self, desk: Desk, view: HedgeView, target: HedgeTarget, hedge: HedgeSettings, side: int
+    ) -> _Price | tuple[Refusal, str]:
+        """Return at what limit and how long the order may stand."""
+        quote = self.market.quotes[hedge.instrument.instrument_id]
+        limit_ticks = crossing_ticks(hedge, quote, side)
+        if hedge.style == "taker":
+            return _Price(limit_ticks, TimeInForce.IOC, "")
+        need = desk.need
+        if need is None or need.side != side:
+            need = desk.need = Need(side, view.now_ns)
+        far_px = quote.ask_px if side > 0 else quote.bid_px
+        first_px = need.first_px.setdefault(hedge.instrument.instrument_id, far_px)
+        lot_base = hedge.instrument.lot_base(far_px)
+        urgency = find_urgency(need, hedge, target, view.greeks.delta_base, lot_base, view.now_ns)
+        if not urgency:
+            return _Price(near_touch_ticks(hedge, quote, side), TimeInForce.POST_ONLY, "; resting at the touch")
+        budget = budget_ticks(need, hedge, side)
+        limit_ticks = min(limit_ticks, budget) if side > 0 else max(limit_ticks, budget)
+        limit_px = hedge.instrument.tick_schedule.px(limit_ticks)
+        if (limit_px - far_px) * side < -1e-9 * far_px:
+            desk.need = None  # what was decided then is no longer to be had; what is decided now starts anew
+            return Refusal.SLIPPAGE_BUDGET, (
+                f"{far_px:g} is beyond {limit_px:g}: first decided at {first_px:g}, "
+                f"allowed {hedge.max_slippage_bps:g} bp"
+            )
+        return _Price(limit_ticks, TimeInForce.IOC, f"; crossing: {urgency}")
+
+    def _size(
+        self, desk: Desk, view: HedgeView, target: HedgeTarget, hedge: HedgeSettings, wanted: int, limit_ticks: int
+    ) -> _Size | tuple[Refusal, str]:
+        """Return the lots that every limit allows: cut where too many, raised to the minimum where the band allows."""
+        instrument = hedge.instrument
+        holding = desk.holdings[instrument.instrument_id]
+        quote = self.market.quotes[instrument.instrument_id]
+        px = quote.ask_px if wanted > 0 else quote.bid_px
+        lot_base = instrument.lot_base(holding.mark_px)
+        capped = self._cap(desk, holding, wanted, lot_base, px)
+        if not isinstance(capped, _Size):
+            return capped
+        # the venue values the order at its limit or at the touch
+        limit_px = instrument.tick_schedule.px(limit_ticks)
+        lot_quote = instrument.lot_size if holding.is_inverse else instrument.lot_size * min(px, limit_px)
+        least = max(instrument.min_lots, ceil(instrument.min_quote / lot_quote - 1e-9))
+        if abs(capped.lots) >= least:
+            return capped
+        raised = least if wanted > 0 else -least
+        cap = self._cap(desk, holding, raised, lot_base, px)
+        is_allowed = isinstance(cap, _Size) and cap.lots == raised
+        if self.state is BotState.REDUCE_ONLY and is_allowed:
+            is_allowed = shrinks(raised, lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base)
+        if is_allowed and is_inside_after(raised, lot_base, target, view.delta_low_base, view.delta_high_base):
+            return _Size(raised, f", raised from {wanted} lots to the venue's minimum")
+        minimum = f"{abs(capped.lots)} lots, the venue's minimum is {least}"
+        by_value = f" for {instrument.min_quote:g} {instrument.quote}" if least > instrument.min_lots else ""
+        return Refusal.BELOW_MINIMUM, minimum + by_value
+
+    def _cap(self, desk: Desk, holding: Holding, lots: int, lot_base: float, px: float) -> _Size | tuple[Refusal, str]:
+        """Return how many of these lots the limits on value, size and the venue's exposure allow."""
+        limits = self.settings.limits
+        cut = self.limits.cut_to_value(lots, lot_base * px)
+        if not cut:
+            return Refusal.ORDER_VALUE, (f"one lot is worth {lot_base * px:,.2f}, limit {limits.max_order_quote:,.2f}")
+        cut = self.limits.cut_to_size(cut, lot_base)
+        if not cut:
+            return Refusal.ORDER_SIZE, f"one lot is {lot_base:g} {desk.underlying}, limit {limits.max_order_base:g}"
+        room = room_lots(holding, 1 if lots > 0 else -1, self._holdings, self.orders, self.settings.venue_limits)
+        if room < 1:
+            venue = holding.instrument.venue
+            limit_quote = self.settings.venue_limits[venue]
+            return Refusal.VENUE_LIMIT, f"{venue}: exposure limit of {limit_quote:,.0f} is reached, in flight included"
+        if abs(cut) > room:
+            cut = int(room) if lots > 0 else -int(room)
+            return _Size(cut, f", cut from {lots} lots by the exposure limit of {holding.instrument.venue}")
+        return _Size(cut, f", cut from {lots} lots by the order limit" if cut != lots else "")
+
+    # ── working ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _work(
+        self, desk: Desk, view: HedgeView, target: HedgeTarget, lots: int, blocks: list[Blocked]
+    ) -> tuple[Refusal, str] | None:
+        """Keep, move or cancel what rests for this desk; return why nothing else is sent meanwhile."""
+        side = side_of(target, view.greeks.delta_base)
+        if not side:
+            desk.need = None
+        elif desk.need is None or desk.need.side != side:
+            desk.need = Need(side, view.now_ns)
+        outcome: tuple[Refusal, str] | None = None
+        for order in self._live_of(desk):
+            intent = order.intent
+            move = self._find_move(desk, view, target, lots, order, blocks) if order.is_working else None
+            if move is None or (move.limit_ticks and self.limits.refuse_rate(view.now_ns) is not None):
+                pass  # it stays where it is
+            elif move.limit_ticks:
+                self.limits.note_sent(view.now_ns)
+                self.orders.request_amend(order, move.limit_ticks, view.now_ns)
+                self._commands.append(AmendOrder(intent.order_id, intent.instrument_id, move.limit_ticks, move.reason))
+            elif self._cancel(order, move.reason, view.now_ns):
+                outcome = (Refusal.ORDER_IN_FLIGHT, f"canceling {intent.order_id}: {move.reason}")
+            if lots and outcome is None and not order.is_doubtful:
+                outcome = (Refusal.ORDER_IN_FLIGHT, f"order {intent.order_id} is {order.state}; one at a time")
+        return outcome
+
+    def _find_move(
+        self, desk: Desk, view: HedgeView, target: HedgeTarget, lots: int, order: Order, blocks: list[Blocked]
+    ) -> Move | None:
+        """Return what should become of a resting order, None if it may rest on."""
+        instrument_id = order.intent.instrument_id
+        holding = desk.holdings[instrument_id]
+        hedge = next(one for one in desk.hedges if one.instrument.instrument_id == instrument_id)
+        for block in blocks:
+            if block.instrument_id == instrument_id:
+                return Move(0, block.why)
+        lot_base = holding.instrument.lot_base(holding.mark_px)
+        remaining = order.remaining_lots
+        side = 1 if remaining > 0 else -1
+        low = view.delta_low_base - remaining * lot_base  # without it
+        high = view.delta_high_base - remaining * lot_base
+        if self.state is BotState.REDUCE_ONLY:
+            if not shrinks(remaining, lot_base, low, high, view.target_delta_base):
+                return Move(0, str(self.state))
+        elif self.state is not BotState.RUNNING:
+            return Move(0, str(self.state))
+        if lots_to_trade(target, low, high, lot_base) * side <= 0 or lots * side < 0:
+            return Move(0, "no longer wanted")
+        if room_lots(holding, side, self._holdings, self.orders, self.settings.venue_limits) < 0:
+            return Move(0, f"exposure limit of {holding.instrument.venue}")
+        if desk.need is not None and desk.need.side == side:
+            urgency = find_urgency(desk.need, hedge, target, view.greeks.delta_base, lot_base, view.now_ns)
+            if urgency:
+                return Move(0, f"to cross: {urgency}")
+        move = find_repeg(order, hedge, self.market.quotes[instrument_id], view.now_ns)
+        if move is not None and move.limit_ticks:
+            limit_px = holding.instrument.tick_schedule.px(move.limit_ticks)
+            refused = self.limits.refuse_price(limit_px, desk.reference_px(hedge))
+            return move if refused is None else Move(0, refused)
+        return move
+
+    def _note_rested(self, desk: Desk) -> None:
+        """Once a resting order is over, what it filled was a hedge: one that loops is to be noticed."""
+        if desk.resting_from is None or not desk.resting_from[0].state.is_terminal:
+            return
+        order, hedged_base = desk.resting_from
+        desk.resting_from = None
+        if order.filled_lots:
+            holding = desk.holdings[order.intent.instrument_id]
+            filled_base = order.filled_lots * holding.instrument.lot_base(holding.mark_px)
+            self.limits.note_hedge(desk.underlying, order.intent.decided_ns, filled_base, hedged_base)
+
+    def _withdraw(self, desk: Desk, why: str, now_ns: int) -> None:
+        """Cancel what rests for a desk that cannot judge it any more."""
+        if self.orders.live:
+            for order in self._live_of(desk):
+                if order.is_working:
+                    self._cancel(order, why, now_ns)
+
+    def _live_of(self, desk: Desk) -> Iterator[Order]:
+        """Yield the live orders on a desk's hedge instruments."""
+        for order in list(self.orders.live.values()):
+            if order.intent.instrument_id in desk.holdings:
+                yield order
+
+    def _cancel(self, order: Order, why: str, now_ns: int) -> bool:
+        """Cancel an order the venue has, but not twice in a moment; tell whether the cancel is on its way."""
+        if order.state not in (OrderState.OPEN, OrderState.PARTLY_FILLED):
+            return False
+        if order.cancel_ns and now_ns - order.cancel_ns < self.settings.query_every_ns:
+            return False
+        self.orders.request_cancel(order, now_ns)
+        self._commands.append(CancelOrder(order.intent.order_id, order.intent.instrument_id, why))
+        return True
 
     def _conclude(
         self,
@@ -377,18 +771,24 @@ class Engine:
         view: HedgeView,
         target: HedgeTarget,
         wanted_lots: int,
-        outcome: OrderIntent | tuple[Refusal, str] | None,
+        outcome: _Approved | tuple[Refusal, str] | None,
     ) -> None:
         refusal: Refusal | None = None
         detail = ""
         order_id: str | None = None
         lots = 0
-        if isinstance(outcome, OrderIntent):
-            order_id, lots = outcome.order_id, outcome.qty_lots
-            desk.note_order(self.orders.intend(outcome), is_whole=lots == wanted_lots)
+        if isinstance(outcome, _Approved):
+            intent, wanted_lots, lot_base = outcome
+            order_id, lots = intent.order_id, intent.qty_lots
+            order = self.orders.intend(intent)
+            desk.note_order(order, is_whole=abs(lots) >= abs(wanted_lots))
             hedged_base = view.hedge_base + view.pending_base
-            self.limits.note_order(desk.underlying, view.now_ns, lots * view.lot_base, hedged_base)
-            self._commands.append(SubmitOrder(outcome))
+            if order.may_rest:
+                self.limits.note_sent(view.now_ns)
+                desk.resting_from = (order, hedged_base)
+            else:
+                self.limits.note_order(desk.underlying, view.now_ns, lots * lot_base, hedged_base)
+            self._commands.append(SubmitOrder(intent))
         elif outcome is not None:
             refusal, detail = outcome
             self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
@@ -436,13 +836,20 @@ def _may_be_outside(view: HedgeView, target: HedgeTarget) -> bool:
     return is_interval and (view.delta_low_base < target.low_base or view.delta_high_base > target.high_base)
 
 
-def _explain(view: HedgeView, target: HedgeTarget, lots: int, wanted_lots: int) -> str:
-    cost_quote = abs(lots) * view.lot_base * view.spot_px * view.cost_rate
-    cut = f", cut from {wanted_lots} lots by the order limit" if lots != wanted_lots else ""
+def _explain(view: HedgeView, target: HedgeTarget, size_base: float) -> str:
+    cost_quote = size_base * view.spot_px * view.cost_rate
     return (
         f"net delta {view.delta_low_base:+.3f} outside [{target.low_base:+.3f}, {target.high_base:+.3f}]; "
-        f"{target.reason}; expected cost {cost_quote:.2f}{cut}"
+        f"{target.reason}; expected cost {cost_quote:.2f}"
     )
+
+
+def _tell_passed(hedge: HedgeSettings, passed: list[Blocked]) -> str:
+    """Say why an order goes to another instrument than the most preferred one."""
+    if not passed:
+        return ""
+    why = "; ".join(f"{block.instrument_id} {block.refusal}: {block.why}" for block in passed)
+    return f"; on {hedge.instrument.instrument_id} instead ({why})"
 
 
 def _sum_parts(all_parts: list[PnlBreakdown]) -> PnlBreakdown:

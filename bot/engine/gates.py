@@ -9,9 +9,10 @@ from math import isnan
 
 import msgspec
 
-from bot.domain.decisions import BotState
+from bot.domain.decisions import BotState, Refusal
 from bot.domain.orders import OrderState
 from bot.domain.units import NS_PER_S
+from bot.domain.venues import VenueHealth
 from bot.engine.desk import Desk
 from bot.engine.engine import Engine
 
@@ -29,8 +30,6 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
     decision = desk.decision
     ages = engine.settings.ages
     marks = desk.book.marks_of_underlying
-    instrument_id = desk.settings.instrument.instrument_id
-    quote = engine.market.quotes.get(instrument_id)
     rate = engine.limits.refuse_rate(now_ns)
     limits = engine.settings.limits
     unknown = sum(order.state is OrderState.UNKNOWN for order in engine.orders.live.values())
@@ -39,7 +38,7 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
             "state", engine.state in (BotState.RUNNING, BotState.REDUCE_ONLY), _text(engine.state, engine.state_reason)
         ),
         _age_gate("index age", now_ns - marks.index_ns if marks.index_ns else None, ages.index_ns),
-        _age_gate(f"quote age of {instrument_id}", now_ns - quote.ts_event_ns if quote else None, ages.quote_ns),
+        *[_quote_gate(engine, instrument_id, now_ns) for instrument_id in desk.holdings],
         *[
             _age_gate(
                 f"forward age of {expiry.label}", now_ns - expiry.forward_ns if expiry.forward_ns else None, ages.vol_ns
@@ -48,12 +47,13 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
         ],
         Gate(
             "jumps confirmed",
-            not engine.market.is_jump_suspected(desk.underlying, instrument_id),
+            not all(engine.market.is_jump_suspected(desk.underlying, instrument_id) for instrument_id in desk.holdings),
             f"limit {ages.max_jump_fraction:.0%} from one price to the next",
         ),
         Gate(
             "outcomes known", not unknown, f"{unknown} orders of unknown outcome, {len(engine.orders.live)} in flight"
         ),
+        *_venue_gates(engine, desk),
         Gate("order rate", rate is None, rate or f"below {limits.max_orders_per_min} in the last minute"),
         Gate(
             "daily loss",
@@ -61,6 +61,8 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
             f"P&L since 00:00 UTC {engine.limits.day_pnl_quote:+,.2f}, limit −{limits.daily_loss_quote:,.2f}",
         ),
     ]
+    if engine.accounts.required:
+        gates.append(_accounts_gate(engine))
     if decision is not None and not isnan(decision.low_base):
         # as sizing judges it: both ends of the interval on one side; never when a guard refused to look
         outside = decision.delta_high_base < decision.low_base or decision.delta_low_base > decision.high_base
@@ -77,11 +79,38 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
     return gates
 
 
+def _quote_gate(engine: Engine, instrument_id: str, now_ns: int) -> Gate:
+    quote = engine.market.quotes.get(instrument_id)
+    age_ns = now_ns - quote.ts_event_ns if quote is not None else None
+    return _age_gate(f"quote age of {instrument_id}", age_ns, engine.settings.ages.quote_ns)
+
+
+def _venue_gates(engine: Engine, desk: Desk) -> list[Gate]:
+    """Return one gate per hedge venue that ever said how it is, and one per delisted hedge instrument."""
+    gates = []
+    for venue in dict.fromkeys(holding.instrument.venue for holding in desk.holdings.values()):
+        status = engine.venues.statuses.get(venue)
+        if status is not None:
+            gates.append(Gate(f"venue {venue}", status.health is VenueHealth.UP, _text(status.health, status.reason)))
+    for holding in desk.holdings.values():
+        block = engine.venues.find_block(holding.instrument)
+        if block is not None and block.refusal is Refusal.DELISTED:
+            gates.append(Gate(f"listing of {block.instrument_id}", is_open=False, detail=block.why))
+    return gates
+
+
+def _accounts_gate(engine: Engine) -> Gate:
+    waits_for = engine.accounts.waits_for()
+    differing = ", ".join(f"{name} {one.lots:+} lots" for name, one in sorted(engine.accounts.mismatches.items()))
+    problems = [f"waiting for {waits_for}" if waits_for else "", f"unexplained: {differing}" if differing else ""]
+    return Gate("accounts known", not waits_for, "; ".join(filter(None, problems)) or "they agree with the ledger")
+
+
 def _age_gate(name: str, age_ns: int | None, limit_ns: int) -> Gate:
     if age_ns is None:
         return Gate(name, is_open=False, detail="nothing received yet")
     return Gate(name, age_ns <= limit_ns, f"{age_ns / NS_PER_S:.1f} s, limit {limit_ns / NS_PER_S:.0f} s")
 
 
-def _text(state: BotState, reason: str) -> str:
+def _text(state: BotState | VenueHealth, reason: str) -> str:
     return f"{state} ({reason})" if reason else str(state)

@@ -91,10 +91,12 @@ class Latencies:
         order_id = getattr(event, "order_id", "")
         if isinstance(event, OrderSent):
             self._lap("decide_to_sent", self._decided_ns.get(order_id), event.ts_recv_ns)
-            self._sent_ns.setdefault(order_id, event.ts_recv_ns)
+            if order_id in self._decided_ns:
+                self._sent_ns.setdefault(order_id, event.ts_recv_ns)
         elif isinstance(event, OrderAccepted):
             self._lap("sent_to_ack", self._sent_ns.get(order_id), event.ts_recv_ns)
-            self._acked_ns.setdefault(order_id, event.ts_recv_ns)
+            if order_id in self._sent_ns:
+                self._acked_ns.setdefault(order_id, event.ts_recv_ns)
         elif isinstance(event, Fill):
             # of its first fill only, from the acknowledgement if there was one
             since_ns = self._acked_ns.get(order_id, self._sent_ns.get(order_id))

@@ -42,6 +42,11 @@ class LimitKeeper:
             )
         return None
 
+    def discount(self, gain_quote: float) -> None:
+        """Keep a gain that nobody traded for from making up for a loss of the day."""
+        self._day_start_quote += gain_quote
+        self._profit_quote += gain_quote
+
     def cut_to_value(self, lots: int, lot_quote: float) -> int:
         """Return `lots` cut to the largest allowed order value, 0 if not even one lot is allowed."""
         most = int(self._limits.max_order_quote / lot_quote + 1e-9)
@@ -96,7 +101,15 @@ class LimitKeeper:
 
     def note_order(self, underlying: str, now_ns: int, ordered_base: float, hedged_base: float) -> None:
         """Remember that an order is about to be sent, and the hedge held plus pending before it."""
+        self.note_sent(now_ns)
+        self.note_hedge(underlying, now_ns, ordered_base, hedged_base)
+
+    def note_sent(self, now_ns: int) -> None:
+        """Count an order or an amend against the order rate."""
         self._sent_ns.append(now_ns)
+
+    def note_hedge(self, underlying: str, now_ns: int, ordered_base: float, hedged_base: float) -> None:
+        """Remember what was ordered, and the hedge held plus pending before it, so that a loop is noticed."""
         self._hedges_of(underlying).append((now_ns, ordered_base, hedged_base))
 
     def forget_hedge_loop(self) -> None:
@@ -119,6 +132,7 @@ STATE_AFTER_TRIP = {
     Refusal.HEDGE_LOOP: BotState.PAUSED,
     Refusal.REJECT_STREAK: BotState.HALTED,
     Refusal.VENUE_CONTRADICTION: BotState.HALTED,
+    Refusal.VENUE_FATAL: BotState.HALTED,
 }
 
 # From the loosest to the strictest: a trip only ever goes to the right.

@@ -5,13 +5,17 @@ An outcome is never guessed. Whatever is ambiguous is UNKNOWN, and only the venu
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from bot.domain.errors import InvariantBroken
 from bot.domain.orders import (
+    AmendRejected,
     CancelRejected,
     Fill,
     OrderAccepted,
+    OrderAmended,
     OrderCanceled,
     OrderEvent,
     OrderIntent,
@@ -23,6 +27,10 @@ from bot.domain.orders import (
     TimeInForce,
 )
 from bot.domain.units import NS_PER_S
+
+MAX_FINISHED = 10_000  # finished orders remembered; live ones always are
+MAX_SEEN = 50_000  # trades remembered per instrument, to know them when they are reported again
+MAX_CANCEL_REJECTS = 2  # in a row, before an order that cannot be canceled is asked about
 
 _S = OrderState
 
@@ -46,13 +54,34 @@ ALLOWED: dict[OrderState, frozenset[OrderState]] = {
 class Order:
     """One order and all that is known of it; owned by the tracker."""
 
-    __slots__ = ("filled_lots", "intent", "queried_ns", "since_ns", "state", "unknown_why")
+    __slots__ = (
+        "amend_ticks",
+        "cancel_ns",
+        "cancel_rejects",
+        "filled_lots",
+        "intent",
+        "is_amendable",
+        "is_marked",
+        "limit_ticks",
+        "pegged_ns",
+        "queried_ns",
+        "since_ns",
+        "state",
+        "unknown_why",
+    )
 
     def __init__(self, intent: OrderIntent) -> None:
         self.intent = intent
         self.state = OrderState.INTENDED
         self.filled_lots = 0
+        self.limit_ticks = intent.limit_ticks  # 0 while an amend whose outcome was lost leaves it open
+        self.amend_ticks = 0  # where an amend under way would move it, 0 if none is
+        self.is_amendable = True  # until the venue refuses an amend
+        self.is_marked = False  # whether a fill of it was marked as a hedge
         self.since_ns = intent.decided_ns
+        self.pegged_ns = intent.decided_ns  # when its limit was last chosen
+        self.cancel_ns = 0
+        self.cancel_rejects = 0
         self.queried_ns = 0
         self.unknown_why = ""
 
@@ -61,15 +90,42 @@ class Order:
         """Signed lots that may still trade."""
         return 0 if self.state.is_terminal else self.intent.qty_lots - self.filled_lots
 
+    @property
+    def may_rest(self) -> bool:
+        """Tell whether the order may stay open without an answer being overdue."""
+        return self.intent.time_in_force in (TimeInForce.GTC, TimeInForce.POST_ONLY)
+
+    @property
+    def is_working(self) -> bool:
+        """Tell whether the order rests or is about to, and nobody doubts it."""
+        return self.may_rest and not self.is_doubtful and not self.state.is_terminal
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Tell whether what remains may be gone already: its outcome is unknown, or it is being canceled."""
+        return self.state is OrderState.UNKNOWN or self.state is OrderState.CANCELING
+
+
+class RejectStreak(NamedTuple):
+    """Orders rejected in a row on one instrument, and when the last one was."""
+
+    rejects: int
+    last_ns: int
+
 
 class OrderTracker:
-    """Every order of a run, by client order id."""
+    """The orders of a run by client order id: every live one, and the newest of those that are over."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_finished: int = MAX_FINISHED, max_seen: int = MAX_SEEN) -> None:
         self.orders: dict[str, Order] = {}
         self.live: dict[str, Order] = {}
-        self.seen_trades: set[tuple[str, str]] = set()  # (instrument, trade id): venues count per instrument
-        self.reject_streak = 0
+        self.reject_streaks: dict[str, RejectStreak] = {}  # by instrument
+        self.post_only_rejects = 0
+        self._max_finished = max_finished
+        self._max_seen = max_seen
+        self._finished: deque[str] = deque()
+        # by instrument, as venues count trades per instrument; oldest first
+        self._seen_trades: dict[str, OrderedDict[str, None]] = {}
         self.contradiction = ""  # the first thing a venue said that cannot be; the engine halts on it
 
     def intend(self, intent: OrderIntent) -> Order:
@@ -81,7 +137,16 @@ class OrderTracker:
         self.live[intent.order_id] = order
         return order
 
-    def apply(self, event: OrderEvent) -> list[Fill]:  # noqa: C901 — one branch per kind of message
+    def reject_streak_of(self, instrument_id: str) -> int:
+        """Return how many orders on an instrument were rejected in a row."""
+        streak = self.reject_streaks.get(instrument_id)
+        return streak.rejects if streak is not None else 0
+
+    def has_seen(self, instrument_id: str, trade_id: str) -> bool:
+        """Tell whether a trade was booked, among the newest of its instrument."""
+        return trade_id in self._seen_trades.get(instrument_id, ())
+
+    def apply(self, event: OrderEvent) -> list[Fill]:  # noqa: C901, PLR0912 — one branch per kind of message
         """Take in the venue's word; return the fills not seen before."""
         if isinstance(event, Fill):
             return self._take_fills((event,))
@@ -94,19 +159,25 @@ class OrderTracker:
         elif isinstance(event, OrderAccepted):
             if order.state in (OrderState.SENT, OrderState.INTENDED, OrderState.UNKNOWN):
                 self._move(order, OrderState.PARTLY_FILLED if order.filled_lots else OrderState.OPEN, event.ts_recv_ns)
-            self.reject_streak = 0
+            self.reject_streaks.pop(order.intent.instrument_id, None)
         elif isinstance(event, OrderRejected):
             self._move(order, OrderState.REJECTED, event.ts_recv_ns)
-            self.reject_streak += 1
+            self._note_reject(order, event)
         elif isinstance(event, OrderCanceled):
             self._move(order, OrderState.EXPIRED if event.is_expired else OrderState.CANCELED, event.ts_recv_ns)
         elif isinstance(event, CancelRejected):
             if order.state is OrderState.CANCELING:
-                self._move(order, OrderState.PARTLY_FILLED if order.filled_lots else OrderState.OPEN, event.ts_recv_ns)
+                self._take_cancel_reject(order, event)
+        elif isinstance(event, OrderAmended):
+            order.limit_ticks, order.amend_ticks = event.limit_ticks, 0
+        elif isinstance(event, AmendRejected):
+            order.amend_ticks, order.is_amendable = 0, False
         elif isinstance(event, OutcomeLost):
             order.unknown_why = event.why
             self._move(order, OrderState.UNKNOWN, event.ts_recv_ns)
         elif isinstance(event, OrderTruth):
+            if order.amend_ticks:
+                order.limit_ticks = order.amend_ticks = 0  # the truth is silent about the limit
             fills = self._take_fills(event.fills)
             if event.state is OrderState.FILLED and order.filled_lots != order.intent.qty_lots:
                 return fills  # the venue's trades lag behind its orders: not known before every fill is
@@ -124,16 +195,29 @@ class OrderTracker:
     def doubt_silent(self, now_ns: int, timeout_ns: int) -> None:
         """Make UNKNOWN what should have been answered by now: anything but an order that may rest."""
         for order in self.live.values():
-            may_rest = order.intent.time_in_force in (TimeInForce.GTC, TimeInForce.POST_ONLY)
-            if may_rest and order.state in (OrderState.OPEN, OrderState.PARTLY_FILLED):
-                continue
-            if now_ns - order.since_ns > timeout_ns:
-                self._doubt(order, now_ns, f"no answer for {(now_ns - order.since_ns) / NS_PER_S:.1f} s")
+            asked_ns = order.since_ns
+            if order.may_rest and order.state in (OrderState.OPEN, OrderState.PARTLY_FILLED):
+                if not order.amend_ticks:
+                    continue
+                asked_ns = order.pegged_ns
+            if now_ns - asked_ns > timeout_ns:
+                self._doubt(order, now_ns, f"no answer for {(now_ns - asked_ns) / NS_PER_S:.1f} s")
+
+    def doubt_absent(self, order: Order, now_ns: int, why: str) -> None:
+        """Make an order UNKNOWN that its venue does not show, to be asked about at once."""
+        self._doubt(order, now_ns, why)
+        order.queried_ns = 0
 
     def request_cancel(self, order: Order, now_ns: int) -> None:
         """Note that a cancel is on its way; until answered the order may still fill."""
+        order.cancel_ns = now_ns
         if order.state is not OrderState.UNKNOWN:
             self._move(order, OrderState.CANCELING, now_ns)
+
+    def request_amend(self, order: Order, limit_ticks: int, now_ns: int) -> None:
+        """Note that an amend is on its way; until answered the order may fill at its old limit or at the new one."""
+        order.amend_ticks = limit_ticks
+        order.pegged_ns = now_ns
 
     def unknown(self) -> Iterator[Order]:
         """Yield the orders whose outcome is not known."""
@@ -144,6 +228,23 @@ class OrderTracker:
             order.unknown_why = why
             self._move(order, OrderState.UNKNOWN, now_ns)
 
+    def _note_reject(self, order: Order, event: OrderRejected) -> None:
+        """Count a reject; that a post-only order came too late for its price says nothing against the venue."""
+        if event.is_crossing and order.intent.time_in_force is TimeInForce.POST_ONLY:
+            self.post_only_rejects += 1
+            return
+        instrument_id = order.intent.instrument_id
+        self.reject_streaks[instrument_id] = RejectStreak(self.reject_streak_of(instrument_id) + 1, event.ts_recv_ns)
+
+    def _take_cancel_reject(self, order: Order, event: CancelRejected) -> None:
+        """Take the order as it was before; if it cannot be canceled again and again, it may be over: ask."""
+        order.cancel_rejects += 1
+        if order.cancel_rejects >= MAX_CANCEL_REJECTS:
+            order.cancel_rejects = 0
+            self._doubt(order, event.ts_recv_ns, f"its cancel was refused twice: {event.reason}")
+        else:
+            self._move(order, OrderState.PARTLY_FILLED if order.filled_lots else OrderState.OPEN, event.ts_recv_ns)
+
     def _note_contradiction(self, text: str) -> None:
         """Remember what cannot be true. Whoever is right, the venue's word is what our position rests on."""
         self.contradiction = self.contradiction or text
@@ -151,15 +252,14 @@ class OrderTracker:
     def _take_fills(self, fills: tuple[Fill, ...]) -> list[Fill]:
         new = []
         for fill in fills:
-            trade = (fill.instrument_id, fill.trade_id)
-            if trade in self.seen_trades:
+            if self.has_seen(fill.instrument_id, fill.trade_id):
                 continue
-            self.seen_trades.add(trade)
+            self._remember_trade(fill)
             new.append(fill)
             order = self.orders.get(fill.order_id)
             if order is None:
                 continue
-            self.reject_streak = 0
+            self.reject_streaks.pop(order.intent.instrument_id, None)
             order.filled_lots += fill.qty_lots
             ordered_lots = order.intent.qty_lots
             if fill.qty_lots * ordered_lots <= 0 or abs(order.filled_lots) > abs(ordered_lots):
@@ -174,6 +274,20 @@ class OrderTracker:
                 self._move(order, OrderState.PARTLY_FILLED, fill.ts_recv_ns)
         return new
 
+    def _remember_trade(self, fill: Fill) -> None:
+        seen = self._seen_trades.setdefault(fill.instrument_id, OrderedDict())
+        seen[fill.trade_id] = None
+        if len(seen) > self._max_seen:
+            seen.popitem(last=False)
+
+    def _finish(self, order_id: str) -> None:
+        """Let go of an order that is over, and of the oldest such ones altogether."""
+        if self.live.pop(order_id, None) is None:
+            return
+        self._finished.append(order_id)
+        if len(self._finished) > self._max_finished:
+            del self.orders[self._finished.popleft()]
+
     def _move(self, order: Order, state: OrderState, now_ns: int) -> None:
         if order.state is state:
             return
@@ -185,4 +299,4 @@ class OrderTracker:
         order.state = state
         order.since_ns = now_ns
         if state.is_terminal:
-            self.live.pop(order.intent.order_id, None)
+            self._finish(order.intent.order_id)

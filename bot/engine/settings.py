@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from bot.domain.decisions import HedgePolicy
@@ -32,7 +34,13 @@ class Ages(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The hedge instrument of one underlying and what trading it costs."""
+    """One hedge instrument of an underlying, what trading it costs and how it is traded.
+
+    "taker" crosses the spread at once. "maker" rests at the near touch, follows it once it is `repeg_ticks` away but
+    not more often than `repeg_every_ns`, and crosses after `max_rest_ns` (less by urgency/`escalate_urgency`), or with
+    net delta beyond the band by more than `escalate_bands` of its half-widths. `can_amend` says whether the venue can
+    move a resting order. `ratio` and `target_delta_base` are the underlying's: those of its first hedge count.
+    """
 
     instrument: Hedgeable
     maker_bps: float
@@ -40,6 +48,13 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_slippage_bps: float = 25.0
     ratio: float = 1.0
     target_delta_base: float = 0.0
+    style: Literal["taker", "maker"] = "taker"
+    repeg_ticks: int = 1
+    repeg_every_ns: int = 5 * NS_PER_S
+    max_rest_ns: int = 60 * NS_PER_S
+    escalate_urgency: float = 1.0
+    escalate_bands: float = 1.0
+    can_amend: bool = False
 
 
 class BookLeg(msgspec.Struct, frozen=True):
@@ -52,8 +67,13 @@ class BookLeg(msgspec.Struct, frozen=True):
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One vault as the engine sees it.
 
-    `numeraire` is "USD" or a base coin; `cash` is currency → amount; `hedges` underlying → hedge.
+    `numeraire` is "USD" or a base coin; `cash` is currency → amount; `hedges` underlying → its hedges in order of
+    preference; `venue_limits` venue → largest hedge exposure there in quote money, whatever is in flight included.
     `run_id` prefixes client order ids (ASCII alphanumeric).
+    The accounts at `account_venues` must agree with the ledger of hedges before anything is traded, and go on being
+    compared; what others do there is adopted or flattened by `foreign_policy`. At `account_book` every position that is
+    no hedge instrument is part of the book; at `account_cash` the equity that positions do not explain is cash, added
+    to `cash`. All three are empty in a replay.
     """
 
     vault: str
@@ -62,7 +82,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     policy: HedgePolicy
     book: tuple[BookLeg, ...]
     cash: dict[str, float]
-    hedges: dict[str, HedgeSettings]
+    hedges: dict[str, tuple[HedgeSettings, ...]]
     universe: tuple[Option | Hedgeable, ...]
     limits: Limits
     ages: Ages
@@ -70,3 +90,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     pnl_step_ns: int = 60 * NS_PER_S
     answer_timeout_ns: int = 5 * NS_PER_S
     query_every_ns: int = 2 * NS_PER_S
+    venue_limits: dict[str, float] = {}
+    account_venues: frozenset[str] = frozenset()
+    account_book: frozenset[str] = frozenset()
+    account_cash: frozenset[str] = frozenset()
+    foreign_policy: Literal["adopt", "flatten"] = "adopt"

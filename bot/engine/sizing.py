@@ -29,6 +29,16 @@ def shrinks(lots: int, lot_base: float, delta_low_base: float, delta_high_base: 
     )
 
 
+def is_inside_after(
+    lots: int, lot_base: float, target: HedgeTarget, delta_low_base: float, delta_high_base: float
+) -> bool:
+    """Tell whether trading `lots` leaves every possible net delta short of the band's far edge."""
+    slack_base = 1e-9 * lot_base
+    if lots > 0:
+        return delta_high_base + lots * lot_base <= target.high_base + slack_base
+    return delta_low_base + lots * lot_base >= target.low_base - slack_base
+
+
 def _round(wanted_base: float, most_base: float, lot_base: float) -> int:
     """Round up unless that is past the far edge; then to the nearest, half a lot down or it is traded to and fro."""
     lots = ceil(wanted_base / lot_base - 1e-9)

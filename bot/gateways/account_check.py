@@ -42,10 +42,7 @@ async def check_account(
     try:
         skew_ms = await _clock_skew_ms(exchange)
         if abs(skew_ms) > max_clock_skew_ns / NS_PER_MS:
-            raise VenueFatal(
-                f"{exchange.id}: expected our clock within {max_clock_skew_ns // NS_PER_MS} ms of the venue's, found "
-                f"it {abs(skew_ms):.0f} ms {'ahead' if skew_ms > 0 else 'behind'}; hint: synchronise it (NTP)"
-            )
+            raise VenueFatal(skew_text(exchange.id, skew_ms, max_clock_skew_ns))
         permissions: Permissions = await words.permissions(exchange)
     except ccxt.BaseError as error:
         if words.outcome_of(error) is Outcome.FATAL:
@@ -61,13 +58,23 @@ async def _clock_skew_ms(exchange: ccxt.pro.Exchange) -> float:
     """Return how far our clock is ahead of the venue's: its time against the middle of the quickest exchange."""
     if not exchange.has.get("fetchTime"):
         return 0.0
-    found: list[tuple[float, float]] = []
-    for _ in range(_TIMES):
-        before_ms = exchange.milliseconds()
-        venue_ms = number(await exchange.fetch_time())
-        after_ms = exchange.milliseconds()
-        if venue_ms is not None:
-            found.append((after_ms - before_ms, (before_ms + after_ms) / 2 - venue_ms))
-    if not found:
+    return min([await measure_skew(exchange) for _ in range(_TIMES)])[1]
+
+
+async def measure_skew(exchange: ccxt.pro.Exchange) -> tuple[float, float]:
+    """Ask for the venue's time once; return how long that took and how far our clock is ahead, both in ms."""
+    before_ms = exchange.milliseconds()
+    venue_ms = number(await exchange.fetch_time())
+    after_ms = exchange.milliseconds()
+    if venue_ms is None:
         raise ccxt.BadResponse(f"{exchange.id}: expected the venue's time, found none")
-    return min(found)[1]
+    return after_ms - before_ms, (before_ms + after_ms) / 2 - venue_ms
+
+
+def skew_text(exchange_id: str, skew_ms: float, max_clock_skew_ns: int) -> str:
+    """Return what is wrong with a clock, in one line."""
+    way = "ahead" if skew_ms > 0 else "behind"
+    return (
+        f"{exchange_id}: expected our clock within {max_clock_skew_ns // NS_PER_MS} ms of the venue's, found it "
+        f"{abs(skew_ms):.0f} ms {way}; hint: synchronise it (NTP)"
+    )

@@ -14,8 +14,9 @@ import ccxt.pro
 
 from bot.domain.events import Event
 from bot.domain.orders import Fill
-from bot.domain.units import NS_PER_S
+from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.venues import AccountReport
+from bot.gateways.account_check import measure_skew, skew_text
 from bot.gateways.account_words import AccountWords
 from bot.gateways.budget import Need
 from bot.gateways.exchange import VenueSettings
@@ -27,7 +28,10 @@ from bot.gateways.outcomes import Outcome
 from bot.gateways.venue_calls import Failure, VenueCalls, ms_of
 
 _OVERLAP_NS: Final = 60 * NS_PER_S  # trades become visible late, and not in order
+_CALLS_OF_A_REPORT: Final = 3
+_WARM_S: Final = 10.0  # HTTP connections are kept for 15 s
 _STREAM_LATE_NS: Final = 2 * NS_PER_S
+_GAP_NS: Final = 3 * NS_PER_S
 _DISTRUST: Final = 10  # times as many polls of fills
 _MOST_SYMBOLS: Final = 24  # asked for trades one by one; beyond that only those that were traded
 _FIRST_RETRY_S: Final = 0.5
@@ -51,6 +55,7 @@ class AccountWatch:
         fills_since_ns: int,
     ) -> None:
         self.on_order: Callable[[Raw], None] = _ignore
+        self.warm_s = _WARM_S
         self._exchange = exchange
         self._markets = markets
         self._words = words
@@ -63,6 +68,7 @@ class AccountWatch:
         self._since_ns = fills_since_ns or clock.now_ns()
         self._traded: set[str] = set()
         self._wanted = asyncio.Event()
+        self._gap_until_ns = 0
         self._is_distrusted = False  # the stream missed a fill, so polls come more often until it brings one
 
     def poll_now(self) -> None:
@@ -74,6 +80,8 @@ class AccountWatch:
         has = self._exchange.has
         async with asyncio.TaskGroup() as group:
             group.create_task(self._poll())
+            if has.get("fetchTime"):
+                group.create_task(self._keep_warm())
             if has.get("watchOrders"):
                 group.create_task(self._stream(self._exchange.watch_orders, self._take_orders))
             if has.get("watchMyTrades"):
@@ -106,7 +114,9 @@ class AccountWatch:
                 continue
             if isinstance(news.error, TimeoutError):
                 continue
-            self.poll_now()  # whatever happened meanwhile was missed
+            # What happens until the stream is heard again is missed, and nothing says when it is: asked for meanwhile.
+            self._gap_until_ns = self._clock.now_ns() + int(retry_s * NS_PER_S) + _GAP_NS
+            self.poll_now()
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
 
@@ -139,6 +149,25 @@ class AccountWatch:
         said = self._words.order_id_of_trade(trade)
         return self._known.owner(str(trade.get("order"))) if said is None else self._account.own(said)
 
+    async def _keep_warm(self) -> None:
+        """Ask for the venue's time now and then: an order then finds a connection open, and a clock gone wrong is seen.
+
+        Only what is skewed beyond doubt counts, twice running: half the time an answer took may be on either way.
+        """
+        worst_ms = self._settings.max_clock_skew_ns / NS_PER_MS
+        times_skewed = 0
+        while True:
+            await asyncio.sleep(self.warm_s)
+            if not await self._calls.wait(Need.QUERY, 0):
+                continue
+            found = await self._calls.read(lambda: measure_skew(self._exchange))
+            if isinstance(found, Failure):
+                continue
+            took_ms, skew_ms = found
+            times_skewed = times_skewed + 1 if abs(skew_ms) - took_ms / 2 > worst_ms else 0
+            if times_skewed == 2:
+                self._calls.stop(skew_text(self._settings.venue, skew_ms, self._settings.max_clock_skew_ns))
+
     # --- polls -----------------------------------------------------------------------------------------------------
 
     async def _poll(self) -> None:
@@ -152,7 +181,7 @@ class AccountWatch:
             is_well = True
             if is_wanted or now_ns >= fills_due_ns:
                 is_well = await self._poll_fills()
-                fills_due_ns = now_ns + self._settings.fills_poll_ns // (_DISTRUST if self._is_distrusted else 1)
+                fills_due_ns = now_ns + self._fills_pause_ns(now_ns)
             if is_wanted or now_ns >= account_due_ns:
                 is_well = await self._poll_account() and is_well
                 account_due_ns = now_ns + self._settings.account_poll_ns
@@ -167,6 +196,13 @@ class AccountWatch:
                     await self._wanted.wait()
             except TimeoutError:
                 pass
+
+    def _fills_pause_ns(self, now_ns: int) -> int:
+        """Return how long until fills are asked for again: soon while the stream is, or may be, missing some."""
+        pause_ns = self._settings.fills_poll_ns
+        if now_ns < self._gap_until_ns:
+            return min(pause_ns, NS_PER_S)
+        return pause_ns // _DISTRUST if self._is_distrusted else pause_ns
 
     async def _poll_fills(self) -> bool:
         fills = await self._new_fills()
@@ -222,8 +258,9 @@ class AccountWatch:
 
     async def _report(self) -> AccountReport | Failure:
         """Return the whole account, or nothing: a part of it would say that the rest is flat."""
-        if not await self._calls.wait(Need.QUERY, self._settings.timeout_ns):
-            return Failure(ccxt.RateLimitExceeded("our own request budget is used up"), Outcome.RETRYABLE)
+        for _ in range(_CALLS_OF_A_REPORT):
+            if not await self._calls.wait(Need.QUERY, self._settings.timeout_ns):
+                return Failure(ccxt.RateLimitExceeded("our own request budget is used up"), Outcome.RETRYABLE)
         asked_ns = self._clock.now_ns()
         settles = self._settles()
         orders, positions, equity = await asyncio.gather(

@@ -81,8 +81,17 @@ class AccountWords:
         return None if instrument is None or filled is None else self._markets.lots_of(instrument, filled)
 
     def state_of(self, order: Raw) -> OrderState | None:
-        """Return an order's state, None if the venue does not say one we know."""
-        return STATES.get(str(order.get("status")))
+        """Return an order's state, None if the venue does not say one we know.
+
+        ccxt calls some orders closed that were filled in part and canceled, and some rejected that were filled.
+        """
+        state = STATES.get(self._words.status_of(order))
+        filled, amount = number(order.get("filled")), number(order.get("amount"))
+        if state is OrderState.FILLED and filled is not None and amount is not None and filled < amount * (1 - 1e-9):
+            return OrderState.CANCELED
+        if state is OrderState.REJECTED and filled:
+            return OrderState.CANCELED
+        return state
 
     def stamp_ns(self, order: Raw) -> int:
         """Return the venue's time of an order's last change, ours if it does not tell."""

@@ -94,6 +94,10 @@ class OrderWords:
         del trade
         return None
 
+    def status_of(self, order: Raw) -> str:
+        """Return ccxt's word for an order's state: open, closed, canceled, expired or rejected, or the venue's own."""
+        return str(order.get("status"))
+
     # --- commands --------------------------------------------------------------------------------------------------
 
     def prepare(self, exchange: ccxt.pro.Exchange) -> None:

@@ -102,6 +102,10 @@ class VenueCalls:
                 VenueHealth.DOWN, f"{self._venue}: {self._failures} calls failed in a row, the last: {failure}"
             )
 
+    def stop(self, reason: str) -> None:
+        """Say that a person has to act before this venue can be traded on."""
+        self._become(VenueHealth.FATAL, reason)
+
     def _succeed(self) -> None:
         self._failures = 0
         self.budget.succeed()

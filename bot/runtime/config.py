@@ -110,12 +110,16 @@ def _engine_settings(vault: Vault, instruments: tuple[Instrument, ...], ages: Ag
         policy=vault.policy,
         book=tuple(BookLeg(by_id[line.instrument], line.qty_base) for line in vault.holdings),
         cash=vault.fixed_cash,
-        hedges={hedge.instrument.base: hedge for hedge in hedges},
+        hedges={
+            base: tuple(hedge for hedge in hedges if hedge.instrument.base == base)
+            for base in dict.fromkeys(hedge.instrument.base for hedge in hedges)
+        },
         universe=instruments,
         limits=Limits(**limits, hedge_loop_window_ns=_ns(vault.limits.hedge_loop_window_s)),
         ages=ages,
         gap_ns=GAP_NS,
         pnl_step_ns=vault.pnl_step_s * NS_PER_S,
+        venue_limits=dict(vault.venue_limits),
     )
 
 
@@ -143,13 +147,25 @@ def _hedge_settings(vault: Vault, index: int, instruments: dict[str, Instrument]
     if isinstance(instrument, Option):
         raise ConfigError([f"vault {vault.vault}: expected a perpetual, future or spot, found {line.instrument}"])
     target = vault.target if isinstance(vault.target, Target) else vault.target.get(instrument.base, Target())
+    maker_bps = instrument.maker_bps if line.maker_bps is None else line.maker_bps
+    taker_bps = instrument.taker_bps if line.taker_bps is None else line.taker_bps
+    if maker_bps is None or taker_bps is None:
+        found = f"{line.instrument} without fees of its own"
+        raise ConfigError([f"vault {vault.vault}: expected maker_bps and taker_bps, found {found}; hint: {MANUAL}"])
     return HedgeSettings(
         instrument=instrument,
-        maker_bps=line.maker_bps,
-        taker_bps=line.taker_bps,
+        maker_bps=maker_bps,
+        taker_bps=taker_bps,
         max_slippage_bps=line.max_slippage_bps,
         ratio=1.0 if target.hedge_ratio is None else target.hedge_ratio,
         target_delta_base=target.delta_base or 0.0,
+        style=line.style,
+        repeg_ticks=line.repeg_ticks,
+        repeg_every_ns=round(line.repeg_every_s * NS_PER_S),
+        max_rest_ns=round(line.max_rest_s * NS_PER_S),
+        escalate_urgency=line.escalate_urgency,
+        escalate_bands=line.escalate_bands,
+        can_amend=True,  # the simulated venue can
     )
 
 
@@ -412,6 +428,7 @@ def _check_market(source: YamlSource, listing: _Listing) -> None:
     book, hedges = _known(source, listing, book_names), _known(source, listing, hedge_names)
     _check_hedges(source, listing, hedges)
     _refuse_repeats(source, book_names)
+    _refuse_repeats(source, hedge_names, hint="name it once, where it is preferred")
     is_open = bool(_account_places(source.value, "book") or _places(source.value, "book", "file"))
     # As long as a name is unknown, nothing can be said about what the others lack.
     if not (book or is_open) or not hedges or len(book) < len(book_names) or len(hedges) < len(hedge_names):
@@ -432,17 +449,29 @@ def _check_market(source: YamlSource, listing: _Listing) -> None:
             source.report(("hedge",), f"a hedge of {base}", "none", _hedgeables(listing, base))
     quotes = {one.quote for one in (*book.values(), *(hedges.values() if is_open else ()))}
     _check_currencies(source, bases, bases | quotes)
+    venues = {one.venue for one in hedges.values()}
+    for venue in _mapping_at(source.value, "venue_limits"):
+        if venue not in venues:
+            source.report(("venue_limits", venue), _either(venues), _short(venue), "the venues of the hedges")
 
 
 def _check_hedges(source: YamlSource, listing: _Listing, hedges: dict[Location, Instrument]) -> None:
-    hedged: set[str] = set()
     for place, one in hedges.items():
         if isinstance(one, Option):
             found = f"the option {one.instrument_id}"
             source.report(place, "a perpetual, future or spot", found, _hedgeables(listing, one.base))
-        elif one.base in hedged:
-            source.report(place, "one hedge per underlying", f"a second one of {one.base}", "remove one of them")
-        hedged.add(one.base)
+            continue
+        for key, fee_bps in (("maker_bps", one.maker_bps), ("taker_bps", one.taker_bps)):
+            if fee_bps is None and not source.has((*place[:-1], key)) and not _is_misspelt(source, place[:-1], key):
+                hint = f"{listing.owner} knows no fees of {one.instrument_id}"
+                source.report(place[:-1], f"the key {key}", "none", hint)
+
+
+def _is_misspelt(source: YamlSource, line: Location, key: str) -> bool:
+    """Tell whether a line has an unknown key that `key` was meant by: one mistake, which is reported already."""
+    known = _keys_at(line)
+    unknown = [name for name in _mapping_at(source.value, *line) if name not in known]
+    return bool(get_close_matches(key, unknown, n=1))
 
 
 def _check_currencies(source: YamlSource, bases: set[str], currencies: set[str]) -> None:
@@ -451,7 +480,8 @@ def _check_currencies(source: YamlSource, bases: set[str], currencies: set[str])
         source.report(("numeraire",), _either(currencies), _short(numeraire), "the quote money or a coin of the book")
     if numeraire in bases and len(bases) > 1:
         source.report(("numeraire",), "the quote money", _short(numeraire), "several coins share none")
-    for currency in _mapping_at(source.value, "cash"):
+    is_of_account = bool(_account_places(source.value, "cash"))
+    for currency in () if is_of_account else _mapping_at(source.value, "cash"):
         if currency not in currencies:
             source.report(("cash", currency), _either(currencies), _short(currency), "the book gives it no price")
     for base, target in _mapping_at(source.value, "target").items():
@@ -475,11 +505,11 @@ def _known(source: YamlSource, listing: _Listing, names: dict[Location, str]) ->
     return known
 
 
-def _refuse_repeats(source: YamlSource, names: dict[Location, str]) -> None:
+def _refuse_repeats(source: YamlSource, names: dict[Location, str], hint: str = "add the quantities up") -> None:
     seen: set[str] = set()
     for place, name in names.items():
         if name in seen:
-            source.report(place, "each instrument once", f"{_short(name)} again", "add the quantities up")
+            source.report(place, "each instrument once", f"{_short(name)} again", hint)
         seen.add(name)
 
 
@@ -535,12 +565,17 @@ def _leaves_of(value: Value, place: Location = ()) -> Iterator[tuple[Location, V
         yield place, value
 
 
-def _mapping_at(value: Value, key: str) -> dict[str, Value]:
-    section = value.get(key) if isinstance(value, dict) else None
+def _mapping_at(value: Value, *location: str | int) -> dict[str, Value]:
+    section = _value_at(value, location)
     return section if isinstance(section, dict) else {}
 
 
 def _text_at(value: Value, location: Location) -> str | None:
+    found = _value_at(value, location)
+    return found if isinstance(found, str) else None
+
+
+def _value_at(value: Value, location: Location) -> Value:
     for step in location:
         if isinstance(value, dict) and isinstance(step, str):
             value = value.get(step)
@@ -548,4 +583,4 @@ def _text_at(value: Value, location: Location) -> str | None:
             value = value[step]
         else:
             return None
-    return value if isinstance(value, str) else None
+    return value

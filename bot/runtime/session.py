@@ -100,17 +100,15 @@ def open_session(
     settings = build_engine_settings(vault, manifest)
     if policy is not None:
         settings = msgspec.structs.replace(settings, policy=policy)
-    hedges = [hedge.instrument for hedge in settings.hedges.values()]
+    hedges = [hedge for hedges in settings.hedges.values() for hedge in hedges]
     venue = SimulatedVenue(
-        hedges,
-        fees={
-            hedge.instrument.instrument_id: Fees(hedge.maker_bps, hedge.taker_bps) for hedge in settings.hedges.values()
-        },
+        [hedge.instrument for hedge in hedges],
+        fees={hedge.instrument.instrument_id: Fees(hedge.maker_bps, hedge.taker_bps) for hedge in hedges},
         latency=Latency(vault.latency.feed_ns, vault.latency.entry_ns, vault.latency.response_ns, vault.latency.jitter),
         depth={
-            hedge.instrument_id: manifest.depth[hedge.instrument_id]
+            hedge.instrument.instrument_id: manifest.depth[hedge.instrument.instrument_id]
             for hedge in hedges
-            if hedge.instrument_id in manifest.depth
+            if hedge.instrument.instrument_id in manifest.depth
         },
         seed=vault.seed,
         faults=faults or Faults(),

@@ -60,9 +60,6 @@ class VenueSection(Section):
     dead_man_s: float = Field(
         default=30.0, gt=0, le=3600, description="Resting orders of a silent daemon are gone after this"
     )
-    max_exposure_quote: float | None = Field(
-        default=None, gt=0, description="Most hedge value at this venue, in quote money; none by default"
-    )
 
 
 class MaxAgeSection(Section):
@@ -104,13 +101,29 @@ class AccountCash(Section):
 
 
 class HedgeLine(Section):
-    """The instrument that hedges one underlying, and its fees."""
+    """One instrument that hedges an underlying, its fees, and how it is traded."""
 
     instrument: str = Field(description="Instrument id of a perpetual, future or spot pair")
-    maker_bps: float = Field(ge=-10, le=500, description="Fee of a resting fill; negative is a rebate")
-    taker_bps: float = Field(ge=0, le=500, description="Fee of a fill that crosses the spread")
+    maker_bps: float | None = Field(
+        default=None, ge=-10, le=500, description="Fee of a resting fill, negative is a rebate; else as the venue says"
+    )
+    taker_bps: float | None = Field(
+        default=None, ge=0, le=500, description="Fee of a fill that crosses the spread; else as the venue says"
+    )
     max_slippage_bps: float = Field(
         default=25.0, ge=0, le=1000, description="Farthest beyond the best price that an order may fill"
+    )
+    style: Literal["taker", "maker"] = Field(
+        default="taker", description="taker crosses the spread at once; maker rests first and crosses later"
+    )
+    repeg_ticks: int = Field(default=1, ge=1, description="Move of the touch that a resting order follows, in ticks")
+    repeg_every_s: float = Field(default=5.0, gt=0, le=3600, description="Shortest time between two such moves")
+    max_rest_s: float = Field(default=60.0, ge=0, le=86_400, description="Longest wait before a hedge crosses")
+    escalate_urgency: float = Field(
+        default=1.0, gt=0, le=1, description="Urgency of the policy that crosses at once; less of it shortens the wait"
+    )
+    escalate_bands: float = Field(
+        default=1.0, ge=0, le=1000, description="Half-widths outside the band from which on a hedge crosses at once"
     )
 
 
@@ -264,13 +277,17 @@ class Vault(Section):
         default_factory=dict, description="Collateral, currency: amount; coins count as delta when numeraire is USD"
     )
     hedge: Annotated[tuple[HedgeLine, ...], AfterValidator(_refuse_empty), BeforeValidator(_as_list)] = Field(
-        description="The hedge instrument, or a list with one per underlying"
+        description="The hedge instrument, or a list of them: per underlying in order of preference"
     )
     policy: AnyPolicy = Field(description="When and how far to hedge; its type and the parameters of that type")
     target: AnyTarget = Field(
         default=Target(), description="Where net delta should be: one target for all, or one per underlying"
     )
     limits: LimitsSection = Field(description="Hard limits of every order")
+    venue_limits: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Largest hedge exposure per venue, venue: quote money, orders in flight included",
+    )
     latency: LatencySection = Field(default=LatencySection(), description="Latencies of the simulated venue")
     seed: int = Field(default=1, ge=0, le=2**63 - 1, description="Seed of everything random in the simulated venue")
     pnl_step_s: int = Field(default=60, ge=1, le=86_400, description="Length of the steps that P&L is split over")

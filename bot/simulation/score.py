@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Sequence
 from math import fsum, isnan, sqrt
 
@@ -15,13 +16,15 @@ from bot.domain.results import LatencySummary, RunSeries, RunSummary, pnl_parts
 from bot.domain.units import NS_PER_S, NS_PER_US, utc_text
 from bot.engine.engine import Engine
 
-SAMPLE_EVERY_NS = 10 * NS_PER_S  # series keep one point per this much event time, and every order
+SAMPLE_EVERY_NS = 10 * NS_PER_S  # series keep one point per this much event time, and every order …
+MAX_POINTS = 100_000  # … until there are this many: then every second one goes and they become twice as far apart
+MAX_TIMINGS = 1_000_000  # decisions timed one by one; beyond it every second one goes, then every fourth is timed …
 
 
 class Score:
     """Watches one engine from outside; must never change it. Series follow the first underlying."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, max_points: int = MAX_POINTS, max_timings: int = MAX_TIMINGS) -> None:
         self._engine = engine
         self._desk = next(iter(engine.desks.values()))
         self._encode = msgspec.msgpack.Encoder().encode
@@ -29,7 +32,12 @@ class Score:
         self.events = 0
         self.orders = 0
         self.series = RunSeries([], [], [], [], [], [], [], [], [])
-        self._decision_ns: list[int] = []
+        self._max_points = max_points
+        self._max_timings = max_timings
+        self._decision_ns = array("q")
+        self._time_every = 1
+        self._decisions = 0
+        self._sample_every_ns = SAMPLE_EVERY_NS
         self._start_ns = 0
         self._end_ns = 0
         self._sampled_ns = 0
@@ -40,7 +48,7 @@ class Score:
     def observe(self, now_ns: int, events: int, commands: Sequence[Command], decision_ns: int) -> None:
         """Take in one decision: its time, the events applied before it, what it commanded, how long it took."""
         self.events += events
-        self._decision_ns.append(decision_ns)
+        self._note_timing(decision_ns)
         if not self._start_ns:
             self._start_ns = now_ns
         self._end_ns = now_ns
@@ -53,7 +61,7 @@ class Score:
         decision = self._desk.decision
         if decision is not None:
             self._mark_profit()
-            if commands or now_ns - self._sampled_ns >= SAMPLE_EVERY_NS:
+            if commands or now_ns - self._sampled_ns >= self._sample_every_ns:
                 self._sample(now_ns, decision)
 
     @property
@@ -81,7 +89,7 @@ class Score:
             end=utc_text(self._end_ns),
             events=self.events,
             decisions=engine.decisions,
-            hedges=len({mark.order_id for mark in engine.hedge_marks}),
+            hedges=engine.hedged_orders,
             refusals={str(reason): count for reason, count in sorted(engine.refusals.items())},
             quotes_refused={str(fault): count for fault, count in sorted(engine.market.faults.items())},
             pnl_quote=pnl_parts(pnl),
@@ -112,6 +120,15 @@ class Score:
         elif self._peak_quote - pnl_quote > self._max_drawdown_quote:
             self._max_drawdown_quote = self._peak_quote - pnl_quote
 
+    def _note_timing(self, decision_ns: int) -> None:
+        self._decisions += 1
+        if self._decisions % self._time_every:
+            return
+        self._decision_ns.append(decision_ns)
+        if len(self._decision_ns) >= self._max_timings:
+            self._decision_ns = self._decision_ns[::2]
+            self._time_every *= 2
+
     def _sample(self, now_ns: int, decision: Decision) -> None:
         self._sampled_ns = now_ns
         series = self.series
@@ -122,6 +139,18 @@ class Score:
         series.high_base.append(decision.high_base)
         series.pnl_quote.append(self._engine.pnl_total_quote())
         series.unhedged_pnl_quote.append(self._engine.unhedged_pnl_quote())
+        if len(series.ts_ns) >= self._max_points:
+            for column in (
+                series.ts_ns,
+                series.spot_px,
+                series.net_delta_base,
+                series.low_base,
+                series.high_base,
+                series.pnl_quote,
+                series.unhedged_pnl_quote,
+            ):
+                del column[1::2]
+            self._sample_every_ns *= 2
 
 
 class _Tracking:
@@ -157,7 +186,7 @@ class _Tracking:
             self.max_base = max(self.max_base, abs(excess))
 
 
-def _percentiles(durations_ns: list[int]) -> LatencySummary:
+def _percentiles(durations_ns: array[int]) -> LatencySummary:
     if not durations_ns:
         return LatencySummary(0.0, 0.0)
     p50, p99 = np.percentile(durations_ns, [50, 99]) / NS_PER_US

@@ -19,15 +19,17 @@ from math import inf, isfinite
 import msgspec
 import numpy as np
 
-from bot.domain.events import Command, QueryOrder, SubmitOrder
+from bot.domain.events import AmendOrder, CancelOrder, Command, QueryOrder, SubmitOrder
 from bot.domain.instruments import Future, Instrument, Option, Payoff
 from bot.domain.market import FundingRate, MarketEvent, Quote, Settlement
 from bot.domain.orders import (
+    AmendRejected,
     CancelRejected,
     Fill,
     FundingPayment,
     Liquidity,
     OrderAccepted,
+    OrderAmended,
     OrderCanceled,
     OrderEvent,
     OrderIntent,
@@ -44,6 +46,7 @@ from bot.simulation.depth import DepthProfile, Rung, build_ladder, take_lots
 
 NEVER_NS = 2**63 - 1
 RANDOM_REFUSAL = "venue fault: refused at random, as the fault settings ask"
+_CROSSING = "post only: "  # how a refusal begins that is about the price alone
 
 
 class Fees(msgspec.Struct, frozen=True, gc=False):
@@ -72,7 +75,7 @@ class Latency(msgspec.Struct, frozen=True, gc=False):
 
 
 class Faults(msgspec.Struct, frozen=True, gc=False):
-    """Probabilities of seeded misfortune per submit or cancel; queries always get through, so truth is always found.
+    """Probabilities of seeded misfortune per submit, amend or cancel; queries always get through, truth is found.
 
     A lost request never reaches the venue. A lost reply silences every answer about that order until it is queried.
     Either way an `OutcomeLost` reaches us `timeout_ns` after the command was sent.
@@ -100,6 +103,7 @@ NO_FAULTS = Faults()
 class _Order(msgspec.Struct):
     intent: OrderIntent
     left_lots: int
+    limit_ticks: int
     state: OrderState = OrderState.REJECTED
     fills: list[Fill] = []
     is_muted: bool = False
@@ -141,6 +145,9 @@ class SimulatedVenue:
     `reduce_only` clips, as most venues do: the order fills at most what reduces the position, the rest expires; where
     nothing can be reduced it is rejected. A second order with a known id is refused, and the answer is the truth about
     the first one: a plain rejection would make its sender believe that the first one is dead.
+
+    An amend moves the limit of a resting order, which then stands behind the older ones of its new price; refused, it
+    leaves the order as it was. Commands about the account are not for a matching engine and are passed over.
     """
 
     def __init__(
@@ -221,7 +228,7 @@ class SimulatedVenue:
                 order_id,
                 book.instrument.instrument_id,
                 order.left_lots if order.is_buy else -order.left_lots,
-                book.instrument.tick_schedule.px(order.intent.limit_ticks),
+                book.instrument.tick_schedule.px(order.limit_ticks),
             )
             for book in self._books.values()
             for order_id, order in book.resting.items()
@@ -383,6 +390,8 @@ class SimulatedVenue:
                 order.is_muted = False
             self._tell_truth(order_id, order)
             return
+        if not isinstance(command, SubmitOrder | AmendOrder | CancelOrder):
+            return
         if order is None and isinstance(command, SubmitOrder):
             self._execute_order(command.intent, is_refused=arrival.is_refused, is_muted=arrival.is_reply_lost)
             return
@@ -390,6 +399,8 @@ class SimulatedVenue:
             order.is_muted |= arrival.is_reply_lost
         if isinstance(command, SubmitOrder):
             self._tell_truth(order_id, order)
+        elif isinstance(command, AmendOrder):
+            self._execute_amend(command, order, is_refused=arrival.is_refused, is_reply_lost=arrival.is_reply_lost)
         elif order is not None and not order.state.is_terminal and not arrival.is_refused:
             self._end(order, self._books[order.intent.instrument_id], OrderState.CANCELED)
         elif order is not None or not arrival.is_reply_lost:
@@ -397,13 +408,15 @@ class SimulatedVenue:
             self._send(CancelRejected(order_id, why, self._clock_ns, self._draw_reply_ns()), order)
 
     def _execute_order(self, intent: OrderIntent, *, is_refused: bool, is_muted: bool) -> None:
-        order = _Order(intent, left_lots=abs(intent.qty_lots), is_muted=is_muted)
+        order = _Order(intent, left_lots=abs(intent.qty_lots), limit_ticks=intent.limit_ticks, is_muted=is_muted)
         self._orders[intent.order_id] = order
         book = self._books.get(intent.instrument_id)
         problem = RANDOM_REFUSAL if is_refused else ""
         problem = problem or self._find_problem(order, book)
         if problem or book is None:
-            self._send(OrderRejected(intent.order_id, problem, self._clock_ns, self._draw_reply_ns()), order)
+            is_crossing = problem.startswith(_CROSSING)
+            reply_ns = self._draw_reply_ns()
+            self._send(OrderRejected(intent.order_id, problem, self._clock_ns, reply_ns, is_crossing), order)
             return
         self._accepted += 1
         order.state = OrderState.OPEN
@@ -416,6 +429,37 @@ class SimulatedVenue:
             self._end(order, book, OrderState.EXPIRED)
         else:
             book.resting[intent.order_id] = order
+
+    def _execute_amend(
+        self, command: AmendOrder, order: _Order | None, *, is_refused: bool, is_reply_lost: bool
+    ) -> None:
+        """Move a resting order, at once filling what its new limit crosses unless it may only rest."""
+        problem = self._find_amend_problem(command, order, is_refused=is_refused)
+        if problem or order is None:
+            if order is not None or not is_reply_lost:
+                self._send(AmendRejected(command.order_id, problem, self._clock_ns, self._draw_reply_ns()), order)
+            return
+        order.limit_ticks = command.limit_ticks
+        book = self._books[order.intent.instrument_id]
+        book.resting[command.order_id] = book.resting.pop(command.order_id)
+        reply_ns = self._draw_reply_ns()
+        self._send(OrderAmended(command.order_id, command.limit_ticks, self._clock_ns, reply_ns), order)
+        self._fill(order, book, Liquidity.TAKER)
+        if order.state is OrderState.FILLED:
+            del book.resting[command.order_id]
+        elif not _fillable_lots(order, book):
+            self._end(order, book, OrderState.EXPIRED)
+
+    def _find_amend_problem(self, command: AmendOrder, order: _Order | None, *, is_refused: bool) -> str:
+        if order is None:
+            return f"unknown order: nothing with the id {command.order_id} ever arrived"
+        if order.state.is_terminal:
+            return f"nothing to amend: the order is already {order.state}"
+        if is_refused:
+            return RANDOM_REFUSAL
+        book = self._books[order.intent.instrument_id]
+        problem = _limit_problem(order.intent, command.limit_ticks, book)
+        return problem or _crossing_problem(order, command.limit_ticks, book)
 
     def _find_problem(self, order: _Order, book: _Book | None) -> str:
         """Return why the venue refuses the order, empty if it does not."""
@@ -431,31 +475,26 @@ class SimulatedVenue:
         min_lots = book.instrument.min_lots
         if abs(intent.qty_lots) < min_lots:
             return f"below minimum: expected at least {min_lots} lots, found {abs(intent.qty_lots)}"
-        return _limit_problem(intent, book) or self._position_problem(order, book)
+        problem = _limit_problem(intent, intent.limit_ticks, book)
+        return problem or self._position_problem(order, book) or _value_problem(order, book)
 
     def _position_problem(self, order: _Order, book: _Book) -> str:
         if book.quote is None:
             return f"no market yet: {book.instrument.instrument_id} has not been quoted"
         if not _fillable_lots(order, book):
             return f"reduce only: the position is {book.position_lots} lots, the order would make it larger"
-        if order.intent.time_in_force is TimeInForce.POST_ONLY:
-            ladder = _ladder(book, is_ask=order.is_buy)
-            best = next((rung.ticks for rung in ladder if rung.left_lots), None)
-            limit_ticks = order.intent.limit_ticks
-            if best is not None and (best <= limit_ticks if order.is_buy else best >= limit_ticks):
-                return f"post only: a limit of {limit_ticks} ticks would cross the other side at {best}"
-        return ""
+        return _crossing_problem(order, order.limit_ticks, book)
 
     def _fill(self, order: _Order, book: _Book, liquidity: Liquidity) -> None:
         """Fill what the other side shows up to the order's limit: taker at the prices shown, maker at its own."""
         intent = order.intent
-        limit_ticks = None if intent.time_in_force is TimeInForce.MARKET else intent.limit_ticks
+        limit_ticks = None if intent.time_in_force is TimeInForce.MARKET else order.limit_ticks
         ladder = _ladder(book, is_ask=order.is_buy)
         taken = take_lots(ladder, _fillable_lots(order, book), limit_ticks, is_ask=order.is_buy)
         if not taken:
             return
         if liquidity is Liquidity.MAKER:
-            taken = [(intent.limit_ticks, sum(lots for _, lots in taken))]
+            taken = [(order.limit_ticks, sum(lots for _, lots in taken))]
         for ticks, lots in taken:
             self._book_fill(order, book, ticks, lots, liquidity)
         order.state = OrderState.PARTLY_FILLED if order.left_lots else OrderState.FILLED
@@ -507,7 +546,7 @@ class SimulatedVenue:
 
     def _lose_outcome(self, command: Command, now_ns: int) -> None:
         order_id = _order_id(command)
-        what = "order" if isinstance(command, SubmitOrder) else "cancel"
+        what = "order" if isinstance(command, SubmitOrder) else "amend" if isinstance(command, AmendOrder) else "cancel"
         timeout_ns = self._faults.timeout_ns
         why = f"timeout: no answer to the {what} within {timeout_ns / NS_PER_S:g} s"
         self._send(OutcomeLost(order_id, why, now_ns + timeout_ns))
@@ -555,13 +594,35 @@ def _fillable_lots(order: _Order, book: _Book) -> int:
 
 
 def _price_priority(order: _Order) -> int:
-    return -order.intent.limit_ticks if order.is_buy else order.intent.limit_ticks
+    return -order.limit_ticks if order.is_buy else order.limit_ticks
 
 
-def _limit_problem(intent: OrderIntent, book: _Book) -> str:
+def _crossing_problem(order: _Order, limit_ticks: int, book: _Book) -> str:
+    """Return why an order that may only rest cannot do so at this limit, empty if it can."""
+    if order.intent.time_in_force is not TimeInForce.POST_ONLY or book.quote is None:
+        return ""
+    ladder = _ladder(book, is_ask=order.is_buy)
+    best = next((rung.ticks for rung in ladder if rung.left_lots), None)
+    if best is not None and (best <= limit_ticks if order.is_buy else best >= limit_ticks):
+        return f"{_CROSSING}a limit of {limit_ticks} ticks would cross the other side at {best}"
+    return ""
+
+
+def _value_problem(order: _Order, book: _Book) -> str:
+    """Return why the order is worth too little, empty if it is not; valued at its limit, without one at mid."""
+    instrument = book.instrument
+    if not instrument.min_quote:
+        return ""
+    px = instrument.tick_schedule.px(order.limit_ticks) or _mid_px(book.quote)
+    value_quote = order.left_lots * (instrument.lot_size if instrument.is_quote_sized else instrument.lot_size * px)
+    if value_quote < instrument.min_quote * (1.0 - 1e-9):
+        return f"below minimum: expected a value of at least {instrument.min_quote:g}, found {value_quote:g}"
+    return ""
+
+
+def _limit_problem(intent: OrderIntent, limit_ticks: int, book: _Book) -> str:
     if intent.time_in_force is TimeInForce.MARKET:
         return ""
-    limit_ticks = intent.limit_ticks
     if limit_ticks <= 0:
         return f"no limit: a {intent.time_in_force} order needs a limit above 0 ticks, found {limit_ticks}"
     schedule = book.instrument.tick_schedule

@@ -41,7 +41,7 @@ mode: live
 feed: live
 venues:
   deribit: {{options: {options}, timeout_s: 0.15, requests_per_s: 400, burst_requests: 200, account_poll_s: 0.3,
-            fills_poll_s: 0.2, max_silence_s: 0.5, absence_s: 0.3, max_exposure_quote: {most_venue_quote}}}
+            fills_poll_s: 0.2, max_silence_s: 0.5, absence_s: 0.3}}
 underlyings: [ETH]
 numeraire: USD
 book:
@@ -52,6 +52,7 @@ hedge: {{instrument: {hedge}, maker_bps: 0, taker_bps: 5}}
 policy: {{type: delta_band, half_width_base: 1.0}}
 limits: {{max_order_quote: {most_order_quote}, max_orders_per_min: {most_orders}, daily_loss_quote: 1000000,
          max_hedges_same_way: 100, max_reject_streak: 1000}}
+venue_limits: {{deribit: {most_venue_quote}}}
 max_age: {{quote_s: 2, index_s: 2, vol_s: 5, account_s: 5}}
 state_dir: {folder}
 """

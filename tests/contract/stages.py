@@ -31,6 +31,7 @@ from tests.venues.binance import BinanceServer, usdm_book
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import quoted_book
 from tests.venues.faults import FaultScript
+from tests.venues.hyperliquid import HyperliquidServer, hyperliquid_book
 from tests.venues.matching import VenueBook
 
 RUN = "0a1b2c3d4e"
@@ -275,4 +276,18 @@ async def binance() -> AsyncIterator[Stage]:
         yield stage
 
 
-STAGES: dict[str, Any] = {"paper": paper, "deribit": deribit, "binanceusdm": binance}
+@asynccontextmanager
+async def hyperliquid() -> AsyncIterator[Stage]:
+    """A loopback Hyperliquid, where every request is signed."""
+    script = FaultScript()
+    book = hyperliquid_book()
+    book.set_index("ETH", 2_000.0)
+    book.set_quote("ETH", 2_000.0, 50.0, 2_000.5, 50.0)
+    async with (
+        HyperliquidServer(book, faults=script) as server,
+        _loopback("hyperliquid", server, "ETH", script) as stage,
+    ):
+        yield stage
+
+
+STAGES: dict[str, Any] = {"paper": paper, "deribit": deribit, "binanceusdm": binance, "hyperliquid": hyperliquid}

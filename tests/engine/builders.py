@@ -166,7 +166,7 @@ def make_settings(
     book: Iterable[BookLeg] = (BookLeg(CALL, -10.0), BookLeg(PUT, -10.0)),
     *,
     hedge: HedgeSettings | Hedgeable = PERPETUAL,
-    hedges: dict[str, HedgeSettings] | None = None,
+    hedges: dict[str, tuple[HedgeSettings, ...]] | None = None,
     others: Iterable[Option | Hedgeable] = (),
     policy: HedgePolicy | None = None,
     **changes: Any,
@@ -175,8 +175,9 @@ def make_settings(
     book = tuple(book)
     if not isinstance(hedge, HedgeSettings):
         hedge = HedgeSettings(instrument=hedge, maker_bps=0.0, taker_bps=5.0)
-    hedges = hedges or {"ETH": hedge}
-    instruments = [*(leg.instrument for leg in book), *(one.instrument for one in hedges.values()), *others]
+    hedges = hedges or {"ETH": (hedge,)}
+    hedging = [one.instrument for listed in hedges.values() for one in listed]
+    instruments = [*(leg.instrument for leg in book), *hedging, *others]
     settings = EngineSettings(
         vault="test",
         run_id="a1b2c3d4e5",

@@ -79,7 +79,7 @@ class TestReferencePrice:
         driver = Driver(make_settings(hedge=dated))
         driver.tick()
         driver.apply(driver.vol(CALL, 0.6, 2060.0))
-        assert desk_of(driver).reference_px() == 2060.0
+        assert desk_of(driver).reference_px(desk_of(driver).settings) == 2060.0
 
     def test_without_one_and_for_a_perpetual_it_is_the_index(self) -> None:
         far = Driver(make_settings(hedge=future(CALL.expiry_ns + 7 * NS_PER_DAY)))
@@ -87,7 +87,7 @@ class TestReferencePrice:
         for driver in (far, near):
             driver.tick()
             driver.apply(driver.vol(CALL, 0.6, 2060.0))
-            assert desk_of(driver).reference_px() == 2000.0
+            assert desk_of(driver).reference_px(desk_of(driver).settings) == 2000.0
 
 
 class TestTrend:
@@ -168,7 +168,7 @@ def test_a_coin_vault_with_a_ratio_hedges_that_share_of_the_book() -> None:
     driver.fill(driver.engine.orders.orders["a1b2c3d4e5-1"].intent)
     driver.tick()
     driver.tick(2100.0)  # the hedge has earned something by now; the target is still half of the book alone
-    view = desk_of(driver).view(driver.now_ns, driver.engine.orders)
+    view = desk_of(driver).view(driver.now_ns, driver.engine.orders, hedge)
     book_base = view.greeks.delta_base - book.hedge_delta_base(is_coin_numeraire=True)
     assert bare_base < 0.0
     assert view.target_delta_base == pytest.approx(0.5 * book_base)

@@ -160,7 +160,7 @@ class TwoUnderlyings(Driver):
 
 def two_underlyings(btc_legs: tuple[BookLeg, ...] = (), **changes: Any) -> TwoUnderlyings:
     btc = linear_perpetual("BTC")
-    hedges = {one.base: HedgeSettings(instrument=one, maker_bps=0, taker_bps=5) for one in (PERPETUAL, btc)}
+    hedges = {one.base: (HedgeSettings(instrument=one, maker_bps=0, taker_bps=5),) for one in (PERPETUAL, btc)}
     cash = {"ETH": 10.0, "BTC": -20.0}
     return TwoUnderlyings(make_settings((*COINS, *btc_legs), hedges=hedges, **{"cash": cash} | changes))
 
@@ -453,9 +453,9 @@ class TestLimits:
         assert refusal_of(driver) is R.ORDER_SIZE
 
     def test_less_than_the_venues_minimum_is_refused(self) -> None:
-        driver = with_coins(2.0, hedge=linear_perpetual(min_lots=20))
+        driver = with_coins(2.0, hedge=linear_perpetual(min_lots=31))
         assert driver.tick() == []
-        assert decision_of(driver).refusal_detail == "10 lots, the venue's minimum is 20"
+        assert decision_of(driver).refusal_detail == "10 lots, the venue's minimum is 31"
         assert refusal_of(driver) is R.BELOW_MINIMUM
 
     def test_the_rate_counts_what_was_sent_whatever_became_of_it(self) -> None:

@@ -7,9 +7,11 @@ import pytest
 
 from bot.domain.events import OperatorAction
 from bot.domain.orders import OutcomeLost
+from bot.domain.venues import InstrumentDelisted, VenueHealth, VenueStatus
 from bot.engine.gates import Gate, list_gates
+from bot.engine.settings import HedgeSettings
 from strategies import Unhedged
-from tests.engine.builders import LIMITS, Driver, make_settings, only_intent
+from tests.engine.builders import LIMITS, PERPETUAL, Driver, make_settings, only_intent
 
 ALL = [
     "state",
@@ -123,3 +125,20 @@ def test_reading_changes_nothing(driver: Driver) -> None:
     for _ in range(3):
         gates_of(driver)
     assert (dict(driver.engine.refusals), driver.engine.state, driver.engine.equity_quote()) == before
+
+
+def test_every_hedge_and_its_venue_has_its_gates(driver: Driver) -> None:
+    other = msgspec.structs.replace(PERPETUAL, instrument_id="ETH-OTHER", venue="other")
+    hedges = tuple(HedgeSettings(instrument=one, maker_bps=0.0, taker_bps=5.0) for one in (PERPETUAL, other))
+    driver = Driver(make_settings(cash={"ETH": 10.0}, hedges={"ETH": hedges}))
+    driver.tick()
+    assert {"quote age of ETH-PERPETUAL", "quote age of ETH-OTHER"} <= set(gates_of(driver))
+    driver.apply(VenueStatus("other", VenueHealth.DOWN, "closed", driver.now_ns))
+    driver.apply(InstrumentDelisted("ETH-PERPETUAL", "gone", driver.now_ns))
+    gates = gates_of(driver)
+    assert gates["venue other"] == Gate("venue other", is_open=False, detail="down (closed)")
+    assert gates["listing of ETH-PERPETUAL"] == Gate(
+        "listing of ETH-PERPETUAL", is_open=False, detail="ETH-PERPETUAL: gone"
+    )
+    driver.apply(VenueStatus("other", VenueHealth.UP, "", driver.now_ns))
+    assert gates_of(driver)["venue other"].is_open

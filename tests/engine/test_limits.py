@@ -42,6 +42,14 @@ class TestOrderRate:
             keeper.note_order(underlying, T0_NS, 1, 0.0)
         assert keeper.refuse_rate(T0_NS) is not None
 
+    def test_an_amend_counts_as_an_order_but_is_no_hedge(self, keeper: LimitKeeper) -> None:
+        for _ in range(3):
+            keeper.note_sent(T0_NS)
+        assert keeper.refuse_rate(T0_NS) is not None
+        for n in range(5):
+            keeper.note_hedge("ETH", T0_NS + n, 4.0, 7.0)
+        assert keeper.find_hedge_loop("ETH", T0_NS + 5, 1, 7.0) is not None
+
     def test_asking_is_not_sending(self, keeper: LimitKeeper) -> None:
         for _ in range(10):
             assert keeper.refuse_rate(T0_NS) is None
@@ -142,6 +150,17 @@ class TestHedgeLoop:
         assert keeper.find_hedge_loop("ETH", now_ns, 1, 7.0) is not None
 
 
+def test_a_gain_nobody_traded_for_makes_up_for_no_loss_of_this_day_or_the_next() -> None:
+    keeper = LimitKeeper(LIMITS)
+    keeper.mark_profit(0, 0.0)
+    keeper.mark_profit(1, -40.0)
+    keeper.discount(100.0)
+    keeper.mark_profit(2, 60.0)
+    assert keeper.day_pnl_quote == -40.0
+    keeper.mark_profit(NS_PER_DAY, 55.0)
+    assert keeper.day_pnl_quote == -5.0
+
+
 def test_a_reject_streak_is_found_at_its_limit(keeper: LimitKeeper) -> None:
     assert keeper.find_reject_streak(4) is None
     assert keeper.find_reject_streak(5) == "5 orders rejected in a row, limit 5"
@@ -153,4 +172,5 @@ def test_each_trip_leads_to_its_state() -> None:
         Refusal.HEDGE_LOOP: BotState.PAUSED,
         Refusal.REJECT_STREAK: BotState.HALTED,
         Refusal.VENUE_CONTRADICTION: BotState.HALTED,
+        Refusal.VENUE_FATAL: BotState.HALTED,
     }

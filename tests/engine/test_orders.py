@@ -9,9 +9,11 @@ import pytest
 
 from bot.domain.errors import InvariantBroken
 from bot.domain.orders import (
+    AmendRejected,
     CancelRejected,
     Fill,
     OrderAccepted,
+    OrderAmended,
     OrderCanceled,
     OrderEvent,
     OrderRejected,
@@ -23,7 +25,7 @@ from bot.domain.orders import (
 )
 from bot.domain.units import NS_PER_S
 from bot.engine.orders import ALLOWED, Order, OrderTracker
-from tests.engine.builders import INVERSE, T0_NS, make_fill, make_intent
+from tests.engine.builders import INVERSE, PERPETUAL, T0_NS, make_fill, make_intent
 
 S = OrderState
 NAME = "run-1"
@@ -182,7 +184,7 @@ class TestTransitions:
     def test_words_about_orders_that_are_not_ours_change_nothing(self) -> None:
         tracker, order = track()
         assert tracker.apply(OrderRejected("other", "no", T0_NS, T0_NS)) == []
-        assert tracker.reject_streak == 0
+        assert tracker.reject_streak_of("ETH-PERPETUAL") == 0
         assert order.state is S.INTENDED
 
 
@@ -377,11 +379,138 @@ class TestRejectStreak:
         for n in range(3):
             self.reject(tracker, f"r{n}")
         tracker.apply(OrderRejected("r0", "again", T0_NS, T0_NS))
-        assert tracker.reject_streak == 3
+        assert tracker.reject_streak_of("ETH-PERPETUAL") == 3
 
     @pytest.mark.parametrize("word", [accepted(), filled("a", 10)], ids=["accepted", "filled"])
     def test_an_order_that_was_taken_ends_it(self, word: OrderEvent) -> None:
         tracker, _ = track()
         self.reject(tracker, "r1")
         tracker.apply(word)
-        assert tracker.reject_streak == 0
+        assert tracker.reject_streak_of("ETH-PERPETUAL") == 0
+
+
+class TestAmends:
+    def resting(self) -> tuple[OrderTracker, Order]:
+        tracker = OrderTracker()
+        order = tracker.intend(make_intent(10, NAME, TimeInForce.POST_ONLY))
+        tracker.apply(accepted())
+        return tracker, order
+
+    def test_an_amend_moves_the_limit_once_the_venue_says_so(self) -> None:
+        tracker, order = self.resting()
+        tracker.request_amend(order, 199_000, T0_NS + 1)
+        assert (order.limit_ticks, order.amend_ticks, order.pegged_ns) == (200_000, 199_000, T0_NS + 1)
+        tracker.apply(OrderAmended(NAME, 199_000, T0_NS, T0_NS))
+        assert (order.limit_ticks, order.amend_ticks, order.state) == (199_000, 0, S.OPEN)
+        assert order.intent.limit_ticks == 200_000
+
+    def test_a_refused_one_leaves_it_and_is_not_asked_again(self) -> None:
+        tracker, order = self.resting()
+        tracker.request_amend(order, 199_000, T0_NS)
+        tracker.apply(AmendRejected(NAME, "no", T0_NS, T0_NS))
+        assert (order.limit_ticks, order.amend_ticks, order.is_amendable) == (200_000, 0, False)
+
+    def test_after_a_lost_one_the_limit_is_not_known(self) -> None:
+        tracker, order = self.resting()
+        tracker.request_amend(order, 199_000, T0_NS)
+        tracker.apply(OutcomeLost(NAME, "timeout", T0_NS))
+        tracker.apply(OrderTruth(NAME, S.OPEN, (), T0_NS, T0_NS))
+        assert (order.limit_ticks, order.amend_ticks, order.state) == (0, 0, S.OPEN)
+
+    def test_the_word_about_an_amend_resolves_no_doubt_about_the_quantity(self) -> None:
+        tracker, order = self.resting()
+        tracker.request_amend(order, 199_000, T0_NS)
+        tracker.apply(OutcomeLost(NAME, "timeout", T0_NS))
+        tracker.apply(OrderAmended(NAME, 199_000, T0_NS, T0_NS))
+        assert (order.limit_ticks, order.state) == (199_000, S.UNKNOWN)
+
+    def test_one_without_an_answer_is_doubted(self) -> None:
+        tracker, order = self.resting()
+        tracker.doubt_silent(T0_NS + 10 * TIMEOUT_NS, TIMEOUT_NS)
+        assert order.state is S.OPEN
+        tracker.request_amend(order, 199_000, T0_NS)
+        tracker.doubt_silent(T0_NS + TIMEOUT_NS, TIMEOUT_NS)
+        assert order.state is S.OPEN
+        tracker.doubt_silent(T0_NS + TIMEOUT_NS + 1, TIMEOUT_NS)
+        assert order.state is S.UNKNOWN
+
+    def test_a_fill_on_the_way_counts_and_the_order_is_over(self) -> None:
+        tracker, order = self.resting()
+        tracker.request_amend(order, 199_000, T0_NS)
+        tracker.apply(filled("a", 10))
+        tracker.apply(AmendRejected(NAME, "filled", T0_NS, T0_NS))
+        assert (order.state, order.filled_lots) == (S.FILLED, 10)
+
+
+class TestRestingAndDoubt:
+    @pytest.mark.parametrize(
+        ("time_in_force", "may_rest"),
+        [(TimeInForce.POST_ONLY, True), (TimeInForce.GTC, True), (TimeInForce.IOC, False), (TimeInForce.MARKET, False)],
+    )
+    def test_what_may_rest_is_working_until_in_doubt_or_over(self, time_in_force: TimeInForce, may_rest: bool) -> None:
+        order = Order(make_intent(10, NAME, time_in_force))
+        assert (order.may_rest, order.is_working, order.is_doubtful) == (may_rest, may_rest, False)
+        for state, is_doubtful in ((S.CANCELING, True), (S.UNKNOWN, True), (S.CANCELED, False)):
+            order.state = state
+            assert (order.is_working, order.is_doubtful) == (False, is_doubtful)
+
+    def test_a_cancel_refused_twice_in_a_row_is_asked_about(self) -> None:
+        tracker, order = track()
+        tracker.apply(accepted())
+        for state in (S.OPEN, S.UNKNOWN):
+            tracker.request_cancel(order, T0_NS + 7)
+            assert (order.state, order.cancel_ns) == (S.CANCELING, T0_NS + 7)
+            tracker.apply(CancelRejected(NAME, "no", T0_NS, T0_NS))
+            assert order.state is state
+        assert order.unknown_why == "its cancel was refused twice: no"
+
+
+class TestCrossingRejects:
+    @pytest.mark.parametrize(("time_in_force", "counts"), [(TimeInForce.POST_ONLY, (1, 0)), (TimeInForce.IOC, (0, 1))])
+    def test_only_a_post_only_order_comes_too_late_for_its_price(
+        self, time_in_force: TimeInForce, counts: tuple[int, int]
+    ) -> None:
+        tracker = OrderTracker()
+        tracker.intend(make_intent(10, NAME, time_in_force))
+        tracker.apply(OrderRejected(NAME, "crosses", T0_NS, T0_NS, is_crossing=True))
+        assert (tracker.post_only_rejects, tracker.reject_streak_of("ETH-PERPETUAL")) == counts
+
+    def test_streaks_are_those_of_one_instrument(self) -> None:
+        tracker = OrderTracker()
+        for n, instrument in enumerate((PERPETUAL, INVERSE, INVERSE)):
+            tracker.intend(make_intent(10, f"r{n}", instrument=instrument))
+            tracker.apply(OrderRejected(f"r{n}", "no", T0_NS, T0_NS + n))
+        assert {name: tuple(streak) for name, streak in tracker.reject_streaks.items()} == {
+            "ETH-PERPETUAL": (1, T0_NS),
+            "ETH-INVERSE": (2, T0_NS + 2),
+        }
+
+
+class TestMemory:
+    """A run of months must not grow: what is over is forgotten, oldest first."""
+
+    def test_only_the_newest_finished_orders_are_remembered_and_every_live_one(self) -> None:
+        tracker = OrderTracker(max_finished=3)
+        live = tracker.intend(make_intent(10, "live"))
+        for n in range(10):
+            tracker.intend(make_intent(10, f"r{n}"))
+            tracker.apply(OrderRejected(f"r{n}", "no", T0_NS, T0_NS))
+        assert list(tracker.orders) == ["live", "r7", "r8", "r9"]
+        assert tracker.live == {"live": live}
+
+    def test_a_late_fill_of_a_forgotten_order_still_moves_the_position(self) -> None:
+        tracker = OrderTracker(max_finished=0)
+        tracker.intend(make_intent(10, NAME))
+        tracker.apply(ended())
+        assert tracker.orders == {}
+        assert len(tracker.apply(filled("a", 10))) == 1
+
+    def test_only_the_newest_trades_are_remembered_for_each_instrument(self) -> None:
+        tracker = OrderTracker(max_seen=3)
+        other = make_intent(10, "other", instrument=INVERSE)
+        tracker.apply(make_fill(other, "t0", 1))
+        for n in range(5):
+            assert tracker.apply(filled(f"t{n}", 1))
+        assert [tracker.has_seen("ETH-PERPETUAL", f"t{n}") for n in range(5)] == [False, False, True, True, True]
+        assert tracker.has_seen("ETH-INVERSE", "t0")
+        assert tracker.apply(filled("t4", 1)) == []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.decisions import HedgeTarget
-from bot.engine.sizing import lots_to_trade, shrinks
+from bot.engine.sizing import is_inside_after, lots_to_trade, shrinks
 
 LOT = 0.1
 deltas = st.floats(-500.0, 500.0)
@@ -126,3 +126,17 @@ def test_shrinks_only_if_it_does_at_both_ends(lots: int, low_base: float, high_b
     assert shrinks(lots, LOT, low_base, high_base, 0.0) is is_smaller
     assert shrinks(-lots, LOT, -high_base, -low_base, 0.0) is is_smaller
     assert shrinks(lots, LOT, low_base + 7.0, high_base + 7.0, 7.0) is is_smaller, "distance is from the target"
+
+
+@pytest.mark.parametrize(
+    ("lots", "low_base", "high_base", "is_inside"),
+    [
+        (30, -4.0, -3.0, True),
+        (40, -4.0, -3.0, True),
+        (41, -4.0, -3.0, False),
+        (-40, 3.0, 4.0, True),
+        (-41, 3.0, 4.0, False),
+    ],
+)
+def test_the_far_edge_is_that_of_the_nearer_end(lots: int, low_base: float, high_base: float, is_inside: bool) -> None:
+    assert is_inside_after(lots, LOT, edge, low_base, high_base) is is_inside

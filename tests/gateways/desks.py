@@ -17,6 +17,7 @@ from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.gateways.markets import Markets
 from bot.gateways.order_desk import OrderDesk
+from bot.gateways.order_words import OrderWords
 from bot.gateways.venue_words import order_words_of
 
 RUN = "0123456789"
@@ -39,12 +40,14 @@ class WallClock:
 class Rig:
     """A desk and what came of it; `run` is its background task where it has one."""
 
-    def __init__(self, exchange: ccxt.pro.Exchange, markets: Markets, settings: VenueSettings) -> None:
+    def __init__(
+        self, exchange: ccxt.pro.Exchange, markets: Markets, settings: VenueSettings, words: OrderWords
+    ) -> None:
         self.exchange = exchange
         self.markets = markets
         self.settings = settings
         self.got: list[Event] = []
-        self.desk = OrderDesk(exchange, markets, order_words_of(exchange.id), WallClock(), settings, self.put, RUN)
+        self.desk = OrderDesk(exchange, markets, words, WallClock(), settings, self.put, RUN)
         self._sequence = itertools.count(1)
 
     def put(self, events: Sequence[Event]) -> None:
@@ -126,7 +129,7 @@ def settings_of(venue: str, exchange_id: str, server: Server, **changes: Any) ->
 
 @asynccontextmanager
 async def rigged(
-    venue: str, exchange_id: str, server: Server, *, runs: bool = True, **changes: Any
+    venue: str, exchange_id: str, server: Server, *, runs: bool = True, words: OrderWords | None = None, **changes: Any
 ) -> AsyncIterator[Rig]:
     """A desk on a server, running unless asked not to; whatever it started is over afterwards."""
     settings = settings_of(venue, exchange_id, server, **changes)
@@ -134,7 +137,7 @@ async def rigged(
     task: asyncio.Task[None] | None = None
     try:
         markets = await Markets.load(exchange, venue, settings.underlyings)
-        rig = Rig(exchange, markets, settings)
+        rig = Rig(exchange, markets, settings, words or order_words_of(exchange_id))
         if runs:
             task = asyncio.create_task(rig.desk.run())
         try:

@@ -46,11 +46,15 @@ state_dir: .
 
 
 class SimulatedExchange:
-    """What stays while daemons come and go: the market, the orders, the account. `is_silent` stops the market."""
+    """What stays while daemons come and go: the market, the orders, the account. `is_silent` stops the market.
 
-    def __init__(self, recording: Path, start_ns: int | None = None) -> None:
+    It plays the recording from now on at `SPEED`; with `is_player` at its own times, as fast as it can.
+    """
+
+    def __init__(self, recording: Path, *, is_player: bool = False) -> None:
         manifest = open_recording(str(recording)).manifest
-        self.start_ns = WallClock().now_ns() if start_ns is None else start_ns
+        self.is_player = is_player
+        self.start_ns = manifest.start_ns if is_player else WallClock().now_ns()
         self._shift_ns = self.start_ns - manifest.start_ns
         self._recorded_ns = manifest.start_ns
         self.listed: dict[str, Instrument] = {one.instrument_id: self._shifted(one) for one in manifest.instruments}
@@ -65,22 +69,34 @@ class SimulatedExchange:
         )
         self.submitted: list[Command] = []
         self.connections = 0
+        self.asked_since_ns: list[int] = []
         self.watched: frozenset[str] = frozenset()
         self.credentials = Credentials()
         self.is_silent = False
         self.is_mute = False  # takes orders and never answers
 
     def open(
-        self, settings: VenueSettings, credentials: Credentials, clock: Clock, *, run_id: str, prefix: str
+        self,
+        settings: VenueSettings,
+        credentials: Credentials,
+        clock: Clock,
+        *,
+        run_id: str,
+        prefix: str,
+        since_ns: int,
     ) -> SimulatedGateway:
         """Return a gateway to it, as `GatewayOpener` asks."""
         assert prefix == ""
         assert len(run_id) == 10
+        self.asked_since_ns.append(since_ns)
         self.credentials = credentials
         return SimulatedGateway(self, settings.venue, clock)
 
     def market_until(self, now_ns: int) -> list[MarketEvent]:
         """Return what happens up to `now_ns`, shown to the venue and stamped as received now."""
+        if self.is_player:
+            batch, self._next = self._next or [], None if self.is_silent else next(self._batches, None)
+            return batch
         seen: list[MarketEvent] = []
         while self._next is not None and not self.is_silent:
             ts_ns = self.start_ns + (self._next[0].ts_event_ns - self._recorded_ns) // SPEED

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,14 @@ from ruamel.yaml import YAML
 from bot.domain.errors import ConfigError
 from bot.domain.instruments import Option
 from bot.domain.units import NS_PER_S
-from bot.runtime.config import build_engine_settings, config_json, config_sha256, load_vaults
+from bot.runtime.config import (
+    build_engine_settings,
+    build_live_settings,
+    check_listing,
+    config_json,
+    config_sha256,
+    load_vaults,
+)
 from bot.runtime.vault import Vault
 from bot.simulation.recording import Manifest, open_recording
 from strategies import WhalleyWilmott
@@ -62,7 +70,11 @@ def change(text: str, old: str, new: str) -> str:
 # What is right -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("config/*.yaml")), ids=lambda path: path.name)
+RECORDED = sorted(path for path in ROOT.glob("config/*.yaml") if "feed: live" not in path.read_text())
+LIVE = sorted(path for path in ROOT.glob("config/*.yaml") if path not in RECORDED)
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)
 def test_every_example_loads_and_makes_settings(path: Path) -> None:
     (vault,) = load_vaults([path])
     assert vault.vault == path.stem
@@ -72,8 +84,26 @@ def test_every_example_loads_and_makes_settings(path: Path) -> None:
     assert len({leg.instrument.base for leg in settings.book} | settings.hedges.keys()) == 1
 
 
+@pytest.mark.parametrize("path", LIVE, ids=lambda path: path.name)
+def test_every_live_example_loads(path: Path) -> None:
+    (vault,) = load_vaults([path], allow_live=True)
+    assert vault.vault == path.stem
+    assert vault.is_live_feed
+    assert list(vault.venues) == ["deribit"]
+
+
+def test_the_paper_example_fits_the_recording_it_is_rehearsed_on() -> None:
+    (vault,) = load_vaults([ROOT / "config" / "paper-deribit.yaml"])
+    manifest = open_recording("eth-2023-04").manifest
+    check_listing(ROOT / "config" / "paper-deribit.yaml", manifest.instruments, manifest.start_ns, "deribit")
+    settings = build_live_settings(vault, manifest.instruments, "0123456789")
+    assert settings.run_id == "0123456789"
+    assert settings.universe == manifest.instruments
+    assert (settings.ages.quote_ns, settings.ages.vol_ns) == (60 * NS_PER_S, 600 * NS_PER_S)
+
+
 def test_the_examples_have_names_of_their_own() -> None:
-    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")))) == 3
+    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")), allow_live=True)) == 5
 
 
 def test_the_manual_shows_the_demo_vault() -> None:
@@ -95,7 +125,7 @@ def test_a_vault_becomes_engine_settings(tmp_path: Path, text: str, manifest: Ma
         ("ETH-28APR23-1900-P", -100.0),
     ]
     assert settings.cash == {"ETH": 0.0, "USD": 500_000.0}
-    hedge = settings.hedges["ETH"]
+    (hedge,) = settings.hedges["ETH"]
     assert hedge.instrument.instrument_id == "ETH-PERPETUAL"
     assert (hedge.maker_bps, hedge.taker_bps, hedge.max_slippage_bps) == (0.0, 5.0, 25.0)
     assert (hedge.ratio, hedge.target_delta_base) == (1.0, 2.0)
@@ -126,16 +156,71 @@ def test_every_underlying_has_its_hedge_and_its_target(tmp_path: Path, text: str
         "target: {ETH: {hedge_ratio: 0.5}}",
     )
     hedges = build_engine_settings(load(tmp_path, two), manifest).hedges
-    assert {base: (one.instrument.instrument_id, one.ratio) for base, one in hedges.items()} == {
+    assert {base: (one.instrument.instrument_id, one.ratio) for base, (one,) in hedges.items()} == {
         "ETH": ("ETH-28APR23", 0.5),
         "BTC": ("BTC-USD", 1.0),
     }
-    assert hedges["BTC"].max_slippage_bps == 10.0
+    assert hedges["BTC"][0].max_slippage_bps == 10.0
+
+
+HEDGE = "hedge: {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}"
+
+
+def test_one_underlying_may_have_several_hedges_in_order_of_preference(
+    tmp_path: Path, text: str, manifest: Manifest
+) -> None:
+    several = (
+        "hedge:\n"
+        "  - {instrument: ETH-28APR23, maker_bps: 0, taker_bps: 5, style: maker, repeg_ticks: 2, repeg_every_s: 3,\n"
+        "     max_rest_s: 20, escalate_urgency: 0.5, escalate_bands: 2}\n"
+        "  - {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}\n"
+        "venue_limits: {deribit: 100000}"
+    )
+    settings = build_engine_settings(load(tmp_path, change(text, HEDGE, several)), manifest)
+    first, second = settings.hedges["ETH"]
+    assert (first.instrument.instrument_id, second.instrument.instrument_id) == ("ETH-28APR23", "ETH-PERPETUAL")
+    assert (first.style, first.repeg_ticks, first.repeg_every_ns) == ("maker", 2, 3 * NS_PER_S)
+    assert (first.max_rest_ns, first.escalate_urgency, first.escalate_bands) == (20 * NS_PER_S, 0.5, 2.0)
+    assert (second.style, second.can_amend) == ("taker", True)
+    assert settings.venue_limits == {"deribit": 100_000.0}
+
+
+def test_no_hedge_is_named_twice_and_limits_are_those_of_their_venues(tmp_path: Path, text: str) -> None:
+    twice = (
+        "hedge:\n"
+        "  - {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}\n"
+        "  - {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}\n"
+        "venue_limits: {binance: 100000}"
+    )
+    hint = "hint: name it once, where it is preferred"
+    assert problems(tmp_path, change(text, HEDGE, twice)) == [
+        f"vault.yaml:11: expected each instrument once, found ETH-PERPETUAL again; {hint}",
+        "vault.yaml:12: expected deribit, found binance; hint: the venues of the hedges",
+    ]
+
+
+def test_fees_nobody_knows_are_asked_for(tmp_path: Path, text: str) -> None:
+    hint = "hint: tiny knows no fees of ETH-PERPETUAL"
+    assert problems(tmp_path, change(text, ", maker_bps: 0, taker_bps: 5", "")) == [
+        f"vault.yaml:9: expected the key maker_bps, found none; {hint}",
+        f"vault.yaml:9: expected the key taker_bps, found none; {hint}",
+    ]
+
+
+def test_fees_left_out_are_those_of_the_instrument(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    known = tuple(msgspec.structs.replace(one, maker_bps=-0.5, taker_bps=4.5) for one in manifest.instruments)
+    with_fees = msgspec.structs.replace(manifest, instruments=known)
+    vault = load(tmp_path, text)
+    bare = vault.model_copy(update={"hedge": (vault.hedge[0].model_copy(update={"maker_bps": None}),)})
+    (hedge,) = build_engine_settings(bare, with_fees).hedges["ETH"]
+    assert (hedge.maker_bps, hedge.taker_bps) == (-0.5, 5.0)
+    with pytest.raises(ConfigError, match="expected maker_bps and taker_bps, found ETH-PERPETUAL without fees"):
+        build_engine_settings(bare, manifest)
 
 
 def test_a_hedge_ratio_of_nothing_is_not_the_default(tmp_path: Path, text: str, manifest: Manifest) -> None:
     settings = build_engine_settings(load(tmp_path, text + "target: {hedge_ratio: 0}\n"), manifest)
-    assert settings.hedges["ETH"].ratio == 0.0
+    assert settings.hedges["ETH"][0].ratio == 0.0
 
 
 def test_the_hash_is_of_the_meaning_not_of_the_text(tmp_path: Path, text: str) -> None:
@@ -252,17 +337,102 @@ def test_two_vaults_of_one_name_are_refused(tmp_path: Path, text: str) -> None:
     ]
 
 
-def test_live_needs_two_keys_and_a_feed_that_does_not_exist_yet(tmp_path: Path, text: str) -> None:
-    live = re.sub(r"feed: .*", "feed: live", change(text, "mode: paper", "mode: live"))
-    one_key = problems(tmp_path, live)
-    assert [problem.split(": ")[0] for problem in one_key] == ["vault.yaml:2", "vault.yaml:3"]
-    assert "also" in one_key[0] or "--live on the command line" in one_key[0]
-    (both_keys,) = problems(tmp_path, live, allow_live=True)
-    assert both_keys.startswith(
-        "vault.yaml:3: expected {recording: NAME}, found live; hint: live feeds are not available"
-    )
+def test_live_needs_two_keys(tmp_path: Path, live_text: str, text: str) -> None:
+    live = change(live_text, "mode: paper", "mode: live")
+    (one_key,) = problems(tmp_path, live)
+    assert one_key.startswith("vault.yaml:2: expected a second key for mode: live, found none")
+    assert "--live on the command line" in one_key
+    assert load_vaults([vault_file(tmp_path, live)], allow_live=True)[0].mode == "live"
     (with_recording,) = problems(tmp_path, change(text, "mode: paper", "mode: live"), allow_live=True)
     assert "the past cannot be traded" in with_recording
+
+
+@pytest.fixture
+def live_text(text: str) -> str:
+    return re.sub(r"feed: .*", "feed: live\nvenues: {deribit: {}, okx: {timeout_s: 2}}", text)
+
+
+WRONG_LIVE = {
+    "no venues": ("venues: {deribit: {}, okx: {timeout_s: 2}}\n", "", 3, "expected venues for a live feed, found none"),
+    "misspelt key": ("timeout_s: 2", "timeout: 2", 4, "did you mean timeout_s?"),
+    "timeout of nothing": ("timeout_s: 2", "timeout_s: 0", 4, "expected a number above 0.0, found 0"),
+    "a key in options": (
+        "timeout_s: 2",
+        "options: {apiKey: hunter2}",
+        4,
+        "expected no secret in a file, found the key",
+    ),
+    "a nested key": ("timeout_s: 2", "options: {a: {b: [{secret: hunter2}]}}", 4, "expected no secret in a file"),
+    "a wallet": ("timeout_s: 2", "options: {walletAddress: hunter2}", 4, "expected no secret in a file"),
+    "a proxy's password": (
+        "timeout_s: 2",
+        "options: {httpsProxy: 'http://me:hunter2@127.0.0.1:1'}",
+        4,
+        "expected no secret in a file, found an address with a password",
+    ),
+    "bad venue name": ("okx:", "OKX 1:", 4, "expected lower-case letters, digits and hyphens, found OKX 1"),
+    "first venue by prefix": ("ETH-PERPETUAL", "deribit:ETH-PERPETUAL", 10, "expected ETH-PERPETUAL, found deribit:"),
+    "unknown venue": ("ETH-PERPETUAL", "bybit:ETHUSDT", 10, "expected a venue of deribit or okx, found bybit"),
+    "account on paper": ("{ETH: 0, USD: 500000}", "{account: deribit}", 9, "expected mode: live for an account"),
+    "unknown clock": ("cash:", "clock: sun\ncash:", 9, "expected 'wall' or 'venue', found 'sun'"),
+    "unknown foreign": ("cash:", "foreign: ignore\ncash:", 9, "expected 'adopt' or 'flatten', found 'ignore'"),
+    "age of nothing": ("cash:", "max_age: {quote_s: 0}\ncash:", 9, "expected a number above 0.0, found 0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_LIVE)
+def test_each_mistake_about_a_live_feed_has_one_error_with_its_line(tmp_path: Path, live_text: str, name: str) -> None:
+    old, new, line, words = WRONG_LIVE[name]
+    (problem,) = problems(tmp_path, change(live_text, old, new))
+    assert problem.startswith(f"vault.yaml:{line}: expected ")
+    assert words in problem
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("venues: {deribit: {}}", "expected no venues with a recording"),
+        ("clock: wall", "expected no clock with a recording"),
+        ("max_age: {quote_s: 1}", "expected no max_age with a recording"),
+        ("foreign: adopt", "expected no foreign with a recording"),
+        ("underlyings: [ETH]", "expected no underlyings with a recording"),
+    ],
+)
+def test_what_is_for_live_feeds_is_refused_for_a_recording(tmp_path: Path, text: str, more: str, words: str) -> None:
+    (problem,) = problems(tmp_path, f"{text}{more}\n")
+    assert words in problem
+
+
+def test_a_venue_s_clock_is_for_rehearsals(tmp_path: Path, live_text: str) -> None:
+    live = change(live_text, "mode: paper", "mode: live") + "clock: venue\n"
+    (problem,) = problems(tmp_path, live, allow_live=True)
+    assert "expected clock: wall with mode: live, found venue" in problem
+    assert load(tmp_path, live_text + "clock: venue\n").clock == "venue"
+
+
+def test_the_book_may_be_an_account_a_file_and_lines(tmp_path: Path, live_text: str, manifest: Manifest) -> None:
+    text = change(live_text, "mode: paper", "mode: live")
+    text = change(
+        text, "cash: {ETH: 0, USD: 500000}", "  - {account: deribit}\n  - {file: otc.csv}\ncash: {account: okx}"
+    )
+    path = vault_file(tmp_path, text)
+    (vault,) = load_vaults([path], allow_live=True)
+    assert [line.instrument for line in vault.holdings] == ["ETH-28APR23-1900-C", "ETH-28APR23-1900-P"]
+    assert vault.book_files == ("otc.csv",)
+    assert vault.fixed_cash == {}
+    check_listing(path, manifest.instruments, manifest.start_ns, "deribit")
+    assert Vault.model_validate_json(config_json(vault)) == vault
+
+
+def test_a_listing_names_every_line_that_does_not_fit(tmp_path: Path, live_text: str, manifest: Manifest) -> None:
+    text = change(live_text, "ETH-28APR23-1900-P", "ETH-12APR23-1900-C")
+    path = vault_file(tmp_path, change(text, "ETH-PERPETUAL", "okx:ETH-USDT-SWAP"))
+    with pytest.raises(ConfigError) as caught:
+        check_listing(path, manifest.instruments, manifest.start_ns, "deribit or okx")
+    first, second = (problem.removeprefix(f"{path}:") for problem in caught.value.problems)
+    assert first.startswith("8: expected an instrument alive now, found ETH-12APR23-1900-C, expired 2023-04-12 12:00")
+    assert second.startswith("10: expected an instrument of deribit or okx as listed now, found okx:ETH-USDT-SWAP")
 
 
 @pytest.mark.parametrize("name", ["no-such-recording", "a" * 200, "'a\\0b'", "/"])

@@ -188,6 +188,7 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
     if issubclass(kind, StrEnum):
         return st.sampled_from(kind)
     leaves: dict[type, st.SearchStrategy[Any]] = {
+        type(None): st.none(),
         bool: st.booleans(),
         int: st.integers(-(2**63), 2**63 - 1),
         float: st.floats(),

@@ -13,29 +13,53 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from bot.engine.settings import HedgeSettings, Limits
-from bot.runtime.vault import BookLine, HedgeLine, LatencySection, LimitsSection, RecordingFeed, Target, Vault
+from bot.runtime.vault import (
+    AccountCash,
+    AccountLine,
+    BookLine,
+    FileLine,
+    HedgeLine,
+    LatencySection,
+    LimitsSection,
+    MaxAgeSection,
+    RecordingFeed,
+    Target,
+    Vault,
+    VenueSection,
+)
 from strategies import POLICIES
 from tests.runtime.vault_files import vault
 
 MANUAL = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
-SECTIONS: dict[str, type[BaseModel]] = {
-    "": Vault,
-    "feed.": RecordingFeed,
-    "book[].": BookLine,
-    "hedge.": HedgeLine,
-    "target.": Target,
-    "limits.": LimitsSection,
-    "latency.": LatencySection,
-    **{f"policy({name}).": cls for name, cls in POLICIES.items()},
+SECTIONS: list[tuple[str, type[BaseModel]]] = [
+    ("", Vault),
+    ("feed.", RecordingFeed),
+    ("venues.NAME.", VenueSection),
+    ("max_age.", MaxAgeSection),
+    ("book[].", BookLine),
+    ("book[].", AccountLine),
+    ("book[].", FileLine),
+    ("cash.", AccountCash),
+    ("hedge.", HedgeLine),
+    ("target.", Target),
+    ("limits.", LimitsSection),
+    ("latency.", LatencySection),
+    *((f"policy({name}).", cls) for name, cls in POLICIES.items()),
+]
+
+
+WORDS: Final[dict[Any, str]] = {
+    int: "whole number",
+    float: "number",
+    float | None: "number",
+    str: "text",
+    str | None: "text",
 }
-
-
-WORDS: Final[dict[Any, str]] = {int: "whole number", float: "number", float | None: "number", str: "text"}
 
 
 def manual_rows() -> Iterator[str]:
     """The row that docs/configuration.md must have for every key."""
-    for section, model in SECTIONS.items():
+    for section, model in SECTIONS:
         for key, field in model.model_fields.items():
             if key != "type":
                 yield f"| `{section}{key}` | {bounds(field)} | {default(field)} | {field.description} |"
@@ -63,7 +87,7 @@ def default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
-    if value is None or isinstance(value, BaseModel | dict):
+    if value is None or isinstance(value, BaseModel | dict | tuple):
         return "none"
     return f"`{value:g}`" if isinstance(value, int | float) else f"`{value}`"
 
@@ -83,8 +107,12 @@ def test_defaults_are_those_of_the_engine() -> None:
     ours = {key: field.default for key, field in LimitsSection.model_fields.items() if not field.is_required()}
     ours["hedge_loop_window_ns"] = round(ours.pop("hedge_loop_window_s") * 1e9)
     assert ours == engine
-    slippage = next(field for field in msgspec.structs.fields(HedgeSettings) if field.name == "max_slippage_bps")
-    assert HedgeLine.model_fields["max_slippage_bps"].default == slippage.default
+    hedge = {field.name: field.default for field in msgspec.structs.fields(HedgeSettings)}
+    line = {key: field.default for key, field in HedgeLine.model_fields.items()}
+    for key in ("max_slippage_bps", "style", "repeg_ticks", "escalate_urgency", "escalate_bands"):
+        assert line[key] == hedge[key], key
+    for seconds, ns in (("repeg_every_s", "repeg_every_ns"), ("max_rest_s", "max_rest_ns")):
+        assert round(line[seconds] * 1e9) == hedge[ns]
 
 
 def test_one_hedge_may_be_written_without_a_list() -> None:

@@ -47,7 +47,7 @@ def settings(policy: Policy) -> EngineSettings:
         policy=policy,
         book=(),
         cash={"ETH": 10.0, "USD": 500.0},
-        hedges={"ETH": HedgeSettings(instrument=PERPETUAL, maker_bps=0.0, taker_bps=TAKER_BPS)},
+        hedges={"ETH": (HedgeSettings(instrument=PERPETUAL, maker_bps=0.0, taker_bps=TAKER_BPS),)},
         universe=(PERPETUAL,),
         limits=Limits(max_order_quote=12_100.0, max_orders_per_min=10, daily_loss_quote=1e9),
         ages=Ages(vol_ns=GAP_NS, quote_ns=2 * GAP_NS, index_ns=2 * GAP_NS),

@@ -15,7 +15,7 @@ import pytest
 from bot.domain.events import SubmitOrder
 from bot.domain.market import MarketEvent
 from bot.domain.results import RunSummary
-from bot.domain.units import NS_PER_MS
+from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.engine.engine import Engine
 from bot.simulation.score import Score
 from bot.simulation.world import World
@@ -28,10 +28,10 @@ BAND = DeltaBand(half_width_base=1.0)
 class Run:
     """A tiny market lived through, with everything that was commanded noted down beside the score."""
 
-    def __init__(self, policy: Policy, events: Iterable[MarketEvent]) -> None:
+    def __init__(self, policy: Policy, events: Iterable[MarketEvent], **bounds: int) -> None:
         self.engine = Engine(settings(policy))
         self.world = World(iter(in_batches(events)), make_venue(LATENCY))
-        self.score = Score(self.engine)
+        self.score = Score(self.engine, **bounds)
         self.commands: list[tuple[int, list[SubmitOrder]]] = []
         while (step := self.world.step()) is not None:
             now_ns, batch = step
@@ -139,6 +139,20 @@ def test_series_hold_every_order_the_end_and_no_more_than_a_point_per_ten_second
     assert series.net_delta_base == pytest.approx([10.0, 4.0, 1.0])
     assert [(mark.qty_base, mark.px) for mark in series.hedges] == [(-6.0, 1999.0), (-3.0, 1999.0)]
     assert sum(mark.cost_quote for mark in series.hedges) == pytest.approx(FEE_QUOTE + SLIPPAGE_QUOTE)
+
+
+def test_a_long_run_keeps_fewer_points_farther_apart_and_the_same_figures() -> None:
+    long = market(*[(1 + 10 * n, 2000.0 + n % 7) for n in range(200)])
+    whole, thinned = Run(BAND, long), Run(BAND, long, max_points=16, max_timings=16)
+    exact, rough = whole.summary(), thinned.summary()
+    series = thinned.score.series
+    assert len(whole.score.series.ts_ns) == 200
+    assert {len(column) for column in msgspec.structs.astuple(series)[:7]} == {len(series.ts_ns)}
+    assert 8 <= len(series.ts_ns) < 16
+    assert set(series.ts_ns) <= set(whole.score.series.ts_ns)
+    assert series.ts_ns[-1] - series.ts_ns[0] > 1500 * NS_PER_S, "it still spans the run"
+    assert rough.decision_us.p50 == pytest.approx(exact.decision_us.p50, rel=0.3)
+    assert msgspec.structs.replace(rough, decision_us=exact.decision_us) == exact
 
 
 def test_watching_changes_nothing() -> None:

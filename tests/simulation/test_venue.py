@@ -8,15 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain.events import CancelOrder, Command, QueryOrder, SubmitOrder
+from bot.domain.events import AmendOrder, CancelOrder, Command, QueryAccount, QueryOrder, SubmitOrder
 from bot.domain.instruments import Future, Instrument, Payoff, TickSchedule, TickStep
 from bot.domain.market import FundingRate, IndexPrice, MarketEvent, Quote, Settlement, VolQuote
 from bot.domain.orders import (
+    AmendRejected,
     CancelRejected,
     Fill,
     FundingPayment,
     Liquidity,
     OrderAccepted,
+    OrderAmended,
     OrderCanceled,
     OrderEvent,
     OrderIntent,
@@ -101,6 +103,10 @@ def order(
 
 def cancel(order_id: str) -> CancelOrder:
     return CancelOrder(order_id, "ETH-PERPETUAL", "test")
+
+
+def amend(order_id: str, limit_ticks: int) -> AmendOrder:
+    return AmendOrder(order_id, "ETH-PERPETUAL", limit_ticks, "test")
 
 
 def query(order_id: str) -> QueryOrder:
@@ -243,7 +249,10 @@ class TestResting:
     def test_post_only_that_would_cross_is_rejected(self, qty_lots: int, limit_ticks: int) -> None:
         venue = make_venue()
         venue.on_market(quote(1))
-        reason = reject_reason(send(venue, order("a", qty_lots, limit_ticks, TimeInForce.POST_ONLY), 2))
+        (event,) = send(venue, order("a", qty_lots, limit_ticks, TimeInForce.POST_ONLY), 2)
+        assert isinstance(event, OrderRejected)
+        assert event.is_crossing
+        reason = event.reason
         assert reason.startswith("post only")
         assert venue.positions == {}
 
@@ -280,6 +289,113 @@ class TestResting:
         (event,) = send(make_venue(), cancel("ghost"), 1)
         assert isinstance(event, CancelRejected)
         assert event.reason.startswith("unknown order")
+
+
+class TestAmends:
+    def resting(self, limit_ticks: int = 39_900, force: TimeInForce = TimeInForce.POST_ONLY) -> SimulatedVenue:
+        venue = make_venue()
+        venue.on_market(quote(1))
+        send(venue, order("a", 5, limit_ticks, force), 2)
+        return venue
+
+    def test_the_limit_moves_and_the_order_fills_there(self) -> None:
+        venue = self.resting()
+        assert send(venue, amend("a", 39_990), 3) == [OrderAmended("a", 39_990, 3, 3)]
+        venue.on_market(quote(4, 1999.4, 1999.5))
+        assert trades(venue.advance(4)) == [(5, 1999.5)]
+        assert venue.positions == {"ETH-PERPETUAL": 5}
+
+    def test_what_was_filled_stays_filled_and_the_rest_moves(self) -> None:
+        venue = self.resting()
+        venue.on_market(quote(3, 1990.0, 1995.0, ask_base=0.2))
+        venue.on_market(quote(4))
+        assert trades(venue.advance(4)) == [(2, 1995.0)]
+        send(venue, amend("a", 39_990), 5)
+        venue.on_market(quote(6, 1999.4, 1999.5))
+        assert trades(venue.advance(6)) == [(3, 1999.5)]
+        (truth,) = send(venue, query("a"), 7)
+        assert isinstance(truth, OrderTruth)
+        assert (truth.state, [fill.qty_lots for fill in truth.fills]) == (OrderState.FILLED, [2, 3])
+
+    def test_it_stands_behind_the_older_orders_of_its_new_price(self) -> None:
+        venue = self.resting()
+        send(venue, order("b", 5, 39_990, TimeInForce.POST_ONLY), 3)
+        send(venue, amend("a", 39_990), 4)
+        venue.on_market(quote(5, 1999.4, 1999.5, ask_base=0.6))
+        assert [(fill.order_id, fill.qty_lots) for fill in fills_of(venue.advance(5))] == [("b", 5), ("a", 1)]
+
+    @pytest.mark.parametrize(
+        ("command", "reason"),
+        [
+            (amend("ghost", 39_990), "unknown order"),
+            (amend("a", 40_000), "post only"),
+            (amend("a", 0), "no limit"),
+        ],
+    )
+    def test_a_refused_one_leaves_the_order_as_it_was(self, command: AmendOrder, reason: str) -> None:
+        venue = self.resting()
+        (event,) = send(venue, command, 3)
+        assert isinstance(event, AmendRejected)
+        assert event.reason.startswith(reason)
+        venue.on_market(quote(4, 1994.0, 1995.0))
+        assert trades(venue.advance(4)) == [(5, 1995.0)]
+
+    def test_one_that_is_over_cannot_be_amended(self) -> None:
+        venue = self.resting()
+        send(venue, cancel("a"), 3)
+        (event,) = send(venue, amend("a", 39_990), 4)
+        assert isinstance(event, AmendRejected)
+        assert event.reason == "nothing to amend: the order is already canceled"
+
+    def test_one_that_may_cross_trades_at_once(self) -> None:
+        venue = self.resting(force=TimeInForce.GTC)
+        assert kinds(send(venue, amend("a", 40_000), 3)) == ["OrderAmended", "Fill"]
+        assert kinds(send(venue, cancel("a"), 4)) == ["CancelRejected"]
+
+    def test_a_lost_one_is_found_by_asking(self) -> None:
+        for faults in (Faults(lose_request_probability=1.0, timeout_ns=5), Faults(lose_reply_probability=1.0)):
+            venue = self.resting()
+            venue._faults = faults
+            venue.submit(amend("a", 39_990), 10)
+            (lost,) = venue.advance(LATER_NS)
+            assert isinstance(lost, OutcomeLost)
+            assert lost.why.startswith("timeout: no answer to the amend")
+            venue.submit(query("a"), LATER_NS)
+            assert venue.advance(LATER_NS) == [OrderTruth("a", OrderState.OPEN, (), LATER_NS, LATER_NS)]
+
+    def test_a_random_refusal_leaves_the_order(self) -> None:
+        venue = self.resting()
+        venue._faults = Faults(reject_probability=1.0)
+        (event,) = send(venue, amend("a", 39_990), 3)
+        assert isinstance(event, AmendRejected)
+        assert event.reason.startswith("venue fault")
+
+    def test_commands_about_the_account_are_passed_over(self) -> None:
+        assert send(self.resting(), QueryAccount("sim", "test"), 3) == []
+
+
+class TestMinimumValue:
+    def venue(self, instrument: Instrument) -> SimulatedVenue:
+        picky = msgspec.structs.replace(instrument, min_quote=1_000.0, min_lots=1)
+        fees = {picky.instrument_id: Fees(0.0, 5.0)}
+        venue = SimulatedVenue([picky], fees=fees, latency=INSTANT, depth={}, seed=1)
+        venue.on_market(quote(1, instrument_id=picky.instrument_id))
+        return venue
+
+    def test_a_linear_order_is_worth_its_limit_or_without_one_the_mid(self) -> None:
+        venue = self.venue(PERPETUAL)
+        assert reject_reason(send(venue, order("a", 5, 39_990, TimeInForce.IOC), 2)).startswith(
+            "below minimum: expected a"
+        )
+        assert reject_reason(send(venue, order("b", 4), 3)).startswith("below minimum")
+        assert kinds(send(venue, order("c", 5, 40_000, TimeInForce.IOC), 4)) == ["OrderAccepted", "Fill"]
+
+    def test_an_inverse_one_its_contracts(self) -> None:
+        lots = round(1_000.0 / INVERSE.lot_size)
+        venue = self.venue(INVERSE)
+        name = INVERSE.instrument_id
+        assert reject_reason(send(venue, order("a", lots - 1, instrument_id=name), 2)).startswith("below minimum")
+        assert kinds(send(venue, order("b", lots, instrument_id=name), 3))[0] == "OrderAccepted"
 
 
 class TestRejects:
@@ -727,7 +843,9 @@ Step = tuple[str, int, int, int]
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["quote", "quote", "quote", "ioc", "market", "gtc", "post_only", "reduce", "cancel", "query"]),
+        st.sampled_from(
+            ["quote", "quote", "quote", "ioc", "market", "gtc", "post_only", "reduce", "cancel", "amend", "query"]
+        ),
         st.integers(1, 400),
         st.integers(-6, 6),
         st.integers(-40, 40),
@@ -762,6 +880,8 @@ def script(steps: list[Step]) -> list[tuple[int, MarketEvent | Command]]:
             )
         elif kind == "cancel":
             made.append((now_ns, cancel(f"{max(0, ids - abs(move_ticks))}")))
+        elif kind == "amend":
+            made.append((now_ns, amend(f"{max(0, ids - abs(lots) % 4)}", 40_000 + move_ticks)))
         elif kind == "query":
             made.append((now_ns, query(f"{max(0, ids - abs(move_ticks))}")))
         else:
@@ -775,7 +895,7 @@ def play(venue: SimulatedVenue, made: list[tuple[int, MarketEvent | Command]], p
     """Run a script, asking for news only after the steps in `pauses` and at the end."""
     events = []
     for n, (now_ns, item) in enumerate(made):
-        if isinstance(item, SubmitOrder | CancelOrder | QueryOrder):
+        if isinstance(item, SubmitOrder | CancelOrder | AmendOrder | QueryOrder):
             venue.submit(item, now_ns)
         else:
             venue.on_market(item)
@@ -822,7 +942,11 @@ def test_lots_are_conserved_and_no_order_gets_more_or_worse_than_it_asked_for(
         assert abs(filled_lots) <= abs(intent.qty_lots)
         assert (truth.state is OrderState.FILLED) == (filled_lots == intent.qty_lots != 0)
         if intent.time_in_force is not TimeInForce.MARKET:
-            assert all(side * (intent.limit_ticks * 0.05 - fill.px) >= -1e-9 for fill in truth.fills)
+            limits = [
+                item.limit_ticks for _, item in made if isinstance(item, AmendOrder) and item.order_id == order_id
+            ]
+            worst_px = max([intent.limit_ticks, *limits], key=lambda ticks: side * ticks) * 0.05
+            assert all(side * (worst_px - fill.px) >= -1e-9 for fill in truth.fills)
         if intent.time_in_force is TimeInForce.POST_ONLY:
             assert all(fill.liquidity is Liquidity.MAKER for fill in truth.fills)
     received_ns = [event.ts_recv_ns for event in played]

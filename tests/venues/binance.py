@@ -79,6 +79,7 @@ OPERATIONS = {
     ("PUT", "order"): "amend",
     ("DELETE", "order"): "cancel",
     ("GET", "order"): "query",
+    ("DELETE", "batchOrders"): "cancel",
     ("DELETE", "allOpenOrders"): "cancel_all",
     ("GET", "openOrders"): "open_orders",
     ("GET", "allOrders"): "open_orders",
@@ -150,6 +151,7 @@ class BinanceServer(LoopbackServer):
         self.min_notional = 20.0
         self.weight_limit = 2_400  # per minute; more is answered with 429, and insisting with 418
         self.permissions = {"enableReading": True, "enableFutures": True, "enableWithdrawals": False}
+        self.adl_ranks: dict[str, int] = {}  # symbol → how near its position is to being auto-deleveraged, 0 to 4
         self.countdowns: dict[str, int] = {}  # symbol → when its orders are canceled, on the book's clock
         self.refused_for_weight = 0
         self._weights: tuple[int, int] = (0, 0)  # (minute, weight used in it)
@@ -202,7 +204,7 @@ class BinanceServer(LoopbackServer):
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"]
-        text = request.query_string if request.method in {"GET", "DELETE"} else await request.text()
+        text = request.rel_url.raw_query_string if request.method in {"GET", "DELETE"} else await request.text()
         self.calls.append((f"{request.method} {path}", dict(parse_qsl(text))))
 
         def execute() -> web.Response:
@@ -245,12 +247,16 @@ class BinanceServer(LoopbackServer):
             ("DELETE", "order"): self._cancel,
             ("GET", "order"): lambda p: payloads.order_json(self._order(p, missing=-2013)),
             ("DELETE", "allOpenOrders"): self._cancel_all,
+            ("DELETE", "batchOrders"): self._cancel_several,
             ("GET", "openOrders"): self._open_orders,
             ("GET", "allOrders"): self._all_orders,
             ("GET", "userTrades"): self._trades,
             ("GET", "positionRisk"): lambda _: payloads.position_risks(self.book, self.now_ms(), is_v2=is_v2),
             ("GET", "account"): lambda _: payloads.account(self.book, self.now_ms()),
             ("POST", "countdownCancelAll"): self._count_down,
+            ("GET", "income"): self._income,
+            ("GET", "commissionRate"): lambda p: payloads.commission_rate(self._listing(p)),
+            ("GET", "adlQuantile"): lambda _: payloads.adl_quantiles(self.book, self.adl_ranks),
             ("GET", "leverageBracket"): lambda _: payloads.leverage_brackets(self.book),
             ("GET", "positionSide/dual"): lambda _: {"dualSidePosition": False},
             ("GET", "account/apiRestrictions"): lambda _: {"ipRestrict": False, **self.permissions},
@@ -289,7 +295,7 @@ class BinanceServer(LoopbackServer):
         if not hmac.compare_digest(signature, expected):
             raise Denied(-1022, "Signature for this request is not valid.")
         sent_ms, window_ms = int(_needed(params, "timestamp")), int(params.get("recvWindow", 5_000))
-        now = self.now_ms()
+        now = self.signing_ms()
         if sent_ms > now + 1_000:
             raise Denied(-1021, "Timestamp for this request was 1000ms ahead of the server's time.")
         if now - sent_ms > window_ms:
@@ -369,6 +375,18 @@ class BinanceServer(LoopbackServer):
         order = self._order(params, missing=-2011)
         return payloads.order_json(self.book.cancel(order.order_id))
 
+    def _cancel_several(self, params: Json) -> list[Json]:
+        """Cancel a list of orders one by one; each has an answer of its own, and the whole is always 200."""
+        ours, theirs = (json.loads(params.get(name, "[]")) for name in ("origclientorderidlist", "orderidlist"))
+        wanted = [{"origClientOrderId": one} for one in ours] + [{"orderId": str(one)} for one in theirs]
+        answers = []
+        for one in wanted:
+            try:
+                answers.append(self._cancel({"symbol": params.get("symbol", ""), **one}))
+            except (Denied, Refused):
+                answers.append({"code": -2011, "msg": "Unknown order sent."})
+        return answers
+
     def _cancel_all(self, params: Json) -> Json:
         self.book.cancel_all(name=self._listing(params).name)
         return {"code": 200, "msg": "The operation of cancel all open order is done."}
@@ -410,6 +428,13 @@ class BinanceServer(LoopbackServer):
         ]
         limit = int(params.get("limit", 500))
         return fitting[:limit] if first or since else fitting[-limit:]
+
+    def _income(self, params: Json) -> list[Json]:
+        if params.get("incomeType", "FUNDING_FEE") != "FUNDING_FEE":
+            return []
+        since = int(params.get("startTime", 0))
+        paid = [one for one in self.book.fundings if params.get("symbol", one.name) == one.name and one.ts_ms >= since]
+        return [payloads.funding_json(one) for one in paid]
 
     def _count_down(self, params: Json) -> Json:
         name = self._listing(params).name
@@ -454,8 +479,8 @@ class BinanceServer(LoopbackServer):
         self.at("listen key", self.book.now_ms() + LISTEN_KEY_LIFE_MS, self.expire_listen_key)
         return {"listenKey": self._listen_key}
 
-    async def _serve_stream(self, request: web.Request) -> web.WebSocketResponse:
-        return await self.serve_socket(request, self._read, self._greet)
+    async def _serve_stream(self, request: web.Request) -> web.StreamResponse:
+        return await self.shake_hands(request, self._read, self._greet)
 
     def _greet(self, link: Link) -> None:
         if self._listen_key and link.query.get("listenKey") == self._listen_key:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.venues.loopback import FUNDING_HOURS_MS, decimal, decimals_of
-from tests.venues.matching import Kind, Level, Listing, Order, State, Trade, VenueBook
+from tests.venues.matching import Funding, Kind, Level, Listing, Order, State, Trade, VenueBook
 
 NEVER_MS = 4_133_404_800_000  # the delivery date of what is never delivered
 PERCENT_PRICE_UP, PERCENT_PRICE_DOWN = 1.15, 0.85
@@ -305,6 +305,35 @@ def _asset(book: VenueBook, coin: str, now_ms: int) -> Json:
         "availableBalance": free,
         "maxWithdrawAmount": free,
         "updateTime": now_ms,
+    }
+
+
+def commission_rate(listing: Listing) -> Json:
+    return {
+        "symbol": listing.name,
+        "makerCommissionRate": decimal(listing.maker_rate),
+        "takerCommissionRate": decimal(listing.taker_rate),
+    }
+
+
+def adl_quantiles(book: VenueBook, ranks: dict[str, int]) -> list[Json]:
+    return [
+        {"symbol": name, "adlQuantile": {"LONG": ranks.get(name, 0), "SHORT": ranks.get(name, 0)}}
+        for name, position in book.positions.items()
+        if position.amount
+    ]
+
+
+def funding_json(funding: Funding) -> Json:
+    return {
+        "symbol": funding.name,
+        "incomeType": "FUNDING_FEE",
+        "income": decimal(funding.amount),
+        "asset": funding.coin,
+        "info": "FUNDING_FEE",
+        "time": funding.ts_ms,
+        "tranId": int(funding.funding_id.removeprefix("F")),
+        "tradeId": "",
     }
 
 

@@ -15,6 +15,7 @@ import hmac
 import json
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -36,6 +37,8 @@ TEST_SECRET = "test-secret-of-a-loopback-venue"
 ALL_SCOPES = "account:read block_trade:none trade:read_write wallet:read"
 SIGNATURE_AGE_MS = 60_000
 MIN_HEARTBEAT_S = 10.0
+MAX_MESSAGE_BYTES = 32_768  # a longer one ends the connection
+CALLS_KEPT = 100_000
 
 
 class Channel(NamedTuple):
@@ -99,7 +102,7 @@ class DeribitServer:
         self.refuses_used_nonces = refuses_used_nonces
         self.rate_limit_per_s: float | None = None  # requests beyond it are answered 10028
         self.connections: list[Connection] = []
-        self.calls: list[tuple[str, Params]] = []  # every request, in order, refused ones too
+        self.calls: deque[tuple[str, Params]] = deque(maxlen=CALLS_KEPT)  # in order, refused ones too
         self.has_subscriber = asyncio.Event()  # set once anybody hears any feed
         self.tokens: dict[str, str] = {}
         self._nonces: set[str] = set()
@@ -289,9 +292,10 @@ class DeribitServer:
             raise RpcError(13004, "invalid_credentials")
         if abs(wall_clock_ms() + self.clock_skew_ms - int(ts)) > SIGNATURE_AGE_MS:
             raise RpcError(13009, "unauthorized", {"reason": "bad_timestamp"})
-        if self.refuses_used_nonces and f"{ts}/{nonce}" in self._nonces:
-            raise RpcError(13009, "unauthorized", {"reason": "nonce was used"})
-        self._nonces.add(f"{ts}/{nonce}")
+        if self.refuses_used_nonces:
+            if f"{ts}/{nonce}" in self._nonces:
+                raise RpcError(13009, "unauthorized", {"reason": "nonce was used"})
+            self._nonces.add(f"{ts}/{nonce}")
 
     def _scope_of(self, token: str) -> str:
         if token not in self.tokens:
@@ -340,7 +344,7 @@ class DeribitServer:
         return await answer_http(request, fault, execute, lambda _word: web.Response(status=403))
 
     async def _serve_socket(self, request: web.Request) -> web.StreamResponse:
-        socket = web.WebSocketResponse(autoping=False, max_msg_size=1 << 20)
+        socket = web.WebSocketResponse(autoping=False, max_msg_size=MAX_MESSAGE_BYTES)
         await socket.prepare(request)
         connection = Connection(request, socket, self.faults)
         self.connections.append(connection)

@@ -201,7 +201,22 @@ class HyperliquidServer(LoopbackServer):
             "orderStatus": self._order_status,
             "userFills": lambda _: payloads.fills(book.trades)[::-1][: payloads.FILLS],
             "userFillsByTime": self._fills_by_time,
+            "userFunding": lambda q: [
+                payloads.funding_json(paid, book.position(paid.name).amount)
+                for paid in book.fundings
+                if paid.ts_ms >= q.get("startTime", 0)
+            ],
+            "fundingHistory": lambda q: [
+                {"coin": paid.name, "fundingRate": decimal(paid.rate), "premium": "0", "time": paid.ts_ms}
+                for paid in book.fundings
+                if paid.name == q["coin"] and paid.ts_ms >= q["startTime"]
+            ],
+            "userFees": lambda _: self._fees(),
         }
+
+    def _fees(self) -> Json:
+        listing = next(iter(self.book.listings.values()))
+        return {"userCrossRate": decimal(listing.taker_rate), "userAddRate": decimal(listing.maker_rate)}
 
     def _order_status(self, query: Json) -> Json:
         order = self._order_of(query["oid"])
@@ -238,8 +253,8 @@ class HyperliquidServer(LoopbackServer):
         try:
             self._check_signer(body)
             return actions[action["type"]](action)
-        except KeyError as missing:
-            return _err(f"Failed to deserialize the JSON body into the target type: {missing}")
+        except (KeyError, TypeError, ValueError) as malformed:
+            return _err(f"Failed to deserialize the JSON body into the target type: {malformed}")
         except Denied as denied:
             return _err(str(denied))
 
@@ -251,7 +266,7 @@ class HyperliquidServer(LoopbackServer):
             raise Denied(f"User or API Wallet {signer} does not exist.")
         if body.get("vaultAddress"):
             raise Denied(f"Vault not registered: {body['vaultAddress']}")
-        nonce, now, used = body["nonce"], self.now_ms(), self._nonces.setdefault(signer, set())
+        nonce, now, used = body["nonce"], self.signing_ms(), self._nonces.setdefault(signer, set())
         if not now - 2 * DAY_MS < nonce < now + DAY_MS:
             raise Denied(f"Invalid nonce: {nonce} is too far from the time, {now}")
         if nonce in used or (len(used) >= NONCES_KEPT and nonce < min(used)):
@@ -360,7 +375,7 @@ class HyperliquidServer(LoopbackServer):
         if len([at for at in self._triggers if at // DAY_MS == now // DAY_MS]) >= SCHEDULED_A_DAY:
             raise Denied(f"Scheduled cancel was triggered {SCHEDULED_A_DAY} times today.")
         self.scheduled_ms = when
-        self.at("scheduled cancel", when - self.clock_skew_ms, self._cancel_as_scheduled)
+        self.at("scheduled cancel", when, self._cancel_as_scheduled)
         return {"status": "ok", "response": {"type": "default"}}
 
     def _cancel_as_scheduled(self) -> None:
@@ -378,8 +393,8 @@ class HyperliquidServer(LoopbackServer):
 
     # Streams ---------------------------------------------------------------------------------------------------------
 
-    async def _serve_stream(self, request: web.Request) -> web.WebSocketResponse:
-        return await self.serve_socket(request, self._read, lambda _: None)
+    async def _serve_stream(self, request: web.Request) -> web.StreamResponse:
+        return await self.shake_hands(request, self._read, lambda _: None)
 
     def _read(self, link: Link, text: str) -> None:
         message = json.loads(text)
@@ -435,7 +450,7 @@ class HyperliquidServer(LoopbackServer):
             "allMids": lambda: self._send([link], "quotes", kind, {"mids": payloads.mids(self.book)}),
             "userFills": lambda: self._send([link], "fills", kind, self._all_fills(of)),
             "clearinghouseState": lambda: self._send([link], "positions", kind, self._state(of)),
-            "webData2": lambda: self._send([link], "positions", kind, self._state(of)),
+            "webData2": lambda: self._send([link], "positions", kind, self._everything(of)),
         }
         if kind in told:
             told[kind]()
@@ -475,7 +490,7 @@ class HyperliquidServer(LoopbackServer):
 
     def _tell_state(self) -> None:
         self._tell(f"clearinghouseState:{self.address}", "positions", lambda: self._state(self.address))
-        self._tell(f"webData2:{self.address}", "positions", lambda: self._state(self.address))
+        self._tell(f"webData2:{self.address}", "positions", lambda: self._everything(self.address))
 
     def _tell(self, topic: str, stream: str, data: Callable[[], Any]) -> None:
         links = [link for link in self.connections if topic in link.topics]
@@ -492,6 +507,14 @@ class HyperliquidServer(LoopbackServer):
 
     def _state(self, user: str) -> Json:
         return {"dex": "", "user": user, "clearinghouseState": payloads.clearinghouse_state(self.book, self.now_ms())}
+
+    def _everything(self, user: str) -> Json:
+        return self._state(user) | {
+            "openOrders": [payloads.long_order_json(order) for order in self.book.open_orders()],
+            "meta": payloads.meta(self.book),
+            "assetCtxs": [payloads.asset_context(self.book, name) for name in self.book.listings],
+            "serverTime": self.now_ms(),
+        }
 
     def _all_fills(self, user: str) -> Json:
         fills = payloads.fills(self.book.trades)[::-1] if user == self.address else []

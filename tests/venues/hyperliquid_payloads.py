@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.venues.loopback import decimal, decimals_of
-from tests.venues.matching import Level, Listing, Order, State, Trade, VenueBook
+from tests.venues.matching import Funding, Level, Listing, Order, State, Trade, VenueBook
 
 LEVERAGE = 20
 LEVELS = 20  # of a side that l2Book shows
@@ -157,6 +157,22 @@ def _direction(trade: Trade, start: float) -> str:
     if start * (start + signed) < 0:
         return "Short > Long" if trade.is_buy else "Long > Short"
     return "Close Short" if trade.is_buy else "Close Long"
+
+
+def funding_json(funding: Funding, position: float) -> Json:
+    """Return a funding payment; the venue gives all of them the same hash, so it is no id."""
+    return {
+        "time": funding.ts_ms,
+        "hash": "0x" + "0" * 64,
+        "delta": {
+            "type": "funding",
+            "coin": funding.name,
+            "usdc": decimal(funding.amount),
+            "szi": decimal(position),
+            "fundingRate": decimal(funding.rate),
+            "nSamples": None,
+        },
+    }
 
 
 def clearinghouse_state(book: VenueBook, now_ms: int) -> Json:

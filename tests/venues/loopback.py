@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from tests.venues.faults import Answer, FaultScript, Pipe, answer_http
-from tests.venues.matching import Change, VenueBook
+from tests.venues.matching import Change, VenueBook, wall_clock_ms
 
 HOST = "127.0.0.1"
 DAY_MS = 86_400_000
@@ -49,16 +49,12 @@ class _Timer(msgspec.Struct):
 
 
 class LoopbackServer:
-    """A venue on this machine, on a port the operating system picks unless one is given; `async with` it.
-
-    `clock_skew_ms` is how far the venue's clock is ahead of the book's.
-    """
+    """A venue on this machine, on a port the operating system picks unless one is given; `async with` it."""
 
     def __init__(self, book: VenueBook, *, faults: FaultScript | None = None, port: int = 0) -> None:
         self.book = book
         self.faults = faults or FaultScript()
         self.port = port
-        self.clock_skew_ms = 0
         self.connections: list[Link] = []
         self.calls: list[tuple[str, Any]] = []  # every request, in order, refused ones too
         self._queued = 0
@@ -102,9 +98,22 @@ class LoopbackServer:
     def host(self) -> str:
         return f"{HOST}:{self.port}"
 
+    @property
+    def clock_skew_ms(self) -> int:
+        """How far ahead of ours the venue's clock is."""
+        return self.book.skew_ms
+
+    @clock_skew_ms.setter
+    def clock_skew_ms(self, skew_ms: int) -> None:
+        self.book.skew_ms = skew_ms
+
     def now_ms(self) -> int:
-        """The venue's time."""
-        return self.book.now_ms() + self.clock_skew_ms
+        """The venue's time, which is another one altogether while a recording is played."""
+        return self.book.now_ms()
+
+    def signing_ms(self) -> int:
+        """What clients' times are held against: the venue's clock in this world."""
+        return wall_clock_ms() + self.clock_skew_ms
 
     def tick(self) -> None:
         """Do at once what is due by the book's clock; for tests that turn that clock by hand."""
@@ -199,10 +208,23 @@ class LoopbackServer:
         finally:
             self._answering.discard(task)
 
-    async def serve_socket(
+    async def shake_hands(
+        self, request: web.Request, read: Callable[[Link, str], None], greet: Callable[[Link], None]
+    ) -> web.StreamResponse:
+        """Take a WebSocket, unless the fault script will not have it."""
+        fault = self.faults.request("connect")
+        if fault is None:
+            return await self._serve_socket(request, read, greet)
+
+        async def execute() -> web.Response:
+            return web.Response(status=503)
+
+        return await answer_http(request, fault, execute, lambda _word: web.Response(status=403))
+
+    async def _serve_socket(
         self, request: web.Request, read: Callable[[Link, str], None], greet: Callable[[Link], None]
     ) -> web.WebSocketResponse:
-        """Serve one WebSocket until it is gone; pings are answered unless a fault has frozen it."""
+        """Serve one WebSocket until it is gone; a frozen one answers nothing, not even pings."""
         socket = web.WebSocketResponse(autoping=False, timeout=0.1)
         await socket.prepare(request)
         link = Link(Pipe(socket, self.faults), request)

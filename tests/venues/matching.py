@@ -317,7 +317,7 @@ class VenueBook:
         quotes.asks = [Level(px, amount) for px, amount in [(ask, ask_amount), *deeper_asks] if px and amount > 0]
         quotes.ts_ms = self.now_ms()
         self._tell(Topic.QUOTE, name)
-        for order in list(self._open.get(name, {}).values()):
+        for order in self._by_priority(name):
             self._match(order, is_maker=True)
 
     def set_index(self, coin: str, px: float) -> None:
@@ -559,6 +559,13 @@ class VenueBook:
             self._tell(Topic.ORDER, order.name, order=order)
         if has_traded or (is_new and self.shows_own_orders):
             self._tell(Topic.QUOTE, order.name)
+
+    def _by_priority(self, name: str) -> list[Order]:
+        """Return the open orders of an instrument, on each side the best price first, then the oldest."""
+        orders = list(self._open.get(name, {}).values())
+        if len(orders) > 1:
+            orders.sort(key=lambda order: -(order.px or 0.0) if order.is_buy else (order.px or 0.0))
+        return orders
 
     def _fill(self, order: Order, amount: float, px: float, *, is_maker: bool, cause: str) -> Trade:
         listing = self.listings[order.name]

@@ -189,6 +189,95 @@ async def test_an_amend_that_would_take_cancels_a_post_only_order() -> None:
             await exchange.edit_order(order["id"], ETH, "limit", "buy", 1.0, 1_995.0)
 
 
+async def test_several_orders_are_canceled_each_with_its_own_answer() -> None:
+    async with venue() as server, client(server) as exchange:
+        orders = [await rest(exchange, clientOrderId=f"{CLIENT_ID}{n}") for n in range(3)]
+        answers = await exchange.cancel_orders([orders[0]["id"], "1"], ETH)
+        assert [answer["id"] for answer in answers] == [orders[0]["id"]]  # ccxt leaves out what was refused
+        await exchange.cancel_orders([], ETH, {"clientOrderIds": [f"{CLIENT_ID}1", f"{CLIENT_ID}2"]})
+        assert not server.book.open_orders()
+
+
+async def test_fees_funding_and_the_nearness_of_auto_deleveraging_are_told() -> None:
+    async with venue() as server, client(server) as exchange:
+        fee = await exchange.fetch_trading_fee(ETH)
+        assert (fee["maker"], fee["taker"]) == (0.0002, 0.0005)
+        await rest(exchange, "buy", 2.0, 2_000.01)
+        server.book.pay_funding("ETHUSDT", 0.0001)
+        paid = (await exchange.fetch_funding_history(ETH))[0]
+        assert (paid["amount"], paid["code"]) == (pytest.approx(-2.0 * 2_000.0 * 0.0001), "USDT")
+        server.adl_ranks["ETHUSDT"] = 4
+        assert [rank["rank"] for rank in await exchange.fetch_positions_adl_rank([ETH])] == [4]
+
+
+async def test_what_is_public_needs_no_keys() -> None:
+    async with venue() as server, client(server, api_key="", secret="") as exchange:
+        assert ETH in await exchange.load_markets()
+        assert (await soon(exchange.watch_bids_asks([ETH])))[ETH]["ask"] == 2_000.01
+        assert (await soon(exchange.watch_order_book(ETH)))["bids"][0] == [1_999.99, 5.0]
+        assert (await exchange.fetch_funding_rates([ETH]))[ETH]["markPrice"] == 2_000.0
+        with pytest.raises(ccxt.pro.AuthenticationError):
+            await exchange.fetch_balance()
+        assert server.hears("ETHUSDT")
+        assert not server.hears("BTCUSDT")
+
+
+async def test_a_venue_that_was_dark_has_kept_its_orders() -> None:
+    async with venue() as server, client(server) as exchange:
+        await rest(exchange, clientOrderId=CLIENT_ID)
+        await server.go_dark()
+        with pytest.raises(ccxt.pro.NetworkError):
+            await exchange.fetch_order("", ETH, {"clientOrderId": CLIENT_ID})
+        await server.come_back()
+        assert (await exchange.fetch_order("", ETH, {"clientOrderId": CLIENT_ID}))["status"] == "open"
+
+
+async def test_what_is_watched_can_be_left_and_what_is_not_there_cannot_be_watched() -> None:
+    async with venue() as server, client(server) as exchange, aiohttp.ClientSession() as session:
+        await soon(exchange.watch_bids_asks([ETH]))
+        assert server.hears("ETHUSDT")
+        await soon(exchange.un_watch_bids_asks([ETH]))
+        assert not server.hears("ETHUSDT")
+        async with session.ws_connect(f"ws://{server.host}/public/ws/9") as socket:
+            await socket.send_json({"method": "SUBSCRIBE", "params": ["noneusdt@bookTicker"], "id": 5})
+            answer = await soon(socket.receive_json())
+        assert (answer["id"], answer["error"]["code"]) == (5, 2)
+
+
+async def test_a_refused_handshake_is_an_error() -> None:
+    async with venue() as server, client(server) as exchange:
+        await exchange.load_markets()
+        server.faults.next("connect", reject())
+        with pytest.raises(ccxt.pro.NetworkError):
+            await soon(exchange.watch_bids_asks([ETH]))
+
+
+async def test_a_frozen_stream_says_nothing_while_the_rest_answers() -> None:
+    async with venue() as server, client(server) as exchange:
+        await soon(exchange.watch_bids_asks([ETH]))
+        server.freeze()
+        watching = asyncio.create_task(exchange.watch_bids_asks([ETH]))
+        server.book.set_quote("ETHUSDT", 2_010.0, 1.0, 2_010.02, 2.0)
+        assert (await exchange.fetch_bids_asks([ETH]))[ETH]["bid"] == 2_010.0
+        assert not watching.done()
+        server.freeze(is_frozen=False)
+        server.book.set_quote("ETHUSDT", 2_011.0, 1.0, 2_011.02, 2.0)
+        assert (await soon(watching))[ETH]["bid"] == 2_011.0
+
+
+async def test_depth_after_a_lost_connection_is_the_new_one() -> None:
+    async with venue() as server, client(server) as exchange:
+        await soon(exchange.watch_order_book(ETH))
+        watching = asyncio.create_task(exchange.watch_order_book(ETH))
+        await asyncio.sleep(0)
+        server.disconnect()
+        with pytest.raises(ccxt.pro.NetworkError):
+            await soon(watching)
+        server.book.set_quote("ETHUSDT", 1_500.0, 1.0, 1_500.5, 1.0)
+        book = await soon(exchange.watch_order_book(ETH))
+        assert (book["bids"], book["asks"]) == ([[1_500.0, 1.0]], [[1_500.5, 1.0]])
+
+
 async def test_the_dead_mans_switch_really_cancels() -> None:
     async with venue() as server, client(server) as exchange:
         await exchange.load_markets()
@@ -355,6 +444,30 @@ async def test_a_garbled_answer_is_an_order_without_an_id_and_no_error() -> None
         order = await rest(exchange, clientOrderId=CLIENT_ID)
         assert (order["id"], order["clientOrderId"], order["status"]) == (None, None, None)
         assert len(server.book.orders_of(CLIENT_ID)) == 1
+
+
+@pytest.mark.parametrize("fault", [drop_reply(), drop_request()])
+async def test_a_lost_create_is_not_repeated_behind_our_back(fault: Any) -> None:
+    async with venue() as server, client(server) as exchange:
+        await exchange.load_markets()
+        server.faults.next("create", fault)
+        with pytest.raises(ccxt.pro.NetworkError):
+            await rest(exchange, clientOrderId=CLIENT_ID)
+        assert [call for call, _ in server.calls].count("POST order") == 1
+
+
+async def test_lost_amends_and_cancels_are_repeated_behind_our_back() -> None:
+    """aiohttp sends PUT and DELETE again when a kept-alive connection closes: what was done is then answered no."""
+    async with venue() as server, client(server) as exchange:
+        order = await rest(exchange, clientOrderId=CLIENT_ID)
+        server.faults.next("amend", drop_reply())
+        with pytest.raises(ccxt.pro.OperationRejected, match="-5027"):
+            await exchange.edit_order(order["id"], ETH, "limit", "buy", 2.0, 1_991.0)
+        assert server.book.orders[order["id"]].px == 1_991.0
+        server.faults.next("cancel", drop_reply())
+        with pytest.raises(ccxt.pro.OrderNotFound, match="-2011"):
+            await exchange.cancel_order(order["id"], ETH)
+        assert server.book.orders[order["id"]].state is State.CANCELED
 
 
 async def test_who_asks_too_often_is_slowed_down_and_then_banned() -> None:

@@ -341,6 +341,12 @@ async def test_an_unanswered_heartbeat_ends_the_connection(server: DeribitServer
         assert (await socket.socket.receive(timeout=2)).type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
 
 
+async def test_a_message_too_long_ends_the_connection(server: DeribitServer) -> None:
+    async with Socket(server) as socket:
+        with pytest.raises(aiohttp.WSMessageTypeError):
+            await socket.call("public/subscribe", channels=["ticker.ETH-PERPETUAL.100ms"] * 1_200)
+
+
 async def test_a_dark_venue_comes_back_on_the_same_port(server: DeribitServer, exchange: ccxt.pro.Exchange) -> None:
     await exchange.load_markets()
     await server.go_dark()

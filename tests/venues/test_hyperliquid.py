@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import ccxt.pro
 import pytest
 
@@ -196,6 +197,55 @@ async def test_prices_have_five_significant_figures() -> None:
             await exchange.privatePostExchange(request)  # signed for another nonce: somebody else's signature
 
 
+async def test_fees_and_funding_are_told() -> None:
+    async with venue() as server, client(server) as exchange:
+        fee = await exchange.fetch_trading_fee(ETH)
+        assert (fee["maker"], fee["taker"]) == (0.00015, 0.00045)
+        await rest(exchange, "buy", 2.0, 2_000.1)
+        server.book.pay_funding("ETH", 0.0001)
+        server.book.pay_funding("ETH", 0.0002)
+        paid = await exchange.fetch_funding_history(ETH)
+        assert [one["rate"] for one in paid] == [0.0001, 0.0002]
+        assert len({one["id"] for one in paid}) == 1  # so it is no id at all
+        history = await exchange.fetch_funding_rate_history(ETH)
+        assert [one["fundingRate"] for one in history] == [0.0001, 0.0002]
+
+
+async def test_what_is_public_needs_no_keys() -> None:
+    async with venue() as server, client(server, wallet_address="", private_key="") as exchange:
+        assert ETH in await exchange.load_markets()
+        assert (await soon(exchange.watch_order_book(ETH)))["asks"][0] == [2_000.1, 5.0]
+        assert server.hears("ETH")
+        assert server.approved_fees == {}
+        with pytest.raises(ccxt.pro.AuthenticationError):
+            await rest(exchange)
+
+
+async def test_a_strangers_account_is_empty() -> None:
+    async with venue() as server, client(server, wallet_address="0x" + "9" * 40) as exchange:
+        server.book.foreign_trade("ETH", is_buy=True, amount=2.0, px=1_980.0)
+        assert await exchange.fetch_positions() == []
+        assert await exchange.fetch_my_trades(ETH) == []
+        assert (await exchange.fetch_balance())["USDC"]["total"] == 0.0
+
+
+async def test_a_venue_that_was_dark_has_kept_its_orders() -> None:
+    async with venue() as server, client(server) as exchange:
+        await rest(exchange, clientOrderId=CLOID)
+        await server.go_dark()
+        with pytest.raises(ccxt.pro.NetworkError):
+            await exchange.fetch_order(CLOID, ETH)
+        await server.come_back()
+        assert (await exchange.fetch_order(CLOID, ETH))["status"] == "open"
+
+
+async def test_a_client_id_is_32_hex_digits() -> None:
+    async with venue() as server, client(server) as exchange:
+        with pytest.raises(ccxt.pro.ExchangeError, match="deserialize"):
+            await rest(exchange, clientOrderId="0a1b2c3d4e-1")
+        assert not server.book.orders
+
+
 async def test_what_is_not_there_is_said_to_be_not_there() -> None:
     async with venue() as server, client(server) as exchange:
         with pytest.raises(ccxt.pro.OrderNotFound, match="unknownOid"):
@@ -316,6 +366,95 @@ async def test_books_marks_and_funding_are_streamed_whole() -> None:
         assert (await soon(watching))["bids"] == [[2_011.0, 1.0]]
         assert (await exchange.fetch_funding_rate(ETH))["fundingRate"] == 0.0001
         assert (await exchange.fetch_order_book(ETH))["asks"] == [[2_011.2, 2.0]]
+
+
+async def test_a_session_of_its_own_hears_what_ccxt_does_not() -> None:
+    async with (
+        venue() as server,
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"ws://{server.host}/ws") as socket,
+    ):
+        await socket.send_json({"method": "ping"})
+        assert await soon(socket.receive_json()) == {"channel": "pong"}
+        bbo = await subscribed(socket, {"type": "bbo", "coin": "ETH"})
+        assert [level["px"] for level in bbo["bbo"]] == ["1999.9", "2000.1"]
+        server.book.place("ETH", is_buy=True, amount=1.0, px=1_990.0, client_id=CLOID)
+        everything = await subscribed(socket, {"type": "webData2", "user": server.address.upper()})
+        assert [order["cloid"] for order in everything["openOrders"]] == [CLOID]
+        assert everything["clearinghouseState"]["marginSummary"]["accountValue"] == "100000"
+        mids = await subscribed(socket, {"type": "allMids"})
+        assert mids == {"mids": {"ETH": "2000"}}
+        await socket.send_json({"method": "subscribe", "subscription": {"type": "allMids"}})
+        assert "Already subscribed" in (await soon(socket.receive_json()))["data"]
+        query = {"type": "info", "payload": {"type": "orderStatus", "user": server.address, "oid": CLOID}}
+        await socket.send_json({"method": "post", "id": 7, "request": query})
+        answer = (await soon(socket.receive_json()))["data"]
+        assert (answer["id"], answer["response"]["payload"]["order"]["status"]) == (7, "open")
+
+
+async def subscribed(socket: Any, subscription: dict[str, Any]) -> Any:
+    """Subscribe, and return what is said at once."""
+    await socket.send_json({"method": "subscribe", "subscription": subscription})
+    answer = await soon(socket.receive_json())
+    assert answer == {
+        "channel": "subscriptionResponse", "data": {"method": "subscribe", "subscription": subscription},
+    }  # fmt: skip
+    news = await soon(socket.receive_json())
+    assert news["channel"] == subscription["type"]
+    return news["data"]
+
+
+async def test_what_is_watched_can_be_left() -> None:
+    async with venue() as server, client(server) as exchange:
+        await soon(exchange.watch_order_book(ETH))
+        await soon(exchange.un_watch_order_book(ETH))
+        assert not server.hears("ETH")
+        assert (await soon(exchange.watch_order_book(ETH)))["bids"][0] == [1_999.9, 5.0]
+
+
+async def test_a_refused_handshake_is_an_error() -> None:
+    async with venue() as server, client(server) as exchange:
+        await exchange.load_markets()
+        server.faults.next("connect", reject())
+        with pytest.raises(ccxt.pro.NetworkError):
+            await soon(exchange.watch_order_book(ETH))
+
+
+async def test_a_frozen_stream_says_nothing_while_the_rest_answers() -> None:
+    async with venue() as server, client(server) as exchange:
+        await soon(exchange.watch_order_book(ETH))
+        server.freeze()
+        watching = asyncio.create_task(exchange.watch_order_book(ETH))
+        server.book.set_quote("ETH", 2_010.0, 1.0, 2_010.2, 2.0)
+        assert (await exchange.fetch_order_book(ETH))["bids"] == [[2_010.0, 1.0]]
+        assert not watching.done()
+        server.freeze(is_frozen=False)
+        server.beat()
+        assert (await soon(watching))["bids"] == [[2_010.0, 1.0]]
+
+
+@pytest.mark.parametrize("fault", [drop_reply(), drop_request()])
+async def test_a_lost_action_is_not_repeated_behind_our_back(fault: Any) -> None:
+    async with venue() as server, client(server) as exchange:
+        await exchange.load_markets()
+        server.faults.next("create", fault)
+        with pytest.raises(ccxt.pro.NetworkError):
+            await rest(exchange, clientOrderId=CLOID)
+        assert [call for call, _ in server.calls].count("order") == 1
+
+
+async def test_a_lost_cancel_and_a_lost_replacement_were_done() -> None:
+    async with venue() as server, client(server) as exchange:
+        order = await rest(exchange, clientOrderId=CLOID)
+        server.faults.next("amend", drop_reply())
+        with pytest.raises(ccxt.pro.NetworkError):
+            await exchange.edit_order(order["id"], ETH, "limit", "buy", 2.0, 1_991.0, {"clientOrderId": CLOID})
+        found = await exchange.fetch_order(CLOID, ETH)
+        assert (found["id"] != order["id"], found["price"], found["status"]) == (True, 1_991.0, "open")
+        server.faults.next("cancel", drop_reply())
+        with pytest.raises(ccxt.pro.NetworkError):
+            await exchange.cancel_order("", ETH, {"clientOrderId": CLOID})
+        assert (await exchange.fetch_order(CLOID, ETH))["status"] == "canceled"
 
 
 async def test_orders_may_go_over_the_websocket() -> None:

@@ -61,6 +61,13 @@ def test_a_resting_order_fills_at_its_own_price_in_parts() -> None:
     assert len({trade.trade_id for trade in venue.trades}) == 2
 
 
+def test_the_better_price_fills_first_and_then_the_older_order() -> None:
+    venue = book()
+    cheap, dear, later = buy(venue, 1.0, 1_998.0), buy(venue, 1.0, 1_999.0), buy(venue, 1.0, 1_999.0)
+    venue.set_quote("ETH-PERP", 1_990.0, 1.0, 1_995.0, 1.5)
+    assert (cheap.filled, dear.filled, later.filled) == (0.0, 1.0, 0.5)
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

@@ -28,7 +28,9 @@ def recording() -> Recording:
     return open_recording("eth-2023-04")
 
 
-async def test_ccxt_sees_the_recordings_own_instruments(recording: Recording) -> None:
+@pytest.mark.parametrize(("name", "coin"), [("eth-2023-04", "ETH"), ("btc-2023-04", "BTC")])
+async def test_ccxt_sees_the_recordings_own_instruments(name: str, coin: str) -> None:
+    recording = open_recording(name)
     player = RecordingPlayer(recording)
     async with DeribitServer(player.book) as server:
         settings = VenueSettings(venue="d", exchange_id="deribit", underlyings=frozenset(), options=server.options)
@@ -37,12 +39,13 @@ async def test_ccxt_sees_the_recordings_own_instruments(recording: Recording) ->
         await exchange.close()
     by_id = {market["id"]: market for market in markets.values()}
     assert set(by_id) == {one.instrument_id for one in recording.manifest.instruments}
-    perp = by_id[PERP]
+    perp, meant = by_id[f"{coin}-PERPETUAL"], recording.manifest.instruments[0]
     assert (perp["linear"], perp["inverse"], perp["swap"], perp["settle"]) == (True, False, True, "USD")
-    assert (perp["contractSize"], perp["precision"]) == (1.0, {"amount": 0.1, "price": 0.05})
+    assert perp["contractSize"] == meant.contract_size
+    assert perp["precision"] == {"amount": meant.lot_size, "price": meant.tick_schedule.tick_px}
     option = next(one for one in recording.manifest.instruments if isinstance(one, Option))
     listed = by_id[option.instrument_id]
-    assert (listed["inverse"], listed["settle"], listed["strike"]) == (True, "ETH", option.strike_px)
+    assert (listed["inverse"], listed["settle"], listed["strike"]) == (True, coin, option.strike_px)
     assert listed["expiry"] * 1_000_000 == option.expiry_ns
 
 

@@ -45,6 +45,11 @@ class HyperliquidOrderWords(OrderWords):
         client_id = part(trade.get("info"), "cloid")
         return None if client_id is None else self.decode(client_id)
 
+    def status_of(self, order: Raw) -> str:
+        """Return an order's state; ccxt does not know that a scheduled cancel is one."""
+        status = super().status_of(order)
+        return "canceled" if status == "scheduledCancel" else status
+
     def dead_man(self, exchange: ccxt.pro.Exchange, clock: Clock, settings: VenueSettings) -> DeadMan:
         """Return the account's countdown: a time at which everything is canceled, moved on again and again.
 

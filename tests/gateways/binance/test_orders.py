@@ -28,6 +28,7 @@ from bot.gateways.outcomes import Outcome
 from tests.gateways.desks import Rig, rigged
 from tests.venues.binance import BinanceServer, banned, outcome_unknown, too_many_requests, usdm_book
 from tests.venues.faults import drop_reply, drop_request, garbage, http, reject
+from tests.venues.matching import wall_clock_ms
 
 ETH = "ETHUSDT"
 
@@ -85,12 +86,23 @@ async def test_without_a_countdown_nothing_rests(rig: Rig, server: BinanceServer
     assert not server.book.orders
 
 
-async def test_a_countdown_not_renewed_cancels_what_rests(rig: Rig, server: BinanceServer) -> None:
-    order_id = rig.send(ETH, 1_000, 1_990.0, TimeInForce.GTC)
-    await rig.until(OrderAccepted)
-    server.book.cancel_all(name=ETH, reason="countdown")
-    ended = await rig.until(OrderCanceled)
-    assert ended.order_id == order_id
+async def test_a_countdown_not_renewed_cancels_what_rests() -> None:
+    ahead_ms = 0
+    book = usdm_book(now_ms=lambda: wall_clock_ms() + ahead_ms)
+    book.set_index("ETH", 2_000.0)
+    book.set_quote(ETH, 1_999.99, 5.0, 2_000.01, 5.0)
+    async with BinanceServer(book) as server, rigged("binance", "binanceusdm", server, runs=False) as rig:
+        order_id = rig.send(ETH, 1_000, 1_990.0, TimeInForce.GTC)
+        await rig.until(OrderAccepted)
+        ahead_ms = 29_000
+        server.tick()
+        assert book.open_orders()
+        ahead_ms = 31_000
+        server.tick()
+        assert not book.open_orders()
+        ahead_ms = 0
+        rig.query(order_id, ETH)
+        assert (await rig.until(OrderTruth)).state is OrderState.CANCELED
 
 
 @pytest.mark.parametrize(

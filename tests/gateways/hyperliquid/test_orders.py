@@ -29,6 +29,7 @@ from bot.gateways.outcomes import Outcome
 from tests.gateways.desks import Rig, rigged, settings_of
 from tests.venues.faults import drop_reply, drop_request, garbage, http, reject
 from tests.venues.hyperliquid import HyperliquidServer, hyperliquid_book
+from tests.venues.matching import wall_clock_ms
 
 RUN = "0123456789"
 
@@ -96,6 +97,24 @@ async def test_a_resting_order_waits_for_the_scheduled_cancel_and_is_canceled(
     rig.cancel(order_id, eth(rig))
     await rig.soon(lambda: rig.of(OrderTruth) or rig.of(OrderCanceled), what="the end")
     assert server.book.open_orders() == []
+
+
+async def test_a_scheduled_cancel_not_moved_on_cancels_what_rests() -> None:
+    ahead_ms = 0
+    book = hyperliquid_book(now_ms=lambda: wall_clock_ms() + ahead_ms)
+    book.set_index("ETH", 2_000.0)
+    book.set_quote("ETH", 1_999.9, 5.0, 2_000.1, 5.0)
+    async with HyperliquidServer(book) as server, rigged("hyperliquid", "hyperliquid", server, runs=False) as rig:
+        order_id = rig.send(eth(rig), 10_000, 1_990.0, TimeInForce.GTC)
+        await rig.until(OrderAccepted)
+        ahead_ms = 29_000
+        server.tick()
+        assert book.open_orders()
+        ahead_ms = 31_000
+        server.tick()
+        assert not book.open_orders()
+        rig.query(order_id, eth(rig))
+        assert (await rig.until(OrderTruth)).state is OrderState.CANCELED
 
 
 async def test_a_scheduled_cancel_refused_for_low_volume_lets_nothing_rest(rig: Rig, server: HyperliquidServer) -> None:
