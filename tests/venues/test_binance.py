@@ -84,6 +84,8 @@ async def test_permissions_can_be_asked_for_and_missed() -> None:
     async with venue() as server, client(server) as exchange:
         restrictions = await exchange.sapiGetAccountApiRestrictions()
         assert (restrictions["enableFutures"], restrictions["enableWithdrawals"]) == (True, False)
+        account = await exchange.fapiPrivateV2GetAccount()
+        assert (account["canTrade"], account["canWithdraw"]) == (True, False)
         server.permissions["enableFutures"] = False
         with pytest.raises(ccxt.pro.AuthenticationError, match="-2015"):
             await rest(exchange)
@@ -206,6 +208,8 @@ async def test_fees_funding_and_the_nearness_of_auto_deleveraging_are_told() -> 
         server.book.pay_funding("ETHUSDT", 0.0001)
         paid = (await exchange.fetch_funding_history(ETH))[0]
         assert (paid["amount"], paid["code"]) == (pytest.approx(-2.0 * 2_000.0 * 0.0001), "USDT")
+        assert [one["fundingRate"] for one in await exchange.fetch_funding_rate_history(ETH)] == [0.0001]
+        assert (await exchange.fetch_funding_intervals([ETH]))[ETH]["interval"] == "8h"
         server.adl_ranks["ETHUSDT"] = 4
         assert [rank["rank"] for rank in await exchange.fetch_positions_adl_rank([ETH])] == [4]
 
@@ -424,7 +428,7 @@ async def moved(server: BinanceServer, exchange: Any, bid: float) -> Any:
 async def test_what_is_raised_says_nothing_about_what_was_done(
     fault: Any, error: type[Exception], is_live: bool
 ) -> None:
-    async with venue() as server, client(server, timeout_ns=200_000_000) as exchange:
+    async with venue() as server, client(server, timeout_ns=400_000_000) as exchange:
         await exchange.load_markets()
         server.faults.next("create", fault)
         with pytest.raises(error):

@@ -486,7 +486,7 @@ async def test_orders_may_go_over_the_websocket() -> None:
 async def test_what_is_raised_says_nothing_about_what_was_done(
     fault: Any, error: type[Exception], is_live: bool
 ) -> None:
-    async with venue() as server, client(server, timeout_ns=300_000_000) as exchange:
+    async with venue() as server, client(server, timeout_ns=400_000_000) as exchange:
         await exchange.load_markets()
         server.faults.next("create", fault)
         with pytest.raises(error):
