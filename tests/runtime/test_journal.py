@@ -180,6 +180,8 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
         return st.one_of([values_of(member) for member in typing.get_args(kind)])
     if typing.get_origin(kind) is tuple:
         return st.lists(values_of(typing.get_args(kind)[0]), max_size=3).map(tuple)
+    if typing.get_origin(kind) is dict:
+        return st.dictionaries(*map(values_of, typing.get_args(kind)), max_size=3)
     if issubclass(kind, msgspec.Struct):
         fields = {name: values_of(hint) for name, hint in typing.get_type_hints(kind).items() if name[0] != "_"}
         return st.builds(kind, **fields)
