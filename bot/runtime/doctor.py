@@ -89,7 +89,7 @@ def _judge(vault: Vault, venue: str, settings: VenueSettings, found: VenueProbe)
         yield _of_venue(vault, f"{venue} reachable", found.unreachable, is_ok=False)
         return
     yield _of_venue(vault, f"{venue} reachable", "it answers")
-    if found.skew_ns is not None:
+    if found.skew_ns is not None and vault.clock == "wall":
         skew_ms, limit_ms = found.skew_ns / NS_PER_MS, settings.max_clock_skew_ns / NS_PER_MS
         is_near = abs(skew_ms) <= limit_ms
         hint = "" if is_near else "; hint: synchronise this machine's clock (NTP)"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -19,11 +22,14 @@ from bot.domain.errors import InvariantBroken
 from bot.runtime import cli
 from bot.runtime.halt_marker import HaltMarker
 from bot.runtime.journal import Header, Journal, verify
+from bot.simulation.recording import open_recording
 from tests.runtime.audit import read_rows, without_timings
 from tests.runtime.command_line import ROOT, CommandLine, Result
 from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange, orders
 from tests.runtime.test_live_run import running, until
 from tests.runtime.vault_files import write_tiny_recording
+from tests.venues.deribit import DeribitServer
+from tests.venues.recording_player import RecordingPlayer
 
 JOURNAL = ".evenkeel/busy.sqlite"
 KEYS = [
@@ -557,3 +563,31 @@ def test_the_doctor_lists_exchanges_and_examines_files(evenkeel: CommandLine, bu
     refused = evenkeel.run("record", "busy.yaml", "--out", "there", "--for", "1", cwd=busy)
     assert (refused.code, refused.out) == (2, "")
     assert "expected a live feed to record" in refused.err
+
+
+async def test_a_halt_cancels_at_the_venue_with_daemon_and_journal_frozen(
+    evenkeel: CommandLine, busy: Path, short_recording: Path
+) -> None:
+    """Through real ccxt on a loopback Deribit; the daemon is a socket that takes calls and never answers."""
+    player = RecordingPlayer(open_recording(str(short_recording)))
+    async with DeribitServer(player.book) as server:
+        vault = busy / "busy.yaml"
+        venues = {"deribit": {"options": server.options, "credentials": "keys.yaml"}}
+        vault.write_text(LIVE_VAULT.replace("venues: {deribit: {}}", f"venues: {json.dumps(venues)}"))
+        keys = busy / "keys.yaml"
+        keys.write_text(json.dumps(server.credentials))
+        keys.chmod(0o600)
+        player.book.place("ETH-PERPETUAL", is_buy=True, amount=1.0, px=100.0, client_id="r-1")
+        with (
+            Journal.open(busy / "busy.sqlite", for_writing=True),
+            closing(socket.socket(socket.AF_UNIX)) as frozen,
+        ):
+            frozen.bind(str(busy / "busy.sock"))
+            frozen.listen()
+            halted = await asyncio.to_thread(evenkeel.run, "halt", "busy.yaml", "--reason", "now", cwd=busy)
+    assert halted.code == 0, halted.err
+    first, second = halted.out.splitlines()
+    assert first.startswith("busy: halted by its marker; the daemon did not answer within 5 s")
+    assert second == "deribit: 1 orders canceled, none left"
+    assert not player.book.open_orders()
+    assert HaltMarker(busy / "busy.halted").is_set
