@@ -95,10 +95,10 @@ class CcxtGateway:
             raise InvariantBroken("the gateway was asked for instruments before it was entered")
         return self._markets.instruments
 
-    def watch(self, instrument_ids: frozenset[str]) -> None:
+    def watch(self, instruments: Sequence[Instrument]) -> None:
         """Say whose quotes and vols are wanted, hedges and holdings; may be called again at any time."""
         if self._feed is not None:
-            self._feed.watch(instrument_ids)
+            self._feed.watch([one.instrument_id for one in instruments], known=instruments)
 
     async def truth(self) -> tuple[Event, ...]:
         """Return the venue's word on our account; nothing without keys. Raises Retryable or VenueFatal."""

@@ -40,8 +40,11 @@ class Gateway(Protocol):
     async def instruments(self) -> tuple[Instrument, ...]:
         """Return the instruments of the wanted underlyings as the venue lists them now."""
 
-    def watch(self, instrument_ids: frozenset[str]) -> None:
-        """Say whose quotes and vols are wanted, hedges and holdings; may be called again at any time."""
+    def watch(self, instruments: Sequence[Instrument]) -> None:
+        """Say whose quotes and vols are wanted, hedges and holdings; may be called again at any time.
+
+        Some may be listed no more: of a holding that expired meanwhile the settlement is still wanted.
+        """
 
     async def truth(self) -> tuple[Event, ...]:
         """Return the venue's word on our account: fills this run may have missed, then an `AccountReport`."""

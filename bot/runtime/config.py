@@ -100,13 +100,28 @@ def build_live_settings(vault: Vault, instruments: Sequence[Instrument], run_id:
     settings = _engine_settings(vault, tuple(instruments), ages, run_id)
     if vault.mode == "paper":
         return settings  # no account is ours to be compared with
+    timeout_ns = max(_ns(section.timeout_s) for section in vault.venues.values())
     return msgspec.structs.replace(
         settings,
+        # an answer has its time at the gateway, and as much again before the engine loses patience by itself
+        answer_timeout_ns=2 * timeout_ns,
+        query_every_ns=min(2 * NS_PER_S, timeout_ns),
+        hedges={
+            base: tuple(msgspec.structs.replace(hedge, can_amend=_can_amend(vault, hedge)) for hedge in hedges)
+            for base, hedges in settings.hedges.items()
+        },
         account_venues=frozenset(vault.venues),
         account_book=frozenset(line.account for line in vault.book if isinstance(line, AccountLine)),
         account_cash=frozenset([vault.cash.account] if isinstance(vault.cash, AccountCash) else []),
         foreign_policy=vault.foreign,
     )
+
+
+def _can_amend(vault: Vault, hedge: HedgeSettings) -> bool:
+    from bot.gateways.venue_words import order_words_of  # noqa: PLC0415 — a second of start-up, for live vaults only
+
+    venue = hedge.instrument.venue
+    return order_words_of(vault.venues[venue].exchange or venue).can_amend
 
 
 def _engine_settings(vault: Vault, instruments: tuple[Instrument, ...], ages: Ages, run_id: str) -> EngineSettings:

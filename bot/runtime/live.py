@@ -281,7 +281,8 @@ class LiveFeed:
         self._mailbox = mailbox
         self._clock = session.clock
         self._floor_ns = 0
-        self._venue_of = {one.instrument_id: one.venue for one in (*session.instruments, *session.listed)}
+        # what the venue lists now comes last: its terms are the newest
+        self._known = {one.instrument_id: one for one in (*session.instruments, *session.listed)}
         self._account_venues = {line.account for line in session.vault.book if isinstance(line, AccountLine)}
         self._held_of: dict[str, frozenset[str]] = {}
         self._watched: dict[str, frozenset[str]] = {}
@@ -391,9 +392,8 @@ class LiveFeed:
     def _venue(self, command: Command) -> str:
         if isinstance(command, QueryAccount | CancelForeign):
             return command.venue
-        return self._venue_of[
-            command.intent.instrument_id if isinstance(command, SubmitOrder) else command.instrument_id
-        ]
+        about = command.intent if isinstance(command, SubmitOrder) else command
+        return self._known[about.instrument_id].venue
 
     def _note(self, event: Event) -> None:
         """Keep what routing, watching and leaving depend on."""
@@ -402,7 +402,7 @@ class LiveFeed:
                 self.venues[event.venue] = event
                 log.warning("venue", venue=event.venue, health=str(event.health), reason=event.reason)
             case InstrumentListed():
-                self._venue_of[event.instrument.instrument_id] = event.instrument.venue
+                self._known[event.instrument.instrument_id] = event.instrument
             case AccountReport() if event.venue in self._account_venues:
                 self._held_of[event.venue] = frozenset(one.instrument_id for one in event.positions if one.qty_lots)
                 self._watch()
@@ -423,10 +423,10 @@ class LiveFeed:
             *(file.instrument_ids for file in session.book_files), *self._held_of.values()
         )
         for venue, gateway in session.gateways.items():
-            mine = frozenset(name for name in wanted if self._venue_of.get(name) == venue)
-            if mine != self._watched.get(venue):
-                self._watched[venue] = mine
-                gateway.watch(mine)
+            mine = {name: one for name in wanted if (one := self._known.get(name)) is not None and one.venue == venue}
+            if mine.keys() != self._watched.get(venue):
+                self._watched[venue] = frozenset(mine)
+                gateway.watch(tuple(mine.values()))
 
     async def _beat(self) -> None:
         while True:
@@ -439,7 +439,7 @@ class LiveFeed:
     def _read_books(self) -> None:
         for file in self._session.book_files:
             problem = file.problem
-            report = file.poll(self._venue_of, self.now_ns())
+            report = file.poll(self._known, self.now_ns())
             if report is not None:
                 self._watch()
                 self._mailbox.put(self.now_ns(), [report])

@@ -102,8 +102,8 @@ async def record_vault(
             listed = await list_instruments(gateways)
             check_listing(vault_file, listed, clock.now_ns(), " or ".join(gateways))
             for venue, gateway in gateways.items():
-                names = (one.instrument_id for one in listed if one.venue == venue)
-                gateway.watch(frozenset(names).intersection(vault.named_instruments))
+                named = (one for one in listed if one.instrument_id in vault.named_instruments)
+                gateway.watch([one for one in named if one.venue == venue])
             recorder = Recorder(destination, destination.stem, listed, ages)
             manifest = await record(list(gateways.values()), recorder, clock, stop, seconds)
     if manifest is None:

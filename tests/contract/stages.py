@@ -182,7 +182,7 @@ async def _loopback(
         stage.server_faults = script
         events = asyncio.create_task(gateway.events(stage.put))
         try:
-            gateway.watch(frozenset({name}))
+            gateway.watch([instrument])
             await stage.until(Quote)
             stage.got.clear()
             yield stage

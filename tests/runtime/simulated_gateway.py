@@ -6,6 +6,7 @@ It has everything of a gateway but a network, outlives the daemons that connect 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -140,8 +141,8 @@ class SimulatedGateway:
     async def instruments(self) -> tuple[Instrument, ...]:
         return tuple(self.exchange.listed.values())
 
-    def watch(self, instrument_ids: frozenset[str]) -> None:
-        self.exchange.watched = instrument_ids
+    def watch(self, instruments: Sequence[Instrument]) -> None:
+        self.exchange.watched = frozenset(one.instrument_id for one in instruments)
 
     async def truth(self) -> tuple[Event, ...]:
         return (self._report(),)
