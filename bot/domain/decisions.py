@@ -130,6 +130,7 @@ class Refusal(StrEnum):
     VENUE_REFUSING = "venue_refusing"
     DELISTED = "delisted"
     SLIPPAGE_BUDGET = "slippage_budget"
+    UNKNOWN_HOLDING = "unknown_holding"
 
 
 class BotState(StrEnum):

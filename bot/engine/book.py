@@ -40,6 +40,17 @@ class OptionMarks(NamedTuple):
     greeks: Black76Greeks
 
 
+class StaticLeg(NamedTuple):
+    """A linear or inverse position of the book itself, and how much of it its sources say there is.
+
+    `qty_own` is what was said in the instrument's own unit, of an inverse contract only; all else is in base units.
+    """
+
+    holding: Holding
+    qty_base: float
+    qty_own: float = 0.0
+
+
 class Holding:
     """A linear or inverse position with its own cash: what was paid for it stays here until it is settled.
 
@@ -68,6 +79,10 @@ class Holding:
         """Book a trade of signed lots at `px`."""
         self.lots += lots
         self.trade(lots * self.lot_size, px)
+
+    def value_settle(self, mark_px: float) -> float:
+        """Return the profit so far at this price, in settlement currency."""
+        return self.cash_settle + self._settle_value(self.qty, mark_px)
 
     def value_quote(self, mark_px: float, index_px: float) -> float:
         """Return the profit so far at these prices, in quote money."""
@@ -101,14 +116,14 @@ class UnderlyingBook:
         self.coin_cash = 0.0
         self.quote_cash = 0.0
         self.hedges: dict[str, Holding] = {}
-        self.static: list[tuple[Holding, float]] = []  # linear and inverse legs of the book, with their base quantity
+        self.static: list[StaticLeg] = []  # linear and inverse legs of the book
         self._options: list[tuple[Option, float, int, ExpiryMarks]] = []
         for leg in legs:
             if isinstance(leg.instrument, Option):
                 slot, expiry = market.hold(leg.instrument.instrument_id)
                 self._options.append((leg.instrument, leg.qty_base, slot, expiry))
             else:
-                self.static.append((Holding(leg.instrument), leg.qty_base))
+                self.static.append(StaticLeg(Holding(leg.instrument), leg.qty_base))
         self._substitutes: list[tuple[int, int, float]] = []  # leg, time of its stale quote, vol in its place
         self._index_options()
         self.option_marks: OptionMarks | None = None
@@ -144,7 +159,7 @@ class UnderlyingBook:
     @property
     def holdings(self) -> list[Holding]:
         """Every linear and inverse position: the book's own and the hedges."""
-        return [holding for holding, _ in self.static] + list(self.hedges.values())
+        return [leg.holding for leg in self.static] + list(self.hedges.values())
 
     def hedge(self, instrument: Hedgeable) -> Holding:
         """Return the hedge position in `instrument`, flat at first."""
@@ -155,14 +170,17 @@ class UnderlyingBook:
 
     def enter_static_positions(self) -> None:
         """Enter the book's own linear and inverse legs at their first mark, so that their profit starts at zero."""
-        for holding, qty_base in self.static:
-            holding.trade(qty_base * holding.mark_px if holding.is_inverse else qty_base, holding.mark_px)
+        for holding, qty_base, qty_own in self.static:
+            qty = qty_base * holding.mark_px + qty_own if holding.is_inverse else qty_base
+            holding.trade(qty, holding.mark_px)
 
     def mark(self, now_ns: int) -> tuple[Refusal, str] | None:
         """Bring every mark and the net Greeks up to `now_ns`; return why that is impossible, if it is."""
-        for holding, _ in self.static:
+        for holding, qty_base, qty_own in self.static:
             self._mark_holding(holding)
-            refusal = self._find_old_quote(holding.instrument, now_ns)
+            if not (qty_base or qty_own):
+                continue  # closed: nothing is left but what it earned
+            refusal = self.find_old_quote(holding.instrument, now_ns)
             if refusal is not None:
                 return refusal
         for holding in self.hedges.values():
@@ -187,7 +205,7 @@ class UnderlyingBook:
         """Return the value of what is to be hedged and of all cash."""
         index_px = self.marks_of_underlying.index_px
         value = self.quote_cash + self.coin_cash * index_px + self.option_value_quote
-        for holding, _ in self.static:
+        for holding, _, _ in self.static:
             value += holding.value_quote(holding.mark_px, index_px)
         return value
 
@@ -196,7 +214,7 @@ class UnderlyingBook:
         delta = self.option_delta_base + self.coin_cash
         if self.static:
             index_px = self.marks_of_underlying.index_px
-            for holding, _ in self.static:
+            for holding, _, _ in self.static:
                 delta += holding.delta_base(index_px)
         return delta
 
@@ -271,12 +289,41 @@ class UnderlyingBook:
         self.option_theta_per_year = float(qty.dot(values.theta))
         self.option_value_quote = float(qty.dot(values.value))
 
+    @property
+    def options(self) -> dict[str, tuple[Option, float]]:
+        """The option legs by instrument id, several of one instrument added up."""
+        held: dict[str, tuple[Option, float]] = {}
+        for option, qty_base, _, _ in self._options:
+            _, before_base = held.get(option.instrument_id, (option, 0.0))
+            held[option.instrument_id] = (option, before_base + qty_base)
+        return held
+
+    def hold_options(self, legs: Iterable[tuple[Option, float]]) -> None:
+        """Hold these option legs instead. Marks of those held before stay; if others join, `mark` must follow."""
+        marks, row_of = self.option_marks, {leg[0].instrument_id: row for row, leg in enumerate(self._options)}
+        self._options = [(option, qty_base, *self.market.hold(option.instrument_id)) for option, qty_base in legs]
+        self._forget_marks()
+        rows = [row_of[option.instrument_id] for option, *_ in self._options if option.instrument_id in row_of]
+        if marks is not None and self._options and len(rows) == len(self._options):
+            self._carry_marks(marks, np.array(rows, dtype=np.intp))
+        else:
+            self.option_marks = None
+
+    def option_value_of(self, instrument_id: str) -> float | None:
+        """Return the value of one option of a leg in quote money, None if it has no mark."""
+        if self.option_marks is not None:
+            for row, (option, *_) in enumerate(self._options):
+                if option.instrument_id == instrument_id:
+                    return float(self.option_marks.greeks.value[row])
+        return None
+
     def _mark_holding(self, holding: Holding) -> None:
         quote = self.market.quotes.get(holding.instrument.instrument_id)
         if quote is not None:
             holding.mark_px = 0.5 * (quote.bid_px + quote.ask_px)
 
-    def _find_old_quote(self, instrument: Hedgeable, now_ns: int) -> tuple[Refusal, str] | None:
+    def find_old_quote(self, instrument: Hedgeable, now_ns: int) -> tuple[Refusal, str] | None:
+        """Return why the quote of a position of the book cannot mark it, if so."""
         quote = self.market.quotes.get(instrument.instrument_id)
         if quote is None:
             return Refusal.NO_MARKET, f"no quote yet for {instrument.instrument_id}"
@@ -293,14 +340,21 @@ class UnderlyingBook:
         """Drop the other legs, marks and all."""
         marks = self.option_marks
         self._options = [leg for leg, keep in zip(self._options, is_kept, strict=True) if keep]
+        self._forget_marks()
+        if marks is not None and self._options:
+            self._carry_marks(marks, np.flatnonzero(is_kept))
+
+    def _forget_marks(self) -> None:
         self._substitutes = []
         self._stale_at_ns = 0
         self._index_options()
         self._version = -1
-        if marks is not None and self._options:
-            forward_px, vol, tau_years = marks.forward_px[is_kept], marks.vol[is_kept], marks.tau_years[is_kept]
-            values = greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
-            self.set_option_marks(OptionMarks(marks.now_ns, tau_years, forward_px, vol, values))
+
+    def _carry_marks(self, marks: OptionMarks, rows: NDArray[np.intp]) -> None:
+        """Mark the legs as they were marked in these rows."""
+        forward_px, vol, tau_years = marks.forward_px[rows], marks.vol[rows], marks.tau_years[rows]
+        values = greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
+        self.set_option_marks(OptionMarks(marks.now_ns, tau_years, forward_px, vol, values))
 
     def _tau_years(self, now_ns: int) -> NDArray[np.float64]:
         """Time to expiry; a leg that waits for its settlement price is marked as if it had a second left.

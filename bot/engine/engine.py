@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from math import ceil, isnan
 from typing import NamedTuple
 
+import msgspec
+
 from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, Refusal
 from bot.domain.events import (
     AmendOrder,
@@ -26,7 +28,7 @@ from bot.domain.market import FundingRate, IndexPrice, Quote, Settlement, VolQuo
 from bot.domain.orders import Fill, FundingPayment, OrderEvent, OrderIntent, OrderState, TimeInForce
 from bot.domain.portfolio import Greeks, PnlBreakdown
 from bot.domain.results import HedgeMark
-from bot.domain.venues import InstrumentDelisted, VenueStatus
+from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.desk import Desk
 from bot.engine.execution import (
@@ -39,9 +41,12 @@ from bot.engine.execution import (
     near_touch_ticks,
     side_of,
 )
+from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
+from bot.engine.holdings import Holdings
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.market import MarketState
 from bot.engine.orders import Order, OrderTracker
+from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
 from bot.engine.routing import Blocked, VenueBoard, explain_blocks, find_refusing, room_lots
 from bot.engine.settings import EngineSettings, HedgeSettings
 from bot.engine.sizing import is_inside_after, lots_to_trade, shrinks
@@ -118,6 +123,9 @@ class Engine:
         home = self.desks.get(settings.numeraire) or next(iter(self.desks.values()))
         home.book.quote_cash = settings.cash.get("USD", 0.0)  # in a coin vault money is short the coin it counts in
         market = self.market
+        self.holdings = Holdings(settings, market, self.desks)
+        self.accounts = Reconciliation(settings, self.orders, market, self.desks)
+        self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,
             Quote: market.apply_quote,
@@ -128,6 +136,9 @@ class Engine:
             OperatorCommand: self._apply_operator,
             Restarted: self._apply_restart,
             VenueStatus: self.venues.apply_status,
+            AccountReport: self._apply_account,
+            BookReport: self.holdings.take_book,
+            InstrumentListed: lambda event: self.holdings.list_instrument(event.instrument),
             InstrumentDelisted: self.venues.apply_delisting,
         }
 
@@ -150,14 +161,28 @@ class Engine:
             self._halt_on_fatal()
         if self.orders.live:
             self._watch_orders(now_ns)
+        self.foreign.began_ns = self.foreign.began_ns or now_ns
+        commands += self.accounts.ask(now_ns)
+        commands += self.foreign.drain_cancels()
         if self._is_waking:  # nothing is traded in the batch of a restart: what was true before it may not be now
             self._is_waking = False
             return commands
         if self.state is BotState.RECONCILING and not any(self.orders.unknown()):
-            self.state, self.state_reason = BotState.RUNNING, ""
+            waits_for = self.accounts.waits_for()
+            if waits_for:
+                self.state_reason = f"waiting for the account at {waits_for}"
+            else:
+                self.state, self.state_reason = BotState.RUNNING, ""
+        if self.alert and self.state is BotState.RUNNING:
+            self.state, self.state_reason = BotState.REDUCE_ONLY, self.alert
         for desk in self.desks.values():
             self._decide_desk(desk, now_ns)
         return commands
+
+    @property
+    def alert(self) -> str:
+        """What was found on an account that a person has to acknowledge by a resume; "" if nothing."""
+        return self.accounts.alert or self.foreign.alert
 
     def equity_quote(self) -> float:
         """Return the value of the vault at the newest marks, in quote money."""
@@ -185,7 +210,7 @@ class Engine:
         if coin is None or not coin.pnl.is_started:
             return self.pnl_total_quote()
         index_px = coin.book.marks_of_underlying.index_px
-        return coin.book.equity_quote() / index_px - coin.pnl.start_equity_quote / coin.pnl.start_index_px
+        return coin.book.equity_quote() / index_px - coin.pnl.start_coins
 
     def unhedged_pnl_quote(self) -> float:
         """Return what the book alone would have earned."""
@@ -206,12 +231,50 @@ class Engine:
 
     def _apply_order_event(self, event: OrderEvent) -> None:
         for fill in self.orders.apply(event):
-            self._apply_fill(fill)
+            covering = self.accounts.note_fill(fill)
+            desk = self._desk_of_instrument.get(fill.instrument_id)
+            if desk is not None:
+                self._apply_fill(desk, fill)
+            else:
+                self.holdings.note_fill(fill)
+            if covering is not None:
+                self._book_entry(counter_entry_of(covering, fill))
+            if not self._is_ours(fill.order_id):
+                self.foreign.note_fill(fill, is_hedge=desk is not None, is_covered=covering is not None)
 
-    def _apply_fill(self, fill: Fill) -> None:
-        desk = self._desk_of_instrument.get(fill.instrument_id)
-        if desk is None:
+    def _is_ours(self, order_id: str) -> bool:
+        """Tell whether this run issued an order id, also of orders long over."""
+        run_id, _, sequence = order_id.rpartition("-")
+        return order_id in self.orders.orders or (
+            run_id == self.settings.run_id and sequence.isdecimal() and 0 < int(sequence) <= self._sequence
+        )
+
+    def _apply_account(self, event: AccountReport) -> None:
+        if not self.accounts.is_news(event):
             return
+        is_doubtful = self.holdings.take_account(event)
+        for adoption in self.accounts.take(event, is_doubtful=is_doubtful):
+            gain_quote = self._book_entry(entry_of(adoption))
+            self.limits.discount(max(0.0, gain_quote))
+        self.foreign.take(event)
+
+    def _book_entry(self, entry: Fill) -> float:
+        """Bring the ledger to where the venue is; return what that earned, in quote money: nobody can explain it."""
+        desk = self._desk_of_instrument.get(entry.instrument_id)
+        if desk is None or not self.orders.apply(entry):
+            return 0.0
+        self._close_step(desk, entry.ts_recv_ns)
+        holding = desk.book.hedges[entry.instrument_id]
+        index_px = desk.book.marks_of_underlying.index_px
+        mid_px = holding.mark_px or entry.px
+        value_before = holding.value_quote(mid_px, index_px)
+        holding.trade_lots(entry.qty_lots, entry.px)
+        earned_quote = holding.value_quote(mid_px, index_px) - value_before
+        desk.pnl.charge("unexplained", earned_quote)
+        desk.pnl.reopen(entry.ts_recv_ns)
+        return earned_quote if desk.pnl.is_started else 0.0
+
+    def _apply_fill(self, desk: Desk, fill: Fill) -> None:
         self._close_step(desk, fill.ts_recv_ns)
         book = desk.book
         holding = desk.holdings[fill.instrument_id]
@@ -265,16 +328,18 @@ class Engine:
             return
         desk.settled_ns.add(event.expiry_ns)
         self._close_step(desk, event.ts_recv_ns)
+        self.holdings.note_settlement(desk, event.expiry_ns, event.px)
         desk.pnl.settle(event.ts_recv_ns, event.expiry_ns, event.px)
 
     def _apply_operator(self, event: OperatorCommand) -> None:
         if event.action is OperatorAction.RESUME:
             self.limits.forget_hedge_loop()
             self.orders.reject_streaks.clear()
-            is_known = not any(self.orders.unknown())
-            self.state, self.state_reason = (
-                (BotState.RUNNING, "") if is_known else (BotState.RECONCILING, "resumed with orders of unknown outcome")
-            )
+            self.accounts.alert = self.foreign.alert = ""
+            doubt = "resumed with orders of unknown outcome" if any(self.orders.unknown()) else ""
+            if not doubt and self.accounts.waits_for():
+                doubt = "resumed before every account is known"
+            self.state, self.state_reason = (BotState.RECONCILING, doubt) if doubt else (BotState.RUNNING, "")
             return
         state = {
             OperatorAction.HALT: BotState.HALTED,
@@ -289,6 +354,7 @@ class Engine:
         self.orders.doubt_all(event.ts_recv_ns, "the daemon restarted before an answer came")
         for order in self.orders.live.values():
             order.queried_ns = 0
+        self.accounts.forget(event.ts_recv_ns)
         if self.state in (BotState.RUNNING, BotState.RECONCILING):
             self.state, self.state_reason = BotState.RECONCILING, "restarted"
         self._is_waking = True
@@ -331,7 +397,7 @@ class Engine:
 
     def _decide_desk(self, desk: Desk, now_ns: int) -> None:
         desk.note_decision(now_ns)
-        refusal = desk.find_bad_input(now_ns)
+        refusal = self.holdings.revise(desk, now_ns) or desk.find_bad_input(now_ns)
         if refusal is not None:
             if len(desk.unquoted) == len(desk.hedges):  # then what the venues say of themselves matters more
                 refusal = explain_blocks(self._find_routes(desk, now_ns)[1])
@@ -345,7 +411,10 @@ class Engine:
         elif pnl.see(now_ns) or now_ns - pnl.stepped_ns >= self.settings.pnl_step_ns:
             pnl.step(now_ns)
         routes, blocks = self._find_routes(desk, now_ns)
-        view = desk.view(now_ns, self.orders, routes[0] if routes else desk.quoted[0])
+        view = self._widen(desk, desk.view(now_ns, self.orders, routes[0] if routes else desk.quoted[0]))
+        flattening = self.foreign.next_flattening(desk)
+        if flattening is not None and self._flatten(desk, view, flattening, routes):
+            return
         target = self.settings.policy.target(view)
         if isnan(target.low_base) or isnan(target.high_base):
             self._withdraw(desk, "the policy's band is not a number", now_ns)
@@ -362,7 +431,36 @@ class Engine:
         elif outcome is None and _may_be_outside(view, target):
             span = f"{view.delta_low_base:.4g} to {view.delta_high_base:.4g}"
             outcome = (Refusal.UNKNOWN_OUTCOME, f"net delta may be anything from {span}")
+        if isinstance(outcome, _Approved):
+            self.foreign.drop_flattenings_on(outcome.intent.instrument_id)
         self._conclude(desk, view, target, lots, outcome)
+
+    def _widen(self, desk: Desk, view: HedgeView) -> HedgeView:
+        """Count in what may be held without our knowing, and what others may yet trade on the account."""
+        if not (self.accounts.mismatches or self.foreign.orders):
+            return view
+        low_base, high_base = self.accounts.unexplained_base(desk)
+        foreign_low_base, foreign_high_base = self.foreign.open_base(desk, view.now_ns)
+        return msgspec.structs.replace(
+            view,
+            delta_low_base=view.delta_low_base + low_base + foreign_low_base,
+            delta_high_base=view.delta_high_base + high_base + foreign_high_base,
+        )
+
+    def _flatten(self, desk: Desk, view: HedgeView, flattening: Flattening, routes: Sequence[HedgeSettings]) -> bool:
+        """Send the order against a foreign fill if every limit allows it; tell whether it was sent."""
+        here = [hedge for hedge in routes if hedge.instrument.instrument_id == flattening.instrument_id]
+        holding = desk.holdings[flattening.instrument_id]
+        target = flattening_target(flattening, view, holding.instrument.lot_base(holding.mark_px))
+        outcome = self._trip(desk, view.now_ns, view, flattening.lots)
+        if outcome is not None or not here:
+            return False
+        routed = self._route(desk, view, target, here, [])
+        if not isinstance(routed, _Approved):
+            return False
+        self.foreign.drop_flattening(flattening)
+        self._conclude(desk, view, target, flattening.lots, routed)
+        return True
 
     def _trip(self, desk: Desk, now_ns: int, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
         """Change the bot's state where a limit demands it; return the refusal if this decision must not trade."""
@@ -370,8 +468,7 @@ class Engine:
         self.profit_quote = sum([one.profit_quote for one in self.desks.values()])
         profit_quote = self.profit_quote
         if desk.is_coin_numeraire:  # a coin vault has lost when it has fewer coins, at today's price of them
-            start_coins = desk.pnl.start_equity_quote / desk.pnl.start_index_px
-            profit_quote = view.greeks.value_quote - start_coins * view.spot_px
+            profit_quote = view.greeks.value_quote - desk.pnl.start_coins * view.spot_px
         loss = self.limits.mark_profit(now_ns, profit_quote)
         found: tuple[Refusal, str] | None = None
         streak = self.limits.find_reject_streak(self._reject_streak_of(desk)) if self.orders.reject_streaks else None
@@ -394,6 +491,10 @@ class Engine:
         return found if has_tripped and refused is not None else refused
 
     def _refuse_by_state(self, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+        if self.state in (BotState.RUNNING, BotState.REDUCE_ONLY):
+            waits_for = self.accounts.waits_for()
+            if waits_for:
+                return Refusal.RECONCILING, f"waiting for the account at {waits_for}"
         if self.state is BotState.RUNNING:
             return None
         if self.state is BotState.REDUCE_ONLY:

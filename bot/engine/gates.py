@@ -61,6 +61,8 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
             f"P&L since 00:00 UTC {engine.limits.day_pnl_quote:+,.2f}, limit −{limits.daily_loss_quote:,.2f}",
         ),
     ]
+    if engine.accounts.required:
+        gates.append(_accounts_gate(engine))
     if decision is not None and not isnan(decision.low_base):
         # as sizing judges it: both ends of the interval on one side; never when a guard refused to look
         outside = decision.delta_high_base < decision.low_base or decision.delta_low_base > decision.high_base
@@ -95,6 +97,13 @@ def _venue_gates(engine: Engine, desk: Desk) -> list[Gate]:
         if block is not None and block.refusal is Refusal.DELISTED:
             gates.append(Gate(f"listing of {block.instrument_id}", is_open=False, detail=block.why))
     return gates
+
+
+def _accounts_gate(engine: Engine) -> Gate:
+    waits_for = engine.accounts.waits_for()
+    differing = ", ".join(f"{name} {one.lots:+} lots" for name, one in sorted(engine.accounts.mismatches.items()))
+    problems = [f"waiting for {waits_for}" if waits_for else "", f"unexplained: {differing}" if differing else ""]
+    return Gate("accounts known", not waits_for, "; ".join(filter(None, problems)) or "they agree with the ledger")
 
 
 def _age_gate(name: str, age_ns: int | None, limit_ns: int) -> Gate:

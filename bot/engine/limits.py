@@ -42,6 +42,11 @@ class LimitKeeper:
             )
         return None
 
+    def discount(self, gain_quote: float) -> None:
+        """Keep a gain that nobody traded for from making up for a loss of the day."""
+        self._day_start_quote += gain_quote
+        self._profit_quote += gain_quote
+
     def cut_to_value(self, lots: int, lot_quote: float) -> int:
         """Return `lots` cut to the largest allowed order value, 0 if not even one lot is allowed."""
         most = int(self._limits.max_order_quote / lot_quote + 1e-9)

@@ -12,7 +12,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from bot.domain.instruments import Hedgeable, Option
+from bot.domain.instruments import Hedgeable, Instrument, Option
 from bot.domain.market import IndexPrice, Quote, QuoteFault, VolQuote
 from bot.domain.units import NS_PER_S, tau_years
 from bot.engine.settings import Ages
@@ -109,36 +109,47 @@ class MarketState:
         self._quote_guards: dict[str, JumpGuard] = {}
         self.slot_of: dict[str, int] = {}
         self._expiry_of_slot: list[ExpiryMarks] = []
-        expiry_of: dict[tuple[str, int], ExpiryMarks] = {}
-        strikes: list[float] = []
-        for instrument in universe:
-            if instrument.base not in self.underlyings:
-                self.underlyings[instrument.base] = UnderlyingMarks(ages.max_jump_fraction)
-            if not isinstance(instrument, Option):
-                self._quote_guards[instrument.instrument_id] = JumpGuard(ages.max_jump_fraction)
-                continue
-            key = (instrument.base, instrument.expiry_ns)
-            expiry = expiry_of.get(key)
-            if expiry is None:
-                expiry = ExpiryMarks(len(self.expiries), instrument.base, instrument.expiry_ns, ages.max_jump_fraction)
-                expiry_of[key] = expiry
-                self.expiries.append(expiry)
-            slot = len(strikes)
-            self.slot_of[instrument.instrument_id] = slot
-            self._expiry_of_slot.append(expiry)
-            expiry.slots.append(slot)
-            strikes.append(instrument.strike_px)
-        n = len(strikes)
-        self.strike_px: NDArray[np.float64] = np.array(strikes, dtype=np.float64)
-        self.vol: NDArray[np.float64] = np.full(n, np.nan)
-        self.vol_ns: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
-        self.forward_px: NDArray[np.float64] = np.full(len(self.expiries), np.nan)
-        self._last_vol = [0.0] * n
-        self._last_ns = [0] * n
-        self._last_forward_px = [0.0] * n
-        self._last_seq = [-1] * n
-        self._is_held = bytearray(n)
+        self._expiry_of: dict[tuple[str, int], ExpiryMarks] = {}
+        self.strike_px: NDArray[np.float64] = np.empty(0)
+        self.vol: NDArray[np.float64] = np.empty(0)
+        self.vol_ns: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self.forward_px: NDArray[np.float64] = np.empty(0)
+        self._last_vol: list[float] = []
+        self._last_ns: list[int] = []
+        self._last_forward_px: list[float] = []
+        self._last_seq: list[int] = []
+        self._is_held = bytearray()
         self._suspect_vol: dict[int, float] = {}
+        self.list_instruments(universe)
+
+    def list_instruments(self, instruments: Sequence[Instrument]) -> None:
+        """Accept market data of `instruments` from now on; those already known stay as they are."""
+        strikes: list[float] = []
+        for instrument in instruments:
+            name = instrument.instrument_id
+            if name in self.slot_of or name in self._quote_guards:
+                continue
+            if instrument.base not in self.underlyings:
+                self.underlyings[instrument.base] = UnderlyingMarks(self._ages.max_jump_fraction)
+            if isinstance(instrument, Option):
+                expiry = self._find_expiry(instrument)
+                slot = len(self._expiry_of_slot)
+                self.slot_of[name] = slot
+                self._expiry_of_slot.append(expiry)
+                expiry.slots.append(slot)
+                strikes.append(instrument.strike_px)
+            else:
+                self._quote_guards[name] = JumpGuard(self._ages.max_jump_fraction)
+        n = len(strikes)
+        self.strike_px = np.append(self.strike_px, strikes)
+        self.vol = np.append(self.vol, np.full(n, np.nan))
+        self.vol_ns = np.append(self.vol_ns, np.zeros(n, dtype=np.int64))
+        self.forward_px = np.append(self.forward_px, np.full(len(self.expiries) - len(self.forward_px), np.nan))
+        self._last_vol += [0.0] * n
+        self._last_ns += [0] * n
+        self._last_forward_px += [0.0] * n
+        self._last_seq += [-1] * n
+        self._is_held += bytes(n)
 
     def hold(self, instrument_id: str) -> tuple[int, ExpiryMarks]:
         """Mark an option as held, so that a change of its marks is noticed; return its slot and expiry."""
@@ -147,6 +158,10 @@ class MarketState:
         expiry = self._expiry_of_slot[slot]
         expiry.is_held = True
         return slot, expiry
+
+    def forward_of(self, slot: int) -> float:
+        """Return the forward of an option's expiry, NaN before the first one."""
+        return float(self.forward_px[self._expiry_of_slot[slot].index])
 
     def apply_vol_quote(self, event: VolQuote) -> None:
         """Take in a vol quote, or count why not."""
@@ -244,6 +259,15 @@ class MarketState:
             smiles.append((expiry, _smile(self, expiry, slots, now_ns)))
         smiles.sort(key=lambda pair: pair[0].expiry_ns)
         return smiles
+
+    def _find_expiry(self, option: Option) -> ExpiryMarks:
+        key = (option.base, option.expiry_ns)
+        expiry = self._expiry_of.get(key)
+        if expiry is None:
+            expiry = ExpiryMarks(len(self.expiries), option.base, option.expiry_ns, self._ages.max_jump_fraction)
+            self._expiry_of[key] = expiry
+            self.expiries.append(expiry)
+        return expiry
 
     def _take_forward(self, expiry: ExpiryMarks, forward_px: float, ts_ns: int, seq: int) -> bool:
         """Let the newest forward mark its expiry; tell whether it could be believed."""

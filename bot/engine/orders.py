@@ -203,6 +203,11 @@ class OrderTracker:
             if now_ns - asked_ns > timeout_ns:
                 self._doubt(order, now_ns, f"no answer for {(now_ns - asked_ns) / NS_PER_S:.1f} s")
 
+    def doubt_absent(self, order: Order, now_ns: int, why: str) -> None:
+        """Make an order UNKNOWN that its venue does not show, to be asked about at once."""
+        self._doubt(order, now_ns, why)
+        order.queried_ns = 0
+
     def request_cancel(self, order: Order, now_ns: int) -> None:
         """Note that a cancel is on its way; until answered the order may still fill."""
         order.cancel_ns = now_ns

@@ -34,7 +34,8 @@ class PnlLedger:
         self.stepped_ns = 0
         self.start_equity_quote = 0.0
         self.start_book_quote = 0.0
-        self.start_index_px = 0.0
+        self.start_coins = 0.0  # the start in coins at the prices of their day, for vaults that count in coins
+        self.entered_quote = 0.0  # what came in and went out since, which is neither won nor lost
         self.gaps_ns: list[tuple[int, int]] = []
         self._seen_ns = 0
         self._is_gap = False
@@ -57,7 +58,7 @@ class PnlLedger:
         self._seen_ns = now_ns
         self.start_equity_quote = self._book.equity_quote()
         self.start_book_quote = self._book.book_value_quote()
-        self.start_index_px = self._book.marks_of_underlying.index_px
+        self.start_coins = self.start_equity_quote / self._book.marks_of_underlying.index_px
         self._remember(now_ns)
 
     def step(self, now_ns: int) -> None:
@@ -88,6 +89,18 @@ class PnlLedger:
 
     def reopen(self, now_ns: int) -> None:
         """Start the next step at the present marks, after a trade."""
+        self._remember(now_ns)
+
+    def enter(self, now_ns: int, equity_before_quote: float, book_before_quote: float) -> None:
+        """Take a change of holdings or cash since the given values as no profit, and start the next step.
+
+        A step must have been closed at `now_ns`, before the change, and the book be marked after it.
+        """
+        moved_quote = self._book.equity_quote() - equity_before_quote
+        self.start_equity_quote += moved_quote
+        self.start_book_quote += self._book.book_value_quote() - book_before_quote
+        self.start_coins += moved_quote / self._book.marks_of_underlying.index_px
+        self.entered_quote += moved_quote
         self._remember(now_ns)
 
     def _explain(self) -> dict[str, float]:

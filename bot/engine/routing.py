@@ -40,7 +40,7 @@ class VenueBoard:
 
     def __init__(self) -> None:
         self.statuses: dict[str, VenueStatus] = {}
-        self._delisted: dict[str, str] = {}
+        self.delisted: dict[str, str] = {}
 
     def apply_status(self, event: VenueStatus) -> None:
         """Take in how a venue is from now on."""
@@ -48,7 +48,7 @@ class VenueBoard:
 
     def apply_delisting(self, event: InstrumentDelisted) -> None:
         """Never trade this instrument again in this run; its position stays in the books."""
-        self._delisted[event.instrument_id] = event.reason
+        self.delisted[event.instrument_id] = event.reason
 
     def health_of(self, venue: str) -> VenueHealth:
         """Return how a venue is."""
@@ -57,13 +57,13 @@ class VenueBoard:
 
     def is_delisted(self, instrument_id: str) -> bool:
         """Tell whether the venue no longer lists the instrument as it was."""
-        return instrument_id in self._delisted
+        return instrument_id in self.delisted
 
     def find_block(self, instrument: Hedgeable) -> Blocked | None:
         """Return why nothing can be traded on the instrument as its venue stands, if so."""
         instrument_id = instrument.instrument_id
-        if instrument_id in self._delisted:
-            return Blocked(instrument_id, Refusal.DELISTED, f"{instrument_id}: {self._delisted[instrument_id]}")
+        if instrument_id in self.delisted:
+            return Blocked(instrument_id, Refusal.DELISTED, f"{instrument_id}: {self.delisted[instrument_id]}")
         status = self.statuses.get(instrument.venue)
         if status is None or status.health is VenueHealth.UP:
             return None

@@ -70,6 +70,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     `numeraire` is "USD" or a base coin; `cash` is currency → amount; `hedges` underlying → its hedges in order of
     preference; `venue_limits` venue → largest hedge exposure there in quote money, whatever is in flight included.
     `run_id` prefixes client order ids (ASCII alphanumeric).
+    The accounts at `account_venues` must agree with the ledger of hedges before anything is traded, and go on being
+    compared; what others do there is adopted or flattened by `foreign_policy`. At `account_book` every position that is
+    no hedge instrument is part of the book; at `account_cash` the equity that positions do not explain is cash, added
+    to `cash`. All three are empty in a replay.
     """
 
     vault: str
@@ -87,3 +91,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     answer_timeout_ns: int = 5 * NS_PER_S
     query_every_ns: int = 2 * NS_PER_S
     venue_limits: dict[str, float] = {}
+    account_venues: frozenset[str] = frozenset()
+    account_book: frozenset[str] = frozenset()
+    account_cash: frozenset[str] = frozenset()
+    foreign_policy: Literal["adopt", "flatten"] = "adopt"

@@ -159,6 +159,8 @@ class CcxtGateway:
             self._run_id,
             fills_since_ns=self._since_ns,
         )
+        if self._feed is not None:
+            self._feed.budget = self._desk.budget  # one venue, one budget: what the feed asks leaves orders their share
 
     async def _close(self) -> None:
         if self._desk is not None:

@@ -6,13 +6,15 @@ when nothing else was sent for an hour; `bot.gateways.budget` keeps the venue's 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import ccxt.pro
 import msgspec
 
 from bot.domain.errors import ConfigError
 from bot.domain.units import NS_PER_MS, NS_PER_S
+
+if TYPE_CHECKING:
+    import ccxt.pro
 
 # Left alone, ccxt signs away a fee of 0.01 % on Hyperliquid to its own builder, and names its own referrer, in the
 # account's name and as soon as there are keys: this says that both are done.
@@ -61,6 +63,8 @@ class VenueSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def open_exchange(settings: VenueSettings, credentials: Credentials) -> ccxt.pro.Exchange:
     """Return the ccxt exchange of a venue, unconnected. Raises ConfigError for a venue or option ccxt does not know."""
+    import ccxt.pro  # noqa: PLC0415 — a second of start-up that a recording need not wait for
+
     factory = getattr(ccxt.pro, settings.exchange_id, None)
     if factory is None or settings.exchange_id not in ccxt.pro.exchanges:
         expected = f"venues.{settings.venue}: expected an exchange that ccxt can stream, found {settings.exchange_id!r}"

@@ -24,10 +24,12 @@ from bot.domain.instruments import Future, Instrument, Option, Perpetual
 from bot.domain.market import FundingRate, IndexPrice, Quote, Settlement, VolQuote
 from bot.domain.units import NS_PER_MIN, NS_PER_MS, NS_PER_S, utc_second_text
 from bot.domain.venues import InstrumentDelisted, InstrumentListed, VenueHealth, VenueStatus
+from bot.gateways.budget import Budget, Need
 from bot.gateways.exchange import VenueSettings
 from bot.gateways.gateway import Clock, Put
 from bot.gateways.market_words import MarketWords, Raw, Sides, Sort, Subscription, Vols, event_ns, number
 from bot.gateways.markets import Markets
+from bot.gateways.outcomes import is_ban
 
 TROUBLE: Final = (
     ccxt.BaseError,
@@ -101,7 +103,8 @@ class _Ear:
 class MarketFeed:
     """Streams what `watch` asks for as events into `put`, until `run` is cancelled.
 
-    `dropped` counts what was refused by reason; `seq` numbers the events, one count for the whole gateway.
+    `dropped` counts what was refused by reason; `seq` numbers the events, one count for the whole gateway. `budget` may
+    be replaced by the one that the orders at this venue are sent from; requests take what they need of it, or wait.
     """
 
     def __init__(
@@ -122,9 +125,11 @@ class MarketFeed:
         self._put = put
         self._pace = pace or Pace()
         self._seq = seq or count(1)
+        self.budget = Budget(settings.requests_per_s, settings.burst_requests, settings.cancel_share)
         self._limit_s = settings.max_silence_ns / NS_PER_S
         self._max_lag_ns = settings.max_silence_ns
         self._wanted: dict[str, Instrument] = {}
+        self._running: dict[Stream, tuple[asyncio.Task[None], ...]] = {}
         self._changed = asyncio.Event()
         self._ears: dict[tuple[Sort, str], _Ear] = {}
         self._silent: dict[tuple[Sort, str], str] = {}
@@ -135,11 +140,16 @@ class MarketFeed:
         self.dropped: Counter[str] = Counter()
         self.reconnects: Counter[str] = Counter()
 
-    def watch(self, instrument_ids: Iterable[str]) -> None:
-        """Want quotes of these hedge instruments and vols of these options, and nothing else from now on."""
+    def watch(self, instrument_ids: Iterable[str], known: Iterable[Instrument] = ()) -> None:
+        """Want quotes of these hedge instruments and vols of these options, and nothing else from now on.
+
+        `known` are instruments that the venue may have ceased to list before we connected: of a held option that
+        expired meanwhile, the settlement is still asked for.
+        """
         wanted: dict[str, Instrument] = {}
+        elsewhere = {instrument.instrument_id: instrument for instrument in known}
         for instrument_id in instrument_ids:
-            instrument = self._markets.get(instrument_id)
+            instrument = self._markets.get(instrument_id) or elsewhere.get(instrument_id)
             if instrument is None:
                 log.warning("market_feed.unknown_instrument", venue=self._markets.venue, instrument_id=instrument_id)
                 continue
@@ -160,13 +170,14 @@ class MarketFeed:
     # What is followed
 
     async def _keep_streams(self, group: asyncio.TaskGroup) -> None:
-        running: dict[Stream, tuple[asyncio.Task[None], ...]] = {}
+        running = self._running
         while True:
             self._changed.clear()
             plan = set(self._plan())
             for stream in running.keys() - plan:
                 for task in running.pop(stream):
                     task.cancel()
+                self._leave(stream, plan)
             now_s = asyncio.get_running_loop().time()
             wanted = {(stream.sort, symbol) for stream in plan for symbol in stream.symbols}
             for key in self._ears.keys() - wanted:
@@ -182,9 +193,10 @@ class MarketFeed:
             await self._changed.wait()
 
     def _plan(self) -> Iterator[Stream]:
-        """Yield the streams that what is wanted needs now; nothing expired is followed."""
+        """Yield the streams that what is wanted needs now; nothing expired or delisted is followed."""
         now_ns = self._clock.now_ns()
-        live = [i for i in self._wanted.values() if expiry_ns(i) is None or now_ns < (expiry_ns(i) or 0)]
+        listed = {instrument.instrument_id for instrument in self._markets.instruments}
+        live = [i for i in self._wanted.values() if i.instrument_id in listed and (expiry_ns(i) or now_ns + 1) > now_ns]
         groups: dict[tuple[Sort, str], list[str]] = {}
         index_of = {base: self._index_source(base) for base in {i.base for i in self._wanted.values()}}
         indices = [source for source in index_of.values() if source is not None]
@@ -324,12 +336,17 @@ class MarketFeed:
         if not is_asked_by_chain and loop.time() - ear.answered_s >= (self._limit_s if is_quiet else step_s):
             name = f"{stream.sort} of {symbol} by request"
             asked_ns = self._clock.now_ns()
+            if not self.budget.take(Need.QUERY, asked_ns):
+                return ""
             try:
-                raw = await asyncio.wait_for(self._words.ask(stream.sort, self._exchange, symbol), 2 * self._limit_s)
+                async with asyncio.timeout(2 * self._limit_s):  # `wait_for` may lose a cancellation before 3.12
+                    raw = await self._words.ask(stream.sort, self._exchange, symbol)
             except TROUBLE as error:
                 self._fail_once(name, error)
+                self._back_off(error)
                 return f"{symbol}: the stream is silent, and a request failed"
             self._failing.discard(name)
+            self.budget.succeed()
             self._answer(stream.sort, symbol, raw, ear, asked_ns)
         if ear.late >= LATE_IN_A_ROW and ear.heard is not None:
             return f"{symbol}: its data is {(ear.heard.ts_recv_ns - ear.heard.ts_event_ns) / NS_PER_S:.1f} s behind"
@@ -361,13 +378,26 @@ class MarketFeed:
     def _reconnect(self, stream: Stream, subscription: Subscription, reason: str) -> None:
         self.reconnects[stream.name] += 1
         log.warning("market_feed.reconnects", venue=self._markets.venue, stream=stream.name, reason=reason)
-        names = {*stream.symbols, *(str(self._exchange.market(symbol)["id"]) for symbol in stream.symbols)}
+        names = self._names([stream])
         self._forget(stream, subscription)
-        for client in list(self._exchange.clients.values()):
-            keys = [*client.futures, *client.subscriptions]
-            if any(name in key for name in names for key in keys):
+        for client in list((self._exchange.clients or {}).values()):
+            if any(name in key for name in names for key in _keys(client)):
                 # As ccxt does when a pong is missing: everybody who waits on this connection is told, and asks anew.
                 client.on_error(ccxt.NetworkError(f"{stream.name}: {reason}"))
+
+    def _leave(self, stream: Stream, plan: Iterable[Stream]) -> None:
+        """Close the connections that only a stream no longer wanted was on."""
+        gone, kept = self._names([stream]), self._names(plan)
+        for client in list((self._exchange.clients or {}).values()):
+            keys = _keys(client)
+            is_ours = keys and all(any(name in key for name in gone) for key in keys)
+            if is_ours and not any(name in key for name in kept for key in keys):
+                client.on_error(ccxt.NetworkError(f"{stream.name}: no longer wanted"))
+
+    def _names(self, streams: Iterable[Stream]) -> set[str]:
+        """Return what ccxt's keys call the symbols of these streams: the symbol, or the venue's own id."""
+        symbols = {symbol for stream in streams for symbol in stream.symbols}
+        return symbols | {str(self._exchange.market(symbol)["id"]) for symbol in symbols}
 
     def _judge(self, stream: Stream) -> None:
         """Say DOWN when something comes neither by stream nor by request, UP once everything comes again."""
@@ -405,14 +435,30 @@ class MarketFeed:
         """Poll for ever; `is_late`: not at the start."""
         while True:
             if not is_late:
-                try:
-                    await poll()
-                except TROUBLE as error:
-                    self._fail_once(name, error)
-                else:
-                    self._failing.discard(name)
+                await self._poll(name, poll)
             is_late = False
             await asyncio.sleep(period_ns / NS_PER_S)
+
+    async def _poll(self, name: str, poll: Callable[[], Awaitable[None]]) -> None:
+        while not self.budget.take(Need.QUERY, now_ns := self._clock.now_ns()):
+            wait_ns = self.budget.wait_ns(Need.QUERY, now_ns)
+            await asyncio.sleep(wait_ns / NS_PER_S)
+        try:
+            await poll()
+        except TROUBLE as error:
+            self._fail_once(name, error)
+            self._back_off(error)
+        else:
+            self._failing.discard(name)
+            self.budget.succeed()
+
+    def _back_off(self, error: Exception) -> None:
+        """Ask nothing for a while when the venue says it was too much."""
+        if isinstance(error, ccxt.RateLimitExceeded | ccxt.DDoSProtection):
+            headers = self._exchange.last_response_headers or {}
+            asked = {str(name).lower(): value for name, value in headers.items()}
+            retry_after_ns = int((number(asked.get("retry-after")) or 0.0) * NS_PER_S)
+            self.budget.back_off(self._clock.now_ns(), retry_after_ns, is_ban=is_ban(error))
 
     async def poll_chain(self) -> None:
         """Ask for the vols of every expiry that is held, neighbours too. Raises what ccxt raises."""
@@ -421,7 +467,8 @@ class MarketFeed:
         if not held or not self._words.chain_tells_all:
             return
         expiries = {(i.base, i.expiry_ns) for i in held}
-        markets = [self._markets.market_of(i.instrument_id) for i in held]
+        listed = {instrument.instrument_id for instrument in self._markets.instruments}
+        markets = [self._markets.market_of(i.instrument_id) for i in held if i.instrument_id in listed]
         events: list[Event] = []
         asked_ns = self._clock.now_ns()
         for symbol, raw in (await self._words.chain(self._exchange, markets)).items():
@@ -440,7 +487,7 @@ class MarketFeed:
         """Ask for the funding paid on every perpetual that is watched since the last time. Raises what ccxt raises."""
         now_ms = self._clock.now_ns() // NS_PER_MS
         for instrument in list(self._wanted.values()):
-            if not isinstance(instrument, Perpetual):
+            if not isinstance(instrument, Perpetual) or self._markets.get(instrument.instrument_id) is None:
                 continue
             instrument_id = instrument.instrument_id
             since_ms = self._funded_ms.setdefault(instrument_id, now_ms)
@@ -462,10 +509,12 @@ class MarketFeed:
             ended_ns = expiry_ns(instrument)
             if ended_ns is None or ended_ns > now_ns:
                 continue
-            self._changed.set()  # nothing expired is streamed any more
+            symbol = self._markets.symbol_or_none(instrument.instrument_id)
+            if any(symbol in stream.symbols and stream.sort is not Sort.INDEX for stream in self._running):
+                self._changed.set()  # nothing expired is streamed any more
             if (instrument.base, ended_ns) in self._settled:
                 continue
-            market = self._markets.market_of(instrument.instrument_id)
+            market = {} if symbol is None else self._markets.market_of(instrument.instrument_id)
             told = await self._words.settlement_px(self._exchange, instrument, market)
             px = checked(told)
             if isinstance(px, tuple):
@@ -493,6 +542,7 @@ class MarketFeed:
                 log.warning("market_feed.delisted", instrument_id=instrument_id, reason=reason)
                 events.append(InstrumentDelisted(instrument_id, reason, now_ns))
         if events:
+            self._changed.set()
             self._put(events)
 
     # Reading
@@ -604,6 +654,10 @@ async def _attempt(watching: Awaitable[object], timeout_s: float) -> Exception |
     if error is None or isinstance(error, Exception):
         return error
     raise error
+
+
+def _keys(client: Any) -> list[str]:  # noqa: ANN401
+    return [str(key) for key in (*client.futures, *client.subscriptions)]
 
 
 def _top(book: Raw) -> tuple[Sequence[object], Sequence[object]]:

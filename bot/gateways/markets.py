@@ -114,6 +114,10 @@ class Markets:
         """Return ccxt's symbol of an instrument; raises KeyError if the venue never listed it."""
         return self._symbols[instrument_id]
 
+    def symbol_or_none(self, instrument_id: str) -> str | None:
+        """Return ccxt's symbol of an instrument, or None if the venue never listed it."""
+        return self._symbols.get(instrument_id)
+
     def market_of(self, instrument_id: str) -> Raw:
         """Return ccxt's market of an instrument; raises KeyError if the venue never listed it."""
         return self._raw[instrument_id]

@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import ccxt.pro
@@ -17,7 +16,9 @@ import msgspec
 
 from bot.domain.errors import Retryable, VenueFatal
 from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.gateways.account_check import AccountCheck, check_account
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
+from bot.gateways.venue_words import order_words_of
 
 QUERY: Final = re.compile(r"\?\S*")
 MAX_SAID: Final = 240
@@ -66,9 +67,8 @@ async def _skew_ns(exchange: ccxt.pro.Exchange, now_ns: Callable[[], int]) -> in
     return int(server_ms) * NS_PER_MS - (before_ns + now_ns()) // 2
 
 
-async def _check_keys(exchange: ccxt.pro.Exchange, settings: VenueSettings) -> Any:  # noqa: ANN401
-    words = import_module("bot.gateways.venue_words").order_words_of(exchange.id)
-    return await import_module("bot.gateways.account_check").check_account(exchange, words, settings.max_clock_skew_ns)
+async def _check_keys(exchange: ccxt.pro.Exchange, settings: VenueSettings) -> AccountCheck:
+    return await check_account(exchange, order_words_of(exchange.id), settings.max_clock_skew_ns)
 
 
 def _said(error: BaseException, credentials: Credentials) -> str:

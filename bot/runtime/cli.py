@@ -41,7 +41,6 @@ from bot.domain.units import utc_text
 from bot.runtime import control, tables
 from bot.runtime.config import config_sha256, load_vaults
 from bot.runtime.daemon import Daemon, Runner, run_all
-from bot.runtime.doctor import examine, exchanges
 from bot.runtime.halt_marker import Halt, HaltMarker
 from bot.runtime.halting import halt_everywhere
 from bot.runtime.importing import ImportOptions, import_deribit_chain, parse_books, parse_strikes
@@ -296,6 +295,8 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Examine vaults with everything they need: files, keys, venues, clocks, journals; nothing is traded or written."""
+    from bot.runtime.doctor import examine, exchanges  # noqa: PLC0415 — it brings all of ccxt, which takes a second
+
     if venues:
         _print_json(exchanges()) if as_json else print("\n".join(exchanges()))
         return

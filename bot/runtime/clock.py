@@ -10,6 +10,11 @@ import msgspec
 from bot.domain.events import Event
 
 NsReader = Callable[[], int]
+_UPTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # goes on while the machine sleeps, where there is such
+
+
+def _uptime_ns() -> int:
+    return time.clock_gettime_ns(_UPTIME)
 
 
 class WallClock:
@@ -18,7 +23,7 @@ class WallClock:
     A machine whose clock was wrong at the start stays wrong by as much: that is for the check against the venues'.
     """
 
-    def __init__(self, wall_ns: NsReader = time.time_ns, monotonic_ns: NsReader = time.monotonic_ns) -> None:
+    def __init__(self, wall_ns: NsReader = time.time_ns, monotonic_ns: NsReader = _uptime_ns) -> None:
         self._monotonic_ns = monotonic_ns
         self._offset_ns = wall_ns() - monotonic_ns()
 

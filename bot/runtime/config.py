@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, NamedTuple, get_args
 
+import msgspec
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
@@ -23,7 +24,7 @@ from bot.domain.errors import ConfigError, RecordingError
 from bot.domain.instruments import Future, Instrument, Option
 from bot.domain.units import NS_PER_S
 from bot.engine.settings import Ages, BookLeg, EngineSettings, HedgeSettings, Limits
-from bot.runtime.vault import Target, Vault
+from bot.runtime.vault import AccountCash, AccountLine, Target, Vault
 from bot.runtime.yaml_source import Location, Value, YamlSource
 from bot.simulation.recording import Manifest, open_recording
 from strategies import POLICIES
@@ -96,7 +97,16 @@ def build_live_settings(vault: Vault, instruments: Sequence[Instrument], run_id:
     ages = Ages(
         vol_ns=_ns(vault.max_age.vol_s), quote_ns=_ns(vault.max_age.quote_s), index_ns=_ns(vault.max_age.index_s)
     )
-    return _engine_settings(vault, tuple(instruments), ages, run_id)
+    settings = _engine_settings(vault, tuple(instruments), ages, run_id)
+    if vault.mode == "paper":
+        return settings  # no account is ours to be compared with
+    return msgspec.structs.replace(
+        settings,
+        account_venues=frozenset(vault.venues),
+        account_book=frozenset(line.account for line in vault.book if isinstance(line, AccountLine)),
+        account_cash=frozenset([vault.cash.account] if isinstance(vault.cash, AccountCash) else []),
+        foreign_policy=vault.foreign,
+    )
 
 
 def _engine_settings(vault: Vault, instruments: tuple[Instrument, ...], ages: Ages, run_id: str) -> EngineSettings:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from importlib import import_module
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import ccxt.pro
@@ -12,6 +11,7 @@ import msgspec
 
 from bot.domain.errors import JournalError, VenueFatal
 from bot.domain.units import NS_PER_MS
+from bot.gateways.capabilities import capabilities
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.gateways.probe import VenueProbe, probe
 from bot.runtime.config import config_sha256
@@ -31,12 +31,18 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     is_of_venue: bool = False
 
 
+Capabilities = Iterable[tuple[str, str, str]]
+CapabilityLister = Callable[[ccxt.pro.Exchange], Capabilities]
+
+
 def exchanges() -> list[str]:
     """Return the exchanges a venue can be, as ccxt names them."""
     return sorted(ccxt.pro.exchanges)
 
 
-async def examine(vault: Vault, journal: Path, environ: Mapping[str, str]) -> list[Finding]:
+async def examine(
+    vault: Vault, journal: Path, environ: Mapping[str, str], *, lister: CapabilityLister = capabilities
+) -> list[Finding]:
     """Examine a vault whose file is valid: its journal and, for a live feed, its keys, venues and their clocks.
 
     Raises ConfigError for an exchange or option that does not exist.
@@ -56,7 +62,7 @@ async def examine(vault: Vault, journal: Path, environ: Mapping[str, str]) -> li
         else:
             findings.append(_of_venue(vault, f"{venue} credentials", "none needed for paper, and none loaded"))
         findings += _judge(vault, venue, settings, await probe(settings, credentials, time.time_ns))
-        findings += await _list_capabilities(vault, venue, settings)
+        findings += await _describe(vault, venue, settings, lister)
     return findings
 
 
@@ -83,7 +89,7 @@ def _judge(vault: Vault, venue: str, settings: VenueSettings, found: VenueProbe)
         yield _of_venue(vault, f"{venue} reachable", found.unreachable, is_ok=False)
         return
     yield _of_venue(vault, f"{venue} reachable", "it answers")
-    if found.skew_ns is not None:
+    if found.skew_ns is not None and vault.clock == "wall":
         skew_ms, limit_ms = found.skew_ns / NS_PER_MS, settings.max_clock_skew_ns / NS_PER_MS
         is_near = abs(skew_ms) <= limit_ms
         hint = "" if is_near else "; hint: synchronise this machine's clock (NTP)"
@@ -99,10 +105,11 @@ def _judge(vault: Vault, venue: str, settings: VenueSettings, found: VenueProbe)
         yield _of_venue(vault, f"{venue} may not withdraw", withdraw, is_ok=not found.may_withdraw)
 
 
-async def _list_capabilities(vault: Vault, venue: str, settings: VenueSettings) -> list[Finding]:
+async def _describe(vault: Vault, venue: str, settings: VenueSettings, lister: CapabilityLister) -> list[Finding]:
+    """Return what the venue can do, as its exchange declares it; nobody is asked."""
     exchange = open_exchange(settings, Credentials())
     try:
-        rows = import_module("bot.gateways.capabilities").capabilities(exchange)
+        rows = lister(exchange)
     finally:
         await exchange.close()
-    return [_of_venue(vault, f"{venue} {row.what}", f"{row.how}{f' ({row.note})' if row.note else ''}") for row in rows]
+    return [_of_venue(vault, f"{venue} {what}", f"{how} ({note})" if note else how) for what, how, note in rows]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -46,10 +45,11 @@ class HaltReport(msgspec.Struct, frozen=True):
     is_complete: bool
 
 
-def halt_venue(settings: VenueSettings, credentials: Credentials, deadline_s: float) -> Awaitable[VenueHalted]:
+async def halt_venue(settings: VenueSettings, credentials: Credentials, deadline_s: float) -> VenueHalted:
     """Cancel everything at one venue, over a connection of its own."""
-    halter: VenueHalter = import_module("bot.gateways.halting").halt_venue
-    return halter(settings, credentials, deadline_s)
+    from bot.gateways import halting  # noqa: PLC0415 — brings all of ccxt; the marker must not wait for it
+
+    return await halting.halt_venue(settings, credentials, deadline_s)
 
 
 async def halt_everywhere(

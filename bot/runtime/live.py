@@ -28,7 +28,7 @@ from bot.domain.events import (
 )
 from bot.domain.instruments import Instrument
 from bot.domain.orders import AmendRejected, OrderCanceled, OrderEvent, OrderRejected, OrderTruth
-from bot.domain.units import NS_PER_S
+from bot.domain.units import NS_PER_MIN, NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.engine import Engine
 from bot.engine.latencies import Latencies
@@ -55,6 +55,7 @@ from bot.simulation.venue import Faults, Fees, Latency
 
 HEARTBEAT_S = 1.0  # with nothing to decide on, a decision this often still sees what went stale or was never answered
 CLOCK_TOLERANCE_NS = NS_PER_S
+LOOK_BACK_NS = 10 * NS_PER_MIN  # trades known already are recognised by their ids
 NOT_SENT = "not sent: "  # how the daemon's own refusals begin: such an order never left
 
 log = structlog.get_logger()
@@ -148,7 +149,8 @@ async def open_live(
     clock = VenueClock() if vault.clock == "venue" else WallClock()
     run_id = secrets.token_hex(5) if journal.is_empty else journal.header.run_id
     async with AsyncExitStack() as stack:
-        gateways = await connect(vault, environ, clock, run_id, gateway_opener, stack)
+        since_ns = _look_back_ns(journal)
+        gateways = await connect(vault, environ, clock, run_id, gateway_opener, stack, since_ns=since_ns)
         listed = await list_instruments(gateways)
         if journal.is_empty:
             check_listing(vault_file, listed, clock.now_ns(), " or ".join(gateways))
@@ -170,6 +172,7 @@ async def connect(
     gateway_opener: GatewayOpener,
     stack: AsyncExitStack,
     *,
+    since_ns: int = 0,
     is_keyless: bool = False,
 ) -> dict[str, Gateway]:
     """Return the gateways of a vault by venue, connected for as long as `stack` lasts; `is_keyless` only to watch.
@@ -181,7 +184,7 @@ async def connect(
     gateways: dict[str, Gateway] = {}
     for venue, one in settings.items():
         prefix = prefix_of(vault, venue)
-        gateway = gateway_opener(one, credentials[venue], clock, run_id=run_id, prefix=prefix)
+        gateway = gateway_opener(one, credentials[venue], clock, run_id=run_id, prefix=prefix, since_ns=since_ns)
         gateways[venue] = await stack.enter_async_context(gateway)
     return gateways
 
@@ -190,6 +193,17 @@ async def list_instruments(gateways: Mapping[str, Gateway]) -> tuple[Instrument,
     """Return everything the venues list now."""
     listings = await asyncio.gather(*(gateway.instruments() for gateway in gateways.values()))
     return tuple(instrument for listing in listings for instrument in listing)
+
+
+def _look_back_ns(journal: Journal) -> int:
+    """Return from when on trades may have been missed: a while before the last batch, not before the first one."""
+    if journal.last_seq < 1:
+        return 0
+    first_ns = next((record.now_ns for _, record in journal.records(1) if not isinstance(record, Header)), 0)
+    last_ns = next(
+        (record.now_ns for _, record in journal.records(journal.last_seq) if not isinstance(record, Header)), 0
+    )
+    return max(first_ns, last_ns - LOOK_BACK_NS)
 
 
 def look_at(vault: Vault, header: Header) -> LiveSession:

@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from importlib import import_module
 from pathlib import Path
 
 import structlog
@@ -20,6 +19,7 @@ from bot.runtime.daemon import Daemon, stopping
 from bot.runtime.halt_marker import HaltMarker
 from bot.runtime.journal import Journal
 from bot.runtime.live import connect, list_instruments, open_live
+from bot.runtime.recorder import Recorder, record
 from bot.runtime.vault import Vault
 from bot.runtime.venues import ExecutionOpener, GatewayOpener, open_execution, open_gateway
 
@@ -91,7 +91,6 @@ async def record_vault(
     """
     if not vault.is_live_feed:
         raise ConfigError([f"{vault_file}: expected a live feed to record, found a recording; hint: say feed: live"])
-    recorder_module = import_module("bot.runtime.recorder")
     stop = asyncio.Event()
     clock = WallClock()
     ages = {"quotes": vault.max_age.quote_s, "index": vault.max_age.index_s, "vol_quotes": vault.max_age.vol_s}
@@ -105,8 +104,8 @@ async def record_vault(
             for venue, gateway in gateways.items():
                 names = (one.instrument_id for one in listed if one.venue == venue)
                 gateway.watch(frozenset(names).intersection(vault.named_instruments))
-            recorder = recorder_module.Recorder(destination, destination.stem, listed, ages)
-            manifest = await recorder_module.record(list(gateways.values()), recorder, clock, stop, seconds)
+            recorder = Recorder(destination, destination.stem, listed, ages)
+            manifest = await record(list(gateways.values()), recorder, clock, stop, seconds)
     if manifest is None:
         return "nothing recorded: not one price came"
     rows = sum(stream.rows for stream in manifest.streams.values())

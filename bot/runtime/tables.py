@@ -125,6 +125,7 @@ def print_status(console: Console, view: dict[str, Any]) -> None:
         held = "; ".join(f"{hedge['lots']:+,} lots of {one}" for one, hedge in desk["hedges"].items())
         table.add_row(f"{name} hedge", held)
         table.add_row(f"{name} last hedge", desk["last_hedge"])
+    _add_accounts(table, view["accounts"])
     table.add_section()
     table.add_row("orders sent", f"{view['hedges']:,}")
     for order in view["orders"]:
@@ -142,6 +143,36 @@ def print_status(console: Console, view: dict[str, Any]) -> None:
         )
     table.add_row("P&L, USD", f"{view['pnl_now_quote']:+,.2f} (unhedged {view['unhedged_pnl_quote']:+,.2f})")
     console.print(table)
+
+
+def _add_accounts(table: Table, accounts: dict[str, Any]) -> None:
+    """Add what venues say of our accounts; what is in order takes no line."""
+    table.add_section()
+    if accounts["to_acknowledge"]:
+        table.add_row("to acknowledge", f"{accounts['to_acknowledge']}; evenkeel resume")
+    for one in accounts["venues"]:
+        age = "nothing received yet" if one["age_s"] is None else f"{one['age_s']:.0f} s ago"
+        known = "" if one["is_known"] else ", not known yet"
+        table.add_row(f"account {one['venue']}", f"{age}{known}{'; ' if one['question'] else ''}{one['question']}")
+    for one in accounts["mismatches"]:
+        table.add_row(f"unexplained {one['instrument_id']}", f"{one['lots']:+,} lots, {one['reports']} reports")
+    if accounts["adoption_count"]:
+        last = accounts["adoptions"][-1]
+        text = f"{last['instrument_id']} from {last['ledger_lots']:+,} to {last['venue_lots']:+,} lots, {last['at']}"
+        table.add_row("differences adopted", f"{accounts['adoption_count']}, last {text}")
+    if accounts["foreign_fill_count"]:
+        last = accounts["foreign_fills"][-1]
+        text = f"{last['qty_lots']:+,} lots of {last['instrument_id']}, {last['at']}"
+        table.add_row("foreign fills", f"{accounts['foreign_fill_count']}, last {text}")
+    for one in accounts["foreign_orders"]:
+        table.add_row(f"foreign order {one['venue_order_id']}", f"{one['left_lots']:+,} lots of {one['instrument_id']}")
+    for name, key in (("not of this vault", "not_of_this_vault"), ("unknown holdings", "unknown_holdings")):
+        if accounts[key]:
+            table.add_row(name, ", ".join(accounts[key]))
+    for name, reason in accounts["delisted"].items():
+        table.add_row(f"delisted {name}", reason)
+    if accounts["entered_quote"]:
+        table.add_row("holdings and cash that came in, USD", _money(accounts["entered_quote"], "+"))
 
 
 def print_gates(console: Console, view: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any, Final, Protocol
 
 from bot.domain.errors import ConfigError
@@ -14,6 +13,7 @@ from bot.domain.instruments import Instrument
 from bot.domain.units import NS_PER_S
 from bot.gateways.exchange import Credentials, VenueSettings
 from bot.gateways.gateway import Clock, Gateway
+from bot.gateways.paper import PaperExecution
 from bot.runtime.config import PASSWORD_IN_URL
 from bot.runtime.credentials import load_credentials, variable
 from bot.runtime.vault import Vault, VenueSection
@@ -41,9 +41,19 @@ class GatewayOpener(Protocol):
     """Makes the gateway of one venue, unconnected."""
 
     def __call__(
-        self, settings: VenueSettings, credentials: Credentials, clock: Clock, *, run_id: str, prefix: str
+        self,
+        settings: VenueSettings,
+        credentials: Credentials,
+        clock: Clock,
+        *,
+        run_id: str,
+        prefix: str,
+        since_ns: int,
     ) -> Gateway:
-        """Return the gateway; `prefix` goes before the instrument ids of every venue but the first."""
+        """Return the gateway; `prefix` goes before the instrument ids of every venue but the first.
+
+        Its first look for missed trades goes back to `since_ns`; 0 for none.
+        """
 
 
 class ExecutionOpener(Protocol):
@@ -64,11 +74,12 @@ class ExecutionOpener(Protocol):
 
 
 def open_gateway(
-    settings: VenueSettings, credentials: Credentials, clock: Clock, *, run_id: str, prefix: str
+    settings: VenueSettings, credentials: Credentials, clock: Clock, *, run_id: str, prefix: str, since_ns: int
 ) -> Gateway:
     """Return the gateway of a ccxt exchange, unconnected."""
-    opener: GatewayOpener = import_module("bot.gateways.ccxt_gateway").CcxtGateway
-    return opener(settings, credentials, clock, run_id=run_id, prefix=prefix)
+    from bot.gateways.ccxt_gateway import CcxtGateway  # noqa: PLC0415 — brings all of ccxt, which takes a second
+
+    return CcxtGateway(settings, credentials, clock, run_id=run_id, prefix=prefix, since_ns=since_ns)
 
 
 def open_execution(
@@ -82,8 +93,7 @@ def open_execution(
     cash: Mapping[str, Mapping[str, float]],
 ) -> Execution:
     """Return the simulated venue of a paper run on live data."""
-    opener: ExecutionOpener = import_module("bot.gateways.paper").PaperExecution
-    return opener(instruments, fees=fees, latency=latency, depth=depth, seed=seed, faults=faults, cash=cash)
+    return PaperExecution(instruments, fees=fees, latency=latency, depth=depth, seed=seed, faults=faults, cash=cash)
 
 
 def venue_settings(vault: Vault, environ: Mapping[str, str]) -> dict[str, VenueSettings]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from math import isfinite
 from typing import Any
 
 import msgspec
 
 from bot.domain.results import pnl_parts
-from bot.domain.units import utc_text
+from bot.domain.units import NS_PER_S, utc_text
 from bot.engine.desk import Desk
+from bot.engine.engine import Engine
 from bot.engine.gates import list_gates
 from bot.runtime.live import LiveSession
 from bot.runtime.session import Session
@@ -40,7 +42,69 @@ def status_view(session: Session | LiveSession, now_ns: int) -> dict[str, Any]:
             }
             for order in engine.orders.live.values()
         ],
+        "accounts": _accounts_view(engine, now_ns),
         "desks": [_desk_view(session, desk, now_ns) for desk in engine.desks.values()],
+    }
+
+
+def _accounts_view(engine: Engine, now_ns: int) -> dict[str, Any]:
+    """Show what venues say of our accounts, and everything there that is not of our making."""
+    accounts, foreign, holdings = engine.accounts, engine.foreign, engine.holdings
+    waiting = accounts.waits_for().split(", ")
+    return {
+        "to_acknowledge": engine.alert,
+        "venues": [
+            {
+                "venue": venue,
+                "is_known": venue not in waiting,
+                "age_s": (now_ns - report.ts_recv_ns) / NS_PER_S if report is not None else None,
+                "question": accounts.questions.get(venue, ""),
+            }
+            for venue in sorted(accounts.required | accounts.reported.keys())
+            for report in (accounts.reported.get(venue),)
+        ],
+        "mismatches": [
+            {"instrument_id": name, "lots": one.lots, "reports": one.seen, "since": utc_text(one.since_ns)}
+            for name, one in sorted(accounts.mismatches.items())
+        ],
+        "adoption_count": accounts.adoption_count,
+        "adoptions": [
+            {
+                "instrument_id": one.instrument_id,
+                "ledger_lots": one.ledger_lots,
+                "venue_lots": one.venue_lots,
+                "px": one.px,
+                "at": utc_text(one.ts_ns),
+            }
+            for one in accounts.adoptions
+        ],
+        "foreign_fill_count": foreign.fill_count,
+        "foreign_fills": [
+            {
+                "instrument_id": fill.instrument_id,
+                "qty_lots": fill.qty_lots,
+                "px": _finite(fill.px),
+                "trade_id": fill.trade_id,
+                "at": utc_text(fill.ts_event_ns),
+            }
+            for fill in foreign.fills
+        ],
+        "flattening": [{"instrument_id": one.instrument_id, "lots": one.lots} for one in foreign.flattenings],
+        "foreign_order_count": foreign.order_count,
+        "foreign_orders": [
+            {
+                "venue": venue,
+                "venue_order_id": order.venue_order_id,
+                "instrument_id": order.instrument_id,
+                "left_lots": order.left_lots,
+                "limit_px": _finite(order.limit_px),
+            }
+            for (venue, _), order in sorted(foreign.orders.items())
+        ],
+        "not_of_this_vault": sorted({*holdings.strays, *chain(*foreign.unclaimed.values())}),
+        "unknown_holdings": list(holdings.unknown),
+        "delisted": dict(engine.venues.delisted),
+        "entered_quote": sum(desk.pnl.entered_quote for desk in engine.desks.values()),
     }
 
 

@@ -228,7 +228,7 @@ class SimulatedVenue:
                 order_id,
                 book.instrument.instrument_id,
                 order.left_lots if order.is_buy else -order.left_lots,
-                book.instrument.tick_schedule.px(order.intent.limit_ticks),
+                book.instrument.tick_schedule.px(order.limit_ticks),
             )
             for book in self._books.values()
             for order_id, order in book.resting.items()

@@ -150,6 +150,17 @@ class TestHedgeLoop:
         assert keeper.find_hedge_loop("ETH", now_ns, 1, 7.0) is not None
 
 
+def test_a_gain_nobody_traded_for_makes_up_for_no_loss_of_this_day_or_the_next() -> None:
+    keeper = LimitKeeper(LIMITS)
+    keeper.mark_profit(0, 0.0)
+    keeper.mark_profit(1, -40.0)
+    keeper.discount(100.0)
+    keeper.mark_profit(2, 60.0)
+    assert keeper.day_pnl_quote == -40.0
+    keeper.mark_profit(NS_PER_DAY, 55.0)
+    assert keeper.day_pnl_quote == -5.0
+
+
 def test_a_reject_streak_is_found_at_its_limit(keeper: LimitKeeper) -> None:
     assert keeper.find_reject_streak(4) is None
     assert keeper.find_reject_streak(5) == "5 orders rejected in a row, limit 5"

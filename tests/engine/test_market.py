@@ -387,3 +387,46 @@ class TestFreshSmiles:
         market = make_market()
         assert market.fresh_smiles("BTC", T0_NS) == []
         assert market.fresh_smiles("ETH", CALL.expiry_ns + 100 * NS_PER_DAY) == []
+
+
+class TestListing:
+    """Instruments may be listed while the market runs; what was known stays where it was."""
+
+    def test_a_new_option_gets_a_slot_and_prices_of_its_own(self) -> None:
+        feed, market = Feed(), MarketState(UNIVERSE, AGES)
+        apply_market(market, feed.sweep(UNIVERSE, 2000.0, 0.6))
+        before = market.vol.copy()
+        news = (option(2600.0), option(2000.0, days=90.0), linear_perpetual("BTC"))
+        market.list_instruments(news)
+        market.list_instruments((*news, CALL))
+        assert len(market.slot_of) == len(market.vol) == len(market.vol_ns) == len(market.strike_px) == 6
+        assert market.vol[:4].tolist() == before.tolist()
+        feed.wait(1.0)
+        apply_market(market, feed.sweep((*UNIVERSE, *news), 2010.0, 0.7))
+        assert market.faults == {}
+        assert market.vol.tolist() == [0.7] * 6
+        assert market.forward_of(market.slot_of[news[1].instrument_id]) == 2010.0
+        assert {"ETH", "BTC"} <= market.underlyings.keys()
+        assert news[2].instrument_id in market.quotes
+
+    def test_before_it_nothing_of_it_is_believed(self) -> None:
+        feed, market = Feed(), MarketState(UNIVERSE, AGES)
+        new = option(2600.0)
+        apply_market(market, [feed.vol(new, 0.6, 2000.0)])
+        assert market.faults == {F.UNKNOWN_INSTRUMENT: 1}
+        market.list_instruments([new])
+        assert not isfinite(market.forward_of(market.slot_of[new.instrument_id]))
+        apply_market(market, [feed.vol(new, 0.6, 2000.0)])
+        assert market.faults == {F.UNKNOWN_INSTRUMENT: 1}
+
+    def test_listed_later_or_from_the_start_it_is_the_same(self) -> None:
+        whole = MarketState(UNIVERSE, AGES)
+        grown = MarketState(UNIVERSE[:1], AGES)
+        for instrument in UNIVERSE[1:]:
+            grown.list_instruments([instrument])
+        for market in (whole, grown):
+            apply_market(market, Feed().sweep(UNIVERSE, 2000.0, 0.6))
+        assert whole.slot_of == grown.slot_of
+        assert whole.vol.tolist() == grown.vol.tolist()
+        assert whole.forward_px.tolist() == grown.forward_px.tolist()
+        assert [one.slots for one in whole.expiries] == [one.slots for one in grown.expiries]

@@ -388,3 +388,17 @@ def test_whatever_happens_the_parts_are_the_change_in_value(
     scale = 1.0 + driver.engine.desks["ETH"].pnl.abs_parts_quote
     assert driver.engine.pnl().total == pytest.approx(total_quote, abs=1e-12 * scale + TIGHT)
     assert total_quote == pytest.approx(twin.worth_quote() - start_quote, abs=1e-9 * scale + 1e-7)
+
+
+def test_what_enters_is_no_profit_in_money_or_in_coins() -> None:
+    driver = unhedged(cash={"ETH": 10.0})
+    step(driver, px=2050.0)
+    desk, engine = driver.engine.desks["ETH"], driver.engine
+    before = engine.pnl_total_quote(), engine.unhedged_pnl_quote(), desk.book.equity_quote() / 2050.0
+    coins = before[2] - desk.pnl.start_coins
+    values = desk.book.equity_quote(), desk.book.book_value_quote()
+    desk.book.coin_cash += 3.0
+    desk.pnl.enter(driver.now_ns, *values)
+    assert (engine.pnl_total_quote(), engine.unhedged_pnl_quote()) == approx(before[:2])
+    assert desk.book.equity_quote() / 2050.0 - desk.pnl.start_coins == approx(coins)
+    assert desk.pnl.entered_quote == approx(3.0 * 2050.0)

@@ -18,6 +18,7 @@ from bot.domain.venues import InstrumentDelisted, InstrumentListed, VenueHealth,
 from bot.gateways.market_feed import differ, read_index, read_quote, read_vols
 from bot.gateways.market_words import Sides, Vols
 from tests.gateways.watched import FAST, LIMIT_NS, WallClock, watching
+from tests.instruments import CALL as OPTION
 from tests.instruments import PERPETUAL
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import EXPIRY_MS, quoted_book
@@ -192,6 +193,25 @@ async def test_an_expiry_settles_and_is_followed_no_more(server: DeribitServer, 
         assert len(seen.of(VolQuote, CALL)) == count
         assert len(seen.of(Settlement)) == 1
         assert not seen.of(InstrumentDelisted, CALL)
+
+
+async def test_what_expired_before_we_connected_settles_too(server: DeribitServer, book: VenueBook) -> None:
+    gone = msgspec.structs.replace(OPTION, expiry_ns=1_682_668_800 * NS_PER_S, base="ETH", quote="USD")
+    book.settle("ETH", 1_682_668_800_000, 1_890.0)
+    async with watching(server, PERP, pace=FAST) as seen:
+        seen.feed.watch([PERP, gone.instrument_id], known=[gone])
+        await seen.soon(lambda: seen.of(Settlement))
+        assert (seen.of(Settlement)[0].expiry_ns, seen.of(Settlement)[0].px) == (gone.expiry_ns, 1_890.0)
+
+
+async def test_a_rate_limit_is_backed_off_from(server: DeribitServer) -> None:
+    server.faults.always("ticker", http(429, retry_after_s=60.0))
+    async with watching(server, PERP) as seen:
+        await seen.soon(lambda: seen.of(Quote, PERP))
+        server.freeze()
+        await seen.soon(lambda: server.faults.asked["ticker"])
+        await asyncio.sleep(0.3)
+        assert server.faults.asked["ticker"] <= 2  # one for the quote, one for the index, asked at the same time
 
 
 async def test_listings_are_told_while_it_runs(server: DeribitServer, book: VenueBook) -> None:

@@ -30,6 +30,7 @@ from bot.domain.orders import (
     Fill,
     FundingPayment,
     OrderAccepted,
+    OrderAmended,
     OrderIntent,
     OrderRejected,
     OrderSent,
@@ -190,7 +191,10 @@ def test_every_command_about_an_order_gets_its_answer() -> None:
     paper.submit(order("a-1", 1, 1990.0, rests=True), 0)
     paper.absorb(NS_PER_S, ())
     paper.submit(AmendOrder("a-1", HOME.instrument_id, 1991 * 20, ""), NS_PER_S)
-    assert "a-1" in [getattr(event, "order_id", "") for event in paper.absorb(2 * NS_PER_S, ())]
+    paper.submit(QueryAccount("sim", ""), NS_PER_S)
+    amended, report = paper.absorb(2 * NS_PER_S, ())
+    assert isinstance(amended, OrderAmended)
+    assert report_of((report,)).open_orders == (VenueOrder("V1", "a-1", HOME.instrument_id, 1, 1991.0),)
     paper.submit(CancelOrder("a-2", HOME.instrument_id, ""), 2 * NS_PER_S)
     paper.submit(QueryOrder("a-2", HOME.instrument_id), 2 * NS_PER_S)
     assert [type(event) for event in paper.absorb(3 * NS_PER_S, ())] == [CancelRejected, OrderTruth]

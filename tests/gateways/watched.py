@@ -82,6 +82,8 @@ async def watching(
         options=server.options,
         timeout_ns=NS_PER_S,
         max_silence_ns=limit_ns,
+        requests_per_s=1_000.0,
+        burst_requests=1_000,
     )
     exchange = open_exchange(settings, Credentials())
     markets = await Markets.load(exchange, settings.venue, settings.underlyings, prefix)

@@ -69,17 +69,26 @@ class SimulatedExchange:
         )
         self.submitted: list[Command] = []
         self.connections = 0
+        self.asked_since_ns: list[int] = []
         self.watched: frozenset[str] = frozenset()
         self.credentials = Credentials()
         self.is_silent = False
         self.is_mute = False  # takes orders and never answers
 
     def open(
-        self, settings: VenueSettings, credentials: Credentials, clock: Clock, *, run_id: str, prefix: str
+        self,
+        settings: VenueSettings,
+        credentials: Credentials,
+        clock: Clock,
+        *,
+        run_id: str,
+        prefix: str,
+        since_ns: int,
     ) -> SimulatedGateway:
         """Return a gateway to it, as `GatewayOpener` asks."""
         assert prefix == ""
         assert len(run_id) == 10
+        self.asked_since_ns.append(since_ns)
         self.credentials = credentials
         return SimulatedGateway(self, settings.venue, clock)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -17,10 +20,16 @@ import pytest
 from bot import __version__
 from bot.domain.errors import InvariantBroken
 from bot.runtime import cli
+from bot.runtime.halt_marker import HaltMarker
 from bot.runtime.journal import Header, Journal, verify
+from bot.simulation.recording import open_recording
 from tests.runtime.audit import read_rows, without_timings
 from tests.runtime.command_line import ROOT, CommandLine, Result
+from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange, orders
+from tests.runtime.test_live_run import running, until
 from tests.runtime.vault_files import write_tiny_recording
+from tests.venues.deribit import DeribitServer
+from tests.venues.recording_player import RecordingPlayer
 
 JOURNAL = ".evenkeel/busy.sqlite"
 KEYS = [
@@ -471,3 +480,114 @@ def test_it_starts_from_a_shell_of_its_own(busy: Path) -> None:
 def test_a_broken_invariant_has_its_own_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli._complain(InvariantBroken("order id x-1 was issued twice")) == cli.Exit.INVARIANT == 70
     assert "invariant broken: order id x-1 was issued twice" in capsys.readouterr().err
+
+
+# Live feeds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def ran_live(short_recording: Path) -> AsyncIterator[Path]:
+    """A fresh folder with the journal of a live run that has ended."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="ek-") as name:
+        folder = Path(os.path.realpath(name))
+        (folder / "busy.yaml").write_text(LIVE_VAULT)
+        exchange = SimulatedExchange(short_recording)
+        async with running(folder, exchange) as task:
+            await until(lambda: len(orders(exchange)) >= 3, task)
+        yield folder
+
+
+async def test_a_live_journal_is_shown_and_reported_without_its_venues(evenkeel: CommandLine, ran_live: Path) -> None:
+    shown = evenkeel.run("status", "busy.yaml", "--json", cwd=ran_live)
+    assert (shown.code, shown.json["running"]) == (3, False)
+    assert shown.json["hedges"] >= 3
+    told = evenkeel.run("report", "busy.yaml", "--json", cwd=ran_live)
+    assert told.code == 0, told.err
+    assert told.json["latency_us"]["sent_to_ack"]["count"] >= 2
+    printed = evenkeel.run("report", "busy.yaml", "--out", "page", cwd=ran_live)
+    assert printed.code == 0, printed.err
+    assert "decide to sent" in printed.out
+    again = evenkeel.run("replay", "busy.yaml", "--journal", "busy.sqlite", "--json", cwd=ran_live)
+    assert again.json["commands_sha256"] == told.json["commands_sha256"]
+
+
+async def test_a_live_run_without_keys_ends_with_one_line(evenkeel: CommandLine, ran_live: Path) -> None:
+    rows = verify(ran_live / "busy.sqlite").rows
+    result = evenkeel.run("run", "busy.yaml", "--live", cwd=ran_live)
+    assert (result.code, result.out) == (4, "")
+    assert result.err.startswith("error: deribit: expected credentials in the environment (EVENKEEL_DERIBIT_API_KEY")
+    assert result.err.count("\n") == 1
+    assert verify(ran_live / "busy.sqlite").rows == rows
+    assert evenkeel.run("run", "busy.yaml", cwd=ran_live).code == 2, "without the second key"
+
+
+async def test_a_halt_of_a_live_feed_needs_no_daemon_and_a_resume_lifts_it(
+    evenkeel: CommandLine, ran_live: Path
+) -> None:
+    path = ran_live / "busy.yaml"
+    path.write_text(path.read_text().replace("mode: live", "mode: paper"))
+    halted = evenkeel.run("halt", "busy.yaml", "--reason", "wrong book", cwd=ran_live)
+    assert (halted.code, halted.err) == (0, "")
+    assert halted.out == "busy: halted; no daemon runs, and the next one will not trade until a resume\n"
+    marker = HaltMarker(ran_live / "busy.halted")
+    found = marker.read()
+    assert found is not None
+    assert found.reason == "wrong book"
+    resumed = evenkeel.run("resume", "busy.yaml", "--reason", "mended", cwd=ran_live)
+    assert resumed.code == 0, resumed.err
+    assert not marker.is_set
+
+
+async def test_a_live_feed_is_not_replayed(evenkeel: CommandLine, ran_live: Path) -> None:
+    path = ran_live / "busy.yaml"
+    path.write_text(path.read_text().replace("mode: live", "mode: paper"))
+    result = evenkeel.run("replay", "busy.yaml", cwd=ran_live)
+    assert (result.code, result.out) == (2, "")
+    assert "hint: record it with `evenkeel record`" in result.err
+
+
+def test_the_doctor_lists_exchanges_and_examines_files(evenkeel: CommandLine, busy: Path) -> None:
+    listed = evenkeel.run("doctor", "--venues", cwd=busy)
+    assert listed.code == 0
+    assert "deribit" in listed.out.split()
+    assert evenkeel.run("doctor", cwd=busy).code == 2
+    examined = evenkeel.run("doctor", "busy.yaml", cwd=busy)
+    assert (examined.code, examined.err) == (0, "")
+    assert [line.split(": ")[:3] for line in examined.out.splitlines()] == [
+        ["busy", "configuration", "ok"],
+        ["busy", "journal", "ok"],
+    ]
+    assert [found["is_ok"] for found in evenkeel.run("doctor", "busy.yaml", "--json", cwd=busy).json] == [True, True]
+    refused = evenkeel.run("record", "busy.yaml", "--out", "there", "--for", "1", cwd=busy)
+    assert (refused.code, refused.out) == (2, "")
+    assert "expected a live feed to record" in refused.err
+
+
+async def test_a_halt_cancels_at_the_venue_with_daemon_and_journal_frozen(
+    evenkeel: CommandLine, busy: Path, short_recording: Path
+) -> None:
+    """Through real ccxt on a loopback Deribit; the daemon is a socket that takes calls and never answers."""
+    player = RecordingPlayer(open_recording(str(short_recording)))
+    async with DeribitServer(player.book) as server:
+        vault = busy / "busy.yaml"
+        venues = {"deribit": {"options": server.options, "credentials": "keys.yaml"}}
+        vault.write_text(LIVE_VAULT.replace("venues: {deribit: {}}", f"venues: {json.dumps(venues)}"))
+        keys = busy / "keys.yaml"
+        keys.write_text(json.dumps(server.credentials))
+        keys.chmod(0o600)
+        player.book.place("ETH-PERPETUAL", is_buy=True, amount=1.0, px=100.0, client_id="r-1")
+        with (
+            Journal.open(busy / "busy.sqlite", for_writing=True),
+            closing(socket.socket(socket.AF_UNIX)) as frozen,
+        ):
+            frozen.bind(str(busy / "busy.sock"))
+            frozen.listen()
+            halted = await asyncio.to_thread(evenkeel.run, "halt", "busy.yaml", "--reason", "now", cwd=busy)
+    assert halted.code == 0, halted.err
+    first, second = halted.out.splitlines()
+    assert first.startswith("busy: halted by its marker; the daemon did not answer within 5 s")
+    assert second == "deribit: 1 orders canceled, none left"
+    assert not player.book.open_orders()
+    assert HaltMarker(busy / "busy.halted").is_set

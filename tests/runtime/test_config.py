@@ -200,7 +200,7 @@ def test_no_hedge_is_named_twice_and_limits_are_those_of_their_venues(tmp_path: 
 
 
 def test_fees_nobody_knows_are_asked_for(tmp_path: Path, text: str) -> None:
-    hint = "hint: tiny knows no fees of ETH-PERPETUAL"
+    hint = "hint: the recording knows no fees of ETH-PERPETUAL"
     assert problems(tmp_path, change(text, ", maker_bps: 0, taker_bps: 5", "")) == [
         f"vault.yaml:9: expected the key maker_bps, found none; {hint}",
         f"vault.yaml:9: expected the key taker_bps, found none; {hint}",
@@ -423,6 +423,16 @@ def test_the_book_may_be_an_account_a_file_and_lines(tmp_path: Path, live_text: 
     assert vault.fixed_cash == {}
     check_listing(path, manifest.instruments, manifest.start_ns, "deribit")
     assert Vault.model_validate_json(config_json(vault)) == vault
+    settings = build_live_settings(vault, manifest.instruments, "0123456789")
+    assert settings.account_venues == {"deribit", "okx"}
+    assert (settings.account_book, settings.account_cash) == ({"deribit"}, {"okx"})
+    assert settings.foreign_policy == "adopt"
+    assert settings.cash == {}
+
+
+def test_a_paper_run_has_no_account_to_agree_with(tmp_path: Path, live_text: str, manifest: Manifest) -> None:
+    settings = build_live_settings(load(tmp_path, live_text), manifest.instruments, "0123456789")
+    assert settings.account_venues == settings.account_book == settings.account_cash == frozenset()
 
 
 def test_a_listing_names_every_line_that_does_not_fit(tmp_path: Path, live_text: str, manifest: Manifest) -> None:

@@ -170,6 +170,24 @@ async def test_a_simulated_venue_that_answers_otherwise_stops_the_start(folder: 
         await run_paper(folder, exchange, orders=99)
 
 
+async def test_paper_on_our_own_clock_is_woken_when_its_venue_answers(folder: Path, short_recording: Path) -> None:
+    """With the execution that paper runs have, and a market that falls silent while an order is under way."""
+    (folder / "busy.yaml").write_text(PAPER_VAULT.replace("clock: venue", "clock: wall\nlatency: {entry_ms: 40}"))
+    exchange = SimulatedExchange(short_recording)
+    counts = []
+    for _ in range(2):
+        async with running(folder, exchange, environ={}) as task:
+            await until((folder / "busy.sock").exists, task)
+            await asyncio.sleep(1.5)
+            exchange.is_silent = True
+            await asyncio.sleep(0.4)
+            exchange.is_silent = False
+        counts.append(task.result().hedges)
+        assert task.result().latency_us["sent_to_ack"].p50_us < 400_000, "answers do not wait for the heartbeat"
+    assert counts[1] > counts[0] > 1
+    assert not exchange.submitted
+
+
 # The feed by itself ---------------------------------------------------------------------------------------------------
 
 

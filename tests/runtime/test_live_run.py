@@ -358,9 +358,9 @@ async def test_a_venue_that_cannot_be_used_ends_the_start_with_nothing_written(
             raise error
 
     def refuse(
-        settings: VenueSettings, credentials: Credentials, clock: Clock, *, run_id: str, prefix: str
+        settings: VenueSettings, credentials: Credentials, clock: Clock, *, run_id: str, prefix: str, since_ns: int
     ) -> Refusing:
-        del credentials, run_id, prefix
+        del credentials, run_id, prefix, since_ns
         return Refusing(exchange, settings.venue, clock)
 
     with pytest.raises(type(error), match="deribit: "):

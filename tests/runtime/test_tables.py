@@ -11,12 +11,15 @@ import pytest
 from rich.console import Console
 
 from bot.domain.events import OperatorAction, OperatorCommand
+from bot.domain.orders import Fill, Liquidity
 from bot.domain.results import RunSummary
+from bot.domain.venues import AccountReport, InstrumentDelisted, VenueOrder, VenuePosition
 from bot.runtime import tables
 from bot.runtime.config import load_vaults
 from bot.runtime.session import Session, open_session
 from bot.runtime.views import status_view
 from bot.simulation.replay import replay
+from tests.runtime.test_views import open_with_account, step
 
 MINUTE_NS = 60 * 10**9
 
@@ -96,6 +99,32 @@ def test_what_is_unknown_is_called_unknown(console: Console, busy: Path) -> None
     assert row_of(text, "ETH net delta") == ["unknown"]
     assert row_of(text, "ETH band") == ["unknown … unknown"]
     assert row_of(text, "ETH last hedge") == ["never"]
+
+
+def test_what_a_person_has_to_know_of_an_account_is_shown(console: Console, busy: Path) -> None:
+    session = open_with_account(busy)
+    now_ns = step(session) or 0
+    tables.print_status(console, status_view(session, now_ns))
+    assert row_of(text_of(console), "account deribit") == ["nothing received yet, not known yet"]
+    positions = (VenuePosition("ETH-PERPETUAL", 7, 1990.0), VenuePosition("SOL-PERPETUAL", 5, 20.0))
+    orders = (VenueOrder("x7", "", "ETH-PERPETUAL", 20, 1950.0),)
+    for n in range(1, 4):
+        session.engine.apply(AccountReport("deribit", positions, orders, {}, now_ns + n, now_ns + n))
+        if n == 2:
+            tables.print_status(console, status_view(session, now_ns))
+            assert row_of(text_of(console), "unexplained ETH-PERPETUAL") == ["+7 lots, 2 reports"]
+    session.engine.apply(Fill("f1", "", "ETH-PERPETUAL", 2, 1990.0, 0.0, Liquidity.TAKER, now_ns, now_ns))
+    session.engine.apply(InstrumentDelisted("ETH-OLD", "gone", now_ns))
+    console.file = io.StringIO()
+    tables.print_status(console, status_view(session, now_ns + 3))
+    text = text_of(console)
+    assert row_of(text, "to acknowledge")[0].startswith("adopted: ETH-PERPETUAL is +7 lots at deribit")
+    assert row_of(text, "account deribit") == ["0 s ago"]
+    assert row_of(text, "differences adopted")[0].startswith("1, last ETH-PERPETUAL from +0 to +7 lots, 2023-04-12")
+    assert row_of(text, "foreign fills")[0].startswith("1, last +2 lots of ETH-PERPETUAL, 2023-04-12")
+    assert row_of(text, "foreign order x7") == ["+20 lots of ETH-PERPETUAL"]
+    assert row_of(text, "not of this vault") == ["SOL-PERPETUAL"]
+    assert row_of(text, "delisted ETH-OLD") == ["gone"]
 
 
 def test_every_gate_is_shown_with_its_figures(console: Console, finished: Session) -> None:

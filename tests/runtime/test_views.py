@@ -6,13 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from bot.domain.events import OperatorAction, OperatorCommand, Restarted
-from bot.domain.units import utc_text
+from bot.domain.orders import Fill, Liquidity
+from bot.domain.units import NS_PER_S, utc_text
+from bot.domain.venues import AccountReport, InstrumentDelisted, VenueOrder, VenuePosition
+from bot.engine.engine import Engine
+from bot.engine.reconciliation import REPORTS_TO_ADOPT
 from bot.runtime.config import load_vaults
 from bot.runtime.session import Session, open_session
 from bot.runtime.views import status_view
+from bot.simulation.score import Score
 from strategies import policy_from_spec
 
 
@@ -99,6 +105,47 @@ def test_a_halt_is_shown_with_who_and_why(busy: Path) -> None:
     session.engine.apply(OperatorCommand(OperatorAction.HALT, "ann", "maintenance", now_ns))
     view = view_of(session, now_ns)
     assert (view["state"], view["state_reason"]) == ("halted", "ann: maintenance")
+
+
+def open_with_account(folder: Path) -> Session:
+    """Return a session whose venue also has an account that must be known."""
+    session = open_busy(folder)
+    settings = msgspec.structs.replace(session.engine.settings, account_venues=frozenset({"deribit"}))
+    engine = Engine(settings)
+    return session._replace(engine=engine, score=Score(engine))
+
+
+def test_what_an_account_says_is_shown(busy: Path) -> None:
+    session, now_ns = open_with_account(busy), 0
+    venue, hedge = "deribit", "ETH-PERPETUAL"
+    accounts = view_of(session, now_ns)["accounts"]
+    assert accounts["venues"] == [{"venue": venue, "is_known": False, "age_s": None, "question": ""}]
+    positions = (VenuePosition(hedge, 7, 1990.0), VenuePosition("SOL-PERPETUAL", 5, 20.0))
+    orders = (VenueOrder("x7", "", hedge, 20, 1950.0),)
+    for _ in range(REPORTS_TO_ADOPT):
+        now_ns = step(session) or 0
+        session.engine.apply(AccountReport(venue, positions, orders, {}, now_ns, now_ns))
+        session.engine.decide(now_ns)
+        if not session.engine.accounts.adoption_count:
+            (mismatch,) = view_of(session, now_ns)["accounts"]["mismatches"]
+            assert (mismatch["instrument_id"], mismatch["lots"]) == (hedge, 7)
+            gates = {gate["name"]: gate for gate in view_of(session, now_ns)["desks"][0]["gates"]}
+            assert gates["accounts known"]["detail"] == f"waiting for {venue}; unexplained: {hedge} +7 lots"
+    session.engine.apply(Fill("f1", "", hedge, 2, 1990.0, 0.0, Liquidity.TAKER, now_ns, now_ns))
+    session.engine.apply(InstrumentDelisted("ETH-OLD", "gone", now_ns))
+    session.engine.decide(now_ns)
+    view = view_of(session, now_ns + 2 * NS_PER_S)
+    accounts = view["accounts"]
+    assert view["state"] == "reduce_only"
+    assert accounts["to_acknowledge"].startswith(f"adopted: {hedge} is +7 lots at {venue}, +0 in the ledger")
+    assert accounts["venues"] == [{"venue": venue, "is_known": True, "age_s": 2.0, "question": ""}]
+    assert (accounts["adoption_count"], accounts["adoptions"][0]["venue_lots"]) == (1, 7)
+    assert (accounts["foreign_fill_count"], accounts["foreign_fills"][0]["qty_lots"]) == (1, 2)
+    assert (accounts["foreign_order_count"], accounts["foreign_orders"][0]["venue_order_id"]) == (1, "x7")
+    assert accounts["not_of_this_vault"] == ["SOL-PERPETUAL"]
+    assert accounts["delisted"] == {"ETH-OLD": "gone"}
+    gates = {gate["name"]: gate for gate in view["desks"][0]["gates"]}
+    assert gates["accounts known"]["is_open"]
 
 
 def test_looking_changes_nothing(busy: Path) -> None:

@@ -3,7 +3,11 @@ from __future__ import annotations
 from itertools import count
 from typing import NamedTuple
 
-from bot.domain.events import Command, Event
+import msgspec
+import pytest
+
+from bot.domain.events import AmendOrder, Command, Event, SubmitOrder
+from bot.domain.orders import TimeInForce
 from bot.engine.engine import Engine
 from bot.simulation.replay import replay
 from bot.simulation.score import Score
@@ -87,3 +91,27 @@ def test_the_stopwatch_measures_and_influences_nothing() -> None:
     assert slow.score.commands_sha256 == fast.score.commands_sha256
     latencies = [r.score.summary(policy="delta_band", seed=1, wall_seconds=1.0).decision_us for r in (slow, fast)]
     assert [(found.p50, found.p99) for found in latencies] == [(5_000.0, 5_000.0), (1.0, 1.0)]
+
+
+def test_a_hedge_that_rests_follows_the_touch_and_is_filled_as_a_maker() -> None:
+    plain = settings(BAND)
+    (hedge,) = plain.hedges["ETH"]
+    resting = msgspec.structs.replace(hedge, style="maker", can_amend=True, repeg_every_ns=1, escalate_bands=100.0)
+    falls = market((1, 2000.0), (2, 1995.0), (3, 1990.0), (4, 1993.0), (5, 1993.0))
+    world = World(iter(in_batches(falls)), make_venue(LATENCY))
+    sent: list[Command] = []
+
+    class Noting(Engine):
+        def decide(self, now_ns: int) -> list[Command]:
+            commands = super().decide(now_ns)
+            sent.extend(commands)
+            return commands
+
+    engine = Noting(msgspec.structs.replace(plain, hedges={"ETH": (resting,)}))
+    replay(engine, world, Score(engine), stopwatch_ns=lambda: 0, progress=lambda _: None)
+    kinds = [type(command) for command in sent]
+    assert kinds[:3] == [SubmitOrder, AmendOrder, AmendOrder], "from 2001 to 1996 to 1991, where the bid comes to it"
+    assert all(one.intent.time_in_force is TimeInForce.POST_ONLY for one in sent if isinstance(one, SubmitOrder))
+    assert {round(mark.px, 9) for mark in engine.hedge_marks} == {1991.0}
+    assert engine.desks["ETH"].hedge.lots == world.venue.positions["ETH-PERPETUAL"]
+    assert engine.pnl().fees == pytest.approx(0.0), "resting is free here"

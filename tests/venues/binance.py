@@ -229,6 +229,8 @@ class BinanceServer(LoopbackServer):
             ("GET", "ticker/bookTicker"): self._per_symbol(payloads.book_ticker),
             ("GET", "ticker/24hr"): self._per_symbol(payloads.day_ticker),
             ("GET", "premiumIndex"): self._per_symbol(payloads.premium_index),
+            ("GET", "fundingRate"): self._funding_rates,
+            ("GET", "fundingInfo"): lambda _: payloads.funding_info(self.book),
         }
         public = routes.get((request.method, path))
         if public is not None:
@@ -252,7 +254,9 @@ class BinanceServer(LoopbackServer):
             ("GET", "allOrders"): self._all_orders,
             ("GET", "userTrades"): self._trades,
             ("GET", "positionRisk"): lambda _: payloads.position_risks(self.book, self.now_ms(), is_v2=is_v2),
-            ("GET", "account"): lambda _: payloads.account(self.book, self.now_ms()),
+            ("GET", "account"): lambda _: (
+                payloads.account(self.book, self.now_ms()) | (self._rights() if is_v2 else {})
+            ),
             ("POST", "countdownCancelAll"): self._count_down,
             ("GET", "income"): self._income,
             ("GET", "commissionRate"): lambda p: payloads.commission_rate(self._listing(p)),
@@ -429,12 +433,23 @@ class BinanceServer(LoopbackServer):
         limit = int(params.get("limit", 500))
         return fitting[:limit] if first or since else fitting[-limit:]
 
+    def _rights(self) -> Json:
+        """What version 2 of the account says besides."""
+        rights = self.permissions
+        return {"canTrade": rights["enableFutures"], "canDeposit": True, "canWithdraw": rights["enableWithdrawals"]}
+
     def _income(self, params: Json) -> list[Json]:
         if params.get("incomeType", "FUNDING_FEE") != "FUNDING_FEE":
             return []
         since = int(params.get("startTime", 0))
         paid = [one for one in self.book.fundings if params.get("symbol", one.name) == one.name and one.ts_ms >= since]
         return [payloads.funding_json(one) for one in paid]
+
+    def _funding_rates(self, params: Json) -> list[Json]:
+        since = int(params.get("startTime", 0))
+        booked = [one for one in self.book.fundings if params.get("symbol", one.name) == one.name]
+        told = [payloads.funding_rate_json(self.book, one) for one in booked if one.ts_ms >= since]
+        return told[-int(params.get("limit", 100)) :]
 
     def _count_down(self, params: Json) -> Json:
         name = self._listing(params).name

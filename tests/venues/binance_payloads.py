@@ -337,6 +337,28 @@ def funding_json(funding: Funding) -> Json:
     }
 
 
+def funding_rate_json(book: VenueBook, funding: Funding) -> Json:
+    return {
+        "symbol": funding.name,
+        "fundingTime": funding.ts_ms,
+        "fundingRate": decimal(funding.rate),
+        "markPrice": decimal(book.mark_px(funding.name)),
+    }
+
+
+def funding_info(book: VenueBook) -> list[Json]:
+    return [
+        {
+            "symbol": listing.name,
+            "adjustedFundingRateCap": "0.02",
+            "adjustedFundingRateFloor": "-0.02",
+            "fundingIntervalHours": 8,
+        }
+        for listing in book.listings.values()
+        if listing.kind is Kind.PERPETUAL
+    ]
+
+
 def premium_index(book: VenueBook, name: str, now_ms: int) -> Json:
     mark, index = _mark_and_index(book, name)
     return {

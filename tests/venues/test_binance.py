@@ -84,6 +84,8 @@ async def test_permissions_can_be_asked_for_and_missed() -> None:
     async with venue() as server, client(server) as exchange:
         restrictions = await exchange.sapiGetAccountApiRestrictions()
         assert (restrictions["enableFutures"], restrictions["enableWithdrawals"]) == (True, False)
+        account = await exchange.fapiPrivateV2GetAccount()
+        assert (account["canTrade"], account["canWithdraw"]) == (True, False)
         server.permissions["enableFutures"] = False
         with pytest.raises(ccxt.pro.AuthenticationError, match="-2015"):
             await rest(exchange)
@@ -206,6 +208,8 @@ async def test_fees_funding_and_the_nearness_of_auto_deleveraging_are_told() -> 
         server.book.pay_funding("ETHUSDT", 0.0001)
         paid = (await exchange.fetch_funding_history(ETH))[0]
         assert (paid["amount"], paid["code"]) == (pytest.approx(-2.0 * 2_000.0 * 0.0001), "USDT")
+        assert [one["fundingRate"] for one in await exchange.fetch_funding_rate_history(ETH)] == [0.0001]
+        assert (await exchange.fetch_funding_intervals([ETH]))[ETH]["interval"] == "8h"
         server.adl_ranks["ETHUSDT"] = 4
         assert [rank["rank"] for rank in await exchange.fetch_positions_adl_rank([ETH])] == [4]
 
@@ -230,6 +234,18 @@ async def test_a_venue_that_was_dark_has_kept_its_orders() -> None:
             await exchange.fetch_order("", ETH, {"clientOrderId": CLIENT_ID})
         await server.come_back()
         assert (await exchange.fetch_order("", ETH, {"clientOrderId": CLIENT_ID}))["status"] == "open"
+
+
+async def test_what_is_watched_can_be_left_and_what_is_not_there_cannot_be_watched() -> None:
+    async with venue() as server, client(server) as exchange, aiohttp.ClientSession() as session:
+        await soon(exchange.watch_bids_asks([ETH]))
+        assert server.hears("ETHUSDT")
+        await soon(exchange.un_watch_bids_asks([ETH]))
+        assert not server.hears("ETHUSDT")
+        async with session.ws_connect(f"ws://{server.host}/public/ws/9") as socket:
+            await socket.send_json({"method": "SUBSCRIBE", "params": ["noneusdt@bookTicker"], "id": 5})
+            answer = await soon(socket.receive_json())
+        assert (answer["id"], answer["error"]["code"]) == (5, 2)
 
 
 async def test_a_refused_handshake_is_an_error() -> None:
@@ -412,7 +428,7 @@ async def moved(server: BinanceServer, exchange: Any, bid: float) -> Any:
 async def test_what_is_raised_says_nothing_about_what_was_done(
     fault: Any, error: type[Exception], is_live: bool
 ) -> None:
-    async with venue() as server, client(server, timeout_ns=200_000_000) as exchange:
+    async with venue() as server, client(server, timeout_ns=400_000_000) as exchange:
         await exchange.load_markets()
         server.faults.next("create", fault)
         with pytest.raises(error):

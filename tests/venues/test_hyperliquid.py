@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import ccxt.pro
 import pytest
 
@@ -367,6 +368,95 @@ async def test_books_marks_and_funding_are_streamed_whole() -> None:
         assert (await exchange.fetch_order_book(ETH))["asks"] == [[2_011.2, 2.0]]
 
 
+async def test_a_session_of_its_own_hears_what_ccxt_does_not() -> None:
+    async with (
+        venue() as server,
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"ws://{server.host}/ws") as socket,
+    ):
+        await socket.send_json({"method": "ping"})
+        assert await soon(socket.receive_json()) == {"channel": "pong"}
+        bbo = await subscribed(socket, {"type": "bbo", "coin": "ETH"})
+        assert [level["px"] for level in bbo["bbo"]] == ["1999.9", "2000.1"]
+        server.book.place("ETH", is_buy=True, amount=1.0, px=1_990.0, client_id=CLOID)
+        everything = await subscribed(socket, {"type": "webData2", "user": server.address.upper()})
+        assert [order["cloid"] for order in everything["openOrders"]] == [CLOID]
+        assert everything["clearinghouseState"]["marginSummary"]["accountValue"] == "100000"
+        mids = await subscribed(socket, {"type": "allMids"})
+        assert mids == {"mids": {"ETH": "2000"}}
+        await socket.send_json({"method": "subscribe", "subscription": {"type": "allMids"}})
+        assert "Already subscribed" in (await soon(socket.receive_json()))["data"]
+        query = {"type": "info", "payload": {"type": "orderStatus", "user": server.address, "oid": CLOID}}
+        await socket.send_json({"method": "post", "id": 7, "request": query})
+        answer = (await soon(socket.receive_json()))["data"]
+        assert (answer["id"], answer["response"]["payload"]["order"]["status"]) == (7, "open")
+
+
+async def subscribed(socket: Any, subscription: dict[str, Any]) -> Any:
+    """Subscribe, and return what is said at once."""
+    await socket.send_json({"method": "subscribe", "subscription": subscription})
+    answer = await soon(socket.receive_json())
+    assert answer == {
+        "channel": "subscriptionResponse", "data": {"method": "subscribe", "subscription": subscription},
+    }  # fmt: skip
+    news = await soon(socket.receive_json())
+    assert news["channel"] == subscription["type"]
+    return news["data"]
+
+
+async def test_what_is_watched_can_be_left() -> None:
+    async with venue() as server, client(server) as exchange:
+        await soon(exchange.watch_order_book(ETH))
+        await soon(exchange.un_watch_order_book(ETH))
+        assert not server.hears("ETH")
+        assert (await soon(exchange.watch_order_book(ETH)))["bids"][0] == [1_999.9, 5.0]
+
+
+async def test_a_refused_handshake_is_an_error() -> None:
+    async with venue() as server, client(server) as exchange:
+        await exchange.load_markets()
+        server.faults.next("connect", reject())
+        with pytest.raises(ccxt.pro.NetworkError):
+            await soon(exchange.watch_order_book(ETH))
+
+
+async def test_a_frozen_stream_says_nothing_while_the_rest_answers() -> None:
+    async with venue() as server, client(server) as exchange:
+        await soon(exchange.watch_order_book(ETH))
+        server.freeze()
+        watching = asyncio.create_task(exchange.watch_order_book(ETH))
+        server.book.set_quote("ETH", 2_010.0, 1.0, 2_010.2, 2.0)
+        assert (await exchange.fetch_order_book(ETH))["bids"] == [[2_010.0, 1.0]]
+        assert not watching.done()
+        server.freeze(is_frozen=False)
+        server.beat()
+        assert (await soon(watching))["bids"] == [[2_010.0, 1.0]]
+
+
+@pytest.mark.parametrize("fault", [drop_reply(), drop_request()])
+async def test_a_lost_action_is_not_repeated_behind_our_back(fault: Any) -> None:
+    async with venue() as server, client(server) as exchange:
+        await exchange.load_markets()
+        server.faults.next("create", fault)
+        with pytest.raises(ccxt.pro.NetworkError):
+            await rest(exchange, clientOrderId=CLOID)
+        assert [call for call, _ in server.calls].count("order") == 1
+
+
+async def test_a_lost_cancel_and_a_lost_replacement_were_done() -> None:
+    async with venue() as server, client(server) as exchange:
+        order = await rest(exchange, clientOrderId=CLOID)
+        server.faults.next("amend", drop_reply())
+        with pytest.raises(ccxt.pro.NetworkError):
+            await exchange.edit_order(order["id"], ETH, "limit", "buy", 2.0, 1_991.0, {"clientOrderId": CLOID})
+        found = await exchange.fetch_order(CLOID, ETH)
+        assert (found["id"] != order["id"], found["price"], found["status"]) == (True, 1_991.0, "open")
+        server.faults.next("cancel", drop_reply())
+        with pytest.raises(ccxt.pro.NetworkError):
+            await exchange.cancel_order("", ETH, {"clientOrderId": CLOID})
+        assert (await exchange.fetch_order(CLOID, ETH))["status"] == "canceled"
+
+
 async def test_orders_may_go_over_the_websocket() -> None:
     async with venue() as server, client(server) as exchange:
         order = await soon(exchange.create_order_ws(ETH, "limit", "buy", 1.0, 1_990.0, {"clientOrderId": CLOID}))
@@ -396,7 +486,7 @@ async def test_orders_may_go_over_the_websocket() -> None:
 async def test_what_is_raised_says_nothing_about_what_was_done(
     fault: Any, error: type[Exception], is_live: bool
 ) -> None:
-    async with venue() as server, client(server, timeout_ns=300_000_000) as exchange:
+    async with venue() as server, client(server, timeout_ns=400_000_000) as exchange:
         await exchange.load_markets()
         server.faults.next("create", fault)
         with pytest.raises(error):

@@ -54,6 +54,7 @@ class BybitMarketWords(MarketWords):
         """Return the delivery price of an instrument. Raises what ccxt raises."""
         if not isinstance(instrument, Option | Future):
             return None
-        category = "option" if isinstance(instrument, Option) else "linear" if market.get("linear") else "inverse"
-        answer = await exchange.publicGetV5MarketDeliveryPrice({"category": category, "symbol": market["id"]})
+        category = "option" if isinstance(instrument, Option) else str(instrument.payoff)
+        name = market.get("id") or instrument.instrument_id.rpartition(":")[2]
+        answer = await exchange.publicGetV5MarketDeliveryPrice({"category": category, "symbol": name})
         return part(part(part(part(answer, "result"), "list"), 0), "deliveryPrice")

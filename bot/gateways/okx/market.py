@@ -65,7 +65,8 @@ class OkxMarketWords(MarketWords):
         if not isinstance(instrument, Option | Future):
             return None
         kind = "OPTION" if isinstance(instrument, Option) else "FUTURES"
-        request = {"instType": kind, "uly": part(market.get("info"), "uly")}
+        underlying = part(market.get("info"), "uly") or f"{instrument.base}-{instrument.quote}"
+        request = {"instType": kind, "uly": underlying}
         answer = await exchange.publicGetPublicDeliveryExerciseHistory(request)
         for delivery in part(answer, "data") or []:
             if whole(part(delivery, "ts")) == instrument.expiry_ns // NS_PER_MS:

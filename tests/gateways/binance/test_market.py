@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -11,13 +10,13 @@ import pytest
 from hypothesis import given
 
 from bot.domain.instruments import Payoff
-from bot.domain.market import FundingRate, IndexPrice, Quote
+from bot.domain.market import IndexPrice, Quote
 from bot.gateways.binance.market import BinanceMarketWords
 from bot.gateways.market_feed import read_index, read_quote
 from bot.gateways.markets import Markets
 from tests.gateways.listings import listing, sized
 from tests.gateways.payloads import HERE, heard, maimed, messages
-from tests.gateways.watched import FAST, watching
+from tests.gateways.watched import watching
 from tests.venues.binance import BinanceServer, usdm_book
 
 WORDS = BinanceMarketWords()
@@ -100,15 +99,12 @@ async def test_the_feed_on_a_loopback_binance() -> None:
     book.set_quote("ETHUSDT", 1_999.99, 5.0, 2_000.01, 4.0)
     async with (
         BinanceServer(book) as server,
-        watching(server, "b:ETHUSDT", exchange_id="binanceusdm", prefix="b:", pace=FAST) as seen,
+        watching(server, "b:ETHUSDT", exchange_id="binanceusdm", prefix="b:") as seen,
     ):
         await seen.soon(lambda: seen.of(Quote, "b:ETHUSDT") and seen.of(IndexPrice))
         quote = seen.of(Quote, "b:ETHUSDT")[0]
         assert (quote.bid_px, quote.bid_base, quote.ask_px, quote.ask_base) == (1_999.99, 5.0, 2_000.01, 4.0)
         assert seen.of(IndexPrice)[0].px == 2_000.0
-        await asyncio.sleep(0.1)
-        book.pay_funding("ETHUSDT", 0.0001)
-        await seen.soon(lambda: seen.of(FundingRate, "b:ETHUSDT"))
         server.freeze()
         book.set_quote("ETHUSDT", 1_990.0, 5.0, 1_990.01, 4.0)
         await seen.soon(lambda: seen.of(Quote, "b:ETHUSDT")[-1].bid_px == 1_990.0)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import ccxt.pro
 import pytest
 from hypothesis import given
 
-from bot.domain.market import FundingRate, IndexPrice, Quote
+from bot.domain.market import IndexPrice, Quote
 from bot.gateways.hyperliquid.market import HyperliquidMarketWords
 from bot.gateways.market_feed import read_index, read_quote
 from bot.gateways.markets import Markets
 from tests.gateways.payloads import heard, maimed
-from tests.gateways.watched import FAST, watching
+from tests.gateways.watched import watching
 from tests.venues.hyperliquid import HyperliquidServer, hyperliquid_book
 
 WORDS = HyperliquidMarketWords()
@@ -86,15 +85,12 @@ async def test_the_feed_on_a_loopback_hyperliquid() -> None:
     book.set_quote("ETH", 1_999.9, 5.0, 2_000.1, 4.0)
     async with (
         HyperliquidServer(book) as server,
-        watching(server, "ETH", exchange_id="hyperliquid", pace=FAST) as seen,
+        watching(server, "ETH", exchange_id="hyperliquid") as seen,
     ):
         await seen.soon(lambda: seen.of(Quote, "ETH") and seen.of(IndexPrice))
         quote = seen.of(Quote, "ETH")[0]
         assert (quote.bid_px, quote.bid_base, quote.ask_px, quote.ask_base) == (1_999.9, 5.0, 2_000.1, 4.0)
         assert seen.of(IndexPrice)[0].px == 2_000.0
-        await asyncio.sleep(0.1)
-        book.pay_funding("ETH", 0.0001)
-        await seen.soon(lambda: seen.of(FundingRate, "ETH"))
         server.freeze()
         book.set_quote("ETH", 1_990.0, 5.0, 1_990.1, 4.0)
         await seen.soon(lambda: seen.of(Quote, "ETH")[-1].bid_px == 1_990.0)

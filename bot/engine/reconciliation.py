@@ -1,0 +1,251 @@
+"""The ledger against what venues say: positions of hedge instruments, and which of our orders still rest.
+
+A difference that an order in flight or a fresh fill may explain waits. One that nothing explains widens the exposure at
+once, is asked about again, and is adopted after `REPORTS_TO_ADOPT` reports in a row: the ledger follows the venue. Must
+never send an order, and never take a missing order for canceled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from math import inf
+
+import msgspec
+
+from bot.domain.events import Command, QueryAccount
+from bot.domain.orders import Fill, Liquidity, OrderState
+from bot.domain.venues import AccountReport, VenuePosition
+from bot.engine.book import Holding
+from bot.engine.desk import Desk
+from bot.engine.market import CLOCK_TOLERANCE_NS, MarketState
+from bot.engine.orders import OrderTracker
+from bot.engine.settings import EngineSettings
+
+REPORTS_TO_ADOPT = 3
+KEPT_ADOPTIONS = 50  # how many adoptions are shown; all are counted
+_RESTING = (OrderState.OPEN, OrderState.PARTLY_FILLED)
+
+
+class Adoption(msgspec.Struct, frozen=True):
+    """A difference the ledger took over from a venue; `lots` were booked at `px`.
+
+    Fills up to `covers_ns` were in the venue's position already: they take its place should they still arrive.
+    """
+
+    adoption_id: str
+    instrument_id: str
+    ledger_lots: int
+    venue_lots: int
+    px: float
+    covers_ns: int
+    ts_ns: int
+
+    @property
+    def lots(self) -> int:
+        """Signed lots that were booked."""
+        return self.venue_lots - self.ledger_lots
+
+
+class Mismatch:
+    """A difference between ledger and venue that nothing explains, and how often in a row it was seen."""
+
+    __slots__ = ("lots", "seen", "since_ns")
+
+    def __init__(self, lots: int, since_ns: int) -> None:
+        self.lots = lots
+        self.since_ns = since_ns
+        self.seen = 1
+
+
+class Reconciliation:
+    """Compares every account report with the ledger, and knows which accounts must be waited for."""
+
+    def __init__(
+        self, settings: EngineSettings, orders: OrderTracker, market: MarketState, desks: dict[str, Desk]
+    ) -> None:
+        self._settings = settings
+        self._orders = orders
+        self._market = market
+        self._desks = desks
+        self._required = settings.account_venues | settings.account_book | settings.account_cash
+        self._settled: set[str] = set()  # venues whose account was explained since the start
+        self._valid_from_ns = 0
+        self._asked_ns: dict[str, int] = {}
+        self._last_fill_ns: dict[str, int] = {}
+        self._covering: dict[str, Adoption] = {}  # the newest adoption by instrument
+        self.questions: dict[str, str] = {}  # venue → why its account is to be asked for again
+        self.reported: dict[str, AccountReport] = {}
+        self.mismatches: dict[str, Mismatch] = {}
+        self.adoptions: deque[Adoption] = deque(maxlen=KEPT_ADOPTIONS)
+        self.adoption_count = 0
+        self.alert = ""  # what a person has to acknowledge
+
+    @property
+    def required(self) -> frozenset[str]:
+        """The venues whose account this vault depends on."""
+        return self._required
+
+    def waits_for(self) -> str:
+        """Return the venues whose account is not known yet, "" if there are none."""
+        return ", ".join(sorted(self._required - self._settled))
+
+    def forget(self, now_ns: int) -> None:
+        """Trust no account until it was asked again, as after a restart."""
+        self._settled.clear()
+        self._asked_ns.clear()
+        self._valid_from_ns = now_ns
+
+    def is_news(self, report: AccountReport) -> bool:
+        """Tell whether a report was asked later than the last one, and since the last restart."""
+        last = self.reported.get(report.venue)
+        return report.ts_asked_ns >= self._valid_from_ns and (last is None or report.ts_asked_ns > last.ts_asked_ns)
+
+    def take(self, report: AccountReport, *, is_doubtful: bool = False) -> list[Adoption]:
+        """Compare one report, which must be news; return what the ledger is to adopt."""
+        venue = report.venue
+        self.reported[venue] = report
+        found: list[Adoption] = []
+        questions = ["a fill came while it was asked"] if is_doubtful else []
+        if venue in self._settings.account_venues:
+            self._doubt_missing_orders(report)
+            positions = {one.instrument_id: one for one in report.positions}
+            for holding in self._holdings_at(venue):
+                name = holding.instrument.instrument_id
+                position = positions.get(name, VenuePosition(name, 0, 0.0))
+                if position.qty_lots == holding.lots:
+                    self.mismatches.pop(name, None)
+                    continue
+                adoption = self._explain(report, holding, position)
+                if adoption is not None:
+                    found.append(adoption)
+                else:
+                    questions.append(_say_difference(holding, position))
+        if questions:
+            self.questions[venue] = "; ".join(questions)
+        else:
+            self.questions.pop(venue, None)
+            self._settled.add(venue)
+        return found
+
+    def note_fill(self, fill: Fill) -> Adoption | None:
+        """Remember when an instrument last traded; return the adoption that held this fill already, if one did."""
+        name = fill.instrument_id
+        self._last_fill_ns[name] = max(fill.ts_recv_ns, self._last_fill_ns.get(name, 0))
+        self.mismatches.pop(name, None)
+        covering = self._covering.get(name)
+        return covering if covering is not None and fill.ts_event_ns <= covering.covers_ns else None
+
+    def ask(self, now_ns: int) -> Iterator[Command]:
+        """Yield the accounts to be asked for now, each no more often than `query_every_ns`."""
+        if not (self._required or self.questions):
+            return
+        due = dict.fromkeys(self._required - self._settled, "not known yet") | self.questions
+        for venue, reason in sorted(due.items()):
+            if now_ns - self._asked_ns.get(venue, -self._settings.query_every_ns) >= self._settings.query_every_ns:
+                self._asked_ns[venue] = now_ns
+                yield QueryAccount(venue, reason)
+
+    def unexplained_base(self, desk: Desk) -> tuple[float, float]:
+        """Return how far the differences nothing explains may take a net delta down and up."""
+        low = high = 0.0
+        for name, mismatch in self.mismatches.items():
+            holding = desk.book.hedges.get(name)
+            if holding is None:
+                continue
+            px = holding.mark_px or desk.book.marks_of_underlying.index_px
+            base = mismatch.lots * holding.instrument.lot_base(px) if px else 0.0
+            low, high = low + min(0.0, base), high + max(0.0, base)
+        return low, high
+
+    def _holdings_at(self, venue: str) -> list[Holding]:
+        return [
+            holding
+            for desk in self._desks.values()
+            for holding in desk.book.hedges.values()
+            if holding.instrument.venue == venue
+        ]
+
+    def _doubt_missing_orders(self, report: AccountReport) -> None:
+        """Make UNKNOWN what should rest and does not: it may have been filled, canceled, or never been there."""
+        resting = {one.order_id for one in report.open_orders}
+        here = {holding.instrument.instrument_id for holding in self._holdings_at(report.venue)}
+        for order in list(self._orders.live.values()):
+            if order.intent.instrument_id not in here or order.intent.order_id in resting:
+                continue
+            if order.state in _RESTING and order.since_ns < report.ts_asked_ns:
+                self._orders.doubt_absent(order, report.ts_recv_ns, f"not among the open orders of {report.venue}")
+
+    def _explain(self, report: AccountReport, holding: Holding, position: VenuePosition) -> Adoption | None:
+        """Return the adoption of a difference, None as long as it may explain itself."""
+        name = holding.instrument.instrument_id
+        lots = position.qty_lots - holding.lots
+        if self._is_explainable(name, lots, report):
+            self.mismatches.pop(name, None)
+            return None
+        mismatch = self.mismatches.get(name)
+        if mismatch is None or mismatch.lots != lots:
+            self.mismatches[name] = Mismatch(lots, report.ts_asked_ns)
+            return None
+        mismatch.seen += 1
+        px = self._adoption_px(holding, position)
+        if mismatch.seen < REPORTS_TO_ADOPT or not px:
+            return None
+        del self.mismatches[name]
+        self.adoption_count += 1
+        adoption = Adoption(
+            f"adopted:{name}:{holding.lots}:{position.qty_lots}:{self.adoption_count}",
+            name,
+            holding.lots,
+            position.qty_lots,
+            px,
+            mismatch.since_ns - CLOCK_TOLERANCE_NS,
+            report.ts_recv_ns,
+        )
+        self._covering[name] = adoption
+        self.adoptions.append(adoption)
+        self.alert = f"adopted: {_say_difference(holding, position)}, {REPORTS_TO_ADOPT} reports in a row"
+        return adoption
+
+    def _is_explainable(self, instrument_id: str, lots: int, report: AccountReport) -> bool:
+        """Tell whether orders under way or a fresh fill may be all there is to a difference."""
+        if self._last_fill_ns.get(instrument_id, -1) >= report.ts_asked_ns:
+            return True
+        low = high = 0
+        for order in self._orders.live.values():
+            if order.intent.instrument_id != instrument_id:
+                continue
+            if order.state not in _RESTING:
+                return True
+            low, high = low + min(0, order.remaining_lots), high + max(0, order.remaining_lots)
+        return low <= lots <= high
+
+    def _adoption_px(self, holding: Holding, position: VenuePosition) -> float:
+        """Return the venue's entry price of what it has more of than we, else the mark; 0.0 if there is none yet."""
+        has_more = abs(position.qty_lots) > abs(holding.lots) and position.qty_lots * holding.lots >= 0
+        if has_more and 0.0 < position.entry_px < inf:
+            return position.entry_px
+        quote = self._market.quotes.get(holding.instrument.instrument_id)
+        return 0.5 * (quote.bid_px + quote.ask_px) if quote is not None else 0.0
+
+
+def entry_of(adoption: Adoption) -> Fill:
+    """Return the ledger entry of an adoption, in the shape of a fill."""
+    return _entry(adoption, adoption.adoption_id, adoption.lots, adoption.ts_ns)
+
+
+def counter_entry_of(adoption: Adoption, fill: Fill) -> Fill:
+    """Return the ledger entry that takes back of an adoption what a late fill has now booked itself."""
+    return _entry(adoption, f"{adoption.adoption_id}:late:{fill.trade_id}", -fill.qty_lots, fill.ts_recv_ns)
+
+
+def _say_difference(holding: Holding, position: VenuePosition) -> str:
+    instrument = holding.instrument
+    return (
+        f"{instrument.instrument_id} is {position.qty_lots:+} lots at {instrument.venue}, "
+        f"{holding.lots:+} in the ledger"
+    )
+
+
+def _entry(adoption: Adoption, trade_id: str, lots: int, now_ns: int) -> Fill:
+    return Fill(trade_id, "", adoption.instrument_id, lots, adoption.px, 0.0, Liquidity.TAKER, now_ns, now_ns)

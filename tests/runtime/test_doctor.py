@@ -1,0 +1,106 @@
+"""The doctor: every part of a vault examined, whatever is wrong with the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ccxt.pro
+import pytest
+
+from bot.domain.errors import ConfigError
+from bot.runtime.doctor import Finding, examine, exchanges
+from bot.runtime.journal import SCHEMA_VERSION, Header, Journal
+from bot.runtime.vault import Vault
+from tests.gateways.test_probe import clock_server
+from tests.runtime.vault_files import vault
+
+
+def capabilities(exchange: ccxt.pro.Exchange) -> list[tuple[str, str, str]]:
+    return [("quotes", "stream", ""), ("dead man's switch", "none", f"{exchange.id} has none")]
+
+
+def live_vault(**changes: Any) -> Vault:
+    return Vault.model_validate({**vault(), "feed": "live", "venues": {"deribit": {}}, **changes})
+
+
+async def examined(one: Vault, folder: Path, environ: dict[str, str] | None = None) -> dict[str, Finding]:
+    found = await examine(one, folder / "v.sqlite", environ or {}, lister=capabilities)
+    assert {finding.vault for finding in found} == {"eth-straddle"}
+    assert not [finding for finding in found if "hunter2" in finding.detail]
+    return {finding.subject: finding for finding in found}
+
+
+def options(settings: Any) -> dict[str, Any]:
+    return {"deribit": {"options": settings.options, "timeout_s": 2.0}}
+
+
+async def test_a_recorded_vault_needs_nothing_but_its_files(tmp_path: Path) -> None:
+    found = await examined(Vault.model_validate(vault()), tmp_path)
+    assert list(found) == ["configuration", "journal"]
+    assert all(finding.is_ok for finding in found.values())
+    assert found["journal"].detail.startswith("none yet at ")
+
+
+async def test_a_paper_vault_is_examined_without_keys(tmp_path: Path) -> None:
+    async with clock_server(0) as settings:
+        found = await examined(live_vault(venues=options(settings)), tmp_path, {"EVENKEEL_DERIBIT_SECRET": "hunter2"})
+    assert list(found) == [
+        "configuration",
+        "journal",
+        "deribit credentials",
+        "deribit reachable",
+        "deribit clock",
+        "deribit quotes",
+        "deribit dead man's switch",
+    ]
+    assert all(finding.is_ok for finding in found.values())
+    assert found["deribit credentials"].detail == "none needed for paper, and none loaded"
+    assert found["deribit dead man's switch"].detail == "none (deribit has none)"
+
+
+async def test_a_skewed_clock_is_a_venue_s_problem(tmp_path: Path) -> None:
+    async with clock_server(5_000) as settings:
+        found = await examined(live_vault(venues=options(settings)), tmp_path)
+    assert not found["deribit clock"].is_ok
+    assert found["deribit clock"].is_of_venue
+    assert "limit 500 ms; hint: synchronise" in found["deribit clock"].detail
+
+
+async def test_missing_keys_and_a_venue_away_are_both_told(tmp_path: Path) -> None:
+    async with clock_server(0) as settings:
+        pass
+    found = await examined(live_vault(mode="live", venues=options(settings)), tmp_path)
+    problems = [subject for subject, finding in found.items() if not finding.is_ok]
+    assert problems == ["deribit credentials", "deribit reachable"]
+    assert found["deribit credentials"].detail.startswith("deribit: expected credentials in the environment")
+
+
+async def test_a_key_file_that_others_may_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text('secret = "hunter2"')
+    path.chmod(0o644)
+    async with clock_server(0) as settings:
+        venues = {"deribit": {**options(settings)["deribit"], "credentials": str(path)}}
+        found = await examined(live_vault(mode="live", venues=venues), tmp_path)
+    assert "found mode 0644; hint: chmod 600" in found["deribit credentials"].detail
+    assert found["deribit reachable"].is_ok
+
+
+async def test_a_damaged_journal_is_no_venue_s_problem(tmp_path: Path) -> None:
+    path = tmp_path / "v.sqlite"
+    with Journal.open(path, for_writing=True) as journal:
+        journal.append(Header("r", "v", "{}", "0", None, None, 1, SCHEMA_VERSION, "0"))
+    assert (await examined(Vault.model_validate(vault()), tmp_path))["journal"].detail == "1 rows hold"
+    path.write_bytes(b"nonsense")
+    found = (await examined(Vault.model_validate(vault()), tmp_path))["journal"]
+    assert (found.is_ok, found.is_of_venue) == (False, False)
+
+
+async def test_an_unknown_exchange_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="hint: `evenkeel doctor --venues` lists them"):
+        await examined(live_vault(venues={"derribit": {}}), tmp_path)
+
+
+def test_the_exchanges_are_those_that_can_be_streamed() -> None:
+    assert {"deribit", "binanceusdm", "hyperliquid", "okx", "bybit", "derive"} <= set(exchanges())
