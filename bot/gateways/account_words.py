@@ -69,7 +69,7 @@ class AccountWords:
             qty_lots=lots if trade["side"] == "buy" else -lots,
             px=px,
             fee_settle=self._fee_settle(trade, instrument),
-            liquidity=Liquidity.MAKER if trade.get("takerOrMaker") == "maker" else Liquidity.TAKER,
+            liquidity=Liquidity.MAKER if self._words.is_maker(trade) else Liquidity.TAKER,
             ts_event_ns=stamp_ms * NS_PER_MS,
             ts_recv_ns=self._clock.now_ns(),
         )

@@ -238,7 +238,8 @@ class OrderDesk:
             return
         if failure.outcome is Outcome.FATAL:
             self.calls.note(failure)
-        self._end_unsent(known, str(failure))
+        is_crossing = failure.outcome is Outcome.REJECTED and self._words.would_cross(failure.error)
+        self._end_unsent(known, str(failure), is_crossing=is_crossing)
 
     def _take_reply(self, known: KnownOrder, order: Raw) -> None:
         """Take the answer to a new order: the venue has it, perhaps with fills already, perhaps it is over already."""
@@ -286,8 +287,8 @@ class OrderDesk:
         """Take a cancel that failed for good: the truth tells whether it was done all the same."""
         if failure.outcome is Outcome.FATAL:
             self.calls.note(failure)
-        elif not await self._settle(known) or known.is_over:
-            return
+        elif not known.is_over and (not await self._settle(known) or known.is_over):
+            return  # the truth was told, or is still being asked for
         self._refuse_cancel(known, str(failure))
 
     async def _amend(self, known: KnownOrder, limit_ticks: int) -> None:
@@ -447,7 +448,7 @@ class OrderDesk:
     def _tell(self, known: KnownOrder, state: OrderState, fills: tuple[Fill, ...], ts_event_ns: int) -> None:
         for fill in fills:
             self.known.take(fill)
-        known.is_accepted = True
+        known.is_accepted = known.is_accepted or state is not OrderState.REJECTED
         known.is_over = known.is_over or state.is_terminal
         self._emit(OrderTruth(known.order_id, state, fills, ts_event_ns, self._clock.now_ns()))
 
@@ -511,13 +512,13 @@ class OrderDesk:
     def _lose(self, known: KnownOrder, why: str) -> None:
         self._emit(OutcomeLost(known.order_id, why, self._clock.now_ns()))
 
-    def _end_unsent(self, known: KnownOrder, reason: str) -> None:
+    def _end_unsent(self, known: KnownOrder, reason: str, *, is_crossing: bool = False) -> None:
         known.is_over = True
-        self._reject(known.order_id, reason)
+        self._reject(known.order_id, reason, is_crossing=is_crossing)
 
-    def _reject(self, order_id: str, reason: str) -> None:
+    def _reject(self, order_id: str, reason: str, *, is_crossing: bool = False) -> None:
         now_ns = self._clock.now_ns()
-        self._emit(OrderRejected(order_id, reason, now_ns, now_ns))
+        self._emit(OrderRejected(order_id, reason, now_ns, now_ns, is_crossing))
 
     def _refuse_cancel(self, known: KnownOrder, reason: str) -> None:
         now_ns = self._clock.now_ns()

@@ -23,6 +23,7 @@ from bot.gateways.outcomes import Outcome, outcome_of
 Raw = Mapping[str, Any]
 ORDER_ID: Final = re.compile(r"[0-9a-f]{10}-[0-9]{1,18}")
 RESTING: Final = frozenset({TimeInForce.GTC, TimeInForce.POST_ONLY})
+_CROSSING: Final = re.compile(r"post.?only", re.IGNORECASE)  # in the refusals of every venue known here
 PAGE_TRADES: Final = 100
 MAX_PAGES: Final = 50
 
@@ -97,6 +98,10 @@ class OrderWords:
     def status_of(self, order: Raw) -> str:
         """Return ccxt's word for an order's state: open, closed, canceled, expired or rejected, or the venue's own."""
         return str(order.get("status"))
+
+    def is_maker(self, trade: Raw) -> bool:
+        """Tell whether a trade took our resting order."""
+        return trade.get("takerOrMaker") == "maker"
 
     # --- commands --------------------------------------------------------------------------------------------------
 
@@ -256,6 +261,10 @@ class OrderWords:
     def outcome_of(self, error: BaseException, *, may_have_left: bool = True) -> Outcome:
         """Return what an error means; a venue's own class knows its codes."""
         return outcome_of(error, may_have_left=may_have_left)
+
+    def would_cross(self, error: BaseException) -> bool:
+        """Tell whether a refusal says that a post-only order would have traded at once, nothing worse."""
+        return isinstance(error, ccxt.OrderImmediatelyFillable) or bool(_CROSSING.search(str(error)))
 
 
 def answered(order: object) -> Raw:

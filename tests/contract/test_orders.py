@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bot.domain.orders import (
+    AmendRejected,
     CancelRejected,
     Fill,
     OrderAccepted,
@@ -82,8 +83,12 @@ async def test_a_resting_order_rests_is_amended_and_canceled(stage: Stage) -> No
     await stage.until(OrderAccepted)
     assert stage.venue.live_orders() == 1
     stage.amend(order_id, 1_960.0)
-    amended = await stage.until(OrderAmended)
-    assert (amended.order_id, amended.limit_ticks) == (order_id, stage.instrument.tick_schedule.floor_ticks(1_960.0))
+    await stage.soon(lambda: stage.of(OrderAmended) or stage.of(AmendRejected), "an answer to the amend")
+    for amended in stage.of(OrderAmended):  # a venue that amends by replacing refuses: a fill in between is too much
+        assert (amended.order_id, amended.limit_ticks) == (
+            order_id,
+            stage.instrument.tick_schedule.floor_ticks(1_960.0),
+        )
     assert stage.venue.live_orders() == 1
     stage.cancel(order_id)
     await stage.soon(lambda: stage.end_of(order_id) is OrderState.CANCELED, "its end")

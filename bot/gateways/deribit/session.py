@@ -25,6 +25,7 @@ from bot.gateways.outcomes import text_of
 from bot.gateways.sending import current_attempt
 
 _LEAST_HEARTBEAT_S: Final = 10  # Deribit refuses less
+_LONGEST_WAIT_S: Final = 1.0  # of an order for the connection to be armed
 _FIRST_RETRY_S: Final = 0.25
 _LONGEST_RETRY_S: Final = 15.0
 _MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
@@ -49,7 +50,11 @@ class DeribitSession:
         self._armed = asyncio.Event()
 
     async def ensure(self, symbol: str) -> None:
-        """Return if Deribit has promised to cancel what this connection leaves; raises Retryable if it has not."""
+        """Return once Deribit has promised to cancel what we leave; raises Retryable if it does not within a second."""
+        if not self.is_armed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(self._timeout_s, _LONGEST_WAIT_S)):
+                    await self._armed.wait()
         if not self.is_armed:
             raise Retryable(f"no order may rest on {symbol}: cancel on disconnect is not armed, {self.why_not}")
 

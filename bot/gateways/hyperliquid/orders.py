@@ -45,6 +45,10 @@ class HyperliquidOrderWords(OrderWords):
         client_id = part(trade.get("info"), "cloid")
         return None if client_id is None else self.decode(client_id)
 
+    def is_maker(self, trade: Raw) -> bool:
+        """Tell whether a trade took our resting order, which ccxt's stream leaves out."""
+        return part(trade.get("info"), "crossed") is False
+
     def status_of(self, order: Raw) -> str:
         """Return an order's state; ccxt does not know that a scheduled cancel is one."""
         status = super().status_of(order)

@@ -132,6 +132,8 @@ async def test_an_order_that_never_arrived_is_believed_gone_the_second_time(
     truth = rig.of(OrderTruth)[0]
     assert (truth.state, truth.fills) == (OrderState.REJECTED, ())
     assert truth.ts_recv_ns - lost_ns > 90 * NS_PER_MS
+    rig.query(order_id, ETH)
+    assert (await rig.until(OrderTruth, 2)).state is OrderState.REJECTED  # asked again, the same is true
 
 
 async def test_a_ban_stops_everything_even_cancels(rig: Rig, server: BinanceServer) -> None:
@@ -158,9 +160,10 @@ async def test_a_rate_limit_with_a_time_is_heeded(rig: Rig, server: BinanceServe
 async def test_refusals_are_final(rig: Rig, server: BinanceServer) -> None:
     rig.send(ETH, 1_000, 2_005.0, TimeInForce.POST_ONLY)
     assert "-5022" in (await rig.until(OrderRejected)).reason
+    assert rig.of(OrderRejected)[0].is_crossing
     server.faults.next("create", reject("not_enough_funds"))
     rig.send(ETH, 1_000, 2_005.0)
-    await rig.until(OrderRejected, 2)
+    assert not (await rig.until(OrderRejected, 2)).is_crossing
     assert not rig.of(OutcomeLost)
 
 

@@ -54,10 +54,9 @@ async def armed(session: DeribitSession) -> None:
 
 async def test_it_is_armed_in_the_right_order_and_verified(server: DeribitServer) -> None:
     async with session_on(server) as session:
-        with pytest.raises(Retryable, match="no order may rest on ETH: cancel on disconnect is not armed"):
-            await session.ensure("ETH")
-        await armed(session)
-        await session.ensure("ETH")
+        assert not session.is_armed
+        await session.ensure("ETH")  # waits for the connection that is just being made
+        assert session.is_armed
         assert [name for name, _ in server.calls][:4] == [
             "public/auth",
             "public/set_heartbeat",
@@ -126,7 +125,7 @@ async def test_a_silent_answer_stream_does_not_hang(server: DeribitServer) -> No
 async def test_a_wrong_key_never_arms_and_says_why(server: DeribitServer) -> None:
     async with session_on(server, secret="wrong") as session:
         await soon(lambda: "AuthenticationError" in session.why_not)
-        with pytest.raises(Retryable, match="not armed"):
+        with pytest.raises(Retryable, match="no order may rest on ETH: cancel on disconnect is not armed"):
             await session.ensure("ETH")
 
 

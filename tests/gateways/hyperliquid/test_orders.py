@@ -160,6 +160,7 @@ async def test_a_rate_limit_is_retried_under_the_same_id(rig: Rig, server: Hyper
 async def test_the_venues_words_are_a_no(rig: Rig) -> None:
     rig.send(eth(rig), 10_000, 2_005.0, TimeInForce.POST_ONLY)
     assert "Post only" in (await rig.until(OrderRejected)).reason
+    assert rig.of(OrderRejected)[0].is_crossing
     assert not rig.of(OutcomeLost)
 
 
