@@ -29,6 +29,7 @@ from bot.gateways.venue_calls import Failure, VenueCalls, ms_of
 
 _OVERLAP_NS: Final = 60 * NS_PER_S  # trades become visible late, and not in order
 _CALLS_OF_A_REPORT: Final = 3
+_PAUSE_S: Final = 0.01  # between two waits on a stream, should one end at once
 _WARM_S: Final = 10.0  # HTTP connections are kept for 15 s
 _STREAM_LATE_NS: Final = 2 * NS_PER_S
 _GAP_NS: Final = 3 * NS_PER_S
@@ -113,6 +114,7 @@ class AccountWatch:
                 take(list(news) if isinstance(news, list) else [])
                 continue
             if isinstance(news.error, TimeoutError):
+                await asyncio.sleep(_PAUSE_S)
                 continue
             # What happens until the stream is heard again is missed, and nothing says when it is: asked for meanwhile.
             self._gap_until_ns = self._clock.now_ns() + int(retry_s * NS_PER_S) + _GAP_NS
