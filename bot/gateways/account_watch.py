@@ -229,7 +229,7 @@ class AccountWatch:
             return Failure(ccxt.RateLimitExceeded("our own request budget is used up"), Outcome.RETRYABLE)
         since_ms = ms_of(self._since_ns - _OVERLAP_NS)
         trades = await self._calls.read(
-            lambda: self._words.fetch_all_trades(self._exchange, self._symbols(), self._settles(), since_ms)
+            lambda: self._words.fetch_all_trades(self._exchange, self.symbols(), self._settles(), since_ms)
         )
         if isinstance(trades, Failure):
             return trades
@@ -287,7 +287,8 @@ class AccountWatch:
             ts_recv_ns=self._clock.now_ns(),
         )
 
-    def _symbols(self) -> list[str]:
+    def symbols(self) -> list[str]:
+        """Return what may have been traded: everything wanted, or of too much what was traded."""
         listed = [instrument.instrument_id for instrument in self._markets.instruments]
         wanted = listed if len(listed) <= _MOST_SYMBOLS else [*self._traded, *self._known.instruments()]
         return sorted({self._markets.symbol_of(each) for each in wanted if self._markets.get(each) is not None})
