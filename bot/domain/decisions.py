@@ -131,6 +131,7 @@ class Refusal(StrEnum):
     DELISTED = "delisted"
     SLIPPAGE_BUDGET = "slippage_budget"
     UNKNOWN_HOLDING = "unknown_holding"
+    STALE_ACCOUNT = "stale_account"
 
 
 class BotState(StrEnum):

@@ -495,6 +495,9 @@ class Engine:
             waits_for = self.accounts.waits_for()
             if waits_for:
                 return Refusal.RECONCILING, f"waiting for the account at {waits_for}"
+            stale = self.accounts.find_stale(view.now_ns)
+            if stale:
+                return Refusal.STALE_ACCOUNT, stale
         if self.state is BotState.RUNNING:
             return None
         if self.state is BotState.REDUCE_ONLY:

@@ -20,6 +20,7 @@ from bot.engine.book import Holding
 from bot.engine.desk import Desk
 from bot.engine.market import CLOCK_TOLERANCE_NS, MarketState
 from bot.engine.orders import OrderTracker
+from bot.engine.routing import age_text
 from bot.engine.settings import EngineSettings
 
 REPORTS_TO_ADOPT = 3
@@ -89,6 +90,17 @@ class Reconciliation:
     def waits_for(self) -> str:
         """Return the venues whose account is not known yet, "" if there are none."""
         return ", ".join(sorted(self._required - self._settled))
+
+    def find_stale(self, now_ns: int) -> str:
+        """Return which account was last heard of too long ago, "" if none was."""
+        limit_ns = self._settings.account_max_age_ns
+        if not limit_ns:
+            return ""
+        for venue in sorted(self._required):
+            report = self.reported.get(venue)
+            if report is not None and now_ns - report.ts_recv_ns > limit_ns:
+                return age_text(f"account at {venue}", now_ns - report.ts_recv_ns, limit_ns)
+        return ""
 
     def forget(self, now_ns: int) -> None:
         """Trust no account until it was asked again, as after a restart."""

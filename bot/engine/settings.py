@@ -71,9 +71,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     preference; `venue_limits` venue → largest hedge exposure there in quote money, whatever is in flight included.
     `run_id` prefixes client order ids (ASCII alphanumeric).
     The accounts at `account_venues` must agree with the ledger of hedges before anything is traded, and go on being
-    compared; what others do there is adopted or flattened by `foreign_policy`. At `account_book` every position that is
-    no hedge instrument is part of the book; at `account_cash` the equity that positions do not explain is cash, added
-    to `cash`. All three are empty in a replay.
+    compared: with a report older than `account_max_age_ns` (0: any) nothing is traded. What others do there is adopted
+    or flattened by `foreign_policy`. At `account_book` every position that is no hedge instrument is part of the book;
+    at `account_cash` the equity that positions do not explain is cash, added to `cash`. All are empty in a replay.
     """
 
     vault: str
@@ -92,6 +92,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     query_every_ns: int = 2 * NS_PER_S
     venue_limits: dict[str, float] = {}
     account_venues: frozenset[str] = frozenset()
+    account_max_age_ns: int = 0
     account_book: frozenset[str] = frozenset()
     account_cash: frozenset[str] = frozenset()
     foreign_policy: Literal["adopt", "flatten"] = "adopt"

@@ -111,6 +111,7 @@ def build_live_settings(vault: Vault, instruments: Sequence[Instrument], run_id:
             for base, hedges in settings.hedges.items()
         },
         account_venues=frozenset(vault.venues),
+        account_max_age_ns=_ns(vault.max_age.account_s),
         account_book=frozenset(line.account for line in vault.book if isinstance(line, AccountLine)),
         account_cash=frozenset([vault.cash.account] if isinstance(vault.cash, AccountCash) else []),
         foreign_policy=vault.foreign,

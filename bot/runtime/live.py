@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from bot.domain.decisions import HedgePolicy
-from bot.domain.errors import JournalError
+from bot.domain.errors import JournalError, Retryable
 from bot.domain.events import (
     CancelForeign,
     CancelOrder,
@@ -125,8 +125,17 @@ class LiveSession(NamedTuple):
         changes = list(_listing_changes(known, self.listed, self._named(), now_ns))
         if self.vault.mode == "paper":
             return tuple(changes)
-        words = await asyncio.gather(*(gateway.truth() for gateway in self.gateways.values()))
+        words = await asyncio.gather(*(self._truth_of(gateway) for gateway in self.gateways.values()))
         return (*changes, *(event for word in words for event in word))
+
+    async def _truth_of(self, gateway: Gateway) -> tuple[Event, ...]:
+        """Return one venue's word, nothing if it has none now: the engine asks again before it trades."""
+        try:
+            word = await gateway.truth()
+        except Retryable as error:
+            log.warning("account not known yet, asking again", venue=gateway.venue, why=str(error))
+            return ()
+        return word
 
     def _named(self) -> frozenset[str]:
         return frozenset(self.vault.named_instruments).union(*(file.instrument_ids for file in self.book_files))

@@ -1,7 +1,9 @@
 """One live vault against one loopback Deribit on which things go wrong at random, and what must be true afterwards.
 
 Everything is real but the money: vault file, daemon, journal on disk, engine, gateway, ccxt, HTTP and WebSocket, and
-the venue's matching book. One seed is one story: where the market goes, and what goes wrong when.
+the venue's matching book. One seed is one story: where the market goes, and what goes wrong when. Odd seeds rest their
+orders before they cross; every third one restarts in the middle; in every fifth somebody else trades on the account,
+and in every seventh the venue closes a part of our position by itself.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ DAY_MS = 86_400_000
 MOST_ORDERS_PER_MIN = 2_000
 MOST_ORDER_QUOTE = 20_000.0
 MOST_VENUE_QUOTE = 400_000.0
+MAKER = ", style: maker, max_rest_s: 0.4, repeg_every_s: 0.05, escalate_bands: 3"
 
 VAULT = """
 vault: rehearsal
@@ -48,7 +51,7 @@ book:
   - {{instrument: {call}, qty_base: -100}}
   - {{instrument: {put}, qty_base: -100}}
 cash: {{USD: 500000}}
-hedge: {{instrument: {hedge}, maker_bps: 0, taker_bps: 5}}
+hedge: {{instrument: {hedge}, maker_bps: 0, taker_bps: 5{style}}}
 policy: {{type: delta_band, half_width_base: 1.0}}
 limits: {{max_order_quote: {most_order_quote}, max_orders_per_min: {most_orders}, daily_loss_quote: 1000000,
          max_hedges_same_way: 100, max_reject_streak: 1000}}
@@ -74,6 +77,7 @@ class Market:
     """A coin that wanders, two options of a week on it, and a linear perpetual with a book to trade on."""
 
     def __init__(self, seed: int) -> None:
+        self.seed = seed
         self._random = random.Random(seed)
         now_ms = time.time_ns() // 1_000_000
         expiry_ms = (now_ms // DAY_MS + 8) * DAY_MS + 8 * 3_600_000
@@ -159,7 +163,7 @@ async def rehearse(seed: int, folder: Path, *, troubled_s: float = 1.5, calm_s: 
             VAULT.format(
                 options=_flow(server.options), call=market.options[0], put=market.options[1], hedge=HEDGE,
                 folder=folder / str(seed), most_orders=MOST_ORDERS_PER_MIN, most_order_quote=MOST_ORDER_QUOTE,
-                most_venue_quote=MOST_VENUE_QUOTE,
+                most_venue_quote=MOST_VENUE_QUOTE, style=MAKER if seed % 2 else "",
             )
         )  # fmt: skip
         (vault,) = load_vaults([path], allow_live=True)
@@ -167,10 +171,17 @@ async def rehearse(seed: int, folder: Path, *, troubled_s: float = 1.5, calm_s: 
         (folder / str(seed)).mkdir()
         journal_path = folder / str(seed) / "rehearsal.sqlite"
         moving = asyncio.create_task(market.wander())
+        wrong: list[str] = []
         try:
-            with Journal.open(journal_path, for_writing=True) as journal:
-                async with open_live(vault, path, journal, environ) as session:
-                    wrong = await _run(session, journal, script, market, folder / str(seed), troubled_s, calm_s)
+            parts = 2 if seed % 3 == 0 else 1
+            for part in range(parts):
+                with Journal.open(journal_path, for_writing=True) as journal:
+                    async with open_live(vault, path, journal, environ) as session:
+                        is_last = part == parts - 1
+                        calm = calm_s if is_last else 0.0
+                        wrong += await _run(
+                            session, journal, script, market, folder / str(seed), troubled_s / parts, calm
+                        )
         finally:
             moving.cancel()
             with suppress(asyncio.CancelledError):
@@ -206,15 +217,29 @@ async def _run(
     try:
         await _until(lambda: market.book.trades or task.done(), 5.0)
         script.is_active = True
-        await asyncio.sleep(troubled_s)
-        script.is_active = False
-        await _until(lambda: task.done() or not _unsettled(session, market.book), calm_s)
-        wrong = _unsettled(session, market.book)
+        await asyncio.sleep(troubled_s / 2)
+        _interfere(market)
+        await asyncio.sleep(troubled_s / 2)
+        wrong = []
+        if calm_s:
+            script.is_active = False
+            await _until(lambda: task.done() or not _unsettled(session, market.book), calm_s)
+            wrong = _unsettled(session, market.book)
         wrong += [f"the daemon ended: {task.exception()!r}"] if task.done() else []
     finally:
         stop.set()
         await asyncio.wait([task], timeout=15.0)
     return wrong
+
+
+def _interfere(market: Market) -> None:
+    """Let somebody else trade on the account, or the venue itself, as the seed says."""
+    seed, book = market.seed, market.book
+    quotes = book.quotes[HEDGE]
+    if seed % 5 == 0 and quotes.asks:
+        book.foreign_trade(HEDGE, is_buy=seed % 2 == 0, amount=0.7, px=quotes.asks[0].px)
+    if seed % 7 == 0 and book.position(HEDGE).amount:
+        book.self_close(HEDGE, 0.25)
 
 
 def _unsettled(session: LiveSession, book: VenueBook) -> list[str]:
@@ -245,7 +270,7 @@ def _is_unexplained(decision: Decision) -> bool:
 def _look_at_orders(book: VenueBook) -> list[str]:
     """Say what no trouble excuses: an intent that became two orders, or an order beyond its limits."""
     found = []
-    by_client_id = Counter(order.client_id for order in book.orders.values())
+    by_client_id = Counter(order.client_id for order in book.orders.values() if order.client_id)
     found += [f"{client_id} was placed {count} times" for client_id, count in by_client_id.items() if count > 1]
     for order in book.orders.values():
         value_quote = order.amount * (order.px or 2_300.0)

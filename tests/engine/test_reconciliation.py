@@ -157,6 +157,21 @@ class TestStart:
         driver.tick()
         assert (driver.engine.state, refusal_of(driver)) == (B.REDUCE_ONLY, Refusal.RECONCILING)
 
+    def test_an_account_not_heard_of_for_too_long_stops_trading_until_it_is(self) -> None:
+        driver = running(0.0, account_max_age_ns=10 * NS_PER_S)
+        driver.engine.desks["ETH"].book.coin_cash = 10.0
+        driver.wait(11.0)
+        driver.show()
+        assert driver.decide() == []
+        decision = driver.engine.desks["ETH"].decision
+        assert decision is not None
+        assert (decision.refusal, decision.refusal_detail) == (
+            Refusal.STALE_ACCOUNT,
+            "account at sim is 11 s old, limit 10 s",
+        )
+        driver.report()
+        assert only_intent(driver.tick()).qty_lots == -90
+
     def test_a_resume_does_not_skip_the_asking(self) -> None:
         driver = account(10.0)
         driver.tick()

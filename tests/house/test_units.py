@@ -30,7 +30,6 @@ PLAIN = {
     "HedgeLine.escalate_urgency": "an urgency, from 0 to 1 without unit",
     "HedgeLine.escalate_bands": "a multiple of the band's half-width",
     "Vault.venue_limits": "venue to quote money",
-    "Vault.cash": "currency to amount in that currency",
     "LatencySection.jitter": "a share of each latency, as its description says",
     "RunSummary.unexplained_share_of_abs_parts": "a share of the absolute parts",
     "RunSummary.unexplained_share_of_part_totals": "a share of the part totals",
