@@ -29,6 +29,7 @@ from bot.gateways.venue_words import order_words_of
 
 _MAX_EARLY: Final = 10_000  # events told before anybody listens
 _SEVERITY: Final = (VenueHealth.UP, VenueHealth.DOWN, VenueHealth.FATAL)
+_START_TIMEOUT_MS: Final = 5_000  # lists of markets are long: a start has this much patience, whatever orders have
 
 log = structlog.get_logger()
 
@@ -57,6 +58,7 @@ class CcxtGateway:
         self._prefix = prefix
         self._since_ns = since_ns
         self._exchange: ccxt.pro.Exchange = None
+        self._timeout_ms = 0
         self._markets: Markets | None = None
         self._feed: MarketFeed | None = None
         self._desk: OrderDesk | None = None
@@ -77,6 +79,8 @@ class CcxtGateway:
         """
         settings = self._settings
         self._exchange = exchange = open_exchange(settings, self._credentials)
+        self._timeout_ms = exchange.timeout
+        exchange.timeout = max(exchange.timeout, _START_TIMEOUT_MS)
         try:
             self._markets = await self._load_markets()
             words = market_words_of(settings.exchange_id)
@@ -114,6 +118,7 @@ class CcxtGateway:
         if self._feed is None:
             raise InvariantBroken("the gateway was asked for events before it was entered")
         self._put = put
+        self._exchange.timeout = self._timeout_ms
         if self._early:
             early, self._early = self._early, []
             put(early)
