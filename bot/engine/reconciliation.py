@@ -20,7 +20,7 @@ from bot.engine.book import Holding
 from bot.engine.desk import Desk
 from bot.engine.market import CLOCK_TOLERANCE_NS, MarketState
 from bot.engine.orders import OrderTracker
-from bot.engine.routing import age_text
+from bot.engine.routing import VenueBoard, age_text
 from bot.engine.settings import EngineSettings
 
 REPORTS_TO_ADOPT = 3
@@ -63,12 +63,18 @@ class Reconciliation:
     """Compares every account report with the ledger, and knows which accounts must be waited for."""
 
     def __init__(
-        self, settings: EngineSettings, orders: OrderTracker, market: MarketState, desks: dict[str, Desk]
+        self,
+        settings: EngineSettings,
+        orders: OrderTracker,
+        market: MarketState,
+        desks: dict[str, Desk],
+        venues: VenueBoard,
     ) -> None:
         self._settings = settings
         self._orders = orders
         self._market = market
         self._desks = desks
+        self._venues = venues
         self._required = settings.account_venues | settings.account_book | settings.account_cash
         self._settled: set[str] = set()  # venues whose account was explained since the start
         self._valid_from_ns = 0
@@ -124,6 +130,8 @@ class Reconciliation:
             positions = {one.instrument_id: one for one in report.positions}
             for holding in self._holdings_at(venue):
                 name = holding.instrument.instrument_id
+                if name not in positions and self._venues.is_delisted(name):
+                    continue  # a venue tells no positions in what it does not list: that is not to say there is none
                 position = positions.get(name, VenuePosition(name, 0, 0.0))
                 if position.qty_lots == holding.lots:
                     self.mismatches.pop(name, None)

@@ -27,7 +27,7 @@ from bot.domain.orders import (
 )
 from bot.domain.results import pnl_parts
 from bot.domain.units import NS_PER_S
-from bot.domain.venues import AccountReport, VenueOrder, VenuePosition
+from bot.domain.venues import AccountReport, InstrumentDelisted, VenueOrder, VenuePosition
 from bot.engine.book import Holding
 from bot.engine.orders import OrderTracker
 from bot.engine.settings import BookLeg
@@ -261,6 +261,17 @@ class TestDifferences:
         assert intent.qty_lots == -50
         assert driver.engine.state is B.REDUCE_ONLY
         assert_parts_add_up(driver)
+
+    def test_no_word_of_a_delisted_position_is_no_word_that_it_is_gone(self) -> None:
+        """F37: it stays in the books."""
+        driver = hedged()
+        driver.apply(InstrumentDelisted(NAME, "sim no longer lists it", driver.now_ns))
+        for _ in range(5):
+            driver.tick_and_report(0)
+        assert (driver.lots, driver.engine.accounts.adoption_count) == (-90, 0)
+        for _ in range(3):
+            driver.tick_and_report(-50)
+        assert driver.lots == -50, "what is said of it counts as ever"
 
     def test_what_is_unexplained_widens_the_exposure_at_once(self) -> None:
         driver = hedged()
