@@ -15,7 +15,7 @@ import msgspec
 
 from bot.domain.events import Command, QueryAccount
 from bot.domain.orders import Fill, Liquidity, OrderState
-from bot.domain.venues import AccountReport, VenuePosition
+from bot.domain.venues import AccountReport, VenueHealth, VenuePosition
 from bot.engine.book import Holding
 from bot.engine.desk import Desk
 from bot.engine.market import CLOCK_TOLERANCE_NS, MarketState
@@ -98,12 +98,17 @@ class Reconciliation:
         return ", ".join(sorted(self._required - self._settled))
 
     def find_stale(self, now_ns: int) -> str:
-        """Return which account was last heard of too long ago, "" if none was."""
+        """Return which account was last heard of too long ago, "" if none was.
+
+        One at a venue that is down does not count: nothing is sent there, and the other venues may go on.
+        """
         limit_ns = self._settings.account_max_age_ns
         if not limit_ns:
             return ""
         for venue in sorted(self._required):
             report = self.reported.get(venue)
+            if self._venues.health_of(venue) is not VenueHealth.UP:
+                continue
             if report is not None and now_ns - report.ts_recv_ns > limit_ns:
                 return age_text(f"account at {venue}", now_ns - report.ts_recv_ns, limit_ns)
         return ""

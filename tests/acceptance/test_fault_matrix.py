@@ -237,6 +237,7 @@ async def test_f22_without_one_venue_the_hedge_moves_to_the_other() -> None:
             await vault.soon(lambda: vault.venue_lots > 200 and vault.refusal == "", "a hedge on the preferred venue")
             held_lots = vault.venue_lots
             await vault.server.go_dark()
+            await asyncio.sleep(0.6)  # until its account is older than an account may be
             other.book.foreign_trade(HEDGE, is_buy=True, amount=6.0, px=2_000.0)  # what is to be hedged now
             await vault.soon(lambda: other.venue_lots < 600, "a hedge elsewhere")
             assert vault.ledger_lots == vault.venue_lots == held_lots, "the position there is still counted"
@@ -253,6 +254,7 @@ def second_venue(other: LiveVault) -> dict[str, str]:
     terms = "timeout_s: 0.15, requests_per_s: 400, burst_requests: 200, account_poll_s: 0.3, fills_poll_s: 0.2"
     return {
         "underlyings: [ETH]": f"  second: {{exchange: deribit, options: {options}, {terms}}}\nunderlyings: [ETH]",
+        "account_s: 5": "account_s: 0.5",
         f"hedge: {{{hedge}}}": f"hedge: [{{{hedge}}}, {{{hedge.replace(HEDGE, f'second:{HEDGE}')}}}]",
     }
 
