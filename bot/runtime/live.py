@@ -402,7 +402,8 @@ class LiveFeed:
                             self.submit(command, self.now_ns())
                             self.submit(QueryOrder(command.order_id, command.instrument_id), self.now_ns())
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._left.wait(), WITHDRAW_AGAIN_S)
+                        async with asyncio.timeout(WITHDRAW_AGAIN_S):
+                            await self._left.wait()
         return sorted(self._leaving)
 
     def _venue(self, command: Command) -> str:
@@ -473,4 +474,5 @@ class LiveFeed:
                 self._mailbox.put(self.now_ns(), ())
                 wait_s = None  # absorbing it reschedules
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._rescheduled.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._rescheduled.wait()

@@ -43,7 +43,7 @@ vault: rehearsal
 mode: live
 feed: live
 venues:
-  deribit: {{options: {options}, timeout_s: 0.15, requests_per_s: 400, burst_requests: 200, account_poll_s: 0.3,
+  deribit: {{options: {options}, timeout_s: 0.25, requests_per_s: 400, burst_requests: 200, account_poll_s: 0.3,
             fills_poll_s: 0.2, max_silence_s: 0.5, absence_s: 0.3}}
 underlyings: [ETH]
 numeraire: USD
@@ -154,7 +154,7 @@ def misfortune(seed: int) -> FaultScript:
     return script
 
 
-async def rehearse(seed: int, folder: Path, *, troubled_s: float = 1.5, calm_s: float = 6.0) -> Story:
+async def rehearse(seed: int, folder: Path, *, troubled_s: float = 1.5, calm_s: float = 30.0) -> Story:
     """Trade through `troubled_s` of trouble, then calm down for at most `calm_s`, and tell the story."""
     market = Market(seed)
     script = misfortune(seed)
