@@ -47,7 +47,7 @@ from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.market import MarketState
 from bot.engine.orders import Order, OrderTracker
 from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
-from bot.engine.routing import Blocked, VenueBoard, explain_blocks, find_refusing, room_lots
+from bot.engine.routing import Blocked, VenueBoard, explain_blocks, find_losing, find_refusing, room_lots
 from bot.engine.settings import EngineSettings, HedgeSettings
 from bot.engine.sizing import is_inside_after, lots_to_trade, shrinks
 
@@ -335,6 +335,7 @@ class Engine:
         if event.action is OperatorAction.RESUME:
             self.limits.forget_hedge_loop()
             self.orders.reject_streaks.clear()
+            self.orders.lost_streaks.clear()
             self.accounts.alert = self.foreign.alert = ""
             doubt = "resumed with orders of unknown outcome" if any(self.orders.unknown()) else ""
             if not doubt and self.accounts.waits_for():
@@ -427,6 +428,8 @@ class Engine:
             at_work = self._work(desk, view, target, lots, blocks)
             outcome = outcome or at_work
         if outcome is None and lots:
+            if self.orders.lost_streaks:
+                blocks = self._put_losing_last(routes, blocks, now_ns)
             outcome = self._route(desk, view, target, routes, blocks)
         elif outcome is None and _may_be_outside(view, target):
             span = f"{view.delta_low_base:.4g} to {view.delta_high_base:.4g}"
@@ -541,18 +544,27 @@ class Engine:
                 blocks.append(block)
         return routes, blocks
 
+    def _put_losing_last(self, routes: list[HedgeSettings], blocks: list[Blocked], now_ns: int) -> list[Blocked]:
+        """Move the instruments whose orders got lost behind all others; return the blocks with why."""
+        found = [block for hedge in routes if (block := find_losing(self.orders, hedge.instrument, now_ns))]
+        losing = {block.instrument_id for block in found}
+        routes.sort(key=lambda hedge: hedge.instrument.instrument_id in losing)
+        return [*blocks, *found]
+
     def _route(
         self, desk: Desk, view: HedgeView, target: HedgeTarget, routes: Sequence[HedgeSettings], blocks: list[Blocked]
     ) -> _Approved | tuple[Refusal, str]:
         """Return the order on the most preferred instrument that can take it, or why none can."""
         preference = list(desk.holdings)
         for hedge in routes:
-            rank = preference.index(hedge.instrument.instrument_id)
+            instrument_id = hedge.instrument.instrument_id
+            rank = preference.index(instrument_id)
+            blocks = [block for block in blocks if block.instrument_id != instrument_id]  # now it is the last resort
             passed = [block for block in blocks if preference.index(block.instrument_id) < rank]
             outcome = self._approve(desk, view, target, hedge, passed)
             if isinstance(outcome, _Approved) or outcome[0] not in _TRY_ELSEWHERE:
                 return outcome
-            blocks = [*blocks, Blocked(hedge.instrument.instrument_id, *outcome)]
+            blocks = [*blocks, Blocked(instrument_id, *outcome)]
         return explain_blocks(sorted(blocks, key=lambda block: preference.index(block.instrument_id)))
 
     def _approve(

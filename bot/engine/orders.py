@@ -106,10 +106,10 @@ class Order:
         return self.state is OrderState.UNKNOWN or self.state is OrderState.CANCELING
 
 
-class RejectStreak(NamedTuple):
-    """Orders rejected in a row on one instrument, and when the last one was."""
+class Streak(NamedTuple):
+    """Orders in a row on one instrument that came to nothing in the same way, and when the last one did."""
 
-    rejects: int
+    times: int
     last_ns: int
 
 
@@ -119,7 +119,8 @@ class OrderTracker:
     def __init__(self, max_finished: int = MAX_FINISHED, max_seen: int = MAX_SEEN) -> None:
         self.orders: dict[str, Order] = {}
         self.live: dict[str, Order] = {}
-        self.reject_streaks: dict[str, RejectStreak] = {}  # by instrument
+        self.reject_streaks: dict[str, Streak] = {}  # by instrument
+        self.lost_streaks: dict[str, Streak] = {}  # by instrument: orders that provably never reached their venue
         self.post_only_rejects = 0
         self._max_finished = max_finished
         self._max_seen = max_seen
@@ -140,7 +141,7 @@ class OrderTracker:
     def reject_streak_of(self, instrument_id: str) -> int:
         """Return how many orders on an instrument were rejected in a row."""
         streak = self.reject_streaks.get(instrument_id)
-        return streak.rejects if streak is not None else 0
+        return streak.times if streak is not None else 0
 
     def has_seen(self, instrument_id: str, trade_id: str) -> bool:
         """Tell whether a trade was booked, among the newest of its instrument."""
@@ -159,7 +160,7 @@ class OrderTracker:
         elif isinstance(event, OrderAccepted):
             if order.state in (OrderState.SENT, OrderState.INTENDED, OrderState.UNKNOWN):
                 self._move(order, OrderState.PARTLY_FILLED if order.filled_lots else OrderState.OPEN, event.ts_recv_ns)
-            self.reject_streaks.pop(order.intent.instrument_id, None)
+            self._note_arrival(order)
         elif isinstance(event, OrderRejected):
             self._move(order, OrderState.REJECTED, event.ts_recv_ns)
             self._note_reject(order, event)
@@ -182,6 +183,7 @@ class OrderTracker:
             if event.state is OrderState.FILLED and order.filled_lots != order.intent.qty_lots:
                 return fills  # the venue's trades lag behind its orders: not known before every fill is
             if order.state is OrderState.UNKNOWN or (event.state.is_terminal and not order.state.is_terminal):
+                self._note_truth(order, event)
                 is_partly = event.state is OrderState.OPEN and order.filled_lots
                 self._move(order, OrderState.PARTLY_FILLED if is_partly else event.state, event.ts_recv_ns)
             return fills
@@ -234,7 +236,25 @@ class OrderTracker:
             self.post_only_rejects += 1
             return
         instrument_id = order.intent.instrument_id
-        self.reject_streaks[instrument_id] = RejectStreak(self.reject_streak_of(instrument_id) + 1, event.ts_recv_ns)
+        self.reject_streaks[instrument_id] = Streak(self.reject_streak_of(instrument_id) + 1, event.ts_recv_ns)
+
+    def _note_truth(self, order: Order, event: OrderTruth) -> None:
+        """Count an order in doubt that never arrived: the venue's way in is not open, whatever its prices do.
+
+        Those that left before this was known count as one.
+        """
+        instrument_id = order.intent.instrument_id
+        if event.state is not OrderState.REJECTED:
+            self._note_arrival(order)
+        elif order.state is OrderState.UNKNOWN and not order.filled_lots:
+            last = self.lost_streaks.get(instrument_id, Streak(0, 0))
+            is_another = order.intent.decided_ns > last.last_ns
+            self.lost_streaks[instrument_id] = Streak(last.times + is_another, event.ts_recv_ns)
+
+    def _note_arrival(self, order: Order) -> None:
+        """Forget what went wrong before: this order reached the venue, and it took it."""
+        self.reject_streaks.pop(order.intent.instrument_id, None)
+        self.lost_streaks.pop(order.intent.instrument_id, None)
 
     def _take_cancel_reject(self, order: Order, event: CancelRejected) -> None:
         """Take the order as it was before; if it cannot be canceled again and again, it may be over: ask."""
@@ -259,7 +279,7 @@ class OrderTracker:
             order = self.orders.get(fill.order_id)
             if order is None:
                 continue
-            self.reject_streaks.pop(order.intent.instrument_id, None)
+            self._note_arrival(order)
             order.filled_lots += fill.qty_lots
             ordered_lots = order.intent.qty_lots
             if fill.qty_lots * ordered_lots <= 0 or abs(order.filled_lots) > abs(ordered_lots):

@@ -18,6 +18,7 @@ from bot.engine.book import Holding
 from bot.engine.orders import OrderTracker
 
 REFUSING_FOR_NS = 5 * NS_PER_MIN  # an instrument whose orders were refused in a row is tried again after this long
+LOSING_FOR_NS = 30 * NS_PER_S  # one whose order never arrived comes after the others for this long, per such order
 
 
 class Blocked(NamedTuple):
@@ -83,9 +84,19 @@ def find_refusing(orders: OrderTracker, instrument: Hedgeable, max_streak: int, 
     """Return why an instrument is left alone after rejects in a row, if it is."""
     instrument_id = instrument.instrument_id
     streak = orders.reject_streaks.get(instrument_id)
-    if streak is None or streak.rejects < max_streak or now_ns - streak.last_ns >= REFUSING_FOR_NS:
+    if streak is None or streak.times < max_streak or now_ns - streak.last_ns >= REFUSING_FOR_NS:
         return None
-    why = f"{streak.rejects} orders rejected in a row, limit {max_streak}"
+    why = f"{streak.times} orders rejected in a row, limit {max_streak}"
+    return Blocked(instrument_id, Refusal.VENUE_REFUSING, f"{instrument.venue}: {why}")
+
+
+def find_losing(orders: OrderTracker, instrument: Hedgeable, now_ns: int) -> Blocked | None:
+    """Return why an instrument comes after all others, if its last orders never arrived; alone it is tried again."""
+    instrument_id = instrument.instrument_id
+    streak = orders.lost_streaks.get(instrument_id)
+    if streak is None or now_ns - streak.last_ns >= min(streak.times * LOSING_FOR_NS, REFUSING_FOR_NS):
+        return None
+    why = f"orders never arrived, {streak.times} times in a row" if streak.times > 1 else "the last order never arrived"
     return Blocked(instrument_id, Refusal.VENUE_REFUSING, f"{instrument.venue}: {why}")
 
 

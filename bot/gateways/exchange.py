@@ -55,6 +55,7 @@ class VenueSettings(msgspec.Struct, frozen=True, kw_only=True):
     cancel_share: float = 0.2  # of the budget, kept for cancels
     account_poll_ns: int = 30 * NS_PER_S
     fills_poll_ns: int = 30 * NS_PER_S
+    markets_poll_ns: int = 300 * NS_PER_S  # how long a changed contract may go unnoticed
     max_silence_ns: int = 5 * NS_PER_S  # of a stream, before it is connected anew
     absence_ns: int = 10 * NS_PER_S  # an order not found is believed never to have arrived only this long after sending
     dead_man_ns: int = 30 * NS_PER_S  # resting orders of a silent daemon are gone after this

@@ -63,7 +63,6 @@ class Pace(msgspec.Struct, frozen=True):
     chain_ns: int = 10 * NS_PER_S
     funding_ns: int = 5 * NS_PER_MIN
     settlement_ns: int = 15 * NS_PER_S
-    markets_ns: int = 5 * NS_PER_MIN
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -128,6 +127,7 @@ class MarketFeed:
         self.budget = Budget(settings.requests_per_s, settings.burst_requests, settings.cancel_share)
         self._limit_s = settings.max_silence_ns / NS_PER_S
         self._max_lag_ns = settings.max_silence_ns
+        self._markets_ns = settings.markets_poll_ns
         self._wanted: dict[str, Instrument] = {}
         self._running: dict[Stream, tuple[asyncio.Task[None], ...]] = {}
         self._changed = asyncio.Event()
@@ -164,7 +164,7 @@ class MarketFeed:
             group.create_task(self._every(pace.chain_ns, "chain", self.poll_chain))
             group.create_task(self._every(pace.funding_ns, "funding", self.poll_funding))
             group.create_task(self._every(pace.settlement_ns, "settlements", self.poll_settlements))
-            group.create_task(self._every(pace.markets_ns, "markets", self.reload_markets, is_late=True))
+            group.create_task(self._every(self._markets_ns, "markets", self.reload_markets, is_late=True))
             await self._keep_streams(group)
 
     # What is followed

@@ -6,11 +6,12 @@ that changes something: a false UNKNOWN costs a query, a false REJECTED costs an
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import ccxt
@@ -91,8 +92,25 @@ def is_ban(error: BaseException) -> bool:
 
 def text_of(error: BaseException, limit: int = 200) -> str:
     """Return an error in one line: its class, and what it says."""
-    said = " ".join(str(error).split())
+    said = " ".join(_without_envelope(str(error)).split())
     return f"{type(error).__name__}: {said}"[:limit] if said else type(error).__name__
+
+
+def _without_envelope(said: str) -> str:
+    """Return what ccxt says of a JSON answer as the venue's own code and words; anything else as it is."""
+    who, brace, rest = said.partition("{")
+    try:
+        body: Any = json.loads(brace + rest)
+    except ValueError:
+        return said
+    error = body.get("error")
+    told = error if isinstance(error, dict) else body
+    code, words = told.get("code"), told.get("message") or told.get("msg")
+    if code is None or not isinstance(words, str):
+        return said
+    data = told.get("data")
+    why = data.get("reason") if isinstance(data, dict) else None
+    return f"{who}{words} ({code})" + (f": {why}" if why else "")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -127,7 +127,7 @@ def _evenkeel(
 @app.command()
 def check(vaults: VaultFiles) -> None:
     """Validate vault files; print every problem as file:line."""
-    for vault in load_vaults(vaults):
+    for vault in load_vaults(vaults, allow_live=True):
         print(f"{vault.vault}: ok, {vault.mode}, config sha256 {config_sha256(vault)[:16]}")
 
 
@@ -295,7 +295,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Examine vaults with everything they need: files, keys, venues, clocks, journals; nothing is traded or written."""
-    from bot.runtime.doctor import examine, exchanges  # noqa: PLC0415 — it brings all of ccxt, which takes a second
+    from bot.runtime.doctor import examine, examine_listing, exchanges  # noqa: PLC0415 — it brings all of ccxt, which takes a second
 
     if venues:
         _print_json(exchanges()) if as_json else print("\n".join(exchanges()))
@@ -303,15 +303,20 @@ def doctor(
     if not vault_files:
         raise ConfigError(["expected a vault file or --venues, found neither"])
     vaults = load_vaults(vault_files, allow_live=True)
-    findings = [found for vault in vaults for found in _run_loop(examine(vault, journal_path(vault), os.environ))]
+    findings = []
+    for path, vault in zip(vault_files, vaults, strict=True):
+        findings += _run_loop(examine(vault, journal_path(vault), os.environ))
+        if vault.is_live_feed:
+            findings += _run_loop(examine_listing(vault, path, journal_path(vault), os.environ))
     if as_json:
         _print_json(findings)
     else:
         for found in findings:
-            print(f"{found.vault}: {found.subject}: {'ok' if found.is_ok else 'PROBLEM'}: {found.detail}")
-    if any(not found.is_ok and found.is_of_venue for found in findings):
+            verdict = {None: "", True: "ok: ", False: "PROBLEM: "}[found.is_ok]
+            print(f"{found.vault}: {found.subject}: {verdict}{found.detail}")
+    if any(found.is_ok is False and found.is_of_venue for found in findings):
         raise typer.Exit(Exit.VENUE)
-    if any(not found.is_ok for found in findings):
+    if any(found.is_ok is False for found in findings):
         raise typer.Exit(Exit.FAILURE)
 
 

@@ -424,7 +424,7 @@ def _check_options(source: YamlSource, place: Location, section: Value) -> None:
     options = section.get("options") if isinstance(section, dict) else None
     for path, value in _leaves_of(options if options is not None else {}):
         if isinstance(value, str) and PASSWORD_IN_URL.search(value):
-            hint = "secrets come from the environment alone; for a proxy see docs/configuration.md"
+            hint = "secrets come from the environment; for a proxy see docs/configuration.md"
             source.report((*place, *path), "no secret in a file", "an address with a password", hint)
 
 

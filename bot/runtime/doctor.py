@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import ccxt.pro
 import msgspec
 
-from bot.domain.errors import JournalError, VenueFatal
+from bot.domain.errors import ConfigError, JournalError, Retryable, VenueFatal
+from bot.domain.instruments import Instrument
 from bot.domain.units import NS_PER_MS
+from bot.domain.venues import InstrumentDelisted
 from bot.gateways.capabilities import capabilities
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.gateways.probe import VenueProbe, probe
-from bot.runtime.config import config_sha256
+from bot.runtime.clock import WallClock
+from bot.runtime.config import check_listing, config_sha256
 from bot.runtime.credentials import load_credentials
-from bot.runtime.journal import verify
+from bot.runtime.journal import Batch, Journal, verify
+from bot.runtime.live import connect, list_instruments, listing_changes
+from bot.runtime.recovery import Rebuilt
 from bot.runtime.vault import Vault
-from bot.runtime.venues import venue_settings
+from bot.runtime.venues import GatewayOpener, open_gateway, venue_settings
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing examined; `is_of_venue` if mending it is between us and a venue."""
+    """One thing examined; `is_of_venue` if mending it is up to us and a venue, `is_ok` None where nothing is judged."""
 
     vault: str
     subject: str
     detail: str
-    is_ok: bool = True
+    is_ok: bool | None = True
     is_of_venue: bool = False
 
 
@@ -45,6 +51,8 @@ async def examine(
 ) -> list[Finding]:
     """Examine a vault whose file is valid: its journal and, for a live feed, its keys, venues and their clocks.
 
+    What they list is `examine_listing`'s.
+
     Raises ConfigError for an exchange or option that does not exist.
     """
     digest = config_sha256(vault)[:16]
@@ -61,12 +69,72 @@ async def examine(
                 findings.append(_of_venue(vault, f"{venue} credentials", str(error), is_ok=False))
         else:
             findings.append(_of_venue(vault, f"{venue} credentials", "none needed for paper, and none loaded"))
-        findings += _judge(vault, venue, settings, await probe(settings, credentials, time.time_ns))
+        look = await probe(settings, credentials, time.time_ns)
+        findings += _judge(vault, venue, settings, look, has_keys=not credentials.are_empty)
         findings += await _describe(vault, venue, settings, lister)
     return findings
 
 
-def _of_venue(vault: Vault, subject: str, detail: str, *, is_ok: bool = True) -> Finding:
+async def examine_listing(
+    vault: Vault,
+    vault_file: Path,
+    journal: Path,
+    environ: Mapping[str, str],
+    *,
+    gateway_opener: GatewayOpener = open_gateway,
+) -> list[Finding]:
+    """Examine whether the venues of a live feed list what the vault names, and what its journal knows, unchanged."""
+    clock = WallClock()
+    async with AsyncExitStack() as stack:
+        try:
+            gateways = await connect(vault, environ, clock, "doctor", gateway_opener, stack, is_keyless=True)
+            listed = await list_instruments(gateways)
+        except (VenueFatal, Retryable) as error:
+            detail = f"not examined before every venue answers: {error}"
+            return [Finding(vault=vault.vault, subject="instruments", detail=detail, is_ok=None)]
+    try:
+        known = _known_to(journal)
+        if not known:
+            check_listing(vault_file, listed, clock.now_ns(), " or ".join(gateways))
+        gone = [change.instrument_id for change in _changes_of_ours(vault, known, listed, clock.now_ns())]
+    except ConfigError as error:
+        return [_instruments(vault, problem, is_ok=False) for problem in error.problems]
+    except JournalError as error:
+        return [_instruments(vault, str(error), is_ok=False)]
+    detail = f"{len(listed):,} listed, all of the vault's among them"
+    return [_instruments(vault, f"{len(listed):,} listed, no longer {', '.join(gone)}" if gone else detail)]
+
+
+def _instruments(vault: Vault, detail: str, *, is_ok: bool = True) -> Finding:
+    return Finding(vault=vault.vault, subject="instruments", detail=detail, is_ok=is_ok)
+
+
+def _known_to(path: Path) -> dict[str, Instrument]:
+    """Return the instruments as the journal last knew them; none without a journal that holds."""
+    if not path.exists() or verify(path).fault is not None:
+        return {}
+    with Journal.open(path, for_writing=False) as journal:
+        if journal.is_empty:
+            return {}
+        found = Rebuilt(journal.header.instruments)
+        for _, record in journal.records():
+            if isinstance(record, Batch):
+                found.note(record.now_ns, record.events)
+    return found.instruments
+
+
+def _changes_of_ours(
+    vault: Vault, known: Mapping[str, Instrument], listed: Sequence[Instrument], now_ns: int
+) -> list[InstrumentDelisted]:
+    """Return what the vault names and its venues ceased to list; raises JournalError for a changed contract."""
+    if not known:
+        return []
+    named = vault.named_instruments
+    changes = listing_changes(known, listed, frozenset(named), now_ns)
+    return [one for one in changes if isinstance(one, InstrumentDelisted) and one.instrument_id in named]
+
+
+def _of_venue(vault: Vault, subject: str, detail: str, *, is_ok: bool | None = True) -> Finding:
     return Finding(vault=vault.vault, subject=subject, detail=detail, is_ok=is_ok, is_of_venue=True)
 
 
@@ -77,27 +145,34 @@ def _examine_journal(vault: Vault, path: Path) -> Finding:
         try:
             found = verify(path)
             problem = found.fault.detail if found.fault is not None else ""
-            detail = f"{found.rows} rows hold"
+            detail = f"{found.rows:,} rows hold" if found.rows else f"empty, at {path}"
         except JournalError as error:
             problem = str(error)
     return Finding(vault=vault.vault, subject="journal", detail=problem or detail, is_ok=not problem)
 
 
-def _judge(vault: Vault, venue: str, settings: VenueSettings, found: VenueProbe) -> Iterator[Finding]:
+def _judge(
+    vault: Vault, venue: str, settings: VenueSettings, found: VenueProbe, *, has_keys: bool
+) -> Iterator[Finding]:
     """Yield what one look at a venue amounts to."""
     if found.unreachable:
-        yield _of_venue(vault, f"{venue} reachable", found.unreachable, is_ok=False)
+        hint = "hint: is the venue up, and reachable from here?"
+        yield _of_venue(vault, f"{venue} reachable", f"{found.unreachable}; {hint}", is_ok=False)
         return
     yield _of_venue(vault, f"{venue} reachable", "it answers")
     if found.skew_ns is not None and vault.clock == "wall":
         skew_ms, limit_ms = found.skew_ns / NS_PER_MS, settings.max_clock_skew_ns / NS_PER_MS
         is_near = abs(skew_ms) <= limit_ms
         hint = "" if is_near else "; hint: synchronise this machine's clock (NTP)"
-        detail = f"{skew_ms:+.0f} ms from ours, limit {limit_ms:.0f} ms{hint}"
+        way = "ahead of" if skew_ms >= 0 else "behind"
+        detail = f"{abs(skew_ms):.0f} ms {way} ours, limit {limit_ms:.0f} ms{hint}"
         yield _of_venue(vault, f"{venue} clock", detail, is_ok=is_near)
+        if not is_near and has_keys:
+            yield _of_venue(vault, f"{venue} keys", "not examined before the clock is right", is_ok=None)
+            return
     if found.refused:
         yield _of_venue(vault, f"{venue} keys", found.refused, is_ok=False)
-    elif vault.mode == "live":
+    elif has_keys:
         unsaid = "the venue does not say; hint: look at its page of keys"
         trade = {None: unsaid, True: "yes", False: "no; hint: allow the key to trade"}[found.may_trade]
         yield _of_venue(vault, f"{venue} may trade", trade, is_ok=found.may_trade is not False)
@@ -112,4 +187,6 @@ async def _describe(vault: Vault, venue: str, settings: VenueSettings, lister: C
         rows = lister(exchange)
     finally:
         await exchange.close()
-    return [_of_venue(vault, f"{venue} {what}", f"{how} ({note})" if note else how) for what, how, note in rows]
+    return [
+        _of_venue(vault, f"{venue} {what}", f"{how} ({note})" if note else how, is_ok=None) for what, how, note in rows
+    ]

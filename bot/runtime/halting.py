@@ -107,8 +107,14 @@ async def _halt_one(
     except (EvenkeelError, OSError) as error:
         return f"{venue}: not canceled: {error}", False
     if outcome.failed:
-        return f"{venue}: {len(outcome.canceled)} orders canceled, but: {'; '.join(outcome.failed)}", False
-    return f"{venue}: {len(outcome.canceled)} orders canceled, none left", True
+        failed = "; ".join(outcome.failed)
+        return f"{venue}: {_orders(outcome)} canceled, others may still rest there: {failed}", False
+    return f"{venue}: {_orders(outcome)} canceled, none left", True
+
+
+def _orders(outcome: VenueHalted) -> str:
+    count = len(outcome.canceled)
+    return f"{count} order" if count == 1 else f"{count} orders"
 
 
 def _ask_daemon(socket_path: Path, halt: Halt, deadline_s: float) -> str:

@@ -124,7 +124,7 @@ class LiveSession(NamedTuple):
         Raises JournalError if the contract of something we hold or hedge with is no longer what it was.
         """
         now_ns = self.clock.now_ns()
-        changes = list(_listing_changes(known, self.listed, self._named(), now_ns))
+        changes = list(listing_changes(known, self.listed, self._named(), now_ns))
         if self.vault.mode == "paper":
             return tuple(changes)
         words = await asyncio.gather(*(self._truth_of(gateway) for gateway in self.gateways.values()))
@@ -252,9 +252,13 @@ def _is_answer(event: Event) -> bool:
     return isinstance(event, OrderEvent | AccountReport)
 
 
-def _listing_changes(
+def listing_changes(
     known: Mapping[str, Instrument], listed: Sequence[Instrument], named: frozenset[str], now_ns: int
 ) -> Iterable[Event]:
+    """Yield what venues list now that is new, gone or changed against what was `known`.
+
+    Raises JournalError if the contract of something `named` in the vault is no longer what it was.
+    """
     now = {instrument.instrument_id: instrument for instrument in listed}
     for name, old in known.items():
         new = now.get(name)

@@ -133,7 +133,7 @@ def print_status(console: Console, view: dict[str, Any]) -> None:
             f"order {order['order_id']}", f"{order['state']}, {order['filled_lots']}/{order['qty_lots']} lots"
         )
     for venue in view.get("venues", ()):
-        table.add_row(f"venue {venue['venue']}", f"{venue['health']} {venue['reason']}".rstrip())
+        table.add_row(f"venue {venue['venue']}", f"{venue['health']}: {venue['reason']}".rstrip(": "))
     for file in view.get("book_files", ()):
         said = f"REFUSED, the old version stays in force: {file['problem']}" if file["problem"] else "in force"
         table.add_row(f"book {file['file']}", f"{file['holdings']} holdings, {said}")

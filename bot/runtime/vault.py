@@ -53,6 +53,9 @@ class VenueSection(Section):
     burst_requests: int = Field(default=20, ge=1, le=10_000, description="Requests it grants at once after a pause")
     account_poll_s: float = Field(default=30.0, gt=0, le=3600, description="Time between two looks at our positions")
     fills_poll_s: float = Field(default=30.0, gt=0, le=3600, description="Time between two looks for fills we missed")
+    markets_poll_s: float = Field(
+        default=300.0, gt=0, le=86_400, description="Time between two looks at what the venue lists, and its contracts"
+    )
     max_silence_s: float = Field(default=5.0, gt=0, le=600, description="Silence after which a stream is reconnected")
     absence_s: float = Field(
         default=10.0, gt=0, le=600, description="An order not found is believed lost only this long after sending"

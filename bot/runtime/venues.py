@@ -147,6 +147,7 @@ def _settings(venue: str, section: VenueSection, underlyings: frozenset[str], op
         burst_requests=section.burst_requests,
         account_poll_ns=_ns(section.account_poll_s),
         fills_poll_ns=_ns(section.fills_poll_s),
+        markets_poll_ns=_ns(section.markets_poll_s),
         max_silence_ns=_ns(section.max_silence_s),
         absence_ns=_ns(section.absence_s),
         dead_man_ns=_ns(section.dead_man_s),

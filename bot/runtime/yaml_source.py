@@ -147,7 +147,8 @@ class YamlSource:
                 continue
             self._lines[place] = line
             if names_secret(key) and not _says_where_keys_are(place):
-                self.report(place, "no secret in a file", f"the key {key}", "secrets come from the environment alone")
+                hint = "secrets come from the environment, or from a private file that credentials: names"
+                self.report(place, "no secret in a file", f"the key {key}", hint)
                 continue
             value[key] = self._plain(value_node, place)
         return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from bot.domain.errors import InvariantBroken
@@ -387,6 +388,30 @@ class TestRejectStreak:
         self.reject(tracker, "r1")
         tracker.apply(word)
         assert tracker.reject_streak_of("ETH-PERPETUAL") == 0
+
+
+class TestLostStreak:
+    def lose(self, tracker: OrderTracker, order_id: str, decided_ns: int = T0_NS) -> None:
+        tracker.intend(msgspec.structs.replace(make_intent(10, order_id), decided_ns=decided_ns))
+        tracker.apply(OutcomeLost(order_id, "no answer", T0_NS))
+        tracker.apply(OrderTruth(order_id, S.REJECTED, (), T0_NS, T0_NS))
+
+    def test_counts_orders_in_doubt_that_never_arrived(self) -> None:
+        tracker = OrderTracker()
+        self.lose(tracker, "r1")
+        self.lose(tracker, "r2")
+        assert tracker.lost_streaks["ETH-PERPETUAL"].times == 1, "it left before the first was known"
+        self.lose(tracker, "r3", T0_NS + 1)
+        assert tracker.lost_streaks["ETH-PERPETUAL"].times == 2
+        assert tracker.reject_streak_of("ETH-PERPETUAL") == 0, "nobody refused anything"
+
+    @pytest.mark.parametrize("word", [accepted(), filled("a", 10), truth(S.OPEN)], ids=["accepted", "filled", "truth"])
+    def test_an_order_that_arrived_ends_it(self, word: OrderEvent) -> None:
+        tracker, _ = track()
+        self.lose(tracker, "r1")
+        tracker.apply(lost())
+        tracker.apply(word)
+        assert not tracker.lost_streaks
 
 
 class TestAmends:

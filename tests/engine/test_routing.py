@@ -17,12 +17,14 @@ from bot.domain.venues import InstrumentDelisted, VenueHealth, VenueStatus
 from bot.engine.book import Holding
 from bot.engine.orders import OrderTracker
 from bot.engine.routing import (
+    LOSING_FOR_NS,
     REFUSING_FOR_NS,
     Blocked,
     Span,
     VenueBoard,
     age_text,
     explain_blocks,
+    find_losing,
     find_refusing,
     in_flight,
     lot_quote,
@@ -164,6 +166,58 @@ class TestArithmetic:
             "ETH-FIRST", R.VENUE_REFUSING, "first: 2 orders rejected in a row, limit 2"
         )
         assert find_refusing(orders, FIRST, 2, now_ns + REFUSING_FOR_NS) is None
+
+    def test_an_order_that_never_arrived_puts_its_instrument_last_for_a_while(self) -> None:
+        driver = driver_of()
+        lose(driver, only_intent(driver.tick()))
+        orders, now_ns = driver.engine.orders, driver.now_ns
+        why = "first: the last order never arrived"
+        assert find_losing(orders, FIRST, now_ns) == Blocked("ETH-FIRST", R.VENUE_REFUSING, why)
+        assert find_losing(orders, SECOND, now_ns) is None
+        assert find_losing(orders, FIRST, now_ns + LOSING_FOR_NS) is None
+
+
+def lose(driver: Driver, intent: OrderIntent) -> None:
+    """Let an order leave, and its venue say later that it never saw it."""
+    now_ns = driver.now_ns
+    driver.apply(OutcomeLost(intent.order_id, "no answer", now_ns))
+    driver.apply(OrderTruth(intent.order_id, OrderState.REJECTED, (), now_ns, now_ns))
+
+
+class TestLostOrders:
+    def test_the_need_moves_once_the_outcome_is_known_and_not_before(self) -> None:
+        driver = driver_of()
+        first = only_intent(driver.tick())
+        now_ns = driver.now_ns
+        driver.apply(OutcomeLost(first.order_id, "no answer", now_ns))
+        assert not submitted(driver.tick())
+        driver.apply(OrderTruth(first.order_id, OrderState.REJECTED, (), now_ns, now_ns))
+        second = only_intent(driver.tick())
+        assert (second.instrument_id, second.qty_lots) == ("ETH-SECOND", first.qty_lots)
+        why = "; on ETH-SECOND instead (ETH-FIRST venue_refusing: first: the last order never arrived)"
+        assert second.reason.endswith(why)
+
+    def test_without_another_it_is_tried_again(self) -> None:
+        driver = driver_of(FIRST)
+        for _ in range(3):
+            lose(driver, only_intent(driver.tick()))
+        assert driver.engine.state is BotState.RUNNING
+        assert only_intent(driver.tick()).instrument_id == "ETH-FIRST"
+
+    def test_so_it_is_where_all_others_are_lost_too_or_cannot(self) -> None:
+        driver = driver_of()
+        for name in ("ETH-FIRST", "ETH-SECOND", "ETH-FIRST"):
+            intent = only_intent(driver.tick())
+            assert intent.instrument_id == name
+            lose(driver, intent)
+        tell(driver, "second", DOWN)
+        assert only_intent(driver.tick()).instrument_id == "ETH-FIRST"
+
+    def test_a_resume_forgets_it(self) -> None:
+        driver = driver_of()
+        lose(driver, only_intent(driver.tick()))
+        driver.operate(OperatorAction.RESUME)
+        assert only_intent(driver.tick()).instrument_id == "ETH-FIRST"
 
 
 class TestFailover:

@@ -17,12 +17,8 @@ from bot.gateways.market_feed import MarketFeed, Pace
 from bot.gateways.markets import Markets
 
 LIMIT_NS = 200 * NS_PER_MS
-FAST = Pace(
-    chain_ns=50 * NS_PER_MS, funding_ns=50 * NS_PER_MS, settlement_ns=50 * NS_PER_MS, markets_ns=100 * NS_PER_MS
-)
-SLOW = Pace(
-    chain_ns=3600 * NS_PER_S, funding_ns=3600 * NS_PER_S, settlement_ns=3600 * NS_PER_S, markets_ns=3600 * NS_PER_S
-)
+FAST = Pace(chain_ns=50 * NS_PER_MS, funding_ns=50 * NS_PER_MS, settlement_ns=50 * NS_PER_MS)
+SLOW = Pace(chain_ns=3600 * NS_PER_S, funding_ns=3600 * NS_PER_S, settlement_ns=3600 * NS_PER_S)
 E = TypeVar("E")
 
 
@@ -82,6 +78,7 @@ async def watching(
         options=server.options,
         timeout_ns=NS_PER_S,
         max_silence_ns=limit_ns,
+        markets_poll_ns=100 * NS_PER_MS if pace is FAST else 3600 * NS_PER_S,
         requests_per_s=1_000.0,
         burst_requests=1_000,
     )

@@ -108,9 +108,10 @@ def wait_for(find: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
 
 def serve() -> None:
     """Fork a keeper for every line of orders on stdin; the keeper forks the command and notes how it ends."""
-    import ccxt.pro  # noqa: F401 — what a start would spend its time on
-
-    import bot.runtime.cli  # noqa: F401
+    import bot.gateways.ccxt_gateway
+    import bot.gateways.halting
+    import bot.runtime.cli
+    import bot.runtime.doctor  # noqa: F401 — what a start would spend its time on
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers need no burial
     for line in sys.stdin:

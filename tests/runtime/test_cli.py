@@ -588,6 +588,6 @@ async def test_a_halt_cancels_at_the_venue_with_daemon_and_journal_frozen(
     assert halted.code == 0, halted.err
     first, second = halted.out.splitlines()
     assert first.startswith("busy: halted by its marker; the daemon did not answer within 5 s")
-    assert second == "deribit: 1 orders canceled, none left"
+    assert second == "deribit: 1 order canceled, none left"
     assert not player.book.open_orders()
     assert HaltMarker(busy / "busy.halted").is_set
