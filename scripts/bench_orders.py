@@ -8,13 +8,15 @@ read one monotonic clock, so that what the server stamps can be set against what
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import json
+import os
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import aiohttp
@@ -38,6 +40,7 @@ from bot.gateways.markets import Markets
 from bot.gateways.order_words import OrderTerms
 from bot.gateways.sending import Attempt, send_once
 from bot.gateways.venue_words import order_words_of
+from bot.runtime.live_run import spare_collector
 from tests.venues.binance import BinanceServer, usdm_book
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import quoted_book
@@ -45,10 +48,12 @@ from tests.venues.faults import FaultScript, RequestFault
 from tests.venues.hyperliquid import HyperliquidServer, hyperliquid_book
 from tests.venues.matching import VenueBook
 
+ROOT: Final = Path(__file__).parents[1]
 RUN: Final = "0a1b2c3d4e"
-ORDERS: Final = 250  # a row
+ORDERS: Final = 200  # a row, fewer if they take longer than …
+ROW_S: Final = 4.0
 WARM_UP: Final = 20  # orders before the clock counts: connections are made, code is warm
-PAUSE_S: Final = 0.004  # between an answer and the next order
+PAUSE_S: Final = 0.01  # between an answer and the next order: what the account streams say of the last one is over
 UPDATES_PER_S: Final = 50
 LONGEST_S: Final = 10.0  # for anything
 TARGET_P50_MS: Final = 3.0
@@ -81,10 +86,12 @@ def main() -> None:
     table = {
         "bench": "orders",
         "evenkeel": __version__,
-        "machine": describe_machine() | {"ccxt": ccxt.__version__, "aiohttp": aiohttp.__version__},
+        "machine": describe_machine()
+        | {"ccxt": ccxt.__version__, "aiohttp": aiohttp.__version__, "openssl": ssl.OPENSSL_VERSION},
         "method": {
-            "orders": f"{ORDERS} a row, one after another, after {WARM_UP} that are not counted",
-            "clock": "from just before the gateway takes the command; ms",
+            "orders": f"up to {ORDERS} a row in {ROW_S:g} s, one after another, after {WARM_UP} that are not counted",
+            "clock": "from just before the gateway takes the command; to the first byte handed to the socket (sent),"
+            " to the venue's having read it (received), and to its answer told to the engine (accepted)",
             "loop": "uvloop; the venue in a process of its own",
             "target_ms": {"p50": TARGET_P50_MS, "p99": TARGET_P99_MS},
         },
@@ -134,8 +141,7 @@ async def serve(exchange_id: str) -> None:
     async with server:
         options = getattr(server, "plain_options", None) or server.options
         print(json.dumps({"options": options, "credentials": server.credentials}), flush=True)
-        gc.collect()
-        gc.freeze()
+        spare_collector()
         while line := await lines.readline():
             if quoting is not None:
                 quoting.cancel()
@@ -178,7 +184,7 @@ class Server:
 async def served(exchange_id: str) -> AsyncIterator[Server]:
     """Start a venue in a process of its own, and end it afterwards."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, __file__, "serve", exchange_id,
+        sys.executable, __file__, "serve", exchange_id, env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 20,
     )  # fmt: skip
     try:
@@ -274,7 +280,9 @@ def settings_of(place: Place, server: Server) -> VenueSettings:
     )
 
 
-async def measure(place: Place, orders: int) -> list[dict[str, Any]]:
+async def measure(
+    place: Place, orders: int, on_connected: Callable[[], None] = spare_collector
+) -> list[dict[str, Any]]:
     """Return the two rows of one way to send an order: quiet with what ccxt takes of it, and with market data."""
     async with served(place.exchange_id) as server:
         settings = settings_of(place, server)
@@ -286,6 +294,7 @@ async def measure(place: Place, orders: int) -> list[dict[str, Any]]:
                 gateway.watch([instrument])
                 await watch.until(lambda: watch.quotes)
                 intents = order_intents(place, instrument)
+                on_connected()  # as a live run does
                 say(f"{place.name}: quiet")
                 await send_orders(gateway, watch, server, intents, 0, WARM_UP)
                 quiet = await send_orders(gateway, watch, server, intents, 0, orders)
@@ -298,8 +307,8 @@ async def measure(place: Place, orders: int) -> list[dict[str, Any]]:
                 events.cancel()
                 await asyncio.gather(events, return_exceptions=True)
     return [
-        {"path": place.name, "updates_per_s": 0, **row_of(quiet), "of_which_p50_ms": split},
-        {"path": place.name, "updates_per_s": round(seen_per_s, 1), **row_of(busy)},
+        {"path": place.name, "quotes_per_s": 0, **row_of(quiet), "of_which_p50_ms": split},
+        {"path": place.name, "quotes_per_s": round(seen_per_s, 1), **row_of(busy)},
     ]
 
 
@@ -333,8 +342,10 @@ async def send_orders(
 ) -> list[Timing]:
     """Send orders one after another; return how long each took to leave, to arrive, and to be acknowledged."""
     await server.quote(updates_per_s)
-    sent = []
-    for intent in itertools.islice(intents, count):
+    sent: list[tuple[int, int, int]] = []
+    until_s = time.perf_counter() + ROW_S
+    while len(sent) < count and time.perf_counter() < until_s:
+        intent = next(intents)
         watch.follow(intent.order_id)
         began_ns = time.perf_counter_ns()
         gateway.submit(SubmitOrder(intent))
@@ -345,8 +356,8 @@ async def send_orders(
             await watch.until(lambda: watch.is_canceled)
         await asyncio.sleep(PAUSE_S)
     received = await server.quote(updates_per_s)
-    if len(received) != count:
-        raise SystemExit(f"expected {count} orders to arrive, each once, found {len(received)}")
+    if len(received) != len(sent):
+        raise SystemExit(f"expected {len(sent)} orders to arrive, each once, found {len(received)}")
     return [
         Timing(sent_ns - began_ns, received_ns - began_ns, accepted_ns - began_ns)
         for (began_ns, sent_ns, accepted_ns), received_ns in zip(sent, received, strict=True)
@@ -355,7 +366,8 @@ async def send_orders(
 
 def row_of(timings: list[Timing]) -> dict[str, Any]:
     """Return p50, p99 and the most of each stretch, in ms."""
-    return {f"{name[:-3]}_ms": spread_ms([getattr(one, name) for one in timings]) for name in Timing._fields}
+    stretches = {f"{name[:-3]}_ms": spread_ms([getattr(one, name) for one in timings]) for name in Timing._fields}
+    return {"orders": len(timings), **stretches}
 
 
 def spread_ms(took_ns: list[int]) -> dict[str, float]:
@@ -376,7 +388,7 @@ async def split_of(
     """
     whole_ms = float(np.median([one.sent_ns for one in quiet])) / NS_PER_MS
     if place.time_in_force is TimeInForce.POST_ONLY:
-        return {"ours": whole_ms}  # our own connection: ccxt has no part in it before the answer
+        return {"ours": round(whole_ms, 3)}  # our own connection: ccxt has no part in it before the answer
     exchange = open_exchange(settings, server.credentials)
     try:
         markets = await Markets.load(exchange, settings.venue, settings.underlyings)
@@ -386,7 +398,9 @@ async def split_of(
         words = order_words_of(place.exchange_id)
         words.prepare(exchange)
         through_ccxt, signing, through_aiohttp = [], [], []
-        for intent in itertools.islice(intents, len(quiet)):
+        until_s = time.perf_counter() + ROW_S
+        while len(signing) < len(quiet) and time.perf_counter() < until_s:
+            intent = next(intents)
             amount = markets.amount_of(instrument, abs(intent.qty_lots))
             terms = OrderTerms(intent, instrument, markets.symbol_of(place.instrument_id), amount)
             through_ccxt.append(await time_to_send(lambda terms=terms: words.create(exchange, terms)))
