@@ -167,7 +167,7 @@ async def test_f11_an_order_whose_cancel_got_no_answer_counts_as_live() -> None:
         assert resting.client_id in {truth.order_id for truth in vault.events(OrderTruth) if truth.state == "open"}
 
 
-async def test_f12_a_ban_is_waited_out_without_a_storm() -> None:
+async def test_f12_a_rate_limit_is_waited_out_without_a_storm() -> None:
     async with live_vault() as vault:
         async with vault.running():
             await vault.even()
