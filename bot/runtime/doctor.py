@@ -17,7 +17,7 @@ from bot.domain.venues import InstrumentDelisted
 from bot.gateways.capabilities import capabilities
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.gateways.probe import VenueProbe, probe
-from bot.runtime.clock import WallClock
+from bot.runtime.clock import VenueClock, WallClock
 from bot.runtime.config import check_listing, config_sha256
 from bot.runtime.credentials import load_credentials
 from bot.runtime.journal import Batch, Journal, verify
@@ -84,7 +84,7 @@ async def examine_listing(
     gateway_opener: GatewayOpener = open_gateway,
 ) -> list[Finding]:
     """Examine whether the venues of a live feed list what the vault names, and what its journal knows, unchanged."""
-    clock = WallClock()
+    clock = VenueClock() if vault.clock == "venue" else WallClock()
     async with AsyncExitStack() as stack:
         try:
             gateways = await connect(vault, environ, clock, "doctor", gateway_opener, stack, is_keyless=True)
@@ -176,7 +176,7 @@ def _judge(
         unsaid = "the venue does not say; hint: look at its page of keys"
         trade = {None: unsaid, True: "yes", False: "no; hint: allow the key to trade"}[found.may_trade]
         yield _of_venue(vault, f"{venue} may trade", trade, is_ok=found.may_trade is not False)
-        withdraw = {None: unsaid, False: "right", True: "it may; hint: make a key that cannot"}[found.may_withdraw]
+        withdraw = {None: unsaid, False: "right so", True: "it may; hint: make a key that cannot"}[found.may_withdraw]
         yield _of_venue(vault, f"{venue} may not withdraw", withdraw, is_ok=not found.may_withdraw)
 
 

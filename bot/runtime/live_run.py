@@ -14,7 +14,7 @@ import structlog
 from bot.domain.errors import ConfigError
 from bot.domain.results import RunSummary
 from bot.domain.units import utc_text
-from bot.runtime.clock import WallClock
+from bot.runtime.clock import VenueClock, WallClock
 from bot.runtime.config import check_listing
 from bot.runtime.daemon import Daemon, stopping
 from bot.runtime.halt_marker import HaltMarker
@@ -106,7 +106,9 @@ async def record_vault(
     if not vault.is_live_feed:
         raise ConfigError([f"{vault_file}: expected a live feed to record, found a recording; hint: say feed: live"])
     stop = asyncio.Event()
-    clock = WallClock()
+    venue_clock = VenueClock() if vault.clock == "venue" else None
+    watch = WallClock()
+    clock = venue_clock or watch
     ages = {"quotes": vault.max_age.quote_s, "index": vault.max_age.index_s, "vol_quotes": vault.max_age.vol_s}
     with stopping(stop):
         async with AsyncExitStack() as stack:
@@ -119,7 +121,7 @@ async def record_vault(
                 named = (one for one in listed if one.instrument_id in vault.named_instruments)
                 gateway.watch([one for one in named if one.venue == venue])
             recorder = Recorder(destination, destination.stem, listed, ages)
-            manifest = await record(list(gateways.values()), recorder, clock, stop, seconds)
+            manifest = await record(list(gateways.values()), recorder, watch, stop, seconds, venue_clock=venue_clock)
     if manifest is None:
         return "nothing recorded: not one price came"
     rows = sum(stream.rows for stream in manifest.streams.values())

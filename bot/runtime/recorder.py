@@ -36,6 +36,7 @@ from bot.domain.units import NS_PER_MIN, NS_PER_S
 from bot.domain.venues import InstrumentListed
 from bot.engine.market import CLOCK_TOLERANCE_NS
 from bot.gateways.gateway import Clock, Gateway
+from bot.runtime.clock import VenueClock
 from bot.simulation.recording import (
     PRICE_STREAMS,
     SCHEMAS,
@@ -252,17 +253,29 @@ class Recorder:
 
 
 async def record(
-    gateways: Sequence[Gateway], recorder: Recorder, clock: Clock, stop: asyncio.Event, seconds: float | None = None
+    gateways: Sequence[Gateway],
+    recorder: Recorder,
+    clock: Clock,
+    stop: asyncio.Event,
+    seconds: float | None = None,
+    *,
+    venue_clock: VenueClock | None = None,
 ) -> Manifest | None:
-    """Record what connected `gateways` say until `stop` is set or `seconds` have passed; return as `close` does.
+    """Record what connected `gateways` say until `stop` is set or `seconds` of `clock` have passed.
+
+    Returns as `close` does. In a rehearsal `venue_clock` is moved on with what they say.
 
     Segments are written beside the loop, so that no event waits for the disk. However it ends, by an error or by
     cancellation too, the recording is finished first; signal handlers are the caller's.
     """
+
+    def put(events: Sequence[Event]) -> None:
+        recorder.write(events if venue_clock is None else venue_clock.take(events))
+
     ends_ns = None if seconds is None else clock.now_ns() + round(seconds * NS_PER_S)
     try:
         async with asyncio.TaskGroup() as tasks:
-            feeds = [tasks.create_task(gateway.events(recorder.write), name=gateway.venue) for gateway in gateways]
+            feeds = [tasks.create_task(gateway.events(put), name=gateway.venue) for gateway in gateways]
             while not stop.is_set() and (ends_ns is None or clock.now_ns() < ends_ns):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(TICK_S):

@@ -45,6 +45,11 @@ class Process:
         """Tell whether the process has ended."""
         return bool(self._read("code"))
 
+    @property
+    def err(self) -> str:
+        """What it has said on stderr so far."""
+        return self._read("err")
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal; a process that has just ended does not mind."""
         if not self.is_over:
