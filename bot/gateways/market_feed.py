@@ -12,7 +12,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import ccxt
 import ccxt.pro
@@ -54,6 +54,7 @@ ONE_SIDED: Final = "one-sided"
 UNKNOWN: Final = "unknown instrument"
 UNREADABLE: Final = "unreadable or not finite"
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -340,7 +341,7 @@ class MarketFeed:
                 return ""
             try:
                 async with asyncio.timeout(2 * self._limit_s):  # `wait_for` may lose a cancellation before 3.12
-                    raw = await self._words.ask(stream.sort, self._exchange, symbol)
+                    raw = await _apart(self._words.ask(stream.sort, self._exchange, symbol))
             except TROUBLE as error:
                 self._fail_once(name, error)
                 self._back_off(error)
@@ -444,7 +445,7 @@ class MarketFeed:
             wait_ns = self.budget.wait_ns(Need.QUERY, now_ns)
             await asyncio.sleep(wait_ns / NS_PER_S)
         try:
-            await poll()
+            await _apart(poll())
         except TROUBLE as error:
             self._fail_once(name, error)
             self._back_off(error)
@@ -654,6 +655,16 @@ async def _attempt(watching: Awaitable[object], timeout_s: float) -> Exception |
     if error is None or isinstance(error, Exception):
         return error
     raise error
+
+
+async def _apart(call: Awaitable[T]) -> T:
+    """Await a call in a task of its own: a client that loses a cancellation to its own timeout must not keep us."""
+    [result] = await asyncio.gather(call, return_exceptions=True)
+    if isinstance(result, asyncio.CancelledError):
+        raise ccxt.NetworkError("the connection was closed under the call")
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def _keys(client: Any) -> list[str]:  # noqa: ANN401

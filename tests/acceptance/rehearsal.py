@@ -130,7 +130,7 @@ def misfortune(seed: int) -> FaultScript:
     for fault in (
         drop_reply(),
         drop_request(),
-        delay(reply_s=0.3),
+        delay(reply_s=0.5),
         delay(request_s=0.2),
         http(502, is_executed=True),
         http(503),

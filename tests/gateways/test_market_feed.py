@@ -6,7 +6,10 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
+import ccxt
+import ccxt.pro
 import msgspec
 import pytest
 from hypothesis import given
@@ -15,8 +18,9 @@ from hypothesis import strategies as st
 from bot.domain.market import FundingRate, IndexPrice, Quote, Settlement, VolQuote
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.venues import InstrumentDelisted, InstrumentListed, VenueHealth, VenueStatus
+from bot.gateways.deribit.market import DeribitMarketWords
 from bot.gateways.market_feed import differ, read_index, read_quote, read_vols
-from bot.gateways.market_words import Sides, Vols
+from bot.gateways.market_words import Sides, Sort, Vols
 from tests.gateways.watched import FAST, LIMIT_NS, WallClock, watching
 from tests.instruments import CALL as OPTION
 from tests.instruments import PERPETUAL
@@ -89,6 +93,29 @@ async def test_a_frozen_socket_is_found_out_and_replaced_while_requests_fill_in(
         await seen.soon(lambda: seen.of(Quote, PERP)[-1].bid_px == 1_991.0)  # by stream
         assert len(seen.of(Quote, PERP)) > before
         assert VenueHealth.DOWN not in [s.health for s in seen.of(VenueStatus)]
+
+
+class Deaf(DeribitMarketWords):
+    """Words whose requests lose a cancellation to a timeout of their own, as aiohttp's may on a loaded machine."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def ask(self, sort: Sort, exchange: ccxt.pro.Exchange, symbol: str) -> Any:
+        del sort, exchange, symbol
+        self.asked.set()
+        try:
+            await asyncio.sleep(10.0)
+        except asyncio.CancelledError:
+            raise ccxt.RequestTimeout("its own time was over too") from None
+
+
+async def test_a_request_that_loses_its_cancellation_does_not_keep_the_feed(server: DeribitServer) -> None:
+    words = Deaf()
+    async with watching(server, PERP, words=words) as seen:
+        await seen.soon(lambda: seen.of(Quote, PERP))
+        server.freeze()
+        await words.asked.wait()  # and the block ends in the middle of it
 
 
 async def test_a_subscription_acknowledged_but_empty_is_silence(server: DeribitServer) -> None:

@@ -14,6 +14,7 @@ from bot.domain.events import Event
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.gateways.market_feed import MarketFeed, Pace
+from bot.gateways.market_words import MarketWords
 from bot.gateways.markets import Markets
 
 LIMIT_NS = 200 * NS_PER_MS
@@ -69,6 +70,7 @@ async def watching(
     clock: WallClock | None = None,
     limit_ns: int = LIMIT_NS,
     prefix: str = "",
+    words: MarketWords | None = None,
 ) -> AsyncIterator[Watched]:
     """Watch instruments of a loopback venue for as long as the block lasts."""
     settings = VenueSettings(
@@ -85,7 +87,7 @@ async def watching(
     exchange = open_exchange(settings, Credentials())
     markets = await Markets.load(exchange, settings.venue, settings.underlyings, prefix)
     events: list[Event] = []
-    feed = MarketFeed(exchange, markets, markets.words, clock or WallClock(), settings, events.extend, pace)
+    feed = MarketFeed(exchange, markets, words or markets.words, clock or WallClock(), settings, events.extend, pace)
     feed.watch(instrument_ids)
     task = asyncio.create_task(feed.run())
     try:
