@@ -124,7 +124,7 @@ class Engine:
         home.book.quote_cash = settings.cash.get("USD", 0.0)  # in a coin vault money is short the coin it counts in
         market = self.market
         self.holdings = Holdings(settings, market, self.desks)
-        self.accounts = Reconciliation(settings, self.orders, market, self.desks)
+        self.accounts = Reconciliation(settings, self.orders, market, self.desks, self.venues)
         self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,

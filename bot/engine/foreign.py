@@ -77,17 +77,25 @@ class ForeignActivity:
     def note_fill(self, fill: Fill, *, is_hedge: bool, is_covered: bool) -> None:
         """Count a fill of an order that is not ours, and act on it by policy unless the ledger held it already.
 
-        What happened before the run began is never traded against: it is how the account was found.
+        What happened before the run began is never traded against: it is how the account was found. Nor is what made the
+        position smaller: flattening closes, and what a venue took away (auto-deleveraging, a liquidation) is not opened
+        again.
         """
         self.fill_count += 1
         self.fills.append(fill)
         if not is_hedge or is_covered:
             return
         is_old = not self.began_ns or fill.ts_event_ns < self.began_ns
-        if self._settings.foreign_policy == "flatten" and not is_old and len(self._flattenings) < MOST_FLATTENINGS:
+        may_flatten = self._settings.foreign_policy == "flatten" and not is_old and self._is_larger_by(fill)
+        if may_flatten and len(self._flattenings) < MOST_FLATTENINGS:
             self._flattenings.append(Flattening(fill.instrument_id, -fill.qty_lots, fill.trade_id))
         else:
             self.alert = f"foreign fill: {fill.qty_lots:+} lots of {fill.instrument_id} at {fill.px:g}"
+
+    def _is_larger_by(self, fill: Fill) -> bool:
+        """Tell whether a position lies, fill and all, on the fill's own side."""
+        holdings = (desk.book.hedges.get(fill.instrument_id) for desk in self._desks.values())
+        return any(holding is not None and holding.lots * fill.qty_lots > 0 for holding in holdings)
 
     def take(self, report: AccountReport) -> None:
         """Take in the foreign open orders of one account, and what it holds that is not of this vault."""

@@ -16,7 +16,7 @@ from bot.domain.units import NS_PER_US
 
 BUCKETS_PER_OCTAVE = 32  # a bucket is 2.2 % wide
 MARKET_EVENTS = (Quote, VolQuote, IndexPrice)
-MAX_ORDERS = 10_000  # orders whose stamps are remembered; the oldest are forgotten first
+MAX_ORDERS = 1_000  # orders whose stamps are remembered; the oldest are forgotten first
 
 STEPS = ("venue_to_receive", "receive_to_decide", "decide_to_sent", "sent_to_ack", "ack_to_fill")
 

@@ -28,7 +28,7 @@ from bot.domain.orders import (
 )
 from bot.domain.units import NS_PER_S
 
-MAX_FINISHED = 10_000  # finished orders remembered; live ones always are
+MAX_FINISHED = 1_000  # finished orders remembered; live ones always are
 MAX_SEEN = 50_000  # trades remembered per instrument, to know them when they are reported again
 MAX_CANCEL_REJECTS = 2  # in a row, before an order that cannot be canceled is asked about
 

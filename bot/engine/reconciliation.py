@@ -15,12 +15,12 @@ import msgspec
 
 from bot.domain.events import Command, QueryAccount
 from bot.domain.orders import Fill, Liquidity, OrderState
-from bot.domain.venues import AccountReport, VenuePosition
+from bot.domain.venues import AccountReport, VenueHealth, VenuePosition
 from bot.engine.book import Holding
 from bot.engine.desk import Desk
 from bot.engine.market import CLOCK_TOLERANCE_NS, MarketState
 from bot.engine.orders import OrderTracker
-from bot.engine.routing import age_text
+from bot.engine.routing import VenueBoard, age_text
 from bot.engine.settings import EngineSettings
 
 REPORTS_TO_ADOPT = 3
@@ -63,12 +63,18 @@ class Reconciliation:
     """Compares every account report with the ledger, and knows which accounts must be waited for."""
 
     def __init__(
-        self, settings: EngineSettings, orders: OrderTracker, market: MarketState, desks: dict[str, Desk]
+        self,
+        settings: EngineSettings,
+        orders: OrderTracker,
+        market: MarketState,
+        desks: dict[str, Desk],
+        venues: VenueBoard,
     ) -> None:
         self._settings = settings
         self._orders = orders
         self._market = market
         self._desks = desks
+        self._venues = venues
         self._required = settings.account_venues | settings.account_book | settings.account_cash
         self._settled: set[str] = set()  # venues whose account was explained since the start
         self._valid_from_ns = 0
@@ -92,12 +98,17 @@ class Reconciliation:
         return ", ".join(sorted(self._required - self._settled))
 
     def find_stale(self, now_ns: int) -> str:
-        """Return which account was last heard of too long ago, "" if none was."""
+        """Return which account was last heard of too long ago, "" if none was.
+
+        One at a venue that is down does not count: nothing is sent there, and the other venues may go on.
+        """
         limit_ns = self._settings.account_max_age_ns
         if not limit_ns:
             return ""
         for venue in sorted(self._required):
             report = self.reported.get(venue)
+            if self._venues.health_of(venue) is not VenueHealth.UP:
+                continue
             if report is not None and now_ns - report.ts_recv_ns > limit_ns:
                 return age_text(f"account at {venue}", now_ns - report.ts_recv_ns, limit_ns)
         return ""
@@ -124,6 +135,8 @@ class Reconciliation:
             positions = {one.instrument_id: one for one in report.positions}
             for holding in self._holdings_at(venue):
                 name = holding.instrument.instrument_id
+                if name not in positions and self._venues.is_delisted(name):
+                    continue  # a venue tells no positions in what it does not list: that is not to say there is none
                 position = positions.get(name, VenuePosition(name, 0, 0.0))
                 if position.qty_lots == holding.lots:
                     self.mismatches.pop(name, None)

@@ -29,6 +29,7 @@ from bot.gateways.venue_calls import Failure, VenueCalls, ms_of
 
 _OVERLAP_NS: Final = 60 * NS_PER_S  # trades become visible late, and not in order
 _CALLS_OF_A_REPORT: Final = 3
+_PAUSE_S: Final = 0.01  # between two waits on a stream, should one end at once
 _WARM_S: Final = 10.0  # HTTP connections are kept for 15 s
 _STREAM_LATE_NS: Final = 2 * NS_PER_S
 _GAP_NS: Final = 3 * NS_PER_S
@@ -113,6 +114,7 @@ class AccountWatch:
                 take(list(news) if isinstance(news, list) else [])
                 continue
             if isinstance(news.error, TimeoutError):
+                await asyncio.sleep(_PAUSE_S)
                 continue
             # What happens until the stream is heard again is missed, and nothing says when it is: asked for meanwhile.
             self._gap_until_ns = self._clock.now_ns() + int(retry_s * NS_PER_S) + _GAP_NS
@@ -227,7 +229,7 @@ class AccountWatch:
             return Failure(ccxt.RateLimitExceeded("our own request budget is used up"), Outcome.RETRYABLE)
         since_ms = ms_of(self._since_ns - _OVERLAP_NS)
         trades = await self._calls.read(
-            lambda: self._words.fetch_all_trades(self._exchange, self._symbols(), self._settles(), since_ms)
+            lambda: self._words.fetch_all_trades(self._exchange, self.symbols(), self._settles(), since_ms)
         )
         if isinstance(trades, Failure):
             return trades
@@ -285,7 +287,8 @@ class AccountWatch:
             ts_recv_ns=self._clock.now_ns(),
         )
 
-    def _symbols(self) -> list[str]:
+    def symbols(self) -> list[str]:
+        """Return what may have been traded: everything wanted, or of too much what was traded."""
         listed = [instrument.instrument_id for instrument in self._markets.instruments]
         wanted = listed if len(listed) <= _MOST_SYMBOLS else [*self._traded, *self._known.instruments()]
         return sorted({self._markets.symbol_of(each) for each in wanted if self._markets.get(each) is not None})

@@ -11,11 +11,13 @@ from types import TracebackType
 from typing import Final, Self
 
 import ccxt
+import msgspec
 import structlog
 
 from bot.domain.errors import InvariantBroken, Retryable, VenueFatal
 from bot.domain.events import Command, Event
 from bot.domain.instruments import Instrument
+from bot.domain.venues import VenueHealth, VenueStatus
 from bot.gateways.account_check import check_account
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.gateways.gateway import Clock, Put
@@ -26,6 +28,8 @@ from bot.gateways.outcomes import Outcome, text_of
 from bot.gateways.venue_words import order_words_of
 
 _MAX_EARLY: Final = 10_000  # events told before anybody listens
+_SEVERITY: Final = (VenueHealth.UP, VenueHealth.DOWN, VenueHealth.FATAL)
+_START_TIMEOUT_MS: Final = 5_000  # lists of markets are long: a start has this much patience, whatever orders have
 
 log = structlog.get_logger()
 
@@ -54,11 +58,14 @@ class CcxtGateway:
         self._prefix = prefix
         self._since_ns = since_ns
         self._exchange: ccxt.pro.Exchange = None
+        self._timeout_ms = 0
         self._markets: Markets | None = None
         self._feed: MarketFeed | None = None
         self._desk: OrderDesk | None = None
         self._put: Put | None = None
         self._early: list[Event] = []
+        self._statuses: dict[str, VenueStatus] = {}  # by who judged: the feed, the desk
+        self._told: VenueStatus | None = None
 
     @property
     def venue(self) -> str:
@@ -72,10 +79,12 @@ class CcxtGateway:
         """
         settings = self._settings
         self._exchange = exchange = open_exchange(settings, self._credentials)
+        self._timeout_ms = exchange.timeout
+        exchange.timeout = max(exchange.timeout, _START_TIMEOUT_MS)
         try:
             self._markets = await self._load_markets()
             words = market_words_of(settings.exchange_id)
-            self._feed = MarketFeed(exchange, self._markets, words, self._clock, settings, self._take)
+            self._feed = MarketFeed(exchange, self._markets, words, self._clock, settings, self._take_from("feed"))
             if not self._credentials.are_empty:
                 await self._open_desk()
         except BaseException:
@@ -109,6 +118,7 @@ class CcxtGateway:
         if self._feed is None:
             raise InvariantBroken("the gateway was asked for events before it was entered")
         self._put = put
+        self._exchange.timeout = self._timeout_ms
         if self._early:
             early, self._early = self._early, []
             put(early)
@@ -125,6 +135,21 @@ class CcxtGateway:
         if self._desk is None:
             raise InvariantBroken(f"a command for {self.venue}, where there are no keys: {type(command).__name__}")
         self._desk.submit(command)
+
+    def _take_from(self, judge: str) -> Put:
+        """Return where the feed or the desk puts its events: the venue is only as well as the worse of the two says."""
+        return lambda events: self._take([one for event in events if (one := self._weigh(judge, event)) is not None])
+
+    def _weigh(self, judge: str, event: Event) -> Event | None:
+        if not isinstance(event, VenueStatus):
+            return event
+        self._statuses[judge] = event
+        worst = max(self._statuses.values(), key=lambda status: _SEVERITY.index(status.health))
+        told = self._told
+        if told is not None and (told.health, told.reason) == (worst.health, worst.reason):
+            return None
+        self._told = msgspec.structs.replace(worst, ts_recv_ns=event.ts_recv_ns)
+        return self._told
 
     def _take(self, events: Sequence[Event]) -> None:
         if self._put is not None:
@@ -155,7 +180,7 @@ class CcxtGateway:
             words,
             self._clock,
             settings,
-            self._take,
+            self._take_from("desk"),
             self._run_id,
             fills_since_ns=self._since_ns,
         )

@@ -46,6 +46,7 @@ from bot.gateways.account_watch import AccountWatch
 from bot.gateways.account_words import AccountWords
 from bot.gateways.budget import Budget, Need
 from bot.gateways.exchange import VenueSettings
+from bot.gateways.funding_watch import FundingWatch
 from bot.gateways.gateway import Clock, Put
 from bot.gateways.known_orders import KnownOrder, KnownOrders
 from bot.gateways.market_words import number
@@ -98,6 +99,9 @@ class OrderDesk:
             exchange, markets, words, clock, settings, put, self.account, self.known, self.calls, fills_since_ns
         )
         self.watch.on_order = self._take_news
+        self.funding = FundingWatch(
+            exchange, markets, clock, settings, put, self.calls, self.watch.symbols, fills_since_ns
+        )
         self._exchange = exchange
         self._markets = markets
         self._words = words
@@ -138,6 +142,7 @@ class OrderDesk:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.dead_man.run())
             group.create_task(self.watch.run())
+            group.create_task(self.funding.run())
 
     async def truth(self) -> tuple[Event, ...]:
         """Return the fills this run may have missed, then an `AccountReport`.

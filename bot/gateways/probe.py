@@ -46,13 +46,15 @@ async def probe(settings: VenueSettings, credentials: Credentials, now_ns: Calla
     skew_ns: int | None = None
     try:
         try:
-            skew_ns = await asyncio.wait_for(_skew_ns(exchange, now_ns), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                skew_ns = await _skew_ns(exchange, now_ns)
         except (ccxt.pro.BaseError, aiohttp.ClientError, TimeoutError, OSError) as error:
             return VenueProbe(unreachable=_said(error, credentials))
         if credentials.are_empty:
             return VenueProbe(skew_ns=skew_ns)
         try:
-            check = await asyncio.wait_for(_check_keys(exchange, settings), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                check = await _check_keys(exchange, settings)
         except (ccxt.pro.BaseError, VenueFatal, Retryable, aiohttp.ClientError, TimeoutError, OSError) as error:
             return VenueProbe(skew_ns=skew_ns, refused=_said(error, credentials))
         return VenueProbe(skew_ns=skew_ns, may_trade=check.can_trade, may_withdraw=check.can_withdraw)

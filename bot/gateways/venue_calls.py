@@ -69,7 +69,8 @@ class VenueCalls:
             await self._next_ms()
         [result] = await asyncio.gather(call(), return_exceptions=True)
         if isinstance(result, asyncio.CancelledError):
-            raise result
+            # Nobody cancelled us: ccxt cancels whoever waits when it closes a connection, and so would end our streams.
+            result = ccxt.NetworkError("the connection was closed under the call")
         if not isinstance(result, BaseException):
             self._succeed()
             return result

@@ -46,7 +46,7 @@ from bot.runtime.halting import halt_everywhere
 from bot.runtime.importing import ImportOptions, import_deribit_chain, parse_books, parse_strikes
 from bot.runtime.journal import Batch, Journal, export, verify
 from bot.runtime.live import LiveSession, look_at
-from bot.runtime.live_run import LiveRun, record_vault
+from bot.runtime.live_run import LiveRun, record_vault, spare_collector
 from bot.runtime.recovery import check_header, rebuild
 from bot.runtime.session import Session, open_session, open_vault_recording
 from bot.runtime.vault import Vault
@@ -198,7 +198,15 @@ def run(
                 bases[vault.vault] = min(vault_underlyings(vault))
                 marker = halt_marker(vault)
                 daemons.append(
-                    LiveRun(vault, vault_file, opened, socket_path=socket_path, marker=marker, environ=os.environ)
+                    LiveRun(
+                        vault,
+                        vault_file,
+                        opened,
+                        socket_path=socket_path,
+                        marker=marker,
+                        environ=os.environ,
+                        on_connected=spare_collector,
+                    )
                 )
                 continue
             bases[vault.vault] = session.underlying

@@ -41,7 +41,8 @@ async def serve(path: Path, handle: Handler) -> AsyncIterator[None]:
         assert task is not None, "a conversation is a task"
         conversations.add(task)
         try:
-            answer = await asyncio.wait_for(_answer(reader, handle), ANSWER_TIMEOUT_S)
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                answer = await _answer(reader, handle)
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         except (TimeoutError, ConnectionError):

@@ -101,7 +101,8 @@ class Daemon:
                     feed.cancel()
                 if not (decide.done() or flush.done()):
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._mailbox.drained(), STOP_TIMEOUT_S)
+                        async with asyncio.timeout(STOP_TIMEOUT_S):
+                            await self._mailbox.drained()
                 for task in (decide, flush, stopped):
                     task.cancel()
                 await self._withdraw()  # nobody watches what rests any more; the next start asks what became of it

@@ -102,7 +102,8 @@ class RecordedFeed:
             wait_s = (next_ns - self.now_ns()) / NS_PER_S / self._speed
             if wait_s > 0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._rescheduled.wait(), wait_s)
+                    async with asyncio.timeout(wait_s):  # `wait_for` may lose a cancellation before 3.12
+                        await self._rescheduled.wait()
                 continue
             self._step_to(self.now_ns())
             await asyncio.sleep(0)

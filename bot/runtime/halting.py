@@ -100,7 +100,8 @@ async def _halt_one(
     """Cancel everything at one venue; return a line about it and whether it was done."""
     try:
         credentials = vault_credentials(vault.model_copy(update={"venues": {venue: vault.venues[venue]}}), environ)
-        outcome = await asyncio.wait_for(halter(settings, credentials[venue], deadline_s), deadline_s)
+        async with asyncio.timeout(deadline_s):
+            outcome = await halter(settings, credentials[venue], deadline_s)
     except TimeoutError:
         return f"{venue}: expected an answer within {deadline_s:g} s, found none; orders may still rest there", False
     except (EvenkeelError, OSError) as error:

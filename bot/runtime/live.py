@@ -23,6 +23,7 @@ from bot.domain.events import (
     Command,
     Event,
     QueryAccount,
+    QueryOrder,
     Restarted,
     SubmitOrder,
 )
@@ -55,6 +56,7 @@ from bot.simulation.venue import Faults, Fees, Latency
 
 HEARTBEAT_S = 1.0  # with nothing to decide on, a decision this often still sees what went stale or was never answered
 CLOCK_TOLERANCE_NS = NS_PER_S
+WITHDRAW_AGAIN_S = 0.5  # between two tries to cancel what rests when the daemon ends
 LOOK_BACK_NS = 10 * NS_PER_MIN  # trades known already are recognised by their ids
 NOT_SENT = "not sent: "  # how the daemon's own refusals begin: such an order never left
 
@@ -400,11 +402,17 @@ class LiveFeed:
             return []
         self._leaving = {command.order_id for command in cancels}
         self._left.clear()
-        for command in cancels:
-            self.submit(command, self.now_ns())
-        if self._leaving:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._left.wait(), timeout_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._leaving:
+                    # again and again: a cancel may overtake the order it is for, and an answer may be lost
+                    for command in cancels:
+                        if command.order_id in self._leaving:
+                            self.submit(command, self.now_ns())
+                            self.submit(QueryOrder(command.order_id, command.instrument_id), self.now_ns())
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(WITHDRAW_AGAIN_S):
+                            await self._left.wait()
         return sorted(self._leaving)
 
     def _venue(self, command: Command) -> str:
@@ -475,4 +483,5 @@ class LiveFeed:
                 self._mailbox.put(self.now_ns(), ())
                 wait_s = None  # absorbing it reschedules
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._rescheduled.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._rescheduled.wait()

@@ -278,7 +278,8 @@ async def record(
             feeds = [tasks.create_task(gateway.events(put), name=gateway.venue) for gateway in gateways]
             while not stop.is_set() and (ends_ns is None or clock.now_ns() < ends_ns):
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), TICK_S)
+                    async with asyncio.timeout(TICK_S):
+                        await stop.wait()
                 if recorder.is_due(clock.now_ns()):
                     recorder.cut()
                     await asyncio.to_thread(recorder.store)

@@ -18,7 +18,7 @@ from bot.engine.engine import Engine
 
 SAMPLE_EVERY_NS = 10 * NS_PER_S  # series keep one point per this much event time, and every order …
 MAX_POINTS = 100_000  # … until there are this many: then every second one goes and they become twice as far apart
-MAX_TIMINGS = 1_000_000  # decisions timed one by one; beyond it every second one goes, then every fourth is timed …
+MAX_TIMINGS = 100_000  # decisions timed one by one; beyond it every second one goes, then every fourth is timed …
 
 
 class Score:
@@ -31,7 +31,8 @@ class Score:
         self._sha256 = hashlib.sha256()
         self.events = 0
         self.orders = 0
-        self.series = RunSeries([], [], [], [], [], [], [], [], [])
+        self._ts_ns = array("q")
+        self._columns = tuple(array("d") for _ in range(6))  # of `RunSeries`, after the time; unboxed, as runs are long
         self._max_points = max_points
         self._max_timings = max_timings
         self._decision_ns = array("q")
@@ -65,6 +66,22 @@ class Score:
                 self._sample(now_ns, decision)
 
     @property
+    def series(self) -> RunSeries:
+        """The series so far, and every hedge and gap."""
+        spot_px, net_delta_base, low_base, high_base, pnl_quote, unhedged_pnl_quote = map(list, self._columns)
+        return RunSeries(
+            list(self._ts_ns),
+            spot_px,
+            net_delta_base,
+            low_base,
+            high_base,
+            pnl_quote,
+            unhedged_pnl_quote,
+            hedges=list(self._engine.hedge_marks),
+            gaps_ns=list(self._desk.pnl.gaps_ns),
+        )
+
+    @property
     def commands_sha256(self) -> str:
         """Hash of every command so far, with its time."""
         return self._sha256.hexdigest()
@@ -75,8 +92,6 @@ class Score:
         engine.close_steps(self._end_ns)
         if self._desk.decision is not None and self._sampled_ns != self._end_ns:
             self._sample(self._end_ns, self._desk.decision)
-        self.series.hedges = list(engine.hedge_marks)
-        self.series.gaps_ns = list(self._desk.pnl.gaps_ns)
         pnl = engine.pnl()
         abs_parts = sum(desk.pnl.abs_parts_quote for desk in engine.desks.values())
         part_totals = fsum(abs(amount) for amount in msgspec.structs.astuple(pnl)) - abs(pnl.unexplained)
@@ -131,24 +146,20 @@ class Score:
 
     def _sample(self, now_ns: int, decision: Decision) -> None:
         self._sampled_ns = now_ns
-        series = self.series
-        series.ts_ns.append(now_ns)
-        series.spot_px.append(decision.spot_px)
-        series.net_delta_base.append(decision.greeks.delta_base)
-        series.low_base.append(decision.low_base)
-        series.high_base.append(decision.high_base)
-        series.pnl_quote.append(self._engine.pnl_total_quote())
-        series.unhedged_pnl_quote.append(self._engine.unhedged_pnl_quote())
-        if len(series.ts_ns) >= self._max_points:
-            for column in (
-                series.ts_ns,
-                series.spot_px,
-                series.net_delta_base,
-                series.low_base,
-                series.high_base,
-                series.pnl_quote,
-                series.unhedged_pnl_quote,
-            ):
+        point = (
+            decision.spot_px,
+            decision.greeks.delta_base,
+            decision.low_base,
+            decision.high_base,
+            self._engine.pnl_total_quote(),
+            self._engine.unhedged_pnl_quote(),
+        )
+        self._ts_ns.append(now_ns)
+        for column, value in zip(self._columns, point, strict=True):
+            column.append(value)
+        if len(self._ts_ns) >= self._max_points:
+            del self._ts_ns[1::2]
+            for column in self._columns:
                 del column[1::2]
             self._sample_every_ns *= 2
 

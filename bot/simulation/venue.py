@@ -45,6 +45,7 @@ from bot.engine.market import CLOCK_TOLERANCE_NS
 from bot.simulation.depth import DepthProfile, Rung, build_ladder, take_lots
 
 NEVER_NS = 2**63 - 1
+MAX_FINISHED = 1_000  # orders that are over and can still be asked about: venues do not remember every one either
 RANDOM_REFUSAL = "venue fault: refused at random, as the fault settings ask"
 _CROSSING = "post only: "  # how a refusal begins that is about the price alone
 
@@ -144,7 +145,8 @@ class SimulatedVenue:
 
     `reduce_only` clips, as most venues do: the order fills at most what reduces the position, the rest expires; where
     nothing can be reduced it is rejected. A second order with a known id is refused, and the answer is the truth about
-    the first one: a plain rejection would make its sender believe that the first one is dead.
+    the first one: a plain rejection would make its sender believe that the first one is dead. Orders long over are
+    forgotten, and their ids with them.
 
     An amend moves the limit of a resting order, which then stands behind the older ones of its new price; refused, it
     leaves the order as it was. Commands about the account are not for a matching engine and are passed over.
@@ -159,6 +161,7 @@ class SimulatedVenue:
         depth: Mapping[str, DepthProfile],
         seed: int,
         faults: Faults = NO_FAULTS,
+        max_finished: int = MAX_FINISHED,
     ) -> None:
         """`fees` and `depth` go by instrument id; without fees it cannot be traded, without depth only its touch can.
 
@@ -184,6 +187,7 @@ class SimulatedVenue:
         self._request_rng = np.random.default_rng(requests)
         self._response_rng = np.random.default_rng(responses)
         self._orders: dict[str, _Order] = {}
+        self._max_finished = max_finished
         self._cash_settle: dict[str, float] = {}
         self._arrivals: deque[_Arrival] = deque()
         self._outbox: list[tuple[int, int, OrderEvent]] = []
@@ -409,6 +413,7 @@ class SimulatedVenue:
 
     def _execute_order(self, intent: OrderIntent, *, is_refused: bool, is_muted: bool) -> None:
         order = _Order(intent, left_lots=abs(intent.qty_lots), limit_ticks=intent.limit_ticks, is_muted=is_muted)
+        self._forget_finished()
         self._orders[intent.order_id] = order
         book = self._books.get(intent.instrument_id)
         problem = RANDOM_REFUSAL if is_refused else ""
@@ -429,6 +434,14 @@ class SimulatedVenue:
             self._end(order, book, OrderState.EXPIRED)
         else:
             book.resting[intent.order_id] = order
+
+    def _forget_finished(self) -> None:
+        """Let go of the oldest orders that are over, many at once and rarely: looking for them takes time."""
+        if len(self._orders) <= 2 * self._max_finished:
+            return
+        finished = [order_id for order_id, order in self._orders.items() if order.state.is_terminal]
+        for order_id in finished[: max(0, len(finished) - self._max_finished)]:
+            del self._orders[order_id]
 
     def _execute_amend(
         self, command: AmendOrder, order: _Order | None, *, is_refused: bool, is_reply_lost: bool

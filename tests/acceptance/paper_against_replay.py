@@ -17,7 +17,7 @@ import msgspec
 import polars as pl
 
 from bot.domain.results import HedgeMark, RunSummary
-from bot.domain.units import NS_PER_S
+from bot.domain.units import NS_PER_HOUR, NS_PER_S
 from bot.runtime.config import load_vaults
 from bot.runtime.daemon import Daemon
 from bot.runtime.halt_marker import HaltMarker
@@ -31,6 +31,7 @@ from tests.venues.recording_player import RecordingPlayer
 
 HELD = ("ETH-28APR23-1900-C", "ETH-28APR23-1900-P")
 HEDGE = "ETH-PERPETUAL"
+POLICY = "{type: whalley_wilmott, risk_aversion_per_quote: 3.0e-4}"
 
 VAULT = """
 vault: twice
@@ -42,7 +43,7 @@ book:
   - {{instrument: {put}, qty_base: -100}}
 cash: {{ETH: 0, USD: 500000}}
 hedge: {{instrument: {hedge}, maker_bps: 0, taker_bps: 5}}
-policy: {{type: whalley_wilmott, risk_aversion_per_quote: 3.0e-4}}
+policy: {policy}
 limits: {{max_order_quote: 50000, max_orders_per_min: 10, daily_loss_quote: 10000}}
 latency: {{feed_ms: 50, entry_ms: 20, response_ms: 20}}
 state_dir: {folder}
@@ -82,15 +83,16 @@ class Comparison(NamedTuple):
     wall_seconds: float
 
 
-def cut_recording(folder: Path, hours: float | None, name: str = "eth-2023-04") -> Path:
+def cut_recording(folder: Path, hours: float | None, from_hours: float) -> Path:
     """Write what a vault subscribes to of a bundled recording: its two options, its hedge, the index."""
-    recording = open_recording(name)
+    recording = open_recording("eth-2023-04")
     manifest = recording.manifest
-    until_ns = manifest.end_ns + 1 if hours is None else manifest.start_ns + int(hours * 3_600 * NS_PER_S)
+    from_ns = manifest.start_ns + int(from_hours * NS_PER_HOUR)
+    until_ns = manifest.end_ns if hours is None else from_ns + int(hours * NS_PER_HOUR)
     wanted = [n for n, one in enumerate(manifest.instruments) if one.instrument_id in (*HELD, HEDGE)]
     streams = {}
     for stream_name, stream in manifest.streams.items():
-        table = recording.table(stream_name).filter(pl.col("ts_event_ns") < until_ns)
+        table = recording.table(stream_name).filter(pl.col("ts_event_ns").is_between(from_ns, until_ns))
         if "instrument" in table.collect_schema():
             table = table.filter(pl.col("instrument").is_in(wanted))
         streams[stream_name] = StreamDraft(table, stream.max_age_s, stream.origin, stream.method)
@@ -100,18 +102,21 @@ def cut_recording(folder: Path, hours: float | None, name: str = "eth-2023-04") 
     return destination
 
 
-async def compare(folder: Path, hours: float | None) -> Comparison:
-    """Run the vault both ways over the first `hours` of the bundled ETH recording (None: over all of it)."""
-    recording = cut_recording(folder, hours)
+async def compare(folder: Path, hours: float | None, *, from_hours: float = 0.0, replay_policy: str = "") -> Comparison:
+    """Run the vault both ways over `hours` of the bundled ETH recording, from `from_hours` on (None: to its end).
+
+    `replay_policy` gives the replay another policy, to show that a difference is seen.
+    """
+    recording = cut_recording(folder, hours, from_hours)
     began_s = time.monotonic()
-    replayed = _replay(folder, recording)
+    replayed = _replay(folder, recording, f"{{type: {replay_policy}}}" if replay_policy else POLICY)
     paper = await _paper(folder, recording)
     return Comparison(replayed, paper, *_pair(replayed.hedges, paper.hedges), time.monotonic() - began_s)
 
 
-def _replay(folder: Path, recording: Path) -> Run:
+def _replay(folder: Path, recording: Path, policy: str) -> Run:
     path = folder / "replay.yaml"
-    path.write_text(_vault(f"{{recording: {recording}}}", folder / "r"))
+    path.write_text(_vault(f"{{recording: {recording}}}", folder / "r", policy))
     (vault,) = load_vaults([path])
     session = open_session(vault)
     replay(
@@ -180,5 +185,5 @@ def _apart_s(one: HedgeMark, other: HedgeMark) -> float:
     return abs(one.ts_ns - other.ts_ns) / NS_PER_S
 
 
-def _vault(feed: str, state: Path) -> str:
-    return VAULT.format(feed=feed, call=HELD[0], put=HELD[1], hedge=HEDGE, folder=state)
+def _vault(feed: str, state: Path, policy: str = POLICY) -> str:
+    return VAULT.format(feed=feed, call=HELD[0], put=HELD[1], hedge=HEDGE, folder=state, policy=policy)

@@ -43,7 +43,7 @@ vault: rehearsal
 mode: live
 feed: live
 venues:
-  deribit: {{options: {options}, timeout_s: 0.15, requests_per_s: 400, burst_requests: 200, account_poll_s: 0.3,
+  deribit: {{options: {options}, timeout_s: 0.25, requests_per_s: 400, burst_requests: 200, account_poll_s: 0.3,
             fills_poll_s: 0.2, max_silence_s: 0.5, absence_s: 0.3}}
 underlyings: [ETH]
 numeraire: USD
@@ -76,6 +76,8 @@ class Story(msgspec.Struct, frozen=True):
 class Market:
     """A coin that wanders, two options of a week on it, and a linear perpetual with a book to trade on."""
 
+    sizes = (0.5, 3.0, 20.0)  # of what the book shows, one of them each time
+
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self._random = random.Random(seed)
@@ -105,7 +107,7 @@ class Market:
     def show(self) -> None:
         """Show the market as it is now."""
         book, px = self.book, self.px
-        size = self._random.choice([0.5, 3.0, 20.0])
+        size = self._random.choice(self.sizes)
         book.set_index("ETH", px)
         book.set_quote("ETH-PERPETUAL", _tick(px) - 0.05, 50_000.0, _tick(px) + 0.05, 50_000.0)
         book.set_quote(HEDGE, _tick(px) - 0.1, size, _tick(px) + 0.1, size, deeper_asks=[(_tick(px) + 0.5, 30.0)])
@@ -152,7 +154,7 @@ def misfortune(seed: int) -> FaultScript:
     return script
 
 
-async def rehearse(seed: int, folder: Path, *, troubled_s: float = 1.5, calm_s: float = 6.0) -> Story:
+async def rehearse(seed: int, folder: Path, *, troubled_s: float = 1.5, calm_s: float = 30.0) -> Story:
     """Trade through `troubled_s` of trouble, then calm down for at most `calm_s`, and tell the story."""
     market = Market(seed)
     script = misfortune(seed)

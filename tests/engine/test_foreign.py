@@ -128,13 +128,13 @@ class TestFlattenedFills:
 
     def test_several_go_one_after_the_other(self) -> None:
         driver = self.flattening()
-        driver.apply(foreign_fill(driver, -5, "f1"), foreign_fill(driver, 3, "f2"))
+        driver.apply(foreign_fill(driver, -5, "f1"), foreign_fill(driver, -3, "f2"))
         sent = []
         for _ in range(2):
             intent = only_intent(driver.tick())
             sent.append(intent.qty_lots)
             driver.fill(intent)
-        assert sent == [5, -3]
+        assert sent == [5, 3]
         assert driver.tick() == []
         assert driver.lots == -90
 
@@ -163,10 +163,10 @@ class TestFlattenedFills:
     def test_once_the_policy_traded_on_it_there_is_nothing_left_to_flatten(self) -> None:
         driver = self.flattening()
         driver.operate(OperatorAction.REDUCE_ONLY)
-        driver.apply(foreign_fill(driver, 30))
-        driver.engine.desks["ETH"].book.coin_cash -= 10.0
+        driver.apply(foreign_fill(driver, -30))
+        driver.engine.desks["ETH"].book.coin_cash += 10.0
         commands = driver.tick()
-        assert only_intent(commands).qty_lots == 50, "selling would not have shrunk the delta, so the policy was asked"
+        assert only_intent(commands).qty_lots < 0, "buying would not have shrunk the delta, so the policy was asked"
         assert driver.engine.foreign.flattenings == ()
 
     def test_what_happened_before_the_run_is_adopted(self) -> None:
@@ -179,10 +179,17 @@ class TestFlattenedFills:
         driver.apply(foreign_fill(driver, 2, "older", before_s=3600.0))
         assert driver.engine.foreign.flattenings == ()
 
+    def test_what_made_the_position_smaller_is_not_opened_again(self) -> None:
+        driver = self.flattening()
+        driver.apply(foreign_fill(driver, 5))
+        assert driver.engine.foreign.flattenings == ()
+        driver.tick()
+        assert driver.engine.state is B.REDUCE_ONLY, "auto-deleveraged or not: a person looks"
+
     def test_more_than_can_be_is_for_a_person(self) -> None:
         driver = self.flattening()
         for n in range(MOST_FLATTENINGS + 1):
-            driver.apply(foreign_fill(driver, 1, f"f{n}"))
+            driver.apply(foreign_fill(driver, -1, f"f{n}"))
         assert len(driver.engine.foreign.flattenings) == MOST_FLATTENINGS
         assert driver.engine.alert.startswith("foreign fill")
 

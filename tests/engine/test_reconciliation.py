@@ -27,7 +27,14 @@ from bot.domain.orders import (
 )
 from bot.domain.results import pnl_parts
 from bot.domain.units import NS_PER_S
-from bot.domain.venues import AccountReport, VenueOrder, VenuePosition
+from bot.domain.venues import (
+    AccountReport,
+    InstrumentDelisted,
+    VenueHealth,
+    VenueOrder,
+    VenuePosition,
+    VenueStatus,
+)
 from bot.engine.book import Holding
 from bot.engine.orders import OrderTracker
 from bot.engine.settings import BookLeg
@@ -172,6 +179,19 @@ class TestStart:
         driver.report()
         assert only_intent(driver.tick()).qty_lots == -90
 
+    def test_an_old_account_at_a_venue_that_is_down_is_no_reason_of_its_own(self) -> None:
+        """F22: the venue's being down is; at the other venues hedging goes on."""
+        driver = running(0.0, account_max_age_ns=10 * NS_PER_S)
+        driver.engine.desks["ETH"].book.coin_cash = 10.0
+        driver.wait(11.0)
+        driver.show()
+        driver.apply(VenueStatus("sim", VenueHealth.DOWN, "no answer", driver.now_ns))
+        assert driver.decide() == []
+        assert refusal_of(driver) is Refusal.VENUE_DOWN
+        driver.apply(VenueStatus("sim", VenueHealth.UP, "it answers again", driver.now_ns))
+        assert driver.decide() == []
+        assert refusal_of(driver) is Refusal.STALE_ACCOUNT
+
     def test_a_resume_does_not_skip_the_asking(self) -> None:
         driver = account(10.0)
         driver.tick()
@@ -261,6 +281,17 @@ class TestDifferences:
         assert intent.qty_lots == -50
         assert driver.engine.state is B.REDUCE_ONLY
         assert_parts_add_up(driver)
+
+    def test_no_word_of_a_delisted_position_is_no_word_that_it_is_gone(self) -> None:
+        """F37: it stays in the books."""
+        driver = hedged()
+        driver.apply(InstrumentDelisted(NAME, "sim no longer lists it", driver.now_ns))
+        for _ in range(5):
+            driver.tick_and_report(0)
+        assert (driver.lots, driver.engine.accounts.adoption_count) == (-90, 0)
+        for _ in range(3):
+            driver.tick_and_report(-50)
+        assert driver.lots == -50, "what is said of it counts as ever"
 
     def test_what_is_unexplained_widens_the_exposure_at_once(self) -> None:
         driver = hedged()

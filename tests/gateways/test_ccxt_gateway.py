@@ -11,12 +11,14 @@ import pytest
 from bot.domain.errors import InvariantBroken, Retryable, VenueFatal
 from bot.domain.events import Event, QueryAccount
 from bot.domain.market import Quote
-from bot.domain.venues import AccountReport
+from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.domain.venues import AccountReport, VenueHealth, VenueStatus
 from bot.gateways.ccxt_gateway import CcxtGateway
 from bot.gateways.exchange import Credentials
 from tests.gateways.desks import RUN, WallClock, settings_of
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import quoted_book
+from tests.venues.faults import http
 
 PERP = "ETH-PERPETUAL"
 
@@ -27,13 +29,17 @@ async def server() -> AsyncIterator[DeribitServer]:
         yield running
 
 
-def gateway_of(server: DeribitServer, *, has_keys: bool = True, **keys: str) -> CcxtGateway:
+def gateway_of(
+    server: DeribitServer, *, has_keys: bool = True, account_poll_ns: int = 30 * NS_PER_S, **keys: str
+) -> CcxtGateway:
     credentials = Credentials(**{**server.credentials, **keys}) if has_keys else Credentials()
-    return CcxtGateway(settings_of("deribit", "deribit", server), credentials, WallClock(), run_id=RUN)
+    return CcxtGateway(
+        settings_of("deribit", "deribit", server, account_poll_ns=account_poll_ns), credentials, WallClock(), run_id=RUN
+    )
 
 
 async def heard(got: list[Event], kind: type[Event]) -> None:
-    async with asyncio.timeout(3.0):
+    async with asyncio.timeout(10.0):
         while not any(isinstance(event, kind) for event in got):  # noqa: ASYNC110 — a list tells nobody
             await asyncio.sleep(0.005)
 
@@ -71,6 +77,27 @@ async def test_what_happens_before_anybody_listens_is_told_first(server: Deribit
         got: list[Event] = []
         events = asyncio.create_task(gateway.events(got.extend))
         await heard(got, AccountReport)
+        events.cancel()
+        await asyncio.gather(events, return_exceptions=True)
+
+
+async def test_a_venue_is_only_as_well_as_the_worse_of_its_market_and_its_account(server: DeribitServer) -> None:
+    async with gateway_of(server, account_poll_ns=50 * NS_PER_MS) as gateway:
+        got: list[Event] = []
+        events = asyncio.create_task(gateway.events(got.extend))
+        gateway.watch([one for one in await gateway.instruments() if one.instrument_id == PERP])
+        await heard(got, VenueStatus)
+        assert [one.health for one in got if isinstance(one, VenueStatus)] == [VenueHealth.UP]
+        got.clear()
+        for operation in ("positions", "trades", "open_orders", "balance", "time"):
+            server.faults.always(operation, http(502))
+        await heard(got, VenueStatus)
+        await asyncio.sleep(0.5)  # quotes come in all the time
+        assert [one.health for one in got if isinstance(one, VenueStatus)] == [VenueHealth.DOWN]
+        got.clear()
+        server.faults.clear()
+        await heard(got, VenueStatus)
+        assert [one.health for one in got if isinstance(one, VenueStatus)] == [VenueHealth.UP]
         events.cancel()
         await asyncio.gather(events, return_exceptions=True)
 

@@ -75,6 +75,13 @@ async def test_cancellation_is_raised() -> None:
         await task
 
 
+async def test_a_call_that_ccxt_cancels_is_a_failure_and_not_our_end() -> None:
+    failure = await Desk().calls.judge(lambda: fail(asyncio.CancelledError()))
+    assert isinstance(failure, Failure)
+    assert failure.outcome is Outcome.UNKNOWN
+    assert isinstance(failure.error, ccxt.NetworkError)
+
+
 async def test_three_failures_make_a_venue_down_and_one_answer_up_again() -> None:
     desk = Desk()
     for _ in range(5):

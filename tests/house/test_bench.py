@@ -17,7 +17,11 @@ from tests.house.sources import ROOT
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    spec = spec_from_file_location("bench_speed", ROOT / "scripts" / "bench_speed.py")
+    return load("bench_speed")
+
+
+def load(name: str) -> ModuleType:
+    spec = spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
@@ -91,3 +95,29 @@ def test_an_unknown_benchmark_is_refused() -> None:
     assert run.returncode == 2
     assert run.stdout == ""
     assert "sped" in run.stderr
+
+
+class TestOrders:
+    """Of the order path, on the quickest venue and with a few orders only."""
+
+    @pytest.fixture
+    def orders(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+        monkeypatch.syspath_prepend(ROOT / "scripts")  # where a script finds its neighbours
+        return load("bench_orders")
+
+    async def test_every_stretch_is_longer_than_the_one_within_it(self, orders: ModuleType) -> None:
+        quiet, busy = await orders.measure(orders.PLACES[0], 5, on_connected=lambda: None)
+        for row in (quiet, busy):
+            assert row["orders"] == 5
+            assert 0.0 < row["sent_ms"]["p50"] < row["received_ms"]["p50"] < row["accepted_ms"]["p50"]
+            assert row["sent_ms"]["p50"] <= row["sent_ms"]["p99"] <= row["sent_ms"]["max"]
+        assert quiet["quotes_per_s"] == 0
+        assert busy["quotes_per_s"] > 0
+        parts = quiet["of_which_p50_ms"]
+        assert set(parts) == {"ours", "ccxt_signing", "ccxt_building", "aiohttp"}
+        assert sum(parts.values()) == pytest.approx(quiet["sent_ms"]["p50"], abs=0.005)
+
+    def test_each_way_is_told_apart_and_signed_for(self, orders: ModuleType) -> None:
+        assert len({place.name for place in orders.PLACES}) == 4
+        assert orders.origin_of({"rest": "http://127.0.0.1:8/api", "ws": "ws://127.0.0.1:8"}) == "http://127.0.0.1:8"
+        assert orders.spread_ms([2_000_000] * 99 + [9_000_000]) == {"p50": 2.0, "p99": 2.07, "max": 9.0}

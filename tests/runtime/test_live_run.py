@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,7 +27,7 @@ from bot.runtime.control import ask
 from bot.runtime.halt_marker import Halt, HaltMarker
 from bot.runtime.journal import Journal, verify
 from bot.runtime.live import look_at
-from bot.runtime.live_run import LiveRun, record_vault
+from bot.runtime.live_run import LiveRun, record_vault, spare_collector
 from bot.runtime.recovery import rebuild
 from tests.runtime.audit import read_rows
 from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange, SimulatedGateway, orders
@@ -124,6 +125,28 @@ async def test_it_hedges_and_its_journal_alone_tells_the_same(folder: Path, exch
     assert session.score.commands_sha256 == summary.commands_sha256
     assert session.latencies.summary() == steps
     assert session.engine.desks["ETH"].hedge.lots == exchange.venue.positions["ETH-PERPETUAL"]
+
+
+async def test_what_is_there_once_connected_is_told_before_the_first_order(
+    folder: Path, exchange: SimulatedExchange
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def note() -> None:
+        seen.append((exchange.connections, len(orders(exchange))))
+
+    async with running(folder, exchange, on_connected=note) as task:
+        await until(lambda: orders(exchange), task)
+    assert seen == [(1, 0)]
+
+
+def test_the_collector_is_spared_what_is_there() -> None:
+    before = gc.get_freeze_count()
+    try:
+        spare_collector()
+        assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()
 
 
 async def test_keys_are_nowhere_but_in_the_gateway(

@@ -750,6 +750,29 @@ class TestLatency:
         assert len(set(received_ns)) > 10
 
 
+class TestMemory:
+    """Paper trading for months must not grow: what is long over is forgotten, oldest first."""
+
+    def test_only_the_newest_orders_that_are_over_are_known_and_every_resting_one(self) -> None:
+        venue = SimulatedVenue(ALL, fees=FEES, latency=INSTANT, depth=DEPTH, seed=7, max_finished=3)
+        venue.on_market(quote(1))
+        send(venue, order("rests", 2, 39_000, TimeInForce.GTC), 2_000)
+        for n in range(10):
+            send(venue, order(f"{n}", 2, 39_000, TimeInForce.IOC), 4_000 + 4_000 * n)
+        truths = [send(venue, query(name), 100_000 + 2_000 * n)[0] for n, name in enumerate(["rests", "0", "3", "9"])]
+        states = [truth.state for truth in truths if isinstance(truth, OrderTruth)]
+        assert states == [OrderState.OPEN, OrderState.REJECTED, OrderState.REJECTED, OrderState.EXPIRED]
+        assert [one.order_id for one in venue.open_orders] == ["rests"]
+
+    def test_orders_that_all_rest_are_all_known(self) -> None:
+        venue = SimulatedVenue(ALL, fees=FEES, latency=INSTANT, depth=DEPTH, seed=7, max_finished=1)
+        venue.on_market(quote(1))
+        for n in range(8):
+            send(venue, order(f"{n}", 2, 39_000, TimeInForce.GTC), 2_000 + 2_000 * n)
+        assert len(venue.open_orders) == 8
+        assert kinds(send(venue, cancel("0"), 100_000)) == ["OrderCanceled"]
+
+
 class TestFaults:
     def test_a_lost_request_never_arrives_and_the_timeout_says_so(self) -> None:
         venue = make_venue(SLOW, Faults(lose_request_probability=1.0, timeout_ns=500))

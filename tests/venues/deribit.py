@@ -440,7 +440,8 @@ class DeribitServer:
         while True:
             connection.heard.clear()
             try:
-                await asyncio.wait_for(connection.heard.wait(), interval_s)
+                async with asyncio.timeout(interval_s):  # `wait_for` may lose a cancellation before 3.12
+                    await connection.heard.wait()
                 is_asked = False
             except TimeoutError:
                 if is_asked:

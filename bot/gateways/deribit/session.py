@@ -81,7 +81,8 @@ class DeribitSession:
             if attempt is not None:
                 attempt.sent()
             await socket.send_str(text)
-            reply = await asyncio.wait_for(answer, self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):  # wait_for would swallow a cancellation that meets the answer
+                reply = await answer
         except TimeoutError as error:
             raise ccxt.RequestTimeout(f"deribit {method}: no answer for {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, ConnectionError) as error:
