@@ -88,9 +88,7 @@ async def examine_listing(
     run_id = secrets.token_hex(5)  # of a run that never begins
     async with AsyncExitStack() as stack:
         try:
-            gateways = await connect(
-                vault, environ, clock, secrets.token_hex(5), gateway_opener, stack, is_keyless=True
-            )
+            gateways = await connect(vault, environ, clock, run_id, gateway_opener, stack, is_keyless=True)
             listed = await list_instruments(gateways)
         except (VenueFatal, Retryable) as error:
             detail = f"not examined before every venue answers: {error}"
