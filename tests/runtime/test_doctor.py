@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import ccxt.pro
+import msgspec
 import pytest
 
 from bot.domain.errors import ConfigError
-from bot.runtime.doctor import Finding, examine, exchanges
+from bot.runtime.config import load_vaults
+from bot.runtime.doctor import Finding, examine, examine_listing, exchanges
 from bot.runtime.journal import SCHEMA_VERSION, Header, Journal
 from bot.runtime.vault import Vault
 from tests.gateways.test_probe import clock_server
+from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange
 from tests.runtime.vault_files import vault
 
 
@@ -96,6 +99,36 @@ async def test_a_damaged_journal_is_no_venue_s_problem(tmp_path: Path) -> None:
     path.write_bytes(b"nonsense")
     found = (await examined(Vault.model_validate(vault()), tmp_path))["journal"]
     assert (found.is_ok, found.is_of_venue) == (False, False)
+
+
+async def listing_examined(folder: Path, recording: Path, text: str = LIVE_VAULT) -> Finding:
+    path = folder / "busy.yaml"
+    path.write_text(text)
+    (one,) = load_vaults([path], allow_live=True)
+    exchange = SimulatedExchange(recording)
+    (found,) = await examine_listing(one, path, folder / "v.sqlite", {}, gateway_opener=exchange.open)
+    assert exchange.credentials.are_empty, "a look needs no keys"
+    return found
+
+
+async def test_what_the_venues_list_is_held_against_the_vault(tmp_path: Path, short_recording: Path) -> None:
+    good = await listing_examined(tmp_path, short_recording)
+    assert good.is_ok, good
+    assert good.detail.endswith(" listed, all of the vault's among them")
+    bad = await listing_examined(tmp_path, short_recording, LIVE_VAULT.replace("1900-P", "1901-P"))
+    assert (bad.is_ok, bad.is_of_venue) == (False, False)
+    assert "found ETH-28APR23-1901-P" in bad.detail
+
+
+async def test_and_against_the_journal(tmp_path: Path, short_recording: Path) -> None:
+    listed = SimulatedExchange(short_recording).listed
+    gone = msgspec.structs.replace(listed["ETH-28APR23-1900-P"], contract_size=2.0)
+    instruments = tuple({**listed, gone.instrument_id: gone}.values())
+    with Journal.open(tmp_path / "v.sqlite", for_writing=True) as journal:
+        journal.append(Header("r", "v", "{}", "0", None, None, 1, SCHEMA_VERSION, "0", instruments))
+    found = await listing_examined(tmp_path, short_recording)
+    assert not found.is_ok
+    assert found.detail.startswith("ETH-28APR23-1900-P: expected the contract of the journal, contract_size 2.0")
 
 
 async def test_an_unknown_exchange_is_a_config_error(tmp_path: Path) -> None:
