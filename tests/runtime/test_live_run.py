@@ -27,7 +27,7 @@ from bot.runtime.control import ask
 from bot.runtime.halt_marker import Halt, HaltMarker
 from bot.runtime.journal import Journal, verify
 from bot.runtime.live import look_at
-from bot.runtime.live_run import LiveRun, spare_collector, record_vault
+from bot.runtime.live_run import LiveRun, record_vault, spare_collector
 from bot.runtime.recovery import rebuild
 from tests.runtime.audit import read_rows
 from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange, SimulatedGateway, orders
