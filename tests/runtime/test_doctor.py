@@ -8,7 +8,7 @@ from typing import Any
 import ccxt.pro
 import pytest
 from ccxt.static_dependencies.keccak import SHA3
-from ccxt.static_dependencies.keccak.keccak import SHA3 as pure_python_sha3
+from ccxt.static_dependencies.keccak.keccak import SHA3 as PURE_PYTHON_SHA3
 
 from bot.domain.errors import ConfigError
 from bot.runtime.doctor import Finding, examine, exchanges
@@ -96,7 +96,7 @@ async def test_a_wallet_s_key_signs_fast_or_the_hint_says_why_not(tmp_path: Path
         venues = {"hyperliquid": {"options": server.options}}
         found = await examined(live_vault(mode="live", venues=venues), tmp_path, environ)
     assert found["hyperliquid signing"].is_ok
-    is_fast = SHA3 is not pure_python_sha3
+    is_fast = SHA3 is not PURE_PYTHON_SHA3
     assert ("OpenSSL 3.2 or newer" in found["hyperliquid signing"].detail) is not is_fast
     assert found["hyperliquid signing"].detail.startswith("fast, " if is_fast else "slow, ")
 
