@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import secrets
+=======
+import hashlib
+>>>>>>> bench
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
@@ -69,8 +73,14 @@ async def examine(
                 findings.append(_of_venue(vault, f"{venue} credentials", str(error), is_ok=False))
         else:
             findings.append(_of_venue(vault, f"{venue} credentials", "none needed for paper, and none loaded"))
+<<<<<<< HEAD
         look = await probe(settings, credentials, time.time_ns)
         findings += _judge(vault, venue, settings, look, has_keys=not credentials.are_empty)
+=======
+        findings += _judge(vault, venue, settings, await probe(settings, credentials, time.time_ns))
+        if credentials.private_key:
+            findings.append(_of_venue(vault, f"{venue} signing", _signing()))
+>>>>>>> bench
         findings += await _describe(vault, venue, settings, lister)
     return findings
 
@@ -170,6 +180,16 @@ def _judge(
         yield _of_venue(vault, f"{venue} may trade", trade, is_ok=found.may_trade is not False)
         withdraw = {None: unsaid, False: "right so", True: "it may; hint: make a key that cannot"}[found.may_withdraw]
         yield _of_venue(vault, f"{venue} may not withdraw", withdraw, is_ok=not found.may_withdraw)
+
+
+def _signing() -> str:
+    """Return how fast orders are signed with a wallet's key: ccxt takes Keccak from OpenSSL where that has it."""
+    try:
+        hashlib.new("KECCAK-256")
+    except ValueError:
+        hint = "hint: a Python whose ssl module has OpenSSL 3.2 or newer signs in less than one"
+        return f"slow, each order takes about 10 ms: ccxt computes Keccak in Python here; {hint}"
+    return "fast, with OpenSSL's Keccak"
 
 
 async def _describe(vault: Vault, venue: str, settings: VenueSettings, lister: CapabilityLister) -> list[Finding]:
