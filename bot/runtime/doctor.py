@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import secrets
-=======
 import hashlib
->>>>>>> bench
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
@@ -73,14 +70,10 @@ async def examine(
                 findings.append(_of_venue(vault, f"{venue} credentials", str(error), is_ok=False))
         else:
             findings.append(_of_venue(vault, f"{venue} credentials", "none needed for paper, and none loaded"))
-<<<<<<< HEAD
         look = await probe(settings, credentials, time.time_ns)
         findings += _judge(vault, venue, settings, look, has_keys=not credentials.are_empty)
-=======
-        findings += _judge(vault, venue, settings, await probe(settings, credentials, time.time_ns))
         if credentials.private_key:
             findings.append(_of_venue(vault, f"{venue} signing", _signing()))
->>>>>>> bench
         findings += await _describe(vault, venue, settings, lister)
     return findings
 
