@@ -122,3 +122,12 @@ class Spot(InstrumentBase, frozen=True, tag="spot", kw_only=True):
 
 Instrument = Option | Perpetual | Future | Spot
 Hedgeable = Perpetual | Future | Spot
+TERMS_THAT_MAY_CHANGE = frozenset({"min_lots", "min_quote", "taker_bps", "maker_bps"})
+
+
+def contract_of(instrument: Instrument) -> dict[str, object]:
+    """Return what must not change while anything is held or working, by name; fees and minimums may."""
+    fixed = {
+        name: value for name, value in msgspec.structs.asdict(instrument).items() if name not in TERMS_THAT_MAY_CHANGE
+    }
+    return {"kind": type(instrument).__name__.lower(), **fixed}

@@ -13,9 +13,8 @@ from typing import Any, Final, NamedTuple, Self
 
 import ccxt
 import ccxt.pro
-import msgspec
 
-from bot.domain.instruments import Future, Instrument, Option, Payoff, Perpetual, Spot
+from bot.domain.instruments import Future, Instrument, Option, Payoff, Perpetual, Spot, contract_of
 from bot.domain.units import NS_PER_MS
 from bot.gateways.binance.market import BinanceMarketWords
 from bot.gateways.bybit.market import BybitMarketWords
@@ -153,7 +152,7 @@ class Markets:
         found = fresh.get(held.instrument_id)
         if found is None:
             return self.unusable.get(held.instrument_id, f"{self.venue} does not list it any more")
-        was, now = _terms(held), _terms(found[0])
+        was, now = contract_of(held), contract_of(found[0])
         changed = [f"{name} was {was[name]}, is {now.get(name)}" for name in was if was[name] != now.get(name)]
         return "; ".join(changed)
 
@@ -227,10 +226,3 @@ def _instrument(market: Raw, terms: dict[str, Any]) -> Instrument | str:
     if strike_px is None or side not in {"call", "put"}:
         return "expected its strike, and whether it is a call or a put, found none"
     return Option(**terms, strike_px=strike_px, expiry_ns=expiry_ms * NS_PER_MS, is_call=side == "call")
-
-
-def _terms(instrument: Instrument) -> dict[str, Any]:
-    """Return what must not change while anything is held or working; fees and minimums may."""
-    free = {"min_lots", "min_quote", "taker_bps", "maker_bps"}
-    fixed = {name: value for name, value in msgspec.structs.asdict(instrument).items() if name not in free}
-    return {"kind": type(instrument).__name__, **fixed}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,7 +15,6 @@ import msgspec
 from bot.domain.errors import ConfigError, JournalError, Retryable, VenueFatal
 from bot.domain.instruments import Instrument
 from bot.domain.units import NS_PER_MS
-from bot.domain.venues import InstrumentDelisted
 from bot.gateways.capabilities import capabilities
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.gateways.probe import VenueProbe, probe
@@ -71,6 +72,8 @@ async def examine(
             findings.append(_of_venue(vault, f"{venue} credentials", "none needed for paper, and none loaded"))
         look = await probe(settings, credentials, time.time_ns)
         findings += _judge(vault, venue, settings, look, has_keys=not credentials.are_empty)
+        if credentials.private_key:
+            findings.append(_of_venue(vault, f"{venue} signing", _signing()))
         findings += await _describe(vault, venue, settings, lister)
     return findings
 
@@ -85,18 +88,21 @@ async def examine_listing(
 ) -> list[Finding]:
     """Examine whether the venues of a live feed list what the vault names, and what its journal knows, unchanged."""
     clock = VenueClock() if vault.clock == "venue" else WallClock()
+    run_id = secrets.token_hex(5)  # of a run that never begins
     async with AsyncExitStack() as stack:
         try:
-            gateways = await connect(vault, environ, clock, "doctor", gateway_opener, stack, is_keyless=True)
+            gateways = await connect(vault, environ, clock, run_id, gateway_opener, stack, is_keyless=True)
             listed = await list_instruments(gateways)
         except (VenueFatal, Retryable) as error:
             detail = f"not examined before every venue answers: {error}"
             return [Finding(vault=vault.vault, subject="instruments", detail=detail, is_ok=None)]
     try:
-        known = _known_to(journal)
-        if not known:
+        known, first = _known_to(journal)
+        if not first:
             check_listing(vault_file, listed, clock.now_ns(), " or ".join(gateways))
-        gone = [change.instrument_id for change in _changes_of_ours(vault, known, listed, clock.now_ns())]
+        ours = {name: one for name, one in first.items() if name in vault.named_instruments}
+        list(listing_changes(known, listed, ours, clock.now_ns()))
+        gone = sorted(ours.keys() - {instrument.instrument_id for instrument in listed})
     except ConfigError as error:
         return [_instruments(vault, problem, is_ok=False) for problem in error.problems]
     except JournalError as error:
@@ -109,29 +115,18 @@ def _instruments(vault: Vault, detail: str, *, is_ok: bool = True) -> Finding:
     return Finding(vault=vault.vault, subject="instruments", detail=detail, is_ok=is_ok)
 
 
-def _known_to(path: Path) -> dict[str, Instrument]:
-    """Return the instruments as the journal last knew them; none without a journal that holds."""
+def _known_to(path: Path) -> tuple[dict[str, Instrument], dict[str, Instrument]]:
+    """Return the instruments as the journal last knew them, and as it first did; none without a journal that holds."""
     if not path.exists() or verify(path).fault is not None:
-        return {}
+        return {}, {}
     with Journal.open(path, for_writing=False) as journal:
         if journal.is_empty:
-            return {}
+            return {}, {}
         found = Rebuilt(journal.header.instruments)
         for _, record in journal.records():
             if isinstance(record, Batch):
                 found.note(record.now_ns, record.events)
-    return found.instruments
-
-
-def _changes_of_ours(
-    vault: Vault, known: Mapping[str, Instrument], listed: Sequence[Instrument], now_ns: int
-) -> list[InstrumentDelisted]:
-    """Return what the vault names and its venues ceased to list; raises JournalError for a changed contract."""
-    if not known:
-        return []
-    named = vault.named_instruments
-    changes = listing_changes(known, listed, frozenset(named), now_ns)
-    return [one for one in changes if isinstance(one, InstrumentDelisted) and one.instrument_id in named]
+    return found.instruments, {one.instrument_id: one for one in journal.header.instruments}
 
 
 def _of_venue(vault: Vault, subject: str, detail: str, *, is_ok: bool | None = True) -> Finding:
@@ -178,6 +173,16 @@ def _judge(
         yield _of_venue(vault, f"{venue} may trade", trade, is_ok=found.may_trade is not False)
         withdraw = {None: unsaid, False: "right so", True: "it may; hint: make a key that cannot"}[found.may_withdraw]
         yield _of_venue(vault, f"{venue} may not withdraw", withdraw, is_ok=not found.may_withdraw)
+
+
+def _signing() -> str:
+    """Return how fast orders are signed with a wallet's key: ccxt takes Keccak from OpenSSL where that has it."""
+    try:
+        hashlib.new("KECCAK-256")
+    except ValueError:
+        hint = "hint: a Python whose ssl module has OpenSSL 3.2 or newer signs in less than one"
+        return f"slow, each order takes about 10 ms: ccxt computes Keccak in Python here; {hint}"
+    return "fast, with OpenSSL's Keccak"
 
 
 async def _describe(vault: Vault, venue: str, settings: VenueSettings, lister: CapabilityLister) -> list[Finding]:

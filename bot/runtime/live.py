@@ -27,7 +27,7 @@ from bot.domain.events import (
     Restarted,
     SubmitOrder,
 )
-from bot.domain.instruments import Instrument
+from bot.domain.instruments import Instrument, contract_of
 from bot.domain.orders import AmendRejected, OrderCanceled, OrderEvent, OrderRejected, OrderTruth
 from bot.domain.units import NS_PER_MIN, NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
@@ -124,7 +124,7 @@ class LiveSession(NamedTuple):
         Raises JournalError if the contract of something we hold or hedge with is no longer what it was.
         """
         now_ns = self.clock.now_ns()
-        changes = list(listing_changes(known, self.listed, self._named(), now_ns))
+        changes = list(listing_changes(known, self.listed, self._contracts(known), now_ns))
         if self.vault.mode == "paper":
             return tuple(changes)
         words = await asyncio.gather(*(self._truth_of(gateway) for gateway in self.gateways.values()))
@@ -139,8 +139,11 @@ class LiveSession(NamedTuple):
             return ()
         return word
 
-    def _named(self) -> frozenset[str]:
-        return frozenset(self.vault.named_instruments).union(*(file.instrument_ids for file in self.book_files))
+    def _contracts(self, known: Mapping[str, Instrument]) -> dict[str, Instrument]:
+        """Return what the vault names as the journal first knew it, also where it was delisted since."""
+        named = frozenset(self.vault.named_instruments).union(*(file.instrument_ids for file in self.book_files))
+        first = {instrument.instrument_id: instrument for instrument in self.instruments}
+        return {name: one for name, one in {**known, **first}.items() if name in named}
 
 
 @asynccontextmanager
@@ -253,39 +256,41 @@ def _is_answer(event: Event) -> bool:
 
 
 def listing_changes(
-    known: Mapping[str, Instrument], listed: Sequence[Instrument], named: frozenset[str], now_ns: int
+    known: Mapping[str, Instrument],
+    listed: Sequence[Instrument],
+    contracts: Mapping[str, Instrument],
+    now_ns: int,
 ) -> Iterable[Event]:
-    """Yield what venues list now that is new, gone or changed against what was `known`.
+    """Yield what venues list now that is new, gone or changed against what was `known`; fees may change.
 
-    Raises JournalError if the contract of something `named` in the vault is no longer what it was.
+    Raises JournalError if a contract is no longer as in `contracts`, those that the journal counts our lots in.
     """
     now = {instrument.instrument_id: instrument for instrument in listed}
+    for name, old in contracts.items():
+        if name in now and (change := _change(old, now[name])) is not None:
+            hint = "close it by hand and start a new journal: quantities would mean something else"
+            raise JournalError(
+                f"{name}: expected the contract of the journal, {change[0]}, found {change[1]}; hint: {hint}"
+            )
     for name, old in known.items():
-        new = now.get(name)
-        if new is None:
+        if name not in now:
             yield InstrumentDelisted(name, f"{old.venue} no longer lists it", now_ns)
-        elif new != old:
-            change = _difference(old, new)
-            if name in named:
-                hint = "close it by hand and start a new journal: quantities would mean something else"
-                raise JournalError(
-                    f"{name}: expected the contract of the journal, {change[0]}, found {change[1]}; hint: {hint}"
-                )
+        elif (change := _change(old, now[name])) is not None:
             yield InstrumentDelisted(name, f"its contract changed from {change[0]} to {change[1]}", now_ns)
     for name, new in now.items():
         if name not in known:
             yield InstrumentListed(new, now_ns)
 
 
-def _difference(old: Instrument, new: Instrument) -> tuple[str, str]:
-    """Return what differs between two contracts, as each has it."""
-    if type(old) is not type(new):
-        return type(old).__name__.lower(), type(new).__name__.lower()
-    fields = [name for name in old.__struct_fields__ if getattr(old, name) != getattr(new, name)]
-    return (
-        ", ".join(f"{name} {getattr(old, name)}" for name in fields),
-        ", ".join(f"{name} {getattr(new, name)}" for name in fields),
-    )
+def _change(old: Instrument, new: Instrument) -> tuple[str, str] | None:
+    """Return what differs between two contracts, as each has it; None if they are the same."""
+    was, now = contract_of(old), contract_of(new)
+    names = [name for name in was if was[name] != now.get(name)]
+    if not names:
+        return None
+    if "kind" in names:
+        return str(was["kind"]), str(now["kind"])
+    return ", ".join(f"{name} {was[name]}" for name in names), ", ".join(f"{name} {now[name]}" for name in names)
 
 
 class LiveFeed:

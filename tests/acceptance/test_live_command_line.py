@@ -274,10 +274,11 @@ async def test_absurd_prices_move_nothing(stand: Stand) -> None:
             market.show()
             await server.settle()
         # the hedge alone is 9 % dearer, which is no jump to speak of, but nowhere near spot
+        book.set_quote(HEDGE, market.px * 1.09, 20.0, market.px * 1.09 + 0.1, 20.0)
+        await server.settle()
         for name in market.options:
             book.set_vol(name, 0.6, 0.59, 0.61, market.px * 1.01)
         book.set_index("ETH", market.px * 1.01)
-        book.set_quote(HEDGE, market.px * 1.09, 20.0, market.px * 1.09 + 0.1, 20.0)
         await server.settle()
         view: dict[str, Any] = {}
         for _ in range(20):

@@ -1,8 +1,9 @@
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain.instruments import Future, Option, Payoff, Perpetual, TickSchedule, TickStep
+from bot.domain.instruments import Future, Option, Payoff, Perpetual, TickSchedule, TickStep, contract_of
 
 COMMON = {"venue": "deribit", "base": "ETH", "quote": "USD", "tick_schedule": TickSchedule(0.05)}
 
@@ -52,3 +53,13 @@ def test_rounding_brackets_the_price_on_the_step_that_applies(px: float) -> None
 def test_a_valid_price_stays_what_it_is(ticks: int) -> None:
     schedule = TickSchedule(0.05)
     assert schedule.floor_ticks(schedule.px(ticks)) == ticks == schedule.ceil_ticks(schedule.px(ticks))
+
+
+def test_fees_and_minimums_are_no_part_of_a_contract_and_its_size_is() -> None:
+    perpetual = Perpetual(
+        instrument_id="ETH-PERPETUAL", settle="USD", price_currency="USD", payoff=Payoff.LINEAR,
+        contract_size=1.0, lot_contracts=0.1, **COMMON,
+    )  # fmt: skip
+    assert contract_of(msgspec.structs.replace(perpetual, taker_bps=3.0, min_lots=7)) == contract_of(perpetual)
+    assert contract_of(msgspec.structs.replace(perpetual, contract_size=10.0)) != contract_of(perpetual)
+    assert contract_of(perpetual)["kind"] == "perpetual"

@@ -88,3 +88,23 @@ def test_an_error_is_one_line() -> None:
     assert text_of(ccxt.InvalidOrder("a\n  b")) == "InvalidOrder: a b"
     assert text_of(TimeoutError()) == "TimeoutError"
     assert len(text_of(ccxt.InvalidOrder("x" * 999))) == 200
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            'deribit {"jsonrpc":"2.0","error":{"code":13004,"message":"invalid_credentials"},"usIn":1}',
+            "deribit invalid_credentials (13004)",
+        ),
+        (
+            'deribit {"error":{"code":13009,"message":"unauthorized","data":{"reason":"bad_timestamp"}}}',
+            "deribit unauthorized (13009): bad_timestamp",
+        ),
+        ('binanceusdm {"code":-2015,"msg":"Invalid API-key."}', "binanceusdm Invalid API-key. (-2015)"),
+        ('okx {"code":"1","data":[{"sCode":"51000"}]}', 'okx {"code":"1","data":[{"sCode":"51000"}]}'),
+        ("hyperliquid {not json", "hyperliquid {not json"),
+    ],
+)
+def test_what_a_venue_says_in_json_is_told_in_its_own_words(said: str, told: str) -> None:
+    assert text_of(ccxt.ExchangeError(said)) == f"ExchangeError: {told}"

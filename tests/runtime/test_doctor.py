@@ -6,14 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import ccxt.pro
+import msgspec
 import pytest
+from ccxt.static_dependencies.keccak import SHA3
+from ccxt.static_dependencies.keccak.keccak import SHA3 as PURE_PYTHON_SHA3
 
 from bot.domain.errors import ConfigError
-from bot.runtime.doctor import Finding, examine, exchanges
+from bot.runtime.config import load_vaults
+from bot.runtime.doctor import Finding, examine, examine_listing, exchanges
 from bot.runtime.journal import SCHEMA_VERSION, Header, Journal
 from bot.runtime.vault import Vault
 from tests.gateways.test_probe import clock_server
+from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange
 from tests.runtime.vault_files import vault
+from tests.venues.hyperliquid import HyperliquidServer, hyperliquid_book
 
 
 def capabilities(exchange: ccxt.pro.Exchange) -> list[tuple[str, str, str]]:
@@ -88,6 +94,17 @@ async def test_a_key_file_that_others_may_read_is_told(tmp_path: Path) -> None:
     assert found["deribit reachable"].is_ok
 
 
+async def test_a_wallet_s_key_signs_fast_or_the_hint_says_why_not(tmp_path: Path) -> None:
+    async with HyperliquidServer(hyperliquid_book()) as server:
+        environ = {f"EVENKEEL_HYPERLIQUID_{name.upper()}": value for name, value in server.credentials.items()}
+        venues = {"hyperliquid": {"options": server.options}}
+        found = await examined(live_vault(mode="live", venues=venues), tmp_path, environ)
+    assert found["hyperliquid signing"].is_ok
+    is_fast = SHA3 is not PURE_PYTHON_SHA3
+    assert ("OpenSSL 3.2 or newer" in found["hyperliquid signing"].detail) is not is_fast
+    assert found["hyperliquid signing"].detail.startswith("fast, " if is_fast else "slow, ")
+
+
 async def test_a_damaged_journal_is_no_venue_s_problem(tmp_path: Path) -> None:
     path = tmp_path / "v.sqlite"
     with Journal.open(path, for_writing=True) as journal:
@@ -96,6 +113,36 @@ async def test_a_damaged_journal_is_no_venue_s_problem(tmp_path: Path) -> None:
     path.write_bytes(b"nonsense")
     found = (await examined(Vault.model_validate(vault()), tmp_path))["journal"]
     assert (found.is_ok, found.is_of_venue) == (False, False)
+
+
+async def listing_examined(folder: Path, recording: Path, text: str = LIVE_VAULT) -> Finding:
+    path = folder / "busy.yaml"
+    path.write_text(text)
+    (one,) = load_vaults([path], allow_live=True)
+    exchange = SimulatedExchange(recording)
+    (found,) = await examine_listing(one, path, folder / "v.sqlite", {}, gateway_opener=exchange.open)
+    assert exchange.credentials.are_empty, "a look needs no keys"
+    return found
+
+
+async def test_what_the_venues_list_is_held_against_the_vault(tmp_path: Path, short_recording: Path) -> None:
+    good = await listing_examined(tmp_path, short_recording)
+    assert good.is_ok, good
+    assert good.detail.endswith(" listed, all of the vault's among them")
+    bad = await listing_examined(tmp_path, short_recording, LIVE_VAULT.replace("1900-P", "1901-P"))
+    assert (bad.is_ok, bad.is_of_venue) == (False, False)
+    assert "found ETH-28APR23-1901-P" in bad.detail
+
+
+async def test_and_against_the_journal(tmp_path: Path, short_recording: Path) -> None:
+    listed = SimulatedExchange(short_recording).listed
+    gone = msgspec.structs.replace(listed["ETH-28APR23-1900-P"], contract_size=2.0)
+    instruments = tuple({**listed, gone.instrument_id: gone}.values())
+    with Journal.open(tmp_path / "v.sqlite", for_writing=True) as journal:
+        journal.append(Header("r", "v", "{}", "0", None, None, 1, SCHEMA_VERSION, "0", instruments))
+    found = await listing_examined(tmp_path, short_recording)
+    assert not found.is_ok
+    assert found.detail.startswith("ETH-28APR23-1900-P: expected the contract of the journal, contract_size 2.0")
 
 
 async def test_an_unknown_exchange_is_a_config_error(tmp_path: Path) -> None:

@@ -222,6 +222,31 @@ async def test_a_contract_that_changed_stops_the_start(folder: Path, exchange: S
     assert len(exchange.submitted) == sent
 
 
+async def test_so_does_one_that_was_gone_in_between(folder: Path, exchange: SimulatedExchange) -> None:
+    name = "ETH-PERPETUAL"
+    async with running(folder, exchange) as task:
+        await until(lambda: orders(exchange), task)
+    old = exchange.listed.pop(name)
+    async with running(folder, exchange) as task:
+        await until((folder / "busy.sock").exists, task)
+        assert name in (await view(folder))["accounts"]["delisted"]
+    exchange.listed[name] = msgspec.structs.replace(old, contract_size=10.0)
+    with pytest.raises(JournalError, match=r"ETH-PERPETUAL: expected .*contract_size 1.0, found contract_size 10.0"):
+        async with running(folder, exchange) as task:
+            await task
+
+
+async def test_another_fee_is_no_other_contract(folder: Path, exchange: SimulatedExchange) -> None:
+    async with running(folder, exchange) as task:
+        await until(lambda: orders(exchange), task)
+    name = "ETH-PERPETUAL"
+    exchange.listed[name] = msgspec.structs.replace(exchange.listed[name], taker_bps=3.0, min_lots=2)
+    sent = len(orders(exchange))
+    async with running(folder, exchange) as task:
+        await until(lambda: len(orders(exchange)) > sent, task)
+    assert not [event for event in read_rows(folder / "busy.sqlite").events if isinstance(event, InstrumentDelisted)]
+
+
 # Halting --------------------------------------------------------------------------------------------------------------
 
 
