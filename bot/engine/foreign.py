@@ -77,9 +77,9 @@ class ForeignActivity:
     def note_fill(self, fill: Fill, *, is_hedge: bool, is_covered: bool) -> None:
         """Count a fill of an order that is not ours, and act on it by policy unless the ledger held it already.
 
-        What happened before the run began is never traded against: it is how the account was found. Nor is what made the
-        position smaller: flattening closes, and what a venue took away (auto-deleveraging, a liquidation) is not opened
-        again.
+        What happened before the run began is never traded against: it is how the account was found. Nor is what made
+        the position smaller: flattening closes, and what a venue took away (auto-deleveraging, a liquidation) is not
+        opened again.
         """
         self.fill_count += 1
         self.fills.append(fill)
