@@ -51,7 +51,7 @@ from tests.venues.matching import VenueBook
 ROOT: Final = Path(__file__).parents[1]
 RUN: Final = "0a1b2c3d4e"
 ORDERS: Final = 200  # a row, fewer if they take longer than …
-ROW_S: Final = 4.0
+ROW_S: Final = 3.0
 WARM_UP: Final = 20  # orders before the clock counts: connections are made, code is warm
 PAUSE_S: Final = 0.01  # between an answer and the next order: what the account streams say of the last one is over
 UPDATES_PER_S: Final = 50

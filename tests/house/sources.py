@@ -80,6 +80,12 @@ def files() -> list[Path]:
     for path in sorted(ROOT.rglob("*")):
         folders = path.relative_to(ROOT).parts[:-1]
         hidden = any((name.startswith(".") and name != ".ci") or name.endswith(".egg-info") for name in folders)
-        if path.is_file() and not hidden and not ignored & set(folders) and ".sqlite" not in path.name:
+        if (
+            path.is_file()
+            and path.name != ".git"
+            and not hidden
+            and not ignored & set(folders)
+            and ".sqlite" not in path.name
+        ):
             found.append(path)
     return found

@@ -8,6 +8,8 @@ from typing import Any
 import ccxt.pro
 import msgspec
 import pytest
+from ccxt.static_dependencies.keccak import SHA3
+from ccxt.static_dependencies.keccak.keccak import SHA3 as PURE_PYTHON_SHA3
 
 from bot.domain.errors import ConfigError
 from bot.runtime.config import load_vaults
@@ -17,6 +19,7 @@ from bot.runtime.vault import Vault
 from tests.gateways.test_probe import clock_server
 from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange
 from tests.runtime.vault_files import vault
+from tests.venues.hyperliquid import HyperliquidServer, hyperliquid_book
 
 
 def capabilities(exchange: ccxt.pro.Exchange) -> list[tuple[str, str, str]]:
@@ -89,6 +92,17 @@ async def test_a_key_file_that_others_may_read_is_told(tmp_path: Path) -> None:
         found = await examined(live_vault(mode="live", venues=venues), tmp_path)
     assert "found mode 0644; hint: chmod 600" in found["deribit credentials"].detail
     assert found["deribit reachable"].is_ok
+
+
+async def test_a_wallet_s_key_signs_fast_or_the_hint_says_why_not(tmp_path: Path) -> None:
+    async with HyperliquidServer(hyperliquid_book()) as server:
+        environ = {f"EVENKEEL_HYPERLIQUID_{name.upper()}": value for name, value in server.credentials.items()}
+        venues = {"hyperliquid": {"options": server.options}}
+        found = await examined(live_vault(mode="live", venues=venues), tmp_path, environ)
+    assert found["hyperliquid signing"].is_ok
+    is_fast = SHA3 is not PURE_PYTHON_SHA3
+    assert ("OpenSSL 3.2 or newer" in found["hyperliquid signing"].detail) is not is_fast
+    assert found["hyperliquid signing"].detail.startswith("fast, " if is_fast else "slow, ")
 
 
 async def test_a_damaged_journal_is_no_venue_s_problem(tmp_path: Path) -> None:
