@@ -89,6 +89,7 @@ def open_exchange(settings: VenueSettings, credentials: Credentials) -> ccxt.pro
             **options,
             **{name: value for name, value in keys.items() if value},
             "enableRateLimit": False,
+            "verbose": False,  # it would print every request, signature and key included
         }
     )
     if is_sandbox:

@@ -54,7 +54,6 @@ from bot.runtime.venues import vault_underlyings
 from bot.runtime.views import status_view
 from bot.simulation.replay import replay as replay_session
 from bot.telemetry.logs import configure_logging
-from bot.telemetry.report import write_report
 from strategies import Policy, policies_from_specs
 
 T = TypeVar("T")
@@ -524,6 +523,8 @@ def _refuse_damaged(path: Path) -> None:
 
 def _write_report(runs: Sequence[tuple[RunSummary, RunSeries]], own: str, base: str, folder: Path) -> None:
     """Write the pictures, the vault's own policy first: the others are compared with it."""
+    from bot.telemetry.report import write_report  # noqa: PLC0415 — brings matplotlib; a halt must not wait for it
+
     ordered = sorted(runs, key=lambda run: run[0].policy != own)
     for path in write_report(ordered, folder, base=base):
         err.print(f"wrote {path}")

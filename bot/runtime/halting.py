@@ -47,9 +47,13 @@ class HaltReport(msgspec.Struct, frozen=True):
 
 async def halt_venue(settings: VenueSettings, credentials: Credentials, deadline_s: float) -> VenueHalted:
     """Cancel everything at one venue, over a connection of its own."""
+    return await _load()(settings, credentials, deadline_s)
+
+
+def _load() -> VenueHalter:
     from bot.gateways import halting  # noqa: PLC0415 — brings all of ccxt; the marker must not wait for it
 
-    return await halting.halt_venue(settings, credentials, deadline_s)
+    return halting.halt_venue
 
 
 async def halt_everywhere(
@@ -72,6 +76,8 @@ async def halt_everywhere(
     except OSError as error:
         unmarked = error
     daemon = asyncio.create_task(asyncio.to_thread(_ask_daemon, socket_path, halt, deadline_s))
+    if vault.mode == "live":
+        await asyncio.to_thread(_load)  # seconds on a busy machine, which are no venue's
     venues = [asyncio.create_task(one) for one in _venue_halts(vault, environ, venue_halter, deadline_s)]
     told = await daemon
     outcomes = [await venue for venue in venues]

@@ -28,6 +28,12 @@ async def test_nobody_can_switch_the_throttler_back_on() -> None:
     await exchange.close()
 
 
+async def test_nor_make_ccxt_print_what_it_signs() -> None:
+    exchange = open_exchange(settings(verbose=True), Credentials(api_key="hunter2"))
+    assert exchange.verbose is False
+    await exchange.close()
+
+
 async def test_the_sandbox_swaps_the_addresses() -> None:
     exchange = open_exchange(settings(sandbox=True), Credentials())
     assert exchange.urls["api"]["rest"] == exchange.urls["test"]["rest"]
