@@ -51,7 +51,7 @@ from bot.engine.routing import Blocked, VenueBoard, explain_blocks, find_losing,
 from bot.engine.settings import EngineSettings, HedgeSettings
 from bot.engine.sizing import is_inside_after, lots_to_trade, shrinks
 
-MAX_HEDGE_MARKS = 50_000  # newest fills kept for pictures and reports
+MAX_HEDGE_MARKS = 5_000  # newest fills kept for pictures and reports
 MAX_SEEN_PAYMENTS = 50_000
 
 # Refusals that lie with one instrument: the same need then tries the next.

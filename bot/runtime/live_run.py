@@ -30,8 +30,8 @@ log = structlog.get_logger()
 def spare_collector() -> None:
     """Take what is there now, which stays, out of the garbage collector's sight: the whole process is meant.
 
-    ccxt and its markets are a million objects, and looking through them takes a tenth of a second or more, in which no
-    order can leave.
+    ccxt and its markets are hundreds of thousands of objects, and looking through them takes a tenth of a second or
+    more, in which no order can leave.
     """
     gc.collect()
     gc.freeze()
