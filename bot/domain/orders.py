@@ -157,6 +157,8 @@ class OrderTruth(msgspec.Struct, frozen=True, tag="order_truth"):
     """The venue's answer to a query by client order id; `state` REJECTED with no fills means it never had the order.
 
     `fills` holds every fill of the order, also those already reported; they are deduplicated by trade id.
+    `is_complete` says that the venue's own count of what was filled agrees with them: an order that is FILLED with less
+    than was ordered was then made smaller by the venue, as a reduce-only order is when the position shrank.
     """
 
     order_id: str
@@ -164,6 +166,7 @@ class OrderTruth(msgspec.Struct, frozen=True, tag="order_truth"):
     fills: tuple[Fill, ...]
     ts_event_ns: int
     ts_recv_ns: int
+    is_complete: bool = False
 
 
 class FundingPayment(msgspec.Struct, frozen=True, tag="funding_payment", gc=False):

@@ -180,12 +180,15 @@ class OrderTracker:
             if order.amend_ticks:
                 order.limit_ticks = order.amend_ticks = 0  # the truth is silent about the limit
             fills = self._take_fills(event.fills)
-            if event.state is OrderState.FILLED and order.filled_lots != order.intent.qty_lots:
-                return fills  # the venue's trades lag behind its orders: not known before every fill is
-            if order.state is OrderState.UNKNOWN or (event.state.is_terminal and not order.state.is_terminal):
+            state = event.state
+            if state is OrderState.FILLED and order.filled_lots != order.intent.qty_lots:
+                if not event.is_complete:
+                    return fills  # the venue's trades lag behind its orders: not known before every fill is
+                state = OrderState.EXPIRED  # of an order the venue made smaller nothing is left
+            if order.state is OrderState.UNKNOWN or (state.is_terminal and not order.state.is_terminal):
                 self._note_truth(order, event)
-                is_partly = event.state is OrderState.OPEN and order.filled_lots
-                self._move(order, OrderState.PARTLY_FILLED if is_partly else event.state, event.ts_recv_ns)
+                is_partly = state is OrderState.OPEN and order.filled_lots
+                self._move(order, OrderState.PARTLY_FILLED if is_partly else state, event.ts_recv_ns)
             return fills
         return []
 

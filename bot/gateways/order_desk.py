@@ -412,7 +412,7 @@ class OrderDesk:
         fills = await self._fills_of(known, symbol, venue_order_id) if filled != 0 else ()
         if fills is None or (filled is not None and sum(abs(fill.qty_lots) for fill in fills) < filled):
             return False  # the venue's trades lag behind its orders
-        self._tell(known, state, fills, self.account.stamp_ns(order))
+        self._tell(known, state, fills, self.account.stamp_ns(order), is_complete=filled is not None)
         return True
 
     async def _ask_absent(self, known: KnownOrder, symbol: str, asked_ns: int) -> bool:
@@ -450,12 +450,20 @@ class OrderDesk:
         fills = (self.account.fill_of(trade, self.account.own(known.order_id)) for trade in trades)
         return tuple(fill for fill in fills if fill is not None)
 
-    def _tell(self, known: KnownOrder, state: OrderState, fills: tuple[Fill, ...], ts_event_ns: int) -> None:
+    def _tell(
+        self,
+        known: KnownOrder,
+        state: OrderState,
+        fills: tuple[Fill, ...],
+        ts_event_ns: int,
+        *,
+        is_complete: bool = False,
+    ) -> None:
         for fill in fills:
             self.known.take(fill)
         known.is_accepted = known.is_accepted or state is not OrderState.REJECTED
         known.is_over = known.is_over or state.is_terminal
-        self._emit(OrderTruth(known.order_id, state, fills, ts_event_ns, self._clock.now_ns()))
+        self._emit(OrderTruth(known.order_id, state, fills, ts_event_ns, self._clock.now_ns(), is_complete))
 
     # --- what the venue says ---------------------------------------------------------------------------------------
 
@@ -484,7 +492,9 @@ class OrderDesk:
             self._start(self._settle_later(known), _MAX_CANCEL_TASKS)
             return
         known.is_over = True
-        if state is not OrderState.FILLED:
+        ordered_lots = abs(known.terms.intent.qty_lots) if known.terms is not None else None
+        is_smaller = ordered_lots is not None and known.filled_lots < ordered_lots  # the venue cut a reduce-only order
+        if state is not OrderState.FILLED or is_smaller:
             tif = known.terms.intent.time_in_force if known.terms is not None else None
             is_expired = state is OrderState.EXPIRED or tif in {TimeInForce.IOC, TimeInForce.MARKET}
             now_ns = self._clock.now_ns()
