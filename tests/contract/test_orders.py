@@ -120,6 +120,16 @@ async def test_reduce_only_never_opens_a_position(stage: Stage) -> None:
     assert stage.venue.position_lots() == 0
 
 
+async def test_a_reduce_only_order_larger_than_the_position_closes_it_and_is_over(stage: Stage) -> None:
+    opened = stage.send(stage.lot, 2_010.0, IOC)
+    await stage.soon(lambda: stage.filled_lots(opened) == stage.lot, "a position")
+    order_id = stage.send(-3 * stage.lot, 1_990.0, IOC, is_reduce_only=True)
+    await stage.soon(lambda: stage.end_of(order_id), "its end")
+    assert stage.filled_lots(order_id) in (-stage.lot, 0)  # cut to size, or refused whole
+    assert stage.venue.position_lots() == stage.lot + stage.filled_lots(order_id)
+    assert stage.end_of(order_id) is not OrderState.FILLED
+
+
 async def test_canceling_what_is_over_is_answered_and_harmless(stage: Stage) -> None:
     order_id = stage.send(stage.lot, 2_010.0, IOC)
     await stage.soon(lambda: stage.filled_lots(order_id) == stage.lot, "a whole fill")

@@ -370,6 +370,24 @@ class TestTruth:
         assert (order.state, order.remaining_lots) == (S.FILLED, 0)
 
 
+class TestMadeSmaller:
+    """A venue cuts a reduce-only order to the position; what is left of it then is filled, and no more is coming."""
+
+    def test_it_is_over_once_the_venue_has_told_every_fill(self) -> None:
+        tracker, order = bring_to(S.UNKNOWN)
+        complete = OrderTruth(NAME, S.FILLED, (filled("a", 7),), T0_NS, T0_NS, is_complete=True)
+        assert tracker.apply(complete) == [filled("a", 7)]
+        assert (order.state, order.filled_lots) == (S.EXPIRED, 7)
+        assert not tracker.live
+
+    def test_while_fills_may_be_missing_it_is_not(self) -> None:
+        tracker, order = bring_to(S.UNKNOWN)
+        tracker.apply(truth(S.FILLED, filled("a", 7)))
+        assert order.state is S.UNKNOWN
+        tracker.apply(truth(S.FILLED, filled("a", 7), filled("b", 3)))
+        assert order.state is S.FILLED
+
+
 class TestRejectStreak:
     def reject(self, tracker: OrderTracker, order_id: str) -> None:
         tracker.intend(make_intent(10, order_id))
