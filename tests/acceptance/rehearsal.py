@@ -38,6 +38,7 @@ MOST_ORDERS_PER_MIN = 2_000
 MOST_ORDER_QUOTE = 20_000.0
 MOST_VENUE_QUOTE = 60_000.0  # often reached: a hedge of this book may want twice that
 LOT_BASE = 0.01
+LOWEST_PX, HIGHEST_PX = 1_700.0, 2_300.0
 MAKER = ", style: maker, max_rest_s: 0.4, repeg_every_s: 0.05, escalate_bands: 3"
 
 VAULT = """
@@ -120,7 +121,7 @@ class Market:
     async def wander(self) -> None:
         """Move, a few times a second by much and often by little, until cancelled."""
         while True:
-            self.px = min(max(self.px * (1.0 + self._random.gauss(0.0, 0.0012)), 1_700.0), 2_300.0)
+            self.px = min(max(self.px * (1.0 + self._random.gauss(0.0, 0.0012)), LOWEST_PX), HIGHEST_PX)
             self.show()
             await asyncio.sleep(0.02)
 
@@ -277,10 +278,10 @@ def _look_at_orders(book: VenueBook) -> list[str]:
     by_client_id = Counter(order.client_id for order in book.orders.values() if order.client_id)
     found += [f"{client_id} was placed {count} times" for client_id, count in by_client_id.items() if count > 1]
     for order in book.orders.values():
-        value_quote = order.amount * (order.px or 2_300.0)
+        value_quote = order.amount * (order.px or HIGHEST_PX)
         if value_quote > MOST_ORDER_QUOTE * 1.01:
             found.append(f"{order.client_id} is worth {value_quote:,.0f}, limit {MOST_ORDER_QUOTE:,.0f}")
-    if abs(book.position(HEDGE).amount) * 2_300.0 > MOST_VENUE_QUOTE:
+    if abs(book.position(HEDGE).amount) * LOWEST_PX > MOST_VENUE_QUOTE:  # the journal says it more exactly
         found.append(f"a position of {book.position(HEDGE).amount:g}, limit {MOST_VENUE_QUOTE:,.0f}")
     if len(book.open_orders()) > 1:
         found.append(f"{len(book.open_orders())} orders rest, where one need makes one order")
