@@ -7,8 +7,8 @@ such order of a symbol (or of the account), checked by the venue's answer, and r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
 
 import ccxt
 
@@ -16,6 +16,7 @@ from bot.domain.errors import Retryable
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.gateways.gateway import Clock
 from bot.gateways.outcomes import text_of
+from bot.gateways.sending import cancellable
 
 _RENEWALS: Final = 3  # per countdown: two may be lost
 _ACCOUNT: Final = ""
@@ -45,7 +46,7 @@ class NoProtection:
         """Do nothing."""
 
 
-Start = Callable[[str, int], Awaitable[None]]
+Start = Callable[[str, int], Coroutine[Any, Any, None]]
 """Starts, or starts anew, the countdown of a symbol ("" for the account) in ms; raises if the venue did not."""
 
 
@@ -99,7 +100,7 @@ class Countdown:
     async def _renew(self, key: str) -> None:
         asked_ns = self._clock.now_ns()
         try:
-            await self._start(key, self.time_ms)
+            await cancellable(self._start(key, self.time_ms))
         except ccxt.BaseError as error:
             raise Retryable(f"no order may rest: the dead man's switch could not be armed, {text_of(error)}") from error
         self._safe_until_ns[key] = asked_ns + self.time_ms * NS_PER_MS

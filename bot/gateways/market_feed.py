@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from bot.gateways.gateway import Clock, Put
 from bot.gateways.market_words import MarketWords, Raw, Sides, Sort, Subscription, Vols, event_ns, number
 from bot.gateways.markets import Markets
 from bot.gateways.outcomes import is_ban
+from bot.gateways.sending import cancellable
 
 TROUBLE: Final = (
     ccxt.BaseError,
@@ -340,7 +341,7 @@ class MarketFeed:
                 return ""
             try:
                 async with asyncio.timeout(2 * self._limit_s):  # `wait_for` may lose a cancellation before 3.12
-                    raw = await self._words.ask(stream.sort, self._exchange, symbol)
+                    raw = await cancellable(self._words.ask(stream.sort, self._exchange, symbol))
             except TROUBLE as error:
                 self._fail_once(name, error)
                 self._back_off(error)
@@ -430,7 +431,7 @@ class MarketFeed:
     # What is polled
 
     async def _every(
-        self, period_ns: int, name: str, poll: Callable[[], Awaitable[None]], *, is_late: bool = False
+        self, period_ns: int, name: str, poll: Callable[[], Coroutine[Any, Any, None]], *, is_late: bool = False
     ) -> None:
         """Poll for ever; `is_late`: not at the start."""
         while True:
@@ -439,12 +440,12 @@ class MarketFeed:
             is_late = False
             await asyncio.sleep(period_ns / NS_PER_S)
 
-    async def _poll(self, name: str, poll: Callable[[], Awaitable[None]]) -> None:
+    async def _poll(self, name: str, poll: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while not self.budget.take(Need.QUERY, now_ns := self._clock.now_ns()):
             wait_ns = self.budget.wait_ns(Need.QUERY, now_ns)
             await asyncio.sleep(wait_ns / NS_PER_S)
         try:
-            await poll()
+            await cancellable(poll())
         except TROUBLE as error:
             self._fail_once(name, error)
             self._back_off(error)
