@@ -126,7 +126,7 @@ class Daemon:
         if found.batches:
             self._decide_batch(now_ns, (Restarted(now_ns),))
         if truth:
-            self._decide_batch(now_ns, truth)
+            self._decide_batch(now_ns, self._feed.absorb(now_ns, truth))  # as the next rebuild will
         log.info(
             "recovered" if found.batches else "started",
             vault=session.vault.vault,

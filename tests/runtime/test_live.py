@@ -84,7 +84,7 @@ def folder() -> Iterator[Path]:
 
 
 async def run_paper(
-    folder: Path, exchange: SimulatedExchange, orders: int, marker: HaltMarker | None = None
+    folder: Path, exchange: SimulatedExchange, orders: int, marker: HaltMarker | None = None, linger_s: float = 0.0
 ) -> PaperVenue:
     """Run until so many orders were sent to the simulated venue, then end without a goodbye; return the venue."""
     opened: list[PaperVenue] = []
@@ -96,6 +96,7 @@ async def run_paper(
     changes = {"marker": marker} if marker is not None else {}
     async with running(folder, exchange, environ={}, execution_opener=opener, **changes) as task:
         await until(lambda: opened and len(opened[0].received) >= orders, task)
+        await asyncio.sleep(linger_s)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     return opened[0]
@@ -156,6 +157,20 @@ async def test_an_order_a_marker_held_back_never_reaches_the_rebuilt_venue(folde
     session, rebuilt = reopened(folder)
     assert rebuilt.received == submitted[:-1]
     assert str(session.engine.state) == "halted"
+
+
+async def test_a_paper_run_comes_back_after_listings_changed_while_an_order_was_under_way(
+    folder: Path, short_recording: Path
+) -> None:
+    slow = "clock: wall\nlatency: {entry_ms: 200}"
+    (folder / "busy.yaml").write_text(PAPER_VAULT.replace("clock: venue", slow))
+    exchange = SimulatedExchange(short_recording)
+    await run_paper(folder, exchange, orders=1, linger_s=0.05)
+    exchange.listed.pop(next(name for name in exchange.listed if name not in PAPER_VAULT))
+    await asyncio.sleep(0.5)  # the answer falls due while nobody listens
+    second = await run_paper(folder, exchange, orders=2, linger_s=0.05)
+    third = await run_paper(folder, exchange, orders=len(second.received))
+    assert third.received[:1] == second.received[:1]
 
 
 async def test_a_simulated_venue_that_answers_otherwise_stops_the_start(folder: Path, short_recording: Path) -> None:
