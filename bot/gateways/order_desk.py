@@ -464,6 +464,7 @@ class OrderDesk:
         order_id = self.account.own(self._words.order_id_of(order))
         venue_order_id = str(order.get("id") or "")
         if venue_order_id:
+            order_id = order_id or self.known.owner(venue_order_id) or ""  # news that leave our id out
             self.known.own(venue_order_id, order_id)
         known = self.known.get(order_id)
         if known is None or known.is_over:

@@ -129,6 +129,15 @@ async def test_an_amend_without_an_answer_is_told_by_the_venues_price(
         assert order.px == (1_991.0 if fault.is_executed else 1_990.0)
 
 
+async def test_news_without_our_id_do_not_make_our_order_foreign(binance: BinanceServer) -> None:
+    async with rigged("binance", "binanceusdm", binance) as rig:
+        order_id = rig.send(ETH, 1_000, 1_990.0, TimeInForce.GTC)
+        venue_order_id = (await rig.until(OrderAccepted)).venue_order_id
+        rig.desk.watch.on_order({"id": venue_order_id, "symbol": "ETH/USDT:USDT", "status": "open", "info": {}})
+        binance.book.set_quote(ETH, 1_989.99, 5.0, 1_990.0, 5.0)
+        assert (await rig.until(Fill)).order_id == order_id
+
+
 async def test_a_cancel_after_a_restart_needs_no_memory(server: DeribitServer, book: VenueBook) -> None:
     book.place(PERP, is_buy=True, amount=100.0, px=1_990.0, client_id=f"{RUN}-5")
     async with rigged("deribit", "deribit", server) as rig:
