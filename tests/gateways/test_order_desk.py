@@ -151,6 +151,16 @@ async def test_a_cancel_after_a_restart_needs_no_memory(server: DeribitServer, b
         await rig.soon(lambda: not book.open_orders(), what="no open orders")
 
 
+async def test_an_order_of_before_a_restart_is_told_however_many_trades_it_took(binance: BinanceServer) -> None:
+    binance.book.place(ETH, is_buy=True, amount=0.13, px=1_990.0, client_id=f"{RUN}-5")
+    for _ in range(130):
+        binance.book.set_quote(ETH, 1_989.99, 5.0, 1_990.0, 0.001)
+    async with rigged("binance", "binanceusdm", binance, runs=False) as rig:
+        rig.query(f"{RUN}-5", ETH)
+        truth = await rig.until(OrderTruth)
+        assert (truth.state, sum(fill.qty_lots for fill in truth.fills)) == (OrderState.FILLED, 130)
+
+
 async def test_another_runs_orders_are_foreign(server: DeribitServer, book: VenueBook) -> None:
     book.place(PERP, is_buy=True, amount=100.0, px=1_990.0, client_id="aaaaaaaaaa-5")
     async with rigged("deribit", "deribit", server) as rig:
