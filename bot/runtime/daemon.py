@@ -91,7 +91,7 @@ class Daemon:
         async with serve(self._socket_path, self._answer):
             await self._recover()  # a recording awaits nothing here: who asks meanwhile waits for the answer
             async with asyncio.TaskGroup() as tasks:
-                feed = tasks.create_task(self._feed.run(), name="feed")
+                feed = tasks.create_task(self._guarded(self._feed.run()), name="feed")
                 decide = tasks.create_task(self._guarded(self._decide()), name="decide")
                 flush = tasks.create_task(self._guarded(self._flush()), name="flush")
                 stopped = tasks.create_task(stop.wait(), name="stop")
@@ -228,7 +228,7 @@ class Daemon:
             self._journal.flush()
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do the work; if it fails, cancel what rests before anybody hears of it: the feed still runs."""
+        """Do the work; if it fails, cancel what rests before anybody hears of it: the gateways are still open."""
         try:
             await work
         except Exception as error:

@@ -18,6 +18,7 @@ from bot.domain.market import IndexPrice
 from bot.domain.orders import OrderAccepted, OrderCanceled, OrderIntent, OrderSent, TimeInForce
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.venues import AccountReport, VenuePosition
+from bot.gateways.gateway import Put
 from bot.runtime.config import load_vaults
 from bot.runtime.daemon import Daemon
 from bot.runtime.halt_marker import HaltMarker
@@ -28,7 +29,7 @@ from bot.runtime.recovery import rebuild
 from bot.simulation.depth import DepthProfile
 from bot.simulation.venue import Faults, Fees, Latency, SimulatedVenue
 from tests.runtime.audit import read_rows
-from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange, cancels
+from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange, SimulatedGateway, cancels
 from tests.runtime.test_live_run import KEYS, running, until
 
 PAPER_VAULT = LIVE_VAULT.replace("mode: live", "mode: paper\nclock: venue").replace(
@@ -290,6 +291,28 @@ async def test_what_rests_is_canceled_at_the_end_and_waited_for(folder: Path, ex
         await run
         await answer
     assert cancels(exchange) == ["r-1"], "what cannot rest needs no cancel"
+
+
+async def test_what_rests_is_canceled_though_the_feed_itself_broke(folder: Path, exchange: SimulatedExchange) -> None:
+    from contextlib import AsyncExitStack
+
+    class Breaking(SimulatedGateway):
+        async def events(self, put: Put) -> None:
+            del put
+            await asyncio.sleep(0.05)
+            raise ValueError("nobody expected this")
+
+    async with AsyncExitStack() as stack:
+        session, _, _, journal = await opened(folder, exchange, stack)
+        session = session._replace(gateways={"deribit": Breaking(exchange, "deribit", session.clock)})
+        session.engine.orders.intend(intent("r-1"))
+        daemon = Daemon(session, journal, socket_path=folder / "own.sock", speed=1.0, progress=lambda _: None)
+        run = asyncio.create_task(daemon.run(asyncio.Event()))
+        answer = asyncio.create_task(answer_cancels(daemon, exchange))
+        with pytest.raises(ExceptionGroup):
+            await run
+        await answer
+    assert cancels(exchange) == ["r-1"]
 
 
 async def answer_cancels(daemon: Daemon, exchange: SimulatedExchange) -> None:
