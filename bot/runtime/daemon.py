@@ -305,9 +305,21 @@ def stopping(stop: asyncio.Event) -> Iterator[None]:
 
 
 async def run_all(daemons: Sequence[Runner]) -> list[RunSummary]:
-    """Run every daemon until its feed ends; SIGINT, SIGTERM or SIGHUP stops them all in stages."""
+    """Run every daemon until its feed ends; SIGINT, SIGTERM or SIGHUP stops them all in stages, as one that fails does.
+
+    Raises an ExceptionGroup of what failed once all have ended.
+    """
     stop = asyncio.Event()
+
+    async def run(daemon: Runner) -> RunSummary:
+        try:
+            return await daemon.run(stop)
+        except Exception:
+            stop.set()  # the others have orders to take back, for which a cancellation leaves no time
+            raise
+
     with stopping(stop):
-        async with asyncio.TaskGroup() as tasks:
-            runs = [tasks.create_task(daemon.run(stop)) for daemon in daemons]
-    return [run.result() for run in runs]
+        ended = await asyncio.gather(*(run(daemon) for daemon in daemons), return_exceptions=True)
+    if failed := [one for one in ended if isinstance(one, BaseException)]:
+        raise BaseExceptionGroup("daemons failed", failed)
+    return [one for one in ended if not isinstance(one, BaseException)]
