@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
-import ccxt
-
 from bot.domain.errors import Retryable
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.gateways.gateway import Clock
@@ -99,8 +97,8 @@ class Countdown:
 
     async def _renew(self, key: str) -> None:
         asked_ns = self._clock.now_ns()
-        try:
-            await cancellable(self._start(key, self.time_ms))
-        except ccxt.BaseError as error:
+        # gathered, as ccxt raises anything where a venue answers with what it did not expect
+        [error] = await asyncio.gather(cancellable(self._start(key, self.time_ms)), return_exceptions=True)
+        if error is not None:
             raise Retryable(f"no order may rest: the dead man's switch could not be armed, {text_of(error)}") from error
         self._safe_until_ns[key] = asked_ns + self.time_ms * NS_PER_MS
