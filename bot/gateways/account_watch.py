@@ -89,12 +89,16 @@ class AccountWatch:
                 group.create_task(self._stream(self._exchange.watch_my_trades, self._take_trades))
 
     async def read_truth(self) -> tuple[Event, ...] | Failure:
-        """Return the fills not told yet, then an account report; or why it could not be had."""
+        """Return the fills not told yet, then an account report; or why it could not be had: then the fills are put."""
         fills = await self._new_fills()
         if isinstance(fills, Failure):
             return fills
         report = await self._report()
-        return report if isinstance(report, Failure) else (*fills, report)
+        if isinstance(report, Failure):
+            if fills:
+                self._put(fills)  # they are noted as told, and no poll will bring them again
+            return report
+        return (*fills, report)
 
     # --- streams ---------------------------------------------------------------------------------------------------
 

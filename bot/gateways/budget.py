@@ -30,8 +30,10 @@ class Budget:
     def __init__(self, requests_per_s: float, burst_requests: int, cancel_share: float) -> None:
         self._rate = requests_per_s
         self._burst = float(burst_requests)
-        cancel = self._burst * cancel_share
-        self._floor = {Need.CANCEL: 0.0, Need.ORDER: cancel, Need.QUERY: cancel + self._burst * _QUERY_SHARE}
+        most = self._burst - 1.0  # a full bucket serves everybody, however small it is
+        cancel = min(most, self._burst * cancel_share)
+        query = min(most, cancel + self._burst * _QUERY_SHARE)
+        self._floor = {Need.CANCEL: 0.0, Need.ORDER: cancel, Need.QUERY: query}
         self._tokens = self._burst
         self._filled_ns = 0
         self._closed_until_ns = dict.fromkeys(Need, 0)

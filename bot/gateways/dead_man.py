@@ -7,15 +7,14 @@ such order of a symbol (or of the account), checked by the venue's answer, and r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
-
-import ccxt
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
 
 from bot.domain.errors import Retryable
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.gateways.gateway import Clock
 from bot.gateways.outcomes import text_of
+from bot.gateways.sending import cancellable
 
 _RENEWALS: Final = 3  # per countdown: two may be lost
 _ACCOUNT: Final = ""
@@ -45,7 +44,7 @@ class NoProtection:
         """Do nothing."""
 
 
-Start = Callable[[str, int], Awaitable[None]]
+Start = Callable[[str, int], Coroutine[Any, Any, None]]
 """Starts, or starts anew, the countdown of a symbol ("" for the account) in ms; raises if the venue did not."""
 
 
@@ -98,8 +97,8 @@ class Countdown:
 
     async def _renew(self, key: str) -> None:
         asked_ns = self._clock.now_ns()
-        try:
-            await self._start(key, self.time_ms)
-        except ccxt.BaseError as error:
+        # gathered, as ccxt raises anything where a venue answers with what it did not expect
+        [error] = await asyncio.gather(cancellable(self._start(key, self.time_ms)), return_exceptions=True)
+        if error is not None:
             raise Retryable(f"no order may rest: the dead man's switch could not be armed, {text_of(error)}") from error
         self._safe_until_ns[key] = asked_ns + self.time_ms * NS_PER_MS

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any, Final, TypeVar
 
@@ -30,6 +30,7 @@ from bot.gateways.gateway import Clock, Put
 from bot.gateways.market_words import MarketWords, Raw, Sides, Sort, Subscription, Vols, event_ns, number
 from bot.gateways.markets import Markets
 from bot.gateways.outcomes import is_ban
+from bot.gateways.sending import cancellable
 
 TROUBLE: Final = (
     ccxt.BaseError,
@@ -341,7 +342,7 @@ class MarketFeed:
                 return ""
             try:
                 async with asyncio.timeout(2 * self._limit_s):  # `wait_for` may lose a cancellation before 3.12
-                    raw = await _apart(self._words.ask(stream.sort, self._exchange, symbol))
+                    raw = await cancellable(self._words.ask(stream.sort, self._exchange, symbol))
             except TROUBLE as error:
                 self._fail_once(name, error)
                 self._back_off(error)
@@ -431,7 +432,7 @@ class MarketFeed:
     # What is polled
 
     async def _every(
-        self, period_ns: int, name: str, poll: Callable[[], Awaitable[None]], *, is_late: bool = False
+        self, period_ns: int, name: str, poll: Callable[[], Coroutine[Any, Any, None]], *, is_late: bool = False
     ) -> None:
         """Poll for ever; `is_late`: not at the start."""
         while True:
@@ -440,12 +441,12 @@ class MarketFeed:
             is_late = False
             await asyncio.sleep(period_ns / NS_PER_S)
 
-    async def _poll(self, name: str, poll: Callable[[], Awaitable[None]]) -> None:
+    async def _poll(self, name: str, poll: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while not self.budget.take(Need.QUERY, now_ns := self._clock.now_ns()):
             wait_ns = self.budget.wait_ns(Need.QUERY, now_ns)
             await asyncio.sleep(wait_ns / NS_PER_S)
         try:
-            await _apart(poll())
+            await cancellable(poll())
         except TROUBLE as error:
             self._fail_once(name, error)
             self._back_off(error)
@@ -655,16 +656,6 @@ async def _attempt(watching: Awaitable[object], timeout_s: float) -> Exception |
     if error is None or isinstance(error, Exception):
         return error
     raise error
-
-
-async def _apart(call: Awaitable[T]) -> T:
-    """Await a call in a task of its own: a client that loses a cancellation to its own timeout must not keep us."""
-    [result] = await asyncio.gather(call, return_exceptions=True)
-    if isinstance(result, asyncio.CancelledError):
-        raise ccxt.NetworkError("the connection was closed under the call")
-    if isinstance(result, BaseException):
-        raise result
-    return result
 
 
 def _keys(client: Any) -> list[str]:  # noqa: ANN401

@@ -41,7 +41,7 @@ from bot.domain.orders import (
     OutcomeLost,
     TimeInForce,
 )
-from bot.domain.units import NS_PER_S
+from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.gateways.account_watch import AccountWatch
 from bot.gateways.account_words import AccountWords
 from bot.gateways.budget import Budget, Need
@@ -406,6 +406,8 @@ class OrderDesk:
         self.known.own(venue_order_id, known.order_id)
         px = number(order.get("price"))
         known.px = known.px if px is None else px
+        # of an order sent before a restart we know from the venue since when it may have trades
+        known.sent_ns = known.sent_ns or min(asked_ns, int(number(order.get("timestamp")) or 0) * NS_PER_MS)
         state, filled = self.account.state_of(order), self.account.filled_lots(order)
         if state is None:
             return False
@@ -472,6 +474,7 @@ class OrderDesk:
         order_id = self.account.own(self._words.order_id_of(order))
         venue_order_id = str(order.get("id") or "")
         if venue_order_id:
+            order_id = order_id or self.known.owner(venue_order_id) or ""  # news that leave our id out
             self.known.own(venue_order_id, order_id)
         known = self.known.get(order_id)
         if known is None or known.is_over:

@@ -7,14 +7,17 @@ and tells whether it may have left: only what provably did not may be tried agai
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, Token
 from types import SimpleNamespace, TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import aiohttp
 import ccxt.pro
 
+T = TypeVar("T")
+_CANCEL_AGAIN_S: Final = 0.1
 _ATTEMPT: Final[ContextVar[Attempt | None]] = ContextVar("attempt", default=None)
 
 
@@ -61,6 +64,26 @@ class Attempt:
 def current_attempt() -> Attempt | None:
     """Return the attempt this task is in, for connections that are not HTTP."""
     return _ATTEMPT.get()
+
+
+async def cancellable(call: Coroutine[Any, Any, T]) -> T:
+    """Make a call as a task of its own, so that whoever cancels us is heard; raises what the call raises.
+
+    aiohttp swallows a cancellation that meets the end of a request's time: its timer is entered twice, the inner exit
+    undoes its own cancel and the outer one ours, and ccxt calls that a timeout. A task group then waits for ever.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        await asyncio.wait({task})
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CANCEL_AGAIN_S)
+        if not task.cancelled():
+            task.exception()  # seen, also where nobody is left to hear of it
+    if task.cancelled():
+        raise ccxt.NetworkError("the connection was closed under the call")
+    return task.result()
 
 
 def send_once(exchange: ccxt.pro.Exchange) -> None:

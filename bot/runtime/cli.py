@@ -50,7 +50,7 @@ from bot.runtime.live_run import LiveRun, record_vault, spare_collector
 from bot.runtime.recovery import check_header, rebuild
 from bot.runtime.session import Session, open_session, open_vault_recording
 from bot.runtime.vault import Vault
-from bot.runtime.venues import vault_underlyings
+from bot.runtime.venues import refuse_shared_accounts, vault_underlyings
 from bot.runtime.views import status_view
 from bot.simulation.replay import replay as replay_session
 from bot.telemetry.logs import configure_logging
@@ -177,6 +177,7 @@ def run(
 ) -> None:
     """Run vaults as a daemon, journalled; after a stop or a crash, go on where the journal ends."""
     loaded = load_vaults(vaults, allow_live=live)
+    refuse_shared_accounts(loaded)
     if journal is not None and len(loaded) > 1:
         raise ConfigError(["expected one vault with --journal, found several; hint: leave --journal out"])
     with ExitStack() as stack:

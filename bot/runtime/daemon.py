@@ -91,7 +91,7 @@ class Daemon:
         async with serve(self._socket_path, self._answer):
             await self._recover()  # a recording awaits nothing here: who asks meanwhile waits for the answer
             async with asyncio.TaskGroup() as tasks:
-                feed = tasks.create_task(self._feed.run(), name="feed")
+                feed = tasks.create_task(self._guarded(self._feed.run()), name="feed")
                 decide = tasks.create_task(self._guarded(self._decide()), name="decide")
                 flush = tasks.create_task(self._guarded(self._flush()), name="flush")
                 stopped = tasks.create_task(stop.wait(), name="stop")
@@ -126,7 +126,7 @@ class Daemon:
         if found.batches:
             self._decide_batch(now_ns, (Restarted(now_ns),))
         if truth:
-            self._decide_batch(now_ns, truth)
+            self._decide_batch(now_ns, self._feed.absorb(now_ns, truth))  # as the next rebuild will
         log.info(
             "recovered" if found.batches else "started",
             vault=session.vault.vault,
@@ -228,7 +228,7 @@ class Daemon:
             self._journal.flush()
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do the work; if it fails, cancel what rests before anybody hears of it: the feed still runs."""
+        """Do the work; if it fails, cancel what rests before anybody hears of it: the gateways are still open."""
         try:
             await work
         except Exception as error:
@@ -305,9 +305,21 @@ def stopping(stop: asyncio.Event) -> Iterator[None]:
 
 
 async def run_all(daemons: Sequence[Runner]) -> list[RunSummary]:
-    """Run every daemon until its feed ends; SIGINT, SIGTERM or SIGHUP stops them all in stages."""
+    """Run every daemon until its feed ends; SIGINT, SIGTERM or SIGHUP stops them all in stages, as one that fails does.
+
+    Raises an ExceptionGroup of what failed once all have ended.
+    """
     stop = asyncio.Event()
+
+    async def run(daemon: Runner) -> RunSummary:
+        try:
+            return await daemon.run(stop)
+        except Exception:
+            stop.set()  # the others have orders to take back, for which a cancellation leaves no time
+            raise
+
     with stopping(stop):
-        async with asyncio.TaskGroup() as tasks:
-            runs = [tasks.create_task(daemon.run(stop)) for daemon in daemons]
-    return [run.result() for run in runs]
+        ended = await asyncio.gather(*(run(daemon) for daemon in daemons), return_exceptions=True)
+    if failed := [one for one in ended if isinstance(one, BaseException)]:
+        raise BaseExceptionGroup("daemons failed", failed)
+    return [one for one in ended if not isinstance(one, BaseException)]

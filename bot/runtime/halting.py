@@ -6,7 +6,7 @@ Must work with the daemon frozen, the journal locked and any of the venues away,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -78,21 +78,34 @@ async def halt_everywhere(
     daemon = asyncio.create_task(asyncio.to_thread(_ask_daemon, socket_path, halt, deadline_s))
     if vault.mode == "live":
         await asyncio.to_thread(_load)  # seconds on a busy machine, which are no venue's
-    venues = [asyncio.create_task(one) for one in _venue_halts(vault, environ, venue_halter, deadline_s)]
+    halts = _venue_halts(vault, environ, venue_halter, deadline_s)
+    venues = {venue: asyncio.create_task(one) for venue, one in halts.items()}
     told = await daemon
-    outcomes = [await venue for venue in venues]
+    ended = await asyncio.gather(*venues.values(), return_exceptions=True)  # none ends another, whatever becomes of it
+    outcomes = [_line_of(venue, end) for venue, end in zip(venues, ended, strict=True)]
     if unmarked is not None:
         raise unmarked
     lines = [f"{vault.vault}: {told}", *(line for line, _ in outcomes)]
     return HaltReport(lines, all(is_done for _, is_done in outcomes))
 
 
-def _venue_halts(vault: Vault, environ: Mapping[str, str], halter: VenueHalter, deadline_s: float) -> list[Any]:
-    """Return one halt per venue of a live vault; a paper one has no orders anywhere."""
+def _venue_halts(
+    vault: Vault, environ: Mapping[str, str], halter: VenueHalter, deadline_s: float
+) -> dict[str, Coroutine[Any, Any, tuple[str, bool]]]:
+    """Return one halt per venue of a live vault; a paper one has no orders anywhere.
+
+    Options in the environment are for rehearsals: no live daemon starts with them, so they never were in force.
+    """
     if vault.mode == "paper":
-        return []
-    settings = venue_settings(vault, environ)
-    return [_halt_one(vault, venue, settings[venue], environ, halter, deadline_s) for venue in settings]
+        return {}
+    settings = venue_settings(vault, {})
+    return {venue: _halt_one(vault, venue, settings[venue], environ, halter, deadline_s) for venue in settings}
+
+
+def _line_of(venue: str, end: tuple[str, bool] | BaseException) -> tuple[str, bool]:
+    if isinstance(end, BaseException):
+        return f"{venue}: not canceled: {type(end).__name__}: {str(end)[:200]}; orders may still rest there", False
+    return end
 
 
 async def _halt_one(

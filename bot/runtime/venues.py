@@ -118,6 +118,26 @@ def vault_credentials(vault: Vault, environ: Mapping[str, str]) -> dict[str, Cre
     return {venue: load_credentials(venue, section.credentials, environ) for venue, section in vault.venues.items()}
 
 
+def refuse_shared_accounts(vaults: Sequence[Vault]) -> None:
+    """Raise ConfigError if two live vaults would hedge the same coin on the same account.
+
+    Each would take the other's orders and positions for foreign ones, adopt them, or trade against them for ever.
+    """
+    first: dict[tuple[str, str], Vault] = {}
+    for vault in vaults:
+        if vault.mode != "live":
+            continue
+        for venue, section in vault.venues.items():
+            account = f"the environment's {venue}" if section.credentials == "env" else section.credentials
+            for coin in sorted(vault_underlyings(vault)):
+                twin = first.setdefault((account, coin), vault)
+                if twin is not vault:
+                    expected = f"vaults {twin.vault} and {vault.vault}: expected {coin} on accounts of their own"
+                    raise ConfigError(
+                        [f"{expected}, found both on {account}; hint: one vault, or a subaccount for each"]
+                    )
+
+
 def vault_underlyings(vault: Vault) -> frozenset[str]:
     """Return the coins whose instruments are wanted. Raises ConfigError where the names do not say."""
     if vault.underlyings:

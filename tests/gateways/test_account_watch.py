@@ -42,6 +42,17 @@ async def test_a_report_is_whole_or_none(server: DeribitServer, part: str) -> No
         assert isinstance(found[-1], AccountReport)
 
 
+async def test_fills_are_told_though_the_report_after_them_fails(server: DeribitServer, book: VenueBook) -> None:
+    async with rigged("deribit", "deribit", server, runs=False) as rig:
+        book.foreign_trade(PERP, is_buy=True, amount=10.0, px=2_000.0)
+        server.faults.next("positions", http(503))
+        assert isinstance(await rig.desk.watch.read_truth(), Failure)
+        found = await rig.desk.watch.read_truth()
+        assert not isinstance(found, Failure)
+        told = [event for event in (*rig.got, *found) if isinstance(event, Fill)]
+        assert [fill.qty_lots for fill in told] == [10]
+
+
 async def test_after_a_broken_stream_what_was_missed_is_asked_for(server: DeribitServer, book: VenueBook) -> None:
     async with rigged("deribit", "deribit", server) as rig:
         await rig.until(AccountReport)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,3 +68,8 @@ def test_no_more_than_the_burst_and_the_rate_ever_leave(asks: list[tuple[int, Ne
         now_ns += pause_ms * NS_PER_MS
         taken += spent.take(need, now_ns)
     assert taken <= 20 + 10.0 * (now_ns - NOW) / NS_PER_S + 1e-6
+
+
+@pytest.mark.parametrize("need", list(Need))
+def test_the_smallest_bucket_serves_everybody_once_it_is_full(need: Need) -> None:
+    assert Budget(1.0, 1, 0.2).take(need, NS_PER_S)

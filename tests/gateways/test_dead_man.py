@@ -95,3 +95,21 @@ async def test_a_venue_without_protection_lets_nothing_rest() -> None:
     with pytest.raises(Retryable, match="no order may rest on ETH: Bybit cancels for institutions only"):
         await nothing.ensure("ETH")
     await nothing.run()
+
+
+@pytest.mark.parametrize("error", [ccxt.NetworkError("away"), ValueError("invalid literal for int(): 'x'")])
+async def test_whatever_a_venue_answers_the_countdowns_go_on(error: Exception) -> None:
+    venue, clock = Venue(), Clock()
+    armed = countdown(venue, clock)
+    armed.time_ms = 40
+    await armed.ensure("ETH")
+    venue.error = error
+    running = asyncio.create_task(armed.run())
+    await asyncio.sleep(0.05)
+    assert not running.done()
+    venue.error = None
+    clock.time_ns += NS_PER_S
+    await armed.ensure("ETH")
+    running.cancel()
+    await asyncio.wait({running})
+    assert running.cancelled()

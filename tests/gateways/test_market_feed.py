@@ -26,7 +26,7 @@ from tests.instruments import CALL as OPTION
 from tests.instruments import PERPETUAL
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import EXPIRY_MS, quoted_book
-from tests.venues.faults import StreamFault, http
+from tests.venues.faults import StreamFault, http, silence
 from tests.venues.matching import Kind, Listing, VenueBook
 
 PERP, CALL, PUT = "ETH-PERPETUAL", "ETH-1JAN00-2000-C", "ETH-1JAN00-2000-P"
@@ -330,3 +330,15 @@ def test_answers_differ_by_what_matters() -> None:
     assert differ(vols, msgspec.structs.replace(vols, mark_vol=0.62))
     assert differ(vols, msgspec.structs.replace(vols, forward_px=2_010.0))
     assert not differ(quote, vols)
+
+
+async def test_a_feed_ends_though_a_request_runs_out_of_time_as_it_is_ended(server: DeribitServer) -> None:
+    server.faults.always("ticker", silence())
+    async with watching(server, CALL, pace=FAST, limit_ns=60 * NS_PER_S) as seen:
+        seen.exchange.timeout = 50
+        await seen.soon(lambda: server.faults.asked.get("ticker", 0))
+        asked = server.faults.asked["ticker"]
+        await seen.soon(lambda: server.faults.asked["ticker"] > asked)
+        time.sleep(0.1)  # noqa: ASYNC251 — a loop under load: the request is overdue in the very moment of the end
+        async with asyncio.timeout(2.0):
+            await seen.end()

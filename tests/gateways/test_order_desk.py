@@ -129,6 +129,15 @@ async def test_an_amend_without_an_answer_is_told_by_the_venues_price(
         assert order.px == (1_991.0 if fault.is_executed else 1_990.0)
 
 
+async def test_news_without_our_id_do_not_make_our_order_foreign(binance: BinanceServer) -> None:
+    async with rigged("binance", "binanceusdm", binance) as rig:
+        order_id = rig.send(ETH, 1_000, 1_990.0, TimeInForce.GTC)
+        venue_order_id = (await rig.until(OrderAccepted)).venue_order_id
+        rig.desk.watch.on_order({"id": venue_order_id, "symbol": "ETH/USDT:USDT", "status": "open", "info": {}})
+        binance.book.set_quote(ETH, 1_989.99, 5.0, 1_990.0, 5.0)
+        assert (await rig.until(Fill)).order_id == order_id
+
+
 async def test_a_cancel_after_a_restart_needs_no_memory(server: DeribitServer, book: VenueBook) -> None:
     book.place(PERP, is_buy=True, amount=100.0, px=1_990.0, client_id=f"{RUN}-5")
     async with rigged("deribit", "deribit", server) as rig:
@@ -140,6 +149,16 @@ async def test_a_cancel_after_a_restart_needs_no_memory(server: DeribitServer, b
         await rig.until(AmendRejected)
         rig.cancel(f"{RUN}-5", PERP)
         await rig.soon(lambda: not book.open_orders(), what="no open orders")
+
+
+async def test_an_order_of_before_a_restart_is_told_however_many_trades_it_took(binance: BinanceServer) -> None:
+    binance.book.place(ETH, is_buy=True, amount=0.13, px=1_990.0, client_id=f"{RUN}-5")
+    for _ in range(130):
+        binance.book.set_quote(ETH, 1_989.99, 5.0, 1_990.0, 0.001)
+    async with rigged("binance", "binanceusdm", binance, runs=False) as rig:
+        rig.query(f"{RUN}-5", ETH)
+        truth = await rig.until(OrderTruth)
+        assert (truth.state, sum(fill.qty_lots for fill in truth.fills)) == (OrderState.FILLED, 130)
 
 
 async def test_another_runs_orders_are_foreign(server: DeribitServer, book: VenueBook) -> None:

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
-from bot.gateways.sending import Attempt, current_attempt, send_once
+from bot.gateways.sending import Attempt, cancellable, current_attempt, send_once
 
 
 class Deaf:
@@ -109,3 +109,32 @@ async def test_attempts_of_tasks_do_not_mix(deaf: Deaf) -> None:
     send_once(exchange)  # a second time changes nothing
     await exchange.fetch_time()
     await exchange.close()
+
+
+async def test_a_cancellation_is_heard_though_the_call_swallows_it() -> None:
+    times = 0
+
+    async def deaf_call() -> str:
+        nonlocal times
+        while times < 2:
+            try:
+                await asyncio.sleep(60.0)
+            except asyncio.CancelledError:
+                times += 1
+        return "done"
+
+    task = asyncio.create_task(cancellable(deaf_call()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert times == 2
+
+
+async def test_a_call_that_was_canceled_by_others_is_a_failure_of_the_connection() -> None:
+    async def closed() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(ccxt.NetworkError):
+        await cancellable(closed())

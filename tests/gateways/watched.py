@@ -47,6 +47,7 @@ class Watched:
 
     def __init__(self, feed: MarketFeed, markets: Markets, exchange: ccxt.pro.Exchange, events: list[Event]) -> None:
         self.feed = feed
+        self.task = asyncio.create_task(feed.run())
         self.markets = markets
         self.exchange = exchange
         self.events = events
@@ -54,6 +55,10 @@ class Watched:
     def of(self, kind: type[E], instrument_id: str = "") -> list[E]:
         said = [event for event in self.events if isinstance(event, kind)]
         return [event for event in said if getattr(event, "instrument_id", instrument_id) == instrument_id]
+
+    async def end(self) -> None:
+        self.task.cancel()
+        await asyncio.wait({self.task})
 
     async def soon(self, condition: Callable[[], Any], timeout_s: float = 5.0) -> None:
         async with asyncio.timeout(timeout_s):
@@ -89,13 +94,12 @@ async def watching(
     events: list[Event] = []
     feed = MarketFeed(exchange, markets, words or markets.words, clock or WallClock(), settings, events.extend, pace)
     feed.watch(instrument_ids)
-    task = asyncio.create_task(feed.run())
+    watched = Watched(feed, markets, exchange, events)
     try:
-        yield Watched(feed, markets, exchange, events)
+        yield watched
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        await watched.end()
         await exchange.close()
-        assert task.cancelled(), task.exception()
+        assert watched.task.cancelled(), watched.task.exception()
         server.disconnect()
         await asyncio.sleep(0)

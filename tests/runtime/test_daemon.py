@@ -16,6 +16,7 @@ import pytest
 from bot.domain.errors import InvariantBroken
 from bot.domain.events import OperatorAction, OperatorCommand, SubmitOrder
 from bot.domain.orders import OrderIntent, TimeInForce
+from bot.domain.results import RunSummary
 from bot.runtime.config import load_vaults
 from bot.runtime.control import NotRunningError, ask
 from bot.runtime.daemon import Daemon, run_all
@@ -375,3 +376,25 @@ def test_a_resume_that_a_limit_overrules_says_so(evenkeel: CommandLine, busy: Pa
         resumed = evenkeel.run("resume", "busy.yaml", "--reason", "looks fine", cwd=busy)
     assert (resumed.code, resumed.out.split()[:2]) == (6, ["busy:", "reduce_only"])
     assert "daily_loss" in resumed.out
+
+
+async def test_one_daemon_that_fails_leaves_the_others_time_to_part() -> None:
+    parted = []
+
+    class Failing:
+        async def run(self, stop: asyncio.Event) -> RunSummary:
+            del stop
+            await asyncio.sleep(0)
+            raise ValueError("the disk is full")
+
+    class Parting:
+        async def run(self, stop: asyncio.Event) -> RunSummary:
+            await stop.wait()
+            await asyncio.sleep(0.01)
+            parted.append("with what rests canceled")
+            raise InvariantBroken("no summary here")
+
+    with pytest.raises(ExceptionGroup) as failed:
+        await run_all([Failing(), Parting()])
+    assert [type(error) for error in failed.value.exceptions] == [ValueError, InvariantBroken]
+    assert parted

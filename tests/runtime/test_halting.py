@@ -101,6 +101,20 @@ async def test_what_failed_is_said_and_not_complete(tmp_path: Path, answer: obje
     assert any(words in told.lines[2] for words in ("bad key", "one is stuck", "no route"))
 
 
+async def test_what_nobody_foresaw_at_one_venue_does_not_keep_the_other(tmp_path: Path) -> None:
+    told = await halt(tmp_path, Venues(deribit=KeyError("result"), okx=0.1))
+    assert told.lines[1] == "deribit: not canceled: KeyError: 'result'; orders may still rest there"
+    assert told.lines[2] == "okx: 0 orders canceled, none left"
+    assert not told.is_complete
+
+
+async def test_options_left_in_the_environment_do_not_keep_a_halt_from_the_venues(tmp_path: Path) -> None:
+    venues = Venues()
+    told = await halt(tmp_path, venues, environ={**KEYS, "EVENKEEL_OKX_OPTIONS": '{"hostname": "old"}'})
+    assert venues.asked == ["deribit", "okx"]
+    assert told.is_complete
+
+
 async def test_keys_missing_for_one_venue_do_not_keep_the_other(tmp_path: Path) -> None:
     told = await halt(tmp_path, Venues(), environ={"EVENKEEL_OKX_API_KEY": "k"})
     assert told.lines[1].startswith("deribit: not canceled: deribit: expected credentials in the environment")

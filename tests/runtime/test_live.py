@@ -18,6 +18,7 @@ from bot.domain.market import IndexPrice
 from bot.domain.orders import OrderAccepted, OrderCanceled, OrderIntent, OrderSent, TimeInForce
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.venues import AccountReport, VenuePosition
+from bot.gateways.gateway import Put
 from bot.runtime.config import load_vaults
 from bot.runtime.daemon import Daemon
 from bot.runtime.halt_marker import HaltMarker
@@ -28,7 +29,7 @@ from bot.runtime.recovery import rebuild
 from bot.simulation.depth import DepthProfile
 from bot.simulation.venue import Faults, Fees, Latency, SimulatedVenue
 from tests.runtime.audit import read_rows
-from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange, cancels
+from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange, SimulatedGateway, cancels
 from tests.runtime.test_live_run import KEYS, running, until
 
 PAPER_VAULT = LIVE_VAULT.replace("mode: live", "mode: paper\nclock: venue").replace(
@@ -84,7 +85,7 @@ def folder() -> Iterator[Path]:
 
 
 async def run_paper(
-    folder: Path, exchange: SimulatedExchange, orders: int, marker: HaltMarker | None = None
+    folder: Path, exchange: SimulatedExchange, orders: int, marker: HaltMarker | None = None, linger_s: float = 0.0
 ) -> PaperVenue:
     """Run until so many orders were sent to the simulated venue, then end without a goodbye; return the venue."""
     opened: list[PaperVenue] = []
@@ -96,6 +97,7 @@ async def run_paper(
     changes = {"marker": marker} if marker is not None else {}
     async with running(folder, exchange, environ={}, execution_opener=opener, **changes) as task:
         await until(lambda: opened and len(opened[0].received) >= orders, task)
+        await asyncio.sleep(linger_s)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     return opened[0]
@@ -156,6 +158,20 @@ async def test_an_order_a_marker_held_back_never_reaches_the_rebuilt_venue(folde
     session, rebuilt = reopened(folder)
     assert rebuilt.received == submitted[:-1]
     assert str(session.engine.state) == "halted"
+
+
+async def test_a_paper_run_comes_back_after_listings_changed_while_an_order_was_under_way(
+    folder: Path, short_recording: Path
+) -> None:
+    slow = "clock: wall\nlatency: {entry_ms: 200}"
+    (folder / "busy.yaml").write_text(PAPER_VAULT.replace("clock: venue", slow))
+    exchange = SimulatedExchange(short_recording)
+    await run_paper(folder, exchange, orders=1, linger_s=0.05)
+    exchange.listed.pop(next(name for name in exchange.listed if name not in PAPER_VAULT))
+    await asyncio.sleep(0.5)  # the answer falls due while nobody listens
+    second = await run_paper(folder, exchange, orders=2, linger_s=0.05)
+    third = await run_paper(folder, exchange, orders=len(second.received))
+    assert third.received[:1] == second.received[:1]
 
 
 async def test_a_simulated_venue_that_answers_otherwise_stops_the_start(folder: Path, short_recording: Path) -> None:
@@ -275,6 +291,28 @@ async def test_what_rests_is_canceled_at_the_end_and_waited_for(folder: Path, ex
         await run
         await answer
     assert cancels(exchange) == ["r-1"], "what cannot rest needs no cancel"
+
+
+async def test_what_rests_is_canceled_though_the_feed_itself_broke(folder: Path, exchange: SimulatedExchange) -> None:
+    from contextlib import AsyncExitStack
+
+    class Breaking(SimulatedGateway):
+        async def events(self, put: Put) -> None:
+            del put
+            await asyncio.sleep(0.05)
+            raise ValueError("nobody expected this")
+
+    async with AsyncExitStack() as stack:
+        session, _, _, journal = await opened(folder, exchange, stack)
+        session = session._replace(gateways={"deribit": Breaking(exchange, "deribit", session.clock)})
+        session.engine.orders.intend(intent("r-1"))
+        daemon = Daemon(session, journal, socket_path=folder / "own.sock", speed=1.0, progress=lambda _: None)
+        run = asyncio.create_task(daemon.run(asyncio.Event()))
+        answer = asyncio.create_task(answer_cancels(daemon, exchange))
+        with pytest.raises(ExceptionGroup):
+            await run
+        await answer
+    assert cancels(exchange) == ["r-1"]
 
 
 async def answer_cancels(daemon: Daemon, exchange: SimulatedExchange) -> None:

@@ -11,7 +11,13 @@ from bot.domain.errors import ConfigError, VenueFatal
 from bot.domain.units import NS_PER_S
 from bot.gateways.exchange import Credentials
 from bot.runtime.vault import Vault
-from bot.runtime.venues import prefix_of, vault_credentials, vault_underlyings, venue_settings
+from bot.runtime.venues import (
+    prefix_of,
+    refuse_shared_accounts,
+    vault_credentials,
+    vault_underlyings,
+    venue_settings,
+)
 from tests.runtime.vault_files import vault
 
 OPTIONS = "EVENKEEL_DERIBIT_OPTIONS"
@@ -103,3 +109,13 @@ def test_where_names_do_not_say_the_coin_the_file_must() -> None:
     with pytest.raises(ConfigError, match=r"say underlyings: \[ETH\]"):
         vault_underlyings(live_vault(book=book, hedge=hedge))
     assert vault_underlyings(live_vault(book=book, hedge=hedge, underlyings=("ETH", "BTC"))) == {"ETH", "BTC"}
+
+
+def test_two_live_vaults_of_one_coin_need_two_accounts() -> None:
+    one, twin = live_vault(mode="live"), live_vault(mode="live", vault="twin")
+    with pytest.raises(ConfigError, match="expected ETH on accounts of their own, found both on the environment's der"):
+        refuse_shared_accounts([one, twin])
+    refuse_shared_accounts([one, live_vault(vault="twin")])
+    refuse_shared_accounts([one, live_vault(mode="live", vault="twin", underlyings=("BTC",))])
+    elsewhere = {"deribit": {"credentials": "second.toml"}}
+    refuse_shared_accounts([one, live_vault(mode="live", vault="twin", venues=elsewhere)])

@@ -90,20 +90,27 @@ class DeribitOrderWords(OrderWords):
         return self._parse(exchange, await self._armed_session().call("private/edit", params))
 
     async def cancel(self, exchange: ccxt.pro.Exchange, symbol: str, order_id: str, venue_order_id: str) -> Raw:
-        """Cancel over our own connection if it is up, else over REST; by label where the venue's id is not known."""
+        """Cancel over our own connection if it is up and answers, else over REST; by label without the venue's id."""
         session = self._session if self._session is not None and self._session.is_armed else None
+        if session is not None:
+            try:
+                return await self._cancel_over(session, exchange, order_id, venue_order_id)
+            except ccxt.RateLimitExceeded:
+                raise
+            except (ccxt.NetworkError, Retryable):
+                pass  # perhaps half open, which only missing heartbeats would tell; canceling twice does no harm
         if venue_order_id:
-            if session is None:
-                return await super().cancel(exchange, symbol, order_id, venue_order_id)
+            return await super().cancel(exchange, symbol, order_id, venue_order_id)
+        label = {"label": self.encode(order_id)}
+        return _canceled(part(await exchange.privateGetCancelByLabel(label), "result"), label["label"])
+
+    async def _cancel_over(
+        self, session: DeribitSession, exchange: ccxt.pro.Exchange, order_id: str, venue_order_id: str
+    ) -> Raw:
+        if venue_order_id:
             return answered(exchange.parse_order(await session.call("private/cancel", {"order_id": venue_order_id})))
         label = {"label": self.encode(order_id)}
-        if session is None:
-            canceled = part(await exchange.privateGetCancelByLabel(label), "result")
-        else:
-            canceled = await session.call("private/cancel_by_label", label)
-        if not number(canceled):
-            raise ccxt.OrderNotFound(f"deribit: no open order with label {label['label']}")
-        return {"status": "canceled", "info": {}}
+        return _canceled(await session.call("private/cancel_by_label", label), label["label"])
 
     async def fetch_by_id(
         self, exchange: ccxt.pro.Exchange, symbol: str, order_id: str, venue_order_id: str
@@ -194,6 +201,13 @@ class DeribitOrderWords(OrderWords):
     ) -> list[str]:
         settles = {self._currency(exchange, symbol) for symbol in symbols if symbol in exchange.markets}
         return sorted(settles or currencies)
+
+
+def _canceled(count: object, label: str) -> Raw:
+    """Return the answer to a cancel by label. Raises OrderNotFound if it canceled nothing."""
+    if not number(count):
+        raise ccxt.OrderNotFound(f"deribit: no open order with label {label}")
+    return {"status": "canceled", "info": {}}
 
 
 async def _trades_of_currency(exchange: ccxt.pro.Exchange, asked: dict[str, str], since_ms: int | None) -> list[Raw]:

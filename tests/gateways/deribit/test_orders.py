@@ -32,7 +32,7 @@ from bot.gateways.outcomes import Outcome
 from tests.gateways.desks import RUN, Rig, rigged
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import quoted_book
-from tests.venues.faults import StreamFault, drop_reply, drop_request, garbage, http, reject
+from tests.venues.faults import StreamFault, drop_reply, drop_request, garbage, http, reject, silence
 from tests.venues.matching import State, VenueBook
 
 PERP, USDC = "ETH-PERPETUAL", "ETH_USDC-PERPETUAL"
@@ -378,3 +378,14 @@ async def test_the_same_order_is_not_sent_twice(rig: Rig, book: VenueBook) -> No
 )
 def test_codes_mean_what_deribit_says(error: Exception, meaning: Outcome) -> None:
     assert DeribitOrderWords().outcome_of(error) is meaning
+
+
+async def test_a_cancel_leaves_by_another_way_while_the_order_connection_is_silent(
+    rig: Rig, server: DeribitServer, book: VenueBook
+) -> None:
+    order_id = rig.send(PERP, 100, 1_990.0, TimeInForce.POST_ONLY)
+    await rig.until(OrderAccepted)
+    server.faults.next("cancel", silence(is_executed=False))
+    rig.cancel(order_id, PERP)
+    await rig.soon(lambda: not book.open_orders(), what="no open order")
+    await rig.soon(lambda: rig.of(OrderCanceled) or rig.of(OrderTruth), what="the end")
