@@ -293,7 +293,7 @@ class OrderTracker:
                 continue  # a late fill: the position follows it, the order stays over
             if order.filled_lots * ordered_lots >= ordered_lots * ordered_lots:
                 self._move(order, OrderState.FILLED, fill.ts_recv_ns)
-            elif order.state is not OrderState.CANCELING:
+            elif not order.is_doubtful:  # a fill says nothing of what remains
                 self._move(order, OrderState.PARTLY_FILLED, fill.ts_recv_ns)
         return new
 

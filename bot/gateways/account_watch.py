@@ -22,6 +22,7 @@ from bot.gateways.budget import Need
 from bot.gateways.exchange import VenueSettings
 from bot.gateways.gateway import Clock, Put
 from bot.gateways.known_orders import KnownOrders
+from bot.gateways.market_words import number
 from bot.gateways.markets import Markets
 from bot.gateways.order_words import OrderWords, Raw
 from bot.gateways.outcomes import Outcome
@@ -253,12 +254,18 @@ class AccountWatch:
         return fills
 
     async def _ask_owner(self, trade: Raw) -> str | None:
-        """Ask the venue whose order a trade belongs to; None if it did not answer."""
+        """Ask the venue whose order a trade belongs to; None if it did not answer, or does not know so soon after."""
         symbol, venue_order_id = str(trade.get("symbol")), str(trade.get("order"))
         asked = await self._calls.read(lambda: self._words.fetch_owner(self._exchange, symbol, venue_order_id))
         if isinstance(asked, Failure):
             return None
-        owner = self._account.own(asked)
+        if asked is None:
+            now_ns = self._clock.now_ns()
+            fresh_until_ns = int(number(trade.get("timestamp")) or 0) * NS_PER_MS + self._settings.absence_ns
+            if now_ns < fresh_until_ns < now_ns + 2 * self._settings.absence_ns:
+                self._gap_until_ns = max(self._gap_until_ns, fresh_until_ns + _GAP_NS)  # ask again soon
+                return None
+        owner = self._account.own(asked or "")
         self._known.own(venue_order_id, owner)
         return owner
 

@@ -198,10 +198,10 @@ class OrderWords:
         trades = await self.fetch_trades(exchange, symbol, since_ms)
         return [trade for trade in trades if str(trade.get("order")) == venue_order_id]
 
-    async def fetch_owner(self, exchange: ccxt.pro.Exchange, symbol: str, venue_order_id: str) -> str:
-        """Return our id of the order a trade belongs to, "" if it is not ours. Raises what ccxt raises."""
+    async def fetch_owner(self, exchange: ccxt.pro.Exchange, symbol: str, venue_order_id: str) -> str | None:
+        """Return our id of a trade's order, "" if it is not ours, None if it is not found. Raises what ccxt raises."""
         order = await self.fetch_by_id(exchange, symbol, "", venue_order_id)
-        return "" if order is None else self.order_id_of(order)
+        return None if order is None else self.order_id_of(order)
 
     # --- the account -----------------------------------------------------------------------------------------------
 

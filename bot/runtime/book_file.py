@@ -53,6 +53,7 @@ class BookFile:
         self.path = path
         self.problem = ""
         self._stamp: tuple[int, int, int] | None = None
+        self._seen: tuple[int, int, int] | None = None  # at the last poll: a file is read once it was the same twice
         self.held: tuple[BookHolding, ...] = ()
 
     @property
@@ -67,13 +68,18 @@ class BookFile:
 
     def open(self, known: Collection[str]) -> None:
         """Read it at the start. Raises ConfigError with everything that is wrong with it."""
-        self._stamp = self._look()
+        self._stamp = self._seen = self._look()
         self.held = read_book(self.path, known)
 
     def poll(self, known: Collection[str], now_ns: int) -> BookReport | None:
-        """Return the new contents if the file changed to something valid; else note the problem and keep the old."""
+        """Return the new contents if the file changed to something valid; else note the problem and keep the old.
+
+        A file that changed since the last poll may be half written, and half a table is a valid one: it is read once it
+        rests.
+        """
         stamp = self._look()
-        if stamp == self._stamp:
+        before, self._seen = self._seen, stamp
+        if stamp == self._stamp or stamp != before:
             return None
         self._stamp = stamp
         try:

@@ -205,7 +205,14 @@ class TestFills:
         tracker.apply(make_fill(elsewhere, "1"))
         assert (order.filled_lots, other.filled_lots) == (4, 3)
 
-    @pytest.mark.parametrize("state", [S.SENT, S.INTENDED, S.UNKNOWN])
+    def test_a_fill_says_nothing_of_what_remains_of_an_order_in_doubt(self) -> None:
+        tracker, order = bring_to(S.UNKNOWN)
+        tracker.apply(filled("a", 4))
+        assert (order.state, order.filled_lots, order.is_doubtful) == (S.UNKNOWN, 4, True)
+        tracker.apply(filled("b", 6))
+        assert order.state is S.FILLED
+
+    @pytest.mark.parametrize("state", [S.SENT, S.INTENDED])
     def test_a_fill_is_answer_enough(self, state: OrderState) -> None:
         tracker, order = bring_to(state)
         tracker.apply(filled("a", 4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
 from bot.domain.errors import Retryable, VenueFatal
@@ -12,7 +14,7 @@ from tests.gateways.desks import Server, settings_of
 from tests.venues.binance import BinanceServer, usdm_book
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import quoted_book
-from tests.venues.faults import http
+from tests.venues.faults import RequestFault, drop_reply, garbage, http
 from tests.venues.hyperliquid import HyperliquidServer, hyperliquid_book
 
 
@@ -71,3 +73,15 @@ async def test_a_venue_that_cannot_be_asked() -> None:
         server.faults.always("time", http(503))
         with pytest.raises(Retryable, match="cannot be checked now"):
             await check("deribit", "deribit", server)
+
+
+@pytest.mark.parametrize("fault", [drop_reply(), http(503), http(429), http(400, body='{"error": "no"}'), garbage()])
+async def test_a_login_that_fails_never_shows_the_secret(fault: RequestFault) -> None:
+    async with DeribitServer(quoted_book()) as server:
+        server.faults.always("auth", fault)
+        secret = server.credentials["secret"]
+        try:
+            await check("deribit", "deribit", server)
+        except (Retryable, VenueFatal) as error:
+            shown = "".join(traceback.format_exception(error))
+            assert secret not in shown

@@ -11,11 +11,11 @@ from bot.domain.orders import Fill
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.venues import AccountReport, VenueHealth, VenueStatus
 from bot.gateways.venue_calls import Failure
-from tests.gateways.desks import rigged
+from tests.gateways.desks import RUN, rigged
 from tests.venues.binance import BinanceServer, usdm_book
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import quoted_book
-from tests.venues.faults import StreamFault, http
+from tests.venues.faults import StreamFault, http, reject
 from tests.venues.matching import VenueBook
 
 PERP = "ETH-PERPETUAL"
@@ -51,6 +51,23 @@ async def test_fills_are_told_though_the_report_after_them_fails(server: Deribit
         assert not isinstance(found, Failure)
         told = [event for event in (*rig.got, *found) if isinstance(event, Fill)]
         assert [fill.qty_lots for fill in told] == [10]
+
+
+async def test_a_fresh_trade_is_not_foreign_because_its_order_is_not_found_yet() -> None:
+    usdm = usdm_book()
+    usdm.set_quote("ETHUSDT", 1_999.99, 5.0, 2_000.01, 5.0)
+    async with (
+        BinanceServer(usdm) as binance,
+        rigged("binance", "binanceusdm", binance, runs=False, absence_ns=5 * NS_PER_S) as rig,
+    ):
+        usdm.place("ETHUSDT", is_buy=True, amount=0.1, px=2_000.01, client_id=f"{RUN}-7")
+        binance.faults.next("query", reject("not_found"))
+        told: list[Fill] = []
+        for _ in range(2):
+            found = await rig.desk.watch.read_truth()
+            assert not isinstance(found, Failure)
+            told += [event for event in found if isinstance(event, Fill)]
+        assert [fill.order_id for fill in told] == [f"{RUN}-7"]
 
 
 async def test_after_a_broken_stream_what_was_missed_is_asked_for(server: DeribitServer, book: VenueBook) -> None:

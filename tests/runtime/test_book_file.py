@@ -94,18 +94,37 @@ def test_a_change_is_reported_once_and_a_broken_one_keeps_the_old(tmp_path: Path
     assert file.held == (BookHolding("A-C", 1.0),)
     assert file.poll(KNOWN, 5) is None
     touch(path, "instrument,qty_base\nA-C,2\nA-P,x\n")
+    assert (file.poll(KNOWN, 5), file.problem) == (None, "")
     assert file.poll(KNOWN, 6) is None
     assert file.problem.startswith(f"{path}:3: expected qty_base")
     assert file.held == (BookHolding("A-C", 1.0),)
     assert file.instrument_ids == {"A-C"}
     path.unlink()
+    file.poll(KNOWN, 6)
     assert file.poll(KNOWN, 7) is None
     assert "expected a readable file" in file.problem
     touch(path, "instrument,qty_base\nA-P,2\n")
+    assert file.poll(KNOWN, 7) is None
     assert file.poll(KNOWN, 8) == BookReport(f"file:{path}", (BookHolding("A-P", 2.0),), 8)
     assert file.problem == ""
     touch(path, "instrument,qty_base\nA-P,2.0\n")
+    assert file.poll(KNOWN, 8) is None
     assert file.poll(KNOWN, 9) is None, "it says the same in other words"
+
+
+def test_a_file_that_is_being_written_is_not_taken_for_a_smaller_book(tmp_path: Path) -> None:
+    path = book(tmp_path, "b.csv", "instrument,qty_base\nA-C,1\nA-P,1\n")
+    file = BookFile(path)
+    file.open(KNOWN)
+    touch(path, "")  # as an editor leaves it between truncating and writing
+    assert file.poll(KNOWN, 5) is None
+    touch(path, "instrument,qty_base\nA-C,2\n")
+    assert file.poll(KNOWN, 6) is None
+    touch(path, "instrument,qty_base\nA-C,2\nA-P,1\n")
+    assert file.poll(KNOWN, 7) is None
+    report = file.poll(KNOWN, 8)
+    assert report is not None
+    assert report.holdings == (BookHolding("A-C", 2.0), BookHolding("A-P", 1.0))
 
 
 def test_at_the_start_a_broken_one_is_an_error(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import ccxt.pro
 from bot.domain.errors import Retryable
 from bot.domain.orders import TimeInForce
 from bot.gateways.dead_man import DeadMan
-from bot.gateways.deribit.session import DeribitSession
+from bot.gateways.deribit.session import DeribitSession, signed_login
 from bot.gateways.exchange import VenueSettings
 from bot.gateways.gateway import Clock
 from bot.gateways.market_words import number, part
@@ -160,7 +160,7 @@ class DeribitOrderWords(OrderWords):
 
     async def permissions(self, exchange: ccxt.pro.Exchange) -> Permissions:
         """Return what the key may do: Deribit lists the scopes of a login."""
-        login = {"grant_type": "client_credentials", "client_id": exchange.apiKey, "client_secret": exchange.secret}
+        login = signed_login(exchange, exchange.milliseconds(), "permissions")
         scopes = str(part(part(await exchange.publicGetAuth(login), "result"), "scope") or "")
         if not scopes:
             return Permissions(None, None)
