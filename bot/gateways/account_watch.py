@@ -250,7 +250,8 @@ class AccountWatch:
             fill = self._account.fill_of(trade, owner)
             if fill is not None and self._known.take(fill):
                 fills.append(fill)
-                self._since_ns = max(self._since_ns, fill.ts_event_ns)
+                # never past the present: a stamp from the future would hide every fill until then
+                self._since_ns = max(self._since_ns, min(fill.ts_event_ns, fill.ts_recv_ns))
         return fills
 
     async def _ask_owner(self, trade: Raw) -> str | None:

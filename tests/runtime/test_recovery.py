@@ -41,7 +41,8 @@ def test_a_run_killed_at_random_moments_goes_on(
     argv = ("run", "busy.yaml", "--speed", speed, "--json")
     heads: list[int] = []
     survived = 0
-    while len(heads) < kills:
+    # on a busy machine many kills fall into the same slow start: then more of them are needed
+    while len(heads) < kills or (len(set(heads)) <= kills // 3 and len(heads) < 5 * kills):
         journal = busy / f"{survived}.sqlite"
         process = evenkeel.start(*argv, "--journal", str(journal), cwd=busy)
         wait_for(journal.exists)
