@@ -155,11 +155,11 @@ async def test_f10_an_order_without_an_answer_is_unknown_until_the_venue_says(is
 async def test_f11_an_order_whose_cancel_got_no_answer_counts_as_live() -> None:
     async with live_vault(is_maker=True) as vault:
         async with vault.running():
-            vault.faults.next("cancel", silence(is_executed=False))
+            vault.faults.next("cancel", silence(is_executed=False), count=2)  # over the connection, then by REST
             await vault.soon(lambda: vault.faults.asked.get("cancel"), "a cancel, to cross instead")
             await vault.soon(lambda: vault.decision.delta_low_base < vault.decision.delta_high_base, "an interval")
             (resting,) = vault.book.open_orders()
-            await vault.soon(lambda: vault.faults.asked["cancel"] == 2, "another cancel once the truth was known")
+            await vault.soon(lambda: vault.faults.asked["cancel"] > 2, "another cancel once the truth was known")
             assert len(vault.book.orders) == 1, "something was sent beside an order that may yet fill"
             await vault.even()
             assert resting.state is State.CANCELED
