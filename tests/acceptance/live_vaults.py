@@ -28,7 +28,7 @@ from tests.venues.faults import FaultScript
 from tests.venues.matching import VenueBook
 
 LOT_BASE = 0.01  # of the hedge
-PATIENCE_S = 5.0
+PATIENCE_S = 15.0
 SHOWN_EVERY_S = 0.05
 
 E = TypeVar("E")

@@ -133,7 +133,7 @@ class Stage:
 
     async def soon(self, condition: Callable[[], Any], what: str) -> None:
         try:
-            async with asyncio.timeout(4.0):
+            async with asyncio.timeout(15.0):
                 while not condition():  # noqa: ASYNC110 — the condition is anything
                     await asyncio.sleep(0.002)
         except TimeoutError as error:

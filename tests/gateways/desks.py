@@ -97,12 +97,12 @@ class Rig:
     def query(self, order_id: str, instrument_id: str) -> None:
         self.desk.submit(QueryOrder(order_id, instrument_id))
 
-    async def until(self, kind: type[E], count: int = 1, timeout_s: float = 3.0) -> E:
+    async def until(self, kind: type[E], count: int = 1, timeout_s: float = 15.0) -> E:
         """Wait for the `count`th event of a kind and return it."""
         await self.soon(lambda: len(self.of(kind)) >= count, timeout_s, f"{count} {kind.__name__}")
         return self.of(kind)[count - 1]
 
-    async def soon(self, condition: Callable[[], Any], timeout_s: float = 3.0, what: str = "it") -> None:
+    async def soon(self, condition: Callable[[], Any], timeout_s: float = 15.0, what: str = "it") -> None:
         try:
             async with asyncio.timeout(timeout_s):
                 while not condition():  # noqa: ASYNC110 - the condition is anything
