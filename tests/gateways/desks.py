@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
@@ -19,6 +18,7 @@ from bot.gateways.markets import Markets
 from bot.gateways.order_desk import OrderDesk
 from bot.gateways.order_words import OrderWords
 from bot.gateways.venue_words import order_words_of
+from bot.runtime.clock import WallClock
 
 RUN = "0123456789"
 E = TypeVar("E")
@@ -30,11 +30,6 @@ class Server(Protocol):
 
     @property
     def credentials(self) -> dict[str, str]: ...
-
-
-class WallClock:
-    def now_ns(self) -> int:
-        return time.time_ns()
 
 
 class Rig:
