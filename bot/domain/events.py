@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
+from bot.domain.chain import ChainEvent
 from bot.domain.market import MarketEvent
 from bot.domain.orders import OrderEvent, OrderIntent
 from bot.domain.venues import VenueEvent
@@ -81,5 +82,5 @@ class QueryOrder(msgspec.Struct, frozen=True, tag="query", gc=False):
     instrument_id: str
 
 
-Event = MarketEvent | OrderEvent | VenueEvent | OperatorCommand | Restarted
+Event = MarketEvent | OrderEvent | VenueEvent | ChainEvent | OperatorCommand | Restarted
 Command = SubmitOrder | CancelOrder | AmendOrder | QueryOrder | CancelForeign | QueryAccount

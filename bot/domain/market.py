@@ -64,6 +64,55 @@ class Settlement(msgspec.Struct, frozen=True, tag="settlement", gc=False):
     seq: int
 
 
+class OraclePrice(msgspec.Struct, frozen=True, tag="oracle_price", gc=False):
+    """What one source says an underlying is worth in quote money; alone it moves nothing (`bot.risk.oracle_fusion`).
+
+    `source` names it for people ("chainlink ETH/USD on base"); `confidence_px` is the half-width the source states, 0.0
+    for none; `max_age_ns` is how old its word may be, which differs by source.
+    """
+
+    source: str
+    underlying: str
+    px: float
+    confidence_px: float
+    max_age_ns: int
+    ts_event_ns: int
+    ts_recv_ns: int
+    seq: int
+
+
+class GasTier(msgspec.Struct, frozen=True, gc=False):
+    """One price of a place in a block: the fees, what a trade would pay in quote money, and how long it would take.
+
+    `gas_quote` is the expected cost at today's base fee; the delays, from deciding to inclusion, are those measured.
+    """
+
+    max_fee_wei: int
+    tip_wei: int
+    gas_quote: float
+    delay_mean_s: float
+    delay_p95_s: float
+
+
+class ExecutionTerms(msgspec.Struct, frozen=True, tag="execution_terms", gc=False):
+    """What trading one instrument takes where a trade is a transaction in a block, as of the newest block.
+
+    `tiers` go from cheap and slow to dear and fast, one at least. `revert_fraction` is the share of our own recent
+    transactions there that failed; a failed one costs gas and fills nothing. `depth_base` is how much base moves the
+    price by about 100 %: trading x moves it by the fraction 2x/depth and costs x/depth beyond the quote (L/√P of a
+    pool; infinity where size does not matter). `block_ns` is the typical time between two blocks.
+    """
+
+    instrument_id: str
+    tiers: tuple[GasTier, ...]
+    revert_fraction: float
+    depth_base: float
+    block_ns: int
+    ts_event_ns: int
+    ts_recv_ns: int
+    seq: int
+
+
 class QuoteFault(StrEnum):
     """Why a market event was refused. It is counted and never traded on."""
 
@@ -80,4 +129,4 @@ class QuoteFault(StrEnum):
     EARLY_SETTLEMENT = "early_settlement"
 
 
-MarketEvent = Quote | VolQuote | IndexPrice | FundingRate | Settlement
+MarketEvent = Quote | VolQuote | IndexPrice | FundingRate | Settlement | OraclePrice | ExecutionTerms

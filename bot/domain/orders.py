@@ -52,8 +52,24 @@ _TERMINAL = frozenset(
 )
 
 
-class OrderIntent(msgspec.Struct, frozen=True, tag="order_intent", gc=False):
-    """An approved wish to trade: signed lots (buy > 0), a limit in ticks (0 for MARKET), and why."""
+class GasBid(msgspec.Struct, frozen=True, gc=False):
+    """What a transaction may pay for its place in a block (EIP-1559), and the chain's time after which it is void.
+
+    A gas unit costs at most `max_fee_wei`, of which `tip_wei` goes to whoever builds the block; `gas_quote` is what the
+    whole transaction is expected to cost in quote money.
+    """
+
+    max_fee_wei: int
+    tip_wei: int
+    gas_quote: float
+    deadline_ns: int
+
+
+class OrderIntent(msgspec.Struct, frozen=True, tag="order_intent", gc=False, omit_defaults=True):
+    """An approved wish to trade: signed lots (buy > 0), a limit in ticks (0 for MARKET), and why.
+
+    `gas` is set where the order is a transaction on a chain.
+    """
 
     order_id: str
     instrument_id: str
@@ -64,6 +80,7 @@ class OrderIntent(msgspec.Struct, frozen=True, tag="order_intent", gc=False):
     reason: str
     reference_px: float
     decided_ns: int
+    gas: GasBid | None = None
 
 
 class OrderSent(msgspec.Struct, frozen=True, tag="order_sent", gc=False):
@@ -145,6 +162,20 @@ class Fill(msgspec.Struct, frozen=True, tag="fill", gc=False):
     ts_recv_ns: int
 
 
+class FillReversed(msgspec.Struct, frozen=True, tag="fill_reversed", gc=False):
+    """A fill that is no more: its block left the chain. Its order may be filled again, under another trade id.
+
+    `trade_id` and `instrument_id` are those of the `Fill`; one that was never booked is not undone.
+    """
+
+    trade_id: str
+    order_id: str
+    instrument_id: str
+    reason: str
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
 class OutcomeLost(msgspec.Struct, frozen=True, tag="outcome_lost", gc=False):
     """The answer to an order never came or could not be read: the order is now UNKNOWN."""
 
@@ -188,6 +219,7 @@ OrderEvent = (
     | OrderAmended
     | AmendRejected
     | Fill
+    | FillReversed
     | OutcomeLost
     | OrderTruth
     | FundingPayment

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from bot.domain.chain import ChainReport, GasPaid
 from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, Refusal
 from bot.domain.events import (
     AmendOrder,
@@ -24,7 +25,7 @@ from bot.domain.events import (
     Restarted,
     SubmitOrder,
 )
-from bot.domain.market import FundingRate, IndexPrice, Quote, Settlement, VolQuote
+from bot.domain.market import ExecutionTerms, FundingRate, IndexPrice, OraclePrice, Quote, Settlement, VolQuote
 from bot.domain.orders import Fill, FundingPayment, OrderEvent, OrderIntent, OrderState, TimeInForce
 from bot.domain.portfolio import Greeks, PnlBreakdown
 from bot.domain.results import HedgeMark
@@ -131,6 +132,10 @@ class Engine:
             Quote: market.apply_quote,
             IndexPrice: market.apply_index,
             FundingRate: _ignore,
+            OraclePrice: _ignore,
+            ExecutionTerms: _ignore,
+            ChainReport: _ignore,
+            GasPaid: _ignore,
             Settlement: self._apply_settlement,
             FundingPayment: self._apply_funding,
             OperatorCommand: self._apply_operator,
@@ -842,7 +847,7 @@ _ORDERED = (BotState.REDUCE_ONLY, BotState.PAUSED, BotState.HALTED)
 _NO_GREEKS = Greeks(float("nan"), float("nan"), float("nan"), float("nan"), float("nan"))
 
 
-def _ignore(_event: FundingRate) -> None:
+def _ignore(_event: Event) -> None:
     """Do nothing: a funding rate is market information, what we are paid arrives as FundingPayment."""
 
 

@@ -31,7 +31,7 @@ import polars as pl
 from bot.domain.errors import RecordingError
 from bot.domain.events import Event
 from bot.domain.instruments import Instrument
-from bot.domain.market import FundingRate, IndexPrice, MarketEvent, Quote, Settlement, VolQuote
+from bot.domain.market import FundingRate, IndexPrice, MarketEvent, OraclePrice, Quote, Settlement, VolQuote
 from bot.domain.units import NS_PER_MIN, NS_PER_S
 from bot.domain.venues import InstrumentListed
 from bot.engine.market import CLOCK_TOLERANCE_NS
@@ -165,7 +165,7 @@ class Recorder:
         Raises RecordingError if a segment is full and cannot be written.
         """
         for event in events:
-            if isinstance(event, MarketEvent):
+            if isinstance(event, MarketEvent) and type(event) in STREAM_OF:  # a chain's words are not recorded
                 if reason := self._problem(event):
                     self.unwritten[reason] += 1
                     continue
@@ -247,7 +247,7 @@ class Recorder:
             return "from the future"
         if late_ns > MAX_LATE_NS:
             return "too late"
-        if isinstance(event, IndexPrice | Settlement):
+        if isinstance(event, IndexPrice | Settlement | OraclePrice):
             return "" if event.underlying in self._underlyings else "underlying not listed"
         return "" if event.instrument_id in self._instruments else "instrument not listed"
 

@@ -16,7 +16,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "engine": frozenset({"domain", "pricing", "risk"}),
     "strategies": frozenset({"domain", "pricing"}),
     "simulation": frozenset({"domain", "pricing", "engine"}),
-    "gateways": frozenset({"domain"}),
+    "gateways": frozenset({"domain", "pricing"}),
     "telemetry": frozenset({"domain"}),
     "runtime": EVERYTHING,
 }

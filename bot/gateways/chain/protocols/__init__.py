@@ -1,0 +1,1 @@
+"""Protocols a hedge can be made with, one module each."""
