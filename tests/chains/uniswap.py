@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor, isqrt, log
+from math import floor, inf, isqrt, log
 from typing import Any, NamedTuple
 
 from tests.chains.anvil import Anvil, Rpc
@@ -100,7 +100,7 @@ class Pool:
         """Return the usable ticks next to a range of prices, lower and upper; 0 and infinity are the ends."""
         ends = []
         for px in (low_px, high_px):
-            if px in {0.0, float("inf")}:
+            if px in {0.0, inf}:
                 tick = MIN_TICK if (px == 0.0) == self.is_base_first else MAX_TICK
                 ends.append(int(tick / self.tick_spacing) * self.tick_spacing)
             else:
@@ -160,8 +160,8 @@ class Uniswap:
                 token.transact("approve", spender.address, 2**256 - 1, sender=owner)
 
     def mint(
-        self, pool: Pool, owner: str, *, base_wei: int, quote_wei: int, low_px: float = 0.0, high_px: float = float("inf")
-    ) -> Minted:  # fmt: skip
+        self, pool: Pool, owner: str, *, base_wei: int, quote_wei: int, low_px: float = 0.0, high_px: float = inf
+    ) -> Minted:
         """Provide liquidity in a range of prices, or all of them, of at most these amounts."""
         low_tick, high_tick = pool.ticks(low_px, high_px)
         token0, token1 = pool.tokens
@@ -178,9 +178,7 @@ class Uniswap:
         """Take liquidity out of a position, all unless told; `collect` then pays it out."""
         if liquidity is None:
             liquidity = self.position_manager.call("positions", token_id).liquidity
-        return self.position_manager.transact(
-            "decreaseLiquidity", (token_id, liquidity, 0, 0, NEVER), sender=owner
-        )  # fmt: skip
+        return self.position_manager.transact("decreaseLiquidity", (token_id, liquidity, 0, 0, NEVER), sender=owner)
 
     def collect(self, owner: str, token_id: int) -> tuple[int, int]:
         """Pay out all that a position is owed; return the amounts of token 0 and 1."""
@@ -204,7 +202,9 @@ class Uniswap:
             sender=trader,
         )
 
-    def swap_for(self, pool: Pool, trader: str, *, sells_base: bool, amount_out: int, most_in: int = 2**255) -> dict[str, Any]:  # noqa: E501  # fmt: skip
+    def swap_for(
+        self, pool: Pool, trader: str, *, sells_base: bool, amount_out: int, most_in: int = 2**255
+    ) -> dict[str, Any]:
         """Swap for an exact amount out over the pool; return the receipt."""
         token_in, token_out = (pool.base, pool.quote) if sells_base else (pool.quote, pool.base)
         return self.router.transact(
@@ -214,7 +214,7 @@ class Uniswap:
         )
 
     def move_to(self, pool: Pool, trader: str, px: float) -> None:
-        """Swap until the pool's price is `px`; the trader must have tokens enough (of the test world's he gets them)."""
+        """Swap until the pool's price is `px`; the trader must have tokens enough."""
         wanted = pool.sqrt_of(px)
         now = pool.contract.call("slot0").sqrtPriceX96
         if wanted == now:
@@ -227,7 +227,8 @@ class Uniswap:
     def quote(self, pool: Pool, *, sells_base: bool, amount_in: int) -> Any:
         """Return what the quoter says of an exact amount in."""
         token_in, token_out = (pool.base, pool.quote) if sells_base else (pool.quote, pool.base)
-        return self.quoter.call("quoteExactInputSingle", (token_in.address, token_out.address, amount_in, pool.fee_pips, 0))  # noqa: E501  # fmt: skip
+        asked = (token_in.address, token_out.address, amount_in, pool.fee_pips, 0)
+        return self.quoter.call("quoteExactInputSingle", asked)
 
 
 def deploy_uniswap(anvil: Anvil, weth: Contract) -> Uniswap:
