@@ -56,6 +56,7 @@ class TransactionRequest(msgspec.Struct, frozen=True):
     value_wei: int
     gas_limit: int
     gas: GasBid
+    intent: OrderIntent | None = None  # what a hedge was to do, kept so that its receipt can be read after a restart
 
 
 class Receipt(msgspec.Struct, frozen=True):
