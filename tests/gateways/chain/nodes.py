@@ -83,6 +83,20 @@ async def scripted(answer: Answer, path: str = "/") -> AsyncIterator[Scripted]:
         await runner.cleanup()
 
 
+def passed_on(url: str) -> Answer:
+    """Return an answer that is another node's: what is asked of it can be counted, held or changed."""
+
+    async def ask(method: str, params: list[Any]) -> Any:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(url, json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) as response,
+        ):
+            answer = await response.json()
+        return {"error": answer["error"]} if "error" in answer else answer["result"]
+
+    return ask
+
+
 class ManualClock:
     """A clock that stands still until it is told otherwise."""
 
