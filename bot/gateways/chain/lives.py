@@ -49,14 +49,18 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct):
-    """One signed version of a transaction; `sent_number` is the newest block when it was first handed over, or 0."""
+    """One signed version of a transaction.
+
+    `signed_number` is the newest block when it was signed, `sent_number` when it was first handed over, or -1.
+    """
 
     tx_hash: str
     raw: bytes
     max_fee_wei: int
     tip_wei: int
     is_cancel: bool
-    sent_number: int = 0
+    signed_number: int
+    sent_number: int = -1
 
 
 class Life:
@@ -79,6 +83,7 @@ class Life:
         self.delay_ns = 0
         self.reason = first.reason
         self.ts_ns = first.ts_ns
+        self.head_number = first.head_number
 
     @property
     def key(self) -> str:
@@ -125,17 +130,19 @@ class Life:
     def apply(self, row: Row) -> None:
         """Take in the next row."""
         self.ts_ns = row.ts_ns
+        self.head_number = row.head_number
         if row.amounts is not None:
             self.amounts = row.amounts
             return
         self.reason = row.reason
         if row.state is S.SIGNED:
-            self.attempts.append(Attempt(row.tx_hash, row.raw, row.max_fee_wei, row.tip_wei, row.is_cancel))
+            fees = (row.max_fee_wei, row.tip_wei)
+            self.attempts.append(Attempt(row.tx_hash, row.raw, *fees, row.is_cancel, row.head_number))
             if len(self.attempts) > 1:
                 return  # the transaction is as it was: an earlier version may be mined yet
         elif row.state in {S.SENT, S.UNKNOWN}:
             attempt = self.attempt_of(row.tx_hash)
-            if attempt is not None and attempt.sent_number == 0:
+            if attempt is not None and attempt.sent_number < 0:
                 attempt.sent_number = row.head_number
         if row.state is S.FINAL:
             self.outcome = self.state

@@ -161,6 +161,7 @@ _ROWS: Final = Table(
     Column("is_success", Boolean),
     Column("gas_used", BigInteger),
     Column("gas_price_wei", String(80)),
+    Column("l1_fee_wei", String(80)),
     Column("spent_wei", String(80)),
     Column("revert_data", LargeBinary),
     Column("is_out_of_gas", Boolean),
@@ -206,6 +207,7 @@ def _to_columns(row: Row) -> dict[str, object]:
             "is_success": row.receipt.is_success,
             "gas_used": row.receipt.gas_used,
             "gas_price_wei": str(row.receipt.gas_price_wei),
+            "l1_fee_wei": str(row.receipt.l1_fee_wei),
             "spent_wei": str(row.receipt.gas_wei),
             "revert_data": row.receipt.revert_data,
             "is_out_of_gas": row.receipt.is_out_of_gas,
@@ -245,6 +247,7 @@ def _from_columns(found: RowMapping) -> Row:
             (),
             columns["revert_data"],
             columns["is_out_of_gas"],
+            int(columns["l1_fee_wei"]),
         )
     if columns["base_wei"] is not None:
         amounts = Amounts(int(columns["base_wei"]), int(columns["quote_wei"]), int(columns["fee_quote_wei"]))
