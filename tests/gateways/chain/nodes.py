@@ -35,6 +35,8 @@ class Scripted:
         asked = await request.json()
         self.asked.append((asked["method"], asked["params"]))
         result = self.answer(asked["method"], asked["params"])
+        if callable(result):  # an answer that is made anew each time
+            result = result()
         if asyncio.iscoroutine(result):
             result = await result
         if isinstance(result, web.StreamResponse):
