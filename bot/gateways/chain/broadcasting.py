@@ -5,7 +5,7 @@ The same bytes may be handed over any number of times: a chain takes them once. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -46,21 +46,18 @@ class Answer(msgspec.Struct, frozen=True):
     text: str = ""
 
 
-class Node(Protocol):
-    """The chain's nodes, as far as transactions need them."""
-
-    async def request(self, method: str, params: Sequence[object] = ()) -> Any:  # noqa: ANN401
-        """Ask and return the result. Raises Retryable without an answer, RpcError if the answer is an error."""
-
-    async def broadcast(self, raw: bytes) -> Sequence[str | EvenkeelError]:
-        """Hand raw bytes to every healthy endpoint and return each one's answer: the hash, or what went wrong."""
-
-
 class Relay(Protocol):
-    """An endpoint that takes private transactions."""
+    """Whoever can be asked: the chain's nodes, or an endpoint that takes private transactions."""
 
     async def call(self, method: str, params: Sequence[object] = ()) -> Any:  # noqa: ANN401
-        """Ask once and return the result. Raises Retryable without an answer, RpcError if the answer is an error."""
+        """Ask and return the result. Raises Retryable without an answer, RpcError if the answer is an error."""
+
+
+class Node(Relay, Protocol):
+    """The chain's nodes asked as one, as far as transactions need them."""
+
+    async def broadcast(self, method: str, params: Sequence[object]) -> Mapping[str, Any]:
+        """Ask every node at once and return what each has said, by name: a result, or its error."""
 
 
 class Broadcaster:
@@ -79,7 +76,8 @@ class Broadcaster:
         """Hand the bytes over once and say what became of them; never raises for what a node says or does not say."""
         if self._relay is None:
             try:
-                return summary(await self._node.broadcast(raw))
+                answers = await self._node.broadcast("eth_sendRawTransaction", [f"0x{raw.hex()}"])
+                return summary(answers.values())
             except EvenkeelError as error:
                 return judged(error)
         wanted = {"tx": f"0x{raw.hex()}", "maxBlockNumber": hex(head_number + _RELAY_BLOCKS)}
@@ -90,7 +88,7 @@ class Broadcaster:
         return Answer(Handed.ACCEPTED)
 
 
-def judged(answer: str | EvenkeelError) -> Answer:
+def judged(answer: object) -> Answer:
     """Return what one endpoint's answer to raw bytes means. Words of geth, reth, Nethermind, Besu, Erigon and Anvil."""
     if isinstance(answer, str):
         return Answer(Handed.ACCEPTED)
@@ -102,7 +100,7 @@ def judged(answer: str | EvenkeelError) -> Answer:
     return Answer(handed, "" if handed is Handed.ACCEPTED else text)
 
 
-def summary(answers: Iterable[str | EvenkeelError]) -> Answer:
+def summary(answers: Iterable[object]) -> Answer:
     """Return the best of several endpoints' answers; none at all is a doubt."""
     found = [judged(answer) for answer in answers]
     return min(found, key=lambda one: _ORDER.index(one.handed), default=Answer(Handed.LOST, "no node could be asked"))

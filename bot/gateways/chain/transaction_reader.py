@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from bot.domain.errors import Retryable
+from bot.gateways.chain.abi import Undecodable
 from bot.gateways.chain.broadcasting import Node
+from bot.gateways.chain.endpoints import to_block
 from bot.gateways.chain.fees import HISTORY_BLOCKS, PERCENTILES, FeeMarket, read_fee_market
 from bot.gateways.chain.nouns import Block, Log, Receipt, TransactionRequest
 from bot.gateways.chain.rpc import RpcError, UnknownBlock
@@ -29,44 +31,44 @@ class TransactionReader:
 
     async def chain_id(self) -> int:
         """Return the chain's id."""
-        return int(await self._node.request("eth_chainId", []), 16)
+        return int(await self._node.call("eth_chainId", []), 16)
 
     async def latest(self) -> Block:
         """Return the newest block."""
-        return _read(block_of, await self._node.request("eth_getBlockByNumber", ["latest", False]))
+        return _read(to_block, await self._node.call("eth_getBlockByNumber", ["latest", False]))
 
     async def block_hash(self, number: int) -> str:
         """Return the hash of the block of this number, "" if the node has none."""
-        found = await self._node.request("eth_getBlockByNumber", [hex(number), False])
-        return "" if found is None else _read(block_of, found).block_hash
+        found = await self._node.call("eth_getBlockByNumber", [hex(number), False])
+        return "" if found is None else _read(to_block, found).block_hash
 
     async def count(self, block: Block) -> int:
         """Return how many nonces were used as of a block."""
         where = {"blockHash": block.block_hash}
-        return int(await self._node.request("eth_getTransactionCount", [self._address, where]), 16)
+        return int(await self._node.call("eth_getTransactionCount", [self._address, where]), 16)
 
     async def pending_count(self) -> int:
         """Return how many nonces are used with the pool of the node that answers."""
-        return int(await self._node.request("eth_getTransactionCount", [self._address, "pending"]), 16)
+        return int(await self._node.call("eth_getTransactionCount", [self._address, "pending"]), 16)
 
     async def balance_wei(self, block: Block) -> int:
         """Return the coin balance as of a block."""
-        return int(await self._node.request("eth_getBalance", [self._address, {"blockHash": block.block_hash}]), 16)
+        return int(await self._node.call("eth_getBalance", [self._address, {"blockHash": block.block_hash}]), 16)
 
     async def fee_market(self, block: Block, fees: FeeSettings) -> FeeMarket:
         """Return what blocks cost as of a block."""
         asked = [hex(HISTORY_BLOCKS), hex(block.number), list(PERCENTILES)]
-        history = await self._node.request("eth_feeHistory", asked)
+        history = await self._node.call("eth_feeHistory", asked)
         return _read(lambda found: read_fee_market(found, block, fees), history)
 
     async def receipt(self, tx_hash: str) -> Receipt | None:
         """Return the receipt of a transaction that is in a block; None says nothing."""
-        found = await self._node.request("eth_getTransactionReceipt", [tx_hash])
+        found = await self._node.call("eth_getTransactionReceipt", [tx_hash])
         return None if found is None or found.get("blockHash") is None else _read(receipt_of, found)
 
     async def is_known(self, tx_hash: str) -> bool:
         """Tell whether the node that answers has the transaction, in a block or in its pool."""
-        return await self._node.request("eth_getTransactionByHash", [tx_hash]) is not None
+        return await self._node.call("eth_getTransactionByHash", [tx_hash]) is not None
 
     async def explained(self, receipt: Receipt, request: TransactionRequest, gas_limit: int) -> Receipt:
         """Return the receipt of a failed transaction with the reason, as far as it can be found out.
@@ -92,7 +94,7 @@ class TransactionReader:
             "gas": hex(request.gas_limit),
         }
         try:
-            await self._node.request("eth_call", [call, hex(number)])
+            await self._node.call("eth_call", [call, hex(number)])
         except RpcError as error:
             return error.data
         except Retryable:
@@ -109,29 +111,16 @@ class TransactionReader:
         while high - low > 1:
             middle = (low + high) // 2
             try:
-                found = int(await self._node.request("eth_getTransactionCount", [self._address, hex(middle)]), 16)
+                found = int(await self._node.call("eth_getTransactionCount", [self._address, hex(middle)]), 16)
             except (UnknownBlock, RpcError):
                 return None
             low, high = (low, middle) if found > nonce else (middle, high)
         for number in (high, low):
-            body = await self._node.request("eth_getBlockByNumber", [hex(number), True])
+            body = await self._node.call("eth_getBlockByNumber", [hex(number), True])
             for one in (body or {}).get("transactions") or ():
                 if one["from"].lower() == self._address.lower() and int(one["nonce"], 16) == nonce:
                     return one["hash"], number
         return None
-
-
-def block_of(fields: Json) -> Block:
-    """Return a header as a node tells it."""
-    return Block(
-        number=int(fields["number"], 16),
-        block_hash=fields["hash"],
-        parent_hash=fields["parentHash"],
-        timestamp_s=int(fields["timestamp"], 16),
-        base_fee_wei=int(fields.get("baseFeePerGas") or "0x0", 16),
-        gas_used=int(fields["gasUsed"], 16),
-        gas_limit=int(fields["gasLimit"], 16),
-    )
 
 
 def receipt_of(fields: Json) -> Receipt:
@@ -155,5 +144,5 @@ def _read(reader: Callable[[Any], T], fields: Any) -> T:  # noqa: ANN401
     """Read an answer; one that lacks what it must have is no answer."""
     try:
         return reader(fields)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (Undecodable, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise Retryable(f"expected a block or receipt, found an answer without {error}") from None
