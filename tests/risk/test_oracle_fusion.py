@@ -1,4 +1,4 @@
-"""Fusion against its reference cases, and against sources that are stale, frozen, wrong, vague, alone or all different."""
+"""Fusion against its reference cases, and against sources that are stale, wrong, vague, alone or all different."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ def why(result: Fused) -> dict[str, str]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["id"]))
 def test_the_reference_cases_come_out_as_they_must(case: dict[str, Any]) -> None:
     words = [
-        SourceWord(
-            one["name"], one["price"], one["conf"], one["maxconf"], one["t"] * NS_PER_S, one["hb"] * NS_PER_S
-        )
+        SourceWord(one["name"], one["price"], one["conf"], one["maxconf"], one["t"] * NS_PER_S, one["hb"] * NS_PER_S)
         for one in case["sources"]
     ]
     result = fuse(words, RULE, case["now"] * NS_PER_S)
