@@ -1,16 +1,14 @@
 """Liquidity, tokens and debts of one underlying as a function of its price: value, delta, gamma.
 
-Concentrated liquidity L between the prices a and b is worth V(P) = L(2√P − P/√b − √a) in between, all base below, all
-quote above (Uniswap v3 whitepaper, section 6); its delta is the base it holds, its gamma −L/(2P^{3/2}) inside.
+Concentrated liquidity is valued by `bot.pricing.lp` at the underlying's own price; fees it is owed are coin and money.
 """
 
 from __future__ import annotations
 
-from math import sqrt
-
 import msgspec
 
 from bot.domain.chain import LpPosition
+from bot.pricing.lp import delta_base, gamma_base_per_px, value_quote
 
 
 class ChainMoves(msgspec.Struct, frozen=True, gc=False):
@@ -38,8 +36,7 @@ class ChainLegs(msgspec.Struct, frozen=True):
             return self.money_quote
         value = self.money_quote + (self.qty_base - self.charged_base) * px
         for lp in self.lps:
-            base, quote = _amounts(lp, px)
-            value += (base + lp.owed_base) * px + quote + lp.owed_quote
+            value += value_quote(lp.liquidity, lp.low_px, lp.high_px, px) + lp.owed_base * px + lp.owed_quote
         return value
 
     def delta_base(self, px: float) -> float:
@@ -52,8 +49,7 @@ class ChainLegs(msgspec.Struct, frozen=True):
         """Return the gamma in base units per price: below zero in the range of liquidity, none outside."""
         if px <= 0.0:
             return 0.0
-        inside = sum(lp.liquidity for lp in self.lps if lp.low_px < px < lp.high_px)
-        return -0.5 * inside / (px * sqrt(px)) if inside else 0.0
+        return sum(gamma_base_per_px(lp.liquidity, lp.low_px, lp.high_px, px) for lp in self.lps)
 
     def explain(self, start_px: float, px: float) -> ChainMoves:
         """Return what the move from `start_px` to `px` earned."""
@@ -63,14 +59,4 @@ class ChainLegs(msgspec.Struct, frozen=True):
         return ChainMoves(delta, gamma, self.value_quote(px) - self.value_quote(start_px) - delta - gamma)
 
     def _lp_base(self, px: float) -> float:
-        return sum(_amounts(lp, px)[0] + lp.owed_base for lp in self.lps)
-
-
-def _amounts(lp: LpPosition, px: float) -> tuple[float, float]:
-    """Return the base and the quote that the liquidity consists of at a price."""
-    root, low, high = sqrt(px), sqrt(lp.low_px), sqrt(lp.high_px)
-    if root <= low:
-        return lp.liquidity * (high - low) / (low * high), 0.0
-    if root >= high:
-        return 0.0, lp.liquidity * (high - low)
-    return lp.liquidity * (high - root) / (root * high), lp.liquidity * (root - low)
+        return sum(delta_base(lp.liquidity, lp.low_px, lp.high_px, px) + lp.owed_base for lp in self.lps)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import nan
 
 import msgspec
 import pytest
 
-from bot.domain.decisions import BotState, Refusal
-from bot.domain.events import SubmitOrder
+from bot.domain.decisions import BotState, HedgeTarget, HedgeView, Refusal
 from bot.domain.market import IndexPrice, OraclePrice, QuoteFault
 from bot.domain.units import NS_PER_S
 from bot.engine.gates import list_gates
@@ -19,6 +19,17 @@ from tests.engine.builders import CALL, PERPETUAL, Driver, future, linear_perpet
 
 FUSION = {"ETH": FusionSettings()}
 LINK, PYTH, INDEX = "chainlink ETH/USD", "pyth ETH/USD", "index of sim"
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A policy of one unchanging answer."""
+
+    answer: HedgeTarget
+    name: str = "fixed"
+
+    def target(self, view: HedgeView) -> HedgeTarget:  # noqa: ARG002 (the protocol's signature)
+        return self.answer
 
 
 class Oracles(Driver):
@@ -77,9 +88,10 @@ def hold(driver: Oracles) -> None:
 
 class TestMark:
     def test_the_index_is_what_the_sources_agree_on(self, driver: Oracles) -> None:
-        driver.look(2000.0, link=2004.0, pyth=2003.0)
+        driver.look(2000.0, link=2004.0, pyth=0)
+        driver.say(PYTH, 2003.0, conf=0.3)
         assert driver.verdict is Verdict.OK
-        assert driver.index_px == 2003.0
+        assert driver.index_px == 2003.0, "the word of the one that states the least doubt, as the others confirm it"
         assert only_intent(driver.decide()).qty_lots < 0
 
     def test_one_source_alone_marks_nothing_and_trades_nothing(self, driver: Oracles) -> None:
@@ -138,7 +150,7 @@ class TestStaleAndFrozen:
         hold(driver)
         driver.engine.desks["ETH"].book.coin_cash = 30.0
         driver.wait(10.5)  # the index may be ten seconds old, the oracles a minute
-        assert isinstance(driver.decide()[0], SubmitOrder)
+        driver.fill(only_intent(driver.decide()))
         assert driver.verdict is Verdict.DEGRADED
         driver.wait(51.0)
         assert driver.decide() == []
@@ -200,8 +212,7 @@ class TestThirteenPercentOff:
 
     def test_two_that_contradict_each_other_only_let_exposure_shrink(self, driver: Oracles) -> None:
         hold(driver)
-        driver.wait(61.0)
-        driver.look(2000.0, link=1740.0, pyth=0)
+        driver.look(2000.0, link=1740.0, pyth=nan)
         assert driver.verdict is Verdict.REDUCE_ONLY
         book = driver.engine.desks["ETH"].book
         held = book.net_greeks(is_coin_numeraire=False).delta_base
@@ -211,29 +222,36 @@ class TestThirteenPercentOff:
         assert driver.index_px == 2000.0, "the last price they agreed on"
 
     def test_what_would_add_exposure_is_refused_with_the_numbers(self) -> None:
-        driver = short_of_coins()
-        driver.look(2000.0, link=2060.0, pyth=2060.0)
-        driver.apply(driver.quote(PERPETUAL, 2040.0))
+        overshoot = Fixed(HedgeTarget(-1.0, 1.0, -1.0, -25.0, 1.0, "overshoots"))
+        driver = Oracles(make_settings(cash={"ETH": 10.0}, fusion=FUSION, policy=overshoot))
+        driver.look(2000.0, link=0, pyth=0)
         driver.say(LINK, 2060.0, conf=20.0)
-        driver.say(PYTH, 2010.0, conf=20.0)
+        driver.say(PYTH, 2030.0, conf=20.0)
         assert driver.verdict is Verdict.REDUCE_ONLY
-        desk = driver.engine.desks["ETH"]
-        desk.oracle_doubt = "told so"
-        view = desk.view(driver.now_ns, driver.engine.orders, desk.settings) if desk.book.mark(driver.now_ns) else None
-        assert view is None
-        driver.decide()
-        refused = driver.engine._refuse_by_oracles(
-            desk, desk.view(driver.now_ns, driver.engine.orders, desk.settings), 5
-        )
-        assert refused is not None
-        assert refused[0] is Refusal.ORACLE_REDUCE_ONLY
-        assert "are 2.49% apart, limit 2%" in refused[1]
-        assert refused[1].endswith("5 lots would not shrink the net delta")
+        assert driver.decide() == []
+        refusal, detail = driver.refusal()
+        assert refusal is Refusal.ORACLE_REDUCE_ONLY
+        assert detail.startswith("ETH: index of sim 2000 and chainlink ETH/USD 2060 are 3.00% apart, limit 2%; ")
+        assert detail.endswith("lots would not shrink the net delta")
+        assert driver.engine.state is BotState.RUNNING, "it heals by itself"
+
+    def test_an_order_is_not_raised_to_the_minimum_past_what_shrinks(self) -> None:
+        coarse = linear_perpetual(min_lots=300)
+        policy = Fixed(HedgeTarget(-25.0, 1.0, -25.0, 1.0, 1.0, "edge"))
+        driver = Oracles(make_settings(cash={"ETH": 10.0}, fusion=FUSION, hedge=coarse, policy=policy))
+        driver.look()
+        assert only_intent(driver.decide()).qty_lots == -300, "while nothing is in doubt it may go beyond"
+        driver = Oracles(make_settings(cash={"ETH": 10.0}, fusion=FUSION, hedge=coarse, policy=policy))
+        driver.look(2000.0, link=0, pyth=0)
+        driver.say(LINK, 2060.0, conf=20.0)
+        driver.say(PYTH, 2030.0, conf=20.0)
+        assert driver.decide() == []
+        assert driver.refusal()[0] is Refusal.BELOW_MINIMUM
 
     def test_the_last_agreed_price_grows_old(self, driver: Oracles) -> None:
         hold(driver)
-        for _ in range(130):
-            driver.look(2000.0, link=1740.0, pyth=0)
+        for _ in range(62):
+            driver.look(2000.0, link=1740.0, pyth=nan)
             driver.decide()
         assert driver.verdict is Verdict.REDUCE_ONLY
         assert driver.refusal()[0] is Refusal.STALE_INDEX
