@@ -132,6 +132,8 @@ class Refusal(StrEnum):
     SLIPPAGE_BUDGET = "slippage_budget"
     UNKNOWN_HOLDING = "unknown_holding"
     STALE_ACCOUNT = "stale_account"
+    STALE_TERMS = "stale_terms"
+    GAS_OVER_BENEFIT = "gas_over_benefit"
 
 
 class BotState(StrEnum):
