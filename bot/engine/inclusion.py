@@ -254,10 +254,12 @@ def _offer(on: _Situation, tier: GasTier) -> _Offer:
         solved = local.solve_impulse(gas_quote / unit_quote) if unit_quote > 0.0 else _EDGE
         step_base = local.delta_sd_base(on.gamma_base_per_px, view.spot_px, on.vol, view.monitor_years)
         half_base = local.monitored_half_base(on.half_base * solved.trigger_share, step_base)
-        # trading u costs u²·S/depth beyond the quote
-        impact_share = on.half_base / (on.terms.depth_base * view.cost_rate) if view.cost_rate > 0.0 else 0.0
-        stop_base = on.half_base * local.stop_share(off_base / on.half_base, impact_share, solved)
-        stop_base = min(stop_base, half_base)
+        stop_share = solved.target_share
+        if off_base > half_base and view.cost_rate > 0.0:
+            # trading u costs u²·S/depth beyond the quote
+            impact_share = on.half_base / (on.terms.depth_base * view.cost_rate)
+            stop_share = local.stop_share(off_base / on.half_base, impact_share, solved)
+        stop_base = min(on.half_base * stop_share, half_base)
         gas_note = f"fits the band ±{on.half_base:.3g} to ±{half_base:.3g} and stops at ±{stop_base:.3g}"
     else:
         solved, half_base = _EDGE, on.half_base

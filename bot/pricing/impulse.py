@@ -74,7 +74,7 @@ def stop_share(off_share: float, impact_share: float, impulse: Impulse) -> float
     low, high = impulse.target_share, sqrt(impulse.cost_share)
     if impact_share <= 0.0 or high <= low:
         return min(low, off_share)
-    for _ in range(60):
+    for _ in range(40):
         middle = 0.5 * (low + high)
         slope = 1.5 * middle * (impulse.cost_share - middle * middle / 3.0)
         if slope < 1.0 + 2.0 * impact_share * (off_share - middle):
