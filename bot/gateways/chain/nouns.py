@@ -56,13 +56,14 @@ class TransactionRequest(msgspec.Struct, frozen=True):
     value_wei: int
     gas_limit: int
     gas: GasBid
+    intent: OrderIntent | None = None  # what a hedge was to do, kept so that its receipt can be read after a restart
 
 
 class Receipt(msgspec.Struct, frozen=True):
     """A mined transaction: where, whether it did what it should, what it cost, and its logs as the node tells them.
 
     `revert_data` is the raw reason of a failed one where it could be found out, else empty; `is_out_of_gas` if it
-    burnt its whole limit.
+    burnt its whole limit. `l1_fee_wei` is what a rollup charged on top for its place on the chain below.
     """
 
     tx_hash: str
@@ -74,11 +75,12 @@ class Receipt(msgspec.Struct, frozen=True):
     logs: tuple[Log, ...]
     revert_data: bytes = b""
     is_out_of_gas: bool = False
+    l1_fee_wei: int = 0
 
     @property
     def gas_wei(self) -> int:
         """What the transaction cost in the chain's own coin."""
-        return self.gas_used * self.gas_price_wei
+        return self.gas_used * self.gas_price_wei + self.l1_fee_wei
 
 
 class Log(msgspec.Struct, frozen=True, gc=False):
@@ -94,9 +96,9 @@ class TransactionState(StrEnum):
     """Life of a transaction; the names are those of the transaction log and of `evenkeel tx`.
 
     RESERVED has a nonce, SIGNED has its raw bytes on disk, SENT was handed to a node, MINED is in a block, FINAL so
-    deep that it stays. REPLACED: another of ours with the same nonce was mined. TAKEN: somebody else with our key used it.
-    DROPPED: no node knows it any more and its nonce is still free. UNKNOWN: no node could be asked. FAILED: mined, but
-    reverted. A reorg brings MINED and FAILED back to SENT.
+    deep that it stays. REPLACED: another of ours with the same nonce was mined. TAKEN: somebody else with our key used
+    it. DROPPED: no node knows it any more and its nonce is still free. CANCELED: a self-send took its place. UNKNOWN:
+    no node could be asked. FAILED: mined, but reverted. A reorg brings MINED and FAILED back to SENT.
     """
 
     RESERVED = "reserved"
