@@ -256,7 +256,7 @@ def _find_loan(holder: HolderSettings, token: TokenSettings, answers: _Answers, 
     reserve = answers.one(what, _read(_RESERVE, holder.aave_pool, token.address))
     places = [address_at(reserve, word) for word in (8, 9, 10)]
     if places[0] == _NOBODY:
-        raise _Unreadable(f"{what} at Aave: expected a listed one, found none")
+        raise _Unreadable(f"{what}: expected it to be listed at Aave, found nothing")
     reads = {place: _read(_BALANCE, place, holder.address) for place in places if place != _NOBODY}
     told = answers.all(what, *reads.values(), *_rate_reads(token))
     balances = {place: uint_at(answer, 0) for place, answer in zip(reads, told, strict=False)}
