@@ -99,13 +99,22 @@ class _Pool(NamedTuple):
         return token0.address.lower(), token1.address.lower(), self.settings.fee_pips
 
 
+class _Amount(NamedTuple):
+    """An amount of a token in smallest units, and how much of its underlying a whole one is."""
+
+    holding_id: str
+    symbol: str  # of what lies in the wallet itself, "" for all else
+    token: TokenSettings
+    wei: int
+    rate: float
+
+
 class _Found:
     """What one round of answers amounts to."""
 
-    def __init__(self, less_wei: Mapping[str, int]) -> None:
-        self.less_wei = less_wei
+    def __init__(self) -> None:
         self.lps: list[LpPosition] = []
-        self.tokens: list[TokenPosition] = []
+        self.amounts: list[_Amount] = []
         self.health_factor = inf
         self.failures: list[str] = []
         self.notes: list[str] = []
@@ -114,8 +123,8 @@ class _Found:
 _Part = Callable[[_Answers, _Found], None]
 
 
-class PositionReader:
-    """Reads all that is named in the settings' holders. While not `is_settled`, more must be read of the same block.
+class Positions:
+    """All that the settings' holders hold. While not `is_settled`, more must be read of the same block.
 
     `problems` says what fails, in which case there is no report, and which LP positions are not counted.
     """
@@ -126,51 +135,52 @@ class PositionReader:
         self.problems: tuple[str, ...] = ()
         self._venue = settings.venue
         self._parts = [part for holder in settings.holders for part in _parts_of(holder, settings)]
-        self._find((), {})  # what to begin with
+        self._block: Block | None = None
+        self._found = self._find(())  # what to begin with
 
-    def update(
-        self,
-        block: Block,
-        answers: Sequence[bytes | None],
-        ts_recv_ns: int,
-        less_wei: Mapping[str, int] | None = None,
-    ) -> ChainReport | None:
-        """Return the report as of `block` from the answers to `reads`; None if more must be read, or something fails.
+    def update(self, block: Block, answers: Sequence[bytes | None]) -> None:
+        """Take in the answers to `reads` as of `block`; `reads` may be others afterwards."""
+        self._found = self._find(answers)
+        self._block = block
 
-        `less_wei` is what to leave out by holding id, in smallest units: what hedges of this run moved.
+    def report(self, block: Block, less_wei: Mapping[str, int], ts_recv_ns: int) -> ChainReport | None:
+        """Return the report as of `block`; None if more must be read of it first, or something fails.
+
+        `less_wei` is what to leave out, in smallest units: by symbol of what lies in the wallet, else by holding id.
         """
-        found = self._find(answers, less_wei or {})
-        if not self.is_settled or found.failures:
+        found = self._found
+        if not self.is_settled or found.failures or self._block is None or self._block.block_hash != block.block_hash:
             return None
+        tokens = []
+        for one in found.amounts:
+            wei = one.wei - less_wei.get(one.holding_id, less_wei.get(one.symbol, 0))
+            if wei:
+                qty_base = wei / 10**one.token.decimals * one.rate
+                tokens.append(TokenPosition(one.holding_id, one.token.underlying, qty_base, one.token.charge_fraction))
         return ChainReport(
             venue=self._venue,
             block_number=block.number,
             block_hash=block.block_hash,
             lps=tuple(found.lps),
-            tokens=tuple(found.tokens),
+            tokens=tuple(tokens),
             health_factor=found.health_factor,
             ts_event_ns=block.timestamp_s * NS_PER_S,
             ts_recv_ns=ts_recv_ns,
         )
 
-    async def settle(
-        self, block: Block, read: ReadAll, ts_recv_ns: int, less_wei: Mapping[str, int] | None = None
-    ) -> ChainReport | None:
-        """Read on in the same block until nothing is lacking: at the start, and when positions come or change.
-
-        None if something fails; `problems` then says what.
-        """
+    async def settle(self, block: Block, read: ReadAll) -> None:
+        """Read on in the same block until nothing is lacking: at the start, and when positions come or change."""
         for _ in range(MAX_ROUNDS):
-            report = self.update(block, await read(block, self.reads), ts_recv_ns, less_wei)
-            if self.is_settled:
-                return report
-        self.problems = (f"{self._venue}: positions are not known after {MAX_ROUNDS} rounds of reading", *self.problems)
-        return None
+            if self.is_settled and self._block is not None and self._block.block_hash == block.block_hash:
+                return
+            self.update(block, await read(block, self.reads))
+        if not self.is_settled:
+            self.problems += (f"{self._venue}: positions are not known after {MAX_ROUNDS} rounds of reading",)
 
-    def _find(self, answers: Sequence[bytes | None], less_wei: Mapping[str, int]) -> _Found:
+    def _find(self, answers: Sequence[bytes | None]) -> _Found:
         """Work out all that is held from the answers to `reads`, and which reads that takes."""
         told = _Answers(dict(zip(self.reads, answers, strict=True)))
-        found = _Found(less_wei)
+        found = _Found()
         for part in self._parts:
             try:
                 part(told, found)
@@ -188,7 +198,8 @@ def _parts_of(holder: HolderSettings, settings: ChainSettings) -> list[_Part]:
     """Return what is to be found out about one holder. Raises ConfigError where the settings lack something."""
     where = f"holder {holder.address} of {settings.venue}"
     known = _Tokens(where, settings)
-    parts: list[_Part] = [partial(_find_balance, holder, known.get(symbol)) for symbol in holder.tokens]
+    is_wallet = settings.wallet is not None and settings.wallet.address.lower() == holder.address.lower()
+    parts: list[_Part] = [partial(_find_balance, holder, known.get(symbol), is_wallet) for symbol in holder.tokens]
     parts += [partial(_find_shares, holder, known.get(symbol), known) for symbol in holder.shares]
     if holder.aave_tokens or holder.aave_pool:
         if not holder.aave_pool:
@@ -225,12 +236,15 @@ class _Tokens:
         return self._by_address.get(address.lower())
 
 
-def _find_balance(holder: HolderSettings, token: TokenSettings, answers: _Answers, found: _Found) -> None:
+def _find_balance(
+    holder: HolderSettings, token: TokenSettings, is_wallet: bool, answers: _Answers, found: _Found
+) -> None:
     """Find an ERC-20 balance, at the token's redemption rate."""
     [balance, *rate] = answers.all(
         f"the balance of {token.symbol}", _read(_BALANCE, token.address, holder.address), *_rate_reads(token)
     )
-    _add(found, f"{token.symbol} of {holder.address}", token, uint_at(balance, 0), rate)
+    symbol = token.symbol if is_wallet else ""
+    _add(found, f"{token.symbol} of {holder.address}", token, uint_at(balance, 0), rate, symbol)
 
 
 def _find_shares(
@@ -359,12 +373,11 @@ def _rate_of(token: TokenSettings, answers: Sequence[bytes]) -> float:
     return rate / _WAD
 
 
-def _add(found: _Found, holding_id: str, token: TokenSettings, wei: int, rate: Sequence[bytes]) -> None:
-    """Add an amount of a token, less what is to be left out of it."""
-    wei -= found.less_wei.get(holding_id, 0)
-    if wei:
-        qty_base = wei / 10**token.decimals * _rate_of(token, rate)
-        found.tokens.append(TokenPosition(holding_id, token.underlying, qty_base, token.charge_fraction))
+def _add(
+    found: _Found, holding_id: str, token: TokenSettings, wei: int, rate: Sequence[bytes], symbol: str = ""
+) -> None:
+    """Add an amount of a token."""
+    found.amounts.append(_Amount(holding_id, symbol, token, wei, _rate_of(token, rate)))
 
 
 @lru_cache(maxsize=8192)

@@ -14,8 +14,8 @@ from bot.domain.units import NS_PER_S
 from bot.gateways.chain.abi import encode, selector
 from bot.gateways.chain.endpoints import to_block
 from bot.gateways.chain.nouns import Block, Read
-from bot.gateways.chain.positions import MAX_ROUNDS, PositionReader
-from bot.gateways.chain.settings import ChainSettings, HolderSettings, TokenSettings
+from bot.gateways.chain.positions import MAX_ROUNDS, Positions, ReadAll
+from bot.gateways.chain.settings import ChainSettings, HolderSettings, TokenSettings, WalletSettings
 from bot.pricing.lp import value_quote
 from tests.chains.anvil import COIN
 from tests.chains.uniswap import Pool
@@ -63,11 +63,20 @@ def settings_with(world: World, holder: dict[str, Any], **changes: Any) -> Chain
     )
 
 
-async def report_of(world: World, reader: PositionReader, rounds: Rounds | None = None, **less: int) -> ChainReport:
+async def report_of(world: World, reader: Positions, rounds: Rounds | None = None, **less: int) -> ChainReport:
     """Return the settled report as of the newest block."""
-    report = await reader.settle(to_block(world.anvil.block()), rounds or Rounds(world), RECV_NS, less)
+    block = to_block(world.anvil.block())
+    await reader.settle(block, rounds or Rounds(world))
+    report = reader.report(block, less, RECV_NS)
     assert report is not None, reader.problems
     return report
+
+
+async def no_report_of(reader: Positions, read: ReadAll, block: Block) -> tuple[str, ...]:
+    """Return why there is no report, which there must not be."""
+    await reader.settle(block, read)
+    assert reader.report(block, {}, RECV_NS) is None
+    return reader.problems
 
 
 def by_name(report: ChainReport) -> dict[str, TokenPosition]:
@@ -106,7 +115,7 @@ def trade(world: World, pool: Pool) -> None:
 
 async def test_balances_count_at_their_rate_and_with_their_charge(world: World) -> None:
     world.give(world.hedger, WETH=2.0, USDC=1_234.5, WBTC=0.25, wstETH=10.0)
-    reader = PositionReader(settings_with(world, {"tokens": ("WETH", "USDC", "USDT", "WBTC", "wstETH")}))
+    reader = Positions(settings_with(world, {"tokens": ("WETH", "USDC", "USDT", "WBTC", "wstETH")}))
     rounds = Rounds(world)
     report = await report_of(world, reader, rounds)
     assert rounds.sizes == [6]  # five balances and a rate, in one round
@@ -126,11 +135,13 @@ async def test_balances_count_at_their_rate_and_with_their_charge(world: World) 
 
 async def test_what_hedges_moved_is_left_out(world: World) -> None:
     world.give(world.hedger, WETH=2.0)
-    reader = PositionReader(settings_with(world, {"tokens": ("WETH", "USDC")}))
-    report = await report_of(
-        world, reader, **{f"WETH of {world.hedger}": 3 * COIN, f"USDC of {world.hedger}": -5 * 10**6}
-    )
+    made = settings_with(world, {"tokens": ("WETH", "USDC")}, wallet=WalletSettings(address=world.hedger.lower()))
+    report = await report_of(world, Positions(made), WETH=3 * COIN, USDC=-5 * 10**6)
     assert {name: token.qty_base for name, token in by_name(report).items()} == {"WETH": -1.0, "USDC": 5.0}
+    elsewhere = Positions(settings_with(world, {"tokens": ("WETH",)}, wallet=WalletSettings(address=world.trader)))
+    assert by_name(await report_of(world, elsewhere, WETH=3 * COIN))["WETH"].qty_base == 2.0
+    report = await report_of(world, elsewhere, **{f"WETH of {world.hedger}": COIN})
+    assert by_name(report)["WETH"].qty_base == 1.0
 
 
 @pytest.mark.parametrize("name", ["WETH/USDC-500", "WETH/USDT-500"])  # both orders of the tokens
@@ -140,7 +151,7 @@ async def test_fees_owed_are_what_collect_would_pay_to_the_unit(
 ) -> None:
     pool = world.pools[name]
     token_id = mint(world, pool, low_px, high_px)
-    reader = PositionReader(settings_with(world, lp_holder(world, name)))
+    reader = Positions(settings_with(world, lp_holder(world, name)))
     trade(world, pool)
     [lp] = (await report_of(world, reader)).lps
     owed_base, owed_quote = pool.sorted(*world.uniswap.fees_owed(world.hedger, token_id))
@@ -155,7 +166,7 @@ async def test_fees_owed_are_what_collect_would_pay_to_the_unit(
 async def test_a_position_is_worth_what_taking_it_out_pays(world: World) -> None:
     pool = world.pools["WETH/USDC-500"]
     token_id = mint(world, pool, 2850.0, 3150.0)
-    [lp] = (await report_of(world, PositionReader(settings_with(world, lp_holder(world, "WETH/USDC-500"))))).lps
+    [lp] = (await report_of(world, Positions(settings_with(world, lp_holder(world, "WETH/USDC-500"))))).lps
     px = pool.px
     world.uniswap.remove(world.hedger, token_id)
     paid_base, paid_quote = pool.sorted(*world.uniswap.collect(world.hedger, token_id))
@@ -167,7 +178,7 @@ async def test_positions_settle_in_four_rounds_and_then_take_one(world: World) -
     names = ("WETH/USDC-500", "WETH/USDC-3000")
     for name in names:
         mint(world, world.pools[name], 2850.0, 3150.0)
-    reader = PositionReader(settings_with(world, {"tokens": ("WETH",), **lp_holder(world, *names)}))
+    reader = Positions(settings_with(world, {"tokens": ("WETH",), **lp_holder(world, *names)}))
     rounds = Rounds(world)
     assert len((await report_of(world, reader, rounds)).lps) == 2
     assert len(rounds.sizes) == 4  # how many, which, what, and their ticks
@@ -187,18 +198,22 @@ async def test_positions_settle_in_four_rounds_and_then_take_one(world: World) -
 
 async def test_until_it_is_settled_there_is_no_report(world: World) -> None:
     mint(world, world.pools["WETH/USDC-500"], 2850.0, 3150.0)
-    reader = PositionReader(settings_with(world, lp_holder(world, "WETH/USDC-500")))
+    reader = Positions(settings_with(world, lp_holder(world, "WETH/USDC-500")))
     block, read = to_block(world.anvil.block()), Rounds(world)
     for _ in range(3):
-        assert reader.update(block, await read(block, reader.reads), RECV_NS) is None
+        reader.update(block, await read(block, reader.reads))
+        assert reader.report(block, {}, RECV_NS) is None
         assert (reader.is_settled, reader.problems) == (False, ())
-    assert reader.update(block, await read(block, reader.reads), RECV_NS) is not None
+    reader.update(block, await read(block, reader.reads))
+    assert reader.report(block, {}, RECV_NS) is not None
+    world.anvil.mine()
+    assert reader.report(to_block(world.anvil.block()), {}, RECV_NS) is None  # that block was not read
 
 
 async def test_a_position_that_went_and_another_that_came_at_once_are_not_mistaken(world: World) -> None:
     pool = world.pools["WETH/USDC-500"]
     first = mint(world, pool, 2850.0, 3150.0)
-    reader = PositionReader(settings_with(world, lp_holder(world, "WETH/USDC-500")))
+    reader = Positions(settings_with(world, lp_holder(world, "WETH/USDC-500")))
     await report_of(world, reader)
     manager = world.uniswap.position_manager
     manager.transact("transferFrom", world.hedger, world.trader, first, sender=world.hedger)
@@ -210,7 +225,7 @@ async def test_fees_of_a_position_without_liquidity_count_until_collected(world:
     pool = world.pools["WETH/USDC-500"]
     token_id = mint(world, pool, 2850.0, 3150.0)
     world.uniswap.remove(world.hedger, token_id)
-    reader = PositionReader(settings_with(world, lp_holder(world, "WETH/USDC-500")))
+    reader = Positions(settings_with(world, lp_holder(world, "WETH/USDC-500")))
     [lp] = (await report_of(world, reader)).lps
     assert lp.liquidity == 0.0
     assert lp.owed_base > 4.0
@@ -220,7 +235,7 @@ async def test_fees_of_a_position_without_liquidity_count_until_collected(world:
 
 async def test_a_position_in_a_pool_nobody_named_is_said_not_to_count(world: World) -> None:
     token_id = mint(world, world.pools["WETH/USDC-3000"], 2850.0, 3150.0)
-    reader = PositionReader(settings_with(world, lp_holder(world, "WETH/USDC-500")))
+    reader = Positions(settings_with(world, lp_holder(world, "WETH/USDC-500")))
     assert (await report_of(world, reader)).lps == ()
     assert f"anvil: LP position {token_id} is in a pool that is not configured, and not counted" in reader.problems[0]
 
@@ -233,7 +248,7 @@ async def test_liquidity_of_a_wrapped_coin_is_told_in_the_coin_itself(world: Wor
     [holder] = made.holders
     place = {"address": wrapped.address, "base": "wstETH", "quote": "USDC", "fee_pips": 500}
     pools = (holder.lp_pools[0].__class__(**place),)
-    reader = PositionReader(
+    reader = Positions(
         settings_with(world, {"lp_pools": pools, "position_manager": world.uniswap.position_manager.address})
     )
     [lp] = (await report_of(world, reader)).lps
@@ -252,7 +267,7 @@ async def test_shares_count_as_what_they_can_be_turned_into(world: World) -> Non
     world.give(world.hedger, USDC=1_000.0)
     usdc.transact("approve", world.shares.address, 10**12, sender=world.hedger)
     world.shares.transact("deposit", 600 * 10**6, world.hedger, sender=world.hedger)
-    reader = PositionReader(settings_with(world, {"shares": ("sUSDC",)}))
+    reader = Positions(settings_with(world, {"shares": ("sUSDC",)}))
     assert by_name(await report_of(world, reader))["sUSDC"].qty_base == 600.0
     usdc.transact("mint", world.shares.address, 60 * 10**6)  # the pot gains
     shares = world.shares.call("balanceOf", world.hedger)
@@ -270,25 +285,27 @@ async def test_shares_count_as_what_they_can_be_turned_into(world: World) -> Non
 async def test_shares_of_a_token_nobody_named_give_no_report(world: World) -> None:
     made = settings_with(world, {"shares": ("sUSDC",)})
     tokens = {symbol: token for symbol, token in made.tokens.items() if symbol != "USDC"}
-    reader = PositionReader(settings_of(world, tokens=tokens, holders=made.holders))
-    assert await reader.settle(to_block(world.anvil.block()), Rounds(world), RECV_NS) is None
+    reader = Positions(settings_of(world, tokens=tokens, holders=made.holders))
     usdc = world.tokens["USDC"].address
-    assert reader.problems == (f"anvil: what sUSDC is worth: expected a known token, found asset {usdc}",)
+    assert await no_report_of(reader, Rounds(world), to_block(world.anvil.block())) == (
+        f"anvil: what sUSDC is worth: expected a known token, found asset {usdc}",
+    )
 
 
 async def test_supplies_debts_and_health_are_those_of_aave(full_world: World) -> None:
     aave = full_world.part("aave")
     owner = full_world.hedger
-    full_world.give(owner, USDC=60_000.0)
     aave.supply(owner, USDC=60_000)
     holder = {"aave_pool": aave.pool.address, "aave_tokens": ("USDC", "WETH", "wstETH")}
-    reader = PositionReader(settings_with(full_world, holder))
+    reader = Positions(settings_with(full_world, holder))
     rounds = Rounds(full_world)
     report = await report_of(full_world, reader, rounds)
     assert report.health_factor == inf
     assert len(rounds.sizes) == 2
-    aave.borrow(owner, WETH=10)
-    full_world.anvil.warp(30 * 86_400)  # interest
+    aave.borrow(owner, "WETH", 10 * COIN)
+    aave.supply(full_world.trader, WETH=1_000)
+    aave.borrow(full_world.trader, "USDC", 1_000_000 * 10**6)
+    full_world.anvil.warp(30 * 86_400)  # interest, on both
     report = await report_of(full_world, reader)
     held = by_name(report)
     assert set(held) == {"aave supply of USDC", "aave debt of WETH"}
@@ -313,7 +330,7 @@ class Scripted:
 ADDRESS = "0x" + 40 * "1"
 
 
-def made_up(**holder: Any) -> PositionReader:
+def made_up(**holder: Any) -> Positions:
     tokens = {
         "WETH": TokenSettings(symbol="WETH", address="0x" + 40 * "2", decimals=18, underlying="ETH"),
         "USDC": TokenSettings(symbol="USDC", address="0x" + 40 * "3", decimals=6, underlying=""),
@@ -327,9 +344,7 @@ def made_up(**holder: Any) -> PositionReader:
         ),
     }
     holders = (HolderSettings(address=ADDRESS, **holder),)
-    return PositionReader(
-        ChainSettings(venue="anvil", chain_id=1, coin="ETH", http_urls=(), tokens=tokens, holders=holders)
-    )
+    return Positions(ChainSettings(venue="anvil", chain_id=1, coin="ETH", http_urls=(), tokens=tokens, holders=holders))
 
 
 @pytest.mark.parametrize(
@@ -358,27 +373,27 @@ async def test_what_cannot_be_read_gives_no_report_and_is_named(
     holder: dict[str, Any], answers: dict[str, bytes | None], problem: str
 ) -> None:
     reader = made_up(**holder)
-    assert await reader.settle(to_block(header(7)), Scripted(answers), RECV_NS) is None
-    assert reader.problems == (f"anvil: {problem}",)
+    assert await no_report_of(reader, Scripted(answers), to_block(header(7))) == (f"anvil: {problem}",)
 
 
 async def test_more_positions_than_can_be_read_give_no_report(world: World) -> None:
-    reader = PositionReader(settings_with(world, lp_holder(world, "WETH/USDC-500")))
+    reader = Positions(settings_with(world, lp_holder(world, "WETH/USDC-500")))
     crowd = Scripted({"balanceOf(address)": encode("(uint256)", 201)})
-    assert await reader.settle(to_block(header(7)), crowd, RECV_NS) is None
-    assert reader.problems == ("anvil: expected at most 200 LP positions, found 201",)
+    assert await no_report_of(reader, crowd, to_block(header(7))) == (
+        "anvil: expected at most 200 LP positions, found 201",
+    )
 
 
 async def test_what_never_settles_is_given_up(world: World) -> None:
-    reader = PositionReader(settings_with(world, lp_holder(world, "WETH/USDC-500")))
+    reader = Positions(settings_with(world, lp_holder(world, "WETH/USDC-500")))
     count = iter(range(1, 100))
 
     async def restless(block: Block, reads: Sequence[Read]) -> tuple[bytes | None, ...]:  # noqa: ARG001
         number = encode("(uint256)", next(count))
         return tuple(number for _ in reads)
 
-    assert await reader.settle(to_block(header(7)), restless, RECV_NS) is None
-    assert reader.problems == (f"anvil: positions are not known after {MAX_ROUNDS} rounds of reading",)
+    [problem] = await no_report_of(reader, restless, to_block(header(7)))
+    assert problem == f"anvil: positions are not known after {MAX_ROUNDS} rounds of reading"
 
 
 def test_settings_that_lack_something_are_refused(world: World) -> None:
@@ -390,4 +405,4 @@ def test_settings_that_lack_something_are_refused(world: World) -> None:
         (coin_pool, "expected pools of a coin against money"),
     ):
         with pytest.raises(ConfigError, match=f"holder {world.hedger} of anvil: {said}"):
-            PositionReader(settings_with(world, holder))
+            Positions(settings_with(world, holder))
