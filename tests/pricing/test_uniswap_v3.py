@@ -1,6 +1,6 @@
 """Swaps of Uniswap v3 pools: the book's example, rounding, ticks, limits, routes, and the largest amounts.
 
-That they are what the deployed contracts do is shown in tests/gateways/chain/protocols/test_uniswap_v3.py, and what a
+That they are what the deployed contracts do is shown in test_uniswap_chain.py, and what a
 mainnet pool did for a day in test_uniswap_day.py.
 """
 
