@@ -56,6 +56,7 @@ class TransactionRequest(msgspec.Struct, frozen=True):
     value_wei: int
     gas_limit: int
     gas: GasBid
+    intent: OrderIntent | None = None  # what a hedge was to do, kept so that its receipt can be read after a restart
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -94,9 +95,9 @@ class TransactionState(StrEnum):
     """Life of a transaction; the names are those of the transaction log and of `evenkeel tx`.
 
     RESERVED has a nonce, SIGNED has its raw bytes on disk, SENT was handed to a node, MINED is in a block, FINAL so
-    deep that it stays. REPLACED: another of ours with the same nonce was mined. TAKEN: somebody else with our key used it.
-    DROPPED: no node knows it any more and its nonce is still free. UNKNOWN: no node could be asked. FAILED: mined, but
-    reverted. A reorg brings MINED and FAILED back to SENT.
+    deep that it stays. REPLACED: another of ours with the same nonce was mined. TAKEN: somebody else with our key used
+    it. DROPPED: no node knows it any more and its nonce is still free. CANCELED: a self-send took its place. UNKNOWN:
+    no node could be asked. FAILED: mined, but reverted. A reorg brings MINED and FAILED back to SENT.
     """
 
     RESERVED = "reserved"
