@@ -47,7 +47,7 @@ def crowd(world: World, pool: Pool, rng: random.Random, positions: int = 60) -> 
         )  # fmt: skip
 
 
-def state_of(world: World, pool: Pool) -> tuple[int, int, int]:
+def state_of(pool: Pool) -> tuple[int, int, int]:
     slot0 = pool.contract.call("slot0")
     return slot0.sqrtPriceX96, slot0.tick, pool.contract.call("liquidity")
 
@@ -107,7 +107,7 @@ def test_random_swaps_come_out_to_the_unit(world: World, name: str) -> None:
             (-done.amount_in, done.amount_out) if asked.sells_base else (done.amount_out, -done.amount_in)
         )
         state = done.after
-        assert state_of(world, pool) == outcome(state)
+        assert state_of(pool) == outcome(state)
         kinds[asked.sells_base, asked.is_exact_in] += 1
         crossed[done.ticks_crossed] += 1
     found = read_pool(world.uniswap, pool)
@@ -116,7 +116,6 @@ def test_random_swaps_come_out_to_the_unit(world: World, name: str) -> None:
     assert len(kinds) == 4
     assert sum(count for ticks, count in crossed.items() if ticks) >= 30
     assert max(crossed) >= 10
-    print(f"{name}: swaps by ticks crossed {dict(sorted(crossed.items()))}, {dict(kinds)}")
 
 
 def test_a_limit_of_the_price_fills_in_part(world: World) -> None:
@@ -126,7 +125,7 @@ def test_a_limit_of_the_price_fills_in_part(world: World) -> None:
     predicted = swap(state, 1_000 * COIN, is_zero_for_one=True, limit_x96=limit)
     assert 0 < predicted.unfilled < 1_000 * COIN
     send(world, pool, Asked(True, True, 1_000 * COIN, limit, predicted))
-    assert state_of(world, pool) == (limit, tick_at(limit), predicted.after.liquidity)
+    assert state_of(pool) == (limit, tick_at(limit), predicted.after.liquidity)
     assert predicted.amount_in == 1_000 * COIN - predicted.unfilled
 
 
@@ -168,10 +167,9 @@ def test_routes_of_two_pools_come_out_to_the_unit(world: World) -> None:
             -predicted.amount_in, 0, predicted.amount_out,
         ]  # fmt: skip
         states = [one.after for one in (predicted.swaps if sells else predicted.swaps[::-1])]
-        assert [state_of(world, pool) for pool in (first, second)] == [outcome(state) for state in states]
+        assert [state_of(pool) for pool in (first, second)] == [outcome(state) for state in states]
         crossed[predicted.ticks_crossed] += 1
     assert sum(count for ticks, count in crossed.items() if ticks) >= 10
-    print(f"route: swaps by ticks crossed {dict(sorted(crossed.items()))}")
 
 
 def test_ticks_are_those_of_the_deployed_library(world: World) -> None:
