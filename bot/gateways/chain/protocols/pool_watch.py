@@ -55,9 +55,7 @@ class PoolWatch:
         liquidity, spacing = uint_at(told[1], 0), int_at(told[2], 0)
         words, n_words = self._words, len(self._words)
         bitmaps = [uint_at(answer, 0) for answer in told[_FIXED_READS : _FIXED_READS + n_words]]
-        nets = {
-            at: int_at(answer, 1) for at, answer in zip(self._ticks, told[_FIXED_READS + n_words :], strict=True)
-        }
+        nets = {at: int_at(answer, 1) for at, answer in zip(self._ticks, told[_FIXED_READS + n_words :], strict=True)}
         here = (tick // spacing) >> 8
         around = -(-TICKS_AROUND // (_TICKS_PER_WORD * spacing))
         set_ticks = {word: _set_ticks(word, bitmap, spacing) for word, bitmap in zip(words, bitmaps, strict=True)}

@@ -44,11 +44,11 @@ class TradeTerms(msgspec.Struct, frozen=True):
 
     def base(self, base_wei: int) -> float:
         """Return an amount of base in whole coins."""
-        return base_wei / 10**self.base_decimals
+        return float(base_wei / 10**self.base_decimals)
 
     def quote(self, quote_wei: int) -> float:
         """Return an amount of quote in whole money."""
-        return quote_wei / 10**self.quote_decimals
+        return float(quote_wei / 10**self.quote_decimals)
 
     def px(self, base_wei: int, quote_wei: int) -> float:
         """Return the price of a trade from its two amounts."""
@@ -102,5 +102,7 @@ def contracts_of(section: HedgeSection, roles: tuple[str, ...]) -> dict[str, str
     """Return the contracts a protocol needs by role. Raises ConfigError that names all that are missing."""
     missing = [role for role in roles if not section.contracts.get(role)]
     if missing:
-        raise ConfigError([f"{section.name}: expected contracts for {', '.join(roles)}, found none for {', '.join(missing)}"])
+        raise ConfigError(
+            [f"{section.name}: expected contracts for {', '.join(roles)}, found none for {', '.join(missing)}"]
+        )
     return {role: section.contracts[role] for role in roles}
