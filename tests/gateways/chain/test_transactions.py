@@ -304,8 +304,6 @@ async def test_a_taken_nonce_that_a_reorg_frees_is_canceled_not_sent(tmp_path: P
         assert stage.gained_wei == 0
 
 
-# reverts(0x1badf00d) if the contract has coins, else stops
-GRUDGE = bytes.fromhex("47156017576b631badf00d60e01b60005260046000fd")
 REVERTS = bytes.fromhex("631badf00d60e01b60005260046000fd")
 LOOPS = bytes.fromhex("5b600056")
 PLACE = "0x00000000000000000000000000000000000000AA"
