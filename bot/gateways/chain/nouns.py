@@ -56,6 +56,7 @@ class TransactionRequest(msgspec.Struct, frozen=True):
     value_wei: int
     gas_limit: int
     gas: GasBid
+    intent: OrderIntent | None = None  # what a hedge was to do, kept so that its receipt can be read after a restart
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -96,9 +97,8 @@ class TransactionState(StrEnum):
 
     RESERVED has a nonce, SIGNED has its raw bytes on disk, SENT was handed to a node, MINED is in a block, FINAL so
     deep that it stays. REPLACED: another of ours with the same nonce was mined. TAKEN: somebody else with our key used
-    it. DROPPED: no node knows it any more and its nonce is still free. UNKNOWN: no node could be asked. FAILED: mined,
-    but reverted. CANCELED: a cancel of ours was mined in its place, or, without a receipt, no node ever took it. A
-    reorg brings MINED, FAILED and CANCELED back to SENT.
+    it. DROPPED: no node knows it any more and its nonce is still free. CANCELED: a self-send took its place. UNKNOWN:
+    no node could be asked. FAILED: mined, but reverted. A reorg brings MINED and FAILED back to SENT.
     """
 
     RESERVED = "reserved"

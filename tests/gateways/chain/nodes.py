@@ -23,6 +23,8 @@ class Scripted:
         self.ws_url = ""
         self.sockets: list[web.WebSocketResponse] = []
         self.subscribed = asyncio.Event()
+        self.chain_id = 1  # as the socket says it
+        self.refuses_sockets = False
 
     def count(self, method: str) -> int:
         """Return how often a method was asked."""
@@ -31,7 +33,7 @@ class Scripted:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, or take a WebSocket that subscribes to heads."""
         if request.headers.get("Upgrade", "").lower() == "websocket":
-            return await self._listen(request)
+            return web.Response(status=403) if self.refuses_sockets else await self._listen(request)
         asked = await request.json()
         self.asked.append((asked["method"], asked["params"]))
         result = self.answer(asked["method"], asked["params"])
@@ -51,8 +53,11 @@ class Scripted:
         async for message in socket:
             if message.type is aiohttp.WSMsgType.TEXT:
                 asked = message.json()
-                await socket.send_json({"jsonrpc": "2.0", "id": asked["id"], "result": "0x1"})
-                self.subscribed.set()
+                is_subscription = asked["method"] == "eth_subscribe"
+                result = "0x1" if is_subscription else hex(self.chain_id)
+                await socket.send_json({"jsonrpc": "2.0", "id": asked["id"], "result": result})
+                if is_subscription:
+                    self.subscribed.set()
         return socket
 
     async def push(self, header: dict[str, Any]) -> None:
@@ -81,6 +86,27 @@ async def scripted(answer: Answer, path: str = "/") -> AsyncIterator[Scripted]:
         for socket in node.sockets:
             await socket.close()
         await runner.cleanup()
+
+
+def passed_on(url: str) -> Answer:
+    """Return an answer that is another node's: what is asked of it can be counted, held or changed."""
+
+    async def ask(method: str, params: list[Any]) -> Any:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(url, json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) as response,
+        ):
+            answer = await response.json()
+        return {"error": answer["error"]} if "error" in answer else answer["result"]
+
+    return ask
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so that has no event of its own."""
+    async with asyncio.timeout(10):
+        while not is_so():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
 
 class ManualClock:
