@@ -435,6 +435,7 @@ def hedge(
         worst = min(min(worst, limit_quote), self.quote_held - self.reserve)
         approved = worst
     else:
+        assert base_amount <= self.base_held, "hedge: more base than is held"
         worst = max(self._div_up(notional * (BPS - slippage_bps), BPS), limit_quote)
 
     quote_before: uint256 = staticcall IERC20(ASSET).balanceOf(self)
@@ -870,6 +871,7 @@ def _mint(receiver: address, shares: uint256):
 def _burn(owner: address, shares: uint256):
     if owner != msg.sender:
         self._use_allowance(owner, shares)
+    assert shares <= self.balanceOf[owner], "leave: more shares than are held"
     self.balanceOf[owner] -= shares
     self.totalSupply -= shares
     log IERC20.Transfer(sender=owner, receiver=empty(address), value=shares)
@@ -878,6 +880,7 @@ def _burn(owner: address, shares: uint256):
 @internal
 def _move(sender: address, receiver: address, shares: uint256):
     assert receiver not in [empty(address), self], "transfer: bad receiver"
+    assert shares <= self.balanceOf[sender], "transfer: more shares than are held"
     self.balanceOf[sender] -= shares
     self.balanceOf[receiver] += shares
     log IERC20.Transfer(sender=sender, receiver=receiver, value=shares)
@@ -887,6 +890,7 @@ def _move(sender: address, receiver: address, shares: uint256):
 def _use_allowance(owner: address, shares: uint256):
     left: uint256 = self.allowance[owner][msg.sender]
     if left != max_value(uint256):
+        assert shares <= left, "transfer: more shares than are approved"
         self.allowance[owner][msg.sender] = left - shares
 
 

@@ -110,11 +110,11 @@ def test_the_key_of_the_hedger_opens_nothing_else(vault: VaultInUse) -> None:
         "rescue": ((vault.asset.address, me), "owner: not the owner"),
         "offer_ownership": ((me,), "owner: not the owner"),
         "take_ownership": ((), "owner: not offered to the caller"),
-        "withdraw": ((1, me, vault.alice), "no reason given"),
-        "redeem": ((10**6, me, vault.alice), "no reason given"),
-        "redeem_in_kind": ((10**6, me, vault.alice), "no reason given"),
-        "transferFrom": ((vault.alice, me, 1), "no reason given"),
-        "transfer": ((vault.alice, 1), "no reason given"),
+        "withdraw": ((1, me, vault.alice), "transfer: more shares than are approved"),
+        "redeem": ((10**6, me, vault.alice), "transfer: more shares than are approved"),
+        "redeem_in_kind": ((10**6, me, vault.alice), "transfer: more shares than are approved"),
+        "transferFrom": ((vault.alice, me, 1), "transfer: more shares than are approved"),
+        "transfer": ((vault.alice, 1), "transfer: more shares than are held"),
         "deposit": ((1, me), "balance too small"),
         "mint": ((10**6, me), "balance too small"),
     }
@@ -318,7 +318,7 @@ def test_absurd_amounts(vault: VaultInUse, base_wei: int) -> None:
 
 def test_what_is_not_held_cannot_be_sold(vault: VaultInUse) -> None:
     vault.world.give(vault.address, WETH=5)  # a gift that is nobody's
-    with vault.refuses("no reason given"):
+    with vault.refuses("hedge: more base than is held"):
         vault.hedge(is_buy=False, base_wei=WETH)
 
 
