@@ -24,6 +24,7 @@ from bot.domain.errors import ConfigError, RecordingError
 from bot.domain.instruments import Future, Instrument, Option
 from bot.domain.units import NS_PER_S
 from bot.engine.settings import Ages, BookLeg, EngineSettings, HedgeSettings, Limits
+from bot.runtime.chain_checks import check_chains
 from bot.runtime.vault import AccountCash, AccountLine, Target, Vault
 from bot.runtime.yaml_source import Location, Value, YamlSource
 from bot.simulation.recording import Manifest, open_recording
@@ -214,6 +215,7 @@ def _check(source: YamlSource, manifests: _Manifests, *, allow_live: bool) -> Va
         _report_shape(source, error.errors(include_url=False))
     _check_mode(source, allow_live=allow_live)
     _check_feed(source)
+    check_chains(source)
     recording = _text_at(source.value, ("feed", "recording"))
     manifest = manifests.get(recording) if recording else None
     if isinstance(manifest, str):
@@ -391,7 +393,7 @@ def _check_feed(source: YamlSource) -> None:
     if not is_live:
         return
     venues = _mapping_at(source.value, "venues")
-    if not venues and not source.is_damaged(("venues",)):
+    if not venues and not _mapping_at(source.value, "chains") and not source.is_damaged(("venues",)):
         source.report(("feed",), "venues for a live feed", "none", "venues: {deribit: {}}, see docs/configuration.md")
         return
     for venue, section in venues.items():
@@ -404,6 +406,7 @@ def _check_feed(source: YamlSource) -> None:
 
 
 def _check_venue_names(source: YamlSource, venues: dict[str, Value]) -> None:
+    chains = _mapping_at(source.value, "chains")
     for key in ("book", "cash"):
         for place in _account_places(source.value, key):
             name = _text_at(source.value, place)
@@ -411,12 +414,14 @@ def _check_venue_names(source: YamlSource, venues: dict[str, Value]) -> None:
                 source.report(place, _either(set(venues)), _short(name), "name one of venues")
     for place, name in {**_names_at(source.value, "book"), **_names_at(source.value, "hedge")}.items():
         venue, colon, rest = name.partition(":")
-        if not colon or not rest:
+        if not colon or not rest or venue in chains:
             continue
-        if venue == next(iter(venues)):
+        if venue == next(iter(venues), ""):
             source.report(place, f"{_short(rest)}", _short(name), "the first venue's instruments go by their own name")
         elif venue not in venues:
-            source.report(place, f"a venue of {_either(set(venues))}", _short(venue), "venue:NAME, as under venues")
+            source.report(
+                place, f"a venue of {_either({*venues, *chains})}", _short(venue), "venue:NAME, as under venues"
+            )
 
 
 def _check_options(source: YamlSource, place: Location, section: Value) -> None:
