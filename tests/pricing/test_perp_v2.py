@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import isqrt
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,6 +80,13 @@ def test_nothing_is_estimated() -> None:
         sell(WIDE, 0, FEE_PIPS)
     with pytest.raises(UnknownTicks):
         buy(pool_of((72_000, 90_000, ONE)), 10**6 * ONE, FEE_PIPS)
+    far = msgspec.structs.replace(WIDE, unread_below=79_980, unread_above=80_160)
+    for trade in (sell, buy):
+        assert trade(far, 50 * ONE, FEE_PIPS) == msgspec.structs.replace(
+            trade(WIDE, 50 * ONE, FEE_PIPS), after=trade(far, 50 * ONE, FEE_PIPS).after
+        )
+        with pytest.raises(UnknownTicks, match="which was not read"):
+            trade(far, 500 * ONE, FEE_PIPS)
 
 
 def test_reducing_realises_its_share_of_the_profit() -> None:

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from bot.domain.errors import ConfigError
 from bot.domain.instruments import Payoff, Spot, TickSchedule
 from bot.domain.market import Quote
 from bot.domain.orders import OrderIntent
@@ -28,7 +27,8 @@ from bot.gateways.chain.protocols import aave_reasons
 from bot.gateways.chain.protocols.aave_account import Lending, LendingWatch
 from bot.gateways.chain.protocols.pool_watch import PoolWatch
 from bot.gateways.chain.protocols.trade_terms import TradeTerms, contracts_of, deadline_s, gas_limit
-from bot.gateways.chain.settings import HedgeSection, PoolSettings, TokenSettings
+from bot.gateways.chain.protocols.uniswap_v3 import encode_path, path_of
+from bot.gateways.chain.settings import HedgeSection, TokenSettings
 from bot.pricing.aave_v3 import WAD, after_borrowing, health_factor_wad, is_covered
 from bot.pricing.uniswap_v3 import (
     Leg,
@@ -90,7 +90,7 @@ class AaveV3:
         self._gas_limit_margin = gas_limit_margin
         self._aave = LendingWatch(self._pool, base.address, wallet, self._executor)
         self._pools = [PoolWatch(pool.address, pool.fee_pips) for pool in section.route]
-        addresses = route_of(section, tokens)
+        addresses = path_of(section, tokens)
         self._is_downwards = [int(a, 16) < int(b, 16) for a, b in pairwise(addresses)]
         # A purchase of an exact amount is told backwards, from what comes out: that is the same path.
         self._path = encode_path(addresses, [pool.fee_pips for pool in section.route])
@@ -353,26 +353,3 @@ def _moved(intent: OrderIntent, swap: RouteSwap) -> Amounts:
     if intent.qty_lots < 0:
         return Amounts(-swap.amount_in, swap.amount_out)
     return Amounts(swap.amount_out, -swap.amount_in)
-
-
-def route_of(section: HedgeSection, tokens: Mapping[str, TokenSettings]) -> list[str]:
-    """Return the tokens' addresses from base to quote. Raises ConfigError where a pool does not go on from the last."""
-    symbols = [section.base]
-    for pool in section.route:
-        symbols.append(_other_side(section, pool, symbols[-1]))
-    if len(symbols) == 1 or symbols[-1] != section.quote:
-        raise ConfigError([f"{section.name}: expected a route to {section.quote}, found it to end at {symbols[-1]}"])
-    return [tokens[symbol].address for symbol in symbols]
-
-
-def _other_side(section: HedgeSection, pool: PoolSettings, symbol: str) -> str:
-    if symbol not in {pool.base, pool.quote}:
-        found = f"a pool of {pool.base} and {pool.quote}"
-        raise ConfigError([f"{section.name}: expected a route that goes on from {symbol}, found {found}"])
-    return pool.quote if symbol == pool.base else pool.base
-
-
-def encode_path(addresses: Sequence[str], fees_pips: Sequence[int]) -> bytes:
-    """Return a path as the router takes it: address, fee in three bytes, address and so on, packed."""
-    first, *others = (bytes.fromhex(address.removeprefix("0x")) for address in addresses)
-    return first + b"".join(fee.to_bytes(3) + other for fee, other in zip(fees_pips, others, strict=True))

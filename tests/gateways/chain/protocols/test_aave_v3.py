@@ -16,8 +16,6 @@ from bot.gateways.chain.protocols.aave_v3 import (
     GAS_TICK_UNITS,
     GAS_USED_UNITS,
     AaveV3,
-    encode_path,
-    route_of,
 )
 from tests.chains.world import World
 from tests.gateways.chain.protocols.aave_stage import FLOOR, aave_section, aave_stage
@@ -300,7 +298,7 @@ class TestOnTheWay:
             assert stage.protocol.explain_revert(data) == said
             assert stage.protocol.is_price_miss(data)
             assert not stage.send(request).is_success
-        assert stage.debt_wei - debt_wei in range(10_000)
+        assert debt_wei <= stage.debt_wei < debt_wei + ETH // 10**9  # interest
         assert full_world.balance(stage.wallet, "USDC") == money
 
     def test_a_transaction_that_comes_too_late_does_nothing(self, full_world: World) -> None:
@@ -353,26 +351,16 @@ class TestApprovals:
 class TestSection:
     """What a vault file must say."""
 
-    def test_a_route_goes_from_base_to_quote_whichever_way_its_pools_are_named(self, full_world: World) -> None:
-        executor = full_world.part("aave").new_executor()
-        tokens = token_settings(full_world)
-        section = aave_section(full_world, executor, "WBTC", "WBTC/WETH-3000", "WETH/USDC-500")
-        first, second = section.route
-        turned = (msgspec.structs.replace(first, base=first.quote, quote=first.base), second)
-        assert route_of(msgspec.structs.replace(section, route=turned), tokens) == route_of(section, tokens)
-        with pytest.raises(ConfigError, match="goes on from WBTC, found a pool of WETH and USDC"):
-            route_of(msgspec.structs.replace(section, route=(second, first)), tokens)
+    def test_a_route_that_does_not_lead_from_base_to_quote(self, full_world: World) -> None:
+        section = aave_section(
+            full_world, full_world.part("aave").new_executor(), "WBTC", "WBTC/WETH-3000", "WETH/USDC-500"
+        )
+        section = msgspec.structs.replace(section, route=section.route[:1])
         with pytest.raises(ConfigError, match="a route to USDC, found it to end at WETH"):
-            route_of(msgspec.structs.replace(section, route=(first,)), tokens)
-        with pytest.raises(ConfigError, match="a route to USDC, found it to end at WBTC"):
-            route_of(msgspec.structs.replace(section, route=()), tokens)
+            AaveV3(section, token_settings(full_world), "anvil", full_world.hedger)
 
     def test_contracts_that_are_missing_are_named(self, full_world: World) -> None:
         section = aave_section(full_world, full_world.part("aave").new_executor())
         section = msgspec.structs.replace(section, contracts={"pool": section.contracts["pool"]})
         with pytest.raises(ConfigError, match="found none for executor, router"):
             AaveV3(section, token_settings(full_world), "anvil", full_world.hedger)
-
-
-def test_a_path_is_packed() -> None:
-    assert encode_path(["0x" + "aa" * 20, "0x" + "bb" * 20], [500]).hex() == "aa" * 20 + "0001f4" + "bb" * 20
