@@ -80,7 +80,7 @@ def test_nothing_is_estimated() -> None:
         sell(WIDE, 0, FEE_PIPS)
     with pytest.raises(UnknownTicks):
         buy(pool_of((72_000, 90_000, ONE)), 10**6 * ONE, FEE_PIPS)
-    far = msgspec.structs.replace(WIDE, unread_below=79_980, unread_above=80_160)
+    far = msgspec.structs.replace(WIDE, ticks=(), nets=(), unread_below=79_980, unread_above=80_160)
     for trade in (sell, buy):
         assert trade(far, 50 * ONE, FEE_PIPS) == msgspec.structs.replace(
             trade(WIDE, 50 * ONE, FEE_PIPS), after=trade(far, 50 * ONE, FEE_PIPS).after
