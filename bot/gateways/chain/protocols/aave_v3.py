@@ -1,9 +1,9 @@
 """Short on Aave v3: borrow base and sell it on Uniswap v3, or buy it back and repay, each in one transaction.
 
-A plain account cannot do both steps at once, so they are done by a small contract of ours, `bot/contracts/AaveShort.vy`,
-to which the wallet has delegated credit in the debt token and approved quote. It trades for its caller only. The
-position is minus the debt, so interest that accrues shows as a short that grows. What a sale brings goes to the
-wallet, not back into Aave: it does not help the health factor.
+A plain account cannot do both steps at once, so they are done by a small contract of ours, the executor
+(`bot/contracts/AaveShort.vy`), to which the wallet has delegated credit in the debt token and approved quote. It trades
+for its caller only. The position is minus the debt, so interest that accrues shows as a short that grows. What a sale
+brings goes to the wallet, not back into Aave: it does not help the health factor.
 
 Not checked beforehand, and left to `eth_call` and the pool itself: isolation and siloed borrowing, efficiency modes
 with an oracle of their own. The executor holds the trade to the floor of the health factor once more, with the interest
@@ -42,12 +42,15 @@ from bot.pricing.uniswap_v3 import (
     turned,
 )
 
-# Measured on Anvil (Osaka rules) with the published contracts: the first sale over one pool 402,749, later ones 336,536
-# to 372,427; purchases 272,881 to 288,798; a second pool 108,824 more; an initialised tick crossed 20,000 to 30,000.
-GAS_SELL_UNITS: Final = 403_000
-GAS_BUY_UNITS: Final = 289_000
-GAS_POOL_UNITS: Final = 110_000
-GAS_TICK_UNITS: Final = 30_000
+# Measured on Anvil (Osaka rules) with the published contracts, over one pool. Used, refunds taken off: the first sale
+# 385,635 to 402,749, later ones 336,536 to 372,427; purchases 272,881 to 314,308. At hand, as refunds come only at the
+# end: the first sale 425,435 to 442,549, purchases up to 363,974. A second pool takes up to 118,000 more, a crossed
+# tick 54,000.
+GAS_USED_UNITS: Final = 403_000
+GAS_SELL_UNITS: Final = 443_000
+GAS_BUY_UNITS: Final = 365_000
+GAS_POOL_UNITS: Final = 118_000
+GAS_TICK_UNITS: Final = 55_000
 _HEADROOM: Final = 1.0001  # over the floor that is quoted with, for the interest until inclusion
 _ALL: Final = (1 << 256) - 1
 _CONTRACTS: Final = ("pool", "executor", "router")
@@ -200,8 +203,8 @@ class AaveV3:
 
     @property
     def gas_units(self) -> int:
-        """What a sale uses, the dearer of both ways: 403,000 over one pool, 110,000 for each further one."""
-        return GAS_SELL_UNITS + (len(self._pools) - 1) * GAS_POOL_UNITS
+        """What a first sale uses, the dearest trade: 403,000 over one pool, 118,000 for each further one."""
+        return GAS_USED_UNITS + (len(self._pools) - 1) * GAS_POOL_UNITS
 
     def position_lots(self) -> int:
         """Return minus the debt with interest, in whole lots; what is less than a lot cannot be traded away."""
