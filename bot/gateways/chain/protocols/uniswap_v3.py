@@ -11,6 +11,7 @@ within `QUOTE_SLIPPAGE` of it; beyond, `depth_base` says what size costs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Final
 
 from bot.domain.errors import ConfigError
@@ -45,7 +46,6 @@ GAS_OF_TRADE_UNITS: Final = 120_000
 GAS_OF_POOL_UNITS: Final = 65_000  # every further pool of the route
 GAS_OF_TICK_UNITS: Final = 57_000  # an initialised tick crossed for the first time; 20,000 afterwards
 _ALL: Final = (1 << 256) - 1
-_N_OWN_READS: Final = 4
 
 _BALANCE = Function("balanceOf(address)", "(uint256)")
 _ALLOWANCE = Function("allowance(address,address)", "(uint256)")
@@ -78,10 +78,7 @@ _REASONS: Final = PRICE_MISSES | {
 
 
 class UniswapV3:
-    """Spot in one base token, swapped over a route of pools from the wallet's own balances.
-
-    `inventory_wei` is base that the wallet holds for other reasons and that is no hedge.
-    """
+    """Spot in one base token, swapped over a route of pools from the wallet's own balances."""
 
     def __init__(
         self,
@@ -89,13 +86,11 @@ class UniswapV3:
         tokens: Mapping[str, TokenSettings],
         venue: str,
         wallet: str,
-        *,
-        inventory_wei: int = 0,
         gas_limit_margin: float = 1.3,
     ) -> None:
         self._base, self._quote = tokens[section.base], tokens[section.quote]
         self._wallet, self._router = wallet, contracts_of(section, ("router",))["router"]
-        self._inventory_wei = inventory_wei
+        self._inventory_wei = int(Decimal(repr(section.inventory_base)).scaleb(self._base.decimals))
         self._gas_limit_margin = gas_limit_margin
         instrument_id = f"{venue}:{section.name}"
         self._terms = TradeTerms.of(section, instrument_id, self._base.decimals, self._quote.decimals)
@@ -119,6 +114,12 @@ class UniswapV3:
             taker_bps=0.0,
             maker_bps=0.0,
         )
+        self._own_reads = (
+            _BALANCE.read(self._base.address, wallet),
+            _BALANCE.read(self._quote.address, wallet),
+            _ALLOWANCE.read(self._base.address, wallet, self._router),
+            _ALLOWANCE.read(self._quote.address, wallet, self._router),
+        )
         self._block: Block | None = None
         self._legs: tuple[Leg, ...] = ()
         self._base_wei = self._quote_wei = self._base_allowed_wei = self._quote_allowed_wei = 0
@@ -128,21 +129,14 @@ class UniswapV3:
     @property
     def reads(self) -> tuple[Read, ...]:
         """What to read with the next block; after the first blocks also the ticks around the pools' prices."""
-        wallet, router = self._wallet, self._router
-        return (
-            _BALANCE.read(self._base.address, wallet),
-            _BALANCE.read(self._quote.address, wallet),
-            _ALLOWANCE.read(self._base.address, wallet, router),
-            _ALLOWANCE.read(self._quote.address, wallet, router),
-            *(read for pool in self._pools for read in pool.reads),
-        )
+        return (*self._own_reads, *(read for pool in self._pools for read in pool.reads))
 
     def update(self, block: Block, answers: Sequence[bytes | None]) -> None:
         """Take in a block's answers. What reverted leaves no usable state."""
         self._block = block
-        own = [uint_at(answer, 0) if answer else 0 for answer in answers[:_N_OWN_READS]]
+        own = [uint_at(answer, 0) if answer else 0 for answer in answers[: len(self._own_reads)]]
         self._base_wei, self._quote_wei, self._base_allowed_wei, self._quote_allowed_wei = own
-        start = _N_OWN_READS
+        start = len(self._own_reads)
         for pool in self._pools:
             end = start + len(pool.reads)
             pool.update(answers[start:end])
@@ -200,7 +194,7 @@ class UniswapV3:
         return GAS_OF_TRADE_UNITS + GAS_OF_POOL_UNITS * (len(self._pools) - 1)
 
     def position_lots(self) -> int:
-        """Return the wallet's base beyond the inventory in whole lots, towards zero: part of a lot cannot be traded."""
+        """Return the wallet's base beyond the book's inventory in whole lots, towards zero: less cannot be traded."""
         return self._terms.lots(self._base_wei - self._inventory_wei)
 
     def approvals(self) -> tuple[Approval, ...]:
