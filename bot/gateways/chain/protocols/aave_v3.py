@@ -66,7 +66,6 @@ _BUY = Function("buy_and_repay(address,address,uint256,uint256,bytes,uint256)", 
 _TRADED = Event(
     "Traded(address indexed trader, address indexed base, address indexed quote, int256 base_delta, int256 quote_delta)"
 )
-_N_OWN_READS: Final = 4
 
 
 class AaveV3:
@@ -88,6 +87,12 @@ class AaveV3:
         self._terms = TradeTerms.of(section, instrument_id, base.decimals, quote.decimals)
         self._floor_wad = int(section.floor_health_factor * WAD)
         self._gas_limit_margin = gas_limit_margin
+        self._own_reads = (
+            _BALANCE.read(quote.address, wallet),
+            _ALLOWANCE.read(quote.address, wallet, self._executor),
+            _POOL.read(self._executor),
+            _ROUTER.read(self._executor),
+        )
         self._aave = LendingWatch(self._pool, base.address, wallet, self._executor)
         self._pools = [PoolWatch(pool.address, pool.fee_pips) for pool in section.route]
         addresses = path_of(section, tokens)
@@ -118,21 +123,15 @@ class AaveV3:
     @property
     def reads(self) -> tuple[Read, ...]:
         """What to read with the next block; more once Aave's own contracts and the pools' ticks are found."""
-        return (
-            _BALANCE.read(self._quote, self._wallet),
-            _ALLOWANCE.read(self._quote, self._wallet, self._executor),
-            _POOL.read(self._executor),
-            _ROUTER.read(self._executor),
-            *self._aave.reads,
-            *(read for pool in self._pools for read in pool.reads),
-        )
+        return (*self._own_reads, *self._aave.reads, *(read for pool in self._pools for read in pool.reads))
 
     def update(self, block: Block, answers: Sequence[bytes | None]) -> None:
         """Take in a block's answers. What reverted leaves no usable state."""
         self._block = block
-        end = _N_OWN_READS + len(self._aave.reads)
-        self._take_own(answers[:_N_OWN_READS])
-        self._aave.update(answers[_N_OWN_READS:end])
+        n_own = len(self._own_reads)
+        end = n_own + len(self._aave.reads)
+        self._take_own(answers[:n_own])
+        self._aave.update(answers[n_own:end])
         for pool in self._pools:
             start, end = end, end + len(pool.reads)
             pool.update(answers[start:end])
