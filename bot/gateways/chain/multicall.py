@@ -126,25 +126,19 @@ def decode_answers(data: bytes) -> list[bytes | None]:
     if count > len(data) // WORD_BYTES:
         raise Undecodable(f"expected a list within {len(data)} bytes, found {count} items")
     answers: list[bytes | None] = []
+    number = int.from_bytes
     for index in range(count):
-        at = start + _uint(data, start + WORD_BYTES * index)
-        is_success = _uint(data, at)
-        body = at + _uint(data, at + WORD_BYTES)
-        length = _uint(data, body)
-        answer = data[body + WORD_BYTES : body + WORD_BYTES + length]
-        if len(answer) != length:
-            raise Undecodable(f"expected {length} bytes of answer {index}, found {len(answer)}")
-        answers.append(answer if is_success else None)
+        # A word beyond the end reads as a smaller number: it points before where its item may be, or past the end.
+        at = start + number(data[start + WORD_BYTES * index : start + WORD_BYTES * (index + 1)])
+        body = at + number(data[at + WORD_BYTES : at + 2 * WORD_BYTES]) + WORD_BYTES
+        end = body + number(data[body - WORD_BYTES : body])
+        if at < start + WORD_BYTES * count or body < at + 3 * WORD_BYTES or end > len(data):
+            raise Undecodable(
+                f"expected answer {index} at {at} to {end} of {len(data)} bytes, found it cut off or mixed"
+            )
+        answers.append(data[body:end] if any(data[at : at + WORD_BYTES]) else None)
     return answers
 
 
 def _word(value: int) -> bytes:
     return value.to_bytes(WORD_BYTES)
-
-
-def _uint(data: bytes, at: int) -> int:
-    """Return the word that starts at byte `at`."""
-    word = data[at : at + WORD_BYTES]
-    if len(word) != WORD_BYTES:
-        raise Undecodable(f"expected a word at byte {at}, found the end of {len(data)} bytes")
-    return int.from_bytes(word)
