@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import (
     URL,
     BigInteger,
@@ -38,7 +39,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from bot.domain.errors import InvariantBroken, JournalError
-from bot.domain.orders import GasBid
+from bot.domain.orders import GasBid, OrderIntent
 from bot.gateways.chain.lives import Life, Row, fold
 from bot.gateways.chain.nouns import Amounts, Receipt, TransactionRequest, TransactionState
 
@@ -156,6 +157,7 @@ _ROWS: Final = Table(
     Column("gas_limit", BigInteger),
     Column("gas_quote", Float),
     Column("deadline_ns", BigInteger),
+    Column("intent", LargeBinary),
     # of the receipt
     Column("block_hash", String(66)),
     Column("is_success", Boolean),
@@ -200,6 +202,7 @@ def _to_columns(row: Row) -> dict[str, object]:
             "gas_limit": row.request.gas_limit,
             "gas_quote": row.request.gas.gas_quote,
             "deadline_ns": row.request.gas.deadline_ns,
+            "intent": msgspec.json.encode(row.request.intent) if row.request.intent is not None else None,
         }
     if row.receipt is not None:
         columns |= {
@@ -235,6 +238,7 @@ def _from_columns(found: RowMapping) -> Row:
             int(columns["value_wei"]),
             columns["gas_limit"],
             gas,
+            msgspec.json.decode(columns["intent"], type=OrderIntent) if columns["intent"] is not None else None,
         )
     if columns["block_hash"] is not None:
         receipt = Receipt(

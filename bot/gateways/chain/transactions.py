@@ -166,6 +166,11 @@ class TransactionDesk:
         outcome = life.outcome if life.state is S.FINAL else None
         return Truth(key, life.state, outcome, life.is_signed, life.nonce, receipt, life.amounts, life.reason)
 
+    def request_of(self, key: str) -> TransactionRequest | None:
+        """Return what a transaction was to do, also one that is long over; None if it was never heard of."""
+        life = self._lives.get(key) or self._log.life(key)
+        return None if life is None else life.request
+
     def note_amounts(self, key: str, amounts: Amounts) -> None:
         """Write down what a mined transaction moved, once its logs were read."""
         life = self._lives.get(key)

@@ -24,5 +24,7 @@ def open_protocol(section: HedgeSection, settings: ChainSettings, wallet: str) -
         raise ConfigError([f"{section.name}: expected a protocol of {known}, found {section.protocol!r}"])
     module, name = _MODULES[section.protocol]
     factory = getattr(import_module(f"bot.gateways.chain.protocols.{module}"), name)
-    protocol: HedgeProtocol = factory(section, settings.tokens, settings.venue, wallet, settings.fees.gas_limit_margin)
+    protocol: HedgeProtocol = factory(
+        section, settings.tokens, settings.venue, wallet, gas_limit_margin=settings.fees.gas_limit_margin
+    )
     return protocol
