@@ -15,10 +15,13 @@ from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.venues import VenueHealth
 from bot.gateways.chain.abi import Undecodable
 from bot.gateways.chain.endpoints import Endpoints, to_block
+from bot.gateways.chain.multicall import Multicall
+from bot.gateways.chain.nouns import Read
 from bot.gateways.chain.rpc import Reverted, RpcError, UnknownBlock
 from bot.gateways.chain.settings import ChainSettings
+from tests.chains.proxy import ChaosProxy
 from tests.chains.world import World
-from tests.gateways.chain.nodes import ManualClock, Scripted, block_hash, header, scripted
+from tests.gateways.chain.nodes import ManualClock, Scripted, block_hash, header, scripted, settings_of
 
 
 class Honest:
@@ -369,6 +372,55 @@ async def test_a_real_node_tells_an_unknown_block_from_a_revert(world: World) ->
             await endpoints.call("eth_call", [call, "0xffffff"])
         with pytest.raises(Reverted):
             await endpoints.call("eth_call", [call, "latest"])
+
+
+async def test_of_two_real_nodes_the_late_one_is_not_asked(world: World) -> None:
+    world.anvil.mine(10)
+    with ChaosProxy(world.anvil) as late, ChaosProxy(world.anvil) as good:
+        late.lag_blocks = 5
+        async with Endpoints(settings_of(world, http_urls=(late.http_url, good.http_url)), ManualClock()) as endpoints:
+            assert endpoints.problems == (f"{late.http_url}: 5 blocks behind, at {world.anvil.block_number - 5}",)
+            assert (await endpoints.block("latest")).block_hash == world.anvil.block()["hash"]
+            assert "eth_getBlockByNumber" not in late.faults.asked
+            late.lag_blocks = 0
+            await endpoints.check()
+            assert endpoints.problems == ()
+
+
+async def test_of_two_real_nodes_that_disagree_nothing_is_read(world: World) -> None:
+    world.anvil.mine(10)
+    with ChaosProxy(world.anvil) as one, ChaosProxy(world.anvil) as other:
+        async with Endpoints(settings_of(world, http_urls=(one.http_url, other.http_url)), ManualClock()) as endpoints:
+            multicall = Multicall(endpoints, world.multicall.address)
+            head = await endpoints.block("latest")
+            one.fork_from(head.number - 5)
+            with pytest.raises(Retryable, match="no majority, nothing is believed"):
+                await endpoints.confirm(head)
+            await endpoints.check()
+            with pytest.raises(Retryable) as caught:
+                await multicall.read(head, [Read(world.tokens["USDC"].address, b"")])
+            assert all(proxy.http_url in str(caught.value) for proxy in (one, other))
+            assert not any("eth_call" in proxy.faults.asked for proxy in (one, other))
+            assert endpoints.health[0] is VenueHealth.DOWN
+            one.fork_from(None)
+            await endpoints.check()
+            assert await multicall.read(head, [Read(world.tokens["USDC"].address, b"")]) == (None,)
+            assert endpoints.health == (VenueHealth.UP, "")
+
+
+async def test_a_real_node_that_dies_is_left_out_until_it_is_back(world: World) -> None:
+    clock = ManualClock()
+    with ChaosProxy(world.anvil) as first, ChaosProxy(world.anvil) as second:
+        urls = (first.http_url, second.http_url)
+        async with Endpoints(settings_of(world, http_urls=urls), clock) as endpoints:
+            first.die()
+            assert (await endpoints.block("latest")).block_hash == world.anvil.block()["hash"]
+            assert endpoints.problems[0].startswith(f"{first.http_url}: ")
+            assert len(endpoints.problems) == 1
+            first.revive()
+            clock.ns += NS_PER_S
+            await endpoints.check()
+            assert endpoints.problems == ()
 
 
 def test_a_header_is_read_or_refused() -> None:
