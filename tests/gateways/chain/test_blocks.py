@@ -189,7 +189,7 @@ async def test_a_consumer_that_never_comes_holds_nothing_up(world: World) -> Non
                 await until(lambda newest=newest: feed._last_hash == newest["hash"])
             step = await stream.next()
             assert (step.head.block_hash, step.has_gap) == (newest["hash"], True)
-            assert len(stream.ring.blocks) == 64
+            assert stream.ring.newest == step.head
 
 
 # A node whose chain and socket a test steers.
@@ -382,6 +382,18 @@ async def test_a_node_that_gives_another_block_than_was_asked_for_is_not_followe
         async with asyncio.timeout(10):
             with pytest.raises(Retryable, match=r"expected block 100 .* found 99"):
                 await stream.next()
+
+
+async def test_a_reorg_right_after_the_start_is_walked_back_too() -> None:
+    chain = Chain(100)
+    async with steered(chain) as (stream, _, node):
+        chain.fork(90, "b")
+        newest = {**header(101, "b")}
+        chain.blocks[101] = newest
+        await node.push(newest)
+        [step] = await step_to(stream, newest)
+        assert step.reorg is not None
+        assert [block.number for block in step.reorg.gone] == list(range(100, 89, -1))
 
 
 def blocks(first: int, last: int, fork: str = "a", parent_fork: str = "") -> list[Block]:

@@ -131,6 +131,31 @@ async def test_waits_double_and_a_wait_that_is_asked_for_is_kept() -> None:
         assert endpoints.health == (VenueHealth.UP, "")
 
 
+async def test_a_node_that_only_fails_at_what_matters_is_asked_ever_more_rarely() -> None:
+    clock, first = ManualClock(), Honest()
+    async with nodes_of(first, Honest(), clock=clock) as (endpoints, nodes):
+        first.says["eth_call"] = lambda: web.Response(status=503)
+        waits_ns = []
+        for _ in range(4):
+            with pytest.raises(RpcError):  # the second node's: its word is final
+                await endpoints.call("eth_call")
+            began_ns = clock.ns
+            while endpoints.problems:
+                clock.ns += 50 * NS_PER_MS
+                await endpoints.check()
+            waits_ns.append(clock.ns - began_ns)
+        assert waits_ns == [250 * NS_PER_MS << n for n in range(4)]
+        assert nodes[0].count("eth_call") == 4
+
+
+async def test_a_header_that_is_none_is_no_answer() -> None:
+    only = Honest()
+    async with nodes_of(only) as (endpoints, _):
+        only.says["eth_getBlockByNumber"] = {"number": "0x1"}
+        with pytest.raises(Retryable, match="expected a block's header"):
+            await endpoints.block(1)
+
+
 async def test_one_failure_of_the_only_node_is_tried_again_and_many_wait() -> None:
     clock, only = ManualClock(), Honest()
     async with nodes_of(only, clock=clock) as (endpoints, nodes):
