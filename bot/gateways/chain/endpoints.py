@@ -154,10 +154,18 @@ class Endpoints:
 
     # What they are asked.
 
-    async def call(self, method: str, params: Sequence[object] = (), *, needs_result: bool = False) -> Any:  # noqa: ANN401
+    async def call(
+        self,
+        method: str,
+        params: Sequence[object] = (),
+        *,
+        needs_result: bool = False,
+        fault_of: Callable[[Any], str] | None = None,
+    ) -> Any:  # noqa: ANN401
         """Return the first usable node's answer; the next is asked if it gives none, or lacks the block in question.
 
-        With `needs_result` a null is such a lack too. Raises Retryable if nobody answers or nobody is to be believed,
+        With `needs_result` a null is such a lack too; an answer in which `fault_of` finds one is a failure of the node.
+        Raises Retryable if nobody answers or nobody is to be believed,
         UnknownBlock if all who answered lack the block, and the node's own RpcError or Reverted.
         """
         self._require_no_split()
@@ -168,12 +176,17 @@ class Endpoints:
                 result = await self._ask(node, method, params)
             except UnknownBlock as error:
                 lacking = error
+                continue
             except Unanswered as error:
                 failed.append(str(error))
-            else:
-                if result is not None or not needs_result:
-                    return result
+                continue
+            if result is None and needs_result:
                 lacking = UnknownBlock(f"{node.name}: {method} found nothing")
+            elif fault_of is None or not (fault := fault_of(result)):
+                return result
+            else:
+                failed.append(f"{node.name}: {fault}")
+                node.fail(Unanswered(failed[-1]), self._clock.now_ns())
         if lacking is not None:
             raise lacking
         raise Retryable(f"{self.venue}: nobody answered {method}: {'; '.join(failed) or self._everything_wrong()}")
