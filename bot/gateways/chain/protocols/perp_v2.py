@@ -29,11 +29,11 @@ from bot.gateways.chain.settings import HedgeSection, TokenSettings
 from bot.pricing.perp_v2 import ONE, PerpTrade, buy, is_in_band, market_px_wei, sell, spread_pips
 from bot.pricing.uniswap_v3 import PIPS, PoolReverts, PoolState, UnknownTicks
 
-# Measured on Anvil (Osaka rules) with the published contracts: the first trade of an account 890,528; increasing 653,809
-# to 716,028, the most where funding is settled; reducing 659,486 to 712,505; closing 422,148 to 456,008; an initialised
-# tick crossed 102,135 to 121,344 more.
-GAS_OPEN_UNITS: Final = 891_000
-GAS_TRADE_UNITS: Final = 720_000
+# Measured on Anvil (Osaka rules) with the published contracts: the first trade of an account 890,528; increasing
+# 653,809 to 718,885, the most where funding is settled; reducing 659,486 to 714,437; closing 422,148 to 456,008; up to
+# 4,900 more must be at hand before refunds; an initialised tick crossed 102,135 to 121,344 more.
+GAS_OPEN_UNITS: Final = 896_000
+GAS_TRADE_UNITS: Final = 724_000
 GAS_TICK_UNITS: Final = 122_000
 _CONTRACTS: Final = ("clearing_house", "base_token")
 
@@ -174,7 +174,7 @@ class PerpV2:
 
     @property
     def gas_units(self) -> int:
-        """What a trade uses without crossing a tick: 891,000 to open a position, 720,000 to change one."""
+        """What a trade uses without crossing a tick: 896,000 to open a position, 724,000 to change one."""
         return self._gas_units(self._watch.market)
 
     def _gas_units(self, market: Market | None) -> int:
