@@ -45,7 +45,6 @@ GAS_OF_TRADE_UNITS: Final = 120_000
 GAS_OF_POOL_UNITS: Final = 65_000  # every further pool of the route
 GAS_OF_TICK_UNITS: Final = 57_000  # an initialised tick crossed for the first time; 20,000 afterwards
 _ALL: Final = (1 << 256) - 1
-_N_OWN_READS: Final = 4
 
 _BALANCE = Function("balanceOf(address)", "(uint256)")
 _ALLOWANCE = Function("allowance(address,address)", "(uint256)")
@@ -119,6 +118,12 @@ class UniswapV3:
             taker_bps=0.0,
             maker_bps=0.0,
         )
+        self._own_reads = (
+            _BALANCE.read(self._base.address, wallet),
+            _BALANCE.read(self._quote.address, wallet),
+            _ALLOWANCE.read(self._base.address, wallet, self._router),
+            _ALLOWANCE.read(self._quote.address, wallet, self._router),
+        )
         self._block: Block | None = None
         self._legs: tuple[Leg, ...] = ()
         self._base_wei = self._quote_wei = self._base_allowed_wei = self._quote_allowed_wei = 0
@@ -128,21 +133,14 @@ class UniswapV3:
     @property
     def reads(self) -> tuple[Read, ...]:
         """What to read with the next block; after the first blocks also the ticks around the pools' prices."""
-        wallet, router = self._wallet, self._router
-        return (
-            _BALANCE.read(self._base.address, wallet),
-            _BALANCE.read(self._quote.address, wallet),
-            _ALLOWANCE.read(self._base.address, wallet, router),
-            _ALLOWANCE.read(self._quote.address, wallet, router),
-            *(read for pool in self._pools for read in pool.reads),
-        )
+        return (*self._own_reads, *(read for pool in self._pools for read in pool.reads))
 
     def update(self, block: Block, answers: Sequence[bytes | None]) -> None:
         """Take in a block's answers. What reverted leaves no usable state."""
         self._block = block
-        own = [uint_at(answer, 0) if answer else 0 for answer in answers[:_N_OWN_READS]]
+        own = [uint_at(answer, 0) if answer else 0 for answer in answers[: len(self._own_reads)]]
         self._base_wei, self._quote_wei, self._base_allowed_wei, self._quote_allowed_wei = own
-        start = _N_OWN_READS
+        start = len(self._own_reads)
         for pool in self._pools:
             end = start + len(pool.reads)
             pool.update(answers[start:end])

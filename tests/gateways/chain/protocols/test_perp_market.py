@@ -28,8 +28,11 @@ def test_six_rounds_find_everything(full_world: World) -> None:
     perp.deposit(full_world.hedger, 50_000)
     perp.open(full_world.hedger, -12 * ETH)
     watch = watch_of(full_world, perp)
-    read(full_world, watch, ROUNDS - 1)
+    read(full_world, watch, ROUNDS - 2)
     assert watch.pool is None
+    read(full_world, watch, 1)
+    assert watch.pool is not None
+    assert watch.pool.ticks == ()  # so far only between which ticks the price is
     read(full_world, watch, 1)
     market, pool = watch.market, watch.pool
     assert market is not None
@@ -47,6 +50,7 @@ def test_six_rounds_find_everything(full_world: World) -> None:
     assert market.account.collateral_wei == pytest.approx(50_000 * ETH, rel=1e-6)
     assert market.free_wei == perp.vault.call("getFreeCollateralByRatio", full_world.hedger, 100_000) * 10**12
     assert pool.sqrt_price_x96 == perp.pool.call("slot0").sqrtPriceX96
+    assert len(pool.ticks) >= 2
 
 
 def test_somebody_who_never_traded_has_an_empty_account(full_world: World) -> None:
