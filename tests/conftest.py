@@ -11,6 +11,10 @@ import hypothesis
 import pytest
 import pytest_asyncio
 
+from tests.chains.fixtures import full_world, world, worlds
+
+__all__ = ["full_world", "world", "worlds"]  # fixtures, for every test
+
 # Continuous integration must not fail on an example nobody can reproduce; elsewhere new examples are wanted.
 hypothesis.settings.register_profile(
     "local",

@@ -43,6 +43,7 @@ class Desk:
         self.is_maker = any(one.style == "maker" for one in hedges)
         self.need: Need | None = None
         self.resting_from: tuple[Order, float] | None = None  # the newest resting order, and the hedge before it
+        self.oracle_doubt = ""  # why exposure may only shrink, where the sources of the price disagree
         self.decision: Decision | None = None
         self.profit_quote = 0.0  # as of the last decision that could mark the book
         self.last_hedge_px = 0.0

@@ -9,6 +9,7 @@ import msgspec
 from bot.domain.decisions import HedgePolicy
 from bot.domain.instruments import Hedgeable, Option
 from bot.domain.units import NS_PER_S
+from bot.risk.oracle_fusion import FusionRule
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +32,28 @@ class Ages(msgspec.Struct, frozen=True, kw_only=True):
     quote_ns: int
     index_ns: int
     max_jump_fraction: float = 0.10
+
+
+class FusionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How one underlying's price is made of what exchanges and oracles say of it.
+
+    An exchange's index may be `index_max_age_ns` old and is believed to `index_confidence_fraction`, an oracle that
+    states no confidence to `oracle_confidence_fraction`; what is vaguer than `max_confidence_fraction` is dropped. A
+    hedge's price further than `max_deviation_fraction` from the fused one is not traded at; what is dated may be as
+    much further away as `max_carry_per_year` makes of the time left.
+    """
+
+    index_max_age_ns: int = 10 * NS_PER_S
+    index_confidence_fraction: float = 0.0003
+    oracle_confidence_fraction: float = 0.005
+    max_confidence_fraction: float = 0.01
+    max_deviation_fraction: float = 0.02
+    max_carry_per_year: float = 0.5
+    rule: FusionRule = FusionRule()
+
+    def allowed_fraction(self, years: float) -> float:
+        """Return how far from the fused price a price for in `years` may be."""
+        return self.max_deviation_fraction + self.max_carry_per_year * years
 
 
 class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +103,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     compared: with a report older than `account_max_age_ns` (0: any) nothing is traded. What others do there is adopted
     or flattened by `foreign_policy`. At `account_book` every position that is no hedge instrument is part of the book;
     at `account_cash` the equity that positions do not explain is cash, added to `cash`. All are empty in a replay.
+    `fusion` is by underlying: its index is then the fused price of all sources, and nothing else. Nothing is traded
+    before every chain of `chain_venues` reported what it holds, nor on a block older than `chain_max_age_ns` (0: any).
     """
 
     vault: str
@@ -102,3 +127,6 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     account_book: frozenset[str] = frozenset()
     account_cash: frozenset[str] = frozenset()
     foreign_policy: Literal["adopt", "flatten"] = "adopt"
+    fusion: dict[str, FusionSettings] = {}
+    chain_venues: frozenset[str] = frozenset()
+    chain_max_age_ns: int = 0

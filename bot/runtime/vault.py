@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Dis
 from pydantic_core import PydanticCustomError
 
 from bot.domain.units import NS_PER_MS
+from bot.runtime.chain_sections import ChainSection, FusionSection
 from strategies import AnyPolicy
 
 Line = TypeVar("Line")
@@ -95,6 +96,12 @@ class FileLine(Section):
     file: str = Field(
         min_length=1, max_length=200, description="YAML or CSV of instrument and qty_base, re-read when it changes"
     )
+
+
+class ChainLine(Section):
+    """What the holders of a chain have there as the book, or as part of it."""
+
+    chain: str = Field(min_length=1, max_length=40, description="Chain whose holders' positions are to be hedged")
 
 
 class AccountCash(Section):
@@ -201,6 +208,8 @@ def _feed_tag(value: object) -> str | None:
 def _book_tag(value: object) -> str:
     if isinstance(value, AccountLine) or (isinstance(value, dict) and "account" in value):
         return "account"
+    if isinstance(value, ChainLine) or (isinstance(value, dict) and "chain" in value):
+        return "chain"
     return "file" if isinstance(value, FileLine) or (isinstance(value, dict) and "file" in value) else "holding"
 
 
@@ -235,7 +244,10 @@ AnyFeed = Annotated[
     Discriminator(_feed_tag, custom_error_type="feed", custom_error_message="live or {recording: NAME}"),
 ]
 AnyBookLine = Annotated[
-    Annotated[BookLine, Tag("holding")] | Annotated[AccountLine, Tag("account")] | Annotated[FileLine, Tag("file")],
+    Annotated[BookLine, Tag("holding")]
+    | Annotated[AccountLine, Tag("account")]
+    | Annotated[ChainLine, Tag("chain")]
+    | Annotated[FileLine, Tag("file")],
     Discriminator(_book_tag),
 ]
 AnyCash = Annotated[
@@ -260,6 +272,12 @@ class Vault(Section):
     numeraire: str = Field(description="Money that P&L and delta are measured in: USD, or the book's coin")
     venues: dict[str, VenueSection] = Field(
         default_factory=dict, description="The exchanges of a live feed by name; the first one is the book's"
+    )
+    chains: dict[str, ChainSection] = Field(
+        default_factory=dict, description="The chains by name: what is priced, held and hedged there"
+    )
+    fusion: FusionSection | None = Field(
+        default=None, description="Fuse the prices of exchanges and oracles; as by default where a chain has oracles"
     )
     underlyings: tuple[str, ...] = Field(
         default=(), description="Coins to load from the venues; default: those the instruments begin with"
@@ -315,6 +333,11 @@ class Vault(Section):
     def named_instruments(self) -> tuple[str, ...]:
         """The instruments of the book and of the hedges, as the file names them."""
         return (*(line.instrument for line in self.holdings), *(line.instrument for line in self.hedge))
+
+    @property
+    def book_chains(self) -> tuple[str, ...]:
+        """The chains whose holders have parts of the book."""
+        return tuple(line.chain for line in self.book if isinstance(line, ChainLine))
 
     @property
     def book_files(self) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ GWEI = 10**9
 class TokenSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One ERC-20, and what it is exposed to: `underlying` is a coin, or "" for quote money.
 
-    A wrapped or staked token counts at its redemption rate, read with `rate_call` (calldata) from `rate_contract`, an
-    18-decimals number per whole token; without one at 1. `charge_fraction` of its value is not counted on.
+    A wrapped or staked token counts at its redemption rate, read by `rate_call` ("stEthPerToken()") of `rate_contract`,
+    an 18-decimals number per whole token; without one at 1. `charge_fraction` of its value is not counted on.
     """
 
     symbol: str
@@ -56,9 +56,12 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
 class HedgeSection(msgspec.Struct, frozen=True, kw_only=True):
     """One hedge instrument on chain. `protocol` names a module of `protocols/`; `contracts` are its addresses by role.
 
+    `inventory_base` is what the wallet holds (owes, if negative) of base that is the book's: the hedge is the rest.
+
     uniswap_v3: contracts router, and pools in `route` from base to quote.
-    aave_v3: contracts pool, data_provider, oracle and router; sells what it borrows over `route`.
-    perp_v2: contracts clearing_house, accounts_config…, and base_token.
+    aave_v3: contracts pool, executor (bot/contracts/AaveShort.vy) and the SwapRouter02 it trades on as router; sells
+    what it borrows over `route`.
+    perp_v2: contracts clearing_house and base_token.
     guarded_vault: contract vault.
     """
 
@@ -71,6 +74,7 @@ class HedgeSection(msgspec.Struct, frozen=True, kw_only=True):
     tick_px: float
     contracts: dict[str, str]
     route: tuple[PoolSettings, ...] = ()
+    inventory_base: float = 0.0
     floor_health_factor: float = 1.5
 
 
