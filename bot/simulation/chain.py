@@ -237,7 +237,7 @@ class SimulatedChain:
     def __init__(
         self, model: ChainModel, pools: Sequence[PoolModel], *, latency: Latency, seed: int, until_ns: int = NEVER_NS
     ) -> None:
-        """Open the chain. Raises ValueError for a pool that is not linear or has no depth, and for no time in a block."""
+        """Open the chain. Raises ValueError for a pool that is not linear or has no depth, or blocks that take none."""
         if model.block_ns <= 0:
             raise ValueError(f"expected a time between blocks above 0, found {model.block_ns} ns")
         for pool in pools:

@@ -28,6 +28,8 @@ from bot.domain.orders import (
     TimeInForce,
 )
 from bot.domain.units import NS_PER_DAY, NS_PER_MIN, NS_PER_MS, NS_PER_S
+from bot.pricing.tick_math import tick_at
+from bot.pricing.uniswap_v3 import PoolState, swap
 from bot.simulation.chain import (
     CANCEL_GAS_UNITS,
     INCLUSION_SHARES,
@@ -117,25 +119,42 @@ def test_the_pool_matches_the_published_swap() -> None:
     root = 5_602_277_097_478_614_198_912_276_234_240 / 2**96
     liquidity = 1517.882343751509868544
     pool = Pool(root * root, liquidity / root, 0.0, 1.0)
-    swap = pool.quote(0.008396714242162444)
-    assert swap is not None
-    assert swap.quote == pytest.approx(42.0, rel=1e-12)
-    assert swap.root == pytest.approx(5_604_469_350_942_327_889_444_743_441_197 / 2**96, rel=1e-14)
+    bought = pool.quote(0.008396714242162444)
+    assert bought is not None
+    assert bought.quote == pytest.approx(42.0, rel=1e-12)
+    assert bought.root == pytest.approx(5_604_469_350_942_327_889_444_743_441_197 / 2**96, rel=1e-14)
+
+
+@given(st.floats(-0.2, 0.2).filter(lambda share: abs(share) > 1e-6), st.sampled_from([100, 500, 3_000]))
+def test_the_pool_is_the_exact_one_in_floats(share: float, fee_pips: int) -> None:
+    root = sqrt(2_000.0)
+    pool = Pool(2_000.0, 1_000.0, fee_pips / 1e6, 1.0)
+    state = PoolState(
+        int(root * 2**96), tick_at(int(root * 2**96)), int(1_000.0 * root * 1e18), fee_pips, 60, (), (), -60, 60
+    )
+    wei = int(abs(share) * 1_000.0 * 1e18)
+    found = pool.quote(wei / 1e18 if share > 0.0 else -wei / 1e18)
+    assert found is not None
+    if share > 0.0:
+        exact = swap(state, wei, is_zero_for_one=False, is_exact_in=False).amount_in
+    else:
+        exact = -swap(state, wei, is_zero_for_one=True).amount_out
+    assert found.quote == pytest.approx(exact / 1e18, rel=1e-10)
 
 
 @given(st.floats(-0.3, 0.3).filter(lambda share: abs(share) > 1e-6), st.floats(0.0, 0.01))
 def test_a_swap_keeps_the_invariant_and_takes_its_fee(share: float, fee: float) -> None:
     pool = Pool(2_000.0, 1_000.0, fee, 10.0)
     base = 1_000.0 * share
-    swap = pool.quote(base)
-    assert swap is not None
+    done = pool.quote(base)
+    assert done is not None
     liquidity = pool.liquidity
     x, y = liquidity / pool.root, liquidity * pool.root
-    in_base, in_quote = (base, swap.quote * (1.0 - fee)) if base > 0.0 else (base * (1.0 - fee), swap.quote)
+    in_base, in_quote = (base, done.quote * (1.0 - fee)) if base > 0.0 else (base * (1.0 - fee), done.quote)
     assert (x - in_base) * (y + in_quote) == pytest.approx(liquidity**2, rel=1e-12)
-    assert swap.root == pytest.approx((y + in_quote) / liquidity, rel=1e-12)
+    assert done.root == pytest.approx((y + in_quote) / liquidity, rel=1e-12)
     touch_px = pool.ask_px if base > 0.0 else pool.bid_px
-    assert (swap.quote / base - touch_px) * base >= -1e-9 * abs(swap.quote)
+    assert (done.quote / base - touch_px) * base >= -1e-9 * abs(done.quote)
     small = pool.quote(1e-2 * base)
     assert small is not None
     impact = abs(small.quote / (1e-2 * base) / touch_px - 1.0)
