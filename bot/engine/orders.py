@@ -256,8 +256,6 @@ class OrderTracker:
                 if not order.amend_ticks:
                     continue
                 asked_ns = order.pegged_ns
-            elif order.intent.gas is not None and order.state is OrderState.OPEN:
-                asked_ns = max(asked_ns, order.intent.gas.deadline_ns)  # it waits for its block until then
             if now_ns - asked_ns > timeout_ns:
                 self._doubt(order, now_ns, f"no answer for {(now_ns - asked_ns) / NS_PER_S:.1f} s")
 
