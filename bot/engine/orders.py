@@ -248,15 +248,15 @@ class OrderTracker:
         A transaction that a node took is pending for as many blocks as it takes until its own deadline.
         """
         for order in self.live.values():
-            asked_ns = order.since_ns
+            asked_ns = due_ns = order.since_ns
             gas = order.intent.gas
             if gas is not None and order.state in _PENDING:
-                asked_ns = max(asked_ns, gas.deadline_ns + DEADLINE_MARGIN_NS)
+                due_ns = max(due_ns, gas.deadline_ns + DEADLINE_MARGIN_NS)
             if order.may_rest and order.state in (OrderState.OPEN, OrderState.PARTLY_FILLED):
                 if not order.amend_ticks:
                     continue
-                asked_ns = order.pegged_ns
-            if now_ns - asked_ns > timeout_ns:
+                asked_ns = due_ns = order.pegged_ns
+            if now_ns - due_ns > timeout_ns:
                 self._doubt(order, now_ns, f"no answer for {(now_ns - asked_ns) / NS_PER_S:.1f} s")
 
     def doubt_absent(self, order: Order, now_ns: int, why: str) -> None:
