@@ -136,6 +136,8 @@ class Refusal(StrEnum):
     ORACLE_HALT = "oracle_halt"
     ORACLE_REDUCE_ONLY = "oracle_reduce_only"
     ORACLE_DEVIATION = "oracle_deviation"
+    STALE_TERMS = "stale_terms"
+    GAS_OVER_BENEFIT = "gas_over_benefit"
 
 
 class BotState(StrEnum):

@@ -62,6 +62,7 @@ from bot.engine.execution import (
 )
 from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
 from bot.engine.holdings import Holdings
+from bot.engine.inclusion import Plan, plan_order, stale_terms_text
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.market import MarketState
 from bot.engine.oracles import OracleBoard
@@ -82,6 +83,7 @@ _TRY_ELSEWHERE = frozenset(
         Refusal.ORDER_SIZE,
         Refusal.BELOW_MINIMUM,
         Refusal.VENUE_LIMIT,
+        Refusal.GAS_OVER_BENEFIT,
     }
 )
 
@@ -166,7 +168,7 @@ class Engine:
             IndexPrice: self.oracles.take_index if self.oracles is not None else market.apply_index,
             FundingRate: _ignore,
             OraclePrice: self.oracles.take_oracle if self.oracles is not None else _ignore,
-            ExecutionTerms: _ignore,
+            ExecutionTerms: self._apply_terms,
             ChainReport: self._apply_chain,
             GasPaid: self._apply_gas,
             FillReversed: self._apply_reversal,
@@ -465,6 +467,14 @@ class Engine:
         holding.cash_settle += event.amount_settle
         desk.pnl.reopen(event.ts_recv_ns)
 
+    def _apply_terms(self, event: ExecutionTerms) -> None:
+        desk = self._desk_of_instrument.get(event.instrument_id)
+        if desk is not None:
+            self.market.apply_terms(event, desk.underlying)
+            marks = desk.book.marks_of_underlying
+            if marks.index_px:
+                desk.realized_vol.note(marks.index_px, marks.index_ns)
+
     def _apply_settlement(self, event: Settlement) -> None:
         desk = self.desks.get(event.underlying)
         if desk is None:
@@ -707,12 +717,22 @@ class Engine:
                 or unquoted.get(instrument.instrument_id)
                 or (self.oracles.find_block(desk, hedge.instrument, now_ns) if self.oracles is not None else None)
                 or find_refusing(self.orders, instrument, max_streak, now_ns)
+                or self._find_stale_terms(hedge, now_ns)
             )
             if block is None:
                 routes.append(hedge)
             else:
                 blocks.append(block)
         return routes, blocks
+
+    def _find_stale_terms(self, hedge: HedgeSettings, now_ns: int) -> Blocked | None:
+        """Return why nothing can be said of the next block, where a trade is a transaction in it."""
+        instrument_id = hedge.instrument.instrument_id
+        terms = self.market.terms.get(instrument_id)
+        if terms is None and not hedge.needs_terms:
+            return None
+        why = stale_terms_text(terms, instrument_id, now_ns)
+        return Blocked(instrument_id, Refusal.STALE_TERMS, why) if why else None
 
     def _put_losing_last(self, routes: list[HedgeSettings], blocks: list[Blocked], now_ns: int) -> list[Blocked]:
         """Move the instruments whose orders got lost behind all others; return the blocks with why."""
@@ -745,10 +765,20 @@ class Engine:
         holding = desk.holdings[instrument.instrument_id]
         quote = self.market.quotes[instrument.instrument_id]
         lot_base = instrument.lot_base(holding.mark_px)
-        wanted = lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
+        terms = self.market.terms.get(instrument.instrument_id)
+        if terms is None:
+            plan = None
+            wanted = lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
+        else:
+            vol = desk.vol()
+            moved = self.market.moved_since_terms_fraction(instrument.instrument_id, desk.underlying)
+            planned = plan_order(target, view, hedge, terms, quote, lot_base=lot_base, vol=vol, moved_fraction=moved)
+            if not isinstance(planned, Plan):
+                return planned
+            plan, view, target, wanted = planned, planned.view, planned.target, planned.lots
         if not wanted:
             return Refusal.BELOW_MINIMUM, f"one lot of {lot_base:g} {desk.underlying} is too coarse for the band"
-        price = self._price(desk, view, target, hedge, 1 if wanted > 0 else -1)
+        price = self._price(desk, view, target, hedge, 1 if wanted > 0 else -1, plan)
         if not isinstance(price, _Price):
             return price
         refused = self.limits.refuse_price(instrument.tick_schedule.px(price.limit_ticks), desk.reference_px(hedge))
@@ -775,13 +805,16 @@ class Engine:
             reason=_explain(view, target, abs(lots) * lot_base) + size.note + price.note + _tell_passed(hedge, passed),
             reference_px=holding.mark_px,
             decided_ns=view.now_ns,
+            gas=plan.gas if plan is not None else None,
         )
         return _Approved(intent, wanted, lot_base)
 
     def _price(
-        self, desk: Desk, view: HedgeView, target: HedgeTarget, hedge: HedgeSettings, side: int
+        self, desk: Desk, view: HedgeView, target: HedgeTarget, hedge: HedgeSettings, side: int, plan: Plan | None
     ) -> _Price | tuple[Refusal, str]:
         """Return at what limit and how long the order may stand."""
+        if plan is not None:
+            return _Price(plan.limit_ticks, TimeInForce.IOC, plan.note)
         quote = self.market.quotes[hedge.instrument.instrument_id]
         limit_ticks = crossing_ticks(hedge, quote, side)
         if hedge.style == "taker":

@@ -63,7 +63,7 @@ class Receipt(msgspec.Struct, frozen=True):
     """A mined transaction: where, whether it did what it should, what it cost, and its logs as the node tells them.
 
     `revert_data` is the raw reason of a failed one where it could be found out, else empty; `is_out_of_gas` if it
-    burnt its whole limit.
+    burnt its whole limit. `l1_fee_wei` is what a rollup charged on top for its place on the chain below.
     """
 
     tx_hash: str
@@ -75,11 +75,12 @@ class Receipt(msgspec.Struct, frozen=True):
     logs: tuple[Log, ...]
     revert_data: bytes = b""
     is_out_of_gas: bool = False
+    l1_fee_wei: int = 0
 
     @property
     def gas_wei(self) -> int:
         """What the transaction cost in the chain's own coin."""
-        return self.gas_used * self.gas_price_wei
+        return self.gas_used * self.gas_price_wei + self.l1_fee_wei
 
 
 class Log(msgspec.Struct, frozen=True, gc=False):
@@ -137,6 +138,23 @@ class Amounts(msgspec.Struct, frozen=True, gc=False):
     quote_wei: int
     fee_quote_wei: int = 0
 
+    @property
+    def net_quote_wei(self) -> int:
+        """Quote with the protocol's own fee taken off, which is what limits are held against."""
+        return self.quote_wei - self.fee_quote_wei
+
+
+class Approval(msgspec.Struct, frozen=True):
+    """A permission that a protocol needs of the wallet before it can hedge: the call that grants it, and what tells it.
+
+    The answer to `check` is the amount granted, in smallest units; `what` says for people what it is for.
+    """
+
+    what: str
+    to: str
+    data: bytes
+    check: Read
+
 
 class Refused(Exception):
     """A hedge that must not be sent: its check failed. The text says what was expected and what was found."""
@@ -173,6 +191,13 @@ class HedgeProtocol(Protocol):
     def gas_units(self) -> int:
         """What a trade uses, from measurement; the gas limit has a margin on top."""
 
+    @property
+    def amount_decimals(self) -> tuple[int, int]:
+        """Decimals of base and of quote in `Amounts`: virtual tokens have others than the token that settles them."""
+
+    def approvals(self) -> tuple[Approval, ...]:
+        """Return what the wallet must have granted before the first trade; may need a block or two to be known."""
+
     def position_lots(self) -> int:
         """Return the hedge position as the newest block has it, in signed lots."""
 
@@ -185,8 +210,12 @@ class HedgeProtocol(Protocol):
     def expects(self, intent: OrderIntent) -> Amounts:
         """Return what the trade would move in the newest state, to the last unit."""
 
-    def read_answer(self, data: bytes) -> Amounts | None:
-        """Return what an `eth_call` of the built transaction says would move, None if the answer tells nothing."""
+    def read_answer(self, intent: OrderIntent, data: bytes) -> Amounts | None:
+        """Return what an `eth_call` of the built transaction says would move, None if the answer tells nothing.
+
+        An answer may tell only sizes, to which the order gives the signs, and quote only with the fee taken off: hold
+        `net_quote_wei` against that of `expects`.
+        """
 
     def read_receipt(self, intent: OrderIntent, receipt: Receipt) -> Amounts:
         """Return what a mined trade moved, from its logs."""
