@@ -587,6 +587,28 @@ class TestFillsTakenBack:
         assert tracker.apply(filled("b", 1)) == [], "told late"
         assert tracker.apply(filled("a", 1)) == [filled("a", 1)], "forgotten that it was"
 
+    @pytest.mark.parametrize(
+        "word", [rejected(), ended(), ended(is_expired=True)], ids=["rejected", "ended", "expired"]
+    )
+    def test_one_that_failed_in_such_a_block_is_open_as_soon_as_a_node_has_it_again(self, word: OrderEvent) -> None:
+        tracker, order = transaction()
+        tracker.apply(word)
+        assert tracker.live == {}
+        tracker.apply(accepted())
+        assert order.state.is_terminal, "told late"
+        tracker.apply(accepted(T0_NS + 1))
+        assert (order.state, order.remaining_lots, tracker.live) == (S.OPEN, 10, {NAME: order})
+        tracker.apply(make_fill(make_intent(), "a", 10, now_ns=T0_NS + 2))
+        assert order.state is S.FILLED
+        tracker.apply(accepted(T0_NS + 3))
+        assert order.state is S.FILLED
+
+    def test_of_an_exchange_none_opens_again_that_way(self) -> None:
+        tracker, order = track()
+        tracker.apply(ended())
+        tracker.apply(accepted(T0_NS + 1))
+        assert order.state is S.CANCELED
+
     def test_no_other_word_leaves_a_final_state(self) -> None:
         tracker, order = transaction()
         tracker.apply(filled("a", 10))
