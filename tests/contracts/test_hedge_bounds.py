@@ -138,7 +138,13 @@ def test_the_key_of_the_hedger_opens_nothing_else(vault: VaultInUse) -> None:
 
 def test_only_allowed_venues(vault: VaultInUse) -> None:
     robber = hostile(vault.world, "router", vault.world.uniswap.factory.address)
-    for venue in (robber.address, vault.hedger, vault.asset.address, vault.address, vault.world.uniswap.router02.address):
+    for venue in (
+        robber.address,
+        vault.hedger,
+        vault.asset.address,
+        vault.address,
+        vault.world.uniswap.router02.address,
+    ):
         with vault.refuses("hedge: venue not allowed"):
             vault.hedge(is_buy=True, base_wei=WETH, venue=venue)
     assert robber.call("swaps") == 0
@@ -259,9 +265,7 @@ def test_a_frozen_oracle_does_not_help_who_pushes_the_pool_back_to_it(vault: Vau
 
 
 @pytest.mark.parametrize(("answer", "up_for_s", "is_good"), [(0, 7200, True), (1, 7200, False), (0, 3000, False)])
-def test_on_a_rollup_the_sequencer_must_be_up_for_long(
-    world: World, answer: int, up_for_s: int, is_good: bool
-) -> None:
+def test_on_a_rollup_the_sequencer_must_be_up_for_long(world: World, answer: int, up_for_s: int, is_good: bool) -> None:
     sequencer = world.feeds["sequencer"]
     vault = funded(world, sequencer=sequencer.address)
     sequencer.transact("set_round", answer, vault.now_s - up_for_s, vault.now_s)

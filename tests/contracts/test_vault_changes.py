@@ -186,4 +186,6 @@ def test_the_owner_rescues_what_came_uninvited_and_nothing_else(vault: VaultInUs
         assert vault.world.balance(vault.owner, symbol) == amount
         vault.contract.transact("rescue", vault.world.tokens[symbol].address, vault.owner, sender=vault.owner)
         assert vault.world.balance(vault.owner, symbol) == amount
-    assert vault.held() == held == (vault.world.balance(vault.address, "USDC"), vault.world.balance(vault.address, "WETH"))
+    assert (
+        vault.held() == held == (vault.world.balance(vault.address, "USDC"), vault.world.balance(vault.address, "WETH"))
+    )
