@@ -227,6 +227,8 @@ class Engine:
 
     def _waits_for(self) -> str:
         """Say which account or chain has to tell what is held before anything is traded, "" if all have."""
+        if not (self.accounts.required or self.chains.required):
+            return ""
         accounts, chains = self.accounts.waits_for(), self.chains.waits_for()
         texts = [f"the account at {accounts}" if accounts else "", f"the report of {chains}" if chains else ""]
         waits_for = " and ".join(filter(None, texts))
