@@ -132,6 +132,12 @@ class Refusal(StrEnum):
     SLIPPAGE_BUDGET = "slippage_budget"
     UNKNOWN_HOLDING = "unknown_holding"
     STALE_ACCOUNT = "stale_account"
+    STALE_CHAIN = "stale_chain"
+    ORACLE_HALT = "oracle_halt"
+    ORACLE_REDUCE_ONLY = "oracle_reduce_only"
+    ORACLE_DEVIATION = "oracle_deviation"
+    STALE_TERMS = "stale_terms"
+    GAS_OVER_BENEFIT = "gas_over_benefit"
 
 
 class BotState(StrEnum):

@@ -33,14 +33,15 @@ class VolQuote(msgspec.Struct, frozen=True, tag="vol_quote", gc=False):
     seq: int
 
 
-class IndexPrice(msgspec.Struct, frozen=True, tag="index_price", gc=False):
-    """Spot index of one underlying in its quote currency."""
+class IndexPrice(msgspec.Struct, frozen=True, tag="index_price", gc=False, omit_defaults=True):
+    """Spot index of one underlying in its quote currency; `venue` whose index it is, "" where that is not told."""
 
     underlying: str
     px: float
     ts_event_ns: int
     ts_recv_ns: int
     seq: int
+    venue: str = ""
 
 
 class FundingRate(msgspec.Struct, frozen=True, tag="funding_rate", gc=False):

@@ -18,7 +18,10 @@ class Greeks(msgspec.Struct, frozen=True, gc=False):
 
 
 class PnlBreakdown(msgspec.Struct, frozen=True, gc=False):
-    """Profit and loss in quote money by cause; the parts add up to `total` exactly."""
+    """Profit and loss in quote money by cause; the parts add up to `total` exactly.
+
+    `lp_fees` is what liquidity positions earned from those who traded against them.
+    """
 
     delta: float = 0.0
     gamma: float = 0.0
@@ -30,6 +33,7 @@ class PnlBreakdown(msgspec.Struct, frozen=True, gc=False):
     gas: float = 0.0
     slippage: float = 0.0
     unexplained: float = 0.0
+    lp_fees: float = 0.0
 
     @property
     def total(self) -> float:

@@ -1,4 +1,4 @@
-"""The book of one underlying: option legs, linear and inverse positions and coin cash, netted into one exposure.
+"""The book of one underlying: options, linear and inverse positions, chains and coin cash, netted into one exposure.
 
 In a USD vault the exposure is in quote money: Black deltas, and coin cash counts as delta. In a coin vault wealth is
 counted in the coin, so the whole equity in coin is taken off the delta: W/S moves by (dW/dS − W/S) coins per relative
@@ -17,6 +17,7 @@ from bot.domain.decisions import Legs, Refusal
 from bot.domain.instruments import Future, Hedgeable, Option
 from bot.domain.portfolio import Greeks
 from bot.domain.units import NS_PER_S, NS_PER_YEAR
+from bot.engine.chain_legs import ChainLegs
 from bot.engine.market import ExpiryMarks, MarketState
 from bot.engine.settings import Ages, BookLeg
 from bot.pricing.black76 import Black76Greeks, greeks
@@ -115,6 +116,9 @@ class UnderlyingBook:
         self._ages = ages
         self.coin_cash = 0.0
         self.quote_cash = 0.0
+        self.spent_coins = 0.0  # gas paid by the hedging, in the coin itself and …
+        self.spent_quote = 0.0  # … in quote money where the chain's coin is none of ours
+        self.chain: ChainLegs | None = None
         self.hedges: dict[str, Holding] = {}
         self.static: list[StaticLeg] = []  # linear and inverse legs of the book
         self._options: list[tuple[Option, float, int, ExpiryMarks]] = []
@@ -196,7 +200,7 @@ class UnderlyingBook:
     def equity_quote(self) -> float:
         """Return the value of everything held, in quote money at the newest marks."""
         index_px = self.marks_of_underlying.index_px
-        value = self.book_value_quote()
+        value = self.book_value_quote() - self.spent_coins * index_px - self.spent_quote
         for holding in self.hedges.values():
             value += holding.value_quote(holding.mark_px, index_px)
         return value
@@ -207,11 +211,13 @@ class UnderlyingBook:
         value = self.quote_cash + self.coin_cash * index_px + self.option_value_quote
         for holding, _, _ in self.static:
             value += holding.value_quote(holding.mark_px, index_px)
-        return value
+        return value if self.chain is None else value + self.chain.value_quote(index_px)
 
     def book_delta_base(self) -> float:
-        """Return the USD delta of what is to be hedged: options, the book's own positions and coin cash."""
+        """Return the USD delta of what is to be hedged: options, the book's own positions, chains and coin cash."""
         delta = self.option_delta_base + self.coin_cash
+        if self.chain is not None:
+            delta += self.chain.delta_base(self.marks_of_underlying.index_px)
         if self.static:
             index_px = self.marks_of_underlying.index_px
             for holding, _, _ in self.static:
@@ -230,8 +236,10 @@ class UnderlyingBook:
 
     def net_greeks(self, *, is_coin_numeraire: bool) -> Greeks:
         """Return the net Greeks in the vault's convention."""
-        delta = self.book_delta_base() + self.hedge_delta_base()
+        delta = self.book_delta_base() + self.hedge_delta_base() - self.spent_coins
         gamma = self.option_gamma
+        if self.chain is not None:
+            gamma += self.chain.gamma(self.marks_of_underlying.index_px)
         value = self.equity_quote()
         if is_coin_numeraire:
             index_px = self.marks_of_underlying.index_px

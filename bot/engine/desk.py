@@ -14,6 +14,7 @@ from bot.domain.orders import OrderState, TimeInForce
 from bot.domain.units import BPS, NS_PER_MIN, NS_PER_YEAR
 from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.execution import Need
+from bot.engine.inclusion import RealizedVol, fixed_cost_quote, gamma_weighted_vol
 from bot.engine.orders import Order, OrderTracker
 from bot.engine.pnl import PnlLedger
 from bot.engine.routing import Blocked, age_text, explain_blocks, in_flight
@@ -42,6 +43,7 @@ class Desk:
         self.is_maker = any(one.style == "maker" for one in hedges)
         self.need: Need | None = None
         self.resting_from: tuple[Order, float] | None = None  # the newest resting order, and the hedge before it
+        self.oracle_doubt = ""  # why exposure may only shrink, where the sources of the price disagree
         self.decision: Decision | None = None
         self.profit_quote = 0.0  # as of the last decision that could mark the book
         self.last_hedge_px = 0.0
@@ -54,6 +56,7 @@ class Desk:
         self._whole_hedge_ns = 0
         self.decided_ns = 0
         self._monitor_ns = 0.0
+        self.realized_vol = RealizedVol()  # fed only where hedges are transactions
 
     @property
     def last_hedge_ns(self) -> int:
@@ -158,6 +161,7 @@ class Desk:
         pending = low = high = 0.0
         if orders.live:
             pending, low, high = in_flight(orders, self._lots_base())
+        terms = book.market.terms.get(instrument.instrument_id)
         half_spread = 0.5 * (quote.ask_px - quote.bid_px) / mid_px
         return HedgeView(
             now_ns,
@@ -170,13 +174,18 @@ class Desk:
             book.hedge_delta_base(),
             pending,
             hedge.taker_bps * BPS + half_spread,
-            0.0,
+            fixed_cost_quote(terms) if terms is not None else 0.0,
             lot_base,
             self._monitor_ns / NS_PER_YEAR,
             self.last_hedge_ns,
             self.last_hedge_px,
             book.legs,
         )
+
+    def vol(self) -> float:
+        """Return the vol that matters to the hedge: that of the options, each by its gamma, else of the index."""
+        vol = gamma_weighted_vol(self.book.legs)
+        return vol if isfinite(vol) else self.realized_vol.vol
 
     def _find_bad_quote(self, hedge: HedgeSettings, now_ns: int) -> Blocked | None:
         """Return why a hedge instrument has no market to trade on, if so."""

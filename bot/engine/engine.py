@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from math import ceil, isnan
+from math import ceil, isfinite, isnan
 from typing import NamedTuple
 
 import msgspec
@@ -25,12 +25,30 @@ from bot.domain.events import (
     Restarted,
     SubmitOrder,
 )
-from bot.domain.market import ExecutionTerms, FundingRate, IndexPrice, OraclePrice, Quote, Settlement, VolQuote
-from bot.domain.orders import Fill, FundingPayment, OrderEvent, OrderIntent, OrderState, TimeInForce
+from bot.domain.market import (
+    ExecutionTerms,
+    FundingRate,
+    IndexPrice,
+    OraclePrice,
+    Quote,
+    QuoteFault,
+    Settlement,
+    VolQuote,
+)
+from bot.domain.orders import (
+    Fill,
+    FillReversed,
+    FundingPayment,
+    OrderEvent,
+    OrderIntent,
+    OrderState,
+    TimeInForce,
+)
 from bot.domain.portfolio import Greeks, PnlBreakdown
 from bot.domain.results import HedgeMark
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.book import Holding, UnderlyingBook
+from bot.engine.chain_book import ChainBook, is_sound
 from bot.engine.desk import Desk
 from bot.engine.execution import (
     Move,
@@ -44,9 +62,11 @@ from bot.engine.execution import (
 )
 from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
 from bot.engine.holdings import Holdings
+from bot.engine.inclusion import Plan, plan_order, stale_terms_text
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.market import MarketState
-from bot.engine.orders import Order, OrderTracker
+from bot.engine.oracles import OracleBoard
+from bot.engine.orders import MAX_REVERSIBLE, Order, OrderTracker
 from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
 from bot.engine.routing import Blocked, VenueBoard, explain_blocks, find_losing, find_refusing, room_lots
 from bot.engine.settings import EngineSettings, HedgeSettings
@@ -63,6 +83,7 @@ _TRY_ELSEWHERE = frozenset(
         Refusal.ORDER_SIZE,
         Refusal.BELOW_MINIMUM,
         Refusal.VENUE_LIMIT,
+        Refusal.GAS_OVER_BENEFIT,
     }
 )
 
@@ -73,6 +94,16 @@ class _Approved(NamedTuple):
     intent: OrderIntent
     wanted_lots: int
     lot_base: float
+
+
+class _Booked(NamedTuple):
+    """What a fill did to the ledger beyond its position, as far as a reversal must undo it."""
+
+    fee_quote: float
+    slippage_quote: float
+    turnover_quote: float
+    is_in_pnl: bool
+    mark: HedgeMark
 
 
 class _Price(NamedTuple):
@@ -110,6 +141,8 @@ class Engine:
         self.desks: dict[str, Desk] = {}
         self._desk_of_instrument: dict[str, Desk] = {}
         self._seen_payments: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._seen_gas: OrderedDict[tuple[str, str], GasPaid] = OrderedDict()  # the newest word on each payment
+        self._booked: OrderedDict[tuple[str, str], _Booked] = OrderedDict()  # by instrument and trade
         self._sequence = 0
         self._is_waking = False
         self._commands: list[Command] = []
@@ -121,21 +154,24 @@ class Engine:
             self.desks[underlying] = desk
             self._desk_of_instrument.update(dict.fromkeys(desk.holdings, desk))
         self._holdings = [holding for desk in self.desks.values() for holding in desk.holdings.values()]
-        home = self.desks.get(settings.numeraire) or next(iter(self.desks.values()))
+        self._home = home = self.desks.get(settings.numeraire) or next(iter(self.desks.values()))
         home.book.quote_cash = settings.cash.get("USD", 0.0)  # in a coin vault money is short the coin it counts in
         market = self.market
         self.holdings = Holdings(settings, market, self.desks)
         self.accounts = Reconciliation(settings, self.orders, market, self.desks, self.venues)
+        self.chains = ChainBook(settings, self.desks, self.venues)
+        self.oracles = OracleBoard(settings.fusion, market) if settings.fusion else None
         self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,
             Quote: market.apply_quote,
-            IndexPrice: market.apply_index,
+            IndexPrice: self.oracles.take_index if self.oracles is not None else market.apply_index,
             FundingRate: _ignore,
-            OraclePrice: _ignore,
-            ExecutionTerms: _ignore,
-            ChainReport: _ignore,
-            GasPaid: _ignore,
+            OraclePrice: self.oracles.take_oracle if self.oracles is not None else _ignore,
+            ExecutionTerms: self._apply_terms,
+            ChainReport: self._apply_chain,
+            GasPaid: self._apply_gas,
+            FillReversed: self._apply_reversal,
             Settlement: self._apply_settlement,
             FundingPayment: self._apply_funding,
             OperatorCommand: self._apply_operator,
@@ -173,9 +209,9 @@ class Engine:
             self._is_waking = False
             return commands
         if self.state is BotState.RECONCILING and not any(self.orders.unknown()):
-            waits_for = self.accounts.waits_for()
+            waits_for = self._waits_for()
             if waits_for:
-                self.state_reason = f"waiting for the account at {waits_for}"
+                self.state_reason = waits_for
             else:
                 self.state, self.state_reason = BotState.RUNNING, ""
         if self.alert and self.state is BotState.RUNNING:
@@ -188,6 +224,13 @@ class Engine:
     def alert(self) -> str:
         """What was found on an account that a person has to acknowledge by a resume; "" if nothing."""
         return self.accounts.alert or self.foreign.alert
+
+    def _waits_for(self) -> str:
+        """Say which account or chain has to tell what is held before anything is traded, "" if all have."""
+        accounts, chains = self.accounts.waits_for(), self.chains.waits_for()
+        texts = [f"the account at {accounts}" if accounts else "", f"the report of {chains}" if chains else ""]
+        waits_for = " and ".join(filter(None, texts))
+        return f"waiting for {waits_for}" if waits_for else ""
 
     def equity_quote(self) -> float:
         """Return the value of the vault at the newest marks, in quote money."""
@@ -303,9 +346,108 @@ class Engine:
         if order is not None:
             order.is_marked = True
         cost_quote = fee_quote - slippage_quote
-        self.hedge_marks.append(
-            HedgeMark(fill.ts_event_ns, fill.order_id, fill.instrument_id, base, fill.px, cost_quote, reason)
+        mark = HedgeMark(fill.ts_event_ns, fill.order_id, fill.instrument_id, base, fill.px, cost_quote, reason)
+        self.hedge_marks.append(mark)
+        trade = (fill.instrument_id, fill.trade_id)
+        self._booked[trade] = _Booked(fee_quote, slippage_quote, abs(base) * fill.px, desk.pnl.is_started, mark)
+        if len(self._booked) > MAX_REVERSIBLE:
+            self._booked.popitem(last=False)
+
+    def _apply_reversal(self, event: FillReversed) -> None:
+        """Bring the ledger to where it would be without a fill that is no more."""
+        fill = self.orders.reverse(event)
+        if fill is None:
+            return
+        back = msgspec.structs.replace(
+            fill, qty_lots=-fill.qty_lots, ts_event_ns=event.ts_event_ns, ts_recv_ns=event.ts_recv_ns
         )
+        self.accounts.note_fill(back)
+        self.foreign.note_reversal(fill)
+        desk = self._desk_of_instrument.get(fill.instrument_id)
+        if desk is None:
+            self.holdings.note_fill(back)
+            return
+        self._close_step(desk, event.ts_recv_ns)
+        book = desk.book
+        equity_quote, book_quote = book.equity_quote(), book.book_value_quote()
+        holding = desk.holdings[fill.instrument_id]
+        index_px = book.marks_of_underlying.index_px
+        mid_px = holding.mark_px or fill.px
+        value_before = holding.value_quote(mid_px, index_px)
+        holding.trade_lots(-fill.qty_lots, fill.px)
+        holding.cash_settle += fill.fee_settle
+        gone_quote = holding.value_quote(mid_px, index_px) - value_before
+        booked = self._booked.pop((fill.instrument_id, fill.trade_id), None)
+        if booked is None or not booked.is_in_pnl:  # part of what the P&L began with, or of an adoption
+            if desk.pnl.is_started:
+                desk.pnl.enter(event.ts_recv_ns, equity_quote, book_quote)
+        else:
+            desk.pnl.charge("slippage", -booked.slippage_quote)
+            desk.pnl.charge("fees", booked.fee_quote)
+            # what is left is what the market did for a position that never was
+            desk.pnl.charge("delta", gone_quote + booked.slippage_quote - booked.fee_quote)
+            desk.pnl.reopen(event.ts_recv_ns)
+        if booked is not None:
+            self._unmark(desk, fill, booked)
+
+    def _unmark(self, desk: Desk, fill: Fill, booked: _Booked) -> None:
+        """Take a fill out of what is counted of hedges."""
+        self.turnover_quote -= booked.turnover_quote
+        if booked.mark in self.hedge_marks:
+            self.hedge_marks.remove(booked.mark)
+        on_desk = (mark.px for mark in reversed(self.hedge_marks) if mark.instrument_id in desk.holdings)
+        desk.last_hedge_px = next(on_desk, 0.0)
+        order = self.orders.orders.get(fill.order_id)
+        if order is None or not order.filled_lots:
+            self.hedged_orders -= 1
+        if order is not None and not order.filled_lots:
+            order.is_marked = False
+
+    def _apply_chain(self, event: ChainReport) -> None:
+        """Hold on a chain what its report says; only what liquidity earned in fees since the last one is income."""
+        if not is_sound(event):
+            self.market.refuse(QuoteFault.NOT_FINITE)
+            return
+        for change in self.chains.take(event):
+            desk = change.desk
+            self._close_step(desk, event.ts_recv_ns)
+            book, pnl = desk.book, desk.pnl
+            equity_quote, book_quote = book.equity_quote(), book.book_value_quote()
+            book.chain = change.legs
+            if pnl.is_started:
+                fees_quote = change.fees_base * book.marks_of_underlying.index_px + change.fees_quote
+                pnl.enter(event.ts_recv_ns, equity_quote + fees_quote, book_quote + fees_quote)
+                pnl.charge("lp_fees", fees_quote)
+
+    def _apply_gas(self, event: GasPaid) -> None:
+        """Pay for a transaction out of the coin its chain takes, or get it back where a reorg undid it.
+
+        The opposite sign of one payment takes it back, whether it comes under its own id or under another. What is only
+        told again, before or after that, counts once.
+        """
+        if not (isfinite(event.gas_coin) and isfinite(event.gas_quote)):
+            self.market.refuse(QuoteFault.NOT_FINITE)
+            return
+        payment = (event.venue, event.payment_id)
+        last = self._seen_gas.get(payment)
+        is_back = event.gas_coin < 0.0
+        if last is not None and (is_back == (last.gas_coin < 0.0) or event.ts_recv_ns < last.ts_recv_ns):
+            return
+        self._seen_gas[payment] = event
+        if len(self._seen_gas) > MAX_SEEN_PAYMENTS:
+            self._seen_gas.popitem(last=False)
+        desk = self.desks.get(event.coin)
+        if desk is not None:
+            self._close_step(desk, event.ts_recv_ns)
+            desk.book.spent_coins += event.gas_coin
+            paid_quote = event.gas_coin * desk.book.marks_of_underlying.index_px
+        else:
+            desk = self._desk_of_instrument.get(event.instrument_id) or self._home
+            self._close_step(desk, event.ts_recv_ns)
+            desk.book.spent_quote += event.gas_quote
+            paid_quote = event.gas_quote
+        desk.pnl.charge("gas", -paid_quote)
+        desk.pnl.reopen(event.ts_recv_ns)
 
     def _apply_funding(self, event: FundingPayment) -> None:
         desk = self._desk_of_instrument.get(event.instrument_id)
@@ -322,6 +464,14 @@ class Engine:
         desk.pnl.charge("funding", amount_quote)
         holding.cash_settle += event.amount_settle
         desk.pnl.reopen(event.ts_recv_ns)
+
+    def _apply_terms(self, event: ExecutionTerms) -> None:
+        desk = self._desk_of_instrument.get(event.instrument_id)
+        if desk is not None:
+            self.market.apply_terms(event, desk.underlying)
+            marks = desk.book.marks_of_underlying
+            if marks.index_px:
+                desk.realized_vol.note(marks.index_px, marks.index_ns)
 
     def _apply_settlement(self, event: Settlement) -> None:
         desk = self.desks.get(event.underlying)
@@ -345,6 +495,8 @@ class Engine:
             doubt = "resumed with orders of unknown outcome" if any(self.orders.unknown()) else ""
             if not doubt and self.accounts.waits_for():
                 doubt = "resumed before every account is known"
+            if not doubt and self.chains.waits_for():
+                doubt = "resumed before every chain reported"
             self.state, self.state_reason = (BotState.RECONCILING, doubt) if doubt else (BotState.RUNNING, "")
             return
         state = {
@@ -361,6 +513,7 @@ class Engine:
         for order in self.orders.live.values():
             order.queried_ns = 0
         self.accounts.forget(event.ts_recv_ns)
+        self.chains.forget()
         if self.state in (BotState.RUNNING, BotState.RECONCILING):
             self.state, self.state_reason = BotState.RECONCILING, "restarted"
         self._is_waking = True
@@ -403,7 +556,7 @@ class Engine:
 
     def _decide_desk(self, desk: Desk, now_ns: int) -> None:
         desk.note_decision(now_ns)
-        refusal = self.holdings.revise(desk, now_ns) or desk.find_bad_input(now_ns)
+        refusal = self.holdings.revise(desk, now_ns) or self._find_bad_input(desk, now_ns)
         if refusal is not None:
             if len(desk.unquoted) == len(desk.hedges):  # then what the venues say of themselves matters more
                 refusal = explain_blocks(self._find_routes(desk, now_ns)[1])
@@ -442,6 +595,15 @@ class Engine:
         if isinstance(outcome, _Approved):
             self.foreign.drop_flattenings_on(outcome.intent.instrument_id)
         self._conclude(desk, view, target, lots, outcome)
+
+    def _find_bad_input(self, desk: Desk, now_ns: int) -> tuple[Refusal, str] | None:
+        """Bring the desk's marks up to `now_ns`; return why its inputs do not allow a decision, if so."""
+        if self.oracles is not None:
+            refusal = self.oracles.judge(desk, now_ns)
+            if refusal is not None:
+                desk.unquoted = []  # this is about the price itself, whatever its hedges' quotes are
+                return refusal
+        return desk.find_bad_input(now_ns)
 
     def _widen(self, desk: Desk, view: HedgeView) -> HedgeView:
         """Count in what may be held without our knowing, and what others may yet trade on the account."""
@@ -495,17 +657,20 @@ class Engine:
             has_tripped = STRICTNESS.index(state) > STRICTNESS.index(self.state)
             if has_tripped:
                 self.state, self.state_reason = state, f"{found[0]}: {found[1]}"
-        refused = self._refuse_by_state(view, lots) if lots else None
+        refused = self._refuse_by_state(view, lots) or self._refuse_by_oracles(desk, view, lots) if lots else None
         return found if has_tripped and refused is not None else refused
 
     def _refuse_by_state(self, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
         if self.state in (BotState.RUNNING, BotState.REDUCE_ONLY):
-            waits_for = self.accounts.waits_for()
+            waits_for = self._waits_for()
             if waits_for:
-                return Refusal.RECONCILING, f"waiting for the account at {waits_for}"
+                return Refusal.RECONCILING, waits_for
             stale = self.accounts.find_stale(view.now_ns)
             if stale:
                 return Refusal.STALE_ACCOUNT, stale
+            stale = self.chains.find_stale(view.now_ns)
+            if stale:
+                return Refusal.STALE_CHAIN, stale
         if self.state is BotState.RUNNING:
             return None
         if self.state is BotState.REDUCE_ONLY:
@@ -518,6 +683,13 @@ class Engine:
             BotState.HALTED: Refusal.HALTED,
         }
         return reasons[self.state], self.state_reason
+
+    def _refuse_by_oracles(self, desk: Desk, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+        """Return why a trade must not add exposure while the sources of the price are in doubt, if it would."""
+        doubt = desk.oracle_doubt
+        if not doubt or shrinks(lots, view.lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base):
+            return None
+        return Refusal.ORACLE_REDUCE_ONLY, f"{doubt}; {lots} lots would not shrink the net delta"
 
     def _reject_streak_of(self, desk: Desk) -> int:
         """Return how often in a row even the best of the desk's listed hedge instruments was refused."""
@@ -541,13 +713,24 @@ class Engine:
             block = (
                 self.venues.find_block(instrument)
                 or unquoted.get(instrument.instrument_id)
+                or (self.oracles.find_block(desk, hedge.instrument, now_ns) if self.oracles is not None else None)
                 or find_refusing(self.orders, instrument, max_streak, now_ns)
+                or self._find_stale_terms(hedge, now_ns)
             )
             if block is None:
                 routes.append(hedge)
             else:
                 blocks.append(block)
         return routes, blocks
+
+    def _find_stale_terms(self, hedge: HedgeSettings, now_ns: int) -> Blocked | None:
+        """Return why nothing can be said of the next block, where a trade is a transaction in it."""
+        instrument_id = hedge.instrument.instrument_id
+        terms = self.market.terms.get(instrument_id)
+        if terms is None and not hedge.needs_terms:
+            return None
+        why = stale_terms_text(terms, instrument_id, now_ns)
+        return Blocked(instrument_id, Refusal.STALE_TERMS, why) if why else None
 
     def _put_losing_last(self, routes: list[HedgeSettings], blocks: list[Blocked], now_ns: int) -> list[Blocked]:
         """Move the instruments whose orders got lost behind all others; return the blocks with why."""
@@ -580,10 +763,20 @@ class Engine:
         holding = desk.holdings[instrument.instrument_id]
         quote = self.market.quotes[instrument.instrument_id]
         lot_base = instrument.lot_base(holding.mark_px)
-        wanted = lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
+        terms = self.market.terms.get(instrument.instrument_id)
+        if terms is None:
+            plan = None
+            wanted = lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
+        else:
+            vol = desk.vol()
+            moved = self.market.moved_since_terms_fraction(instrument.instrument_id, desk.underlying)
+            planned = plan_order(target, view, hedge, terms, quote, lot_base=lot_base, vol=vol, moved_fraction=moved)
+            if not isinstance(planned, Plan):
+                return planned
+            plan, view, target, wanted = planned, planned.view, planned.target, planned.lots
         if not wanted:
             return Refusal.BELOW_MINIMUM, f"one lot of {lot_base:g} {desk.underlying} is too coarse for the band"
-        price = self._price(desk, view, target, hedge, 1 if wanted > 0 else -1)
+        price = self._price(desk, view, target, hedge, 1 if wanted > 0 else -1, plan)
         if not isinstance(price, _Price):
             return price
         refused = self.limits.refuse_price(instrument.tick_schedule.px(price.limit_ticks), desk.reference_px(hedge))
@@ -610,13 +803,16 @@ class Engine:
             reason=_explain(view, target, abs(lots) * lot_base) + size.note + price.note + _tell_passed(hedge, passed),
             reference_px=holding.mark_px,
             decided_ns=view.now_ns,
+            gas=plan.gas if plan is not None else None,
         )
         return _Approved(intent, wanted, lot_base)
 
     def _price(
-        self, desk: Desk, view: HedgeView, target: HedgeTarget, hedge: HedgeSettings, side: int
+        self, desk: Desk, view: HedgeView, target: HedgeTarget, hedge: HedgeSettings, side: int, plan: Plan | None
     ) -> _Price | tuple[Refusal, str]:
         """Return at what limit and how long the order may stand."""
+        if plan is not None:
+            return _Price(plan.limit_ticks, TimeInForce.IOC, plan.note)
         quote = self.market.quotes[hedge.instrument.instrument_id]
         limit_ticks = crossing_ticks(hedge, quote, side)
         if hedge.style == "taker":
@@ -662,7 +858,7 @@ class Engine:
         raised = least if wanted > 0 else -least
         cap = self._cap(desk, holding, raised, lot_base, px)
         is_allowed = isinstance(cap, _Size) and cap.lots == raised
-        if self.state is BotState.REDUCE_ONLY and is_allowed:
+        if is_allowed and (self.state is BotState.REDUCE_ONLY or desk.oracle_doubt):
             is_allowed = shrinks(raised, lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base)
         if is_allowed and is_inside_after(raised, lot_base, target, view.delta_low_base, view.delta_high_base):
             return _Size(raised, f", raised from {wanted} lots to the venue's minimum")
@@ -731,9 +927,9 @@ class Engine:
         side = 1 if remaining > 0 else -1
         low = view.delta_low_base - remaining * lot_base  # without it
         high = view.delta_high_base - remaining * lot_base
-        if self.state is BotState.REDUCE_ONLY:
+        if self.state is BotState.REDUCE_ONLY or (desk.oracle_doubt and self.state is BotState.RUNNING):
             if not shrinks(remaining, lot_base, low, high, view.target_delta_base):
-                return Move(0, str(self.state))
+                return Move(0, desk.oracle_doubt or str(self.state))
         elif self.state is not BotState.RUNNING:
             return Move(0, str(self.state))
         if lots_to_trade(target, low, high, lot_base) * side <= 0 or lots * side < 0:

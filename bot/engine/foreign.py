@@ -92,6 +92,10 @@ class ForeignActivity:
         else:
             self.alert = f"foreign fill: {fill.qty_lots:+} lots of {fill.instrument_id} at {fill.px:g}"
 
+    def note_reversal(self, fill: Fill) -> None:
+        """Let go of the order against a fill that is no more, unless it was sent."""
+        self._flattenings = deque(one for one in self._flattenings if one.trade_id != fill.trade_id)
+
     def _is_larger_by(self, fill: Fill) -> bool:
         """Tell whether a position lies, fill and all, on the fill's own side."""
         holdings = (desk.book.hedges.get(fill.instrument_id) for desk in self._desks.values())

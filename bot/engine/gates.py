@@ -15,6 +15,7 @@ from bot.domain.units import NS_PER_S
 from bot.domain.venues import VenueHealth
 from bot.engine.desk import Desk
 from bot.engine.engine import Engine
+from bot.risk.oracle_fusion import Verdict
 
 
 class Gate(msgspec.Struct, frozen=True):
@@ -53,6 +54,7 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
         Gate(
             "outcomes known", not unknown, f"{unknown} orders of unknown outcome, {len(engine.orders.live)} in flight"
         ),
+        *_oracle_gates(engine, desk),
         *_venue_gates(engine, desk),
         Gate("order rate", rate is None, rate or f"below {limits.max_orders_per_min} in the last minute"),
         Gate(
@@ -63,6 +65,8 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
     ]
     if engine.accounts.required:
         gates.append(_accounts_gate(engine))
+    if engine.chains.required or engine.chains.reports:
+        gates.append(_chains_gate(engine, now_ns))
     if decision is not None and not isnan(decision.low_base):
         # as sizing judges it: both ends of the interval on one side; never when a guard refused to look
         outside = decision.delta_high_base < decision.low_base or decision.delta_low_base > decision.high_base
@@ -85,6 +89,15 @@ def _quote_gate(engine: Engine, instrument_id: str, now_ns: int) -> Gate:
     return _age_gate(f"quote age of {instrument_id}", age_ns, engine.settings.ages.quote_ns)
 
 
+def _oracle_gates(engine: Engine, desk: Desk) -> list[Gate]:
+    """Return what the sources of a fused price amount to; open as far as exposure may grow on it."""
+    fused = engine.oracles.fused(desk.underlying) if engine.oracles is not None else None
+    if fused is None:
+        return []
+    is_open = fused.verdict in (Verdict.OK, Verdict.DEGRADED)
+    return [Gate("price sources agree", is_open, f"{fused.verdict}: {fused.px:g}, {fused.reason}")]
+
+
 def _venue_gates(engine: Engine, desk: Desk) -> list[Gate]:
     """Return one gate per hedge venue that ever said how it is, and one per delisted hedge instrument."""
     gates = []
@@ -104,6 +117,11 @@ def _accounts_gate(engine: Engine) -> Gate:
     differing = ", ".join(f"{name} {one.lots:+} lots" for name, one in sorted(engine.accounts.mismatches.items()))
     problems = [f"waiting for {waits_for}" if waits_for else "", f"unexplained: {differing}" if differing else ""]
     return Gate("accounts known", not waits_for, "; ".join(filter(None, problems)) or "they agree with the ledger")
+
+
+def _chains_gate(engine: Engine, now_ns: int) -> Gate:
+    missing = engine.chains.waits_for() or engine.chains.find_stale(now_ns)
+    return Gate("chains known", not missing, engine.chains.tell(now_ns))
 
 
 def _age_gate(name: str, age_ns: int | None, limit_ns: int) -> Gate:

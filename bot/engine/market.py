@@ -7,13 +7,13 @@ keeps its own vol: the quotes of one sweep are not simultaneous.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
+from math import inf, isnan
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bot.domain.instruments import Hedgeable, Instrument, Option
-from bot.domain.market import IndexPrice, Quote, QuoteFault, VolQuote
+from bot.domain.market import ExecutionTerms, IndexPrice, Quote, QuoteFault, VolQuote
 from bot.domain.units import NS_PER_S, tau_years
 from bot.engine.settings import Ages
 from bot.pricing.surface import Smile
@@ -106,6 +106,8 @@ class MarketState:
         self.underlyings: dict[str, UnderlyingMarks] = {}
         self.expiries: list[ExpiryMarks] = []
         self.quotes: dict[str, Quote] = {}
+        self.terms: dict[str, ExecutionTerms] = {}  # of instruments that are traded by transactions
+        self.index_at_terms: dict[str, float] = {}  # the index as it was when those terms came
         self._quote_guards: dict[str, JumpGuard] = {}
         self.slot_of: dict[str, int] = {}
         self._expiry_of_slot: list[ExpiryMarks] = []
@@ -241,6 +243,26 @@ class MarketState:
         marks.index_seq = event.seq
         return None
 
+    def apply_terms(self, event: ExecutionTerms, underlying: str) -> None:
+        """Take in what trading a hedge instrument of `underlying` costs and takes, or count why not."""
+        fault = _find_terms_fault(event)
+        if fault is not None:
+            return self.refuse(fault)
+        last = self.terms.get(event.instrument_id)
+        if last is not None and (event.ts_event_ns, event.seq) <= (last.ts_event_ns, last.seq):
+            is_same = (event.ts_event_ns, event.seq) == (last.ts_event_ns, last.seq)
+            return self.refuse(QuoteFault.DUPLICATE if is_same else QuoteFault.OUT_OF_ORDER)
+        if event.ts_event_ns - event.ts_recv_ns > CLOCK_TOLERANCE_NS:
+            return self.refuse(QuoteFault.FROM_THE_FUTURE)
+        self.terms[event.instrument_id] = event
+        self.index_at_terms[event.instrument_id] = self.underlyings[underlying].index_px
+        return None
+
+    def moved_since_terms_fraction(self, instrument_id: str, underlying: str) -> float:
+        """Return how far the index has moved since an instrument's terms came, 0 where that is not known."""
+        then_px = self.index_at_terms.get(instrument_id, 0.0)
+        return self.underlyings[underlying].index_px / then_px - 1.0 if then_px else 0.0
+
     def is_jump_suspected(self, underlying: str, hedge_id: str) -> bool:
         """Tell whether a jump of the index or of the hedge instrument awaits confirmation."""
         return self.underlyings[underlying].guard.is_suspicious or self._quote_guards[hedge_id].is_suspicious
@@ -335,6 +357,17 @@ def _find_quote_fault(event: Quote) -> QuoteFault | None:
 
 def _find_index_fault(event: IndexPrice) -> QuoteFault | None:
     return None if 0.0 < event.px < inf else _number_fault(event.px)
+
+
+def _find_terms_fault(event: ExecutionTerms) -> QuoteFault | None:
+    if not event.tiers or event.block_ns <= 0 or event.depth_base <= 0.0:
+        return QuoteFault.NOT_POSITIVE
+    if isnan(event.depth_base):
+        return QuoteFault.NOT_FINITE
+    numbers = [event.revert_fraction]
+    for tier in event.tiers:
+        numbers += (tier.gas_quote, tier.delay_mean_s, tier.delay_p95_s, tier.max_fee_wei, tier.tip_wei)
+    return None if all(0.0 <= number < inf for number in numbers) else _number_fault(*numbers)
 
 
 def _is_same_quote(event: Quote, last: Quote) -> bool:

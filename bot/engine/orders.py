@@ -1,6 +1,7 @@
 """Orders as a state machine: what we sent, what the venue said, and what may still happen to our position.
 
-An outcome is never guessed. Whatever is ambiguous is UNKNOWN, and only the venue's word leaves UNKNOWN.
+An outcome is never guessed. Whatever is ambiguous is UNKNOWN, and only the venue's word leaves UNKNOWN. What is over
+stays over, with one exception: a fill whose block left the chain never happened, and its order is pending again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from bot.domain.orders import (
     AmendRejected,
     CancelRejected,
     Fill,
+    FillReversed,
     OrderAccepted,
     OrderAmended,
     OrderCanceled,
@@ -30,9 +32,12 @@ from bot.domain.units import NS_PER_S
 
 MAX_FINISHED = 1_000  # finished orders remembered; live ones always are
 MAX_SEEN = 50_000  # trades remembered per instrument, to know them when they are reported again
+MAX_REVERSIBLE = 1_000  # newest fills that can still be taken back: far more than a chain undoes at once
+DEADLINE_MARGIN_NS = 60 * NS_PER_S  # a transaction is asked about only this long after it became void: blocks take time
 MAX_CANCEL_REJECTS = 2  # in a row, before an order that cannot be canceled is asked about
 
 _S = OrderState
+_PENDING = (_S.OPEN, _S.PARTLY_FILLED, _S.CANCELING)
 
 ALLOWED: dict[OrderState, frozenset[OrderState]] = {
     _S.INTENDED: frozenset({_S.DENIED, _S.SENT, _S.UNKNOWN}),
@@ -96,6 +101,11 @@ class Order:
         return self.intent.time_in_force in (TimeInForce.GTC, TimeInForce.POST_ONLY)
 
     @property
+    def is_transaction(self) -> bool:
+        """Tell whether the order waits for a block of a chain, not for an answer."""
+        return self.intent.gas is not None
+
+    @property
     def is_working(self) -> bool:
         """Tell whether the order rests or is about to, and nobody doubts it."""
         return self.may_rest and not self.is_doubtful and not self.state.is_terminal
@@ -116,7 +126,9 @@ class Streak(NamedTuple):
 class OrderTracker:
     """The orders of a run by client order id: every live one, and the newest of those that are over."""
 
-    def __init__(self, max_finished: int = MAX_FINISHED, max_seen: int = MAX_SEEN) -> None:
+    def __init__(
+        self, max_finished: int = MAX_FINISHED, max_seen: int = MAX_SEEN, max_reversible: int = MAX_REVERSIBLE
+    ) -> None:
         self.orders: dict[str, Order] = {}
         self.live: dict[str, Order] = {}
         self.reject_streaks: dict[str, Streak] = {}  # by instrument
@@ -127,6 +139,10 @@ class OrderTracker:
         self._finished: deque[str] = deque()
         # by instrument, as venues count trades per instrument; oldest first
         self._seen_trades: dict[str, OrderedDict[str, None]] = {}
+        self._max_reversible = max_reversible
+        # by instrument and trade, oldest first: the newest fills, and when those that were taken back were
+        self._reversible: OrderedDict[tuple[str, str], Fill] = OrderedDict()
+        self._reversed_ns: OrderedDict[tuple[str, str], int] = OrderedDict()
         self.contradiction = ""  # the first thing a venue said that cannot be; the engine halts on it
 
     def intend(self, intent: OrderIntent) -> Order:
@@ -151,6 +167,9 @@ class OrderTracker:
         """Take in the venue's word; return the fills not seen before."""
         if isinstance(event, Fill):
             return self._take_fills((event,))
+        if isinstance(event, FillReversed):
+            self.reverse(event)
+            return []
         order = self.orders.get(getattr(event, "order_id", ""))
         if order is None or (order.state.is_terminal and not isinstance(event, OrderTruth)):
             return []
@@ -192,19 +211,53 @@ class OrderTracker:
             return fills
         return []
 
+    def reverse(self, event: FillReversed) -> Fill | None:
+        """Take back a fill whose block left the chain; return it, None if it is not booked.
+
+        Its lots are pending again: a transaction is sent again by those who hold its bytes and waits for a block; what
+        became of any other order its venue has to say. Nothing else leaves a final state.
+        """
+        trade = (event.instrument_id, event.trade_id)
+        if not self.has_seen(*trade):
+            return None
+        fill = self._reversible.get(trade)
+        if fill is None:
+            self._note_contradiction(f"trade {event.trade_id} of {event.instrument_id} is too old to be taken back")
+            return None
+        if event.ts_recv_ns < fill.ts_recv_ns:
+            return None  # said before this fill was: it took back an earlier one, and is only told again
+        del self._reversible[trade]
+        del self._seen_trades[event.instrument_id][event.trade_id]
+        self._reversed_ns[trade] = event.ts_recv_ns
+        if len(self._reversed_ns) > self._max_reversible:
+            self._reversed_ns.popitem(last=False)
+        order = self.orders.get(fill.order_id)
+        if order is not None:
+            order.filled_lots -= fill.qty_lots
+            self._reopen(order, event)
+        return fill
+
     def doubt_all(self, now_ns: int, why: str) -> None:
         """Make every order without a final answer UNKNOWN."""
         for order in self.live.values():
             self._doubt(order, now_ns, why)
 
     def doubt_silent(self, now_ns: int, timeout_ns: int) -> None:
-        """Make UNKNOWN what should have been answered by now: anything but an order that may rest."""
+        """Make UNKNOWN what should have been answered by now: anything but an order that may rest.
+
+        A transaction that a node took is pending for as many blocks as it takes until its own deadline.
+        """
         for order in self.live.values():
             asked_ns = order.since_ns
+            gas = order.intent.gas
+            if gas is not None and order.state in _PENDING:
+                asked_ns = max(asked_ns, gas.deadline_ns + DEADLINE_MARGIN_NS)
             if order.may_rest and order.state in (OrderState.OPEN, OrderState.PARTLY_FILLED):
                 if not order.amend_ticks:
                     continue
                 asked_ns = order.pegged_ns
+            elif order.intent.gas is not None and order.state is OrderState.OPEN:
+                asked_ns = max(asked_ns, order.intent.gas.deadline_ns)  # it waits for its block until then
             if now_ns - asked_ns > timeout_ns:
                 self._doubt(order, now_ns, f"no answer for {(now_ns - asked_ns) / NS_PER_S:.1f} s")
 
@@ -275,7 +328,7 @@ class OrderTracker:
     def _take_fills(self, fills: tuple[Fill, ...]) -> list[Fill]:
         new = []
         for fill in fills:
-            if self.has_seen(fill.instrument_id, fill.trade_id):
+            if self.has_seen(fill.instrument_id, fill.trade_id) or self._is_of_the_past(fill):
                 continue
             self._remember_trade(fill)
             new.append(fill)
@@ -297,11 +350,34 @@ class OrderTracker:
                 self._move(order, OrderState.PARTLY_FILLED, fill.ts_recv_ns)
         return new
 
+    def _is_of_the_past(self, fill: Fill) -> bool:
+        """Tell whether a fill is only told again that was taken back since; one told later counts anew."""
+        if not self._reversed_ns:
+            return False
+        return fill.ts_recv_ns < self._reversed_ns.get((fill.instrument_id, fill.trade_id), 0)
+
     def _remember_trade(self, fill: Fill) -> None:
         seen = self._seen_trades.setdefault(fill.instrument_id, OrderedDict())
         seen[fill.trade_id] = None
         if len(seen) > self._max_seen:
             seen.popitem(last=False)
+        self._reversible[fill.instrument_id, fill.trade_id] = fill
+        if len(self._reversible) > self._max_reversible:
+            self._reversible.popitem(last=False)
+
+    def _reopen(self, order: Order, event: FillReversed) -> None:
+        """Let an order be pending again of which a fill was taken back; one in doubt stays in doubt."""
+        if order.state.is_terminal:
+            self._finished.remove(order.intent.order_id)
+            self.live[order.intent.order_id] = order
+        elif order.is_doubtful:
+            return
+        if order.is_transaction:
+            order.state = OrderState.PARTLY_FILLED if order.filled_lots else OrderState.OPEN
+        else:
+            order.state, order.unknown_why = OrderState.UNKNOWN, f"a fill was taken back: {event.reason}"
+            order.queried_ns = 0
+        order.since_ns = event.ts_recv_ns
 
     def _finish(self, order_id: str) -> None:
         """Let go of an order that is over, and of the oldest such ones altogether."""

@@ -3,7 +3,8 @@
 A step runs between two full markings of a book. For each instrument delta = start-of-step delta × its own price move
 (coin cash included), gamma = ½ Γ ΔF², theta = Θ Δt, vega = 𝒱 Δσ, vanna_volga = vanna ΔF Δσ + ½ volga Δσ², and
 *unexplained* is whatever is left, so the parts add up to the change in value exactly. Trades close a step first: their
-slippage is quantity × (mid − fill price), and their fee stands alone.
+slippage is quantity × (mid − fill price), and their fee stands alone. Liquidity on chains is explained by its own delta
+and gamma at the step's start; the fees it earned are a part by themselves, told by the reports of its chain.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class PnlLedger:
         self._remember(now_ns)
 
     def charge(self, part: str, amount_quote: float) -> None:
-        """Book a cash flow that is a part by itself: fees, slippage, funding, gas."""
+        """Book a cash flow that is a part by itself: fees, slippage, funding, gas, fees of liquidity."""
         self._add({part: amount_quote}, is_gap=False)
 
     def reopen(self, now_ns: int) -> None:
@@ -106,8 +107,11 @@ class PnlLedger:
     def _explain(self) -> dict[str, float]:
         parts = _explain_options(self._marks, self._book.option_marks, self._book.option_qty_base)
         index_px = self._book.marks_of_underlying.index_px
-        delta = self._book.coin_cash * (index_px - self._index_px)
+        delta = (self._book.coin_cash - self._book.spent_coins) * (index_px - self._index_px)
         gamma = unexplained = 0.0
+        if self._book.chain is not None:
+            moves = self._book.chain.explain(self._index_px, index_px)
+            delta, gamma, unexplained = delta + moves.delta, moves.gamma, moves.rest
         for holding in self._book.holdings:
             start_px, px = holding.start_px, holding.mark_px
             if not start_px:

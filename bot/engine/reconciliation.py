@@ -192,11 +192,14 @@ class Reconciliation:
         ]
 
     def _doubt_missing_orders(self, report: AccountReport) -> None:
-        """Make UNKNOWN what should rest and does not: it may have been filled, canceled, or never been there."""
+        """Make UNKNOWN what should rest and does not: it may have been filled, canceled, or never been there.
+
+        A transaction rests nowhere: what becomes of it is told by the blocks.
+        """
         resting = {one.order_id for one in report.open_orders}
         here = {holding.instrument.instrument_id for holding in self._holdings_at(report.venue)}
         for order in list(self._orders.live.values()):
-            if order.intent.instrument_id not in here or order.intent.order_id in resting:
+            if order.intent.instrument_id not in here or order.intent.order_id in resting or order.is_transaction:
                 continue
             if order.state in _RESTING and order.since_ns < report.ts_asked_ns:
                 self._orders.doubt_absent(order, report.ts_recv_ns, f"not among the open orders of {report.venue}")

@@ -9,6 +9,7 @@ import msgspec
 from bot.domain.decisions import HedgePolicy
 from bot.domain.instruments import Hedgeable, Option
 from bot.domain.units import NS_PER_S
+from bot.risk.oracle_fusion import FusionRule
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +34,28 @@ class Ages(msgspec.Struct, frozen=True, kw_only=True):
     max_jump_fraction: float = 0.10
 
 
+class FusionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How one underlying's price is made of what exchanges and oracles say of it.
+
+    An exchange's index may be `index_max_age_ns` old and is believed to `index_confidence_fraction`, an oracle that
+    states no confidence to `oracle_confidence_fraction`; what is vaguer than `max_confidence_fraction` is dropped. A
+    hedge's price further than `max_deviation_fraction` from the fused one is not traded at; what is dated may be as
+    much further away as `max_carry_per_year` makes of the time left.
+    """
+
+    index_max_age_ns: int = 10 * NS_PER_S
+    index_confidence_fraction: float = 0.0003
+    oracle_confidence_fraction: float = 0.005
+    max_confidence_fraction: float = 0.01
+    max_deviation_fraction: float = 0.02
+    max_carry_per_year: float = 0.5
+    rule: FusionRule = FusionRule()
+
+    def allowed_fraction(self, years: float) -> float:
+        """Return how far from the fused price a price for in `years` may be."""
+        return self.max_deviation_fraction + self.max_carry_per_year * years
+
+
 class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One hedge instrument of an underlying, what trading it costs and how it is traded.
 
@@ -40,6 +63,9 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     not more often than `repeg_every_ns`, and crosses after `max_rest_ns` (less by urgency/`escalate_urgency`), or with
     net delta beyond the band by more than `escalate_bands` of its half-widths. `can_amend` says whether the venue can
     move a resting order. `ratio` and `target_delta_base` are the underlying's: those of its first hedge count.
+    Where a trade is a transaction on a chain, `needs_terms`: without fresh `ExecutionTerms` nothing is sent. There
+    `worse_fill_probability` is the chance that all a limit allows is taken by whoever orders the block, and
+    `risk_aversion_per_quote` weighs gas against risk (0: as the policy's band implies).
     """
 
     instrument: Hedgeable
@@ -55,6 +81,9 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     escalate_urgency: float = 1.0
     escalate_bands: float = 1.0
     can_amend: bool = False
+    needs_terms: bool = False
+    worse_fill_probability: float = 0.05
+    risk_aversion_per_quote: float = 0.0
 
 
 class BookLeg(msgspec.Struct, frozen=True):
@@ -74,6 +103,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     compared: with a report older than `account_max_age_ns` (0: any) nothing is traded. What others do there is adopted
     or flattened by `foreign_policy`. At `account_book` every position that is no hedge instrument is part of the book;
     at `account_cash` the equity that positions do not explain is cash, added to `cash`. All are empty in a replay.
+    `fusion` is by underlying: its index is then the fused price of all sources, and nothing else. Nothing is traded
+    before every chain of `chain_venues` reported what it holds, nor on a block older than `chain_max_age_ns` (0: any).
     """
 
     vault: str
@@ -96,3 +127,6 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     account_book: frozenset[str] = frozenset()
     account_cash: frozenset[str] = frozenset()
     foreign_policy: Literal["adopt", "flatten"] = "adopt"
+    fusion: dict[str, FusionSettings] = {}
+    chain_venues: frozenset[str] = frozenset()
+    chain_max_age_ns: int = 0

@@ -562,7 +562,7 @@ class MarketFeed:
         elif sort is Sort.VOLS:
             event = read_vols(words.vols(raw), instrument.instrument_id, words.vol_unit, recv_ns, next(self._seq))
         else:
-            event = read_index(words.index(raw), instrument.base, recv_ns, next(self._seq))
+            event = read_index(words.index(raw), instrument.base, recv_ns, next(self._seq), instrument.venue)
         if isinstance(event, str):
             self.dropped[f"{sort}: {event}"] += 1
         return event
@@ -608,12 +608,14 @@ def read_vols(vols: Vols, instrument_id: str, unit: float, recv_ns: int, seq: in
     return VolQuote(instrument_id, mark_vol, bid_vol, ask_vol, forward_px, ts_ns, recv_ns, seq)
 
 
-def read_index(told: tuple[object, object], underlying: str, recv_ns: int, seq: int) -> IndexPrice | str:
+def read_index(
+    told: tuple[object, object], underlying: str, recv_ns: int, seq: int, venue: str = ""
+) -> IndexPrice | str:
     """Return the index price of (price, time in milliseconds), or why there is none."""
     numbers = checked(told[0])
     if isinstance(numbers, str):
         return numbers
-    return IndexPrice(underlying, numbers[0], event_ns(told[1], recv_ns), recv_ns, seq)
+    return IndexPrice(underlying, numbers[0], event_ns(told[1], recv_ns), recv_ns, seq, venue)
 
 
 def checked(*values: object) -> tuple[float, ...] | str:

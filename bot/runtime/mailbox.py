@@ -64,7 +64,7 @@ class Mailbox:
 def _conflation_key(event: Event) -> Hashable | None:
     if isinstance(event, VolQuote | Quote):
         return type(event), event.instrument_id
-    return (IndexPrice, event.underlying) if isinstance(event, IndexPrice) else None
+    return (IndexPrice, event.underlying, event.venue) if isinstance(event, IndexPrice) else None
 
 
 def _supersedes(event: Event, older: Event) -> bool:

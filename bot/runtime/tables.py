@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bot.domain.portfolio import PnlBreakdown
 from bot.domain.results import LatencyHistogram, RunSummary
 from bot.domain.units import NS_PER_S, utc_text
 
 REFRESH_EVERY_S = 0.2
 PLAIN_EVERY_S = 2.0
-PARTS = ("delta", "gamma", "theta", "vega", "vanna_volga", "funding", "fees", "gas", "slippage", "unexplained", "total")
+PARTS = (*PnlBreakdown.__struct_fields__, "total")
 
 
 @contextmanager

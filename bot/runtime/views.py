@@ -101,7 +101,7 @@ def _accounts_view(engine: Engine, now_ns: int) -> dict[str, Any]:
             }
             for (venue, _), order in sorted(foreign.orders.items())
         ],
-        "not_of_this_vault": sorted({*holdings.strays, *chain(*foreign.unclaimed.values())}),
+        "not_of_this_vault": sorted({*holdings.strays, *engine.chains.strays, *chain(*foreign.unclaimed.values())}),
         "unknown_holdings": list(holdings.unknown),
         "delisted": dict(engine.venues.delisted),
         "entered_quote": sum(desk.pnl.entered_quote for desk in engine.desks.values()),

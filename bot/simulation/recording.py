@@ -31,6 +31,7 @@ from bot.simulation.depth import DepthProfile
 FORMAT_VERSION: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 BUNDLED: Final = Path(__file__).parent / "recordings"
+GAS_DAY: Final = BUNDLED / "ethereum-gas-2023-08-16.csv"
 SLICE_ROWS: Final = 16_384
 ROW_GROUP_ROWS: Final = 65_536
 PARQUET_MAGIC: Final = b"PAR1"
@@ -174,6 +175,14 @@ class Recording:
 def bundled_names() -> list[str]:
     """Return the names of the recordings that come with Evenkeel."""
     return sorted(folder.name for folder in BUNDLED.iterdir() if (folder / MANIFEST_FILE).is_file())
+
+
+def recorded_gas_prices_wei() -> tuple[float, ...]:
+    """Return what a unit of gas cost on Ethereum in each minute of 16 August 2023, tips included.
+
+    Another time than the recordings of options are of: what it lends a replay is the shape of a day.
+    """
+    return tuple((pl.read_csv(GAS_DAY)["gas_price_gwei"] * 1e9).to_list())
 
 
 def open_recording(name_or_path: str | Path) -> Recording:

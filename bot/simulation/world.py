@@ -7,18 +7,43 @@ what the venue shows when it arrives: nobody looks ahead.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from bot.domain.events import Command, Event, SubmitOrder
 from bot.domain.market import MarketEvent
 from bot.domain.orders import OrderSent
-from bot.simulation.venue import NEVER_NS, SimulatedVenue
+from bot.simulation.venue import NEVER_NS
+
+
+class Venue(Protocol):
+    """What a world needs of a venue: `SimulatedVenue` and `SimulatedChain` are such."""
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Signed lots by instrument id, flat ones left out."""
+
+    @property
+    def cash_settle(self) -> dict[str, float]:
+        """Money by currency, from 0."""
+
+    def on_market(self, event: MarketEvent) -> None:
+        """Take in what happened on the market, in the order it happened."""
+
+    def submit(self, command: Command, now_ns: int) -> None:
+        """Send a command on its way."""
+
+    def next_event_ns(self) -> int | None:
+        """Return when `advance` will next have something to do or to tell, None if nothing is under way."""
+
+    def advance(self, now_ns: int) -> Sequence[Event]:
+        """Return every message that has reached us by then, in order of receipt."""
 
 
 class World:
     """Steps through `batches` (market events grouped by receive time, in order) and the venue's answers."""
 
-    def __init__(self, batches: Iterator[list[MarketEvent]], venue: SimulatedVenue) -> None:
+    def __init__(self, batches: Iterator[list[MarketEvent]], venue: Venue) -> None:
         self._batches = batches
         self.venue = venue
         self._shown: deque[list[MarketEvent]] = deque()  # seen by the venue, still on their way to us

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, Self
 
 from eth_utils.address import to_checksum_address
 
-from tests.chains.artifacts import anvil_binary
+from tests.chains.artifacts import anvil_binary, write_at_once
 
 STARTS_IN_S = 10.0
 ANSWERS_IN_S = 60.0
@@ -55,10 +55,10 @@ class RpcError(Exception):
 class Rpc:
     """JSON-RPC over one kept HTTP connection: simple, in order, fast. For one thread."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, timeout_s: float = ANSWERS_IN_S) -> None:
         self.http_url = f"http://{host}:{port}"
         self.ws_url = f"ws://{host}:{port}"
-        self._connection = http.client.HTTPConnection(host, port, timeout=ANSWERS_IN_S)
+        self._connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
         self._id = 0
 
     def rpc(self, method: str, *params: Any) -> Any:
@@ -218,7 +218,7 @@ class Anvil(Rpc):
         self.rpc("evm_setAutomine", is_on)
 
     def set_interval(self, seconds: int) -> None:
-        """Mine every so many whole seconds, 0 for never."""
+        """Mine every so many whole seconds, 0 for never; fractions only when it is started, as `block_time_s`."""
         self.rpc("evm_setIntervalMining", seconds)
 
     def set_base_fee(self, wei: int) -> None:
@@ -290,7 +290,8 @@ class Anvil(Rpc):
 
     def dump_state(self, path: Path) -> None:
         """Write the whole state into a file that `load_state` takes."""
-        path.write_bytes(gzip.decompress(bytes.fromhex(self.rpc("anvil_dumpState").removeprefix("0x"))))
+        state = gzip.decompress(bytes.fromhex(self.rpc("anvil_dumpState").removeprefix("0x")))
+        write_at_once(path, state)
 
     def load_state(self, path: Path) -> None:
         """Merge the state in a file into the chain."""

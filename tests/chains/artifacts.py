@@ -192,7 +192,7 @@ def fetch(packages: list[Package]) -> None:
 def unpack(package: Package, fetched: Path) -> None:
     """Check a fetched tarball against its pinned hash, and put its files where they belong."""
     tarball = fetched / f"{package.folder.name}.tgz"
-    found = base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode()
+    found = sha512_of(tarball)
     if found != package.sha512:
         raise RuntimeError(f"expected sha512 {package.sha512} of {package.name} {package.version}, found {found}")
     with tarfile.open(tarball) as archive:
@@ -203,6 +203,11 @@ def unpack(package: Package, fetched: Path) -> None:
     except OSError:
         if not package.folder.is_dir():  # else somebody else was faster
             raise
+
+
+def sha512_of(path: Path) -> str:
+    """Return a file's hash in npm's spelling."""
+    return base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
 
 
 @lru_cache(maxsize=256)
@@ -231,6 +236,15 @@ def multicall3_creation_code() -> bytes:
     if match is None:
         raise LookupError("expected the creation code of Multicall3 in viem, found none")
     return bytes.fromhex(match[1])
+
+
+def write_at_once(path: Path, data: bytes) -> None:
+    """Write a file that others may be about to read or write: they see it whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    Path(temporary).rename(path)
 
 
 def main() -> None:

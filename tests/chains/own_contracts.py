@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.chains.artifacts import Artifact, cache_folder
+from tests.chains.artifacts import Artifact, cache_folder, write_at_once
 
 SOURCES = Path(__file__).parent / "contracts"
 
@@ -18,8 +16,9 @@ SOURCES = Path(__file__).parent / "contracts"
 def sources_hash(folder: Path = SOURCES) -> str:
     """Return what a compiled contract depends on: all sources beside it, and the compiler."""
     state = hashlib.sha256(version("vyper").encode())
-    for path in sorted(folder.glob("*.vy")):
-        state.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            state.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return state.hexdigest()[:16]
 
 
@@ -46,12 +45,3 @@ def compile_into(source: Path, kept: Path) -> None:
     )
     content = {"abi": found["abi"], "bytecode": found["bytecode"].removeprefix("0x")}
     write_at_once(kept, json.dumps(content).encode())
-
-
-def write_at_once(path: Path, data: bytes) -> None:
-    """Write a file that others may be about to read or write: they see it whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    Path(temporary).rename(path)

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chains.anvil import COIN, Anvil
-from tests.chains.artifacts import all_packages, cache_folder
+from tests.chains.anvil import COIN, GWEI, Anvil
+from tests.chains.artifacts import all_packages, cache_folder, write_at_once
 from tests.chains.contracts import Contract, address_of_creation, deploy
-from tests.chains.own_contracts import compiled, sources_hash, write_at_once
+from tests.chains.own_contracts import compiled, sources_hash
 from tests.chains.uniswap import (
     MULTICALL3,
     MULTICALL3_ABI,
@@ -38,6 +38,7 @@ WETH_PX = 3000.0
 BTC_PX_WETH = 20.0
 STETH_RATE = 1_200_000_000_000_000_000  # staked per wrapped token, 18 decimals
 PYTH_ETH = bytes.fromhex("ff61491a931112ddf1bd8147cd1b641375f79f5825126d665480874634fd0ace")
+KEPT_S = 7 * 86_400
 AGE_S = 86_400  # how old the world is when it is new: averages over an hour work at once
 # Optional protocols, of which some may not be there.
 PARTS = tuple(name for name in ("aave", "perp") if (Path(__file__).parent / f"{name}.py").is_file())
@@ -122,12 +123,20 @@ class World:
 
     @contextlib.contextmanager
     def as_new(self) -> Iterator[World]:
-        """Lend the world to a test: feeds fresh, the clock the wall's, blocks with every transaction; then undo all."""
+        """Lend the world to a test: clock of the wall, fresh feeds, a base fee of 1 Gwei; then undo all it did.
+
+        Blocks come with every transaction. A test may change that, which is undone too.
+        """
         with self.anvil.undone():
-            self.anvil.set_automine(True)
+            self.anvil.set_base_fee(GWEI)
             self.freshen()
-            yield self
-        self.anvil.rpc("anvil_dropAllTransactions")
+            self.anvil.set_base_fee(GWEI)
+            try:
+                yield self
+            finally:
+                self.anvil.rpc("anvil_dropAllTransactions")
+                self.anvil.set_interval(0)
+                self.anvil.set_automine(True)
 
     def part(self, name: str) -> Any:
         """Return what the module of an optional protocol makes of its addresses: `open_part(world, addresses)`."""
@@ -169,8 +178,10 @@ def built_world(parts: tuple[str, ...] = ()) -> Path:
                 module = importlib.import_module(f"tests.chains.{name}")
                 world.parts[name] = module.build(world)
             write_at_once(path.with_suffix(".addresses"), json.dumps(world.addresses()).encode())
-            path.parent.mkdir(parents=True, exist_ok=True)
             anvil.dump_state(path)
+        for old in path.parent.iterdir():  # of sources that have changed since
+            if time.time() - old.stat().st_mtime > KEPT_S:
+                old.unlink(missing_ok=True)
     return path
 
 
@@ -178,6 +189,7 @@ def fingerprint(parts: tuple[str, ...]) -> str:
     """Return what tells this world from others: its code, its contracts, the packages, the parts."""
     here = Path(__file__).parent
     names = ["anvil", "contracts", "uniswap", "world", *parts]
+    names += ["chainlink"] if parts and (here / "chainlink.py").is_file() else []
     state = hashlib.sha256(sources_hash().encode())
     for name in names:
         state.update(name.encode() + b"\0" + (here / f"{name}.py").read_bytes() + b"\0")

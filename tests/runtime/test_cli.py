@@ -52,7 +52,10 @@ KEYS = [
     "events_per_second",
     "decision_us",
 ]
-PARTS = ["delta", "gamma", "theta", "vega", "vanna_volga", "funding", "fees", "gas", "slippage", "unexplained", "total"]
+PARTS = [
+    *("delta", "gamma", "theta", "vega", "vanna_volga", "funding", "fees", "gas", "slippage", "unexplained", "lp_fees"),
+    "total",
+]
 POLICIES = "unhedged,fixed_interval,delta_band,whalley_wilmott"
 
 # Bad input -----------------------------------------------------------------------------------------------------------

@@ -65,7 +65,8 @@ def test_policies_stand_side_by_side(console: Console, summary: RunSummary) -> N
     assert row_of(text, "hedges") == [str(summary.hedges), "0"]
     assert row_of(text, "cost, USD")[0] == f"{summary.cost_quote:,.2f}"
     assert row_of(text, "off target rms, ETH")[0] == f"{summary.delta_rms_base:,.2f}"
-    for part in ("delta", "gamma", "theta", "vega", "vanna_volga", "funding", "fees", "gas", "slippage", "unexplained"):
+    parts = ("delta", "gamma", "theta", "vega", "vanna_volga", "funding", "fees", "gas", "slippage", "unexplained")
+    for part in (*parts, "lp_fees"):
         assert row_of(text, f"{part} ")[0] == f"{summary.pnl_quote[part]:+,.2f}"
     assert row_of(text, "not decided, by reason")[1] == "none"
     for reason, count in summary.refusals.items():

@@ -115,6 +115,7 @@ class Endpoints:
             if names[endpoint.name] > 1:
                 endpoint.name += f" #{at}"
         self._nodes = [Node(endpoint) for endpoint in endpoints]
+        self.height = -1  # of the best node that is believed, at the last check
         self._head_height = -1
         self._splits: dict[str, str] = {}  # subject → who says what, where no majority decides
         self._tip_split = ""
@@ -248,6 +249,7 @@ class Endpoints:
         await asyncio.gather(*(self._probe(node) for node in nodes))
         level = [node for node in nodes if node.verified and not (node.wrong or node.failure)]
         best = max((node.height for node in level if not node.disputes), default=head_height)
+        self.height = best
         for node in level:
             behind = max(best, head_height) - node.height
             node.lag = f"{behind} blocks behind, at {node.height}" if behind > self._max_lag_blocks else ""

@@ -63,7 +63,7 @@ class Receipt(msgspec.Struct, frozen=True):
     """A mined transaction: where, whether it did what it should, what it cost, and its logs as the node tells them.
 
     `revert_data` is the raw reason of a failed one where it could be found out, else empty; `is_out_of_gas` if it
-    burnt its whole limit.
+    burnt its whole limit. `l1_fee_wei` is what a rollup charged on top for its place on the chain below.
     """
 
     tx_hash: str
@@ -75,11 +75,12 @@ class Receipt(msgspec.Struct, frozen=True):
     logs: tuple[Log, ...]
     revert_data: bytes = b""
     is_out_of_gas: bool = False
+    l1_fee_wei: int = 0
 
     @property
     def gas_wei(self) -> int:
         """What the transaction cost in the chain's own coin."""
-        return self.gas_used * self.gas_price_wei
+        return self.gas_used * self.gas_price_wei + self.l1_fee_wei
 
 
 class Log(msgspec.Struct, frozen=True, gc=False):

@@ -56,6 +56,8 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
 class HedgeSection(msgspec.Struct, frozen=True, kw_only=True):
     """One hedge instrument on chain. `protocol` names a module of `protocols/`; `contracts` are its addresses by role.
 
+    `inventory_base` is what the wallet holds (owes, if negative) of base that is the book's: the hedge is the rest.
+
     uniswap_v3: contracts router, and pools in `route` from base to quote.
     aave_v3: contracts pool, executor (bot/contracts/AaveShort.vy) and the SwapRouter02 it trades on as router; sells
     what it borrows over `route`.
@@ -72,6 +74,7 @@ class HedgeSection(msgspec.Struct, frozen=True, kw_only=True):
     tick_px: float
     contracts: dict[str, str]
     route: tuple[PoolSettings, ...] = ()
+    inventory_base: float = 0.0
     floor_health_factor: float = 1.5
 
 

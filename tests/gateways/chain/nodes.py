@@ -10,6 +10,12 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from bot.gateways.chain.endpoints import to_block
+from bot.gateways.chain.nouns import Block, Read
+from bot.gateways.chain.settings import ChainSettings, PoolSettings, TokenSettings
+from tests.chains.uniswap import Pool
+from tests.chains.world import World
+
 Answer = Callable[[str, list[Any]], Any]
 
 
@@ -23,6 +29,8 @@ class Scripted:
         self.ws_url = ""
         self.sockets: list[web.WebSocketResponse] = []
         self.subscribed = asyncio.Event()
+        self.chain_id = 1  # as the socket says it
+        self.refuses_sockets = False
 
     def count(self, method: str) -> int:
         """Return how often a method was asked."""
@@ -31,7 +39,7 @@ class Scripted:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, or take a WebSocket that subscribes to heads."""
         if request.headers.get("Upgrade", "").lower() == "websocket":
-            return await self._listen(request)
+            return web.Response(status=403) if self.refuses_sockets else await self._listen(request)
         asked = await request.json()
         self.asked.append((asked["method"], asked["params"]))
         result = self.answer(asked["method"], asked["params"])
@@ -51,8 +59,11 @@ class Scripted:
         async for message in socket:
             if message.type is aiohttp.WSMsgType.TEXT:
                 asked = message.json()
-                await socket.send_json({"jsonrpc": "2.0", "id": asked["id"], "result": "0x1"})
-                self.subscribed.set()
+                is_subscription = asked["method"] == "eth_subscribe"
+                result = "0x1" if is_subscription else hex(self.chain_id)
+                await socket.send_json({"jsonrpc": "2.0", "id": asked["id"], "result": result})
+                if is_subscription:
+                    self.subscribed.set()
         return socket
 
     async def push(self, header: dict[str, Any]) -> None:
@@ -83,6 +94,27 @@ async def scripted(answer: Answer, path: str = "/") -> AsyncIterator[Scripted]:
         await runner.cleanup()
 
 
+def passed_on(url: str) -> Answer:
+    """Return an answer that is another node's: what is asked of it can be counted, held or changed."""
+
+    async def ask(method: str, params: list[Any]) -> Any:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(url, json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) as response,
+        ):
+            answer = await response.json()
+        return {"error": answer["error"]} if "error" in answer else answer["result"]
+
+    return ask
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so that has no event of its own."""
+    async with asyncio.timeout(10):
+        while not is_so():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
 class ManualClock:
     """A clock that stands still until it is told otherwise."""
 
@@ -110,3 +142,37 @@ def header(number: int, fork: str = "a", parent_fork: str = "") -> dict[str, Any
         "gasUsed": hex(15_000_000),
         "gasLimit": hex(30_000_000),
     }
+
+
+# The test world as a chain's settings have it.
+
+
+def settings_of(world: World, **settings: Any) -> ChainSettings:
+    """Return the settings of the world's chain, its tokens in it."""
+    own = dict.fromkeys(("WETH", "wstETH"), "ETH") | {"WBTC": "BTC", "USDC": "", "USDT": ""}
+    tokens = {
+        symbol: TokenSettings(
+            symbol=symbol,
+            address=world.tokens[symbol].address,
+            decimals=world.tokens[symbol].call("decimals"),
+            underlying=underlying,
+        )
+        for symbol, underlying in own.items()
+    }
+    made = {"venue": "anvil", "chain_id": 31337, "coin": "ETH", "http_urls": (world.anvil.http_url,), "tokens": tokens}
+    return ChainSettings(**(made | settings))
+
+
+def pool_settings(world: World, name: str) -> PoolSettings:
+    """Return the settings of a pool of the world, named `WETH/USDC-500`."""
+    pool: Pool = world.pools[name]
+    base, _, quote = name.partition("-")[0].partition("/")
+    return PoolSettings(address=pool.address, base=base, quote=quote, fee_pips=pool.fee_pips)
+
+
+def read_now(world: World, reads: tuple[Read, ...]) -> tuple[Block, list[bytes | None]]:
+    """Return the newest block and what each read answers in it, through the world's own Multicall."""
+    fields = world.anvil.block()
+    calls = [(read.to, True, read.data) for read in reads]
+    answers = world.multicall.call("aggregate3", calls, block=fields["hash"])
+    return to_block(fields), [data if is_success else None for is_success, data in answers]

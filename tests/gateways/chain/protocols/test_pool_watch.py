@@ -47,7 +47,7 @@ def test_in_three_blocks_all_is_known_that_the_lens_sees(world: World) -> None:
     assert first.ticks == ()
     assert first.unread_below < first.tick < first.unread_above
     with pytest.raises(UnknownTicks, match="not read"):
-        swap(first, 100 * COIN, is_zero_for_one=False)
+        swap(first, 400 * COIN, is_zero_for_one=False)
     assert swap(first, COIN // 1000, is_zero_for_one=False).unfilled == 0  # what ends before an unread tick is known
     state = look(world, watch)  # the ticks
     words = (msgspec.structs.asdict(state)[name] for name in ("low_word", "high_word"))
@@ -70,11 +70,11 @@ def test_ticks_are_read_only_near_the_price_and_the_window_follows_it(world: Wor
     assert state.nets == whole.nets[near : near + 8]
     assert (state.unread_below, state.unread_above) == (whole.ticks[near - 1], whole.ticks[near + 8])
     assert state.ticks[3] <= state.tick < state.ticks[4]
-    inside = swap(whole, 60 * COIN, is_zero_for_one=False)
+    inside = swap(whole, 150 * COIN, is_zero_for_one=False)
     assert 0 < inside.ticks_crossed < 4
-    assert swap(state, 60 * COIN, is_zero_for_one=False).amount_out == inside.amount_out
+    assert swap(state, 150 * COIN, is_zero_for_one=False).amount_out == inside.amount_out
     with pytest.raises(UnknownTicks):
-        swap(state, 600 * COIN, is_zero_for_one=False)
+        swap(state, 900 * COIN, is_zero_for_one=False)
     # Three per cent away, past all that was read: nothing is claimed until it was read anew.
     world.uniswap.move_to(pool, world.trader, 2910.0)
     moved = look(world, watch)

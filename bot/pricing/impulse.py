@@ -1,0 +1,165 @@
+"""Hedging where a trade costs gas: when to trade and where to, what a block's delay and its late look cost.
+
+The local model: the hedge is off by e, which moves like v dW with v = |Γ|Sσ; being off costs a e² per year with
+a = ½ g σ²S², a trade of u costs c|u| + F with c = kS. S is spot, Γ the net gamma of the book, g the absolute risk
+aversion per unit of quote money, k the one-way cost as a fraction of traded value, F the fixed cost of a trade.
+Without F the band is that of Whalley & Wilmott (1997), Mathematical Finance 7:307-324.
+
+With F the policy is one of impulse control (trigger ±H, trade back to ±h; Korn 1998, "Portfolio optimisation with
+strictly positive transaction costs and impulse control", Finance and Stochastics 2:85-114; for hedging Zakamouline
+2006, "European option pricing and hedging with both fixed and proportional transaction costs", J. Economic Dynamics
+and Control 30:1-25). Its equations are solved here for all of a, c, v and F at once, in units of the band without F.
+"""
+
+from __future__ import annotations
+
+from math import acos, cbrt, cos, exp, inf, pi, sqrt
+from typing import NamedTuple
+
+# −ζ(1/2)/√(2π): Broadie, Glasserman & Kou (1997), "A continuity correction for discrete barrier options",
+# Mathematical Finance 7:325-349.
+MONITORING_SHIFT = 0.5825971579390107
+_SAFE_STEP = 1.2  # steps wider than this times the band: from here on the shift is bent, or the band would vanish
+
+
+class Impulse(NamedTuple):
+    """The best trigger H, where to trade to, h, and the cost per time J, each as a share of that without fixed cost."""
+
+    trigger_share: float
+    target_share: float
+    cost_share: float
+
+
+def solve_impulse(phi: float) -> Impulse:
+    """Return the solution for φ = F/(c·H_WW), the fixed cost against that of trading one half-width.
+
+    In units of H_WW and of its cost rate, smooth fit asks V'(h) = V'(H) = c, so that both are roots of
+    e³ − 3Je + 2 = 0, and value matching V(H) − V(h) = F + c(H − h) asks
+    φ = (3/2)[J(H² − h²)/2 − (H⁴ − h⁴)/12] − (H − h). By the envelope theorem dφ/dJ = (3/4)(H² − h²), which grows with
+    J, so Newton's method comes down on J from any point above it. φ = 0 is the edge, 1 for all three; φ → ∞ the centre.
+    """
+    if not 0.0 <= phi < inf:
+        raise ValueError(f"phi: expected a fixed cost of at least 0 over a cost above 0, found {phi}")
+    if phi == 0.0:
+        return Impulse(1.0, 1.0, 1.0)
+    cost = 1.0 + cbrt(0.25 * phi * phi) + sqrt(phi / 1.125)  # never below J: the sum of its two limits
+    for _ in range(60):
+        high, low = _roots(cost)
+        slope = 0.75 * (high * high - low * low)
+        if slope <= 0.0:
+            break
+        step = (_phi(cost, high, low) - phi) / slope
+        cost = max(1.0, cost - step)
+        if abs(step) < 1e-13 * cost:
+            break
+    high, low = _roots(cost)
+    return Impulse(high, low, cost)
+
+
+def value_share(off_share: float, impulse: Impulse) -> float:
+    """Return what being off by `off_share` of H_WW costs more than not being off, in units of c·H_WW.
+
+    V(x) = (3/2)(J x²/2 − x⁴/12) up to the trigger; beyond it a trade is due at once, so V rises by what that costs.
+    """
+    off = abs(off_share)
+    inside = min(off, impulse.trigger_share)
+    square = inside * inside
+    return 1.5 * square * (0.5 * impulse.cost_share - square / 12.0) + off - inside
+
+
+def stop_share(off_share: float, impact_share: float, impulse: Impulse) -> float:
+    """Return where to trade to from `off_share` outside the trigger if a trade also moves the price against itself.
+
+    A trade of u units of H_WW costs u + `impact_share` · u² in units of c·H_WW, so it ends where the next unit saves
+    what it costs: V'(m) = 1 + 2 · impact_share · (off − m), between h (no impact) and where V rises fastest, √J.
+    """
+    low, high = impulse.target_share, sqrt(impulse.cost_share)
+    if impact_share <= 0.0 or high <= low:
+        return min(low, off_share)
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        slope = 1.5 * middle * (impulse.cost_share - middle * middle / 3.0)
+        if slope < 1.0 + 2.0 * impact_share * (off_share - middle):
+            low = middle
+        else:
+            high = middle
+    return min(0.5 * (low + high), off_share)
+
+
+def band_half_base(cost_rate: float, spot_px: float, gamma_base_per_px: float, risk_aversion_per_quote: float) -> float:
+    """Return the Whalley–Wilmott half-width H_WW = (3/2 · k S Γ²/g)^(1/3), in base units."""
+    return cbrt(1.5 * cost_rate * spot_px * gamma_base_per_px * gamma_base_per_px / risk_aversion_per_quote)
+
+
+def implied_risk_aversion_per_quote(
+    half_base: float, cost_rate: float, spot_px: float, gamma_base_per_px: float
+) -> float:
+    """Return the risk aversion at which a band of this half-width is that of Whalley & Wilmott; 0 without gamma."""
+    return 1.5 * cost_rate * spot_px * gamma_base_per_px * gamma_base_per_px / half_base**3 if half_base > 0.0 else inf
+
+
+def edge_cost_rate_quote(
+    cost_rate: float, spot_px: float, gamma_base_per_px: float, risk_aversion_per_quote: float, vol: float
+) -> float:
+    """Return what hedging to the edge of H_WW costs per year, risk included: J = a H_WW²."""
+    half_base = band_half_base(cost_rate, spot_px, gamma_base_per_px, risk_aversion_per_quote)
+    return risk_rate_quote(risk_aversion_per_quote, spot_px, vol) * half_base * half_base
+
+
+def fixed_cost_half_base(fixed_cost_quote: float, gamma_base_per_px: float, risk_aversion_per_quote: float) -> float:
+    """Return the half-width (12 F Γ²/g)^(1/4) of a band traded to its centre where only F is paid: φ → ∞."""
+    return sqrt(sqrt(12.0 * fixed_cost_quote * gamma_base_per_px * gamma_base_per_px / risk_aversion_per_quote))
+
+
+def risk_rate_quote(risk_aversion_per_quote: float, spot_px: float, vol: float) -> float:
+    """Return a = ½ g σ²S²: what being off by one unit of base costs per year, in quote money."""
+    return 0.5 * risk_aversion_per_quote * (vol * spot_px) ** 2
+
+
+def delta_sd_base(gamma_base_per_px: float, spot_px: float, vol: float, years: float) -> float:
+    """Return |Γ| S σ √t, how far net delta wanders in that time: one standard deviation."""
+    return abs(gamma_base_per_px) * spot_px * vol * sqrt(max(0.0, years))
+
+
+def delta_drift_base(gamma_base_per_px: float, spot_px: float, vol: float, years: float) -> float:
+    """Return −σ² S Γ t, how far net delta is expected to move in that time, in base units.
+
+    Not charm · t: for a forward without drift of its own, the derivative by S of the Black–Scholes equation is
+    charm + σ²SΓ + ½σ²S²·speed = 0, and by Itô's lemma charm + ½σ²S²·speed is the drift of delta.
+    """
+    return -vol * vol * spot_px * gamma_base_per_px * max(0.0, years)
+
+
+def latency_cost_rate_quote(
+    risk_aversion_per_quote: float, gamma_base_per_px: float, spot_px: float, vol: float, latency_years: float
+) -> float:
+    """Return ½ g Γ² S⁴ σ⁴ L, what orders that take L to arrive cost per year: a v² L, whatever is done about it."""
+    step_base = delta_sd_base(gamma_base_per_px, spot_px, vol, latency_years)
+    return risk_rate_quote(risk_aversion_per_quote, spot_px, vol) * step_base * step_base
+
+
+def monitored_half_base(half_base: float, step_base: float) -> float:
+    """Return the trigger that, looked at only now and then, is as good as `half_base` watched all the time.
+
+    Between two looks delta wanders by `step_base` (one standard deviation), so it is found 0.5826 of that beyond the
+    trigger on average (Broadie, Glasserman & Kou 1997). For x = step/half above 1.2 the form is bent into an
+    exponential: the trigger stays above 0, as it does in the exact solution of the discrete problem.
+    """
+    if half_base <= 0.0:
+        return 0.0
+    steps = step_base / half_base
+    if steps < _SAFE_STEP:
+        return half_base * (1.0 - MONITORING_SHIFT * steps)
+    return half_base * (1.0 - _SAFE_STEP * MONITORING_SHIFT) * exp(_SAFE_STEP - steps)
+
+
+def _roots(cost: float) -> tuple[float, float]:
+    """Return the two positive roots of e³ − 3Je + 2 = 0 for J ≥ 1, the larger first (Viète)."""
+    radius = 2.0 * sqrt(cost)
+    angle = acos(max(-1.0, -(cost**-1.5))) / 3.0
+    return radius * cos(angle), radius * cos(angle - 2.0 * pi / 3.0)
+
+
+def _phi(cost: float, high: float, low: float) -> float:
+    squares = high * high + low * low
+    return (high - low) * (1.5 * (high + low) * (0.5 * cost - squares / 12.0) - 1.0)
