@@ -23,7 +23,7 @@ from bot.gateways.chain.protocols.trade_terms import contracts_of
 from bot.gateways.chain.protocols.uniswap_v3 import PRICE_MISSES, UniswapV3
 from bot.gateways.chain.settings import HedgeSection, TokenSettings
 
-# Measured on the published contracts (test_guarded_vault.py measures it again); the first trade of ten minutes is in it.
+# Measured on the published contracts (test_guarded_vault.py measures it again), the first trade of a while.
 GAS_OF_HEDGE_UNITS: Final = 300_000
 VENUE_KIND: Final = 100
 POOL_KIND: Final = 101
@@ -62,7 +62,7 @@ _REASONS: Final = _MISSES | {
 
 
 class VaultState(msgspec.Struct, frozen=True, gc=False):
-    """What a vault holds and allows as of one block; the oracle's price has 18 decimals, 0 while there is no good one."""
+    """What a vault holds and allows as of one block; the oracle's price has 18 decimals, 0 while none is good."""
 
     quote_held_wei: int
     base_held_wei: int
@@ -121,7 +121,7 @@ class GuardedVault(UniswapV3):
         super().__init__(
             section, tokens, venue, self._vault, inventory_wei=inventory_wei, gas_limit_margin=gas_limit_margin
         )
-        self._scale = 10 ** (18 + self._terms.base_decimals - self._terms.quote_decimals)
+        self._scale: int = 10 ** (18 + self._terms.base_decimals - self._terms.quote_decimals)
         self._own_reads = (
             *(function.read(self._vault) for function in (_QUOTE_HELD, _BASE_HELD, _RESERVE, _PAUSED, _PRICES, _USED)),
             *(_LIMIT.read(self._vault, limit) for limit in (SLIPPAGE_LIMIT, TRADE_LIMIT, HOUR_LIMIT, BASE_LIMIT)),
@@ -191,13 +191,14 @@ class GuardedVault(UniswapV3):
         for what, cap_wei in (("one trade", state.trade_cap_wei), ("what is left of this hour", left_wei)):
             if notional_wei > cap_wei:
                 raise Refused(
-                    f"expected at most {self._terms.quote(max(0, cap_wei)):,.2f} {self._quote.symbol} by the vault's cap "
-                    f"on {what}, found {self._terms.quote(notional_wei):,.2f}"
+                    f"expected at most {self._terms.quote(max(0, cap_wei)):,.2f} {self._quote.symbol} by the vault's "
+                    f"cap on {what}, found {self._terms.quote(notional_wei):,.2f}"
                 )
         if intent.qty_lots > 0 and wei > self._room_wei(state):
             raise Refused(
                 f"expected the vault to hold at most {state.base_cap_bps / _BPS:.0%} in {self._base.symbol}, "
-                f"found room for {self._terms.base(self._room_wei(state)):g} more and {self._terms.base(wei):g} asked for"
+                f"found room for {self._terms.base(self._room_wei(state)):g} more "
+                f"and {self._terms.base(wei):g} asked for"
             )
 
     def _check_oracle(self, intent: OrderIntent, state: VaultState) -> None:

@@ -7,7 +7,14 @@ import pytest
 from bot.domain.errors import ConfigError
 from bot.gateways.chain.nouns import Amounts, Refused
 from bot.gateways.chain.protocols.guarded_vault import (
-    BASE_LIMIT, GAS_OF_HEDGE_UNITS, HEDGER_KIND, HOUR_LIMIT, POOL_KIND, SLIPPAGE_LIMIT, TRADE_LIMIT, VENUE_KIND,
+    BASE_LIMIT,
+    GAS_OF_HEDGE_UNITS,
+    HEDGER_KIND,
+    HOUR_LIMIT,
+    POOL_KIND,
+    SLIPPAGE_LIMIT,
+    TRADE_LIMIT,
+    VENUE_KIND,
     GuardedVault,
 )  # fmt: skip
 from bot.gateways.chain.settings import HedgeSection, PoolSettings
