@@ -11,6 +11,7 @@ within `QUOTE_SLIPPAGE` of it; beyond, `depth_base` says what size costs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Final
 
 from bot.domain.errors import ConfigError
@@ -77,10 +78,7 @@ _REASONS: Final = PRICE_MISSES | {
 
 
 class UniswapV3:
-    """Spot in one base token, swapped over a route of pools from the wallet's own balances.
-
-    `inventory_wei` is base that the wallet holds for other reasons and that is no hedge.
-    """
+    """Spot in one base token, swapped over a route of pools from the wallet's own balances."""
 
     def __init__(
         self,
@@ -88,13 +86,11 @@ class UniswapV3:
         tokens: Mapping[str, TokenSettings],
         venue: str,
         wallet: str,
-        *,
-        inventory_wei: int = 0,
         gas_limit_margin: float = 1.3,
     ) -> None:
         self._base, self._quote = tokens[section.base], tokens[section.quote]
         self._wallet, self._router = wallet, contracts_of(section, ("router",))["router"]
-        self._inventory_wei = inventory_wei
+        self._inventory_wei = int(Decimal(repr(section.inventory_base)).scaleb(self._base.decimals))
         self._gas_limit_margin = gas_limit_margin
         instrument_id = f"{venue}:{section.name}"
         self._terms = TradeTerms.of(section, instrument_id, self._base.decimals, self._quote.decimals)
@@ -198,7 +194,7 @@ class UniswapV3:
         return GAS_OF_TRADE_UNITS + GAS_OF_POOL_UNITS * (len(self._pools) - 1)
 
     def position_lots(self) -> int:
-        """Return the wallet's base beyond the inventory in whole lots, towards zero: part of a lot cannot be traded."""
+        """Return the wallet's base beyond the book's inventory in whole lots, towards zero: less cannot be traded."""
         return self._terms.lots(self._base_wei - self._inventory_wei)
 
     def approvals(self) -> tuple[Approval, ...]:
