@@ -209,7 +209,7 @@ class AaveV3:
     def position_lots(self) -> int:
         """Return minus the debt with interest, in whole lots; what is less than a lot cannot be traded away."""
         lending = self._aave.lending
-        return self._terms.lots(-lending.debt.wei) if lending else 0
+        return self._terms.hedge_lots(-lending.debt.wei) if lending else 0
 
     def approvals(self) -> tuple[Approval, ...]:
         """Return what the wallet must have granted the executor: quote to buy back with, and credit to borrow on.

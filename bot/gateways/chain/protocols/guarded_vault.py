@@ -110,17 +110,13 @@ class GuardedVault(UniswapV3):
         tokens: Mapping[str, TokenSettings],
         venue: str,
         wallet: str,
-        *,
-        inventory_wei: int = 0,
         gas_limit_margin: float = 1.3,
     ) -> None:
         contracts = contracts_of(section, ("vault", "router"))
         if len(section.route) != 1:
             raise ConfigError([f"{section.name}: expected a route of one pool, found {len(section.route)}"])
         self._vault, self._hedger, self._pool = contracts["vault"], wallet, section.route[0].address
-        super().__init__(
-            section, tokens, venue, self._vault, inventory_wei=inventory_wei, gas_limit_margin=gas_limit_margin
-        )
+        super().__init__(section, tokens, venue, self._vault, gas_limit_margin)
         self._scale: int = 10 ** (18 + self._terms.base_decimals - self._terms.quote_decimals)
         self._vault_reads = (
             *(function.read(self._vault) for function in (_QUOTE_HELD, _BASE_HELD, _RESERVE, _PAUSED, _PRICES, _USED)),

@@ -182,7 +182,7 @@ class PerpV2:
 
     def position_lots(self) -> int:
         """Return the position in whole lots, towards zero."""
-        return self._terms.lots(self._watch.market.account.position_wei) if self._watch.market else 0
+        return self._terms.hedge_lots(self._watch.market.account.position_wei) if self._watch.market else 0
 
     def approvals(self) -> tuple[Approval, ...]:
         """Return nothing: trades need margin in the vault, and no permission."""

@@ -11,7 +11,6 @@ within `QUOTE_SLIPPAGE` of it; beyond, `depth_base` says what size costs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Final
 
 from bot.domain.errors import ConfigError
@@ -90,7 +89,6 @@ class UniswapV3:
     ) -> None:
         self._base, self._quote = tokens[section.base], tokens[section.quote]
         self._wallet, self._router = wallet, contracts_of(section, ("router",))["router"]
-        self._inventory_wei = int(Decimal(repr(section.inventory_base)).scaleb(self._base.decimals))
         self._gas_limit_margin = gas_limit_margin
         instrument_id = f"{venue}:{section.name}"
         self._terms = TradeTerms.of(section, instrument_id, self._base.decimals, self._quote.decimals)
@@ -195,7 +193,7 @@ class UniswapV3:
 
     def position_lots(self) -> int:
         """Return the wallet's base beyond the book's inventory in whole lots, towards zero: less cannot be traded."""
-        return self._terms.lots(self._base_wei - self._inventory_wei)
+        return self._terms.hedge_lots(self._base_wei)
 
     def approvals(self) -> tuple[Approval, ...]:
         """Return what the wallet must have granted the router: base to sell, quote to buy with."""
