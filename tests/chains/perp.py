@@ -102,7 +102,10 @@ class Perp:
         return self.clearing_house.transact("openPosition", trade, sender=owner)
 
     def update_index(self) -> None:
-        """Have the protocol's own feed take in the world's, which anybody may and any trade does."""
+        """Have the protocol's own feed take in the world's, which anybody may and any trade does.
+
+        It takes one answer per second only: let time pass after the last one (`Anvil.warp`), or this does nothing.
+        """
         self.base.transact("cacheTwap", FEED_AVERAGE_S)
 
     def position(self, owner: str) -> int:

@@ -207,7 +207,7 @@ class AaveV3:
         return GAS_USED_UNITS + (len(self._pools) - 1) * GAS_POOL_UNITS
 
     def position_lots(self) -> int:
-        """Return minus the debt with interest, in whole lots; what is less than a lot cannot be traded away."""
+        """Return minus the wallet's debt in base with interest, in whole lots: less cannot be traded away."""
         lending = self._aave.lending
         return self._terms.hedge_lots(-lending.debt.wei) if lending else 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 import pytest
 
@@ -62,6 +64,18 @@ class TestTrades:
                 assert full_world.balance(stage.executor.address, token) == 0
                 for spender in (full_world.uniswap.router02.address, stage.aave.pool.address):
                     assert full_world.tokens[token].call("allowance", stage.executor.address, spender) == 0
+
+    def test_random_trades_are_exact(self, full_world: World) -> None:
+        stage = aave_stage(full_world, collateral=30_000_000)
+        full_world.give(stage.wallet, USDC=5_000_000)
+        sizes = random.Random(20260101)
+        owed_lots = 0
+        for _ in range(20):
+            size_lots = min(round(10 ** sizes.uniform(0.0, 6.0)), 2_000_000 - owed_lots)
+            is_purchase = 0 < size_lots <= owed_lots
+            stage.trade((size_lots if is_purchase else -size_lots) / 1000, 9_000.0 if is_purchase else 1.0)
+            owed_lots += -size_lots if is_purchase else size_lots
+            assert stage.protocol.position_lots() == -owed_lots
 
     def test_the_quote_is_the_routes_price_with_its_fees(self, full_world: World) -> None:
         stage = aave_stage(full_world, "WBTC", "WBTC/WETH-3000", "WETH/USDC-500")

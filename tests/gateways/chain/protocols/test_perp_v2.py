@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 import pytest
 
@@ -50,6 +52,16 @@ class TestTrades:
             stage.trade(size)
         assert stage.position_wei == 0
 
+    def test_random_trades_are_exact(self, full_world: World) -> None:
+        stage = perp_stage(full_world, 30_000_000)
+        sizes = random.Random(20260101)
+        position_lots = 0
+        for _ in range(30):
+            size_lots = round(10 ** sizes.uniform(0.0, 6.0)) * (1 if position_lots < 0 else -1)
+            stage.trade(size_lots / 1000)
+            position_lots += size_lots
+            assert stage.protocol.position_lots() == position_lots
+
     def test_the_exchanges_fee_is_charged_apart(self, full_world: World) -> None:
         stage = perp_stage(full_world)
         for size in (-3.0, 3.0):
@@ -97,6 +109,7 @@ class TestFundingAndProfit:
     def test_funding_accrues_to_a_short_below_the_index_and_is_told_when_it_is_settled(self, full_world: World) -> None:
         stage = perp_stage(full_world)
         stage.trade(-10.0)
+        full_world.anvil.warp(60)
         full_world.set_px(2_900.0, pools=False)  # the market is 3.4 % above the index: longs pay shorts
         stage.perp.update_index()
         full_world.anvil.warp(8 * HOUR_S)
