@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bot.domain.units import NS_PER_S
+from bot.simulation.world import World
 from strategies import WhalleyWilmott
 from tests.acceptance.block_latency import (
     POOL,
@@ -16,8 +17,11 @@ from tests.acceptance.block_latency import (
     book_greeks,
     frontier,
     hedge,
+    make_chain,
+    make_engine,
     make_hedger,
     make_path,
+    market,
     measure,
     squared_delta_at,
 )
@@ -70,6 +74,27 @@ def test_every_rule_hedges_and_the_same_run_gives_the_same_figures() -> None:
         assert runs[0][0] < 0.5 * own
         assert runs[0][2].fills >= 1
     assert POOL.lot_size == 0.01
+
+
+def test_the_engines_ledger_agrees_with_the_chain() -> None:
+    path = make_path(5, hours=0.5, tick_s=3.0)
+    chain = make_chain(path, BLOCK_S)
+    engine = make_engine(WhalleyWilmott(risk_aversion_per_quote=1.0))
+    world = World(market(path), chain)
+    while (step := world.step()) is not None:
+        now_ns, events = step
+        for event in events:
+            engine.apply(event)
+        for command in engine.decide(now_ns):
+            world.submit(command, now_ns)
+    holding = engine.desks["ETH"].hedge
+    assert chain.figures.fills >= 3
+    assert not engine.orders.live
+    assert {POOL.instrument_id: holding.lots} == chain.positions
+    assert holding.cash_settle == pytest.approx(chain.cash_settle["USD"], rel=1e-12)
+    engine.close_steps(int(path.ts_ns[-1]))
+    assert engine.pnl().gas == pytest.approx(-chain.figures.gas_quote, rel=1e-12)
+    assert engine.pnl().total == pytest.approx(engine.pnl_total_quote(), abs=1e-6)
 
 
 def test_at_twelve_seconds_the_aware_rule_leaves_less_at_equal_cost() -> None:
