@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 from fractions import Fraction
+from typing import Final
 
 import msgspec
 
@@ -13,6 +14,9 @@ from bot.domain.orders import GasBid, OrderIntent, TimeInForce
 from bot.domain.units import NS_PER_S
 from bot.gateways.chain.nouns import Amounts, Refused
 from bot.gateways.chain.settings import HedgeSection
+
+NOTHING: Final = 1e-6
+"""Lots a quote shows where nothing can be traded: a quote has sizes, and no order is as small."""
 
 
 class TradeTerms(msgspec.Struct, frozen=True):
