@@ -179,7 +179,7 @@ class ChainVault:
 async def until(condition: Callable[[], Any], patience_s: float = PATIENCE_S, what: str = "") -> Any:
     """Wait until `condition` holds and return what it found. Raises AssertionError if it never does."""
     deadline = asyncio.get_running_loop().time() + patience_s
-    while not (found := condition()):  # noqa: ASYNC110 — the condition is anything
+    while not (found := condition()):
         if asyncio.get_running_loop().time() > deadline:
             raise AssertionError(f"waited {patience_s} s in vain {what}")
         await asyncio.sleep(0.02)

@@ -12,8 +12,22 @@ from tests.chains.contracts import Reverted, selector_of, send, signature_of
 from tests.chains.uniswap import MOST, NOBODY
 from tests.chains.world import World
 from tests.contracts.vaults import (
-    BPS, GUARDIAN, HEDGER, HOUR_S, PLAIN, POOL, PX_ONE, TIMED, USDC, VENUE, WETH, VaultInUse, artifact,
-    constructor_args, deploy_vault, hostile,
+    BPS,
+    GUARDIAN,
+    HEDGER,
+    HOUR_S,
+    PLAIN,
+    POOL,
+    PX_ONE,
+    TIMED,
+    USDC,
+    VENUE,
+    WETH,
+    VaultInUse,
+    artifact,
+    constructor_args,
+    deploy_vault,
+    hostile,
 )  # fmt: skip
 
 BUCKET_S = 600

@@ -7,7 +7,18 @@ import pytest
 from tests.chains.uniswap import NOBODY
 from tests.chains.world import World
 from tests.contracts.vaults import (
-    DAY_S, GUARDIAN, HEDGER, LIMITS, PLAIN, POOL, USDC, USUAL, VENUE, VaultInUse, deploy_vault, hostile,
+    DAY_S,
+    GUARDIAN,
+    HEDGER,
+    LIMITS,
+    PLAIN,
+    POOL,
+    USDC,
+    USUAL,
+    VENUE,
+    VaultInUse,
+    deploy_vault,
+    hostile,
 )  # fmt: skip
 
 LARGER_IS_LOOSER = LIMITS[:8]

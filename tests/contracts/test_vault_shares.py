@@ -10,7 +10,18 @@ from tests.chains.contracts import Contract, Reverted, deploy, type_of
 from tests.chains.uniswap import MOST, NOBODY
 from tests.chains.world import World
 from tests.contracts.vaults import (
-    HEDGER, PX_ONE, TIMED, USDC, VENUE, VIRTUAL_SHARES, WETH, VaultInUse, artifact, constructor_args, deploy_vault, hostile,
+    HEDGER,
+    PX_ONE,
+    TIMED,
+    USDC,
+    VENUE,
+    VIRTUAL_SHARES,
+    WETH,
+    VaultInUse,
+    artifact,
+    constructor_args,
+    deploy_vault,
+    hostile,
 )  # fmt: skip
 
 ODD = 12_345_678_901  # quote units that divide nothing
@@ -171,8 +182,12 @@ def test_shares_move_as_tokens_do(invested: VaultInUse) -> None:
     vault.contract.transact("approve", bob, 300, sender=alice)
     vault.contract.transact("transferFrom", alice, bob, 200, sender=bob)
     assert (shares_of(vault, bob), vault.call("allowance", alice, bob)) == (1200, 100)
-    for name, args in (("transferFrom", (alice, bob, 101)), ("redeem", (101, bob, alice)), ("withdraw", (1, bob, alice)),
-                       ("redeem_in_kind", (101, bob, alice))):  # fmt: skip
+    for name, args in (
+        ("transferFrom", (alice, bob, 101)),
+        ("redeem", (101, bob, alice)),
+        ("withdraw", (1, bob, alice)),
+        ("redeem_in_kind", (101, bob, alice)),
+    ):
         with vault.refuses("transfer: more shares than are approved"):
             vault.contract.transact(name, *args, sender=bob)
     vault.contract.transact("redeem_in_kind", 100, bob, alice, sender=bob)

@@ -258,19 +258,13 @@ class ChainGateway:
         events: list[Event] = []
         if self._transactions is not None:
             positions = tuple(
-                VenuePosition(name, lots, 0.0) for name in self._protocols if (lots := self._hedge_lots(name))
+                VenuePosition(name, lots, 0.0) for name, one in self._protocols.items() if (lots := one.position_lots())
             )
             events.append(AccountReport(self.venue, positions, (), {}, asked_ns, now_ns))
         report = self._positions.report(block, self._hedged_wei(), now_ns)
         if report is not None:
             events.append(report)
         return events
-
-    def _hedge_lots(self, instrument_id: str) -> int:
-        """Return the hedge in one instrument: what the wallet has of it beyond what is the book's."""
-        section = self._sections[instrument_id]
-        protocol = self._protocols[instrument_id]
-        return protocol.position_lots() - round(section.inventory_base / section.lot_base)
 
     def _hedged_wei(self) -> dict[str, int]:
         """Return what hedges put into the wallet, or took from it or owe, by what it is told under."""
@@ -279,7 +273,7 @@ class ChainGateway:
             token = self._settings.tokens.get(section.base)
             if token is None:
                 continue
-            wei = round(self._hedge_lots(instrument_id) * section.lot_base * 10**token.decimals)
+            wei = round(self._protocols[instrument_id].position_lots() * section.lot_base * 10**token.decimals)
             is_debt = section.protocol == "aave_v3"
             wallet = self._settings.wallet.address if self._settings.wallet is not None else ""
             where = f"aave debt of {token.symbol} of {wallet}" if is_debt else token.symbol

@@ -26,7 +26,7 @@ from bot.gateways.chain.nouns import Amounts, Approval, Block, Read, Receipt, Re
 from bot.gateways.chain.protocols import aave_reasons
 from bot.gateways.chain.protocols.aave_account import Lending, LendingWatch
 from bot.gateways.chain.protocols.pool_watch import PoolWatch
-from bot.gateways.chain.protocols.trade_terms import TradeTerms, contracts_of, deadline_s, gas_limit
+from bot.gateways.chain.protocols.trade_terms import NOTHING, TradeTerms, contracts_of, deadline_s, gas_limit
 from bot.gateways.chain.protocols.uniswap_v3 import encode_path, path_of
 from bot.gateways.chain.settings import HedgeSection, TokenSettings
 from bot.pricing.aave_v3 import WAD, after_borrowing, health_factor_wad, is_covered
@@ -170,7 +170,7 @@ class AaveV3:
     def quote(self, ts_recv_ns: int) -> Quote | None:
         """Return the route's prices with its fees; sizes are what could be borrowed, and what could be bought back.
 
-        A size is never below one lot, as a quote must have one: an order that cannot be is refused when it is built.
+        A size is never 0, as a quote must have one: where there is none it is far below a lot.
         """
         lending = self._aave.lending
         if self._block is None or self._legs is None or lending is None:
@@ -184,9 +184,9 @@ class AaveV3:
         return Quote(
             self.instrument.instrument_id,
             bid_px,
-            max(1, terms.lots(self._most_sold_wei(lending))) * lot_base,
+            max(NOTHING, terms.lots(self._most_sold_wei(lending))) * lot_base,
             ask_px,
-            max(1, most_bought) * lot_base,
+            max(NOTHING, most_bought) * lot_base,
             self._block.timestamp_s * NS_PER_S,
             ts_recv_ns,
             self._block.number,
@@ -208,7 +208,7 @@ class AaveV3:
     def position_lots(self) -> int:
         """Return minus the wallet's debt in base with interest, in whole lots: less cannot be traded away."""
         lending = self._aave.lending
-        return self._terms.lots(-lending.debt.wei) if lending else 0
+        return self._terms.hedge_lots(-lending.debt.wei) if lending else 0
 
     def approvals(self) -> tuple[Approval, ...]:
         """Return what the wallet must have granted the executor: quote to buy back with, and credit to borrow on.

@@ -11,7 +11,6 @@ within `QUOTE_SLIPPAGE` of it; beyond, `depth_base` says what size costs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Final
 
 from bot.domain.errors import ConfigError
@@ -23,7 +22,7 @@ from bot.gateways.chain import abi
 from bot.gateways.chain.abi import Event, Function, Undecodable, uint_at
 from bot.gateways.chain.nouns import Amounts, Approval, Block, Read, Receipt, Refused, TransactionRequest
 from bot.gateways.chain.protocols.pool_watch import PoolWatch
-from bot.gateways.chain.protocols.trade_terms import TradeTerms, contracts_of, deadline_s, gas_limit
+from bot.gateways.chain.protocols.trade_terms import NOTHING, TradeTerms, contracts_of, deadline_s, gas_limit
 from bot.gateways.chain.settings import HedgeSection, PoolSettings, TokenSettings
 from bot.pricing.uniswap_v3 import (
     Leg,
@@ -90,7 +89,6 @@ class UniswapV3:
     ) -> None:
         self._base, self._quote = tokens[section.base], tokens[section.quote]
         self._wallet, self._router = wallet, contracts_of(section, ("router",))["router"]
-        self._inventory_wei = int(Decimal(repr(section.inventory_base)).scaleb(self._base.decimals))
         self._gas_limit_margin = gas_limit_margin
         instrument_id = f"{venue}:{section.name}"
         self._terms = TradeTerms.of(section, instrument_id, self._base.decimals, self._quote.decimals)
@@ -158,7 +156,7 @@ class UniswapV3:
     def quote(self, ts_recv_ns: int) -> Quote | None:
         """Return the price of the first unit each way with fees, and the sizes within `QUOTE_SLIPPAGE` and the funds.
 
-        A size is never below one lot, as a quote must have one: an order that cannot be is refused when it is built.
+        A size is never 0, as a quote must have one: where there is none it is far below a lot.
         None while there is no usable state, or no liquidity at the price of one of the pools.
         """
         depth_wei = depth_in(self._legs) if self._legs else 0.0
@@ -175,9 +173,9 @@ class UniswapV3:
         return Quote(
             self.instrument.instrument_id,
             bid * scale,
-            max(1, self._terms.lots(sold_wei)) * lot_base,
+            max(NOTHING, self._terms.lots(sold_wei)) * lot_base,
             ask * scale,
-            max(1, self._terms.lots(bought_wei)) * lot_base,
+            max(NOTHING, self._terms.lots(bought_wei)) * lot_base,
             self._block.timestamp_s * NS_PER_S,
             ts_recv_ns,
             self._block.number,
@@ -195,7 +193,7 @@ class UniswapV3:
 
     def position_lots(self) -> int:
         """Return the wallet's base beyond the book's inventory in whole lots, towards zero: less cannot be traded."""
-        return self._terms.lots(self._base_wei - self._inventory_wei)
+        return self._terms.hedge_lots(self._base_wei)
 
     def approvals(self) -> tuple[Approval, ...]:
         """Return what the wallet must have granted the router: base to sell, quote to buy with."""
