@@ -109,6 +109,16 @@ class TestTrades:
         assert lending is not None
         assert lending.debt.wei == stage.debt_wei
 
+    def test_a_debt_that_is_the_books_is_no_hedge(self, full_world: World) -> None:
+        stage = aave_stage(full_world)
+        stage.aave.borrow(stage.wallet, "WETH", 2 * ETH)
+        section = msgspec.structs.replace(stage.section, inventory_base=-2.0)
+        stage.protocol = AaveV3(section, token_settings(full_world), "anvil", stage.wallet)
+        stage.look()
+        assert stage.protocol.position_lots() == 0
+        stage.trade(-1.5)
+        assert stage.protocol.position_lots() == -1500
+
     def test_gas_is_what_it_is_said_to_be(self, full_world: World) -> None:
         stage = aave_stage(full_world, collateral=20_000_000)
         assert stage.protocol.gas_units == GAS_USED_UNITS

@@ -40,6 +40,16 @@ class TestTrades:
             assert stage.position_wei == position_lots * ETH // 1000
         assert position_lots == 0
 
+    def test_a_position_that_is_the_books_is_no_hedge(self, full_world: World) -> None:
+        stage = perp_stage(full_world)
+        stage.perp.open(stage.wallet, 3 * ETH)
+        section = msgspec.structs.replace(stage.section, inventory_base=3.0)
+        stage.protocol = PerpV2(section, {}, "anvil", stage.wallet)
+        stage.look()
+        assert stage.protocol.position_lots() == 0
+        stage.trade(-5.0)
+        assert stage.protocol.position_lots() == -5000
+
     def test_a_position_turns_from_short_to_long_and_back(self, full_world: World) -> None:
         stage = perp_stage(full_world)
         for size, position_lots in ((-5.0, -5000), (12.0, 7000), (-7.0, 0)):
