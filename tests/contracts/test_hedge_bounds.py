@@ -12,8 +12,22 @@ from tests.chains.contracts import Reverted, selector_of, send, signature_of
 from tests.chains.uniswap import MOST, NOBODY
 from tests.chains.world import World
 from tests.contracts.vaults import (
-    BPS, GUARDIAN, HEDGER, HOUR_S, PLAIN, POOL, PX_ONE, TIMED, USDC, VENUE, WETH, VaultInUse, artifact,
-    constructor_args, deploy_vault, hostile,
+    BPS,
+    GUARDIAN,
+    HEDGER,
+    HOUR_S,
+    PLAIN,
+    POOL,
+    PX_ONE,
+    TIMED,
+    USDC,
+    VENUE,
+    WETH,
+    VaultInUse,
+    artifact,
+    constructor_args,
+    deploy_vault,
+    hostile,
 )  # fmt: skip
 
 BUCKET_S = 600
@@ -138,7 +152,13 @@ def test_the_key_of_the_hedger_opens_nothing_else(vault: VaultInUse) -> None:
 
 def test_only_allowed_venues(vault: VaultInUse) -> None:
     robber = hostile(vault.world, "router", vault.world.uniswap.factory.address)
-    for venue in (robber.address, vault.hedger, vault.asset.address, vault.address, vault.world.uniswap.router02.address):
+    for venue in (
+        robber.address,
+        vault.hedger,
+        vault.asset.address,
+        vault.address,
+        vault.world.uniswap.router02.address,
+    ):
         with vault.refuses("hedge: venue not allowed"):
             vault.hedge(is_buy=True, base_wei=WETH, venue=venue)
     assert robber.call("swaps") == 0
@@ -259,9 +279,7 @@ def test_a_frozen_oracle_does_not_help_who_pushes_the_pool_back_to_it(vault: Vau
 
 
 @pytest.mark.parametrize(("answer", "up_for_s", "is_good"), [(0, 7200, True), (1, 7200, False), (0, 3000, False)])
-def test_on_a_rollup_the_sequencer_must_be_up_for_long(
-    world: World, answer: int, up_for_s: int, is_good: bool
-) -> None:
+def test_on_a_rollup_the_sequencer_must_be_up_for_long(world: World, answer: int, up_for_s: int, is_good: bool) -> None:
     sequencer = world.feeds["sequencer"]
     vault = funded(world, sequencer=sequencer.address)
     sequencer.transact("set_round", answer, vault.now_s - up_for_s, vault.now_s)

@@ -7,7 +7,18 @@ import pytest
 from tests.chains.uniswap import NOBODY
 from tests.chains.world import World
 from tests.contracts.vaults import (
-    DAY_S, GUARDIAN, HEDGER, LIMITS, PLAIN, POOL, USDC, USUAL, VENUE, VaultInUse, deploy_vault, hostile,
+    DAY_S,
+    GUARDIAN,
+    HEDGER,
+    LIMITS,
+    PLAIN,
+    POOL,
+    USDC,
+    USUAL,
+    VENUE,
+    VaultInUse,
+    deploy_vault,
+    hostile,
 )  # fmt: skip
 
 LARGER_IS_LOOSER = LIMITS[:8]
@@ -186,4 +197,6 @@ def test_the_owner_rescues_what_came_uninvited_and_nothing_else(vault: VaultInUs
         assert vault.world.balance(vault.owner, symbol) == amount
         vault.contract.transact("rescue", vault.world.tokens[symbol].address, vault.owner, sender=vault.owner)
         assert vault.world.balance(vault.owner, symbol) == amount
-    assert vault.held() == held == (vault.world.balance(vault.address, "USDC"), vault.world.balance(vault.address, "WETH"))
+    assert (
+        vault.held() == held == (vault.world.balance(vault.address, "USDC"), vault.world.balance(vault.address, "WETH"))
+    )

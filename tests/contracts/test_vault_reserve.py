@@ -39,7 +39,9 @@ def test_a_tenth_of_a_gain_is_set_aside(vault: VaultInUse) -> None:
     told = vault.call("totalAssets")
     reserve = settle(vault)
     assert reserve == pytest.approx(gain / 10, abs=UNIT)
-    assert vault.call("totalAssets") == pytest.approx(told, abs=UNIT)  # the price had it already: no jump to run ahead of
+    assert vault.call("totalAssets") == pytest.approx(
+        told, abs=UNIT
+    )  # the price had it already: no jump to run ahead of
     assert gross(vault) == pytest.approx(vault.call("totalAssets") + reserve, abs=UNIT)
 
 

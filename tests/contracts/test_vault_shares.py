@@ -10,7 +10,18 @@ from tests.chains.contracts import Contract, Reverted, deploy, type_of
 from tests.chains.uniswap import MOST, NOBODY
 from tests.chains.world import World
 from tests.contracts.vaults import (
-    HEDGER, PX_ONE, TIMED, USDC, VENUE, VIRTUAL_SHARES, WETH, VaultInUse, artifact, constructor_args, deploy_vault, hostile,
+    HEDGER,
+    PX_ONE,
+    TIMED,
+    USDC,
+    VENUE,
+    VIRTUAL_SHARES,
+    WETH,
+    VaultInUse,
+    artifact,
+    constructor_args,
+    deploy_vault,
+    hostile,
 )  # fmt: skip
 
 ODD = 12_345_678_901  # quote units that divide nothing
@@ -81,9 +92,12 @@ def test_previews_are_what_happens(invested: VaultInUse) -> None:
     (event,) = vault.contract.events(receipt, "Deposit")
     assert event.args == {"sender": bob, "owner": bob, "assets": ODD, "shares": shares}
     assert shares_of(vault, bob) == shares
-    assert vault.call("previewMint", 10**16 + 1) == vault.contract.events(
-        vault.contract.transact("mint", 10**16 + 1, bob, sender=bob), "Deposit"
-    )[0].args["assets"]
+    assert (
+        vault.call("previewMint", 10**16 + 1)
+        == vault.contract.events(vault.contract.transact("mint", 10**16 + 1, bob, sender=bob), "Deposit")[0].args[
+            "assets"
+        ]
+    )
     before = balance(vault, bob)
     burnt = vault.call("previewWithdraw", 1_000_000_001)
     receipt = vault.contract.transact("withdraw", 1_000_000_001, bob, bob, sender=bob)
@@ -168,8 +182,12 @@ def test_shares_move_as_tokens_do(invested: VaultInUse) -> None:
     vault.contract.transact("approve", bob, 300, sender=alice)
     vault.contract.transact("transferFrom", alice, bob, 200, sender=bob)
     assert (shares_of(vault, bob), vault.call("allowance", alice, bob)) == (1200, 100)
-    for name, args in (("transferFrom", (alice, bob, 101)), ("redeem", (101, bob, alice)), ("withdraw", (1, bob, alice)),
-                       ("redeem_in_kind", (101, bob, alice))):  # fmt: skip
+    for name, args in (
+        ("transferFrom", (alice, bob, 101)),
+        ("redeem", (101, bob, alice)),
+        ("withdraw", (1, bob, alice)),
+        ("redeem_in_kind", (101, bob, alice)),
+    ):
         with vault.refuses("transfer: more shares than are approved"):
             vault.contract.transact(name, *args, sender=bob)
     vault.contract.transact("redeem_in_kind", 100, bob, alice, sender=bob)
@@ -248,9 +266,7 @@ def test_the_first_depositor_cannot_take_from_the_second(vault: VaultInUse, firs
     vault.world.give(vault.address, USDC=100_000)
     vault.deposit(vault.alice, 50_000 * USDC)
     before = balance(vault, vault.thief)
-    vault.contract.transact(
-        "redeem", shares_of(vault, vault.thief), vault.thief, vault.thief, sender=vault.thief
-    )
+    vault.contract.transact("redeem", shares_of(vault, vault.thief), vault.thief, vault.thief, sender=vault.thief)
     assert balance(vault, vault.thief) - before <= first
     assert vault.call("previewRedeem", shares_of(vault, vault.alice)) >= 50_000 * USDC - 1
 
@@ -281,7 +297,16 @@ def reentries(vault: VaultInUse, me: str) -> dict[str, bytes]:
     }
 
 
-NO_LOCK_NEEDED = {"name", "symbol", "decimals", "asset", "ORACLE", "BASE", "SEQUENCER", "REFERENCE_POOL"}  # never change
+NO_LOCK_NEEDED = {
+    "name",
+    "symbol",
+    "decimals",
+    "asset",
+    "ORACLE",
+    "BASE",
+    "SEQUENCER",
+    "REFERENCE_POOL",
+}  # never change
 
 
 def vault_of_hostile_token(world: World) -> tuple[VaultInUse, Contract]:
@@ -318,7 +343,15 @@ def test_a_token_that_calls_back_finds_every_door_locked(world: World, outer: st
             assert token.call("calls_back") == 1
             if token.call("did_back_call_work"):
                 open_inside.add(name)
-    assert open_outside >= {"deposit", "redeem", "redeem_in_kind", "withdraw", "settle", "totalAssets", "convertToAssets"}
+    assert open_outside >= {
+        "deposit",
+        "redeem",
+        "redeem_in_kind",
+        "withdraw",
+        "settle",
+        "totalAssets",
+        "convertToAssets",
+    }
     assert open_inside == set()
 
 
@@ -329,7 +362,9 @@ def test_a_venue_that_calls_back_finds_every_door_locked(invested: VaultInUse) -
     vault.loosen(VENUE, robber.address, TIMED)
     vault.loosen(HEDGER, robber.address, 1)
     doors = {name: data for name, data in reentries(vault, robber.address).items() if name not in NO_LOCK_NEEDED}
-    doors["hedge"] = vault.contract.encode("hedge", robber.address, vault.pool.address, True, 10**15, MOST, vault.world.anvil.block_number, MOST)
+    doors["hedge"] = vault.contract.encode(
+        "hedge", robber.address, vault.pool.address, True, 10**15, MOST, vault.world.anvil.block_number, MOST
+    )
     for name, data in doors.items():
         with vault.world.anvil.undone():
             robber.transact("set_call_back", vault.address, data)

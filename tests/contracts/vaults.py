@@ -1,8 +1,8 @@
 """A guarded vault in the world of tests, with everybody who deals with it: owner, guardian, hedger, holders, a thief.
 
-    vault = deploy_vault(world, trade_quote=1_000 * USDC)
-    vault.deposit(vault.alice, 100_000 * USDC)
-    vault.hedge(is_buy=True, base_wei=WETH)
+vault = deploy_vault(world, trade_quote=1_000 * USDC)
+vault.deposit(vault.alice, 100_000 * USDC)
+vault.hedge(is_buy=True, base_wei=WETH)
 """
 
 from __future__ import annotations
@@ -195,7 +195,9 @@ class VaultInUse:
         return (self.call("totalAssets") + 1) / (self.call("totalSupply") + VIRTUAL_SHARES) * VIRTUAL_SHARES
 
 
-def constructor_args(world: World, quote: str = "USDC", feed: str = "", sequencer: str = NOBODY, **limits: int) -> list[Any]:
+def constructor_args(
+    world: World, quote: str = "USDC", feed: str = "", sequencer: str = NOBODY, **limits: int
+) -> list[Any]:
     """Return what the usual vault is deployed with; `limits` that differ from the usual by name."""
     people = [world.anvil.accounts[n].address for n in (3, 4)]
     return [
