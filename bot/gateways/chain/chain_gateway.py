@@ -24,7 +24,7 @@ from bot.gateways.chain.blocks import BlockStream, HeadFeed, Step
 from bot.gateways.chain.endpoints import Endpoints
 from bot.gateways.chain.hedge_desk import HedgeDesk
 from bot.gateways.chain.multicall import Multicall
-from bot.gateways.chain.nouns import Block, HedgeProtocol, Read
+from bot.gateways.chain.nouns import Block, HedgeProtocol, Read, TransactionState
 from bot.gateways.chain.oracles import Oracles
 from bot.gateways.chain.positions import Positions
 from bot.gateways.chain.protocols.registry import open_protocol
@@ -332,6 +332,10 @@ class ChainGateway:
             relay = await self._stack.enter_async_context(Endpoint(settings.relay_url, settings.timeout_ns, "relay"))
         desk = TransactionDesk(settings, signer, found, self._endpoints, self._clock, self._hedges.take, relay)
         self._transactions = self._hedges.transactions = desk
+        for life in found.lives().values():
+            is_ours = life.key.startswith(f"{self._run_id}-") and life.is_over
+            if is_ours and life.outcome is TransactionState.MINED and life.amounts is not None:
+                self._hedges.note_final(life.request.instrument_id, life.amounts)
         await desk.recover()
 
     def _take(self, events: Sequence[Event]) -> None:

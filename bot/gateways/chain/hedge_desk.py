@@ -21,6 +21,7 @@ from bot.domain.orders import (
     CancelRejected,
     Fill,
     FillReversed,
+    FundingPayment,
     Liquidity,
     OrderAccepted,
     OrderCanceled,
@@ -52,6 +53,7 @@ log = structlog.get_logger()
 
 S = TransactionState
 _WEI_PER_COIN: Final = 10**18
+_PAID_BY_WALLET: Final = frozenset({"uniswap_v3", "aave_v3"})  # others pay from margin or from a vault
 _GONE: Final = frozenset({S.CANCELED, S.REPLACED, S.TAKEN})
 
 
@@ -68,7 +70,8 @@ class HedgeDesk:
         put: Put,
     ) -> None:
         self.transactions: TransactionDesk | None = None  # set before the first command
-        self.moved: dict[str, Amounts] = {}  # what every mined hedge of this run moved, by order id
+        self.moved: dict[str, Amounts] = {}  # what mined hedges of this run moved, by order id, until they are final
+        self._final_wei: dict[str, int] = {}  # … and what all final ones did, by symbol
         self._settings = settings
         self._protocols = protocols
         self._endpoints = endpoints
@@ -103,13 +106,19 @@ class HedgeDesk:
 
     def moved_by_asset(self) -> dict[str, int]:
         """Return what every mined hedge of this run moved in the wallet, by symbol, in smallest units."""
-        moved: dict[str, int] = {}
+        moved = dict(self._final_wei)
         for order_id, amounts in self.moved.items():
-            section = self._sections[self._intents[order_id].instrument_id]
-            if section.protocol == "perp_v2":
-                continue  # its collateral lies with the exchange, and moves with nothing of the wallet's
-            moved[section.quote] = moved.get(section.quote, 0) + amounts.net_quote_wei
+            self._count(moved, self._intents[order_id].instrument_id, amounts)
         return moved
+
+    def note_final(self, instrument_id: str, amounts: Amounts) -> None:
+        """Count a hedge of this run that nothing takes back any more."""
+        self._count(self._final_wei, instrument_id, amounts)
+
+    def _count(self, moved: dict[str, int], instrument_id: str, amounts: Amounts) -> None:
+        section = self._sections.get(instrument_id)
+        if section is not None and section.protocol in _PAID_BY_WALLET:
+            moved[section.quote] = moved.get(section.quote, 0) + amounts.net_quote_wei
 
     async def close(self) -> None:
         """Let go of what is still being prepared; what was handed over goes on by itself."""
@@ -191,6 +200,9 @@ class HedgeDesk:
         """Say what became of a transaction in the words of an order."""
         now_ns = self._clock.now_ns()
         key = news.key
+        if news.state is S.FINAL:
+            self._forget(key, news.instrument_id)
+            return
         if news.is_reversed and news.receipt is not None:
             self._put(self._reversal(news, news.receipt, now_ns))
             return
@@ -210,7 +222,8 @@ class HedgeDesk:
                 self._told_open.add(order_id)
                 return [OrderSent(order_id, now_ns), OrderAccepted(order_id, order_id, now_ns, now_ns)]
             case S.MINED if news.receipt is not None:
-                return [self._fill(intent, news.receipt, now_ns)]
+                fill = self._fill(intent, news.receipt, now_ns)
+                return [fill, *self._funding(intent, news.receipt, now_ns, sign=1)]
             case S.FAILED if news.receipt is not None:
                 return [self._failure(intent, news.receipt, news.reason, now_ns)]
             case S.UNKNOWN:
@@ -244,6 +257,17 @@ class HedgeDesk:
             now_ns,
         )
 
+    def _funding(self, intent: OrderIntent, receipt: Receipt, now_ns: int, *, sign: int) -> list[Event]:
+        """Return the funding that a trade settled, or takes back, of perpetuals."""
+        protocol = self._protocols[intent.instrument_id]
+        paid_wei = protocol.read_funding(receipt)
+        if not paid_wei:
+            return []
+        amount = -sign * paid_wei / 10 ** protocol.amount_decimals[1]
+        payment_id = f"{_trade_id(receipt)}{'' if sign > 0 else '-void'}"
+        event_ns = self._time_of(receipt, now_ns)
+        return [FundingPayment(payment_id, intent.instrument_id, amount, event_ns, now_ns)]
+
     def _failure(self, intent: OrderIntent, receipt: Receipt, reason: str, now_ns: int) -> Event:
         """Return what a hedge is that was mined and did nothing but cost its gas."""
         protocol = self._protocols[intent.instrument_id]
@@ -260,6 +284,10 @@ class HedgeDesk:
         events: list[Event] = [self._gas(news.key, news.instrument_id, void, now_ns, sign=-1)]
         if void.is_success and self.moved.pop(news.key, None) is not None:
             events.insert(0, FillReversed(_trade_id(void), news.key, news.instrument_id, news.reason, now_ns, now_ns))
+            intent = self._intent_of(news.key)
+            events += [] if intent is None else self._funding(intent, void, now_ns, sign=-1)
+        elif news.key in self._intents:  # the same bytes go out again: what failed may yet be filled
+            events.append(OrderAccepted(news.key, news.key, now_ns, now_ns))
         return events
 
     def _gas(self, key: str, instrument_id: str, receipt: Receipt, now_ns: int, *, sign: int) -> GasPaid:
@@ -309,6 +337,14 @@ class HedgeDesk:
             return None
 
     # ── small things ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _forget(self, key: str, instrument_id: str) -> None:
+        """Let go of what is final; only what it moved still counts."""
+        amounts = self.moved.pop(key, None)
+        if amounts is not None:
+            self.note_final(instrument_id, amounts)
+        self._intents.pop(key, None)
+        self._told_open.discard(key)
 
     @property
     def _desk(self) -> TransactionDesk:

@@ -220,6 +220,9 @@ class HedgeProtocol(Protocol):
     def read_receipt(self, intent: OrderIntent, receipt: Receipt) -> Amounts:
         """Return what a mined trade moved, from its logs."""
 
+    def read_funding(self, receipt: Receipt) -> int:
+        """Return the funding that a transaction of ours settled, in smallest quote units: positive was paid."""
+
     def explain_revert(self, data: bytes) -> str:
         """Return the protocol's reason in words, custom errors decoded."""
 

@@ -338,6 +338,10 @@ class AaveV3:
             )
         return mine[0]
 
+    def read_funding(self, receipt: Receipt) -> int:  # noqa: ARG002 — spot has none
+        """Return 0: spot has no funding."""
+        return 0
+
     def explain_revert(self, data: bytes) -> str:
         """Return the reason in words: Aave's numbered and named ones, the router's and our executor's own."""
         return aave_reasons.explain(data)

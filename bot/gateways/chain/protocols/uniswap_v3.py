@@ -317,6 +317,10 @@ class UniswapV3:
             -last["amount1" if self._is_downwards[-1] else "amount0"],
         )
 
+    def read_funding(self, receipt: Receipt) -> int:  # noqa: ARG002 — spot has none
+        """Return 0: spot has no funding."""
+        return 0
+
     def explain_revert(self, data: bytes) -> str:
         """Return the reason in words, with what the short ones of the contracts mean."""
         said = abi.explain_revert(data)
