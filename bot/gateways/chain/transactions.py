@@ -8,7 +8,7 @@ any point picks up where it was. That a transaction is gone is never concluded f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -394,8 +394,11 @@ class TransactionDesk:
         self._nonces.mined(count)
         self._note_next(count, block)
         waiting = [life for life in self.lives if not life.is_over and not self._lock(life).locked()]
+        # one question per block that holds ours, however many it holds
+        numbers = sorted({life.settled_number for life in waiting if life.receipt is not None})
+        hashes = dict(zip(numbers, await asyncio.gather(*map(self._reader.block_hash, numbers)), strict=True))
         failures = await asyncio.gather(
-            *(self._look_at(life, block, count) for life in waiting), return_exceptions=True
+            *(self._look_at(life, block, count, hashes) for life in waiting), return_exceptions=True
         )
         for failure in failures:
             if isinstance(failure, BaseException):
@@ -403,21 +406,34 @@ class TransactionDesk:
         self._forget(block)
         await self._fill_holes(block, count)
 
-    async def _look_at(self, life: Life, block: Block, count: int | None = None) -> None:
-        """Find out what became of one transaction, and do what is to be done."""
+    async def _look_at(
+        self, life: Life, block: Block, count: int | None = None, hashes: Mapping[int, str] | None = None
+    ) -> None:
+        """Find out what became of one transaction, and do what is to be done.
+
+        What is known already of the block need not be asked: how many nonces it has seen, and hashes of blocks before.
+        """
         async with self._lock(life):
             if life.is_over:
                 return
             if life.state is S.RESERVED:
                 self._withdraw(life, "never signed: it was interrupted")
                 return
+            if life.receipt is not None:
+                number = life.settled_number
+                found = (hashes or {}).get(number) or await self._reader.block_hash(number)
+                if found == life.receipt.block_hash:
+                    if block.number - number >= self._settings.final_blocks:
+                        self._end(life)
+                    return
+                if not found:
+                    return  # the node that answered lags
             receipt = await self._find_receipt(life)
             if receipt is not None:
                 await self._take_receipt(life, receipt, block)
                 return
-            if life.receipt is not None:  # a node that lags, unless its block is gone
-                if await self._reader.block_hash(life.settled_number) not in {"", life.receipt.block_hash}:
-                    await self._void(life)
+            if life.receipt is not None:
+                await self._void(life)
                 return
             used = await self._reader.count(block) if count is None else count
             if used > life.nonce:
@@ -434,7 +450,7 @@ class TransactionDesk:
         return next((receipt for receipt in found if receipt is not None), None)
 
     async def _take_receipt(self, life: Life, receipt: Receipt, block: Block) -> None:
-        """Take in that a block holds a version: mined once deep enough, final once so deep that it stays."""
+        """Take in that a block holds a version, once deep enough."""
         if receipt.block_number == block.number and receipt.block_hash != block.block_hash:
             return  # of another fork than the block we were told of; the next block decides
         depth = block.number - receipt.block_number + 1
@@ -442,8 +458,6 @@ class TransactionDesk:
             self._reverse(life, f"block {life.receipt.block_number} left the chain")
         if life.receipt is None and depth >= self._settings.confirmations:
             await self._settle(life, receipt)
-        if life.receipt is not None and depth > self._settings.final_blocks:
-            self._end(life)
 
     async def _settle(self, life: Life, receipt: Receipt) -> None:
         """Write down that a version is in a block, and learn from it."""
