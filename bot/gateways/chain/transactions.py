@@ -102,6 +102,7 @@ class TransactionDesk:
         self._put = put
         self._nonces = Nonces()
         self._lives: dict[str, Life] = {}
+        self._past: set[str] = set()  # keys that only the log remembers
         self._owners: dict[str, str] = {}  # key of every version signed, by hash
         self._locks: dict[str, asyncio.Lock] = {}
         self._round = asyncio.Lock()
@@ -209,7 +210,9 @@ class TransactionDesk:
         would fall below the reserve (unless it is reducing risk, which may use the reserve up), the bid is beyond the
         caps, its time is over, or the key was used for another transaction.
         """
-        known = self._lives.get(request.key) or self._log.life(request.key)
+        known = self._lives.get(request.key)
+        if known is None and request.key in self._past:
+            known = self._log.life(request.key)
         if known is not None:
             if known.request != request:
                 raise Refused(f"expected a new key for another transaction, found {request.key} used again")
@@ -707,6 +710,7 @@ class TransactionDesk:
         old = block.number - _MEMORY * self._settings.final_blocks
         for life in [life for life in self._lives.values() if life.is_over and life.head_number <= old]:
             del self._lives[life.key]
+            self._past.add(life.key)
             self._locks.pop(life.key, None)
             self._begun_here.discard(life.key)
             for attempt in life.attempts:
