@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,14 +111,16 @@ def test_nothing_can_be_changed_or_removed(tmp_path: Path) -> None:
     other.close()
 
 
-def test_a_row_is_on_disk_when_append_returns(tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", S)
+def test_a_row_that_anything_rests_on_is_on_disk_when_append_returns(tmp_path: Path, state: TransactionState) -> None:
     path = log_path(tmp_path, 1, ADDRESS)
     with TransactionLog.open(path, for_writing=True) as log:
-        assert log._connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2  # FULL
+        log.append(msgspec.structs.replace(first(), state=state))
+        found = log._connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
         log._connection.rollback()
-        log.append(first())
+        assert found == (1 if state in {S.RESERVED, S.SENT, S.DROPPED, S.UNKNOWN} else 2)  # NORMAL, FULL
         with TransactionLog.open(path, for_writing=False) as reader:
-            assert reader.rows() == [first()]
+            assert [row.state for row in reader.rows()] == [state]
 
 
 def test_reading_writes_nothing(tmp_path: Path) -> None:

@@ -479,6 +479,11 @@ async def test_what_was_moved_is_kept_and_truth_has_it(tmp_path: Path) -> None:
             assert truth.receipt is not None
             assert truth.receipt.block_number == 1
             assert (await desk.truth_of("never")).state is None
+            await desk.send(stage.request("o1", 7))  # long over, and still not sent again
+            with pytest.raises(Refused, match="new key"):
+                await desk.send(stage.request("o1", 8))
+            await stage.step()
+            assert stage.gained_wei == 7
             assert desk.delays.count(2) + desk.delays.count(1) + desk.delays.count(0) == 1
 
 
