@@ -220,7 +220,7 @@ class Endpoints:
             raise Unanswered(f"{self.venue}: {method}: {error}") from error
 
     async def check_contracts(self, contracts: Mapping[str, str]) -> None:
-        """Check that there is code at each address. Raises VenueFatal naming those without, Retryable if nobody says."""
+        """Check that there is code at each address. Raises VenueFatal naming those without, Retryable."""
         try:
             codes = await asyncio.gather(*(self.call("eth_getCode", [a, "latest"]) for a in contracts.values()))
         except RpcError as error:
