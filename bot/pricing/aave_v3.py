@@ -1,7 +1,7 @@
 """Debts and health of an Aave v3 account before and after a loan, in whole numbers rounded as the contracts round.
 
-Values are in the oracle's money with its decimals (eight), shares in basis points, indices in rays (27 decimals), health
-factors in wads (18 decimals).
+Values are in the oracle's money with its decimals (eight), shares in basis points, indices in rays (27 decimals) and
+health factors in wads (18 decimals).
 
 Source: Aave v3 technical paper (2022), sections on scaled balances and the health factor; the half-up rounding is that
 of WadRayMath and PercentageMath.

@@ -11,7 +11,7 @@ Source: the contracts' documented accounting: SwapMath (scaling), OrderBook.repl
 import msgspec
 
 from bot.pricing.tick_math import MAX_SQRT_PRICE_X96, MIN_SQRT_PRICE_X96, Q96, sqrt_price_x96_at, tick_at
-from bot.pricing.uniswap_v3 import PIPS, PoolReverts, PoolState, divide_up, next_tick, step
+from bot.pricing.uniswap_v3 import PIPS, UNREAD, PoolReverts, PoolState, UnknownTicks, divide_up, next_tick, step
 
 ONE = 10**18
 
@@ -98,6 +98,8 @@ def _steps(pool: PoolState, amount: int, *, is_sale: bool) -> list[_Step]:
         amount -= amount_in + fee if is_sale else amount_out
         is_crossing = price == end_x96 and place is not None
         if price == end_x96:
+            if place == UNREAD:
+                raise UnknownTicks(f"expected the trade to end before the tick {end}, which was not read; hint: less")
             if place is not None:
                 liquidity += -pool.nets[place] if is_sale else pool.nets[place]
             tick = end - 1 if is_sale else end

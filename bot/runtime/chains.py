@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from eth_utils.crypto import keccak
+
 from bot.domain.errors import ConfigError
 from bot.domain.units import BPS, NS_PER_S
 from bot.gateways.chain.settings import (
@@ -124,7 +126,7 @@ def _token(symbol: str, asset: AssetSection) -> TokenSettings:
         decimals=asset.decimals,
         underlying=asset.underlying,
         rate_contract=asset.rate.contract if asset.rate is not None else "",
-        rate_call=asset.rate.function if asset.rate is not None else "",
+        rate_call=f"0x{keccak(text=asset.rate.function)[:4].hex()}" if asset.rate is not None else "",
         charge_fraction=asset.charge_bps * BPS,
     )
 

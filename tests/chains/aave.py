@@ -50,7 +50,7 @@ RESERVES = {
 }
 FEEDS = {"WETH": "ETH/USD", "USDC": "USDC/USD", "WBTC": "BTC/USD"}
 
-# How much is charged for loans: nothing while nothing is lent, 4 % a year at 80 % use, and 79 % when all is lent. In rays.
+# How much is charged for loans: nothing at no use, 4 % a year at 80 % use, 79 % at full use. In rays.
 RATES = (
     8 * RAY // 10, 0, 4 * RAY // 100, 75 * RAY // 100, RAY // 200, 75 * RAY // 100, RAY // 100, 8 * RAY // 100,
     RAY // 5,

@@ -176,15 +176,14 @@ def fetch(packages: list[Package]) -> None:
     with tempfile.TemporaryDirectory(dir=store, prefix=".fetch-") as temporary:
         names = [f"{package.name}@{package.version}" for package in packages]
         packed = subprocess.run(
-            [npm, "pack", "--silent", "--pack-destination", temporary, *names],
+            [npm, "pack", "--loglevel=error", "--pack-destination", temporary, *names],
             cwd=temporary, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
             timeout=SECONDS_PER_FETCH,
         )  # fmt: skip
         if packed.returncode:
-            reason = (packed.stderr.strip() or packed.stdout.strip() or "no reason given").splitlines()[-1]
-            raise RuntimeError(
-                f"expected `npm pack` to fetch {', '.join(names)}, found: {reason}; hint: is npm online?"
-            )
+            code = re.search(r"npm \w+ code (\w+)", packed.stderr)
+            reason = code[1] if code else f"exit code {packed.returncode}"
+            raise RuntimeError(f"expected `npm pack` to fetch {', '.join(names)}; found {reason}; hint: is npm online?")
         for package in packages:
             unpack(package, Path(temporary))
 
@@ -252,7 +251,10 @@ def main() -> None:
     if absent := missing():
         names = ", ".join(f"{package.name} {package.version}" for package in absent)
         sys.stderr.write(f"fetching what tests of chains need (once): {names}\n")
-        fetch(absent)
+        try:
+            fetch(absent)
+        except RuntimeError as error:
+            sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@
 
 Traps, all minded here: the base token's address must be below the quote token's; both tokens are minted to the clearing
 house and its pool is on their whitelists before the market is added; trading is paused until
-`setMaxTickCrossedWithinBlock`; averages over half an hour are asked for, so that time must have passed and the pool must
-keep more than one observation.
+`setMaxTickCrossedWithinBlock`; averages over half an hour are asked for, so that time must have passed and the pool
+must keep more than one observation; and where the feed fell more than 15 minutes ago and nobody has traded or called
+`update_index` since, every view that needs an average of the index reverts ("SafeMath: subtraction overflow").
 """
 
 from __future__ import annotations
@@ -99,6 +100,13 @@ class Perp:
         is_sale = base_wei < 0
         trade = (self.base.address, is_sale, is_sale, abs(base_wei), 0, NEVER, 0, bytes(32))
         return self.clearing_house.transact("openPosition", trade, sender=owner)
+
+    def update_index(self) -> None:
+        """Have the protocol's own feed take in the world's, which anybody may and any trade does.
+
+        It takes one answer per second only: let time pass after the last one (`Anvil.warp`), or this does nothing.
+        """
+        self.base.transact("cacheTwap", FEED_AVERAGE_S)
 
     def position(self, owner: str) -> int:
         """Return an owner's position in base, with 18 decimals."""

@@ -40,7 +40,7 @@ from tests.chains.geth_pool import Fate, GethPool, Place, Refused
 from tests.venues.faults import FaultScript, Pipe, RequestFault, answer_http
 
 HOST: Final = "127.0.0.1"
-PATIENCE_S: Final = 10.0
+PATIENCE_S: Final = 30.0
 REMEMBERED_HEADS: Final = 256
 MAX_MESSAGE_BYTES: Final = 2**26
 
@@ -97,6 +97,7 @@ class ChaosProxy:
         self._ids = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="chaos-proxy", daemon=True)
+        self._failures: list[Exception] = []
         self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._closing = asyncio.Event()
         self._news = threading.Condition()
@@ -115,6 +116,8 @@ class ChaosProxy:
     ) -> None:
         self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join(PATIENCE_S)
+        if self._failures and error is None:
+            raise ExceptionGroup("the proxy could not follow the chain", self._failures)
 
     # For tests: addresses
 
@@ -580,7 +583,15 @@ class ChaosProxy:
                 async for message in upstream:
                     told = json.loads(message.data)
                     if told.get("method") == "eth_subscription":
-                        await self._on_head(told["params"]["result"])
+                        await self._on_head_safely(told["params"]["result"])
+
+    async def _on_head_safely(self, head: dict[str, Any]) -> None:
+        try:
+            await self._on_head(head)
+        except (RpcError, Refused, aiohttp.ClientError):  # a block that is gone already, or the node is
+            return
+        except Exception as error:  # noqa: BLE001 - whoever leaves must hear of it
+            self._failures.append(error)
 
     async def _on_head(self, head: dict[str, Any]) -> None:
         number = int(head["number"], 16)

@@ -17,7 +17,7 @@ from tests.chains.contracts import await_receipt, send
 from tests.chains.wallets import Wallet
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 OWNER = """
 import time
 from tests.chains.anvil import Anvil
@@ -72,11 +72,11 @@ def test_a_wrong_option_is_told() -> None:
 
 
 def test_blocks_come_by_the_clock() -> None:
+    began_s = time.monotonic()
     with Anvil(block_time_s=0.25) as anvil:
-        began_s = time.monotonic()
         while anvil.block_number < 3:
             time.sleep(0.005)
-        assert 0.4 < time.monotonic() - began_s < PATIENCE_S
+        assert 0.5 <= time.monotonic() - began_s < PATIENCE_S
 
 
 def test_time_goes_where_it_is_told() -> None:

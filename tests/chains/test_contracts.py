@@ -138,7 +138,7 @@ def test_pyth_prices_have_age_and_confidence(world: World) -> None:
     world.set_pyth(2_900.0, conf=3.5, age_s=30)
     price, conf, exponent, published_s = world.pyth.call("getPriceUnsafe", PYTH_ETH)
     assert (price, conf, exponent) == (2_900 * 10**8, 35 * 10**7, -8)
-    assert world.anvil.timestamp_s - published_s in {30, 31}
+    assert 30 <= world.anvil.timestamp_s - published_s < 60
     with pytest.raises(Reverted, match="StalePrice"):
         world.pyth.call("getPriceNoOlderThan", PYTH_ETH, 20)
     with pytest.raises(Reverted, match="PriceFeedNotFound"):

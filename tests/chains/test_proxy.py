@@ -24,7 +24,7 @@ from tests.chains.world import World
 from tests.venues.faults import delay, drop_reply, silence
 from tests.venues.faults import http as status
 
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 
 
 @pytest.fixture

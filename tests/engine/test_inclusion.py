@@ -29,6 +29,7 @@ from bot.engine.inclusion import (
     plan_order,
     stale_terms_text,
 )
+from bot.engine.orders import DEADLINE_MARGIN_NS
 from bot.engine.settings import HedgeSettings
 from bot.pricing.black76 import greeks
 from bot.pricing.impulse import (
@@ -472,6 +473,8 @@ def test_what_is_pending_is_never_ordered_again_and_not_doubted_before_its_deadl
     assert more.qty_lots * LOT < -held.greeks.delta_base - held.pending_base  # and not what was under way
     chain.accept(more)
     chain.wait(60.0)
+    assert [one for one in chain.decide() if isinstance(one, QueryOrder)] == []
+    chain.wait(DEADLINE_MARGIN_NS / NS_PER_S)
     queries = [one for one in chain.decide() if isinstance(one, QueryOrder)]
     assert {one.order_id for one in queries} == {intent.order_id, more.order_id}
 

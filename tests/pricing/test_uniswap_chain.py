@@ -52,6 +52,13 @@ def state_of(pool: Pool) -> tuple[int, int, int]:
     return slot0.sqrtPriceX96, slot0.tick, pool.contract.call("liquidity")
 
 
+def told(pool: Pool, receipt: dict[str, Any]) -> tuple[int, int, int, int, int]:
+    """Return what the pool's log says that its swap moved for the trader, as base and quote, and what it left."""
+    (done,) = pool.contract.events(receipt, "Swap")
+    base, quote = pool.sorted(-done.args["amount0"], -done.args["amount1"])
+    return base, quote, done.args["sqrtPriceX96"], done.args["tick"], done.args["liquidity"]
+
+
 def outcome(state: PoolState) -> tuple[int, int, int]:
     return state.sqrt_price_x96, state.tick, state.liquidity
 
@@ -97,19 +104,18 @@ def test_random_swaps_come_out_to_the_unit(world: World, name: str) -> None:
     crowd(world, pool, rng)
     state = read_pool(world.uniswap, pool)
     kinds, crossed = Counter[tuple[bool, bool]](), Counter[int]()
+    held = [token.call("balanceOf", world.trader) for token in (pool.base, pool.quote)]
     for _ in range(130):
         asked = random_swap(pool, state, rng)
-        before = {token: token.call("balanceOf", world.trader) for token in (pool.base, pool.quote)}
-        send(world, pool, asked)
-        base, quote = (token.call("balanceOf", world.trader) - held for token, held in before.items())
+        receipt = send(world, pool, asked)
         done = asked.predicted
-        assert (base, quote) == (
-            (-done.amount_in, done.amount_out) if asked.sells_base else (done.amount_out, -done.amount_in)
-        )
+        moved = (-done.amount_in, done.amount_out) if asked.sells_base else (done.amount_out, -done.amount_in)
+        held = [has + change for has, change in zip(held, moved, strict=True)]
         state = done.after
-        assert state_of(pool) == outcome(state)
+        assert told(pool, receipt) == (*moved, *outcome(state))
         kinds[asked.sells_base, asked.is_exact_in] += 1
         crossed[done.ticks_crossed] += 1
+    assert held == [token.call("balanceOf", world.trader) for token in (pool.base, pool.quote)]
     found = read_pool(world.uniswap, pool)
     assert state == msgspec.structs.replace(found, low_word=state.low_word, high_word=state.high_word)
     assert min(kinds.values()) >= 15
@@ -156,18 +162,21 @@ def test_routes_of_two_pools_come_out_to_the_unit(world: World) -> None:
         in_base = sells == is_exact_in
         amount = round(math.exp(rng.uniform(-5.0, 4.0)) * (10**8 if in_base else 60_000 * 10**6)) + 1
         predicted = (swap_in if is_exact_in else swap_out)(legs, amount)
-        before = [token.call("balanceOf", world.trader) for token in tokens]
         if is_exact_in:
             asked = (path_of(tokens, fees), world.trader, NEVER, amount, predicted.amount_out)
         else:
             asked = (path_of(tokens[::-1], fees[::-1]), world.trader, NEVER, amount, predicted.amount_in)
-        world.uniswap.router.transact("exactInput" if is_exact_in else "exactOutput", asked, sender=world.trader)
-        after = [token.call("balanceOf", world.trader) for token in tokens]
-        assert [now - then for now, then in zip(after, before, strict=True)] == [
-            -predicted.amount_in, 0, predicted.amount_out,
-        ]  # fmt: skip
-        states = [one.after for one in (predicted.swaps if sells else predicted.swaps[::-1])]
-        assert [state_of(pool) for pool in (first, second)] == [outcome(state) for state in states]
+        receipt = world.uniswap.router.transact(
+            "exactInput" if is_exact_in else "exactOutput", asked, sender=world.trader
+        )
+        swaps = predicted.swaps if sells else predicted.swaps[::-1]
+        assert (predicted.swaps[0].amount_in, predicted.swaps[-1].amount_out) == (
+            predicted.amount_in, predicted.amount_out
+        )  # fmt: skip
+        states = [one.after for one in swaps]
+        for pool, done in zip((first, second), swaps, strict=True):
+            moved = (-done.amount_in, done.amount_out) if sells else (done.amount_out, -done.amount_in)
+            assert told(pool, receipt) == (*moved, *outcome(done.after))
         crossed[predicted.ticks_crossed] += 1
     assert sum(count for ticks, count in crossed.items() if ticks) >= 10
 

@@ -128,7 +128,7 @@ def test_a_plan_that_does_not_fit_is_refused(node: World, tmp_path: Path) -> Non
         ({"colour": "blue"}, "unknown field `colour`"),
         ({"hedger": "0x12"}, "hedger"),
         ({"limits": {**LIMITS_TEXT, "trade_quote": -1}}, "trade_quote"),
-        ({"limits": {name: 1 for name in list(LIMITS_TEXT)[:-1]}}, "tail_bps"),
+        ({"limits": dict.fromkeys(list(LIMITS_TEXT)[:-1], 1)}, "tail_bps"),
     ]
     for changes, text in cases:
         error = refused("deploy", "local", plan(node, tmp_path, **changes), *me)

@@ -30,12 +30,13 @@ from bot.gateways.chain.positions import Positions
 from bot.gateways.chain.protocols.registry import open_protocol
 from bot.gateways.chain.rpc import Endpoint
 from bot.gateways.chain.sequencer import SequencerGate
-from bot.gateways.chain.settings import ChainSettings
+from bot.gateways.chain.settings import ChainSettings, HedgeSection
 from bot.gateways.chain.signing import Signer
 from bot.gateways.chain.transaction_log import TransactionLog, log_path
 from bot.gateways.chain.transactions import TransactionDesk
 from bot.gateways.gateway import Clock, Put
 
+_MAX_ROUNDS: Final = 8  # of reading one block at the start
 _MAX_EARLY: Final = 10_000  # events told before anybody listens
 
 log = structlog.get_logger()
@@ -52,9 +53,11 @@ class ChainGateway:
         self._endpoints = Endpoints(settings, clock)
         wallet = settings.wallet.address if settings.wallet is not None else ""
         self._protocols: dict[str, HedgeProtocol] = {}
+        self._sections: dict[str, HedgeSection] = {}
         for section in settings.hedges:
             protocol = open_protocol(section, settings, wallet)
             self._protocols[protocol.instrument.instrument_id] = protocol
+            self._sections[protocol.instrument.instrument_id] = section
         self._oracles = Oracles(settings)
         self._sequencer = SequencerGate(settings)
         self._positions = Positions(settings)
@@ -91,10 +94,7 @@ class ChainGateway:
         try:
             await self._stack.enter_async_context(self._endpoints)
             await self._endpoints.check_contracts(self._contracts())
-            block = await self._endpoints.block("latest")
-            # some reads depend on what others found: ticks around a price, positions of an owner
-            for _ in range(3):
-                await self._read(block)
+            await self._settle(await self._endpoints.block("latest"))
             if self._signer is not None:
                 await self._open_desk(self._signer)
         except BaseException:
@@ -122,7 +122,7 @@ class ChainGateway:
         """Return the chain's word on our account as of its newest block. Raises Retryable."""
         self._asked_ns = self._clock.now_ns()
         block = await self._endpoints.block("latest")
-        events = list(await self._read(block))
+        events = await self._settle(block)
         return (*events, *self._reports(block))
 
     async def events(self, put: Put) -> None:
@@ -178,8 +178,19 @@ class ChainGateway:
         if desk is not None:
             await desk.on_block(head)
         await self._endpoints.confirm(head)
+        await self._positions.settle(head, self._multicall.read)
         self._take(self._reports(head))
         self._tell_health(*self._judge())
+
+    async def _settle(self, block: Block) -> list[Event]:
+        """Read one block until nothing is lacking: what some reads find says what others must be."""
+        for _ in range(_MAX_ROUNDS):
+            reads = [protocol.reads for protocol in self._protocols.values()]
+            events = await self._read(block)
+            if reads == [protocol.reads for protocol in self._protocols.values()]:
+                break
+        await self._positions.settle(block, self._multicall.read)
+        return events
 
     async def _read(self, block: Block) -> list[Event]:
         """Read everything of one block and return its prices and terms."""
@@ -247,15 +258,27 @@ class ChainGateway:
         events: list[Event] = []
         if self._transactions is not None:
             positions = tuple(
-                VenuePosition(name, lots, 0.0)
-                for name, protocol in self._protocols.items()
-                if (lots := protocol.position_lots())
+                VenuePosition(name, lots, 0.0) for name, one in self._protocols.items() if (lots := one.position_lots())
             )
             events.append(AccountReport(self.venue, positions, (), {}, asked_ns, now_ns))
-        report = self._positions.report(block, self._hedges.moved_by_asset(), now_ns)
+        report = self._positions.report(block, self._hedged_wei(), now_ns)
         if report is not None:
             events.append(report)
         return events
+
+    def _hedged_wei(self) -> dict[str, int]:
+        """Return what hedges put into the wallet, or took from it or owe, by what it is told under."""
+        hedged = self._hedges.moved_by_asset()
+        for instrument_id, section in self._sections.items():
+            token = self._settings.tokens.get(section.base)
+            if token is None:
+                continue
+            wei = round(self._protocols[instrument_id].position_lots() * section.lot_base * 10**token.decimals)
+            is_debt = section.protocol == "aave_v3"
+            wallet = self._settings.wallet.address if self._settings.wallet is not None else ""
+            where = f"aave debt of {token.symbol} of {wallet}" if is_debt else token.symbol
+            hedged[where] = hedged.get(where, 0) + wei
+        return hedged
 
     # ── health ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

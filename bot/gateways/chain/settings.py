@@ -12,7 +12,7 @@ GWEI = 10**9
 class TokenSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One ERC-20, and what it is exposed to: `underlying` is a coin, or "" for quote money.
 
-    A wrapped or staked token counts at its redemption rate, read by `rate_call` ("stEthPerToken()") of `rate_contract`,
+    A wrapped or staked token counts at its redemption rate, read with `rate_call` (calldata, 0x…) from `rate_contract`,
     an 18-decimals number per whole token; without one at 1. `charge_fraction` of its value is not counted on.
     """
 

@@ -69,7 +69,8 @@ class Stage:
             self.desk = TransactionDesk(self.settings, signer, self.log, nodes, self.clock, self.news.append, relay)
             self.desk.coin_px = 3000.0
             await self.desk.recover()
-            self.blocks = [self.block()]
+            head = self.anvil.block_number
+            self.blocks = [self.block(number) for number in range(max(0, head - 8), head + 1)]
             yield self.desk
 
     # the chain

@@ -98,6 +98,7 @@ def test_a_chain_with_other_constants_is_believed_about_its_own_base_fee() -> No
 
 def test_a_replacement_pays_a_tenth_more_rounded_up() -> None:
     assert bumped(Bid(1, 1)) == Bid(2, 2)
+    assert bumped(Bid(10, 0)) == Bid(11, 1)
     assert bumped(Bid(101, 10)) == Bid(112, 11)
     assert replacement(Bid(50 * GWEI, 5 * GWEI), market(), FEES, 100_000, 3000.0, 0) == Bid(55 * GWEI, 55 * GWEI // 10)
 

@@ -18,8 +18,10 @@ from bot.gateways.chain.signing import KeystoreSigner, Signed, Unsigned
 from bot.gateways.chain.transaction_log import TransactionLog
 from tests.chains.anvil import GWEI
 from tests.gateways.chain import transactions_victim
+from tests.gateways.chain.chaos import Chaos
 from tests.gateways.chain.desks import BLOCK_S, FEES, INSTRUMENT, Stage, staged
 from tests.gateways.chain.transactions_victim import Plan
+from tests.venues.faults import drop_reply
 
 S = TransactionState
 
@@ -414,8 +416,6 @@ async def test_a_private_one_is_never_shown_to_the_pool(tmp_path: Path) -> None:
 
 
 async def test_no_answer_is_unknown_until_the_chain_tells(tmp_path: Path) -> None:
-    from tests.venues.faults import drop_reply
-
     async with staged(tmp_path) as stage, stage.running() as desk:
         stage.proxy.faults.next("eth_sendRawTransaction", drop_reply())
         await desk.send(stage.request("o1", 7))
@@ -582,3 +582,26 @@ async def test_killed_and_back_too_late_it_is_canceled(tmp_path: Path) -> None:
             await desk.send(stage.request("o2", 8))
             await stage.step()
             assert stage.gained_wei == 8
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_happens_each_is_one_or_none_and_the_books_agree(tmp_path: Path, seed: int) -> None:
+    """Play faults in a random order, then let the chain calm down: what was told must be what the chain has."""
+    async with staged(tmp_path) as stage:
+        chaos = Chaos(stage, seed)
+        await chaos.play()
+        told = "\n".join(f"{n.key} {n.state} {n.reason} {n.is_reversed}" for n in stage.news)
+        lives = stage.desk.lives
+        assert stage.desk.trouble == ""
+        assert not [life.key for life in lives if life.is_live], told
+        ended = {life.key: life.outcome if life.state is S.FINAL else life.state for life in lives}
+        assert set(ended.values()) <= {S.MINED, S.CANCELED, S.TAKEN, S.REPLACED}
+        strangers = chaos.strangers_mined
+        assert (
+            stage.gained_wei == sum(chaos.values.get(key, 0) for key in ended if ended[key] is S.MINED) + 5 * strangers
+        )
+        hashes = [life.receipt.tx_hash for life in lives if life.receipt is not None]
+        assert len(hashes) == len(set(hashes))
+        assert len(hashes) + strangers == stage.anvil.nonce(stage.account.address), told
+        with TransactionLog.open(stage.path, for_writing=False) as log:
+            assert {key: life.state for key, life in log.lives().items()} == {life.key: life.state for life in lives}

@@ -69,18 +69,19 @@ class LendingWatch:
         self.debt_token = ""
         self._pool, self._token, self._owner, self._delegate = pool, token, owner, delegate
         self._a_token = self._provider = self._oracle = ""
+        self._wanted = self._reads_by_name()
 
     @property
     def reads(self) -> tuple[Read, ...]:
         """What to read with the next block."""
-        return tuple(self._wanted().values())
+        return tuple(self._wanted.values())
 
     @property
     def credit_read(self) -> Read:
         """What tells the credit delegated, once the debt token is known."""
         return _CREDIT.read(self.debt_token, self._owner, self._delegate)
 
-    def _wanted(self) -> dict[str, Read]:
+    def _reads_by_name(self) -> dict[str, Read]:
         wanted = {
             "reserve": _RESERVE.read(self._pool, self._token),
             "provider": _PROVIDER.read(self._pool),
@@ -102,8 +103,9 @@ class LendingWatch:
 
     def update(self, answers: Sequence[bytes | None]) -> None:
         """Take in the answers to `reads`; one that is missing leaves no usable state."""
-        told = {name: answer for name, answer in zip(self._wanted(), answers, strict=True) if answer}
+        told = {name: answer for name, answer in zip(self._wanted, answers, strict=True) if answer}
         is_whole = bool(self._oracle) and len(told) == len(answers)
+        before = (self._a_token, self.debt_token, self._provider, self._oracle)
         if "reserve" in told:
             self._a_token = address_at(told["reserve"], _A_TOKEN_WORD)
             self.debt_token = address_at(told["reserve"], _DEBT_TOKEN_WORD)
@@ -111,6 +113,8 @@ class LendingWatch:
         oracle = address_at(told["oracle"], 0) if "oracle" in told else ""
         is_whole = is_whole and oracle == self._oracle  # else the price is that of an oracle that is no more
         self._oracle = oracle
+        if before != (self._a_token, self.debt_token, self._provider, self._oracle):
+            self._wanted = self._reads_by_name()
         self.lending = _lending(told) if is_whole else None
 
 

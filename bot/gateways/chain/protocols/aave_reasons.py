@@ -30,7 +30,9 @@ _TOKEN_ERRORS: Final = (
     "ERC20InsufficientBalance(address,uint256,uint256)",
     "ERC20InsufficientAllowance(address,uint256,uint256)",
 )
-_MISSES: Final = ("Too little received", "Too much requested", "Transaction too old", "deadline is over")
+# The router's "STF" is a token that could not be collected: of a purchase of our executor, which holds exactly as much
+# quote as the order's limit allows, it says that more was wanted.
+_MISSES: Final = ("Too little received", "Too much requested", "STF", "Transaction too old", "deadline is over")
 _OVERFLOW: Final = "panic 0x11"
 
 
@@ -42,6 +44,8 @@ def explain(data: bytes) -> str:
     said = abi.explain_revert(data, _TOKEN_ERRORS)
     if said in REASONS:
         return f"Aave {said}: {REASONS[said][1]}"
+    if said == "STF":
+        return "STF: a purchase would cost more than its limit"
     if said.startswith(_OVERFLOW):
         return f"{said}; hint: Aave says so where less credit is delegated to the executor than is borrowed"
     return said

@@ -1,9 +1,9 @@
 """Short on Aave v3: borrow base and sell it on Uniswap v3, or buy it back and repay, each in one transaction.
 
-A plain account cannot do both steps at once, so they are done by a small contract of ours, `bot/contracts/AaveShort.vy`,
-to which the wallet has delegated credit in the debt token and approved quote. It trades for its caller only. The
-position is minus the debt, so interest that accrues shows as a short that grows. What a sale brings goes to the
-wallet, not back into Aave: it does not help the health factor.
+A plain account cannot do both steps at once, so they are done by a small contract of ours, the executor
+(`bot/contracts/AaveShort.vy`), to which the wallet has delegated credit in the debt token and approved quote. It trades
+for its caller only. The position is minus the debt, so interest that accrues shows as a short that grows. What a sale
+brings goes to the wallet, not back into Aave: it does not help the health factor.
 
 Not checked beforehand, and left to `eth_call` and the pool itself: isolation and siloed borrowing, efficiency modes
 with an oracle of their own. The executor holds the trade to the floor of the health factor once more, with the interest
@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from bot.domain.errors import ConfigError
 from bot.domain.instruments import Payoff, Spot, TickSchedule
 from bot.domain.market import Quote
 from bot.domain.orders import OrderIntent
@@ -27,8 +26,9 @@ from bot.gateways.chain.nouns import Amounts, Approval, Block, Read, Receipt, Re
 from bot.gateways.chain.protocols import aave_reasons
 from bot.gateways.chain.protocols.aave_account import Lending, LendingWatch
 from bot.gateways.chain.protocols.pool_watch import PoolWatch
-from bot.gateways.chain.protocols.trade_terms import TradeTerms, contracts_of, deadline_s, gas_limit
-from bot.gateways.chain.settings import HedgeSection, PoolSettings, TokenSettings
+from bot.gateways.chain.protocols.trade_terms import NOTHING, TradeTerms, contracts_of, deadline_s, gas_limit
+from bot.gateways.chain.protocols.uniswap_v3 import encode_path, path_of
+from bot.gateways.chain.settings import HedgeSection, TokenSettings
 from bot.pricing.aave_v3 import WAD, after_borrowing, health_factor_wad, is_covered
 from bot.pricing.uniswap_v3 import (
     Leg,
@@ -42,12 +42,15 @@ from bot.pricing.uniswap_v3 import (
     turned,
 )
 
-# Measured on Anvil (Osaka rules) with the published contracts: the first sale over one pool 402,749, later ones 336,536
-# to 372,427; purchases 272,881 to 288,798; a second pool 108,824 more; an initialised tick crossed 20,000 to 30,000.
-GAS_SELL_UNITS: Final = 403_000
-GAS_BUY_UNITS: Final = 289_000
-GAS_POOL_UNITS: Final = 110_000
-GAS_TICK_UNITS: Final = 30_000
+# Measured on Anvil (Osaka rules) with the published contracts, over one pool. Used, refunds taken off: the first sale
+# 385,635 to 402,749, later ones 336,536 to 372,427; purchases 272,881 to 314,308. At hand, as refunds come only at the
+# end: the first sale 425,435 to 442,549, purchases up to 363,974. A second pool takes up to 118,000 more, a crossed
+# tick 54,000.
+GAS_USED_UNITS: Final = 403_000
+GAS_SELL_UNITS: Final = 443_000
+GAS_BUY_UNITS: Final = 365_000
+GAS_POOL_UNITS: Final = 118_000
+GAS_TICK_UNITS: Final = 55_000
 _HEADROOM: Final = 1.0001  # over the floor that is quoted with, for the interest until inclusion
 _ALL: Final = (1 << 256) - 1
 _CONTRACTS: Final = ("pool", "executor", "router")
@@ -63,7 +66,6 @@ _BUY = Function("buy_and_repay(address,address,uint256,uint256,bytes,uint256)", 
 _TRADED = Event(
     "Traded(address indexed trader, address indexed base, address indexed quote, int256 base_delta, int256 quote_delta)"
 )
-_N_OWN_READS: Final = 4
 
 
 class AaveV3:
@@ -85,9 +87,15 @@ class AaveV3:
         self._terms = TradeTerms.of(section, instrument_id, base.decimals, quote.decimals)
         self._floor_wad = int(section.floor_health_factor * WAD)
         self._gas_limit_margin = gas_limit_margin
+        self._own_reads = (
+            _BALANCE.read(quote.address, wallet),
+            _ALLOWANCE.read(quote.address, wallet, self._executor),
+            _POOL.read(self._executor),
+            _ROUTER.read(self._executor),
+        )
         self._aave = LendingWatch(self._pool, base.address, wallet, self._executor)
         self._pools = [PoolWatch(pool.address, pool.fee_pips) for pool in section.route]
-        addresses = route_of(section, tokens)
+        addresses = path_of(section, tokens)
         self._is_downwards = [int(a, 16) < int(b, 16) for a, b in pairwise(addresses)]
         # A purchase of an exact amount is told backwards, from what comes out: that is the same path.
         self._path = encode_path(addresses, [pool.fee_pips for pool in section.route])
@@ -115,21 +123,15 @@ class AaveV3:
     @property
     def reads(self) -> tuple[Read, ...]:
         """What to read with the next block; more once Aave's own contracts and the pools' ticks are found."""
-        return (
-            _BALANCE.read(self._quote, self._wallet),
-            _ALLOWANCE.read(self._quote, self._wallet, self._executor),
-            _POOL.read(self._executor),
-            _ROUTER.read(self._executor),
-            *self._aave.reads,
-            *(read for pool in self._pools for read in pool.reads),
-        )
+        return (*self._own_reads, *self._aave.reads, *(read for pool in self._pools for read in pool.reads))
 
     def update(self, block: Block, answers: Sequence[bytes | None]) -> None:
         """Take in a block's answers. What reverted leaves no usable state."""
         self._block = block
-        end = _N_OWN_READS + len(self._aave.reads)
-        self._take_own(answers[:_N_OWN_READS])
-        self._aave.update(answers[_N_OWN_READS:end])
+        n_own = len(self._own_reads)
+        end = n_own + len(self._aave.reads)
+        self._take_own(answers[:n_own])
+        self._aave.update(answers[n_own:end])
         for pool in self._pools:
             start, end = end, end + len(pool.reads)
             pool.update(answers[start:end])
@@ -168,7 +170,7 @@ class AaveV3:
     def quote(self, ts_recv_ns: int) -> Quote | None:
         """Return the route's prices with its fees; sizes are what could be borrowed, and what could be bought back.
 
-        A size is never below one lot, as a quote must have one: an order that cannot be is refused when it is built.
+        A size is never 0, as a quote must have one: where there is none it is far below a lot.
         """
         lending = self._aave.lending
         if self._block is None or self._legs is None or lending is None:
@@ -182,9 +184,9 @@ class AaveV3:
         return Quote(
             self.instrument.instrument_id,
             bid_px,
-            max(1, terms.lots(self._most_sold_wei(lending))) * lot_base,
+            max(NOTHING, terms.lots(self._most_sold_wei(lending))) * lot_base,
             ask_px,
-            max(1, most_bought) * lot_base,
+            max(NOTHING, most_bought) * lot_base,
             self._block.timestamp_s * NS_PER_S,
             ts_recv_ns,
             self._block.number,
@@ -200,13 +202,13 @@ class AaveV3:
 
     @property
     def gas_units(self) -> int:
-        """What a sale uses, the dearer of both ways: 403,000 over one pool, 110,000 for each further one."""
-        return GAS_SELL_UNITS + (len(self._pools) - 1) * GAS_POOL_UNITS
+        """What a first sale uses, the dearest trade: 403,000 over one pool, 118,000 for each further one."""
+        return GAS_USED_UNITS + (len(self._pools) - 1) * GAS_POOL_UNITS
 
     def position_lots(self) -> int:
-        """Return minus the debt with interest, in whole lots; what is less than a lot cannot be traded away."""
+        """Return minus the wallet's debt in base with interest, in whole lots: less cannot be traded away."""
         lending = self._aave.lending
-        return self._terms.lots(-lending.debt.wei) if lending else 0
+        return self._terms.hedge_lots(-lending.debt.wei) if lending else 0
 
     def approvals(self) -> tuple[Approval, ...]:
         """Return what the wallet must have granted the executor: quote to buy back with, and credit to borrow on.
@@ -350,26 +352,3 @@ def _moved(intent: OrderIntent, swap: RouteSwap) -> Amounts:
     if intent.qty_lots < 0:
         return Amounts(-swap.amount_in, swap.amount_out)
     return Amounts(swap.amount_out, -swap.amount_in)
-
-
-def route_of(section: HedgeSection, tokens: Mapping[str, TokenSettings]) -> list[str]:
-    """Return the tokens' addresses from base to quote. Raises ConfigError where a pool does not go on from the last."""
-    symbols = [section.base]
-    for pool in section.route:
-        symbols.append(_other_side(section, pool, symbols[-1]))
-    if len(symbols) == 1 or symbols[-1] != section.quote:
-        raise ConfigError([f"{section.name}: expected a route to {section.quote}, found it to end at {symbols[-1]}"])
-    return [tokens[symbol].address for symbol in symbols]
-
-
-def _other_side(section: HedgeSection, pool: PoolSettings, symbol: str) -> str:
-    if symbol not in {pool.base, pool.quote}:
-        found = f"a pool of {pool.base} and {pool.quote}"
-        raise ConfigError([f"{section.name}: expected a route that goes on from {symbol}, found {found}"])
-    return pool.quote if symbol == pool.base else pool.base
-
-
-def encode_path(addresses: Sequence[str], fees_pips: Sequence[int]) -> bytes:
-    """Return a path as the router takes it: address, fee in three bytes, address and so on, packed."""
-    first, *others = (bytes.fromhex(address.removeprefix("0x")) for address in addresses)
-    return first + b"".join(fee.to_bytes(3) + other for fee, other in zip(fees_pips, others, strict=True))

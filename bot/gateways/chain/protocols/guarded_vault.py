@@ -19,7 +19,7 @@ from bot.domain.orders import OrderIntent
 from bot.gateways.chain import abi
 from bot.gateways.chain.abi import WORD_BYTES, Function, uint_at
 from bot.gateways.chain.nouns import Approval, Block, Read, Refused, TransactionRequest
-from bot.gateways.chain.protocols.trade_terms import contracts_of
+from bot.gateways.chain.protocols.trade_terms import NOTHING, contracts_of
 from bot.gateways.chain.protocols.uniswap_v3 import PRICE_MISSES, UniswapV3
 from bot.gateways.chain.settings import HedgeSection, TokenSettings
 
@@ -110,19 +110,15 @@ class GuardedVault(UniswapV3):
         tokens: Mapping[str, TokenSettings],
         venue: str,
         wallet: str,
-        *,
-        inventory_wei: int = 0,
         gas_limit_margin: float = 1.3,
     ) -> None:
         contracts = contracts_of(section, ("vault", "router"))
         if len(section.route) != 1:
             raise ConfigError([f"{section.name}: expected a route of one pool, found {len(section.route)}"])
         self._vault, self._hedger, self._pool = contracts["vault"], wallet, section.route[0].address
-        super().__init__(
-            section, tokens, venue, self._vault, inventory_wei=inventory_wei, gas_limit_margin=gas_limit_margin
-        )
+        super().__init__(section, tokens, venue, self._vault, gas_limit_margin)
         self._scale: int = 10 ** (18 + self._terms.base_decimals - self._terms.quote_decimals)
-        self._own_reads = (
+        self._vault_reads = (
             *(function.read(self._vault) for function in (_QUOTE_HELD, _BASE_HELD, _RESERVE, _PAUSED, _PRICES, _USED)),
             *(_LIMIT.read(self._vault, limit) for limit in (SLIPPAGE_LIMIT, TRADE_LIMIT, HOUR_LIMIT, BASE_LIMIT)),
             _ALLOWED.read(self._vault, HEDGER_KIND, wallet),
@@ -134,11 +130,11 @@ class GuardedVault(UniswapV3):
     @property
     def reads(self) -> tuple[Read, ...]:
         """What to read with the next block: the vault's holdings and limits, and the pool."""
-        return (*self._own_reads, *(read for pool in self._pools for read in pool.reads))
+        return (*self._vault_reads, *(read for pool in self._pools for read in pool.reads))
 
     def update(self, block: Block, answers: Sequence[bytes | None]) -> None:
         """Take in a block's answers. A vault that does not answer leaves no usable state."""
-        n_own = len(self._own_reads)
+        n_own = len(self._vault_reads)
         told = [answer for answer in answers[:n_own] if answer]
         self.state = _state_of(told) if len(told) == n_own else None
         # To the swap, what the vault may spend is what a wallet has; the vault approves its router by itself.
@@ -154,8 +150,8 @@ class GuardedVault(UniswapV3):
         lot_base = self.instrument.lot_size
         cap_lots = self._terms.lots(self.state.cap_wei * self._scale // self.state.oracle_px_e18)
         room_lots = self._terms.lots(self._room_wei(self.state))
-        bid_base = min(found.bid_base, max(1, cap_lots) * lot_base)
-        ask_base = min(found.ask_base, max(1, min(cap_lots, room_lots)) * lot_base)
+        bid_base = min(found.bid_base, max(NOTHING, cap_lots) * lot_base)
+        ask_base = min(found.ask_base, max(NOTHING, min(cap_lots, room_lots)) * lot_base)
         return msgspec.structs.replace(found, bid_base=bid_base, ask_base=ask_base)
 
     def _room_wei(self, state: VaultState) -> int:

@@ -76,6 +76,7 @@ class MarketWatch:
         self._at: dict[str, str] = {}  # contracts by role, as the clearing house and the exchange name them
         self._initial_pips = 0
         self._pool: PoolWatch | None = None
+        self._wanted = self._reads_by_name()
 
     @property
     def pool(self) -> PoolState | None:
@@ -85,9 +86,9 @@ class MarketWatch:
     @property
     def reads(self) -> tuple[Read, ...]:
         """What to read with the next block."""
-        return (*self._wanted().values(), *(self._pool.reads if self._pool else ()))
+        return (*self._wanted.values(), *(self._pool.reads if self._pool else ()))
 
-    def _wanted(self) -> dict[str, Read]:
+    def _reads_by_name(self) -> dict[str, Read]:
         house, base, trader, at = self._clearing_house, self._base, self._trader, self._at
         wanted = {role: function.read(house) for role, function in _CONTRACTS.items()}
         wanted["value"] = _ACCOUNT_VALUE.read(house, trader)
@@ -113,7 +114,7 @@ class MarketWatch:
 
     def update(self, answers: Sequence[bytes | None]) -> None:
         """Take in the answers to `reads`; one that is missing leaves no usable state."""
-        wanted = self._wanted()
+        wanted = self._wanted
         own, of_pool = answers[: len(wanted)], answers[len(wanted) :]
         told = {name: answer for name, answer in zip(wanted, own, strict=True) if answer}
         if self._pool:
@@ -121,6 +122,8 @@ class MarketWatch:
         before = (dict(self._at), self._initial_pips, self._pool)
         self._find(told)
         is_whole = before == (self._at, self._initial_pips, self._pool) and self._pool is not None
+        if not is_whole:
+            self._wanted = self._reads_by_name()
         self.market = _market(told) if is_whole and len(told) == len(wanted) else None
 
     def _find(self, told: Mapping[str, bytes]) -> None:

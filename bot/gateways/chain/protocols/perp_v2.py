@@ -24,16 +24,16 @@ from bot.gateways.chain import abi
 from bot.gateways.chain.abi import Event, Function, uint_at
 from bot.gateways.chain.nouns import Amounts, Approval, Block, Read, Receipt, Refused, TransactionRequest
 from bot.gateways.chain.protocols.perp_market import DECIMALS, Market, MarketWatch
-from bot.gateways.chain.protocols.trade_terms import TradeTerms, contracts_of, deadline_s, gas_limit
+from bot.gateways.chain.protocols.trade_terms import NOTHING, TradeTerms, contracts_of, deadline_s, gas_limit
 from bot.gateways.chain.settings import HedgeSection, TokenSettings
 from bot.pricing.perp_v2 import ONE, PerpTrade, buy, is_in_band, market_px_wei, sell, spread_pips
 from bot.pricing.uniswap_v3 import PIPS, PoolReverts, PoolState, UnknownTicks
 
-# Measured on Anvil (Osaka rules) with the published contracts: the first trade of an account 890,528; increasing 653,809
-# to 716,028, the most where funding is settled; reducing 659,486 to 712,505; closing 422,148 to 456,008; an initialised
-# tick crossed 102,135 to 121,344 more.
-GAS_OPEN_UNITS: Final = 891_000
-GAS_TRADE_UNITS: Final = 720_000
+# Measured on Anvil (Osaka rules) with the published contracts: the first trade of an account 890,528; increasing
+# 653,809 to 718,885, the most where funding is settled; reducing 659,486 to 714,437; closing 422,148 to 456,008; up to
+# 4,900 more must be at hand before refunds; an initialised tick crossed 102,135 to 121,344 more.
+GAS_OPEN_UNITS: Final = 896_000
+GAS_TRADE_UNITS: Final = 724_000
 GAS_TICK_UNITS: Final = 122_000
 _CONTRACTS: Final = ("clearing_house", "base_token")
 
@@ -146,7 +146,7 @@ class PerpV2:
     def quote(self, ts_recv_ns: int) -> Quote | None:
         """Return the pool's price less and plus the exchange's fee; sizes are what the free collateral allows.
 
-        A size is never below one lot, as a quote must have one: an order that cannot be is refused when it is built.
+        A size is never 0, as a quote must have one: where there is none it is far below a lot.
         """
         market, pool = self._watch.market, self._watch.pool
         if self._block is None or market is None or pool is None or not market.is_open:
@@ -158,9 +158,9 @@ class PerpV2:
         return Quote(
             self.instrument.instrument_id,
             mid_px * kept,
-            max(1, int((room + max(0.0, position)) / lot_base)) * lot_base,
+            max(NOTHING, int((room + max(0.0, position)) / lot_base)) * lot_base,
             mid_px / kept,
-            max(1, int((room + max(0.0, -position)) / lot_base)) * lot_base,
+            max(NOTHING, int((room + max(0.0, -position)) / lot_base)) * lot_base,
             self._block.timestamp_s * NS_PER_S,
             ts_recv_ns,
             self._block.number,
@@ -174,7 +174,7 @@ class PerpV2:
 
     @property
     def gas_units(self) -> int:
-        """What a trade uses without crossing a tick: 891,000 to open a position, 720,000 to change one."""
+        """What a trade uses without crossing a tick: 896,000 to open a position, 724,000 to change one."""
         return self._gas_units(self._watch.market)
 
     def _gas_units(self, market: Market | None) -> int:
@@ -182,7 +182,7 @@ class PerpV2:
 
     def position_lots(self) -> int:
         """Return the position in whole lots, towards zero."""
-        return self._terms.lots(self._watch.market.account.position_wei) if self._watch.market else 0
+        return self._terms.hedge_lots(self._watch.market.account.position_wei) if self._watch.market else 0
 
     def approvals(self) -> tuple[Approval, ...]:
         """Return nothing: trades need margin in the vault, and no permission."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 from fractions import Fraction
+from typing import Final
 
 import msgspec
 
@@ -14,15 +15,22 @@ from bot.domain.units import NS_PER_S
 from bot.gateways.chain.nouns import Amounts, Refused
 from bot.gateways.chain.settings import HedgeSection
 
+NOTHING: Final = 1e-6
+"""Lots a quote shows where nothing can be traded: a quote has sizes, and no order is as small."""
+
 
 class TradeTerms(msgspec.Struct, frozen=True):
-    """The units of one instrument on chain: a lot in smallest units of base, a tick in quote per base."""
+    """The units of one instrument on chain: a lot in smallest units of base, a tick in quote per base.
+
+    `inventory_wei` is what the account has (owes, if negative) of base that is the book's and no hedge.
+    """
 
     instrument_id: str
     base_decimals: int
     quote_decimals: int
     lot_wei: int
     tick_px: Fraction
+    inventory_wei: int = 0
 
     @classmethod
     def of(cls, section: HedgeSection, instrument_id: str, base_decimals: int, quote_decimals: int) -> TradeTerms:
@@ -31,11 +39,17 @@ class TradeTerms(msgspec.Struct, frozen=True):
         if lot_wei.denominator != 1 or lot_wei <= 0:
             wanted = f"expected lot_base to be a whole number of 1e-{base_decimals}"
             raise ConfigError([f"{instrument_id}: {wanted}, found {section.lot_base!r}"])
-        return cls(instrument_id, base_decimals, quote_decimals, int(lot_wei), Fraction(Decimal(repr(section.tick_px))))
+        tick_px = Fraction(Decimal(repr(section.tick_px)))
+        inventory_wei = int(Decimal(repr(section.inventory_base)).scaleb(base_decimals))
+        return cls(instrument_id, base_decimals, quote_decimals, int(lot_wei), tick_px, inventory_wei)
 
     def base_wei(self, lots: int) -> int:
         """Return how much base as many lots are, whatever their sign."""
         return abs(lots) * self.lot_wei
+
+    def hedge_lots(self, position_wei: int) -> int:
+        """Return the hedge in whole lots, towards zero: the position without what is the book's."""
+        return self.lots(position_wei - self.inventory_wei)
 
     def lots(self, base_wei: int) -> int:
         """Return how many whole lots an amount of base is, towards zero."""

@@ -22,7 +22,7 @@ from bot.gateways.chain import abi
 from bot.gateways.chain.abi import Event, Function, Undecodable, uint_at
 from bot.gateways.chain.nouns import Amounts, Approval, Block, Read, Receipt, Refused, TransactionRequest
 from bot.gateways.chain.protocols.pool_watch import PoolWatch
-from bot.gateways.chain.protocols.trade_terms import TradeTerms, contracts_of, deadline_s, gas_limit
+from bot.gateways.chain.protocols.trade_terms import NOTHING, TradeTerms, contracts_of, deadline_s, gas_limit
 from bot.gateways.chain.settings import HedgeSection, PoolSettings, TokenSettings
 from bot.pricing.uniswap_v3 import (
     Leg,
@@ -45,7 +45,6 @@ GAS_OF_TRADE_UNITS: Final = 120_000
 GAS_OF_POOL_UNITS: Final = 65_000  # every further pool of the route
 GAS_OF_TICK_UNITS: Final = 57_000  # an initialised tick crossed for the first time; 20,000 afterwards
 _ALL: Final = (1 << 256) - 1
-_N_OWN_READS: Final = 4
 
 _BALANCE = Function("balanceOf(address)", "(uint256)")
 _ALLOWANCE = Function("allowance(address,address)", "(uint256)")
@@ -78,10 +77,7 @@ _REASONS: Final = PRICE_MISSES | {
 
 
 class UniswapV3:
-    """Spot in one base token, swapped over a route of pools from the wallet's own balances.
-
-    `inventory_wei` is base that the wallet holds for other reasons and that is no hedge.
-    """
+    """Spot in one base token, swapped over a route of pools from the wallet's own balances."""
 
     def __init__(
         self,
@@ -89,13 +85,10 @@ class UniswapV3:
         tokens: Mapping[str, TokenSettings],
         venue: str,
         wallet: str,
-        *,
-        inventory_wei: int = 0,
         gas_limit_margin: float = 1.3,
     ) -> None:
         self._base, self._quote = tokens[section.base], tokens[section.quote]
         self._wallet, self._router = wallet, contracts_of(section, ("router",))["router"]
-        self._inventory_wei = inventory_wei
         self._gas_limit_margin = gas_limit_margin
         instrument_id = f"{venue}:{section.name}"
         self._terms = TradeTerms.of(section, instrument_id, self._base.decimals, self._quote.decimals)
@@ -119,6 +112,12 @@ class UniswapV3:
             taker_bps=0.0,
             maker_bps=0.0,
         )
+        self._own_reads = (
+            _BALANCE.read(self._base.address, wallet),
+            _BALANCE.read(self._quote.address, wallet),
+            _ALLOWANCE.read(self._base.address, wallet, self._router),
+            _ALLOWANCE.read(self._quote.address, wallet, self._router),
+        )
         self._block: Block | None = None
         self._legs: tuple[Leg, ...] = ()
         self._base_wei = self._quote_wei = self._base_allowed_wei = self._quote_allowed_wei = 0
@@ -128,21 +127,14 @@ class UniswapV3:
     @property
     def reads(self) -> tuple[Read, ...]:
         """What to read with the next block; after the first blocks also the ticks around the pools' prices."""
-        wallet, router = self._wallet, self._router
-        return (
-            _BALANCE.read(self._base.address, wallet),
-            _BALANCE.read(self._quote.address, wallet),
-            _ALLOWANCE.read(self._base.address, wallet, router),
-            _ALLOWANCE.read(self._quote.address, wallet, router),
-            *(read for pool in self._pools for read in pool.reads),
-        )
+        return (*self._own_reads, *(read for pool in self._pools for read in pool.reads))
 
     def update(self, block: Block, answers: Sequence[bytes | None]) -> None:
         """Take in a block's answers. What reverted leaves no usable state."""
         self._block = block
-        own = [uint_at(answer, 0) if answer else 0 for answer in answers[:_N_OWN_READS]]
+        own = [uint_at(answer, 0) if answer else 0 for answer in answers[: len(self._own_reads)]]
         self._base_wei, self._quote_wei, self._base_allowed_wei, self._quote_allowed_wei = own
-        start = _N_OWN_READS
+        start = len(self._own_reads)
         for pool in self._pools:
             end = start + len(pool.reads)
             pool.update(answers[start:end])
@@ -164,7 +156,7 @@ class UniswapV3:
     def quote(self, ts_recv_ns: int) -> Quote | None:
         """Return the price of the first unit each way with fees, and the sizes within `QUOTE_SLIPPAGE` and the funds.
 
-        A size is never below one lot, as a quote must have one: an order that cannot be is refused when it is built.
+        A size is never 0, as a quote must have one: where there is none it is far below a lot.
         None while there is no usable state, or no liquidity at the price of one of the pools.
         """
         depth_wei = depth_in(self._legs) if self._legs else 0.0
@@ -181,9 +173,9 @@ class UniswapV3:
         return Quote(
             self.instrument.instrument_id,
             bid * scale,
-            max(1, self._terms.lots(sold_wei)) * lot_base,
+            max(NOTHING, self._terms.lots(sold_wei)) * lot_base,
             ask * scale,
-            max(1, self._terms.lots(bought_wei)) * lot_base,
+            max(NOTHING, self._terms.lots(bought_wei)) * lot_base,
             self._block.timestamp_s * NS_PER_S,
             ts_recv_ns,
             self._block.number,
@@ -200,8 +192,8 @@ class UniswapV3:
         return GAS_OF_TRADE_UNITS + GAS_OF_POOL_UNITS * (len(self._pools) - 1)
 
     def position_lots(self) -> int:
-        """Return the wallet's base beyond the inventory in whole lots, towards zero: part of a lot cannot be traded."""
-        return self._terms.lots(self._base_wei - self._inventory_wei)
+        """Return the wallet's base beyond the book's inventory in whole lots, towards zero: less cannot be traded."""
+        return self._terms.hedge_lots(self._base_wei)
 
     def approvals(self) -> tuple[Approval, ...]:
         """Return what the wallet must have granted the router: base to sell, quote to buy with."""

@@ -108,6 +108,11 @@ class Stage:
         told = await_receipt(self.world.anvil, self.world.anvil.rpc("eth_sendTransaction", asked))
         return receipt_of(told)
 
+    def needs(self, request: TransactionRequest) -> int:
+        """Return the gas that must be at hand for the transaction to go through, refunds not counted."""
+        asked = {"from": self.wallet, "to": request.to, "data": "0x" + request.data.hex()}
+        return int(self.world.anvil.rpc("eth_estimateGas", asked, "latest"), 16)
+
     def trade(self, base: float, limit_px: float = 0.0) -> tuple[Amounts, Receipt]:
         """Trade, and hold prediction, the chain's answer beforehand and what came of it against one another."""
         block = self.look()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from bot.gateways.chain.protocols.pool_watch import TICKS_READ, PoolWatch
+from bot.gateways.chain.protocols.pool_watch import TICKS_AROUND, TICKS_READ, PoolWatch
 from bot.pricing.uniswap_v3 import PoolState, UnknownTicks, swap
 from tests.chains.anvil import COIN
 from tests.chains.pool_states import read_pool
@@ -55,6 +55,40 @@ def test_in_three_blocks_all_is_known_that_the_lens_sees(world: World) -> None:
     lens = read_pool(world.uniswap, pool, words=(high_word - low_word) // 2)
     assert state == lens
     assert len(watch.reads) == 3 + (high_word - low_word + 1) + len(lens.ticks)
+
+
+def test_three_rounds_find_every_tick_of_the_words_around_the_price(world: World) -> None:
+    for name in ("WETH/USDC-500", "WETH/USDC-3000", "WETH/USDT-500", "WBTC/WETH-3000"):
+        pool = world.pools[name]
+        watch = PoolWatch(pool.address, pool.fee_pips)
+        state = settled(world, watch)
+        slot = pool.contract.call("slot0")
+        assert (state.sqrt_price_x96, state.tick) == (slot.sqrtPriceX96, slot.tick)
+        assert state.liquidity == pool.contract.call("liquidity")
+        assert (state.fee_pips, state.tick_spacing) == (pool.fee_pips, pool.tick_spacing)
+        told = [
+            (tick, net)
+            for word in range(state.low_word, state.high_word + 1)
+            for tick, net, _ in world.uniswap.tick_lens.call("getPopulatedTicksInWord", pool.address, word)
+        ]
+        assert sorted(told) == list(zip(state.ticks, state.nets, strict=True))
+        assert len(state.ticks) >= 2
+        assert state.low_word * 256 * pool.tick_spacing <= state.tick - TICKS_AROUND
+        assert (state.high_word + 1) * 256 * pool.tick_spacing > state.tick + TICKS_AROUND
+
+
+def test_it_follows_the_price_into_other_words(world: World) -> None:
+    pool = world.pools["WETH/USDC-500"]
+    watch = PoolWatch(pool.address, pool.fee_pips)
+    before = settled(world, watch)
+    world.uniswap.move_to(pool, world.trader, 2_400.0)
+    assert look(world, watch) is not None  # what is known around the new price will do until the words beyond are read
+    after = settled(world, watch)
+    assert (after.low_word, after.high_word) != (before.low_word, before.high_word)
+    quoted = world.uniswap.quote(pool, sells_base=True, amount_in=300 * COIN)
+    sold = swap(after, 300 * COIN, is_zero_for_one=pool.is_base_first)
+    assert sold.amount_out == quoted.amountOut
+    assert sold.after.sqrt_price_x96 == quoted.sqrtPriceX96After
 
 
 def test_ticks_are_read_only_near_the_price_and_the_window_follows_it(world: World) -> None:
@@ -129,6 +163,14 @@ def test_what_is_no_pool_has_no_state(world: World) -> None:
     assert look(world, watch) is None
     assert look(world, watch) is None
     assert len(watch.reads) == 3
+
+
+def test_an_answer_that_is_missing_leaves_no_state(world: World) -> None:
+    watch = PoolWatch(world.pools[NAME].address, 500)
+    settled(world, watch)
+    watch.update([None] * len(watch.reads))
+    assert watch.state is None
+    assert look(world, watch) is not None
 
 
 def test_a_pool_without_a_price_has_no_state(world: World) -> None:

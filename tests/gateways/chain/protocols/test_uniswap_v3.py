@@ -48,11 +48,10 @@ def section_of(world: World, route: tuple[str, ...], lot_base: float = 0.001) ->
     )  # fmt: skip
 
 
-def open_stage(world: World, route: tuple[str, ...] = USDC_ROUTE, *, inventory_wei: int = 0) -> Stage:
+def open_stage(world: World, route: tuple[str, ...] = USDC_ROUTE, *, inventory_base: float = 0.0) -> Stage:
     """Return a stage whose wallet has plenty of everything and has granted what is needed."""
-    protocol = UniswapV3(
-        section_of(world, route), token_settings(world), VENUE, world.hedger, inventory_wei=inventory_wei
-    )
+    section = msgspec.structs.replace(section_of(world, route), inventory_base=inventory_base)
+    protocol = UniswapV3(section, token_settings(world), VENUE, world.hedger)
     stage = Stage(world, protocol)
     world.give(world.hedger, WETH=3_000.0, USDC=9e6, USDT=9e6, WBTC=150.0, wstETH=2_500.0)
     stage.grant()
@@ -260,11 +259,11 @@ def test_other_reverts_are_no_miss(world: World) -> None:
 
 
 def test_inventory_is_no_hedge_and_part_of_a_lot_is_none(world: World) -> None:
-    stage = open_stage(world, inventory_wei=2_999 * COIN)
-    assert stage.protocol.position_lots() == 1000
+    stage = open_stage(world, inventory_base=2_999.1)
+    assert stage.protocol.position_lots() == 900
     world.tokens["WETH"].transact("transfer", world.trader, 2 * COIN + 5 * 10**14, sender=world.hedger)
     stage.look()
-    assert stage.protocol.position_lots() == -1000  # -1.0005 WETH
+    assert stage.protocol.position_lots() == -1100  # -1.1005 WETH
 
 
 def test_a_receipt_whose_logs_disagree_is_not_believed(world: World) -> None:
