@@ -172,7 +172,8 @@ def test_limits_show_what_the_chain_has(node: World) -> None:
     }  # fmt: skip
     text = run("limits", "local", vault.address).output
     for words in ("UNAUDITED", "state      running", "30,000.00 of 120,000.00 used (25%), 90,000.00 left",
-                  "can lose 1,200.00 an hour while the oracle is right", "can become 75,000.0 from", vault.hedger):  # fmt: skip
+                  "can lose 1,200.00 an hour while the oracle is right", "can become 75,000.0 from",
+                  vault.hedger):  # fmt: skip
         assert words in text
 
 
