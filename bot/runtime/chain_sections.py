@@ -185,7 +185,7 @@ class ChainSection(ChainPart):
 class FusionSection(ChainPart):
     """How the words of several price sources become one price."""
 
-    min_sources: int = Field(default=2, ge=1, le=10, description="Live sources needed; with fewer nothing is traded")
+    min_sources: int = Field(default=2, ge=2, le=10, description="Live sources needed; with fewer nothing is traded")
     outlier_bps: float = Field(default=200.0, gt=0, le=5000, description="Farthest from the median that is kept")
     divergence_bps: float = Field(
         default=200.0, gt=0, le=5000, description="Spread between kept sources from which on only reducing is allowed"
