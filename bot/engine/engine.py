@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from math import ceil, isfinite, isnan
+from math import ceil, inf, isfinite, isnan
 from typing import NamedTuple
 
 import msgspec
@@ -227,6 +227,8 @@ class Engine:
 
     def _waits_for(self) -> str:
         """Say which account or chain has to tell what is held before anything is traded, "" if all have."""
+        if not (self.accounts.required or self.chains.required):
+            return ""
         accounts, chains = self.accounts.waits_for(), self.chains.waits_for()
         texts = [f"the account at {accounts}" if accounts else "", f"the report of {chains}" if chains else ""]
         waits_for = " and ".join(filter(None, texts))
@@ -875,6 +877,12 @@ class Engine:
         cut = self.limits.cut_to_size(cut, lot_base)
         if not cut:
             return Refusal.ORDER_SIZE, f"one lot is {lot_base:g} {desk.underlying}, limit {limits.max_order_base:g}"
+        shown = self._shown_lots(holding, lots, lot_base)
+        if shown < 1:
+            where = holding.instrument.instrument_id
+            return Refusal.ORDER_SIZE, f"{where} can {'buy' if lots > 0 else 'sell'} nothing now: pool, funds or loan"
+        if abs(cut) > shown:
+            cut = int(shown) if lots > 0 else -int(shown)
         room = room_lots(holding, 1 if lots > 0 else -1, self._holdings, self.orders, self.settings.venue_limits)
         if room < 1:
             venue = holding.instrument.venue
@@ -883,7 +891,16 @@ class Engine:
         if abs(cut) > room:
             cut = int(room) if lots > 0 else -int(room)
             return _Size(cut, f", cut from {lots} lots by the exposure limit of {holding.instrument.venue}")
-        return _Size(cut, f", cut from {lots} lots by the order limit" if cut != lots else "")
+        what = f"what {holding.instrument.instrument_id} can carry" if abs(cut) == shown else "the order limit"
+        return _Size(cut, f", cut from {lots} lots by {what}" if cut != lots else "")
+
+    def _shown_lots(self, holding: Holding, lots: int, lot_base: float) -> float:
+        """Return how many lots the quote shows, where it shows all that can be had: of pools, not of order books."""
+        instrument_id = holding.instrument.instrument_id
+        if instrument_id not in self.market.terms:
+            return inf
+        quote = self.market.quotes[instrument_id]
+        return ((quote.ask_base if lots > 0 else quote.bid_base) / lot_base + 1e-9) // 1
 
     # ── working ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -28,7 +28,7 @@ from bot.pricing.black76 import greeks
 MAX_TERMS_BLOCKS = 5  # terms older than this many blocks say nothing of the next one …
 MIN_TERMS_AGE_NS = 3 * NS_PER_S  # … but blocks of a quarter of a second may be late by more than that
 MAX_REVERT_FRACTION = 0.9  # of our transactions; beyond it the number of tries to expect would have no bound
-LEAST_DRIFT_SDS = 1.0  # the limit is never nearer: every sixth transaction would fail by chance alone
+LEAST_DRIFT_SDS = 2.0  # one in 44 fails by chance; nearer, failures in a row would soon look like a fault
 MOST_DRIFT_SDS = 4.0
 DEADLINE_BLOCKS = 2  # beyond the delay that 95 of 100 transactions keep
 START_VOL = 0.8  # of a crypto index before anything was seen of it
@@ -114,7 +114,7 @@ def drift_sds(revert_quote: float, sd_quote: float, worse_fill_probability: floa
     A limit z away fails by chance with probability P(Z > z) and then costs `revert_quote` (gas, and the delay of
     another try). All it allows may be taken by whoever orders the block, which happens with
     `worse_fill_probability` and costs z · `sd_quote`, one standard deviation times what is traded. The sum
-    R·P(Z > z) + p·W·z is least where the normal density is p·W/R: z = √(−2 ln(√(2π) p W / R)), between one and four.
+    R·P(Z > z) + p·W·z is least where the normal density is p·W/R: z = √(−2 ln(√(2π) p W / R)), between two and four.
     A worse fill that is only the market's drift costs nothing on average: the price is as likely to go on as to return.
     """
     if worse_fill_probability <= 0.0 or sd_quote <= 0.0:

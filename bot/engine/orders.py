@@ -1,7 +1,7 @@
 """Orders as a state machine: what we sent, what the venue said, and what may still happen to our position.
 
 An outcome is never guessed. Whatever is ambiguous is UNKNOWN, and only the venue's word leaves UNKNOWN. What is over
-stays over, with one exception: a fill whose block left the chain never happened, and its order is pending again.
+stays over, with one exception: what a block said that left the chain never happened, and the order is pending again.
 """
 
 from __future__ import annotations
@@ -171,6 +171,8 @@ class OrderTracker:
             self.reverse(event)
             return []
         order = self.orders.get(getattr(event, "order_id", ""))
+        if order is not None and isinstance(event, OrderAccepted) and _is_pending_again(order, event):
+            self._reopen(order, event.ts_recv_ns, "")
         if order is None or (order.state.is_terminal and not isinstance(event, OrderTruth)):
             return []
         if isinstance(event, OrderSent):
@@ -234,7 +236,7 @@ class OrderTracker:
         order = self.orders.get(fill.order_id)
         if order is not None:
             order.filled_lots -= fill.qty_lots
-            self._reopen(order, event)
+            self._reopen(order, event.ts_recv_ns, f"a fill was taken back: {event.reason}")
         return fill
 
     def doubt_all(self, now_ns: int, why: str) -> None:
@@ -248,17 +250,15 @@ class OrderTracker:
         A transaction that a node took is pending for as many blocks as it takes until its own deadline.
         """
         for order in self.live.values():
-            asked_ns = order.since_ns
+            asked_ns = due_ns = order.since_ns
             gas = order.intent.gas
             if gas is not None and order.state in _PENDING:
-                asked_ns = max(asked_ns, gas.deadline_ns + DEADLINE_MARGIN_NS)
+                due_ns = max(due_ns, gas.deadline_ns + DEADLINE_MARGIN_NS)
             if order.may_rest and order.state in (OrderState.OPEN, OrderState.PARTLY_FILLED):
                 if not order.amend_ticks:
                     continue
-                asked_ns = order.pegged_ns
-            elif order.intent.gas is not None and order.state is OrderState.OPEN:
-                asked_ns = max(asked_ns, order.intent.gas.deadline_ns)  # it waits for its block until then
-            if now_ns - asked_ns > timeout_ns:
+                asked_ns = due_ns = order.pegged_ns
+            if now_ns - due_ns > timeout_ns:
                 self._doubt(order, now_ns, f"no answer for {(now_ns - asked_ns) / NS_PER_S:.1f} s")
 
     def doubt_absent(self, order: Order, now_ns: int, why: str) -> None:
@@ -365,8 +365,8 @@ class OrderTracker:
         if len(self._reversible) > self._max_reversible:
             self._reversible.popitem(last=False)
 
-    def _reopen(self, order: Order, event: FillReversed) -> None:
-        """Let an order be pending again of which a fill was taken back; one in doubt stays in doubt."""
+    def _reopen(self, order: Order, now_ns: int, why: str) -> None:
+        """Let an order be pending again whose end, or a fill of it, was taken back; one in doubt stays in doubt."""
         if order.state.is_terminal:
             self._finished.remove(order.intent.order_id)
             self.live[order.intent.order_id] = order
@@ -375,9 +375,8 @@ class OrderTracker:
         if order.is_transaction:
             order.state = OrderState.PARTLY_FILLED if order.filled_lots else OrderState.OPEN
         else:
-            order.state, order.unknown_why = OrderState.UNKNOWN, f"a fill was taken back: {event.reason}"
-            order.queried_ns = 0
-        order.since_ns = event.ts_recv_ns
+            order.state, order.unknown_why, order.queried_ns = OrderState.UNKNOWN, why, 0
+        order.since_ns = now_ns
 
     def _finish(self, order_id: str) -> None:
         """Let go of an order that is over, and of the oldest such ones altogether."""
@@ -399,3 +398,12 @@ class OrderTracker:
         order.since_ns = now_ns
         if state.is_terminal:
             self._finish(order.intent.order_id)
+
+
+def _is_pending_again(order: Order, event: OrderAccepted) -> bool:
+    """Tell whether a node took a transaction anew after it had failed: in a block that is no more.
+
+    One that filled is over until its fill is taken back, and a word from before the end is only told again.
+    """
+    is_over = order.state.is_terminal and order.state is not OrderState.FILLED
+    return is_over and order.is_transaction and event.ts_recv_ns > order.since_ns

@@ -40,7 +40,7 @@ class FusionSettings(msgspec.Struct, frozen=True, kw_only=True):
     An exchange's index may be `index_max_age_ns` old and is believed to `index_confidence_fraction`, an oracle that
     states no confidence to `oracle_confidence_fraction`; what is vaguer than `max_confidence_fraction` is dropped. A
     hedge's price further than `max_deviation_fraction` from the fused one is not traded at; what is dated may be as
-    much further away as `max_carry_per_year` makes of the time left.
+    much further away as `max_carry_rate` (per year) makes of the time left.
     """
 
     index_max_age_ns: int = 10 * NS_PER_S
@@ -48,12 +48,12 @@ class FusionSettings(msgspec.Struct, frozen=True, kw_only=True):
     oracle_confidence_fraction: float = 0.005
     max_confidence_fraction: float = 0.01
     max_deviation_fraction: float = 0.02
-    max_carry_per_year: float = 0.5
+    max_carry_rate: float = 0.5
     rule: FusionRule = FusionRule()
 
     def allowed_fraction(self, years: float) -> float:
         """Return how far from the fused price a price for in `years` may be."""
-        return self.max_deviation_fraction + self.max_carry_per_year * years
+        return self.max_deviation_fraction + self.max_carry_rate * years
 
 
 class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):

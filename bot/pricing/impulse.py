@@ -40,6 +40,8 @@ def solve_impulse(phi: float) -> Impulse:
     """
     if not 0.0 <= phi < inf:
         raise ValueError(f"phi: expected a fixed cost of at least 0 over a cost above 0, found {phi}")
+    if phi == 0.0:
+        return Impulse(1.0, 1.0, 1.0)
     cost = 1.0 + cbrt(0.25 * phi * phi) + sqrt(phi / 1.125)  # never below J: the sum of its two limits
     for _ in range(60):
         high, low = _roots(cost)

@@ -29,6 +29,8 @@ from bot.pricing.tick_math import (
 PIPS = 1_000_000
 _UINT256 = 1 << 256
 _MAX_SEARCH = 40
+UNREAD = -1
+_BEYOND = 1 << 24  # more than any tick, and any end of a word
 
 
 class UnknownTicks(Exception):
@@ -43,7 +45,8 @@ class PoolState(msgspec.Struct, frozen=True, gc=False):
     """A pool as of one block, with its initialised ticks in the bitmap words `low_word` to `high_word`, ends included.
 
     `tick` is the pool's own: at a price that is exactly a tick's it may be that tick or, arriving from above, the one
-    before. `ticks` are sorted, and `nets` the liquidity that each adds where it is crossed upwards.
+    before. `ticks` are sorted, and `nets` the liquidity that each adds where it is crossed upwards. Where not every
+    tick of those words was read, `unread_below` and `unread_above` are the nearest that were not.
     """
 
     sqrt_price_x96: int
@@ -55,6 +58,8 @@ class PoolState(msgspec.Struct, frozen=True, gc=False):
     nets: tuple[int, ...]
     low_word: int
     high_word: int
+    unread_below: int = -_BEYOND
+    unread_above: int = _BEYOND
 
 
 class Swap(msgspec.Struct, frozen=True, gc=False):
@@ -175,7 +180,7 @@ def next_tick(state: PoolState, tick: int, *, is_down: bool) -> tuple[int, int |
     """Return where the next step from `tick` may end, and the place of that tick in `ticks`, None if it holds nothing.
 
     That is the nearest initialised tick in the same word of the bitmap (upwards in the word of the tick after), or the
-    word's end. Raises UnknownTicks where that word was not read.
+    word's end. Its place is UNREAD if nobody knows what it holds. Raises UnknownTicks where that word was not read.
     """
     spacing = state.tick_spacing
     compressed = tick // spacing if is_down else tick // spacing + 1
@@ -190,12 +195,12 @@ def next_tick(state: PoolState, tick: int, *, is_down: bool) -> tuple[int, int |
         end = (word << 8) * spacing
         if place >= 0 and state.ticks[place] >= end:
             return state.ticks[place], place
-        return max(end, MIN_TICK), None
+        return (max(end, MIN_TICK), None) if end > state.unread_below else (state.unread_below, UNREAD)
     place = bisect_left(state.ticks, compressed * spacing)
     end = ((word << 8) + 255) * spacing
     if place < len(state.ticks) and state.ticks[place] <= end:
         return state.ticks[place], place
-    return min(end, MAX_TICK), None
+    return (min(end, MAX_TICK), None) if end < state.unread_above else (state.unread_above, UNREAD)
 
 
 def swap(
@@ -227,6 +232,8 @@ def swap(
         total_out += amount_out
         total_fee += fee
         if price == end_x96:
+            if place == UNREAD:
+                raise UnknownTicks(f"expected the swap to end before the tick {end}, which was not read; hint: less")
             if place is not None:
                 crossed += 1
                 liquidity += -state.nets[place] if is_zero_for_one else state.nets[place]
@@ -234,7 +241,17 @@ def swap(
         elif price != start:
             tick = tick_at(price)
     after = PoolState(
-        price, tick, liquidity, fee_pips, state.tick_spacing, state.ticks, state.nets, state.low_word, state.high_word
+        price,
+        tick,
+        liquidity,
+        fee_pips,
+        state.tick_spacing,
+        state.ticks,
+        state.nets,
+        state.low_word,
+        state.high_word,
+        state.unread_below,
+        state.unread_above,
     )
     return Swap(total_in, total_out, total_fee, remaining, crossed, after)
 

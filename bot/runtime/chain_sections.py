@@ -91,6 +91,9 @@ class ChainHedgeSection(ChainPart):
     route: tuple[str, ...] = Field(default=(), max_length=4, description="Pools from base to quote")
     lot_base: float = Field(default=0.001, gt=0, description="Smallest amount traded, in base units")
     tick_px: float = Field(default=0.01, gt=0, description="Step of limits, in quote money")
+    inventory_base: float = Field(
+        default=0.0, description="What the wallet holds (owes, if negative) of base that is the book's and no hedge"
+    )
     floor_health_factor: float = Field(
         default=1.5, gt=1, le=100, description="Health factor that no hedge may bring a loan below"
     )
@@ -182,7 +185,7 @@ class ChainSection(ChainPart):
 class FusionSection(ChainPart):
     """How the words of several price sources become one price."""
 
-    min_sources: int = Field(default=2, ge=1, le=10, description="Live sources needed; with fewer nothing is traded")
+    min_sources: int = Field(default=2, ge=2, le=10, description="Live sources needed; with fewer nothing is traded")
     outlier_bps: float = Field(default=200.0, gt=0, le=5000, description="Farthest from the median that is kept")
     divergence_bps: float = Field(
         default=200.0, gt=0, le=5000, description="Spread between kept sources from which on only reducing is allowed"

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from eth_utils.crypto import keccak
 
 from bot.domain.errors import ConfigError
 from bot.domain.units import BPS, NS_PER_S
@@ -17,6 +22,7 @@ from bot.gateways.chain.settings import (
     TokenSettings,
     WalletSettings,
 )
+from bot.gateways.gateway import Clock, Gateway
 from bot.runtime.chain_sections import (
     AssetSection,
     ChainHedgeSection,
@@ -28,6 +34,40 @@ from bot.runtime.chain_sections import (
 )
 from bot.runtime.credentials import variable
 from bot.runtime.vault import Vault
+
+if TYPE_CHECKING:
+    from bot.gateways.chain.signing import Signer
+
+
+class ChainOpener(Protocol):
+    """Makes the gateway of one chain, unconnected; without a signer it only watches."""
+
+    def __call__(self, settings: ChainSettings, signer: Signer | None, clock: Clock, *, run_id: str) -> Gateway:
+        """Return the gateway."""
+
+
+def open_chain(settings: ChainSettings, signer: Signer | None, clock: Clock, *, run_id: str) -> Gateway:
+    """Return the gateway of an EVM chain, unconnected."""
+    from bot.gateways.chain.chain_gateway import ChainGateway  # noqa: PLC0415 — brings web3, which takes a second
+
+    return ChainGateway(settings, signer, clock, run_id=run_id)
+
+
+async def load_signer(settings: ChainSettings, environ: Mapping[str, str], stack: AsyncExitStack) -> Signer | None:
+    """Return what signs on a chain, None where the vault names no wallet; an external one is connected for `stack`.
+
+    Raises VenueFatal if the keystore cannot be opened, or is another address's.
+    """
+    from bot.gateways.chain.signing import ExternalSigner, KeystoreSigner, load_password  # noqa: PLC0415 — as above
+
+    wallet = settings.wallet
+    if wallet is None:
+        return None
+    if wallet.signer_url:
+        external = ExternalSigner(wallet.signer_url, wallet.address, settings.timeout_ns / NS_PER_S)
+        return await stack.enter_async_context(external)
+    password = load_password(settings.venue, environ)
+    return await KeystoreSigner.open(Path(wallet.keystore), password, wallet.address)
 
 
 def chain_settings(vault: Vault, environ: Mapping[str, str]) -> dict[str, ChainSettings]:
@@ -86,7 +126,7 @@ def _token(symbol: str, asset: AssetSection) -> TokenSettings:
         decimals=asset.decimals,
         underlying=asset.underlying,
         rate_contract=asset.rate.contract if asset.rate is not None else "",
-        rate_call=asset.rate.function if asset.rate is not None else "",
+        rate_call=f"0x{keccak(text=asset.rate.function)[:4].hex()}" if asset.rate is not None else "",
         charge_fraction=asset.charge_bps * BPS,
     )
 
@@ -121,6 +161,7 @@ def _hedge(name: str, hedge: ChainHedgeSection, pools: Mapping[str, PoolSection]
         tick_px=hedge.tick_px,
         contracts=dict(hedge.contracts),
         route=tuple(_pool(pools[step]) for step in hedge.route),
+        inventory_base=hedge.inventory_base,
         floor_health_factor=hedge.floor_health_factor,
     )
 

@@ -49,7 +49,9 @@ from bot.runtime.live import LiveSession, look_at
 from bot.runtime.live_run import LiveRun, record_vault, spare_collector
 from bot.runtime.recovery import check_header, rebuild
 from bot.runtime.session import Session, open_session, open_vault_recording
+from bot.runtime.transactions_cli import tx_app
 from bot.runtime.vault import Vault
+from bot.runtime.vault_cli import vault_app
 from bot.runtime.venues import refuse_shared_accounts, vault_underlyings
 from bot.runtime.views import status_view
 from bot.simulation.replay import replay as replay_session
@@ -88,6 +90,8 @@ journal_app = typer.Typer(help="Look at a journal.", no_args_is_help=True)
 import_app = typer.Typer(help="Make a recording from other data.", no_args_is_help=True)
 app.add_typer(journal_app, name="journal")
 app.add_typer(import_app, name="import")
+app.add_typer(tx_app, name="tx")
+app.add_typer(vault_app, name="vault")
 
 out = Console(soft_wrap=True, markup=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)
 err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)

@@ -22,9 +22,11 @@ from pydantic_core import ErrorDetails
 
 from bot.domain.errors import ConfigError, RecordingError
 from bot.domain.instruments import Future, Instrument, Option
-from bot.domain.units import NS_PER_S
-from bot.engine.settings import Ages, BookLeg, EngineSettings, HedgeSettings, Limits
+from bot.domain.units import BPS, NS_PER_S
+from bot.engine.settings import Ages, BookLeg, EngineSettings, FusionSettings, HedgeSettings, Limits
+from bot.risk.oracle_fusion import FusionRule
 from bot.runtime.chain_checks import check_chains
+from bot.runtime.chain_sections import FusionSection
 from bot.runtime.vault import AccountCash, AccountLine, Target, Vault
 from bot.runtime.yaml_source import Location, Value, YamlSource
 from bot.simulation.recording import Manifest, open_recording
@@ -99,9 +101,16 @@ def build_live_settings(vault: Vault, instruments: Sequence[Instrument], run_id:
         vol_ns=_ns(vault.max_age.vol_s), quote_ns=_ns(vault.max_age.quote_s), index_ns=_ns(vault.max_age.index_s)
     )
     settings = _engine_settings(vault, tuple(instruments), ages, run_id)
+    settings = msgspec.structs.replace(
+        settings,
+        fusion=_fusion(vault, settings.hedges),
+        chain_venues=frozenset(vault.book_chains),
+        chain_max_age_ns=max((_ns(10 * chain.block_s) for chain in vault.chains.values()), default=0),
+    )
     if vault.mode == "paper":
         return settings  # no account is ours to be compared with
-    timeout_ns = max(_ns(section.timeout_s) for section in vault.venues.values())
+    timeouts_s = [one.timeout_s for one in vault.venues.values()] + [one.timeout_s for one in vault.chains.values()]
+    timeout_ns = _ns(max(timeouts_s))
     return msgspec.structs.replace(
         settings,
         # an answer has its time at the gateway, and as much again before the engine loses patience by itself
@@ -111,7 +120,7 @@ def build_live_settings(vault: Vault, instruments: Sequence[Instrument], run_id:
             base: tuple(msgspec.structs.replace(hedge, can_amend=_can_amend(vault, hedge)) for hedge in hedges)
             for base, hedges in settings.hedges.items()
         },
-        account_venues=frozenset(vault.venues),
+        account_venues=frozenset(vault.venues) | {name for name, one in vault.chains.items() if one.wallet is not None},
         account_max_age_ns=_ns(vault.max_age.account_s),
         account_book=frozenset(line.account for line in vault.book if isinstance(line, AccountLine)),
         account_cash=frozenset([vault.cash.account] if isinstance(vault.cash, AccountCash) else []),
@@ -119,10 +128,30 @@ def build_live_settings(vault: Vault, instruments: Sequence[Instrument], run_id:
     )
 
 
+def _fusion(vault: Vault, underlyings: Iterable[str]) -> dict[str, FusionSettings]:
+    """Return how prices are fused: wherever a chain has oracles, or the vault says how."""
+    section = vault.fusion
+    if section is None:
+        if not any(chain.oracles for chain in vault.chains.values()):
+            return {}
+        section = FusionSection()
+    rule = FusionRule(
+        min_live=section.min_sources,
+        min_kept=section.min_sources,
+        max_deviation_fraction=section.outlier_bps * BPS,
+        reduce_spread_fraction=section.divergence_bps * BPS,
+        halt_spread_fraction=section.stop_bps * BPS,
+    )
+    one = FusionSettings(index_max_age_ns=_ns(vault.max_age.index_s), rule=rule)
+    return dict.fromkeys(underlyings, one)
+
+
 def _can_amend(vault: Vault, hedge: HedgeSettings) -> bool:
     from bot.gateways.venue_words import order_words_of  # noqa: PLC0415 — a second of start-up, for live vaults only
 
     venue = hedge.instrument.venue
+    if venue in vault.chains:
+        return False  # a transaction is what it is
     return order_words_of(vault.venues[venue].exchange or venue).can_amend
 
 
@@ -460,7 +489,7 @@ def _check_market(source: YamlSource, listing: _Listing) -> None:
     _check_hedges(source, listing, hedges)
     _refuse_repeats(source, book_names)
     _refuse_repeats(source, hedge_names, hint="name it once, where it is preferred")
-    is_open = bool(_account_places(source.value, "book") or _places(source.value, "book", "file"))
+    is_open = any(_places(source.value, "book", kind) for kind in ("account", "chain", "file"))
     # As long as a name is unknown, nothing can be said about what the others lack.
     if not (book or is_open) or not hedges or len(book) < len(book_names) or len(hedges) < len(hedge_names):
         return

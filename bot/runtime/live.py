@@ -36,6 +36,7 @@ from bot.engine.latencies import Latencies
 from bot.gateways.exchange import Credentials
 from bot.gateways.gateway import Clock, Gateway
 from bot.runtime.book_file import BookFile
+from bot.runtime.chains import ChainOpener, chain_settings, load_signer, open_chain
 from bot.runtime.clock import VenueClock, WallClock
 from bot.runtime.config import build_live_settings, check_listing
 from bot.runtime.journal import Header, Journal
@@ -188,6 +189,7 @@ async def connect(
     *,
     since_ns: int = 0,
     is_keyless: bool = False,
+    chain_opener: ChainOpener = open_chain,
 ) -> dict[str, Gateway]:
     """Return the gateways of a vault by venue, connected for as long as `stack` lasts; `is_keyless` only to watch.
 
@@ -200,6 +202,9 @@ async def connect(
         prefix = prefix_of(vault, venue)
         gateway = gateway_opener(one, credentials[venue], clock, run_id=run_id, prefix=prefix, since_ns=since_ns)
         gateways[venue] = await stack.enter_async_context(gateway)
+    for chain, section in chain_settings(vault, environ).items():
+        signer = None if is_keyless or vault.mode == "paper" else await load_signer(section, environ, stack)
+        gateways[chain] = await stack.enter_async_context(chain_opener(section, signer, clock, run_id=run_id))
     return gateways
 
 
@@ -244,7 +249,7 @@ def _open_paper(session: LiveSession, opener: ExecutionOpener) -> Execution:
         depth={},
         seed=session.vault.seed,
         faults=Faults(),
-        cash={next(iter(session.vault.venues)): session.vault.fixed_cash},
+        cash=dict.fromkeys(list(session.vault.venues)[:1], session.vault.fixed_cash),
     )
 
 

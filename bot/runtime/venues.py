@@ -101,7 +101,7 @@ def venue_settings(vault: Vault, environ: Mapping[str, str]) -> dict[str, VenueS
 
     Raises ConfigError if EVENKEEL_<VENUE>_OPTIONS is no JSON object, holds a secret, or is set for `mode: live`.
     """
-    underlyings = vault_underlyings(vault)
+    underlyings = vault_underlyings(vault) if vault.venues else frozenset()
     return {
         venue: _settings(venue, section, underlyings, _options(vault, venue, section, environ))
         for venue, section in vault.venues.items()
@@ -143,6 +143,7 @@ def vault_underlyings(vault: Vault) -> frozenset[str]:
     if vault.underlyings:
         return frozenset(vault.underlyings)
     coins = {match[1] for name in vault.named_instruments if ":" not in name and (match := COIN.match(name))}
+    coins |= {hedge.underlying for chain in vault.chains.values() for hedge in chain.hedges.values()}
     if not coins:
         hint = "say underlyings: [ETH], their names do not"
         raise ConfigError(
@@ -153,7 +154,7 @@ def vault_underlyings(vault: Vault) -> frozenset[str]:
 
 def prefix_of(vault: Vault, venue: str) -> str:
     """Return what stands before a venue's instrument ids in the vault: nothing for the first one."""
-    return "" if venue == next(iter(vault.venues)) else f"{venue}:"
+    return "" if venue == next(iter(vault.venues), None) else f"{venue}:"
 
 
 def _settings(venue: str, section: VenueSection, underlyings: frozenset[str], options: dict[str, Any]) -> VenueSettings:

@@ -190,6 +190,7 @@ class _Market(msgspec.Struct):
     sums: deque[tuple[int, float]] = msgspec.field(
         default_factory=deque
     )  # ∫ ln P dt at the newest blocks, for the TWAP
+    log_px: float = 0.0  # after the newest block
     tries: float = PRIOR_RUNS
     failures: float = PRIOR_RUNS * PRIOR_REVERT_FRACTION
 
@@ -236,7 +237,7 @@ class SimulatedChain:
     def __init__(
         self, model: ChainModel, pools: Sequence[PoolModel], *, latency: Latency, seed: int, until_ns: int = NEVER_NS
     ) -> None:
-        """Open the chain. Raises ValueError for a pool that is not linear or has no depth, and for no time in a block."""
+        """Open the chain. Raises ValueError for a pool that is not linear or has no depth, or blocks that take none."""
         if model.block_ns <= 0:
             raise ValueError(f"expected a time between blocks above 0, found {model.block_ns} ns")
         for pool in pools:
@@ -540,7 +541,8 @@ class SimulatedChain:
     def _twap_px(self, market: _Market, pool: Pool, block_ns: int) -> float:
         """Return the geometric mean over the last half hour, each price holding from its block to the next."""
         sums = market.sums
-        total = sums[-1][1] + log(pool.px) * (block_ns - sums[-1][0]) if sums else 0.0
+        total = sums[-1][1] + market.log_px * (block_ns - sums[-1][0]) if sums else 0.0
+        market.log_px = log(pool.px)
         sums.append((block_ns, total))
         while len(sums) > 2 and sums[1][0] <= block_ns - TWAP_NS:
             sums.popleft()

@@ -46,8 +46,8 @@ LATENCY = Latency(0, 50 * NS_PER_MS, 50 * NS_PER_MS)
 RULES = ("aware", "naive", "centre")
 SWEEPS = {  # risk aversions per quote money, from loose to tight: what each rule makes of them differs widely
     "aware": (1e-3, 1e-2, 1e-1, 1.0),
-    "naive": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
-    "centre": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2),
+    "naive": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+    "centre": (1e-5, 1e-4, 1e-3, 1e-2),
 }
 TAKE_PROBABILITY = 0.05  # that whoever orders a block takes all a limit allows
 

@@ -1,7 +1,8 @@
 """Whatever the market does and venues answer: no limit is exceeded counting what is unknown, and nothing is doubled.
 
 Two venues with books of their own take commands late, lose requests and replies, fill in parts, refuse and fall silent;
-hypothesis chooses what happens next. What is checked is the venues' truth, which the engine learns of only by messages.
+one of them may be a chain, whose blocks are undone and mined anew. Hypothesis chooses what happens next. Checked are
+the venues' truth, which the engine learns of only by messages; and that the same messages make the same engine.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.domain.chain import ChainReport, GasPaid, TokenPosition
 from bot.domain.decisions import BotState
 from bot.domain.events import AmendOrder, CancelOrder, Command, Event, OperatorAction, QueryOrder, SubmitOrder
 from bot.domain.instruments import Hedgeable
@@ -21,6 +23,8 @@ from bot.domain.orders import (
     AmendRejected,
     CancelRejected,
     Fill,
+    FillReversed,
+    GasBid,
     Liquidity,
     OrderAccepted,
     OrderAmended,
@@ -35,6 +39,7 @@ from bot.domain.orders import (
 )
 from bot.domain.units import NS_PER_MIN, NS_PER_S
 from bot.domain.venues import VenueHealth, VenueStatus
+from bot.engine.engine import Engine
 from bot.engine.settings import BookLeg, HedgeSettings
 from strategies import DeltaBand
 from tests.engine.builders import CALL, LIMITS, Driver, inverse_perpetual, linear_perpetual, make_settings
@@ -68,7 +73,7 @@ class Truth:
 class Venues(Driver):
     """The engine, and two venues that do with its commands what they are told to."""
 
-    def __init__(self, style: str, *, can_amend: bool, venue_limits: dict[str, float]) -> None:
+    def __init__(self, style: str, *, can_amend: bool, venue_limits: dict[str, float], is_chain: bool = False) -> None:
         hedges = tuple(
             HedgeSettings(
                 instrument=one,
@@ -95,12 +100,23 @@ class Venues(Driver):
                 venue_limits=venue_limits,
             )
         )
+        self.is_chain = is_chain  # whether the first venue's orders are transactions
+        self.log: list[tuple[str, Any]] = []  # all that the engine was ever told, and what it commanded
         self.px = 2000.0
         self.under_way: deque[Command] = deque()
         self.messages: deque[Event] = deque()
         self.truths: dict[str, Truth] = {}
         self.positions = dict.fromkeys((one.instrument_id for one in HEDGES), 0)
         self.spent_ns: list[int] = []
+
+    def apply(self, *events: Event) -> None:
+        self.log += [("apply", event) for event in events]
+        super().apply(*events)
+
+    def decide(self) -> list[Command]:
+        commands = super().decide()
+        self.log.append(("decide", (self.now_ns, list(commands))))
+        return commands
 
     # what hypothesis chooses from
 
@@ -115,6 +131,39 @@ class Venues(Driver):
 
     def change_book(self, coins: float) -> None:
         self.engine.desks["ETH"].book.coin_cash = coins
+        self.log.append(("book", coins))
+
+    def report(self, coins: float) -> None:
+        """Let the chain say what is held there."""
+        held = (TokenPosition("wallet", "ETH", coins, 0.01),) if coins else ()
+        self.apply(ChainReport("first", len(self.log), "0x", (), held, float("inf"), self.now_ns, self.now_ns))
+
+    def pay_gas(self, number: int, coins: float) -> None:
+        name = FIRST.instrument_id
+        self.apply(GasPaid(f"p{number}", "first", "", name, "ETH", coins, coins * self.px, self.now_ns, self.now_ns))
+
+    def reorg(self) -> None:
+        """Undo the newest block with a trade of ours; the transaction waits to be mined again."""
+        self.deliver(10**6)
+        for truth in reversed(self.truths.values()):
+            if truth.intent.instrument_id != FIRST.instrument_id or not (self.is_chain and truth.fills):
+                continue
+            if truth.intent.time_in_force is not TimeInForce.IOC:
+                continue
+            self.wait(0.001)
+            fill = truth.fills.pop()
+            truth.state = OrderState.OPEN
+            self.positions[fill.instrument_id] -= fill.qty_lots
+            now = (self.now_ns, self.now_ns)
+            self.apply(FillReversed(fill.trade_id, fill.order_id, fill.instrument_id, "reorg", *now))
+            return
+
+    def mine(self) -> None:
+        """Mine the oldest transaction that a reorg left over."""
+        for truth in self.truths.values():
+            if truth.may_fill_lots and truth.intent.time_in_force is TimeInForce.IOC:
+                self.messages.extend(self.trade(truth, 10**6))
+                return
 
     def tell(self, venue: str, health: VenueHealth) -> None:
         self.apply(VenueStatus(venue, health, "told so", self.now_ns))
@@ -150,12 +199,19 @@ class Venues(Driver):
         """Note a command as it leaves; what is submitted must be within every limit whatever becomes of it."""
         if isinstance(command, SubmitOrder):
             self.check_submit(command.intent)
+            if self.is_chain and command.intent.instrument_id == FIRST.instrument_id:
+                self.bid(command.intent.order_id, GasBid(10**9, 10**7, 0.1, self.now_ns + 20 * NS_PER_S))
             self.apply(OrderSent(command.intent.order_id, self.now_ns))
         if isinstance(command, SubmitOrder | AmendOrder):
             self.spent_ns.append(self.now_ns)
             recent = [ts_ns for ts_ns in self.spent_ns if self.now_ns - ts_ns < NS_PER_MIN]
             assert len(recent) <= MAX_ORDERS_PER_MIN
         self.under_way.append(command)
+
+    def bid(self, order_id: str, gas: GasBid) -> None:
+        """Make an order a transaction."""
+        _bid(self.engine, order_id, gas)
+        self.log.append(("bid", (order_id, gas)))
 
     def execute(self, command: Command, fate: str, lots: int) -> list[Event]:
         if isinstance(command, SubmitOrder):
@@ -242,7 +298,8 @@ class Venues(Driver):
         others = [order for order in engine.orders.live.values() if order.intent is not intent]
         if engine.desks["ETH"].is_maker:
             assert all(order.is_doubtful for order in others), "a second order for one need"
-        delta = engine.desks["ETH"].book.book_delta_base() + engine.desks["ETH"].book.hedge_delta_base()
+        book = engine.desks["ETH"].book
+        delta = book.book_delta_base() + book.hedge_delta_base() - book.spent_coins
         bound = HALF_WIDTH_BASE + self.lot_base(name)
         reach = side * delta + abs(intent.qty_lots) * self.lot_base(name)
         for order in others:
@@ -262,6 +319,7 @@ class Venues(Driver):
         for _ in range(40):
             while self.under_way:
                 self.process("", 10**6)
+            self.mine()
             self.deliver(10**6)
             self.live(0.0, 13.0, 3)
 
@@ -279,6 +337,27 @@ class Venues(Driver):
         delta = desk.book.net_greeks(is_coin_numeraire=False).delta_base
         is_inside = abs(delta) <= HALF_WIDTH_BASE + 1e-6
         assert is_inside or decision.refusal is not None or self.engine.orders.live or decision.order_id
+
+    def check_replay(self) -> None:
+        """An engine that is told the same, from what a journal keeps of it, does the same to the last bit."""
+        again = Engine(self.engine.settings)
+        for kind, what in self.log:
+            if kind == "apply":
+                again.apply(msgspec.msgpack.decode(msgspec.msgpack.encode(what), type=Event))
+            elif kind == "decide":
+                assert again.decide(what[0]) == what[1]
+            elif kind == "book":
+                again.desks["ETH"].book.coin_cash = what
+            else:
+                _bid(again, *what)
+        assert again.pnl() == self.engine.pnl()
+        assert again.equity_quote() == self.engine.equity_quote()
+        assert (again.turnover_quote, again.hedged_orders) == (self.engine.turnover_quote, self.engine.hedged_orders)
+
+
+def _bid(engine: Engine, order_id: str, gas: GasBid) -> None:
+    order = engine.orders.orders[order_id]
+    order.intent = msgspec.structs.replace(order.intent, gas=gas)
 
 
 FATES = st.sampled_from(["", "", "", "refuse", "lose request", "lose reply"])
@@ -301,6 +380,10 @@ STEPS = st.lists(
         st.tuples(st.just("deliver"), st.integers(1, 5)),
         st.tuples(st.just("change_book"), st.sampled_from([-20.0, -3.0, -1.2, 0.0, 1.2, 3.5, 15.0])),
         st.tuples(st.just("tell"), st.sampled_from(sorted(TIGHT)), st.sampled_from(HEALTHS)),
+        st.tuples(st.just("report"), st.sampled_from([-8.0, 0.0, 2.5, 6.0])),
+        st.tuples(st.just("pay_gas"), st.integers(0, 3), st.sampled_from([0.002, -0.002])),
+        st.tuples(st.just("reorg")),
+        st.tuples(st.just("mine")),
     ),
     max_size=80,
 )
@@ -312,14 +395,16 @@ STEPS = st.lists(
     style=st.sampled_from(["taker", "maker", "maker"]),
     can_amend=st.booleans(),
     venue_limits=st.sampled_from([TIGHT, WIDE]),
+    is_chain=st.booleans(),
 )
 def test_no_answer_makes_it_exceed_a_limit_or_trade_a_need_twice(
-    *, steps: list[tuple[Any, ...]], style: str, can_amend: bool, venue_limits: dict[str, float]
+    *, steps: list[tuple[Any, ...]], style: str, can_amend: bool, venue_limits: dict[str, float], is_chain: bool
 ) -> None:
-    venues = Venues(style, can_amend=can_amend, venue_limits=venue_limits)
+    venues = Venues(style, can_amend=can_amend, venue_limits=venue_limits, is_chain=is_chain)
     venues.live(0.0, 1.0, 3)
     venues.change_book(3.0)
     for name, *how in steps:
         getattr(venues, name)(*how)
     venues.settle()
     venues.check_end()
+    venues.check_replay()

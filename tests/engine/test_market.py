@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.instruments import Future, Perpetual
-from bot.domain.market import FundingRate, IndexPrice, Quote, QuoteFault, VolQuote
+from bot.domain.market import ExecutionTerms, FundingRate, GasTier, IndexPrice, Quote, QuoteFault, VolQuote
 from bot.domain.units import NS_PER_DAY, NS_PER_S
 from bot.engine.market import CLOCK_TOLERANCE_NS, MarketState
 from tests.engine.builders import (
@@ -430,3 +430,50 @@ class TestListing:
         assert whole.vol.tolist() == grown.vol.tolist()
         assert whole.forward_px.tolist() == grown.forward_px.tolist()
         assert [one.slots for one in whole.expiries] == [one.slots for one in grown.expiries]
+
+
+TIER = GasTier(10**10, 10**8, 4.0, 9.0, 20.0)
+
+
+def good_terms(**changes: Any) -> ExecutionTerms:
+    terms = ExecutionTerms("ETH-PERPETUAL", (TIER,), 0.02, 1e4, 12 * NS_PER_S, LATER_NS, LATER_NS, 100)
+    return msgspec.structs.replace(terms, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"tiers": ()}, F.NOT_POSITIVE),
+        ({"block_ns": 0}, F.NOT_POSITIVE),
+        ({"depth_base": 0.0}, F.NOT_POSITIVE),
+        ({"depth_base": nan}, F.NOT_FINITE),
+        ({"revert_fraction": -0.1}, F.NOT_POSITIVE),
+        ({"revert_fraction": nan}, F.NOT_FINITE),
+        ({"tiers": (msgspec.structs.replace(TIER, gas_quote=inf),)}, F.NOT_FINITE),
+        ({"tiers": (TIER, msgspec.structs.replace(TIER, delay_mean_s=nan))}, F.NOT_FINITE),
+        ({"tiers": (msgspec.structs.replace(TIER, delay_p95_s=-1.0),)}, F.NOT_POSITIVE),
+        ({"ts_recv_ns": LATER_NS - CLOCK_TOLERANCE_NS - 1}, F.FROM_THE_FUTURE),
+    ],
+)
+def test_unbelievable_terms_change_nothing(changes: dict[str, Any], fault: QuoteFault) -> None:
+    market = MarketState(UNIVERSE, AGES)
+    market.apply_terms(good_terms(**changes), "ETH")
+    assert market.faults == {fault: 1}
+    assert market.terms == {}
+
+
+def test_the_newest_terms_count_and_the_index_of_that_moment() -> None:
+    market = MarketState(UNIVERSE, AGES)
+    assert market.moved_since_terms_fraction("ETH-PERPETUAL", "ETH") == 0.0
+    market.apply_terms(good_terms(depth_base=inf), "ETH")
+    assert market.moved_since_terms_fraction("ETH-PERPETUAL", "ETH") == 0.0  # no index yet
+    market.apply_index(good_index(px=2_000.0))
+    newest = good_terms(seq=101)
+    market.apply_terms(newest, "ETH")
+    for late in (good_terms(), good_terms(ts_event_ns=LATER_NS - 1, seq=102)):
+        market.apply_terms(late, "ETH")
+    market.apply_terms(newest, "ETH")
+    assert market.faults == {F.OUT_OF_ORDER: 2, F.DUPLICATE: 1}
+    assert market.terms == {"ETH-PERPETUAL": newest}
+    market.apply_index(good_index(px=2_020.0, ts_event_ns=LATER_NS + 1, ts_recv_ns=LATER_NS + 1, seq=101))
+    assert market.moved_since_terms_fraction("ETH-PERPETUAL", "ETH") == pytest.approx(0.01)

@@ -11,7 +11,7 @@ import pytest
 from bot.domain.decisions import BotState, HedgeTarget, HedgeView, Refusal
 from bot.domain.market import IndexPrice, OraclePrice, QuoteFault
 from bot.domain.units import NS_PER_S
-from bot.engine.gates import list_gates
+from bot.engine.gates import Gate, list_gates
 from bot.engine.oracles import MAX_SOURCES, OracleBoard
 from bot.engine.settings import FusionSettings, HedgeSettings
 from bot.risk.oracle_fusion import Verdict
@@ -200,6 +200,15 @@ class TestThirteenPercentOff:
         assert detail == "quote of ETH-PERPETUAL: 1810 is -9.50% from the fused price 2000, allowed 2.00%"
         assert driver.index_px == 2000.0
 
+    def test_f27_a_venues_own_index_does_not_value_the_book(self, driver: Oracles) -> None:
+        hold(driver)
+        equity_quote = driver.engine.equity_quote()
+        driver.look(2000.0)
+        driver.say_index(1340.0)
+        driver.decide()
+        assert driver.engine.equity_quote() == pytest.approx(equity_quote, rel=1e-3)
+        assert "index of sim: jumped -33.0%" in gate_of(driver).detail
+
     def test_it_is_hedged_where_the_price_is_right(self) -> None:
         good = msgspec.structs.replace(linear_perpetual(), instrument_id="ETH-GOOD", venue="good")
         hedges = tuple(HedgeSettings(instrument=one, maker_bps=0.0, taker_bps=5.0) for one in (PERPETUAL, good))
@@ -338,14 +347,17 @@ class TestWords:
         assert board.fused("BTC") is None
 
 
+def gate_of(driver: Oracles) -> Gate:
+    gates = {gate.name: gate for gate in list_gates(driver.engine, driver.engine.desks["ETH"], driver.now_ns)}
+    return gates["price sources agree"]
+
+
 def test_the_gate_tells_the_verdict(driver: Oracles) -> None:
     driver.look(link=1740.0)
     driver.decide()
-    gates = {gate.name: gate for gate in list_gates(driver.engine, driver.engine.desks["ETH"], driver.now_ns)}
-    gate = gates["price sources agree"]
+    gate = gate_of(driver)
     assert gate.is_open
     assert gate.detail.startswith("degraded: 2000, 2 of 3 sources within 0.00%; dropped chainlink ETH/USD: -13.00% off")
     driver.wait(100.0)
     driver.decide()
-    gates = {gate.name: gate for gate in list_gates(driver.engine, driver.engine.desks["ETH"], driver.now_ns)}
-    assert not gates["price sources agree"].is_open
+    assert not gate_of(driver).is_open

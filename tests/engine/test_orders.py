@@ -13,6 +13,8 @@ from bot.domain.orders import (
     AmendRejected,
     CancelRejected,
     Fill,
+    FillReversed,
+    GasBid,
     OrderAccepted,
     OrderAmended,
     OrderCanceled,
@@ -25,7 +27,7 @@ from bot.domain.orders import (
     TimeInForce,
 )
 from bot.domain.units import NS_PER_S
-from bot.engine.orders import ALLOWED, Order, OrderTracker
+from bot.engine.orders import ALLOWED, DEADLINE_MARGIN_NS, Order, OrderTracker
 from tests.engine.builders import INVERSE, PERPETUAL, T0_NS, make_fill, make_intent
 
 S = OrderState
@@ -490,6 +492,164 @@ class TestAmends:
         tracker.apply(filled("a", 10))
         tracker.apply(AmendRejected(NAME, "filled", T0_NS, T0_NS))
         assert (order.state, order.filled_lots) == (S.FILLED, 10)
+
+
+def took_back(trade_id: str, at_ns: int = T0_NS) -> FillReversed:
+    return FillReversed(trade_id, NAME, PERPETUAL.instrument_id, "reorg", at_ns, at_ns)
+
+
+DEADLINE_NS = T0_NS + 120 * NS_PER_S
+
+
+def transaction(time_in_force: TimeInForce = TimeInForce.IOC) -> tuple[OrderTracker, Order]:
+    """Return a tracker and its one order, a transaction that a node took."""
+    tracker = OrderTracker()
+    intent = msgspec.structs.replace(make_intent(10, NAME, time_in_force), gas=GasBid(10**9, 10**7, 0.5, DEADLINE_NS))
+    order = tracker.intend(intent)
+    tracker.apply(sent())
+    tracker.apply(accepted())
+    return tracker, order
+
+
+class TestFillsTakenBack:
+    """The one way out of a final state: what was filled in a block that is no more is pending again."""
+
+    def test_a_transaction_is_open_again(self) -> None:
+        tracker, order = transaction()
+        tracker.apply(filled("a", 10))
+        assert (order.state, tracker.live) == (S.FILLED, {})
+        assert tracker.reverse(took_back("a", T0_NS + 1)) == filled("a", 10)
+        assert (order.state, order.filled_lots, order.remaining_lots) == (S.OPEN, 0, 10)
+        assert (tracker.live, order.since_ns) == ({NAME: order}, T0_NS + 1)
+        assert not tracker.has_seen(PERPETUAL.instrument_id, "a")
+        tracker.apply(make_fill(make_intent(), "b", 10, now_ns=T0_NS + 2))
+        assert (order.state, tracker.live) == (S.FILLED, {})
+
+    def test_filled_in_parts_only_what_was_undone_is_pending(self) -> None:
+        tracker, order = transaction()
+        tracker.apply(filled("a", 4))
+        tracker.apply(filled("b", 6))
+        tracker.apply(took_back("b"))
+        assert (order.state, order.remaining_lots) == (S.PARTLY_FILLED, 6)
+        tracker.apply(took_back("a"))
+        assert (order.state, order.remaining_lots) == (S.OPEN, 10)
+
+    @pytest.mark.parametrize("is_expired", [True, False])
+    def test_what_ended_with_that_block_did_not_end(self, *, is_expired: bool) -> None:
+        tracker, order = transaction()
+        tracker.apply(filled("a", 4))
+        tracker.apply(ended(is_expired=is_expired))
+        tracker.apply(took_back("a"))
+        assert (order.state, order.remaining_lots) == (S.OPEN, 10)
+
+    def test_an_order_of_an_exchange_is_asked_about(self) -> None:
+        tracker, order = track()
+        tracker.apply(filled("a", 10))
+        order.queried_ns = 5
+        tracker.apply(took_back("a"))
+        assert (order.state, order.unknown_why, order.queried_ns) == (S.UNKNOWN, "a fill was taken back: reorg", 0)
+        tracker.apply(truth(S.CANCELED))
+        assert order.state is S.CANCELED
+
+    def test_one_in_doubt_stays_in_doubt(self) -> None:
+        tracker, order = transaction()
+        tracker.apply(filled("a", 4))
+        tracker.apply(lost())
+        tracker.apply(took_back("a"))
+        assert (order.state, order.remaining_lots) == (S.UNKNOWN, 10)
+
+    def test_of_an_order_long_forgotten_the_position_follows(self) -> None:
+        tracker = OrderTracker(max_finished=0)
+        tracker.intend(make_intent(10, NAME))
+        tracker.apply(filled("a", 10))
+        assert tracker.reverse(took_back("a")) == filled("a", 10)
+        assert tracker.live == {}
+
+    def test_a_trade_never_seen_is_not_undone(self) -> None:
+        tracker, order = transaction()
+        assert tracker.reverse(took_back("a")) is None
+        assert (order.state, tracker.contradiction) == (S.OPEN, "")
+
+    def test_one_too_old_to_be_undone_is_for_a_person(self) -> None:
+        tracker = OrderTracker(max_reversible=2)
+        tracker.intend(make_intent(10, NAME))
+        for trade_id in "abc":
+            tracker.apply(filled(trade_id, 1))
+        assert tracker.reverse(took_back("a")) is None
+        assert tracker.contradiction == "trade a of ETH-PERPETUAL is too old to be taken back"
+
+    def test_what_was_taken_back_is_remembered_only_so_long(self) -> None:
+        tracker = OrderTracker(max_reversible=1)
+        tracker.intend(make_intent(10, NAME))
+        for trade_id in "ab":
+            tracker.apply(filled(trade_id, 1))
+            tracker.apply(took_back(trade_id, T0_NS + 1))
+        assert tracker.apply(filled("b", 1)) == [], "told late"
+        assert tracker.apply(filled("a", 1)) == [filled("a", 1)], "forgotten that it was"
+
+    @pytest.mark.parametrize(
+        "word", [rejected(), ended(), ended(is_expired=True)], ids=["rejected", "ended", "expired"]
+    )
+    def test_one_that_failed_in_such_a_block_is_open_as_soon_as_a_node_has_it_again(self, word: OrderEvent) -> None:
+        tracker, order = transaction()
+        tracker.apply(word)
+        assert tracker.live == {}
+        tracker.apply(accepted())
+        assert order.state.is_terminal, "told late"
+        tracker.apply(accepted(T0_NS + 1))
+        assert (order.state, order.remaining_lots, tracker.live) == (S.OPEN, 10, {NAME: order})
+        tracker.apply(make_fill(make_intent(), "a", 10, now_ns=T0_NS + 2))
+        assert order.state is S.FILLED
+        tracker.apply(accepted(T0_NS + 3))
+        assert order.state is S.FILLED
+
+    def test_of_an_exchange_none_opens_again_that_way(self) -> None:
+        tracker, order = track()
+        tracker.apply(ended())
+        tracker.apply(accepted(T0_NS + 1))
+        assert order.state is S.CANCELED
+
+    def test_no_other_word_leaves_a_final_state(self) -> None:
+        tracker, order = transaction()
+        tracker.apply(filled("a", 10))
+        for word in (sent(), accepted(), rejected(), ended(), lost(), truth(S.OPEN), took_back("b")):
+            tracker.apply(word)
+            assert order.state is S.FILLED
+
+
+class TestTransactionsArePatient:
+    """A transaction waits for a block: it is silent for minutes, and nothing is wrong."""
+
+    @pytest.mark.parametrize("state", [S.OPEN, S.PARTLY_FILLED, S.CANCELING])
+    def test_until_its_own_deadline_and_a_while(self, state: OrderState) -> None:
+        tracker, order = transaction()
+        if state is S.PARTLY_FILLED:
+            tracker.apply(filled("a", 4))
+        elif state is S.CANCELING:
+            tracker.request_cancel(order, T0_NS)
+        last_ns = DEADLINE_NS + DEADLINE_MARGIN_NS + TIMEOUT_NS
+        tracker.doubt_silent(last_ns, TIMEOUT_NS)
+        assert order.state is state
+        tracker.doubt_silent(last_ns + 1, TIMEOUT_NS)
+        assert order.state is S.UNKNOWN
+
+    def test_one_that_no_node_took_is_doubted_as_any_order(self) -> None:
+        tracker = OrderTracker()
+        gas = GasBid(10**9, 10**7, 0.5, DEADLINE_NS)
+        order = tracker.intend(msgspec.structs.replace(make_intent(10, NAME), gas=gas))
+        tracker.apply(sent())
+        tracker.doubt_silent(T0_NS + TIMEOUT_NS + 1, TIMEOUT_NS)
+        assert order.state is S.UNKNOWN
+
+    def test_one_undone_after_its_deadline_has_the_usual_time(self) -> None:
+        tracker, order = transaction()
+        tracker.apply(filled("a", 10))
+        late_ns = DEADLINE_NS + 2 * DEADLINE_MARGIN_NS
+        tracker.apply(took_back("a", late_ns))
+        tracker.doubt_silent(late_ns + TIMEOUT_NS, TIMEOUT_NS)
+        assert order.state is S.OPEN
+        tracker.doubt_silent(late_ns + TIMEOUT_NS + 1, TIMEOUT_NS)
+        assert order.state is S.UNKNOWN
 
 
 class TestRestingAndDoubt:

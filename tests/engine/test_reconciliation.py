@@ -15,6 +15,7 @@ from bot.domain.events import Command, Event, OperatorAction, QueryAccount, Quer
 from bot.domain.orders import (
     CancelRejected,
     Fill,
+    GasBid,
     Liquidity,
     OrderAccepted,
     OrderCanceled,
@@ -481,6 +482,15 @@ class TestOurOrders:
         driver, intent = self.resting()
         driver.report(asked_s=3.0)
         assert driver.engine.orders.orders[intent.order_id].state is OrderState.OPEN
+
+    def test_a_transaction_rests_nowhere_and_is_not_missed(self) -> None:
+        driver, intent = self.resting()
+        order = driver.engine.orders.orders[intent.order_id]
+        gas = GasBid(10**9, 10**7, 0.5, driver.now_ns + 120 * NS_PER_S)
+        order.intent = msgspec.structs.replace(intent, gas=gas)
+        driver.report()
+        assert driver.decide() == []
+        assert order.state is OrderState.OPEN
 
     def test_one_that_is_unknown_stays_unknown(self) -> None:
         driver, intent = self.resting()

@@ -268,9 +268,11 @@ STEPS = st.lists(
         st.tuples(st.just("reverse"), st.integers(0, 9)),
         st.tuples(st.just("mine again"), st.integers(0, 9)),
         st.tuples(st.just("tell again"), st.integers(0, 30)),
+        st.tuples(st.just("tell again"), st.integers(0, 30)),
         st.tuples(st.just("expire"), st.integers(0, 5)),
         st.tuples(st.just("move"), st.sampled_from([1980.0, 2000.0, 2015.0])),
     ),
+    min_size=12,
     max_size=40,
 )
 
@@ -299,6 +301,8 @@ class Sequence(Chain):
         super().__init__(hedge)
         self.model = Model()
         self.tick()
+        for lots in (30, -25):
+            self.do_send(lots)
 
     def play(self, name: str, *how: Any) -> None:
         self.wait(0.001)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bot.pricing.implied_vol import implied_vol
+from tests.chains.world import World
 from tests.house.sources import ROOT
 
 
@@ -121,3 +122,14 @@ class TestOrders:
         assert len({place.name for place in orders.PLACES}) == 4
         assert orders.origin_of({"rest": "http://127.0.0.1:8/api", "ws": "ws://127.0.0.1:8"}) == "http://127.0.0.1:8"
         assert orders.spread_ms([2_000_000] * 99 + [9_000_000]) == {"p50": 2.0, "p99": 2.07, "max": 9.0}
+
+
+async def test_every_block_of_the_chain_is_timed_and_none_of_the_warm_up(world: World) -> None:
+    bench_chain = load("bench_chain")
+    reads = [bench_chain.SLOT0.read(pool.address) for pool in world.pools.values()]
+    before = world.anvil.block_number
+    took_ns = await bench_chain.head_to_answers(world, reads, nodes=2, blocks=3)
+    assert world.anvil.block_number - before == bench_chain.WARM_UP + 3
+    assert len(took_ns) == 3
+    assert min(took_ns) > 0
+    assert bench_chain.summarise([1_000_000, 2_000_000, 3_000_000]) == {"p50_ms": 2.0, "p99_ms": 2.98}

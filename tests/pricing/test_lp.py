@@ -1,6 +1,6 @@
 """Liquidity positions: worked figures, slopes against differences, both token orders, and fees that wrap around.
 
-What the deployed contracts pay for them is in tests/gateways/chain/protocols/test_uniswap_v3.py and, from a recorded
+What the deployed contracts pay for them is in test_uniswap_chain.py and, from a recorded
 day, in test_uniswap_day.py.
 """
 

@@ -1,6 +1,6 @@
 """Ticks and square-root prices: what the contracts publish about them, the real number beside them, and there and back.
 
-That they agree with the deployed contract is shown in tests/gateways/chain/protocols/test_uniswap_v3.py.
+That they agree with the deployed contract is shown in test_uniswap_chain.py.
 """
 
 import mpmath

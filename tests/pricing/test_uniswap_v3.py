@@ -1,6 +1,6 @@
 """Swaps of Uniswap v3 pools: the book's example, rounding, ticks, limits, routes, and the largest amounts.
 
-That they are what the deployed contracts do is shown in tests/gateways/chain/protocols/test_uniswap_v3.py, and what a
+That they are what the deployed contracts do is shown in test_uniswap_chain.py, and what a
 mainnet pool did for a day in test_uniswap_day.py.
 """
 
@@ -157,6 +157,25 @@ def test_beyond_the_read_ticks_nothing_is_guessed(is_zero_for_one: bool, is_exac
     assert swap(narrow, asked, is_zero_for_one=is_zero_for_one, is_exact_in=is_exact_in).unfilled == 0
     with pytest.raises(UnknownTicks, match="words -1 to 0"):
         swap(narrow, asked + 10**6, is_zero_for_one=is_zero_for_one, is_exact_in=is_exact_in)
+
+
+@pytest.mark.parametrize("is_zero_for_one", [True, False])
+def test_a_tick_that_was_not_read_is_where_knowledge_ends(is_zero_for_one: bool) -> None:
+    # The pool without its ticks from 1,200 away on: the same up to there, to the unit, and nothing beyond.
+    near = [place for place, tick in enumerate(STEPPED.ticks) if -1200 < tick < 6000]
+    partly = msgspec.structs.replace(
+        STEPPED, ticks=tuple(STEPPED.ticks[place] for place in near), nets=tuple(STEPPED.nets[place] for place in near),
+        unread_below=-1200, unread_above=6000,
+    )  # fmt: skip
+    end = sqrt_price_x96_at(-1200 if is_zero_for_one else 6000)
+    edge = swap(STEPPED, 10**20, is_zero_for_one=is_zero_for_one, limit_x96=end)
+    for amount in (1, edge.amount_in // 3, edge.amount_in // 2, edge.amount_in - 10):
+        whole, part = (swap(state, amount, is_zero_for_one=is_zero_for_one) for state in (STEPPED, partly))
+        assert part.after.sqrt_price_x96 == whole.after.sqrt_price_x96
+        assert (part.amount_out, part.fee, part.ticks_crossed) == (whole.amount_out, whole.fee, whole.ticks_crossed)
+    for amount in (edge.amount_in, edge.amount_in * 2):
+        with pytest.raises(UnknownTicks, match="was not read"):
+            swap(partly, amount, is_zero_for_one=is_zero_for_one)
 
 
 @pytest.mark.parametrize(

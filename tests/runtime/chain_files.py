@@ -17,7 +17,7 @@ def chain_vault() -> str:
 vault: chain
 mode: paper
 feed: live
-numeraire: USD
+numeraire: USDC
 chains:
   local:
     chain_id: 31337

@@ -33,6 +33,7 @@ from bot.simulation.recording import (
     bundled_names,
     check_destination,
     open_recording,
+    recorded_gas_prices_wei,
     write_recording,
 )
 from tests import instruments
@@ -367,6 +368,13 @@ def test_a_write_clears_what_a_killed_one_left(tmp_path: Path) -> None:
 
 
 # The recordings that come with Evenkeel -------------------------------------------------------------------------------
+
+
+def test_a_day_of_gas_is_whole_and_in_wei() -> None:
+    prices = recorded_gas_prices_wei()
+    assert len(prices) == 24 * 60
+    assert prices[0] == pytest.approx(60.7811e9)
+    assert 30e9 < min(prices) < max(prices) < 1e12
 
 
 @pytest.mark.parametrize("name", ["btc-2023-04", "eth-2023-04"])

@@ -124,7 +124,13 @@ def int_at(data: bytes, index: int) -> int:
 
 def address_at(data: bytes, index: int) -> str:
     """Return word number `index` of an answer as an address."""
-    return to_checksum_address(uint_at(data, index).to_bytes(WORD_BYTES)[12:])
+    return _checksummed(uint_at(data, index))
+
+
+@lru_cache(maxsize=4096)
+def _checksummed(word: int) -> str:
+    """Return the address in a word; the same few are read with every block, and a checksum takes a hash."""
+    return str(to_checksum_address(word.to_bytes(WORD_BYTES)[12:]))
 
 
 class Function:

@@ -24,7 +24,8 @@ from bot.gateways.chain.settings import ChainSettings
 from bot.gateways.gateway import Clock
 
 RING_BLOCKS: Final = 64
-_AT_ONCE: Final = 16  # headers asked for at the same time
+_SEED_BLOCKS: Final = 16  # known at the start: a reorg deeper than this, before more have come, halts
+_AT_ONCE: Final = 8  # headers asked for at the same time
 _MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 _HEARTBEAT_S: Final = 10.0
 _FIRST_RETRY_S: Final = 0.1
@@ -300,8 +301,9 @@ class BlockStream:
         return Step(head, came, Reorg(tuple(gone), came) if gone else None, ts_recv_ns, has_gap=True)
 
     async def _seeded(self, head: Block) -> tuple[Block, ...]:
-        """Return the head and as many blocks before it as the ring holds, oldest first."""
-        found = await self._headers(max(0, head.number - self.ring.size_blocks + 1), head.number - 1)
+        """Return the head and some blocks before it, oldest first."""
+        n_blocks = min(self.ring.size_blocks, _SEED_BLOCKS)
+        found = await self._headers(max(0, head.number - n_blocks + 1), head.number - 1)
         path = [head]
         while len(path) <= len(found):
             path.append(found.get(path[-1].parent_hash) or await self._parent(path[-1]))

@@ -92,9 +92,9 @@ class Node:
         asked_ns = error.retry_after_ns if isinstance(error, RateLimited) else 0
         self.asked_again_ns = now_ns + max(wait_ns, asked_ns)
 
-    def succeed(self) -> None:
-        """Take note of an answer."""
-        self.failures = 0
+    def succeed(self, *, is_probe: bool) -> None:
+        """Take note of an answer; one to a probe does not end a row of failures, which may be of other methods only."""
+        self.failures = self.failures if is_probe else 0
         self.failure = ""
         self.is_limited = False
         self.asked_again_ns = 0
@@ -154,10 +154,18 @@ class Endpoints:
 
     # What they are asked.
 
-    async def call(self, method: str, params: Sequence[object] = (), *, needs_result: bool = False) -> Any:  # noqa: ANN401
+    async def call(
+        self,
+        method: str,
+        params: Sequence[object] = (),
+        *,
+        needs_result: bool = False,
+        fault_of: Callable[[Any], str] | None = None,
+    ) -> Any:  # noqa: ANN401
         """Return the first usable node's answer; the next is asked if it gives none, or lacks the block in question.
 
-        With `needs_result` a null is such a lack too. Raises Retryable if nobody answers or nobody is to be believed,
+        With `needs_result` a null is such a lack too; an answer in which `fault_of` finds one is a failure of the node.
+        Raises Retryable if nobody answers or nobody is to be believed,
         UnknownBlock if all who answered lack the block, and the node's own RpcError or Reverted.
         """
         self._require_no_split()
@@ -168,12 +176,17 @@ class Endpoints:
                 result = await self._ask(node, method, params)
             except UnknownBlock as error:
                 lacking = error
+                continue
             except Unanswered as error:
                 failed.append(str(error))
-            else:
-                if result is not None or not needs_result:
-                    return result
+                continue
+            if result is None and needs_result:
                 lacking = UnknownBlock(f"{node.name}: {method} found nothing")
+            elif fault_of is None or not (fault := fault_of(result)):
+                return result
+            else:
+                failed.append(f"{node.name}: {fault}")
+                node.fail(Unanswered(failed[-1]), self._clock.now_ns())
         if lacking is not None:
             raise lacking
         raise Retryable(f"{self.venue}: nobody answered {method}: {'; '.join(failed) or self._everything_wrong()}")
@@ -197,15 +210,21 @@ class Endpoints:
         return {name: task.result() for task, name in tasks.items() if task.done()}
 
     async def block(self, which: int | str) -> Block:
-        """Return the header of a block by number, hash or tag. Raises UnknownBlock where no node has it."""
+        """Return the header of a block by number, hash or tag. Raises UnknownBlock where no node has it, Retryable."""
         is_hash = isinstance(which, str) and which.startswith("0x")
         method = "eth_getBlockByHash" if is_hash else "eth_getBlockByNumber"
-        fields = await self.call(method, [hex(which) if isinstance(which, int) else which, False], needs_result=True)
-        return to_block(fields)
+        params = [hex(which) if isinstance(which, int) else which, False]
+        try:
+            return to_block(await self.call(method, params, needs_result=True))
+        except (Undecodable, RpcError) as error:
+            raise Unanswered(f"{self.venue}: {method}: {error}") from error
 
     async def check_contracts(self, contracts: Mapping[str, str]) -> None:
-        """Check that there is code at each address, by name for people. Raises VenueFatal naming those without."""
-        codes = await asyncio.gather(*(self.call("eth_getCode", [a, "latest"]) for a in contracts.values()))
+        """Check that there is code at each address. Raises VenueFatal naming those without, Retryable."""
+        try:
+            codes = await asyncio.gather(*(self.call("eth_getCode", [a, "latest"]) for a in contracts.values()))
+        except RpcError as error:
+            raise Unanswered(f"{self.venue}: eth_getCode: {error}") from error
         missing = [f"{n} at {a}" for (n, a), code in zip(contracts.items(), codes, strict=True) if len(code or "") <= 2]
         if missing:
             raise VenueFatal(
@@ -318,26 +337,26 @@ class Endpoints:
         well = [node for node in self._nodes if not node.trouble]
         return well or [node for node in self._nodes if node.is_last_resort(now_ns)]
 
-    async def _ask(self, node: Node, method: str, params: Sequence[object]) -> Any:  # noqa: ANN401
+    async def _ask(self, node: Node, method: str, params: Sequence[object], *, is_probe: bool = False) -> Any:  # noqa: ANN401
         try:
             result = await node.endpoint.call(method, params)
         except Unanswered as error:
             node.fail(error, self._clock.now_ns())
             raise
         except (UnknownBlock, RpcError):
-            node.succeed()
+            node.succeed(is_probe=is_probe)
             raise
-        node.succeed()
+        node.succeed(is_probe=is_probe)
         return result
 
     async def _probe(self, node: Node) -> None:
         """Learn a node's chain id, once, and its height."""
         try:
             if not node.verified:
-                found = to_int(await self._ask(node, "eth_chainId", ()))
+                found = to_int(await self._ask(node, "eth_chainId", (), is_probe=True))
                 node.wrong = "" if found == self._chain_id else f"expected chain {self._chain_id}, found {found}"
                 node.verified = True
-            node.height = to_int(await self._ask(node, "eth_blockNumber", ()))
+            node.height = to_int(await self._ask(node, "eth_blockNumber", (), is_probe=True))
         except Undecodable as error:
             node.fail(Unanswered(f"{node.name}: {error}"), self._clock.now_ns())
         except Unanswered:
@@ -347,7 +366,7 @@ class Endpoints:
 
     async def _hash_at(self, node: Node, number: int) -> str:
         """Return the hash a node has at a height, "" if it has none or does not answer."""
-        fields = await _caught(self._ask(node, "eth_getBlockByNumber", [hex(number), False]))
+        fields = await _caught(self._ask(node, "eth_getBlockByNumber", [hex(number), False], is_probe=True))
         if not isinstance(fields, dict):
             return ""
         node.height = max(node.height, number)

@@ -109,9 +109,9 @@ def make_tiers(
 
 
 def bumped(bid: Bid) -> Bid:
-    """Return the least that replaces `bid`: both fees a tenth more, rounded up."""
+    """Return the least that replaces `bid`: both fees a tenth more, rounded up, and a wei at least."""
     more, of = _BUMP
-    return Bid(-(-bid.max_fee_wei * more // of), -(-bid.tip_wei * more // of))
+    return Bid(*(max(fee + 1, -(-fee * more // of)) for fee in (bid.max_fee_wei, bid.tip_wei)))
 
 
 def replacement(

@@ -1,7 +1,8 @@
 """All that is read of a block in one request, pinned to the block's hash: Multicall3's `aggregate3` as an `eth_call`.
 
 A read that reverts is None, and only that one. Pinned by hash (EIP-1898), the answers are of one state, whatever the
-node has mined meanwhile; a node that does not have the block says so, and another is asked.
+node has mined meanwhile; a node that does not have the block says so, and another is asked. Some answer all the same,
+with the state they have: so the block's time and number are read too, and compared.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.gateways.chain.abi import WORD_BYTES, Undecodable, selector, to_bytes, uint_at
 from bot.gateways.chain.endpoints import Endpoints
 from bot.gateways.chain.nouns import Block, Read
-from bot.gateways.chain.rpc import UnknownBlock
+from bot.gateways.chain.rpc import RpcError, UnknownBlock
 
 MAX_READS: Final = 500  # in one request: 500 slot0 are 1.5 M gas, 500 balances of the dearest tokens 20 M
 _AGGREGATE3: Final = selector("aggregate3((address,bool,bytes)[])")
+_WITNESSES: Final = (selector("getCurrentBlockTimestamp()"), selector("getBlockNumber()"))  # Multicall3's own
+_MAX_LAG_BLOCKS: Final = 10_000  # a number farther off is that of another chain, which Arbitrum's contracts are told
 _ADDRESS_BYTES: Final = 20
 _PATIENCE_NS: Final = 500 * NS_PER_MS  # a head may be told a moment before its state can be asked for
 _FIRST_WAIT_NS: Final = 5 * NS_PER_MS
@@ -42,11 +45,12 @@ class Multicall:
         """
         if not reads:
             return ()
-        chunks = await asyncio.gather(*(self._answers(call, block.block_hash) for call in self._chunks(reads)))
-        answers = tuple(answer for chunk in chunks for answer in chunk)
-        if len(answers) != len(reads):
-            raise Retryable(f"{self._endpoints.venue}: expected {len(reads)} answers, found {len(answers)}")
-        return answers
+        calls = self._chunks(reads)
+        sizes = [min(self._max_reads, len(reads) - n * self._max_reads) for n in range(len(calls))]
+        chunks = await asyncio.gather(
+            *(self._answers(call, block, n_reads) for call, n_reads in zip(calls, sizes, strict=True))
+        )
+        return tuple(answer for chunk in chunks for answer in chunk)
 
     async def audit(self, block: Block, reads: Sequence[Read]) -> None:
         """Have every node answer the same reads of the same block: who says otherwise is left out and named.
@@ -60,32 +64,54 @@ class Multicall:
         wanted = tuple(reads)
         if wanted != self._reads:
             parts = [wanted[start : start + self._max_reads] for start in range(0, len(wanted), self._max_reads)]
-            self._calls = tuple({"to": self._address, "data": "0x" + encode_reads(part).hex()} for part in parts)
+            witnesses = [Read(self._address, call) for call in _WITNESSES]
+            self._calls = tuple(
+                {"to": self._address, "data": "0x" + encode_reads([*part, *witnesses]).hex()} for part in parts
+            )
             self._reads = wanted
         return self._calls
 
-    async def _answers(self, call: dict[str, str], block_hash: str) -> list[bytes | None]:
+    async def _answers(self, call: dict[str, str], block: Block, n_reads: int) -> list[bytes | None]:
+        told: list[bytes | None] = []
+
+        def fault_of(answer: object) -> str:
+            nonlocal told
+            if answer == "0x":
+                return ""  # no fault of the node's, if it says that there is no contract
+            try:
+                told = decode_answers(to_bytes(str(answer)))
+            except Undecodable as error:
+                return f"its answer to the reads of a block cannot be decoded: {error}"
+            if len(told) != n_reads + len(_WITNESSES):
+                return f"expected {n_reads + len(_WITNESSES)} answers, found {len(told)}"
+            time_s, number = (int.from_bytes(witness or b"") for witness in told[n_reads:])
+            del told[n_reads:]
+            if time_s == block.timestamp_s and (number == block.number or abs(number - block.number) > _MAX_LAG_BLOCKS):
+                return ""
+            return f"asked about block {block.number} of time {block.timestamp_s}, it answers for {number} of {time_s}"
+
         waited_ns, wait_ns = 0, _FIRST_WAIT_NS
         while True:
             try:
-                answer = await self._endpoints.call("eth_call", [call, {"blockHash": block_hash}])
+                params = [call, {"blockHash": block.block_hash}]
+                answer = await self._endpoints.call("eth_call", params, fault_of=fault_of)
             except UnknownBlock:
                 if waited_ns >= _PATIENCE_NS:
                     raise
                 await asyncio.sleep(wait_ns / NS_PER_S)
                 waited_ns, wait_ns = waited_ns + wait_ns, 2 * wait_ns
+            except RpcError as error:  # single reads may fail, all together must not: out of gas, for example
+                raise Retryable(
+                    f"{self._endpoints.venue}: the {n_reads} reads of block {block.number} failed: {error}"
+                ) from error
             else:
                 break
-        try:
-            data = to_bytes(answer)
-            if not data:
-                raise VenueFatal(
-                    f"{self._endpoints.venue}: expected Multicall3 at {self._address}, found no code; "
-                    "hint: it must be deployed on the chain, or its address given"
-                )
-            return decode_answers(data)
-        except Undecodable as error:
-            raise Retryable(f"{self._endpoints.venue}: the answer to all reads cannot be decoded: {error}") from error
+        if answer == "0x":
+            raise VenueFatal(
+                f"{self._endpoints.venue}: expected Multicall3 at {self._address}, found no code; "
+                "hint: it must be deployed on the chain, or its address given"
+            )
+        return told
 
 
 def encode_reads(reads: Sequence[Read]) -> bytes:
@@ -126,25 +152,19 @@ def decode_answers(data: bytes) -> list[bytes | None]:
     if count > len(data) // WORD_BYTES:
         raise Undecodable(f"expected a list within {len(data)} bytes, found {count} items")
     answers: list[bytes | None] = []
+    number = int.from_bytes
     for index in range(count):
-        at = start + _uint(data, start + WORD_BYTES * index)
-        is_success = _uint(data, at)
-        body = at + _uint(data, at + WORD_BYTES)
-        length = _uint(data, body)
-        answer = data[body + WORD_BYTES : body + WORD_BYTES + length]
-        if len(answer) != length:
-            raise Undecodable(f"expected {length} bytes of answer {index}, found {len(answer)}")
-        answers.append(answer if is_success else None)
+        # A word beyond the end reads as a smaller number: it points before where its item may be, or past the end.
+        at = start + number(data[start + WORD_BYTES * index : start + WORD_BYTES * (index + 1)])
+        body = at + number(data[at + WORD_BYTES : at + 2 * WORD_BYTES]) + WORD_BYTES
+        end = body + number(data[body - WORD_BYTES : body])
+        if at < start + WORD_BYTES * count or body < at + 3 * WORD_BYTES or end > len(data):
+            raise Undecodable(
+                f"expected answer {index} at {at} to {end} of {len(data)} bytes, found it cut off or mixed"
+            )
+        answers.append(data[body:end] if any(data[at : at + WORD_BYTES]) else None)
     return answers
 
 
 def _word(value: int) -> bytes:
     return value.to_bytes(WORD_BYTES)
-
-
-def _uint(data: bytes, at: int) -> int:
-    """Return the word that starts at byte `at`."""
-    word = data[at : at + WORD_BYTES]
-    if len(word) != WORD_BYTES:
-        raise Undecodable(f"expected a word at byte {at}, found the end of {len(data)} bytes")
-    return int.from_bytes(word)

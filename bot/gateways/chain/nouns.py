@@ -138,6 +138,23 @@ class Amounts(msgspec.Struct, frozen=True, gc=False):
     quote_wei: int
     fee_quote_wei: int = 0
 
+    @property
+    def net_quote_wei(self) -> int:
+        """Quote with the protocol's own fee taken off, which is what limits are held against."""
+        return self.quote_wei - self.fee_quote_wei
+
+
+class Approval(msgspec.Struct, frozen=True):
+    """A permission that a protocol needs of the wallet before it can hedge: the call that grants it, and what tells it.
+
+    The answer to `check` is the amount granted, in smallest units; `what` says for people what it is for.
+    """
+
+    what: str
+    to: str
+    data: bytes
+    check: Read
+
 
 class Refused(Exception):
     """A hedge that must not be sent: its check failed. The text says what was expected and what was found."""
@@ -174,6 +191,13 @@ class HedgeProtocol(Protocol):
     def gas_units(self) -> int:
         """What a trade uses, from measurement; the gas limit has a margin on top."""
 
+    @property
+    def amount_decimals(self) -> tuple[int, int]:
+        """Decimals of base and of quote in `Amounts`: virtual tokens have others than the token that settles them."""
+
+    def approvals(self) -> tuple[Approval, ...]:
+        """Return what the wallet must have granted before the first trade; may need a block or two to be known."""
+
     def position_lots(self) -> int:
         """Return the hedge position as the newest block has it, in signed lots."""
 
@@ -186,11 +210,18 @@ class HedgeProtocol(Protocol):
     def expects(self, intent: OrderIntent) -> Amounts:
         """Return what the trade would move in the newest state, to the last unit."""
 
-    def read_answer(self, data: bytes) -> Amounts | None:
-        """Return what an `eth_call` of the built transaction says would move, None if the answer tells nothing."""
+    def read_answer(self, intent: OrderIntent, data: bytes) -> Amounts | None:
+        """Return what an `eth_call` of the built transaction says would move, None if the answer tells nothing.
+
+        An answer may tell only sizes, to which the order gives the signs, and quote only with the fee taken off: hold
+        `net_quote_wei` against that of `expects`.
+        """
 
     def read_receipt(self, intent: OrderIntent, receipt: Receipt) -> Amounts:
         """Return what a mined trade moved, from its logs."""
+
+    def read_funding(self, receipt: Receipt) -> int:
+        """Return the funding that a transaction of ours settled, in smallest quote units: positive was paid."""
 
     def explain_revert(self, data: bytes) -> str:
         """Return the protocol's reason in words, custom errors decoded."""

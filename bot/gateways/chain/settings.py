@@ -12,7 +12,7 @@ GWEI = 10**9
 class TokenSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One ERC-20, and what it is exposed to: `underlying` is a coin, or "" for quote money.
 
-    A wrapped or staked token counts at its redemption rate, read by `rate_call` ("stEthPerToken()") of `rate_contract`,
+    A wrapped or staked token counts at its redemption rate, read with `rate_call` (calldata, 0x…) from `rate_contract`,
     an 18-decimals number per whole token; without one at 1. `charge_fraction` of its value is not counted on.
     """
 
@@ -56,10 +56,14 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
 class HedgeSection(msgspec.Struct, frozen=True, kw_only=True):
     """One hedge instrument on chain. `protocol` names a module of `protocols/`; `contracts` are its addresses by role.
 
+    `inventory_base` is what the wallet holds (owes, if negative) of base that is the book's: the hedge is the rest.
+
     uniswap_v3: contracts router, and pools in `route` from base to quote.
-    aave_v3: contracts pool, data_provider, oracle and router; sells what it borrows over `route`.
-    perp_v2: contracts clearing_house, accounts_config…, and base_token.
-    guarded_vault: contract vault.
+    aave_v3: contracts pool, executor (bot/contracts/AaveShort.vy) and the SwapRouter02 it trades on as router; sells
+    what it borrows over `route`.
+    perp_v2: contracts clearing_house and base_asset.
+    guarded_vault: contracts vault (bot/contracts/GuardedVault.vy) and the SwapRouter it trades on as router; a
+    route of one pool, which is of the vault's pair.
     """
 
     name: str  # after the chain's name in the instrument id: mainnet:WETH-USDC
@@ -71,6 +75,7 @@ class HedgeSection(msgspec.Struct, frozen=True, kw_only=True):
     tick_px: float
     contracts: dict[str, str]
     route: tuple[PoolSettings, ...] = ()
+    inventory_base: float = 0.0
     floor_health_factor: float = 1.5
 
 

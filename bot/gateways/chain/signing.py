@@ -11,7 +11,8 @@ import ipaddress
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NoReturn, Protocol, Self
@@ -27,6 +28,8 @@ from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 
 from bot.domain.errors import Retryable, VenueFatal
+from bot.domain.units import NS_PER_S
+from bot.gateways.chain.settings import ChainSettings
 
 _PRIVATE_BITS: Final = 0o177  # whatever of these is set lets others in, or makes no sense for a key file
 _MAX_FILE_BYTES: Final = 64 * 1024
@@ -183,6 +186,23 @@ class ExternalSigner:
 
     def __repr__(self) -> str:
         return f"ExternalSigner({self._address})"  # an address may carry a token
+
+
+@asynccontextmanager
+async def open_signer(settings: ChainSettings, environ: Mapping[str, str]) -> AsyncIterator[Signer]:
+    """Lend the signer of a chain's wallet for the length of a `with` block.
+
+    Raises VenueFatal if there is no wallet, or the key is not that of its address.
+    """
+    wallet = settings.wallet
+    if wallet is None or not (wallet.keystore or wallet.signer_url):
+        raise VenueFatal(f"{settings.venue}: expected a wallet with a keystore or a signer, found none")
+    if wallet.signer_url:
+        async with ExternalSigner(wallet.signer_url, wallet.address, settings.timeout_ns / NS_PER_S) as signer:
+            yield signer
+    else:
+        password = load_password(settings.venue, environ)
+        yield await KeystoreSigner.open(Path(wallet.keystore), password, wallet.address)
 
 
 def check_signed(raw: bytes, unsigned: Unsigned, address: str) -> None:

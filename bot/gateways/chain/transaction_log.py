@@ -1,7 +1,8 @@
 """The transaction log: every state of every transaction of one key on one chain, append-only, on disk before it acts.
 
-It is what a restart knows. It must never change a row, never let a second owner of the key in, and never report a row
-as written before it is on disk. Reading never blocks the owner. Amounts in wei are texts: they exceed 64 bits.
+It is what a restart knows. It must never change a row, never let a second owner of the key in, and never return from a
+row that anything rests on before it is on disk. Reading never blocks the owner. Amounts in wei are texts: they exceed
+64 bits.
 
 Every statement goes through SQLAlchemy Core on one schema that PostgreSQL could hold as well; what only SQLite
 understands stands together at the end of the file.
@@ -16,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import (
     URL,
     BigInteger,
@@ -38,11 +40,16 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from bot.domain.errors import InvariantBroken, JournalError
-from bot.domain.orders import GasBid
+from bot.domain.orders import GasBid, OrderIntent
 from bot.gateways.chain.lives import Life, Row, fold
 from bot.gateways.chain.nouns import Amounts, Receipt, TransactionRequest, TransactionState
 
 SCHEMA_VERSION: Final = 1
+PASSING: Final = frozenset(
+    {TransactionState.RESERVED, TransactionState.SENT, TransactionState.DROPPED, TransactionState.UNKNOWN}
+)
+"""States whose rows a failure of power may take without harm, so nobody waits for the disk: what was not signed was
+never sent, and what is signed is asked about and sent again as the same bytes. The next other row takes them along."""
 
 
 def log_path(state_dir: str | Path, chain_id: int, address: str) -> Path:
@@ -79,7 +86,7 @@ class TransactionLog:
         return self._path
 
     def append(self, row: Row) -> None:
-        """Write a row; it is on disk on return.
+        """Write a row; a process that is killed loses none, and power that fails none but those of `PASSING`.
 
         Raises JournalError if the disk refuses: nothing may then be signed or sent any more.
         """
@@ -88,6 +95,7 @@ class TransactionLog:
         if self._is_broken:
             raise JournalError(f"{self._path}: expected a working log, found one whose last write failed")
         try:
+            _wait_for_disk(self._connection, is_on=row.state not in PASSING)
             with self._connection.begin():
                 self._connection.execute(_INSERT, _to_columns(row))
         except DBAPIError as error:
@@ -156,6 +164,7 @@ _ROWS: Final = Table(
     Column("gas_limit", BigInteger),
     Column("gas_quote", Float),
     Column("deadline_ns", BigInteger),
+    Column("intent", LargeBinary),
     # of the receipt
     Column("block_hash", String(66)),
     Column("is_success", Boolean),
@@ -200,6 +209,7 @@ def _to_columns(row: Row) -> dict[str, object]:
             "gas_limit": row.request.gas_limit,
             "gas_quote": row.request.gas.gas_quote,
             "deadline_ns": row.request.gas.deadline_ns,
+            "intent": msgspec.json.encode(row.request.intent) if row.request.intent is not None else None,
         }
     if row.receipt is not None:
         columns |= {
@@ -235,6 +245,7 @@ def _from_columns(found: RowMapping) -> Row:
             int(columns["value_wei"]),
             columns["gas_limit"],
             gas,
+            msgspec.json.decode(columns["intent"], type=OrderIntent) if columns["intent"] is not None else None,
         )
     if columns["block_hash"] is not None:
         receipt = Receipt(
@@ -361,7 +372,6 @@ def _check_version(connection: Connection, path: Path, *, is_new: bool) -> None:
 def _make_durable(connection: Connection) -> None:
     with connection.begin():
         connection.exec_driver_sql("PRAGMA journal_mode = WAL")  # readers do not block the writer
-        connection.exec_driver_sql("PRAGMA synchronous = FULL")  # a commit returns when the disk has it
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
@@ -371,3 +381,9 @@ def _make_append_only(connection: Connection) -> None:
             f"CREATE TRIGGER IF NOT EXISTS no_{action.lower()} BEFORE {action} ON {_ROWS.name}"
             " BEGIN SELECT RAISE(ABORT, 'the transaction log is append-only'); END"
         )
+
+
+def _wait_for_disk(connection: Connection, *, is_on: bool) -> None:
+    """Let a commit return when the disk has it and all before it, or at once."""
+    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if is_on else 'NORMAL'}")
+    connection.rollback()  # it takes effect between transactions only

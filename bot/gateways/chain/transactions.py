@@ -8,7 +8,7 @@ any point picks up where it was. That a transaction is gone is never concluded f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -102,6 +102,7 @@ class TransactionDesk:
         self._put = put
         self._nonces = Nonces()
         self._lives: dict[str, Life] = {}
+        self._past: set[str] = set()  # keys that only the log remembers
         self._owners: dict[str, str] = {}  # key of every version signed, by hash
         self._locks: dict[str, asyncio.Lock] = {}
         self._round = asyncio.Lock()
@@ -166,6 +167,11 @@ class TransactionDesk:
         outcome = life.outcome if life.state is S.FINAL else None
         return Truth(key, life.state, outcome, life.is_signed, life.nonce, receipt, life.amounts, life.reason)
 
+    def request_of(self, key: str) -> TransactionRequest | None:
+        """Return what a transaction was to do, also one that is long over; None if it was never heard of."""
+        life = self._lives.get(key) or self._log.life(key)
+        return None if life is None else life.request
+
     def note_amounts(self, key: str, amounts: Amounts) -> None:
         """Write down what a mined transaction moved, once its logs were read."""
         life = self._lives.get(key)
@@ -209,7 +215,9 @@ class TransactionDesk:
         would fall below the reserve (unless it is reducing risk, which may use the reserve up), the bid is beyond the
         caps, its time is over, or the key was used for another transaction.
         """
-        known = self._lives.get(request.key) or self._log.life(request.key)
+        known = self._lives.get(request.key)
+        if known is None and request.key in self._past:
+            known = self._log.life(request.key)
         if known is not None:
             if known.request != request:
                 raise Refused(f"expected a new key for another transaction, found {request.key} used again")
@@ -394,8 +402,11 @@ class TransactionDesk:
         self._nonces.mined(count)
         self._note_next(count, block)
         waiting = [life for life in self.lives if not life.is_over and not self._lock(life).locked()]
+        # one question per block that holds ours, however many it holds
+        numbers = sorted({life.settled_number for life in waiting if life.receipt is not None})
+        hashes = dict(zip(numbers, await asyncio.gather(*map(self._reader.block_hash, numbers)), strict=True))
         failures = await asyncio.gather(
-            *(self._look_at(life, block, count) for life in waiting), return_exceptions=True
+            *(self._look_at(life, block, count, hashes) for life in waiting), return_exceptions=True
         )
         for failure in failures:
             if isinstance(failure, BaseException):
@@ -403,21 +414,34 @@ class TransactionDesk:
         self._forget(block)
         await self._fill_holes(block, count)
 
-    async def _look_at(self, life: Life, block: Block, count: int | None = None) -> None:
-        """Find out what became of one transaction, and do what is to be done."""
+    async def _look_at(
+        self, life: Life, block: Block, count: int | None = None, hashes: Mapping[int, str] | None = None
+    ) -> None:
+        """Find out what became of one transaction, and do what is to be done.
+
+        What is known already of the block need not be asked: how many nonces it has seen, and hashes of blocks before.
+        """
         async with self._lock(life):
             if life.is_over:
                 return
             if life.state is S.RESERVED:
                 self._withdraw(life, "never signed: it was interrupted")
                 return
+            if life.receipt is not None:
+                number = life.settled_number
+                found = (hashes or {}).get(number) or await self._reader.block_hash(number)
+                if found == life.receipt.block_hash:
+                    if block.number - number >= self._settings.final_blocks:
+                        self._end(life)
+                    return
+                if not found:
+                    return  # the node that answered lags
             receipt = await self._find_receipt(life)
             if receipt is not None:
                 await self._take_receipt(life, receipt, block)
                 return
-            if life.receipt is not None:  # a node that lags, unless its block is gone
-                if await self._reader.block_hash(life.settled_number) not in {"", life.receipt.block_hash}:
-                    await self._void(life)
+            if life.receipt is not None:
+                await self._void(life)
                 return
             used = await self._reader.count(block) if count is None else count
             if used > life.nonce:
@@ -434,7 +458,7 @@ class TransactionDesk:
         return next((receipt for receipt in found if receipt is not None), None)
 
     async def _take_receipt(self, life: Life, receipt: Receipt, block: Block) -> None:
-        """Take in that a block holds a version: mined once deep enough, final once so deep that it stays."""
+        """Take in that a block holds a version, once deep enough."""
         if receipt.block_number == block.number and receipt.block_hash != block.block_hash:
             return  # of another fork than the block we were told of; the next block decides
         depth = block.number - receipt.block_number + 1
@@ -442,8 +466,6 @@ class TransactionDesk:
             self._reverse(life, f"block {life.receipt.block_number} left the chain")
         if life.receipt is None and depth >= self._settings.confirmations:
             await self._settle(life, receipt)
-        if life.receipt is not None and depth > self._settings.final_blocks:
-            self._end(life)
 
     async def _settle(self, life: Life, receipt: Receipt) -> None:
         """Write down that a version is in a block, and learn from it."""
@@ -693,6 +715,7 @@ class TransactionDesk:
         old = block.number - _MEMORY * self._settings.final_blocks
         for life in [life for life in self._lives.values() if life.is_over and life.head_number <= old]:
             del self._lives[life.key]
+            self._past.add(life.key)
             self._locks.pop(life.key, None)
             self._begun_here.discard(life.key)
             for attempt in life.attempts:

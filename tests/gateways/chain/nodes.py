@@ -10,6 +10,12 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from bot.gateways.chain.endpoints import to_block
+from bot.gateways.chain.nouns import Block, Read
+from bot.gateways.chain.settings import ChainSettings, PoolSettings, TokenSettings
+from tests.chains.uniswap import Pool
+from tests.chains.world import World
+
 Answer = Callable[[str, list[Any]], Any]
 
 
@@ -136,3 +142,37 @@ def header(number: int, fork: str = "a", parent_fork: str = "") -> dict[str, Any
         "gasUsed": hex(15_000_000),
         "gasLimit": hex(30_000_000),
     }
+
+
+# The test world as a chain's settings have it.
+
+
+def settings_of(world: World, **settings: Any) -> ChainSettings:
+    """Return the settings of the world's chain, its tokens in it."""
+    own = dict.fromkeys(("WETH", "wstETH"), "ETH") | {"WBTC": "BTC", "USDC": "", "USDT": ""}
+    tokens = {
+        symbol: TokenSettings(
+            symbol=symbol,
+            address=world.tokens[symbol].address,
+            decimals=world.tokens[symbol].call("decimals"),
+            underlying=underlying,
+        )
+        for symbol, underlying in own.items()
+    }
+    made = {"venue": "anvil", "chain_id": 31337, "coin": "ETH", "http_urls": (world.anvil.http_url,), "tokens": tokens}
+    return ChainSettings(**(made | settings))
+
+
+def pool_settings(world: World, name: str) -> PoolSettings:
+    """Return the settings of a pool of the world, named `WETH/USDC-500`."""
+    pool: Pool = world.pools[name]
+    base, _, quote = name.partition("-")[0].partition("/")
+    return PoolSettings(address=pool.address, base=base, quote=quote, fee_pips=pool.fee_pips)
+
+
+def read_now(world: World, reads: tuple[Read, ...]) -> tuple[Block, list[bytes | None]]:
+    """Return the newest block and what each read answers in it, through the world's own Multicall."""
+    fields = world.anvil.block()
+    calls = [(read.to, True, read.data) for read in reads]
+    answers = world.multicall.call("aggregate3", calls, block=fields["hash"])
+    return to_block(fields), [data if is_success else None for is_success, data in answers]

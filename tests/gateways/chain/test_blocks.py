@@ -17,6 +17,7 @@ from bot.gateways.chain.blocks import BlockStream, HeadFeed, ReorgTooDeep, Ring,
 from bot.gateways.chain.endpoints import Endpoints, to_block
 from bot.gateways.chain.nouns import Block
 from bot.gateways.chain.settings import ChainSettings
+from tests.chains.proxy import ChaosProxy
 from tests.chains.world import World
 from tests.gateways.chain.nodes import ManualClock, Scripted, block_hash, header, scripted, until
 
@@ -156,6 +157,39 @@ async def test_without_a_socket_heads_are_asked_for(world: World) -> None:
         [step] = await step_to(stream, anvil.block())
         assert len(step.came) == 2
         assert feed.problem == ""
+
+
+@pytest.mark.parametrize("fault", ["cut", "frozen", "dead"])
+async def test_a_socket_that_breaks_or_falls_silent_is_connected_anew(world: World, fault: str) -> None:
+    with ChaosProxy(world.anvil) as proxy:
+        urls = (proxy.http_url, world.anvil.http_url)
+        options = {"max_silence_ns": 300 * NS_PER_MS, "block_ns": 400 * NS_PER_MS}
+        async with stream_of(urls, proxy.ws_url, **options) as (stream, feed):
+            await stream.next()
+            await until(lambda: proxy.subscriptions() == ["newHeads"])
+            {"cut": proxy.cut_websockets, "frozen": proxy.freeze_websockets, "dead": proxy.die}[fault]()
+            await until(lambda: feed.problem != "")
+            world.anvil.mine(2)
+            steps = await step_to(stream, world.anvil.block())  # asked for meanwhile, of the other node if need be
+            assert sum(len(step.came) for step in steps) == 2
+            proxy.revive()
+            await until(lambda: feed.problem == "" and proxy.subscriptions() == ["newHeads"])
+            world.anvil.mine()
+            [step] = await step_to(stream, world.anvil.block())
+            assert len(step.came) == 1
+
+
+async def test_a_consumer_that_never_comes_holds_nothing_up(world: World) -> None:
+    with ChaosProxy(world.anvil) as proxy:
+        async with stream_of((proxy.http_url,), proxy.ws_url) as (stream, feed):
+            await stream.next()
+            for _ in range(3):
+                world.anvil.mine(200)
+                newest = world.anvil.block()
+                await until(lambda newest=newest: feed._last_hash == newest["hash"])
+            step = await stream.next()
+            assert (step.head.block_hash, step.has_gap) == (newest["hash"], True)
+            assert stream.ring.newest == step.head
 
 
 # A node whose chain and socket a test steers.
@@ -348,6 +382,18 @@ async def test_a_node_that_gives_another_block_than_was_asked_for_is_not_followe
         async with asyncio.timeout(10):
             with pytest.raises(Retryable, match=r"expected block 100 .* found 99"):
                 await stream.next()
+
+
+async def test_a_reorg_right_after_the_start_is_walked_back_too() -> None:
+    chain = Chain(100)
+    async with steered(chain) as (stream, _, node):
+        chain.fork(90, "b")
+        newest = {**header(101, "b")}
+        chain.blocks[101] = newest
+        await node.push(newest)
+        [step] = await step_to(stream, newest)
+        assert step.reorg is not None
+        assert [block.number for block in step.reorg.gone] == list(range(100, 89, -1))
 
 
 def blocks(first: int, last: int, fork: str = "a", parent_fork: str = "") -> list[Block]:

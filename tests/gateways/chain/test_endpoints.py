@@ -15,10 +15,13 @@ from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.venues import VenueHealth
 from bot.gateways.chain.abi import Undecodable
 from bot.gateways.chain.endpoints import Endpoints, to_block
+from bot.gateways.chain.multicall import Multicall
+from bot.gateways.chain.nouns import Read
 from bot.gateways.chain.rpc import Reverted, RpcError, UnknownBlock
 from bot.gateways.chain.settings import ChainSettings
+from tests.chains.proxy import ChaosProxy
 from tests.chains.world import World
-from tests.gateways.chain.nodes import ManualClock, Scripted, block_hash, header, scripted
+from tests.gateways.chain.nodes import ManualClock, Scripted, block_hash, header, scripted, settings_of
 
 
 class Honest:
@@ -126,6 +129,36 @@ async def test_waits_double_and_a_wait_that_is_asked_for_is_kept() -> None:
         clock.ns += 1
         await endpoints.check()
         assert endpoints.health == (VenueHealth.UP, "")
+
+
+async def test_a_node_that_only_fails_at_what_matters_is_asked_ever_more_rarely() -> None:
+    clock, first = ManualClock(), Honest()
+    async with nodes_of(first, Honest(), clock=clock) as (endpoints, nodes):
+        first.says["eth_call"] = lambda: web.Response(status=503)
+        waits_ns = []
+        for _ in range(4):
+            with pytest.raises(RpcError):  # the second node's: its word is final
+                await endpoints.call("eth_call")
+            began_ns = clock.ns
+            while endpoints.problems:
+                clock.ns += 50 * NS_PER_MS
+                await endpoints.check()
+            waits_ns.append(clock.ns - began_ns)
+        assert waits_ns == [250 * NS_PER_MS << n for n in range(4)]
+        assert nodes[0].count("eth_call") == 4
+
+
+async def test_a_header_that_is_none_is_no_answer() -> None:
+    only = Honest()
+    async with nodes_of(only) as (endpoints, _):
+        only.says["eth_getBlockByNumber"] = {"number": "0x1"}
+        with pytest.raises(Retryable, match="expected a block's header"):
+            await endpoints.block(1)
+        only.says["eth_getBlockByNumber"] = {"error": {"code": -32603, "message": "internal error"}}
+        with pytest.raises(Retryable, match="eth_getBlockByNumber: internal error"):
+            await endpoints.block(1)
+        with pytest.raises(Retryable, match="eth_getCode: the method does not exist"):
+            await endpoints.check_contracts({"one": "0x" + 40 * "1"})
 
 
 async def test_one_failure_of_the_only_node_is_tried_again_and_many_wait() -> None:
@@ -369,6 +402,55 @@ async def test_a_real_node_tells_an_unknown_block_from_a_revert(world: World) ->
             await endpoints.call("eth_call", [call, "0xffffff"])
         with pytest.raises(Reverted):
             await endpoints.call("eth_call", [call, "latest"])
+
+
+async def test_of_two_real_nodes_the_late_one_is_not_asked(world: World) -> None:
+    world.anvil.mine(10)
+    with ChaosProxy(world.anvil) as late, ChaosProxy(world.anvil) as good:
+        late.lag_blocks = 5
+        async with Endpoints(settings_of(world, http_urls=(late.http_url, good.http_url)), ManualClock()) as endpoints:
+            assert endpoints.problems == (f"{late.http_url}: 5 blocks behind, at {world.anvil.block_number - 5}",)
+            assert (await endpoints.block("latest")).block_hash == world.anvil.block()["hash"]
+            assert "eth_getBlockByNumber" not in late.faults.asked
+            late.lag_blocks = 0
+            await endpoints.check()
+            assert endpoints.problems == ()
+
+
+async def test_of_two_real_nodes_that_disagree_nothing_is_read(world: World) -> None:
+    world.anvil.mine(10)
+    with ChaosProxy(world.anvil) as one, ChaosProxy(world.anvil) as other:
+        async with Endpoints(settings_of(world, http_urls=(one.http_url, other.http_url)), ManualClock()) as endpoints:
+            multicall = Multicall(endpoints, world.multicall.address)
+            head = await endpoints.block("latest")
+            one.fork_from(head.number - 5)
+            with pytest.raises(Retryable, match="no majority, nothing is believed"):
+                await endpoints.confirm(head)
+            await endpoints.check()
+            with pytest.raises(Retryable) as caught:
+                await multicall.read(head, [Read(world.tokens["USDC"].address, b"")])
+            assert all(proxy.http_url in str(caught.value) for proxy in (one, other))
+            assert not any("eth_call" in proxy.faults.asked for proxy in (one, other))
+            assert endpoints.health[0] is VenueHealth.DOWN
+            one.fork_from(None)
+            await endpoints.check()
+            assert await multicall.read(head, [Read(world.tokens["USDC"].address, b"")]) == (None,)
+            assert endpoints.health == (VenueHealth.UP, "")
+
+
+async def test_a_real_node_that_dies_is_left_out_until_it_is_back(world: World) -> None:
+    clock = ManualClock()
+    with ChaosProxy(world.anvil) as first, ChaosProxy(world.anvil) as second:
+        urls = (first.http_url, second.http_url)
+        async with Endpoints(settings_of(world, http_urls=urls), clock) as endpoints:
+            first.die()
+            assert (await endpoints.block("latest")).block_hash == world.anvil.block()["hash"]
+            assert endpoints.problems[0].startswith(f"{first.http_url}: ")
+            assert len(endpoints.problems) == 1
+            first.revive()
+            clock.ns += NS_PER_S
+            await endpoints.check()
+            assert endpoints.problems == ()
 
 
 def test_a_header_is_read_or_refused() -> None:

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from bot.domain.errors import Retryable, VenueFatal
 from bot.gateways.chain.abi import Function, Undecodable, decode, encode, selector
-from bot.gateways.chain.endpoints import Endpoints
+from bot.gateways.chain.endpoints import Endpoints, to_block
 from bot.gateways.chain.multicall import Multicall, decode_answers, encode_reads
 from bot.gateways.chain.nouns import Read
 from bot.gateways.chain.rpc import UnknownBlock
 from bot.gateways.chain.settings import ChainSettings
+from tests.chains.proxy import ChaosProxy
 from tests.chains.world import World
-from tests.gateways.chain.nodes import Answer, ManualClock, Scripted, passed_on, scripted
+from tests.gateways.chain.nodes import Answer, ManualClock, Scripted, header, passed_on, scripted, settings_of
 
 SLOT0 = Function("slot0()", "(uint160,int24,uint16,uint16,uint16,uint8,bool)")
 BALANCE = Function("balanceOf(address)", "(uint256)")
@@ -106,6 +107,14 @@ async def test_a_head_whose_state_comes_a_moment_later_is_waited_for(world: Worl
         assert await multicall.read(await endpoints.block("latest"), [read]) == (bytes(32),)
 
 
+async def test_reads_that_fail_all_together_are_retryable_and_say_why(world: World) -> None:
+    real = passed_on(world.anvil.http_url)
+    error = {"error": {"code": -32000, "message": "out of gas"}}
+    async with reader(world, lambda m, p: error if m == "eth_call" else real(m, p)) as (multicall, endpoints, _):
+        with pytest.raises(Retryable, match=r"the 1 reads of block \d+ failed: out of gas"):
+            await multicall.read(await endpoints.block("latest"), [BALANCE.read(world.hedger, world.hedger)])
+
+
 async def test_no_multicall_at_the_address_is_fatal(world: World) -> None:
     async with reader(world) as (_, endpoints, _):
         nobody = Multicall(endpoints, world.hedger)
@@ -113,17 +122,28 @@ async def test_no_multicall_at_the_address_is_fatal(world: World) -> None:
             await nobody.read(await endpoints.block("latest"), [BALANCE.read(world.hedger, world.hedger)])
 
 
-@pytest.mark.parametrize("lie", ["0x1234", "0x" + 64 * "f", "0x" + encode("((bool,bytes)[])", [(True, b"")] * 2).hex()])
+@pytest.mark.parametrize(
+    "lie",
+    [
+        "0x1234",
+        "0x" + 64 * "f",
+        "0x" + encode("((bool,bytes)[])", [(True, b"")] * 4).hex(),
+        "0x" + encode("((bool,bytes)[])", [(True, b""), (True, b"\7"), (True, b"")]).hex(),
+        None,
+    ],
+)
 async def test_an_answer_that_is_none_is_retryable(world: World, lie: str) -> None:
     real = passed_on(world.anvil.http_url)
     async with reader(world, lambda m, p: lie if m == "eth_call" else real(m, p)) as (multicall, endpoints, _):
-        with pytest.raises(Retryable, match=r"cannot be decoded|expected 1 answers, found 2"):
+        with pytest.raises(Retryable, match=r"cannot be decoded|expected 3 answers, found 4|for 0 of 7"):
             await multicall.read(await endpoints.block("latest"), [BALANCE.read(world.hedger, world.hedger)])
 
 
 async def test_a_node_that_lies_about_a_state_is_found_by_an_audit(world: World) -> None:
     real = passed_on(world.anvil.http_url)
-    lie = "0x" + encode("((bool,bytes)[])", [(True, (10**18).to_bytes(32))]).hex()
+    now_s = world.anvil.timestamp_s.to_bytes(32)
+    number = world.anvil.block_number.to_bytes(32)
+    lie = "0x" + encode("((bool,bytes)[])", [(True, (10**18).to_bytes(32)), (True, now_s), (True, number)]).hex()
     async with scripted(lambda m, p: lie if m == "eth_call" else real(m, p)) as liar, scripted(real) as honest:
         made = ChainSettings(venue="anvil", chain_id=31337, coin="ETH", http_urls=(honest.url, liar.url))
         async with Endpoints(made, ManualClock()) as endpoints:
@@ -134,6 +154,40 @@ async def test_a_node_that_lies_about_a_state_is_found_by_an_audit(world: World)
             assert all(node.url.rstrip("/") in str(caught.value) for node in (liar, honest))
             with pytest.raises(Retryable, match="nothing is believed"):
                 await multicall.read(head, [BALANCE.read(world.tokens["USDC"].address, world.hedger)])
+
+
+async def test_a_node_that_answers_with_the_state_it_has_is_found_out_and_another_asked(world: World) -> None:
+    world.give(world.hedger, USDC=5.0)
+    world.give(world.hedger, USDC=5.0)
+    with ChaosProxy(world.anvil) as late, ChaosProxy(world.anvil) as good:
+        late.state_lag_blocks = 1
+        async with Endpoints(settings_of(world, http_urls=(late.http_url, good.http_url)), ManualClock()) as endpoints:
+            multicall = Multicall(endpoints, world.multicall.address)
+            head = await endpoints.block("latest")
+            read = BALANCE.read(world.tokens["USDC"].address, world.hedger)
+            assert await multicall.read(head, [read]) == ((10 * 10**6).to_bytes(32),)
+            [problem] = endpoints.problems
+            assert problem.startswith(
+                f"{late.http_url}: asked about block {head.number} of time {head.timestamp_s}, it "
+            )
+            assert f"answers for {head.number - 1} of" in problem
+
+
+@pytest.mark.parametrize(("number", "is_right"), [(100, True), (99, False), (101, False), (20_000_000, True)])
+async def test_a_rollup_may_tell_its_contracts_the_number_of_another_chain(number: int, is_right: bool) -> None:
+    block = to_block(header(100))
+    told = [b"\7", block.timestamp_s.to_bytes(32), number.to_bytes(32)]
+    answers = {"eth_chainId": "0x1", "eth_blockNumber": hex(100)}
+    answers["eth_call"] = "0x" + encode("((bool,bytes)[])", [(True, word) for word in told]).hex()
+    async with scripted(lambda method, _: answers[method]) as node:
+        made = ChainSettings(venue="c", chain_id=1, coin="ETH", http_urls=(node.url,))
+        async with Endpoints(made, ManualClock()) as endpoints:
+            multicall = Multicall(endpoints, made.multicall)
+            if is_right:
+                assert await multicall.read(block, [Read(made.multicall, b"")]) == (b"\7",)
+            else:
+                with pytest.raises(Retryable, match=f"it answers for {number} of"):
+                    await multicall.read(block, [Read(made.multicall, b"")])
 
 
 ADDRESSES = st.binary(min_size=20, max_size=20).map(lambda raw: "0x" + raw.hex())

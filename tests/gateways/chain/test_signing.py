@@ -18,7 +18,15 @@ from aiohttp import web
 from eth_account import Account
 
 from bot.domain.errors import Retryable, VenueFatal
-from bot.gateways.chain.signing import ExternalSigner, KeystoreSigner, Unsigned, check_signed, load_password
+from bot.gateways.chain.settings import ChainSettings, WalletSettings
+from bot.gateways.chain.signing import (
+    ExternalSigner,
+    KeystoreSigner,
+    Unsigned,
+    check_signed,
+    load_password,
+    open_signer,
+)
 
 KEY = "0x" + "4c" * 32
 PASSWORD = "correct horse"
@@ -238,3 +246,20 @@ def test_every_field_of_a_transaction_is_compared() -> None:
         other = ACCOUNT.address if name == "to" else value + (b"\0" if isinstance(value, bytes) else 1)
         with pytest.raises(VenueFatal, match=name):
             check_signed(raw, msgspec.structs.replace(UNSIGNED, **{name: other}), ACCOUNT.address)
+
+
+async def test_the_wallet_says_which_signer_it_is(tmp_path: Path) -> None:
+    def settings(**wallet: str) -> ChainSettings:
+        found = WalletSettings(address=ACCOUNT.address, **wallet)
+        return ChainSettings(venue="mainnet", chain_id=1, coin="ETH", http_urls=(), wallet=found)
+
+    environ = {"EVENKEEL_MAINNET_PASSWORD": PASSWORD}
+    async with open_signer(settings(keystore=str(keystore(tmp_path))), environ) as signer:
+        check_signed((await signer.sign(UNSIGNED)).raw, UNSIGNED, ACCOUNT.address)
+    async with outside_signer(lambda _: {"result": sign_as(ACCOUNT)}) as (url, asked):
+        async with open_signer(settings(signer_url=url), {}) as signer:
+            check_signed((await signer.sign(UNSIGNED)).raw, UNSIGNED, ACCOUNT.address)
+        assert len(asked) == 1
+    with pytest.raises(VenueFatal, match="a keystore or a signer"):
+        async with open_signer(settings(), environ):
+            pass

@@ -1,0 +1,347 @@
+"""One chain behind the four verbs of a gateway: with every block one read, and from it prices, positions and hedges.
+
+Without a key there is no transaction desk at all: a paper run cannot send by mistake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from bot.domain.errors import InvariantBroken, Retryable, VenueFatal
+from bot.domain.events import CancelForeign, Command, Event, QueryAccount
+from bot.domain.instruments import Instrument
+from bot.domain.market import ExecutionTerms, OraclePrice, Quote
+from bot.domain.units import NS_PER_S
+from bot.domain.venues import AccountReport, VenueHealth, VenuePosition, VenueStatus
+from bot.gateways.chain.blocks import BlockStream, HeadFeed, Step
+from bot.gateways.chain.endpoints import Endpoints
+from bot.gateways.chain.hedge_desk import HedgeDesk
+from bot.gateways.chain.multicall import Multicall
+from bot.gateways.chain.nouns import Block, HedgeProtocol, Read, TransactionState
+from bot.gateways.chain.oracles import Oracles
+from bot.gateways.chain.positions import Positions
+from bot.gateways.chain.protocols.registry import open_protocol
+from bot.gateways.chain.rpc import Endpoint
+from bot.gateways.chain.sequencer import SequencerGate
+from bot.gateways.chain.settings import ChainSettings, HedgeSection
+from bot.gateways.chain.signing import Signer
+from bot.gateways.chain.transaction_log import TransactionLog, log_path
+from bot.gateways.chain.transactions import TransactionDesk
+from bot.gateways.gateway import Clock, Put
+
+_MAX_ROUNDS: Final = 8  # of reading one block at the start
+_MAX_EARLY: Final = 10_000  # events told before anybody listens
+
+log = structlog.get_logger()
+
+
+class ChainGateway:
+    """The gateway of one EVM chain (`bot.gateways.gateway.Gateway`); without `signer` it only watches."""
+
+    def __init__(self, settings: ChainSettings, signer: Signer | None, clock: Clock, *, run_id: str) -> None:
+        self._settings = settings
+        self._signer = signer
+        self._clock = clock
+        self._run_id = run_id
+        self._endpoints = Endpoints(settings, clock)
+        wallet = settings.wallet.address if settings.wallet is not None else ""
+        self._protocols: dict[str, HedgeProtocol] = {}
+        self._sections: dict[str, HedgeSection] = {}
+        for section in settings.hedges:
+            protocol = open_protocol(section, settings, wallet)
+            self._protocols[protocol.instrument.instrument_id] = protocol
+            self._sections[protocol.instrument.instrument_id] = section
+        self._oracles = Oracles(settings)
+        self._sequencer = SequencerGate(settings)
+        self._positions = Positions(settings)
+        self._multicall = Multicall(self._endpoints, settings.multicall)
+        self._heads = HeadFeed(settings, self._endpoints, clock)
+        self._stream = BlockStream(self._heads, self._endpoints)
+        self._hedges = HedgeDesk(settings, self._protocols, self._endpoints, wallet, clock, self._take)
+        self._transactions: TransactionDesk | None = None
+        self._stack = AsyncExitStack()
+        self._put: Put | None = None
+        self._early: list[Event] = []
+        self._told: VenueStatus | None = None
+        self._seq = 0
+        self._block: Block | None = None
+        self._asked_ns = 0
+
+    @property
+    def venue(self) -> str:
+        """The chain's name in the vault file."""
+        return self._settings.venue
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What a person should know: nodes left out, sources that cannot be used, gas that runs low."""
+        desk = self._transactions
+        own = () if desk is None else tuple(one for one in (desk.alarm, desk.trouble) if one)
+        return (*own, *self._endpoints.problems, *self._oracles.problems, *self._positions.problems)
+
+    async def __aenter__(self) -> Self:
+        """Connect to the nodes, check chain id and contracts, read one block, and take up transactions left open.
+
+        Raises VenueFatal if the chain cannot be used, Retryable if it may be later; nothing stays open then.
+        """
+        try:
+            await self._stack.enter_async_context(self._endpoints)
+            await self._endpoints.check_contracts(self._contracts())
+            await self._settle(await self._endpoints.block("latest"))
+            if self._signer is not None:
+                await self._open_desk(self._signer)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect and release every socket and the log."""
+        await self._hedges.close()
+        await self._stack.aclose()
+        self._early = []
+
+    async def instruments(self) -> tuple[Instrument, ...]:
+        """Return what the settings offer for hedging: a chain lists nothing by itself."""
+        return tuple(protocol.instrument for protocol in self._protocols.values())
+
+    def watch(self, instruments: Sequence[Instrument]) -> None:
+        """Do nothing: every instrument of a chain is read with every block, all of them in one request."""
+        del instruments
+
+    async def truth(self) -> tuple[Event, ...]:
+        """Return the chain's word on our account as of its newest block. Raises Retryable."""
+        self._asked_ns = self._clock.now_ns()
+        block = await self._endpoints.block("latest")
+        events = await self._settle(block)
+        return (*events, *self._reports(block))
+
+    async def events(self, put: Put) -> None:
+        """Hand what every block says to `put`, and what becomes of our transactions; ends only by cancellation."""
+        self._put = put
+        if self._early:
+            early, self._early = self._early, []
+            put(early)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._heads.run(), name=f"heads of {self.venue}")
+                tasks.create_task(self._endpoints.watch(), name=f"nodes of {self.venue}")
+                tasks.create_task(self._follow(), name=f"blocks of {self.venue}")
+                tasks.create_task(self._watch_silence(), name=f"silence of {self.venue}")
+        finally:
+            self._put = None
+
+    def submit(self, command: Command) -> None:
+        """Start carrying out a command at once, without waiting for anything."""
+        if self._transactions is None:
+            raise InvariantBroken(f"a command for {self.venue}, where there is no key: {type(command).__name__}")
+        if isinstance(command, QueryAccount):
+            self._asked_ns = self._clock.now_ns()
+            if self._block is not None:
+                self._take(self._reports(self._block))
+        elif not isinstance(command, CancelForeign):  # nothing of others rests on a chain in our name
+            self._hedges.submit(command)
+
+    # ── blocks ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                step = await self._stream.next()
+                await self._take_step(step)
+            except Retryable as error:
+                self._tell_health(VenueHealth.DOWN, str(error))
+            except VenueFatal as error:
+                self._tell_health(VenueHealth.FATAL, str(error))
+                await asyncio.Event().wait()  # a person looks; what is under way is told at the next start
+
+    async def _take_step(self, step: Step) -> None:
+        """Take in a new head: reorgs first, then prices, then what became of our transactions, then positions."""
+        head = step.head
+        self._endpoints.saw(head.number)
+        desk = self._transactions
+        if step.reorg is not None:
+            log.warning("reorg", chain=self.venue, gone=len(step.reorg.gone), came=len(step.reorg.came))
+            if desk is not None:
+                await desk.on_reorg(step.reorg)
+        self._asked_ns = self._clock.now_ns()
+        self._take(await self._read(head))
+        if desk is not None:
+            await desk.on_block(head)
+        await self._endpoints.confirm(head)
+        await self._positions.settle(head, self._multicall.read)
+        self._take(self._reports(head))
+        self._tell_health(*self._judge())
+
+    async def _settle(self, block: Block) -> list[Event]:
+        """Read one block until nothing is lacking: what some reads find says what others must be."""
+        for _ in range(_MAX_ROUNDS):
+            reads = [protocol.reads for protocol in self._protocols.values()]
+            events = await self._read(block)
+            if reads == [protocol.reads for protocol in self._protocols.values()]:
+                break
+        await self._positions.settle(block, self._multicall.read)
+        return events
+
+    async def _read(self, block: Block) -> list[Event]:
+        """Read everything of one block and return its prices and terms."""
+        groups: list[tuple[Read, ...]] = [protocol.reads for protocol in self._protocols.values()]
+        groups += [self._oracles.reads, self._sequencer.reads, self._positions.reads]
+        answers = await self._multicall.read(block, [read for group in groups for read in group])
+        parts: list[Sequence[bytes | None]] = []
+        at = 0
+        for group in groups:
+            parts.append(answers[at : at + len(group)])
+            at += len(group)
+        now_ns = self._clock.now_ns()
+        for protocol, part in zip(self._protocols.values(), parts, strict=False):
+            protocol.update(block, part)
+        words = self._oracles.update(block, parts[-3], now_ns)
+        self._sequencer.update(block, parts[-2])
+        self._positions.update(block, parts[-1])
+        self._block = block
+        self._hedges.note_block(block)
+        quotes = [quote for one in self._protocols.values() if (quote := one.quote(now_ns)) is not None]
+        self._note_coin_px(words, quotes)
+        return [*words, *quotes, *self._terms(block, now_ns)]
+
+    def _terms(self, block: Block, now_ns: int) -> list[ExecutionTerms]:
+        """Return what a place in a block costs now, by instrument; nothing while that is not known."""
+        desk = self._transactions
+        if desk is None:
+            return []
+        self._seq += 1
+        found = []
+        for name, protocol in self._protocols.items():
+            tiers = desk.tiers(protocol.gas_units)
+            if tiers:
+                found.append(
+                    ExecutionTerms(
+                        name,
+                        tiers,
+                        desk.reverts.fraction(name),
+                        protocol.depth_base,
+                        self._settings.block_ns,
+                        min(block.timestamp_s * NS_PER_S, now_ns),
+                        now_ns,
+                        self._seq,
+                    )
+                )
+        return found
+
+    def _note_coin_px(self, words: Sequence[OraclePrice], quotes: Sequence[Quote]) -> None:
+        """Keep the price of the chain's coin, which gas is counted in: an oracle's word, else a pool's."""
+        desk = self._transactions
+        if desk is None:
+            return
+        coin = self._settings.coin
+        told = [word.px for word in words if word.underlying == coin and word.px > 0.0]
+        if not told:
+            base_of = {name: one.instrument.base for name, one in self._protocols.items()}
+            told = [0.5 * (one.bid_px + one.ask_px) for one in quotes if base_of[one.instrument_id] == coin]
+        if told:
+            desk.coin_px = sorted(told)[len(told) // 2]
+
+    def _reports(self, block: Block) -> list[Event]:
+        """Return what we hold as of the newest block: hedges by instrument, and the book of the holders."""
+        now_ns = self._clock.now_ns()
+        asked_ns = self._asked_ns or now_ns
+        events: list[Event] = []
+        if self._transactions is not None:
+            positions = tuple(
+                VenuePosition(name, lots, 0.0) for name, one in self._protocols.items() if (lots := one.position_lots())
+            )
+            events.append(AccountReport(self.venue, positions, (), {}, asked_ns, now_ns))
+        report = self._positions.report(block, self._hedged_wei(), now_ns)
+        if report is not None:
+            events.append(report)
+        return events
+
+    def _hedged_wei(self) -> dict[str, int]:
+        """Return what hedges put into the wallet, or took from it or owe, by what it is told under."""
+        hedged = self._hedges.moved_by_asset()
+        for instrument_id, section in self._sections.items():
+            token = self._settings.tokens.get(section.base)
+            if token is None:
+                continue
+            wei = round(self._protocols[instrument_id].position_lots() * section.lot_base * 10**token.decimals)
+            is_debt = section.protocol == "aave_v3"
+            wallet = self._settings.wallet.address if self._settings.wallet is not None else ""
+            where = f"aave debt of {token.symbol} of {wallet}" if is_debt else token.symbol
+            hedged[where] = hedged.get(where, 0) + wei
+        return hedged
+
+    # ── health ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _judge(self) -> tuple[VenueHealth, str]:
+        health, reason = self._endpoints.health
+        if health is VenueHealth.UP and self._sequencer.reason:
+            return VenueHealth.DOWN, self._sequencer.reason
+        return health, reason
+
+    def _tell_health(self, health: VenueHealth, reason: str) -> None:
+        told = self._told
+        if told is None and health is VenueHealth.UP:
+            return  # a venue never heard of counts as up
+        if told is None or (told.health, told.reason) != (health, reason):
+            self._told = VenueStatus(self.venue, health, reason, self._clock.now_ns())
+            self._take([self._told])
+
+    async def _watch_silence(self) -> None:
+        """Say that the chain is down once no block came for too long."""
+        limit_s = self._settings.max_silence_ns / NS_PER_S
+        while True:
+            before = self._block
+            await asyncio.sleep(limit_s)
+            if self._block is before:
+                self._tell_health(VenueHealth.DOWN, f"no new block for {limit_s:g} s")
+
+    # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _contracts(self) -> dict[str, str]:
+        """Return every contract the settings name, by its name for people."""
+        settings = self._settings
+        found = {"multicall": settings.multicall}
+        found |= {symbol: token.address for symbol, token in settings.tokens.items()}
+        found |= {f"oracle {name}": oracle.address for name, oracle in settings.oracles.items()}
+        for hedge in settings.hedges:
+            found |= {f"{hedge.name} {role}": address for role, address in hedge.contracts.items()}
+            found |= {f"{hedge.name} pool": pool.address for pool in hedge.route}
+        for holder in settings.holders:
+            found |= {f"pool of {holder.address}": pool.address for pool in holder.lp_pools}
+            for what, address in (("position manager", holder.position_manager), ("Aave pool", holder.aave_pool)):
+                found |= {what: address} if address else {}
+        return found | ({"sequencer feed": settings.sequencer_feed} if settings.sequencer_feed else {})
+
+    async def _open_desk(self, signer: Signer) -> None:
+        """Take up the key: its log, and every transaction in it that is not over."""
+        settings = self._settings
+        path = log_path(Path(settings.state_dir), settings.chain_id, signer.address)
+        found = self._stack.enter_context(TransactionLog.open(path, for_writing=True))
+        relay = None
+        if settings.relay_url:
+            relay = await self._stack.enter_async_context(Endpoint(settings.relay_url, settings.timeout_ns, "relay"))
+        desk = TransactionDesk(settings, signer, found, self._endpoints, self._clock, self._hedges.take, relay)
+        self._transactions = self._hedges.transactions = desk
+        for life in found.lives().values():
+            is_ours = life.key.startswith(f"{self._run_id}-") and life.is_over
+            if is_ours and life.outcome is TransactionState.MINED and life.amounts is not None:
+                self._hedges.note_final(life.request.instrument_id, life.amounts)
+        await desk.recover()
+
+    def _take(self, events: Sequence[Event]) -> None:
+        if not events:
+            return
+        if self._put is not None:
+            self._put(events)
+        elif len(self._early) < _MAX_EARLY:
+            self._early.extend(events)
