@@ -39,6 +39,7 @@ from bot.domain.instruments import Payoff
 from bot.domain.results import RunSeries, RunSummary
 from bot.domain.units import utc_text
 from bot.runtime import control, tables
+from bot.runtime.clock import WallClock
 from bot.runtime.config import config_sha256, load_vaults
 from bot.runtime.daemon import Daemon, Runner, run_all
 from bot.runtime.halt_marker import Halt, HaltMarker
@@ -318,6 +319,10 @@ def doctor(
     findings = []
     for path, vault in zip(vault_files, vaults, strict=True):
         findings += _run_loop(examine(vault, journal_path(vault), os.environ))
+        if vault.chains:
+            from bot.runtime.chain_doctor import examine_chains  # noqa: PLC0415 — brings web3, which takes another
+
+            findings += _run_loop(examine_chains(vault, os.environ, WallClock()))
         if vault.is_live_feed:
             findings += _run_loop(examine_listing(vault, path, journal_path(vault), os.environ))
     if as_json:
