@@ -265,7 +265,7 @@ async def _mined(
     return Granted(one, receipt.tx_hash, receipt.block_number, receipt.gas_wei / 10**18)
 
 
-def lines_of(permissions: Sequence[Permission]) -> Iterator[str]:
+def lacking_lines(permissions: Sequence[Permission]) -> Iterator[str]:
     """Yield what is lacking and what would grant it, for people."""
     for one in permissions:
         has = "nothing is known of it" if one.granted_wei is None else f"granted {one.amount_text(one.granted_wei)}"

@@ -36,6 +36,8 @@ from bot.gateways.chain.transaction_log import TransactionLog, log_path
 from bot.gateways.chain.transactions import TransactionDesk
 from bot.gateways.gateway import Clock, Put
 
+CANCEL: Final = "cancel"
+SPEED_UP: Final = "speed-up"
 WEI_PER_COIN: Final = 10**18
 _MAX_ROUNDS: Final = 8  # of reading one block at the start
 _MAX_EARLY: Final = 10_000  # events told before anybody listens
@@ -182,21 +184,23 @@ class ChainGateway:
             "problems": list(self.problems),
         }
 
-    async def cancel_transaction(self, key: str) -> None:
-        """Replace a transaction under way by one that does nothing, as an operator asks.
+    async def help_transaction(self, key: str, action: str) -> str:
+        """Replace a transaction under way: "cancel" by one that does nothing, "speed-up" by itself at higher fees.
 
-        Raises Refused if there is none, it was mined, or that would cost more than the caps; Retryable.
+        Return why not, "" if it was done: there is none, it was mined, it would cost more than the caps.
         """
-        await self._desk_of_operator().cancel(key)
-
-    async def speed_up_transaction(self, key: str) -> None:
-        """Send a transaction under way again at higher fees, as an operator asks. Raises as `cancel_transaction`."""
-        await self._desk_of_operator().speed_up(key)
-
-    def _desk_of_operator(self) -> TransactionDesk:
-        if self._transactions is None:
-            raise Refused(f"{self.venue}: expected a key that signs, found none: nothing was sent")
-        return self._transactions
+        desk = self._transactions
+        if desk is None:
+            return f"{self.venue}: expected a key that signs, found none: nothing was sent"
+        hands = {CANCEL: desk.cancel, SPEED_UP: desk.speed_up}
+        if action not in hands:
+            return f"expected an action of {', '.join(hands)}, found {action!r}"
+        try:
+            await hands[action](key)
+        except (Refused, Retryable) as error:
+            return str(error)
+        log.warning("operator", chain=self.venue, action=action, key=key)
+        return ""
 
     # ── blocks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
