@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import structlog
 
@@ -24,18 +24,21 @@ from bot.gateways.chain.blocks import BlockStream, HeadFeed, Step
 from bot.gateways.chain.endpoints import Endpoints
 from bot.gateways.chain.hedge_desk import HedgeDesk
 from bot.gateways.chain.multicall import Multicall
-from bot.gateways.chain.nouns import Block, HedgeProtocol, Read, TransactionState
+from bot.gateways.chain.nouns import Block, HedgeProtocol, Read, Refused, TransactionState
 from bot.gateways.chain.oracles import Oracles
 from bot.gateways.chain.positions import Positions
 from bot.gateways.chain.protocols.registry import open_protocol
 from bot.gateways.chain.rpc import Endpoint
 from bot.gateways.chain.sequencer import SequencerGate
-from bot.gateways.chain.settings import ChainSettings, HedgeSection
+from bot.gateways.chain.settings import GWEI, ChainSettings, HedgeSection
 from bot.gateways.chain.signing import Signer
 from bot.gateways.chain.transaction_log import TransactionLog, log_path
 from bot.gateways.chain.transactions import TransactionDesk
 from bot.gateways.gateway import Clock, Put
 
+CANCEL: Final = "cancel"
+SPEED_UP: Final = "speed-up"
+WEI_PER_COIN: Final = 10**18
 _MAX_ROUNDS: Final = 8  # of reading one block at the start
 _MAX_EARLY: Final = 10_000  # events told before anybody listens
 
@@ -93,7 +96,7 @@ class ChainGateway:
         """
         try:
             await self._stack.enter_async_context(self._endpoints)
-            await self._endpoints.check_contracts(self._contracts())
+            await self._endpoints.check_contracts(contracts_of(self._settings))
             await self._settle(await self._endpoints.block("latest"))
             if self._signer is not None:
                 await self._open_desk(self._signer)
@@ -150,6 +153,54 @@ class ChainGateway:
                 self._take(self._reports(self._block))
         elif not isinstance(command, CancelForeign):  # nothing of others rests on a chain in our name
             self._hedges.submit(command)
+
+    def view(self) -> dict[str, Any]:
+        """Return what an operator should know of the chain, JSON-ready."""
+        desk, block = self._transactions, self._block
+        market = desk.market if desk is not None else None
+        age_s = None if block is None else max(0.0, self._clock.now_ns() / NS_PER_S - block.timestamp_s)
+        pending = [] if desk is None else [life for life in desk.lives if life.is_live]
+        balance_wei = None if desk is None else desk.balance_wei
+        return {
+            "chain": self.venue,
+            "head": None if block is None else block.number,
+            "age_s": None if age_s is None else round(age_s, 3),
+            "base_fee_gwei": None if block is None else block.base_fee_wei / GWEI,
+            "tips_gwei": [] if market is None else [tip / GWEI for tip in market.tips_wei],
+            "coin": self._settings.coin,
+            "balance_coin": None if balance_wei is None else balance_wei / WEI_PER_COIN,
+            "reserve_coin": None if desk is None else self._settings.fees.reserve_coin,
+            "pending": [
+                {
+                    "key": life.key,
+                    "state": life.state.value,
+                    "nonce": life.nonce,
+                    "versions": len(life.attempts),
+                    "age_s": round(max(0.0, (self._clock.now_ns() - life.reserved_ns) / NS_PER_S), 3),
+                    "reason": life.reason,
+                }
+                for life in pending
+            ],
+            "problems": list(self.problems),
+        }
+
+    async def help_transaction(self, key: str, action: str) -> str:
+        """Replace a transaction under way: "cancel" by one that does nothing, "speed-up" by itself at higher fees.
+
+        Return why not, "" if it was done: there is none, it was mined, it would cost more than the caps.
+        """
+        desk = self._transactions
+        if desk is None:
+            return f"{self.venue}: expected a key that signs, found none: nothing was sent"
+        hands = {CANCEL: desk.cancel, SPEED_UP: desk.speed_up}
+        if action not in hands:
+            return f"expected an action of {', '.join(hands)}, found {action!r}"
+        try:
+            await hands[action](key)
+        except (Refused, Retryable) as error:
+            return str(error)
+        log.warning("operator", chain=self.venue, action=action, key=key)
+        return ""
 
     # ── blocks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -307,21 +358,6 @@ class ChainGateway:
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _contracts(self) -> dict[str, str]:
-        """Return every contract the settings name, by its name for people."""
-        settings = self._settings
-        found = {"multicall": settings.multicall}
-        found |= {symbol: token.address for symbol, token in settings.tokens.items()}
-        found |= {f"oracle {name}": oracle.address for name, oracle in settings.oracles.items()}
-        for hedge in settings.hedges:
-            found |= {f"{hedge.name} {role}": address for role, address in hedge.contracts.items()}
-            found |= {f"{hedge.name} pool": pool.address for pool in hedge.route}
-        for holder in settings.holders:
-            found |= {f"pool of {holder.address}": pool.address for pool in holder.lp_pools}
-            for what, address in (("position manager", holder.position_manager), ("Aave pool", holder.aave_pool)):
-                found |= {what: address} if address else {}
-        return found | ({"sequencer feed": settings.sequencer_feed} if settings.sequencer_feed else {})
-
     async def _open_desk(self, signer: Signer) -> None:
         """Take up the key: its log, and every transaction in it that is not over."""
         settings = self._settings
@@ -345,3 +381,18 @@ class ChainGateway:
             self._put(events)
         elif len(self._early) < _MAX_EARLY:
             self._early.extend(events)
+
+
+def contracts_of(settings: ChainSettings) -> dict[str, str]:
+    """Return every contract that settings of a chain name, by its name for people."""
+    found = {"multicall": settings.multicall}
+    found |= {symbol: token.address for symbol, token in settings.tokens.items()}
+    found |= {f"oracle {name}": oracle.address for name, oracle in settings.oracles.items()}
+    for hedge in settings.hedges:
+        found |= {f"{hedge.name} {role}": address for role, address in hedge.contracts.items()}
+        found |= {f"{hedge.name} pool {pool.base}/{pool.quote}": pool.address for pool in hedge.route}
+    for holder in settings.holders:
+        found |= {f"pool {pool.base}/{pool.quote} of {holder.address}": pool.address for pool in holder.lp_pools}
+        for what, address in (("position manager", holder.position_manager), ("Aave pool", holder.aave_pool)):
+            found |= {f"{what} of {holder.address}": address} if address else {}
+    return found | ({"sequencer feed": settings.sequencer_feed} if settings.sequencer_feed else {})

@@ -130,6 +130,11 @@ class TransactionDesk:
         return self._market
 
     @property
+    def balance_wei(self) -> int | None:
+        """What the key holds of the chain's coin as of the newest block, None before it was asked."""
+        return self._balance_wei
+
+    @property
     def pending_wei(self) -> int:
         """What everything under way can still take from the coin balance."""
         return sum(life.max_cost_wei for life in self._lives.values())
