@@ -24,7 +24,7 @@ from bot.gateways.chain.blocks import BlockStream, HeadFeed, Step
 from bot.gateways.chain.endpoints import Endpoints
 from bot.gateways.chain.hedge_desk import HedgeDesk
 from bot.gateways.chain.multicall import Multicall
-from bot.gateways.chain.nouns import Block, HedgeProtocol, Read, Refused, TransactionState
+from bot.gateways.chain.nouns import Block, HedgeProtocol, Read, Refused
 from bot.gateways.chain.oracles import Oracles
 from bot.gateways.chain.positions import Positions
 from bot.gateways.chain.protocols.registry import open_protocol
@@ -74,7 +74,9 @@ class ChainGateway:
         self._early: list[Event] = []
         self._told: VenueStatus | None = None
         self._seq = 0
-        self._block: Block | None = None
+        self._block: Block | None = None  # that was read last
+        self._head: Block | None = None  # that was heard of last
+        self._coin_px = 0.0
         self._asked_ns = 0
 
     @property
@@ -140,6 +142,7 @@ class ChainGateway:
                 tasks.create_task(self._endpoints.watch(), name=f"nodes of {self.venue}")
                 tasks.create_task(self._follow(), name=f"blocks of {self.venue}")
                 tasks.create_task(self._watch_silence(), name=f"silence of {self.venue}")
+                tasks.create_task(self._hedges.watch(), name=f"hedges of {self.venue}")
         finally:
             self._put = None
 
@@ -148,8 +151,8 @@ class ChainGateway:
         if self._transactions is None:
             raise InvariantBroken(f"a command for {self.venue}, where there is no key: {type(command).__name__}")
         if isinstance(command, QueryAccount):
-            self._asked_ns = self._clock.now_ns()
-            if self._block is not None:
+            if self._block is not None and self._head in (None, self._block):
+                self._asked_ns = self._clock.now_ns()  # else what we read is older than what we told of fills
                 self._take(self._reports(self._block))
         elif not isinstance(command, CancelForeign):  # nothing of others rests on a chain in our name
             self._hedges.submit(command)
@@ -217,7 +220,7 @@ class ChainGateway:
 
     async def _take_step(self, step: Step) -> None:
         """Take in a new head: reorgs first, then prices, then what became of our transactions, then positions."""
-        head = step.head
+        head = self._head = step.head
         self._endpoints.saw(head.number)
         desk = self._transactions
         if step.reorg is not None:
@@ -225,9 +228,11 @@ class ChainGateway:
             if desk is not None:
                 await desk.on_reorg(step.reorg)
         self._asked_ns = self._clock.now_ns()
-        self._take(await self._read(head))
-        if desk is not None:
-            await desk.on_block(head)
+        try:
+            self._take(await self._read(head))
+        finally:  # what is under way is seen to all the same
+            if desk is not None:
+                await desk.on_block(head)
         await self._endpoints.confirm(head)
         await self._positions.settle(head, self._multicall.read)
         self._take(self._reports(head))
@@ -291,16 +296,15 @@ class ChainGateway:
 
     def _note_coin_px(self, words: Sequence[OraclePrice], quotes: Sequence[Quote]) -> None:
         """Keep the price of the chain's coin, which gas is counted in: an oracle's word, else a pool's."""
-        desk = self._transactions
-        if desk is None:
-            return
         coin = self._settings.coin
         told = [word.px for word in words if word.underlying == coin and word.px > 0.0]
         if not told:
             base_of = {name: one.instrument.base for name, one in self._protocols.items()}
             told = [0.5 * (one.bid_px + one.ask_px) for one in quotes if base_of[one.instrument_id] == coin]
         if told:
-            desk.coin_px = sorted(told)[len(told) // 2]
+            self._coin_px = sorted(told)[len(told) // 2]
+        if self._transactions is not None:
+            self._transactions.coin_px = self._coin_px
 
     def _reports(self, block: Block) -> list[Event]:
         """Return what we hold as of the newest block: hedges by instrument, and the book of the holders."""
@@ -367,11 +371,9 @@ class ChainGateway:
         if settings.relay_url:
             relay = await self._stack.enter_async_context(Endpoint(settings.relay_url, settings.timeout_ns, "relay"))
         desk = TransactionDesk(settings, signer, found, self._endpoints, self._clock, self._hedges.take, relay)
+        desk.coin_px = self._coin_px
         self._transactions = self._hedges.transactions = desk
-        for life in found.lives().values():
-            is_ours = life.key.startswith(f"{self._run_id}-") and life.is_over
-            if is_ours and life.outcome is TransactionState.MINED and life.amounts is not None:
-                self._hedges.note_final(life.request.instrument_id, life.amounts)
+        self._hedges.recall(found.lives().values(), self._run_id)
         await desk.recover()
 
     def _take(self, events: Sequence[Event]) -> None:
