@@ -40,6 +40,7 @@ CANCEL: Final = "cancel"
 SPEED_UP: Final = "speed-up"
 WEI_PER_COIN: Final = 10**18
 _MAX_ROUNDS: Final = 8  # of reading one block at the start
+_AUDIT_EVERY: Final = 32  # blocks: then all nodes answer the same reads, and who says otherwise is left out
 _MAX_EARLY: Final = 10_000  # events told before anybody listens
 
 log = structlog.get_logger()
@@ -229,14 +230,16 @@ class ChainGateway:
                 await desk.on_reorg(step.reorg)
         self._asked_ns = self._clock.now_ns()
         try:
-            self._take(await self._read(head))
+            events, _ = await asyncio.gather(self._read(head), self._endpoints.confirm(head))
+            self._take(events)  # nothing of a block that nodes disagree on
         finally:  # what is under way is seen to all the same
             if desk is not None:
                 await desk.on_block(head)
-        await self._endpoints.confirm(head)
         await self._positions.settle(head, self._multicall.read)
         self._take(self._reports(head))
         self._tell_health(*self._judge())
+        if head.number % _AUDIT_EVERY == 0:
+            await self._multicall.audit(head, [read for group in self._read_groups() for read in group])
 
     async def _settle(self, block: Block) -> list[Event]:
         """Read one block until nothing is lacking: what some reads find says what others must be."""
@@ -248,10 +251,13 @@ class ChainGateway:
         await self._positions.settle(block, self._multicall.read)
         return events
 
+    def _read_groups(self) -> list[tuple[Read, ...]]:
+        groups = [protocol.reads for protocol in self._protocols.values()]
+        return [*groups, self._oracles.reads, self._sequencer.reads, self._positions.reads]
+
     async def _read(self, block: Block) -> list[Event]:
         """Read everything of one block and return its prices and terms."""
-        groups: list[tuple[Read, ...]] = [protocol.reads for protocol in self._protocols.values()]
-        groups += [self._oracles.reads, self._sequencer.reads, self._positions.reads]
+        groups = self._read_groups()
         answers = await self._multicall.read(block, [read for group in groups for read in group])
         parts: list[Sequence[bytes | None]] = []
         at = 0
