@@ -146,7 +146,7 @@ class YamlSource:
                 self._add(line, "each key once", f"{key} again", f"it is already on line {self._lines[place]}")
                 continue
             self._lines[place] = line
-            if names_secret(key) and not _says_where_keys_are(place):
+            if names_secret(key) and not (_says_where_keys_are(place) or _names_contract(place)):
                 hint = "secrets come from the environment, or from a private file that credentials: names"
                 self.report(place, "no secret in a file", f"the key {key}", hint)
                 continue
@@ -161,6 +161,11 @@ def names_secret(key: str) -> bool:
 
 def _says_where_keys_are(place: Location) -> bool:
     return len(place) == 3 and place[0] == "venues" and place[2] == "credentials"
+
+
+def _names_contract(place: Location) -> bool:
+    """Tell whether a key is the role of a contract on a chain, whose value can only be an address: `base_token`."""
+    return len(place) == 6 and (place[0], place[2], place[4]) == ("chains", "hedges", "contracts")
 
 
 def _number(text: str) -> Value:

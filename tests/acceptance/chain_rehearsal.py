@@ -9,22 +9,25 @@ and the times of option marks are taken from the engine: value is counted at its
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from math import erf, isnan, log, sqrt
+from itertools import pairwise
+from math import erf, fsum, inf, isnan, log, sqrt
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from bot.domain.chain import GasPaid
-from bot.domain.decisions import Decision, Refusal
+from bot.domain.decisions import Decision
 from bot.domain.events import SubmitOrder
+from bot.domain.market import Quote
 from bot.domain.orders import Fill, FundingPayment
 from bot.domain.units import NS_PER_YEAR
 from bot.gateways.chain.lives import Life
-from bot.gateways.chain.nouns import Amounts, Block, TransactionState
+from bot.gateways.chain.nouns import Amounts, Block
 from bot.gateways.chain.protocols.registry import open_protocol
 from bot.gateways.chain.transaction_log import TransactionLog, log_path
 from bot.runtime.chains import chain_settings
@@ -39,20 +42,20 @@ from tests.venues.matching import Kind, Listing, VenueBook
 
 START_PX: Final = 3_000.0
 VOL: Final = 0.6
-CALLS_BASE: Final = -20.0
+CALLS_BASE: Final = -10.0
 HALF_WIDTH_BASE: Final = 1.0
 STOCK_BASE: Final = 40.0  # of WETH in the hedger's wallet, the book's, which the vault means to keep
 HOLDER_TOKENS: Final = {"WETH": 25.0, "USDC": 20_000.0, "wstETH": 2.0}
 LP_BASE: Final = 12.0
 LP_LOW_PX, LP_HIGH_PX = 2_700.0, 3_600.0
-MARGIN_QUOTE: Final = 150_000.0  # collateral at Aave, margin of the perpetual
+MARGIN_QUOTE: Final = 400_000.0  # collateral at Aave, margin of the perpetual
 CHARGE_FRACTION: Final = 0.005  # of wstETH, as the vault file has it
 LOT_BASE: Final = 0.001
 MOST: Final = 2**256 - 1
 SHOWN_EVERY_S: Final = 0.25
 GAS_OF_MOVE: Final = 12_000_000
 DAY_MS: Final = 86_400_000
-PATIENCE_BLOCKS: Final = 12
+MOST_BLOCKS: Final = 4  # from a move until net delta is in its band: its own, one to land in, and one more try
 
 BORROW = """\
       SHORT:
@@ -109,7 +112,7 @@ class Exchange:
 
 
 class Row(NamedTuple):
-    """What was decided with one block; `inside_base` is how far net delta was inside its band, below 0 outside."""
+    """What was decided with one block. The band is the policy's, as wide as what gas moves it by makes it."""
 
     block: int
     px: float
@@ -117,10 +120,20 @@ class Row(NamedTuple):
     pending_base: float
     low_base: float
     high_base: float
-    inside_base: float
     is_moved: bool  # the price moved in this block: nothing can have answered yet
-    lots: int
+    lots: int  # of all orders under way
     reason: str
+
+    @property
+    def inside_base(self) -> float:
+        """How far net delta is inside the band without what is under way, below 0 outside."""
+        return min(self.net_base - self.low_base, self.high_base - self.net_base)
+
+    @property
+    def inside_then_base(self) -> float:
+        """The same once all that is under way has landed."""
+        then_base = self.net_base + self.pending_base
+        return min(then_base - self.low_base, self.high_base - then_base)
 
 
 class Holdings(NamedTuple):
@@ -158,6 +171,14 @@ class Marks(NamedTuple):
     parts: dict[str, float]
 
 
+class Logged(NamedTuple):
+    """What protocols say in the logs of our transactions of what is no trade, in smallest units, as the chain has it."""
+
+    borrowed_wei: int
+    repaid_wei: int
+    funding_wei: int  # above 0 was paid
+
+
 class Outcome(NamedTuple):
     """All that a rehearsal leaves behind."""
 
@@ -175,6 +196,8 @@ class Outcome(NamedTuple):
     ledger_lots: int
     chain_lots: int
     expiry_ns: int
+    logged: Logged = Logged(0, 0, 0)
+    slippage_quote: float = 0.0  # Σ lots × (mid when a fill was booked − its price)
 
     @property
     def amounts(self) -> list[Amounts]:
@@ -310,7 +333,7 @@ class Rehearsal:
 
     # Going through it
 
-    async def run(self, steps: int, move_fraction: float, blocks_per_step: int) -> Outcome:
+    async def run(self, steps: int, move_fraction: float) -> Outcome:
         """Start the daemon, let it hedge what it finds, then move the price in steps and let it hedge each."""
         async with DeribitServer(self.exchange.book) as server:
             await asyncio.to_thread(self.prepare, server)
@@ -322,8 +345,7 @@ class Rehearsal:
                     start = await self._started()
                     await self._settled()
                     for step in range(1, steps + 1):
-                        await self._step(round(START_PX * (1.0 + move_fraction) ** (step / steps), 2), blocks_per_step)
-                    await self._settled()
+                        await self._step(round(START_PX * (1.0 + move_fraction) ** (step / steps), 2))
                     self._session.engine.close_steps(time.time_ns())
                     self.world.anvil.set_interval(0)
                     end, after = self._marks(), self.holdings()
@@ -367,13 +389,13 @@ class Rehearsal:
 
     async def _settled(self) -> None:
         """Wait for a block with which net delta is inside its band and nothing is under way."""
-        for _ in range(PATIENCE_BLOCKS):
+        for _ in range(MOST_BLOCKS):
             row = await self._next_row()
-            if row.inside_base >= 0.0 and not row.lots and not self._session.engine.orders.live:
+            if row.inside_base >= 0.0 and not row.lots:
                 return
-        raise AssertionError(f"expected net delta in its band within {PATIENCE_BLOCKS} blocks, found {self.rows[-3:]}")
+        raise AssertionError(f"expected net delta in its band within {MOST_BLOCKS} blocks, found {self.rows[-3:]}")
 
-    async def _step(self, px: float, blocks: int) -> None:
+    async def _step(self, px: float) -> None:
         sent = self.move(px)
         await self._await_block()
         self.exchange.px = px
@@ -381,8 +403,7 @@ class Rehearsal:
         self._moved_in = self._quote_block
         failed = [tx for tx in sent if (self.world.anvil.rpc("eth_getTransactionReceipt", tx) or {}).get("status") != "0x1"]
         assert not failed, f"the market could not be moved to {px}: {failed}"
-        for _ in range(blocks):
-            await self._next_row()
+        await self._settled()
 
     @property
     def _quote_block(self) -> int:
@@ -410,11 +431,12 @@ class Rehearsal:
         self._seen = self._session.engine.chains.reports["local"].block_number
         decision = self._desk.decision
         live = list(self._session.engine.orders.live.values())
-        reason = live[0].intent.reason if live else decision.refusal_detail or decision.policy_reason
+        reason = live[-1].intent.reason if live else decision.refusal_detail or decision.policy_reason
+        lots = sum(order.intent.qty_lots for order in live)
+        low_base, high_base = band_of(decision, reason)
         row = Row(
-            self._seen, decision.spot_px, decision.greeks.delta_base, sum(order.intent.qty_lots for order in live)
-            * LOT_BASE, decision.low_base, decision.high_base, inside_base(decision), self._seen == self._moved_in,
-            sum(order.intent.qty_lots for order in live), reason,
+            self._seen, decision.spot_px, decision.greeks.delta_base, lots * LOT_BASE, low_base, high_base,
+            self._seen == self._moved_in, lots, reason,
         )  # fmt: skip
         self.rows.append(row)
         self._say(row)
@@ -483,8 +505,31 @@ class Rehearsal:
         fills = vault.events(Fill)
         return outcome._replace(
             lives=lives, fills=tuple(fills), gas=tuple(vault.events(GasPaid)),
-            funding=tuple(vault.events(FundingPayment)), orders=orders,
+            funding=tuple(vault.events(FundingPayment)), orders=orders, logged=self._read_logs(lives),
+            slippage_quote=self._slippage_quote(),
         )  # fmt: skip
+
+    def _slippage_quote(self) -> float:
+        mid_px, total = 0.0, 0.0
+        for event in self.vault.events(Quote, Fill):
+            if isinstance(event, Fill):
+                total += event.qty_lots * LOT_BASE * (mid_px - event.px)
+            elif isinstance(event, Quote) and event.instrument_id.startswith("local:"):
+                mid_px = 0.5 * (event.bid_px + event.ask_px)
+        return total
+
+    def _read_logs(self, lives: tuple[Life, ...]) -> Logged:
+        """Read what Aave and the perpetual wrote into the receipts of our transactions."""
+        hedger, house, pool = self.world.hedger, self.perp.clearing_house, self.aave.pool
+        borrowed = repaid = funding = 0
+        for life in lives:
+            assert life.receipt is not None, life.key
+            logs = self.world.anvil.rpc("eth_getTransactionReceipt", life.receipt.tx_hash)["logs"]
+            borrowed += sum(one.args["amount"] for one in pool.events(logs, "Borrow"))
+            repaid += sum(one.args["amount"] for one in pool.events(logs, "Repay"))
+            settled = house.events(logs, "FundingPaymentSettled")
+            funding += sum(one.args["fundingPayment"] for one in settled if one.args["trader"] == hedger)
+        return Logged(borrowed, repaid, funding)
 
 
 async def rehearse(
@@ -494,30 +539,26 @@ async def rehearse(
     block_s: int,
     steps: int,
     move_fraction: float = 0.1,
-    blocks_per_step: int = 2,
     say: Callable[[Row], None] | None = None,
 ) -> Outcome:
     """Take a vault that hedges by `hedge` (swap, borrow, perp) through a move in steps, and tell what came of it."""
     with open_world("aave", "perp") as world:
         rehearsal = Rehearsal(world, folder, hedge, block_s=block_s, say=say)
-        return await rehearsal.run(steps, move_fraction, blocks_per_step)
+        return await rehearsal.run(steps, move_fraction)
 
 
 # What must be true ----------------------------------------------------------------------------------------------------
 
 
-def inside_base(decision: Decision) -> float:
-    """Return how far net delta, without what is under way, is inside the policy's band; below 0 it is outside.
-
-    Where gas makes it not worth a trade yet, the band is as wide as what moves it says: "trigger X" of the refusal.
-    """
+def band_of(decision: Decision, reason: str) -> tuple[float, float]:
+    """Return the policy's band on net delta, as far apart as what gas moves it by says where that is told in words."""
     if isnan(decision.low_base):
-        return -float("inf")
-    net = decision.greeks.delta_base
+        return inf, -inf  # no decision: nothing is inside
+    centre = 0.5 * (decision.low_base + decision.high_base)
     half = 0.5 * (decision.high_base - decision.low_base)
-    if decision.refusal is Refusal.GAS_OVER_BENEFIT and "trigger " in decision.refusal_detail:
-        half = max(half, float(decision.refusal_detail.split("trigger ")[1].split(":")[0]))
-    return half - abs(net - 0.5 * (decision.high_base + decision.low_base))
+    told = re.search(r"trigger ([\d.]+\d)|to ±([\d.]+) and stops", reason)
+    half = max(half, *(float(text) for text in told.groups() if text)) if told else half
+    return centre - half, centre + half
 
 
 def hedge_lots(hedge: str, holdings: Holdings) -> int:
@@ -547,6 +588,7 @@ class Books(NamedTuple):
     pending_funding_wei: int
     change_quote: float  # in the value of everything held
     ledger_quote: float  # P&L and what entered, as the engine has it
+    entered_quote: float
     held_quote: float
 
 
@@ -557,15 +599,14 @@ def books_of(outcome: Outcome) -> Books:
     base_log = sum(one.base_wei for one in amounts)
     quote_log = sum(one.quote_wei for one in amounts)
     fees = sum(one.fee_quote_wei for one in amounts)
-    funding = -sum(round(one.amount_settle * COIN) for one in outcome.funding)
+    funding = outcome.logged.funding_wei
     interest = 0
     if outcome.hedge == "perp":
         base_chain = after.perp_base_wei - before.perp_base_wei
         quote_chain = after.perp_cash_wei - before.perp_cash_wei
-        funding = quote_log - fees - quote_chain
     elif outcome.hedge == "borrow":
-        interest = after.debt_wei - before.debt_wei + base_log
-        base_chain = before.debt_wei - after.debt_wei + interest
+        base_chain = outcome.logged.repaid_wei - outcome.logged.borrowed_wei
+        interest = after.debt_wei - before.debt_wei + base_chain
         quote_chain = after.usdc_wei - before.usdc_wei
     else:
         base_chain = after.weth_wei - before.weth_wei
@@ -587,6 +628,7 @@ def books_of(outcome: Outcome) -> Books:
         after.perp_pending_wei,
         value_after - value_before + coins * outcome.end.index_px,
         outcome.end.profit_quote + outcome.end.entered_quote - outcome.start.entered_quote,
+        outcome.end.entered_quote - outcome.start.entered_quote,
         value_after,
     )
 
@@ -635,19 +677,50 @@ def _normal(x: float) -> float:
 
 def find_wrong(outcome: Outcome) -> list[str]:
     """Say everything that must not be so after a rehearsal."""
-    books, wrong = books_of(outcome), []
-    final = [life for life in outcome.lives if life.outcome is TransactionState.MINED or life.receipt is not None]
-    if not outcome.fills:
-        wrong.append("expected a hedge at least, found none")
-    for row in outcome.rows[2:]:
-        if not row.is_moved and row.inside_base < 0.0 and not row.lots:
+    return [*_look_at_band(outcome), *_look_at_transactions(outcome), *_look_at_books(outcome)]
+
+
+def _look_at_band(outcome: Outcome) -> list[str]:
+    wrong = []
+    for before, row in pairwise(outcome.rows):
+        drift_base = abs(row.net_base - before.net_base)
+        if row.is_moved and row.inside_base < -drift_base:
+            wrong.append(f"outside its band by more than one block's drift of {drift_base:.3f}: {row}")
+        then_base = row.net_base + row.pending_base
+        if then_base > row.high_base if row.lots > 0 else row.lots and then_base < row.low_base:
+            wrong.append(f"what is under way brings net delta past the far edge of its band: {row}")
+        # with the move itself the exchange may have been heard of after the order was sent
+        if row.lots and not row.is_moved and row.inside_then_base < 0.0:
+            wrong.append(f"what is under way does not bring net delta into its band: {row}")
+        if not row.lots and row.inside_base < 0.0:
             wrong.append(f"outside its band with nothing under way: {row}")
-    if len({life.nonce for life in final}) != len(outcome.lives):
-        wrong.append("expected one nonce for every transaction")
-    if len({order.intent.order_id for order in outcome.orders}) != len(outcome.orders):
-        wrong.append("an order was sent twice")
+    if outcome.rows[-1].inside_base < 0.0 or outcome.rows[-1].lots:
+        wrong.append(f"not settled in the end: {outcome.rows[-1]}")
+    return wrong
+
+
+def _look_at_transactions(outcome: Outcome) -> list[str]:
+    wrong = [] if len(outcome.fills) > 1 else ["expected hedges, found none after the first"]
+    ids = [order.intent.order_id for order in outcome.orders]
+    for what, count in (
+        ("orders", len(set(ids))),
+        ("transactions", len(outcome.lives)),
+        ("nonces", len({life.nonce for life in outcome.lives})),
+        ("payments of gas", len({one.payment_id for one in outcome.gas})),
+    ):
+        if count != len(ids):
+            wrong.append(f"expected one of each per order sent, found {len(ids)} sent and {count} {what}")
+    filled = {fill.order_id for fill in outcome.fills}
+    if len(filled) != len(outcome.fills) or not filled <= set(ids):
+        wrong.append("expected at most one fill of each order")
     if outcome.ledger_lots != outcome.chain_lots:
         wrong.append(f"expected the ledger's lots on chain, found {outcome.ledger_lots} and {outcome.chain_lots}")
+    return wrong
+
+
+def _look_at_books(outcome: Outcome) -> list[str]:
+    books, parts = books_of(outcome), outcome.end.parts
+    wrong = []
     for what, logged, found in (
         ("gas", books.gas_log_wei, books.gas_chain_wei),
         ("base", books.base_log_wei, books.base_chain_wei),
@@ -655,4 +728,18 @@ def find_wrong(outcome: Outcome) -> list[str]:
     ):
         if logged != found:
             wrong.append(f"{what}: expected what the log has, {logged}, as change of the balance, found {found}")
+    for what, expected, found, tolerance in (
+        ("gas", -sum(one.gas_quote for one in outcome.gas), parts["gas"], 1e-9),
+        ("gas in coins", books.gas_chain_wei / COIN, sum(one.gas_coin for one in outcome.gas), 1e-12),
+        ("fees", -books.fees_wei / COIN, parts["fees"], 1e-9),
+        ("funding", -books.funding_wei / COIN, parts["funding"], 1e-9),
+        ("slippage", outcome.slippage_quote, parts["slippage"], 1e-9),
+        ("the sum of the parts", outcome.end.profit_quote, fsum(parts.values()), 1e-9),
+        ("P&L and what entered", books.change_quote, books.ledger_quote, 1e-6),
+        ("what entered as interest", -books.interest_wei / COIN * outcome.end.index_px
+         + books.supply_interest_wei / 10**6, books.entered_quote, None),
+    ):  # fmt: skip
+        most = 1e-4 if tolerance is None else tolerance * max(1.0, abs(expected))
+        if abs(expected - found) > most:
+            wrong.append(f"{what}: expected {expected!r}, found {found!r}")
     return wrong

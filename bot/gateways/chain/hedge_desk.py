@@ -21,6 +21,7 @@ from bot.domain.orders import (
     CancelRejected,
     Fill,
     FillReversed,
+    FundingPayment,
     Liquidity,
     OrderAccepted,
     OrderCanceled,
@@ -36,6 +37,7 @@ from bot.gateways.chain.endpoints import Endpoints
 from bot.gateways.chain.nouns import (
     Amounts,
     Block,
+    FundedProtocol,
     HedgeProtocol,
     Receipt,
     Refused,
@@ -210,7 +212,10 @@ class HedgeDesk:
                 self._told_open.add(order_id)
                 return [OrderSent(order_id, now_ns), OrderAccepted(order_id, order_id, now_ns, now_ns)]
             case S.MINED if news.receipt is not None:
-                return [self._fill(intent, news.receipt, now_ns)]
+                return [
+                    self._fill(intent, news.receipt, now_ns),
+                    *self._funding(intent.instrument_id, news.receipt, now_ns, sign=1),
+                ]
             case S.FAILED if news.receipt is not None:
                 return [self._failure(intent, news.receipt, news.reason, now_ns)]
             case S.UNKNOWN:
@@ -260,7 +265,22 @@ class HedgeDesk:
         events: list[Event] = [self._gas(news.key, news.instrument_id, void, now_ns, sign=-1)]
         if void.is_success and self.moved.pop(news.key, None) is not None:
             events.insert(0, FillReversed(_trade_id(void), news.key, news.instrument_id, news.reason, now_ns, now_ns))
+            events += self._funding(news.instrument_id, void, now_ns, sign=-1)
         return events
+
+    def _funding(self, instrument_id: str, receipt: Receipt, now_ns: int, *, sign: int) -> list[Event]:
+        """Return the funding that a trade settled, or what a reorg took back of it; nothing where there is none."""
+        protocol = self._protocols[instrument_id]
+        if not isinstance(protocol, FundedProtocol):
+            return []
+        paid_wei = protocol.read_funding(receipt)
+        if not paid_wei:
+            return []
+        _, quote_decimals = protocol.amount_decimals
+        trade = _trade_id(receipt)
+        payment_id = trade if sign > 0 else f"{trade}-void"
+        event_ns = self._time_of(receipt, now_ns)
+        return [FundingPayment(payment_id, instrument_id, -sign * paid_wei / 10**quote_decimals, event_ns, now_ns)]
 
     def _gas(self, key: str, instrument_id: str, receipt: Receipt, now_ns: int, *, sign: int) -> GasPaid:
         coin = receipt.gas_wei / _WEI_PER_COIN
@@ -285,6 +305,7 @@ class HedgeDesk:
         now_ns = self._clock.now_ns()
         intent = self._intent_of(order_id)
         fills: tuple[Fill, ...] = ()
+        funding: list[Event] = []
         state = OrderState.OPEN
         settled = truth.outcome if truth.state is S.FINAL else truth.state
         if truth.state is None:
@@ -293,13 +314,14 @@ class HedgeDesk:
             if not truth.receipt.logs:
                 return  # what it moved is not known before its logs are
             fills, state = (self._fill(intent, truth.receipt, now_ns),), OrderState.FILLED
+            funding = self._funding(intent.instrument_id, truth.receipt, now_ns, sign=1)
         elif settled is S.FAILED:
             state = OrderState.EXPIRED
         elif settled in _GONE:
             state = OrderState.CANCELED
         elif settled is S.UNKNOWN:
             return
-        self._put([OrderTruth(order_id, state, fills, now_ns, now_ns, is_complete=True)])
+        self._put([OrderTruth(order_id, state, fills, now_ns, now_ns, is_complete=True), *funding])
 
     async def _truth(self, order_id: str) -> Truth | None:
         try:

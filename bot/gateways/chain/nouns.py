@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -225,6 +225,14 @@ class HedgeProtocol(Protocol):
 
     def is_price_miss(self, data: bytes) -> bool:
         """Tell whether a revert only says that price or time ran out: the order expired, nothing worse."""
+
+
+@runtime_checkable
+class FundedProtocol(Protocol):
+    """A hedge protocol whose positions pay or get funding, settled with every trade of ours."""
+
+    def read_funding(self, receipt: Receipt) -> int:
+        """Return the funding that a transaction of ours settled, in quote units of `Amounts`: positive was paid."""
 
 
 class ProtocolFactory(Protocol):
