@@ -13,7 +13,7 @@ CHAIN_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 ROLES: Final = {
     "uniswap_v3": ("router",),
     "aave_v3": ("pool", "executor", "router"),
-    "perp_v2": ("clearing_house", "base_asset"),
+    "perp_v2": ("clearing_house", "base_token"),
     "guarded_vault": ("vault", "router"),
 }
 MANUAL: Final = "see docs/configuration.md"
