@@ -16,6 +16,7 @@ ROLES: Final = {
     "perp_v2": ("clearing_house", "base_token"),
     "guarded_vault": ("vault", "router"),
 }
+SIMULATED_KEYS: Final = frozenset({"chain_id", "coin", "block_s", "simulated"})
 MANUAL: Final = "see docs/configuration.md"
 
 
@@ -26,9 +27,12 @@ def check_chains(source: YamlSource) -> None:
     for place, name in _book_chains(vault):
         if name not in chains:
             source.report(place, _either(chains, "no chain: the vault has none"), name, "name one of chains")
+        elif _mapping(chains[name]).get("simulated") is not None:
+            source.report(place, "a chain with holders", f"{name}, which is simulated", "state the amounts")
         elif not _mapping(chains[name]).get("holders"):
             hint = "holders: [{address: 0x…, assets: [WETH]}]"
             source.report(("chains", name), "holders, as the book names this chain", "none", hint)
+    _check_hedge_lines(source, vault, chains)
     is_live_feed = vault.get("feed") == "live"
     for name, chain in chains.items():
         place = ("chains", name)
@@ -37,6 +41,25 @@ def check_chains(source: YamlSource) -> None:
         if name in _mapping(vault.get("venues")):
             source.report(place, "a name that no venue has", name, "rename one of the two")
         _check_chain(source, place, _mapping(chain), is_live_feed=is_live_feed, vault=vault)
+
+
+def _check_hedge_lines(source: YamlSource, vault: dict[str, Value], chains: dict[str, Value]) -> None:
+    """Report what a hedge on a chain cannot be like: a pool takes its fee inside the price, and nothing rests there."""
+    lines = vault.get("hedge")
+    places: list[tuple[Location, Value]] = [(("hedge",), lines)]
+    if isinstance(lines, tuple):
+        places = [(("hedge", index), line) for index, line in enumerate(lines)]
+    for place, value in places:
+        line = _mapping(value)
+        venue, colon, _ = str(line.get("instrument", "")).partition(":")
+        if not colon or venue not in chains:
+            continue
+        if line.get("style") == "maker":
+            source.report((*place, "style"), "taker: nothing rests on a chain", "maker", "remove style")
+        for key in ("maker_bps", "taker_bps"):
+            if line.get(key):
+                hint = "a pool's fee is inside its price"
+                source.report((*place, key), f"no {key} on a chain", str(line[key]), hint)
 
 
 def _check_chain(
@@ -53,6 +76,10 @@ def _check_chain(
             if isinstance(url, str) and SECRET_IN_URL.search(url):
                 hint = f"keys go into the environment: EVENKEEL_{place[-1]}_{key}".upper().replace("-", "_")
                 source.report((*place, key), "no secret in a file", "an address that seems to hold a key", hint)
+    if is_simulated:
+        for key in chain:
+            if key not in SIMULATED_KEYS:
+                source.report((*place, key), f"no {key} on a simulated chain", "some", "remove it")
     assets, pools = _mapping(chain.get("assets")), _mapping(chain.get("pools"))
     known = {"assets": assets, "pools": pools}
     for noun, where, name in _names(chain):
