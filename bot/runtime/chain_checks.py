@@ -65,21 +65,13 @@ def _check_hedge_lines(source: YamlSource, vault: dict[str, Value], chains: dict
 def _check_chain(
     source: YamlSource, place: Location, chain: dict[str, Value], *, is_live_feed: bool, vault: dict[str, Value]
 ) -> None:
-    is_simulated = chain.get("simulated") is not None
-    if is_simulated and is_live_feed:
-        source.report((*place, "simulated"), "a real chain with feed: live", "a simulated one", "remove simulated")
-    if not is_simulated and not is_live_feed and vault.get("feed") is not None:
-        hint = "simulated: {liquidity_quote: 5000000}, or feed: live"
-        source.report(place, "a simulated chain with a recording", "a real one", hint)
+    if is_live_feed or vault.get("feed") is not None:
+        _check_kind(source, place, chain, is_live_feed=is_live_feed)
     for key, urls in (("rpc", chain.get("rpc")), ("ws", (chain.get("ws"),))):
         for url in _tuple(urls):
             if isinstance(url, str) and SECRET_IN_URL.search(url):
                 hint = f"keys go into the environment: EVENKEEL_{place[-1]}_{key}".upper().replace("-", "_")
                 source.report((*place, key), "no secret in a file", "an address that seems to hold a key", hint)
-    if is_simulated:
-        for key in chain:
-            if key not in SIMULATED_KEYS:
-                source.report((*place, key), f"no {key} on a simulated chain", "some", "remove it")
     assets, pools = _mapping(chain.get("assets")), _mapping(chain.get("pools"))
     known = {"assets": assets, "pools": pools}
     for noun, where, name in _names(chain):
@@ -92,6 +84,21 @@ def _check_chain(
         source.report((*place, "wallet"), "either keystore or signer", "both or neither", MANUAL)
     if vault.get("mode") == "live" and not wallet and any(_hedges_on(vault, str(place[-1]))):
         source.report(place, "a wallet: hedges are sent from it", "none", "wallet: {address: 0x…, keystore: FILE}")
+
+
+def _check_kind(source: YamlSource, place: Location, chain: dict[str, Value], *, is_live_feed: bool) -> None:
+    """Report a real chain with a recording, a simulated one with a live feed, and what a simulated one cannot have."""
+    if chain.get("simulated") is None:
+        if not is_live_feed:
+            hint = "simulated: {liquidity_quote: 5000000}, or feed: live"
+            source.report(place, "a simulated chain with a recording", "a real one", hint)
+        return
+    if is_live_feed:
+        source.report((*place, "simulated"), "a real chain with feed: live", "a simulated one", "remove simulated")
+        return
+    for key in chain:
+        if key not in SIMULATED_KEYS:
+            source.report((*place, key), f"no {key} on a simulated chain", "some", "remove it")
 
 
 def _check_hedge(source: YamlSource, place: Location, hedge: dict[str, Value], pools: dict[str, Value]) -> None:

@@ -1,6 +1,6 @@
 """From the simulated chains of a vault file to their pools: the instruments they offer, and the chains themselves.
 
-Must never contact anybody. What a pool's quote money is called and when a chain ends is told by the recording beside it.
+Must never contact anybody. What a pool's quote money is called and when a chain ends, the recording beside it tells.
 """
 
 from __future__ import annotations
@@ -83,9 +83,7 @@ def open_simulated_chain(
         gas_units=simulated.gas_units,
     )
     own_seed = hashlib.sha256(f"{seed}:{pool.venue}".encode()).digest()
-    return SimulatedChain(
-        model, [terms], latency=latency, seed=int.from_bytes(own_seed[:8], "big"), until_ns=end_ns
-    )
+    return SimulatedChain(model, [terms], latency=latency, seed=int.from_bytes(own_seed[:8], "big"), until_ns=end_ns)
 
 
 def _base_fees_wei(simulated: SimulatedSection) -> tuple[float, ...]:
