@@ -151,6 +151,11 @@ def _runs_table(labels: Sequence[str], summaries: Sequence[RunSummary], units: U
         ("refusals", lambda run: f"{sum(run.refusals.values()):,}"),
         ("state at the end", lambda run: run.state),
     ]
+    if any(run.transactions for run in summaries):
+        figures[1:1] = [
+            ("transactions", lambda run: f"{run.transactions:,}"),
+            ("transactions that failed, gas paid", lambda run: f"{run.failed_transactions:,}"),
+        ]
     rows = [[name, *map(figure, summaries)] for name, figure in figures]
     return _table("Each run over the same market; the first is the one this report is about.", ["", *labels], rows)
 
