@@ -142,7 +142,7 @@ class Engine:
         self.profit_quote = 0.0  # as of the last decision that could mark a book
         self.desks: dict[str, Desk] = {}
         self._desk_of_instrument: dict[str, Desk] = {}
-        self._seen_payments: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._seen_payments: OrderedDict[tuple[str, str], float] = OrderedDict()  # … and of which amount
         self._seen_gas: OrderedDict[tuple[str, str], GasPaid] = OrderedDict()  # the newest word on each payment
         self._booked: OrderedDict[tuple[str, str], _Booked] = OrderedDict()  # by instrument and trade
         self._sequence = 0
@@ -460,9 +460,10 @@ class Engine:
     def _apply_funding(self, event: FundingPayment) -> None:
         desk = self._desk_of_instrument.get(event.instrument_id)
         payment = (event.instrument_id, event.payment_id)
-        if desk is None or payment in self._seen_payments:
-            return
-        self._seen_payments[payment] = None
+        last = self._seen_payments.get(payment)
+        if desk is None or (last is not None and (not last or event.amount_settle != -last)):
+            return  # told again; only the very opposite takes it back, as a reorg does
+        self._seen_payments[payment] = event.amount_settle
         if len(self._seen_payments) > MAX_SEEN_PAYMENTS:
             self._seen_payments.popitem(last=False)
         self._close_step(desk, event.ts_recv_ns)

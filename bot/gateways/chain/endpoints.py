@@ -235,6 +235,11 @@ class Endpoints:
     # What is held against them.
 
     @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All of them in order of preference, with what is held against each."""
+        return tuple(self._nodes)
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """Say what is wrong, node by node, for people."""
         nodes = tuple(f"{node.name}: {_after_name(node)}" for node in self._nodes if node.trouble)

@@ -130,6 +130,11 @@ class TransactionDesk:
         return self._market
 
     @property
+    def balance_wei(self) -> int | None:
+        """What the key holds of the chain's coin as of the newest block, None before it was asked."""
+        return self._balance_wei
+
+    @property
     def pending_wei(self) -> int:
         """What everything under way can still take from the coin balance."""
         return sum(life.max_cost_wei for life in self._lives.values())
@@ -203,10 +208,19 @@ class TransactionDesk:
                 self._write(life, S.CANCELED, reason="never signed: the process ended before")
         self._forget(head)
         self._reconcile(latest, pending)
+        self._retell_reversals()
         await self._take_block(head)
         for life in self.lives:
             if not life.is_over:
                 self._tell(life, await self._with_logs(life.receipt), life.reason)
+
+    def _retell_reversals(self) -> None:
+        """Tell again what left the chain: the process that wrote it down may have ended before anybody heard of it."""
+        for life in self.lives:
+            for void in life.voided:
+                is_back = life.receipt is not None and life.receipt.block_hash == void.block_hash
+                if not life.is_over and not is_back:
+                    self._tell(life, void, f"block {void.block_number} left the chain", is_reversed=True)
 
     async def send(self, request: TransactionRequest, *, is_reducing: bool = False) -> None:
         """Sign, write down and hand over a transaction. What comes of it is news.
@@ -593,13 +607,15 @@ class TransactionDesk:
     async def _void(self, life: Life) -> None:
         """Take back what a block held that is gone; where the new blocks do not hold it either, send it again."""
         assert life.receipt is not None
-        tx_hash = life.receipt.tx_hash
+        tx_hash, is_success = life.receipt.tx_hash, life.receipt.is_success
         self._reverse(life, f"block {life.receipt.block_number} left the chain")
         attempt = life.attempt_of(tx_hash)
         if attempt is None or await self._find_receipt(life) is not None:
             return
         if not attempt.is_cancel and _is_late(life.request.gas, self._ready()):
             await self._cancel(life, "canceled: its time is over, and its block left the chain")
+        elif not is_success and not attempt.is_cancel:  # what it was for was decided anew once it had failed
+            await self._cancel(life, "canceled: it had failed, and its block left the chain")
         else:
             await self._hand_over(life, attempt)
 

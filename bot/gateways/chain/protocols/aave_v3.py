@@ -163,6 +163,11 @@ class AaveV3:
         return self._aave.lending
 
     @property
+    def wrong_executor(self) -> str:
+        """Why the executor cannot be used: it is none, or trades with another pool or router; "" if it can."""
+        return self._wrong_executor
+
+    @property
     def amount_decimals(self) -> tuple[int, int]:
         """Decimals of base and quote in `Amounts`, which are the tokens' own."""
         return self._terms.base_decimals, self._terms.quote_decimals
