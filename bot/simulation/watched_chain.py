@@ -53,6 +53,8 @@ class _Market(msgspec.Struct):
     instrument: Instrument
     quote: Quote | None = None
     terms: ExecutionTerms | None = None
+    base_fee_wei: int = 0  # of the newest block, as its parent's terms told it
+    done_seq: int = -1
     position_lots: int = 0
     cash: float = 0.0
 
@@ -71,8 +73,9 @@ class _Transaction(msgspec.Struct):
 class WatchedChain:
     """The simulated half of a chain, used like `SimulatedVenue`; its blocks come as the market's events.
 
-    A block counts once both its quote and its terms were shown. It takes what was under way before its own time, or a
-    block time before we heard of it, whichever is later: chains with several blocks a second stamp whole seconds.
+    A block counts once both its quote and its terms were shown, which are read at one moment. It takes what was under
+    way before its own time, or a block time before we heard of it, whichever is later: chains with several blocks a
+    second stamp whole seconds.
     """
 
     def __init__(
@@ -146,15 +149,18 @@ class WatchedChain:
         return self._last_reply_ns
 
     def on_market(self, event: MarketEvent) -> None:
-        """Take in what the newest block says; terms come after the quote of the same block."""
+        """Take in what a block says, in any order."""
         if isinstance(event, Quote):
             market = self._markets.get(event.instrument_id)
             if market is not None:
                 market.quote = event
+                self._take_block(market)
         elif isinstance(event, ExecutionTerms):
             market = self._markets.get(event.instrument_id)
             if market is not None:
-                self._take_block(market, event)
+                market.base_fee_wei = (market.terms or event).base_fee_wei
+                market.terms = event
+                self._take_block(market)
 
     def submit(self, command: Command, now_ns: int) -> None:
         """Send a command on its way."""
@@ -225,27 +231,27 @@ class WatchedChain:
 
     # Blocks
 
-    def _take_block(self, market: _Market, terms: ExecutionTerms) -> None:
-        """Let a block take what was under way, at its own base fee: the one its parent's terms told."""
-        before, quote = market.terms, market.quote
-        market.terms = terms
-        if quote is None or quote.ts_event_ns != terms.ts_event_ns or (before is not None and terms.seq <= before.seq):
+    def _take_block(self, market: _Market) -> None:
+        """Once quote and terms are of one block, read together, let it take what was under way, at its own base fee."""
+        quote, terms = market.quote, market.terms
+        if quote is None or terms is None or quote.ts_recv_ns != terms.ts_recv_ns or terms.seq <= market.done_seq:
             return
-        base_fee_wei = (before or terms).base_fee_wei
+        market.done_seq = terms.seq
         made_ns = max(terms.ts_event_ns, terms.ts_recv_ns - terms.block_ns)
         self._block_ns = max(self._block_ns, made_ns)
         for one in [one for one in self._pending if one.market is market and one.arrival_ns < made_ns]:
-            self._offer(one, quote, terms, base_fee_wei)
+            self._offer(one, quote, terms, made_ns)
 
-    def _offer(self, one: _Transaction, quote: Quote, terms: ExecutionTerms, base_fee_wei: int) -> None:
+    def _offer(self, one: _Transaction, quote: Quote, terms: ExecutionTerms, made_ns: int) -> None:
         """Include a transaction if the block takes it, or its cancel in its place."""
         bid = one.intent.gas
         assert bid is not None, "an order without a gas bid was accepted"
         rise = REPLACE_RISE ** min(MAX_REPLACEMENTS, one.waited_blocks // REPLACE_AFTER_BLOCKS)
         one.waited_blocks += 1
         max_fee_wei, tip_wei = bid.max_fee_wei * rise, bid.tip_wei * rise
+        base_fee_wei = one.market.base_fee_wei
         reply_ns = self._reply_ns(terms.ts_recv_ns)
-        if one.cancel_ns < max(terms.ts_event_ns, terms.ts_recv_ns - terms.block_ns):
+        if one.cancel_ns < made_ns:
             fee_wei = (base_fee_wei + tip_wei) * REPLACE_RISE  # it replaces the other one
             self._pay(one, CANCEL_GAS_UNITS * fee_wei, terms, reply_ns)
             self.figures.cancels += 1
