@@ -175,9 +175,12 @@ class ChainGateway:
                 await desk.on_reorg(step.reorg)
         self._asked_ns = self._clock.now_ns()
         self._take(await self._read(head))
-        if desk is not None:
-            await desk.on_block(head)
-        await self._endpoints.confirm(head)
+        confirming = asyncio.create_task(self._endpoints.confirm(head))
+        try:
+            if desk is not None:
+                await desk.on_block(head)
+        finally:
+            await confirming
         await self._positions.settle(head, self._multicall.read)
         self._take(self._reports(head))
         self._tell_health(*self._judge())

@@ -1,6 +1,10 @@
 """The transaction log: every state of every transaction of one key on one chain, append-only, on disk before it acts.
 
-It is what a restart knows. It must never change a row, never let a second owner of the key in, and never report a row
+It is what a restart knows. A row with raw bytes, and with it all rows before, is past any power cut on return, as the
+bytes leave next. All other rows are in the file, past the end of the process: should the power fail before the next
+such row, what is lost can be asked of the chain again, and nothing was sent that is not in the log.
+
+It must never change a row, never let a second owner of the key in, and never report a row
 as written before it is on disk. Reading never blocks the owner. Amounts in wei are texts: they exceed 64 bits.
 
 Every statement goes through SQLAlchemy Core on one schema that PostgreSQL could hold as well; what only SQLite
@@ -59,6 +63,7 @@ class TransactionLog:
         self._connection = connection
         self._is_writer = is_writer
         self._is_broken = False
+        self._is_flushing = True
 
     @classmethod
     @contextmanager
@@ -80,7 +85,7 @@ class TransactionLog:
         return self._path
 
     def append(self, row: Row) -> None:
-        """Write a row; it is on disk on return.
+        """Write a row; it is in the file on return, and on the disk with all before it if it holds raw bytes.
 
         Raises JournalError if the disk refuses: nothing may then be signed or sent any more.
         """
@@ -90,6 +95,9 @@ class TransactionLog:
             raise JournalError(f"{self._path}: expected a working log, found one whose last write failed")
         try:
             with self._connection.begin():
+                if self._is_flushing != bool(row.raw):
+                    self._is_flushing = bool(row.raw)
+                    _set_flushing(self._connection, is_on=self._is_flushing)
                 self._connection.execute(_INSERT, _to_columns(row))
         except DBAPIError as error:
             self._is_broken = True
@@ -367,6 +375,11 @@ def _make_durable(connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA journal_mode = WAL")  # readers do not block the writer
         connection.exec_driver_sql("PRAGMA synchronous = FULL")  # a commit returns when the disk has it
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _set_flushing(connection: Connection, *, is_on: bool) -> None:
+    """Have commits return when the disk has them, with all before; or when the file has them. No statement before."""
+    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if is_on else 'NORMAL'}")
 
 
 def _make_append_only(connection: Connection) -> None:
