@@ -90,7 +90,8 @@ async def head_to_broadcast(world: World, folder: Path, *, blocks: int, pause_s:
     async with vault.running():
         assert vault.session is not None
         watch = Stopwatch(vault.session.gateways["local"])
-        await until(lambda: watch.broadcast_ns or vault.engine.orders.live, 10.0, "for the first hedge")
+        await asyncio.to_thread(anvil.rpc, "evm_mine")
+        await until(lambda: watch.broadcast_ns or vault.engine.orders.live, 10.0, f"for the first hedge: {vault.decision}")
         await asyncio.sleep(0.3)
         for at in range(WARM_UP + blocks):
             owner, other = (vault.holder, world.trader) if at % 2 else (world.trader, vault.holder)

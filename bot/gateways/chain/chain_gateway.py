@@ -38,6 +38,7 @@ from bot.gateways.gateway import Clock, Put
 
 _MAX_ROUNDS: Final = 8  # of reading one block at the start
 _MAX_EARLY: Final = 10_000  # events told before anybody listens
+_AFTERWARDS_S: Final = 0.03  # what is not urgent is asked once a hedge has left
 
 log = structlog.get_logger()
 
@@ -174,16 +175,22 @@ class ChainGateway:
             if desk is not None:
                 await desk.on_reorg(step.reorg)
         self._asked_ns = self._clock.now_ns()
-        self._take(await self._read(head))
+        reading = asyncio.create_task(self._read(head))
+        if desk is not None:
+            desk.look_ahead(head)
         confirming = asyncio.create_task(self._endpoints.confirm(head))
         try:
+            self._take(await reading)
             if desk is not None:
-                await desk.on_block(head)
+                await desk.on_block(head, is_urgent_only=True)
         finally:
             await confirming
         await self._positions.settle(head, self._multicall.read)
         self._take(self._reports(head))
         self._tell_health(*self._judge())
+        if desk is not None:
+            await asyncio.sleep(_AFTERWARDS_S)
+            await desk.look_back(head)
 
     async def _settle(self, block: Block) -> list[Event]:
         """Read one block until nothing is lacking: what some reads find says what others must be."""
