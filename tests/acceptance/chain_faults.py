@@ -55,7 +55,11 @@ class Trouble:
         self.proxy = proxy
         urls = options.pop("urls", (proxy.http_url, proxy.ws_url))
         changes = {"quote_s: 30": "quote_s: 300", "index_s: 30": "index_s: 300", "final_blocks: 12": "final_blocks: 7"}
-        own: dict[str, Any] = {"block_s": 12.0, "inventory_base": INVENTORY_WEI / COIN, "half_width_base": HALF_WIDTH_BASE}
+        own: dict[str, Any] = {
+            "block_s": 12.0,
+            "inventory_base": INVENTORY_WEI / COIN,
+            "half_width_base": HALF_WIDTH_BASE,
+        }
         own |= {"changes": changes | options.pop("changes", {})}
         self.vault = ChainVault(world, folder, urls=urls, **(own | options))
         world.give(world.hedger, WETH=INVENTORY_WEI / COIN, USDC=500_000)

@@ -43,6 +43,7 @@ WEI_PER_COIN: Final = 10**18
 _MAX_ROUNDS: Final = 8  # of reading one block at the start
 _AUDIT_EVERY: Final = 32  # blocks: then all nodes answer the same reads, and who says otherwise is left out
 _MAX_EARLY: Final = 10_000  # events told before anybody listens
+_AFTERWARDS_S: Final = 0.03  # what is not urgent is asked once a hedge has left
 
 log = structlog.get_logger()
 
@@ -236,15 +237,20 @@ class ChainGateway:
         self._asked_ns = self._clock.now_ns()
         if self._fee_watch is not None:
             await self._fee_watch.read(head)
+        if desk is not None:
+            desk.look_ahead(head)
         try:
             events, _ = await asyncio.gather(self._read(head), self._endpoints.confirm(head))
             self._take(events)  # nothing of a block that nodes disagree on
         finally:  # what is under way is seen to all the same
             if desk is not None:
-                await desk.on_block(head)
+                await desk.on_block(head, is_urgent_only=True)
         await self._positions.settle(head, self._multicall.read)
         self._take(self._reports(head))
         self._tell_health(*self._judge())
+        if desk is not None:
+            await asyncio.sleep(_AFTERWARDS_S)
+            await desk.look_back(head)
         if head.number % _AUDIT_EVERY == 0:
             await self._multicall.audit(head, [read for group in self._read_groups() for read in group])
 
