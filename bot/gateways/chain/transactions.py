@@ -47,6 +47,7 @@ _PROOFLESS_ROUNDS: Final = 3  # blocks in a row without a receipt of ours, where
 _MEMORY: Final = 4  # times final: how long an ended transaction is remembered for a reorg that should not happen
 _LOOK_BACK: Final = 8  # blocks before we began in which a nonce may have been used already, as nodes lag
 _FILL: Final = "fill"
+_MOST_HOLES: Final = 16  # at once: as many of ours were never signed, or a stranger's are missing
 
 
 class Truth(msgspec.Struct, frozen=True):
@@ -117,6 +118,7 @@ class TransactionDesk:
         self._told_dropped: set[str] = set()
         self._stranger = ""
         self._ahead: tuple[str, asyncio.Future[tuple[int, int, FeeMarket]]] | None = None
+        self._too_many = ""  # holes to be filled
 
     # --- what is known -----------------------------------------------------------------------------------------------
 
@@ -143,7 +145,7 @@ class TransactionDesk:
     @property
     def alarm(self) -> str:
         """What a person should know of the key or its coins, "" if nothing."""
-        return "; ".join(one for one in (self._stranger, self._gas_alarm()) if one)
+        return "; ".join(one for one in (self._stranger, self._too_many, self._gas_alarm()) if one)
 
     def tiers(self, gas_units: int) -> tuple[GasTier, ...]:
         """Return what a place in a block costs now and how long it takes; none while it is not known or too dear."""
@@ -683,6 +685,13 @@ class TransactionDesk:
         """
         ours = {life.nonce for life in self._lives.values() if life.is_live}
         holes = [nonce for nonce in range(count, max(ours, default=count)) if nonce not in ours]
+        self._too_many = ""
+        if len(holes) > _MOST_HOLES:  # each one filled costs gas, and so many come of a count that was wrong
+            self._too_many = (
+                f"nonces {holes[0]} to {holes[-1]} would have to be filled, at most {_MOST_HOLES} are;"
+                " hint: a node told a wrong count of transactions; start again, the next ones then use these"
+            )
+            return
         free = set(self._nonces.gaps())
         self._hole_since = {nonce: self._hole_since.get(nonce, block.number) for nonce in holes}
         for nonce in holes:

@@ -479,6 +479,29 @@ async def test_a_receipt_that_costs_more_than_was_signed_is_not_believed(tmp_pat
             assert stage.gained_wei == 7
 
 
+async def test_a_wrong_count_once_does_not_fill_the_chain_with_transactions(tmp_path: Path) -> None:
+    lies: list[int] = []
+
+    def more(count: str) -> str:
+        return hex(int(count, 16) + lies[0]) if lies else count
+
+    async with staged(tmp_path) as stage:
+        async with stage.running(between=lambda node: Liar(node, eth_getTransactionCount=more)) as desk:
+            lies.append(50)
+            await stage.step()
+            lies.clear()
+            await desk.send(stage.request("o1", 7))
+            assert stage.log.life("o1").nonce == 50  # type: ignore[union-attr]
+            await stage.step(6)
+            assert "nonces 0 to 49 would have to be filled" in desk.alarm
+            assert {row.key for row in stage.log.rows()} == {"o1"}
+        async with stage.running() as desk:
+            await desk.send(stage.request("o2", 8))
+            await stage.step()
+            assert stage.last("o2").state is S.MINED
+            assert stage.gained_wei == 8
+
+
 async def test_a_hole_is_used_by_the_next_or_filled(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage, stage.running(Forgetful(KeystoreSigner(stage.account), {0, 2})) as desk:
         await asyncio.gather(*(desk.send(stage.request(f"o{n}", 1 << n)) for n in range(4)))
