@@ -14,6 +14,7 @@ import contextlib
 import gzip
 import http.client
 import json
+import os
 import re
 import shutil
 import signal
@@ -172,6 +173,8 @@ class Anvil(Rpc):
     def pause(self) -> None:
         """Stop the process in its tracks: connections stay open, nothing is answered."""
         self._process.send_signal(signal.SIGSTOP)
+        # Sent is not stopped: on a busy machine it goes on for a while. Left for whoever waits for its end.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a paused process go on."""
