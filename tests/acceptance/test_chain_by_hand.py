@@ -86,7 +86,7 @@ async def test_a_stuck_hedge_is_shown_sped_up_and_canceled_through_the_daemon(
         proxy.hold_next(20)
         async with chain.running():
             line = tmp_path / "chain.sock"
-            view = await seen(line, lambda view: view["chains"][0]["pending"])
+            view = await seen(line, lambda view: [one["state"] for one in view["chains"][0]["pending"]] == ["sent"])
             [local] = view["chains"]
             [pending] = local["pending"]
             key = pending["key"]
