@@ -94,8 +94,7 @@ async def test_what_is_stuck_beyond_its_time_is_canceled(world: World, tmp_path:
         trouble.need()
         async with trouble.vault.running():
             await trouble.sent()
-            trouble.let_time_pass(seconds=120)
-            await trouble.mine()
+            await trouble.mine_late(seconds=120)
             await trouble.mine_until(lambda: not trouble.vault.engine.orders.live)
             await trouble.calm(lambda: True)
             await trouble.check(hedges=0, is_hedged=False)
@@ -271,7 +270,7 @@ async def test_without_gas_it_stops_and_says_what_to_send(world: World, tmp_path
             trouble.coins_wei = COIN
             await trouble.mine()
             await trouble.operate(OperatorAction.RESUME)
-            await _hedged(trouble)
+            await trouble.mine_until(lambda: trouble.ledger_lots)
             await trouble.calm()
             await trouble.check()
 
