@@ -89,7 +89,7 @@ def test_every_live_example_loads(path: Path) -> None:
     (vault,) = load_vaults([path], allow_live=True)
     assert vault.vault == path.stem
     assert vault.is_live_feed
-    assert list(vault.venues) == ["deribit"]
+    assert [*vault.venues, *vault.chains] == (["mainnet"] if path.stem == "paper-chain" else ["deribit"])
 
 
 def test_the_paper_example_fits_the_recording_it_is_rehearsed_on() -> None:
@@ -103,7 +103,7 @@ def test_the_paper_example_fits_the_recording_it_is_rehearsed_on() -> None:
 
 
 def test_the_examples_have_names_of_their_own() -> None:
-    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")), allow_live=True)) == 6
+    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")), allow_live=True)) == 7
 
 
 def test_the_manual_shows_the_demo_vault() -> None:

@@ -475,6 +475,7 @@ class TransactionDesk:
         """Take in that a block holds a version, once deep enough."""
         if receipt.block_number == block.number and receipt.block_hash != block.block_hash:
             return  # of another fork than the block we were told of; the next block decides
+        _check_cost(life, receipt)
         depth = block.number - receipt.block_number + 1
         if life.receipt is not None and life.receipt.block_hash != receipt.block_hash:
             self._reverse(life, f"block {life.receipt.block_number} left the chain")
@@ -804,6 +805,19 @@ def _is_late(gas: GasBid, block: Block) -> bool:
 
 def _raised(bid: Bid, why: str) -> str:
     return f"replaced at {gwei(bid.max_fee_wei)} gwei with a tip of {gwei(bid.tip_wei)}: {why}"
+
+
+def _check_cost(life: Life, receipt: Receipt) -> None:
+    """Raise Retryable for a receipt of more gas, or at a higher price, than was signed for: no chain takes that."""
+    attempt = life.attempt_of(receipt.tx_hash)
+    if attempt is None:
+        return
+    limit = _PLAIN_GAS if attempt.is_cancel else life.request.gas_limit
+    if receipt.gas_used > limit or receipt.gas_price_wei > attempt.max_fee_wei:
+        raise Retryable(
+            f"{life.key}: expected at most {limit} gas at {gwei(attempt.max_fee_wei)} gwei, found a receipt of "
+            f"{receipt.gas_used} at {gwei(receipt.gas_price_wei)} gwei; hint: the node that says so is wrong"
+        )
 
 
 def _why_failed(receipt: Receipt) -> str:
