@@ -29,8 +29,8 @@ SECTION = HedgeSection(
 )
 def test_every_protocol_is_found_by_its_name(name: str, kind: type) -> None:
     roles = {
-        "uniswap_v3": ("router",), "aave_v3": ("pool", "executor", "router"), "perp_v2": ("clearing_house", "base_token"),
-        "guarded_vault": ("vault", "router"),
+        "uniswap_v3": ("router",), "aave_v3": ("pool", "executor", "router"),
+        "perp_v2": ("clearing_house", "base_token"), "guarded_vault": ("vault", "router"),
     }[name]  # fmt: skip
     contracts = {role: SECTION.contracts[role] for role in roles}
     section = msgspec.structs.replace(SECTION, protocol=name, contracts=contracts)
@@ -44,5 +44,5 @@ def test_every_protocol_is_found_by_its_name(name: str, kind: type) -> None:
 
 def test_a_name_that_means_nothing_is_refused_with_those_that_do() -> None:
     section = msgspec.structs.replace(SECTION, protocol="uniswap_v9")
-    with pytest.raises(ConfigError, match="HEDGE: expected a protocol of uniswap_v3, aave_v3, .*found 'uniswap_v9'"):
+    with pytest.raises(ConfigError, match=r"HEDGE: expected a protocol of uniswap_v3, aave_v3, .*found 'uniswap_v9'"):
         open_protocol(section, SETTINGS, WALLET)
