@@ -116,7 +116,7 @@ class Trouble:
     async def operate(self, action: OperatorAction) -> None:
         """Order the daemon something as `evenkeel halt` and the like do."""
         question = {"verb": "operate", "action": str(action), "issuer": "a test", "reason": "to see"}
-        await asyncio.to_thread(ask, self.vault.folder / "s", question)
+        await asyncio.to_thread(ask, self.vault.folder / "chain.sock", question)
 
     async def mine_late(self, seconds: int) -> None:
         """Mine a block that comes so much later than the machine's clock."""
@@ -353,7 +353,7 @@ async def _run(plan: Plan) -> None:
     with Journal.open(Path(plan.journal), for_writing=True) as journal:
         async with open_live(vault, path, journal, plan.environ) as session:
             daemon = Daemon(
-                session, journal, socket_path=path.parent / "s", speed=1.0, progress=lambda _: None,
+                session, journal, socket_path=path.parent / "chain.sock", speed=1.0, progress=lambda _: None,
                 marker=HaltMarker(path.parent / "halted"),
             )  # fmt: skip
             await daemon.run(asyncio.Event())
