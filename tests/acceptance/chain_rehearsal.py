@@ -172,7 +172,7 @@ class Marks(NamedTuple):
 
 
 class Logged(NamedTuple):
-    """What protocols say in the logs of our transactions of what is no trade, in smallest units, as the chain has it."""
+    """What protocols say in the logs of our transactions of what is no trade, in smallest units."""
 
     borrowed_wei: int
     repaid_wei: int

@@ -48,7 +48,9 @@ class Watched:
         self.settings: ChainSettings = settings_of(world, **(own | changes))
 
     @asynccontextmanager
-    async def running(self, *, run_id: str = "r", is_keyless: bool = False, listens: bool = True) -> AsyncIterator[None]:
+    async def running(
+        self, *, run_id: str = "r", is_keyless: bool = False, listens: bool = True
+    ) -> AsyncIterator[None]:
         """Open the gateway and listen to it."""
         signer = None if is_keyless else KeystoreSigner(Account.from_key(self.world.hedger_key))
         async with ChainGateway(self.settings, signer, WallClock(), run_id=run_id) as self.gateway:
