@@ -341,7 +341,8 @@ def _limit(on: _Situation, offer: _Offer, quote: Quote, side: int, size_base: fl
     revert_quote = tier.gas_quote + offer.delay_quote / on.tries
     sds = drift_sds(revert_quote, size_base * far_px * sd, on.hedge.worse_fill_probability)
     moved = max(0.0, side * moved_fraction)
-    impact = size_base / on.terms.depth_base
+    ahead_base = max(0.0, side * on.view.pending_base)  # what is under way meets the pool first
+    impact = (size_base + ahead_base) / on.terms.depth_base
     wanted = moved + sds * sd + impact
     allowed = on.hedge.max_slippage_bps * BPS
     slip = min(wanted, allowed)

@@ -141,8 +141,8 @@ class OracleBoard:
         if fused.verdict is Verdict.REDUCE_ONLY:
             desk.oracle_doubt = f"{desk.underlying}: {fused.reason}"
         index_px = watch.marks.index_px
-        if not index_px:
-            return None
+        if not index_px:  # there never was a price that enough of them agreed on
+            return (Refusal.ORACLE_HALT, f"{desk.underlying}: {fused.reason}") if watch.words else None
         for expiry in desk.book.expiries:
             if expiry.forward_ns and now_ns < expiry.expiry_ns:
                 allowed = watch.settings.allowed_fraction(tau_years(now_ns, expiry.expiry_ns))

@@ -13,9 +13,10 @@ CHAIN_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 ROLES: Final = {
     "uniswap_v3": ("router",),
     "aave_v3": ("pool", "executor", "router"),
-    "perp_v2": ("clearing_house", "base_asset"),
+    "perp_v2": ("clearing_house", "base_token"),
     "guarded_vault": ("vault", "router"),
 }
+SIMULATED_KEYS: Final = frozenset({"chain_id", "coin", "block_s", "simulated"})
 MANUAL: Final = "see docs/configuration.md"
 
 
@@ -26,9 +27,12 @@ def check_chains(source: YamlSource) -> None:
     for place, name in _book_chains(vault):
         if name not in chains:
             source.report(place, _either(chains, "no chain: the vault has none"), name, "name one of chains")
+        elif _mapping(chains[name]).get("simulated") is not None:
+            source.report(place, "a chain with holders", f"{name}, which is simulated", "state the amounts")
         elif not _mapping(chains[name]).get("holders"):
             hint = "holders: [{address: 0x…, assets: [WETH]}]"
             source.report(("chains", name), "holders, as the book names this chain", "none", hint)
+    _check_hedge_lines(source, vault, chains)
     is_live_feed = vault.get("feed") == "live"
     for name, chain in chains.items():
         place = ("chains", name)
@@ -39,15 +43,30 @@ def check_chains(source: YamlSource) -> None:
         _check_chain(source, place, _mapping(chain), is_live_feed=is_live_feed, vault=vault)
 
 
+def _check_hedge_lines(source: YamlSource, vault: dict[str, Value], chains: dict[str, Value]) -> None:
+    """Report what a hedge on a chain cannot be like: a pool takes its fee inside the price, and nothing rests there."""
+    lines = vault.get("hedge")
+    places: list[tuple[Location, Value]] = [(("hedge",), lines)]
+    if isinstance(lines, tuple):
+        places = [(("hedge", index), line) for index, line in enumerate(lines)]
+    for place, value in places:
+        line = _mapping(value)
+        venue, colon, _ = str(line.get("instrument", "")).partition(":")
+        if not colon or venue not in chains:
+            continue
+        if line.get("style") == "maker":
+            source.report((*place, "style"), "taker: nothing rests on a chain", "maker", "remove style")
+        for key in ("maker_bps", "taker_bps"):
+            if line.get(key):
+                hint = "a pool's fee is inside its price"
+                source.report((*place, key), f"no {key} on a chain", str(line[key]), hint)
+
+
 def _check_chain(
     source: YamlSource, place: Location, chain: dict[str, Value], *, is_live_feed: bool, vault: dict[str, Value]
 ) -> None:
-    is_simulated = chain.get("simulated") is not None
-    if is_simulated and is_live_feed:
-        source.report((*place, "simulated"), "a real chain with feed: live", "a simulated one", "remove simulated")
-    if not is_simulated and not is_live_feed and vault.get("feed") is not None:
-        hint = "simulated: {liquidity_quote: 5000000}, or feed: live"
-        source.report(place, "a simulated chain with a recording", "a real one", hint)
+    if is_live_feed or vault.get("feed") is not None:
+        _check_kind(source, place, chain, is_live_feed=is_live_feed)
     for key, urls in (("rpc", chain.get("rpc")), ("ws", (chain.get("ws"),))):
         for url in _tuple(urls):
             if isinstance(url, str) and SECRET_IN_URL.search(url):
@@ -65,6 +84,21 @@ def _check_chain(
         source.report((*place, "wallet"), "either keystore or signer", "both or neither", MANUAL)
     if vault.get("mode") == "live" and not wallet and any(_hedges_on(vault, str(place[-1]))):
         source.report(place, "a wallet: hedges are sent from it", "none", "wallet: {address: 0x…, keystore: FILE}")
+
+
+def _check_kind(source: YamlSource, place: Location, chain: dict[str, Value], *, is_live_feed: bool) -> None:
+    """Report a real chain with a recording, a simulated one with a live feed, and what a simulated one cannot have."""
+    if chain.get("simulated") is None:
+        if not is_live_feed:
+            hint = "simulated: {liquidity_quote: 5000000}, or feed: live"
+            source.report(place, "a simulated chain with a recording", "a real one", hint)
+        return
+    if is_live_feed:
+        source.report((*place, "simulated"), "a real chain with feed: live", "a simulated one", "remove simulated")
+        return
+    for key in chain:
+        if key not in SIMULATED_KEYS:
+            source.report((*place, key), f"no {key} on a simulated chain", "some", "remove it")
 
 
 def _check_hedge(source: YamlSource, place: Location, hedge: dict[str, Value], pools: dict[str, Value]) -> None:

@@ -230,7 +230,7 @@ async def _request(
     tier = tiers[min(_TIER, len(tiers) - 1)]
     bid = GasBid(max_fee_wei=tier.max_fee_wei, tip_wei=tier.tip_wei, gas_quote=tier.gas_quote, deadline_ns=0)
     # the key of a transaction is never used for another: the same grant may be needed again after a spell without it
-    key = f"approve:{one.symbol}:{one.to}:{secrets.token_hex(4)}"
+    key = f"approve:{one.hedge}:{one.symbol}:{secrets.token_hex(4)}"
     return TransactionRequest(key, one.hedge, one.to, one.data, 0, math.ceil(gas * GAS_MARGIN), bid)
 
 

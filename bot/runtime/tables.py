@@ -62,6 +62,9 @@ def print_comparison(console: Console, summaries: Sequence[RunSummary], base: st
         table.add_row(name, *(cell(summary) for summary in summaries))
 
     row("hedges", lambda s: f"{s.hedges:,}")
+    if any(summary.transactions for summary in summaries):
+        row("transactions", lambda s: f"{s.transactions:,}")
+        row("  failed, gas paid", lambda s: f"{s.failed_transactions:,}")
     row("cost, USD", lambda s: _money(s.cost_quote))
     row("turnover, USD", lambda s: f"{s.turnover_quote:,.0f}")
     row(f"off target rms, {base}", lambda s: f"{s.delta_rms_base:,.2f}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
@@ -34,6 +35,7 @@ from bot.runtime.vault import Vault
 
 CANCEL: Final = "cancel"  # as the gateway calls them too
 SPEED_UP: Final = "speed-up"
+NO_TERMINAL_COLUMNS: Final = 160  # of a file or a pipe, which has no width
 
 tx_app = typer.Typer(help="Look at transactions, cancel them, speed them up.", no_args_is_help=True)
 
@@ -231,9 +233,8 @@ def tx_list(
         return
     table = Table(box=None)
     for name in ("chain", "key", "nonce", "state", "versions", "gas wei", "fee gwei", "age s", "why"):
-        table.add_column(
-            name, justify="right" if name in {"nonce", "versions", "gas wei", "fee gwei", "age s"} else "left"
-        )
+        is_figure = name in {"nonce", "versions", "gas wei", "fee gwei", "age s"}
+        table.add_column(name, justify="right" if is_figure else "left", overflow="fold")
     for line in lines:
         state = line.state if line.state == line.outcome else f"{line.state} ({line.outcome})"
         figures = (str(line.versions), line.spent_wei, f"{line.max_fee_gwei:.6g}", f"{line.age_s:.0f}")
@@ -351,4 +352,5 @@ def _print_json(value: object) -> None:
 
 
 def _console() -> Console:
-    return Console(soft_wrap=True, markup=False, highlight=False)
+    width = None if sys.stdout.isatty() else NO_TERMINAL_COLUMNS
+    return Console(soft_wrap=True, markup=False, highlight=False, width=width)

@@ -94,6 +94,7 @@ class ChainVault:
         changes: dict[str, str] | None = None,
         contracts: dict[str, str] | None = None,
         inventory_base: float = 0.0,
+        environ: dict[str, str] | None = None,
     ) -> None:
         from tests.chains.world import PYTH_ETH
 
@@ -119,7 +120,7 @@ class ChainVault:
             assert old in text, f"expected {old!r} in the vault file"
             text = text.replace(old, new)
         self.path.write_text(text)
-        self.environ = {"EVENKEEL_LOCAL_PASSWORD": PASSWORD}
+        self.environ = {"EVENKEEL_LOCAL_PASSWORD": PASSWORD, **(environ or {})}
         self.session: LiveSession | None = None
 
     @property
@@ -165,8 +166,8 @@ class ChainVault:
             async with open_live(vault, self.path, journal, self.environ) as session:
                 self.session = session
                 daemon = Daemon(
-                    session, journal, socket_path=self.folder / "s", speed=1.0, progress=lambda _: None,
-                    marker=HaltMarker(self.folder / "halted"),
+                    session, journal, socket_path=self.folder / "chain.sock", speed=1.0, progress=lambda _: None,
+                    marker=HaltMarker(self.folder / "chain.halted"),
                 )  # fmt: skip
                 task = asyncio.create_task(daemon.run(stop))
                 try:
@@ -176,13 +177,15 @@ class ChainVault:
                     await asyncio.wait_for(task, PATIENCE_S)
 
 
-async def until(condition: Callable[[], Any], patience_s: float = PATIENCE_S, what: str = "") -> Any:
+async def until(
+    condition: Callable[[], Any], patience_s: float = PATIENCE_S, what: str = "", every_s: float = 0.02
+) -> Any:
     """Wait until `condition` holds and return what it found. Raises AssertionError if it never does."""
     deadline = asyncio.get_running_loop().time() + patience_s
     while not (found := condition()):
         if asyncio.get_running_loop().time() > deadline:
             raise AssertionError(f"waited {patience_s} s in vain {what}")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(every_s)
     return found
 
 

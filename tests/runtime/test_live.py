@@ -50,8 +50,10 @@ class PaperVenue:
         seed: int,
         faults: Faults,
         cash: Mapping[str, Mapping[str, float]],
+        chains: Mapping[str, str],
     ) -> None:
         assert cash == {"deribit": {"ETH": 0.0, "USD": 500_000.0}}
+        assert chains == {}
         self.venue = SimulatedVenue(instruments, fees=fees, latency=latency, depth=depth, seed=seed, faults=faults)
         self.received: list[str] = []
         self._sent: list[Event] = []

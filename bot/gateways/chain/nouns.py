@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -230,6 +230,7 @@ class HedgeProtocol(Protocol):
         """Tell whether a revert only says that price or time ran out: the order expired, nothing worse."""
 
 
+@runtime_checkable
 class ProtocolFactory(Protocol):
     """Makes a `HedgeProtocol` from its section of the settings; one per module of `protocols/`."""
 

@@ -61,7 +61,7 @@ class HedgeSection(msgspec.Struct, frozen=True, kw_only=True):
     uniswap_v3: contracts router, and pools in `route` from base to quote.
     aave_v3: contracts pool, executor (bot/contracts/AaveShort.vy) and the SwapRouter02 it trades on as router; sells
     what it borrows over `route`.
-    perp_v2: contracts clearing_house and base_asset.
+    perp_v2: contracts clearing_house and base_token.
     guarded_vault: contracts vault (bot/contracts/GuardedVault.vy) and the SwapRouter it trades on as router; a
     route of one pool, which is of the vault's pair.
     """

@@ -35,7 +35,7 @@ from bot.pricing.uniswap_v3 import PIPS, PoolReverts, PoolState, UnknownTicks
 GAS_OPEN_UNITS: Final = 896_000
 GAS_TRADE_UNITS: Final = 724_000
 GAS_TICK_UNITS: Final = 122_000
-_CONTRACTS: Final = ("clearing_house", "base_asset")
+_CONTRACTS: Final = ("clearing_house", "base_token")
 
 _OPEN = Function("openPosition((address,bool,bool,uint256,uint256,uint256,uint160,bytes32))", "(uint256,uint256)")
 _CHANGED = Event(
@@ -93,7 +93,7 @@ class PerpV2:
         gas_limit_margin: float = 1.3,
     ) -> None:
         contracts = contracts_of(section, _CONTRACTS)
-        self._clearing_house, self._base, self._trader = contracts["clearing_house"], contracts["base_asset"], wallet
+        self._clearing_house, self._base, self._trader = contracts["clearing_house"], contracts["base_token"], wallet
         instrument_id = f"{venue}:{section.name}"
         self._terms = TradeTerms.of(section, instrument_id, DECIMALS, DECIMALS)
         self._gas_limit_margin = gas_limit_margin

@@ -29,7 +29,7 @@ def perp_section(perp: Perp) -> HedgeSection:
     """Return the section of the market."""
     return HedgeSection(
         name="ETH-PERP", protocol="perp_v2", underlying="ETH", base="", quote="USDC", lot_base=0.001, tick_px=0.01,
-        contracts={"clearing_house": perp.clearing_house.address, "base_asset": perp.base.address},
+        contracts={"clearing_house": perp.clearing_house.address, "base_token": perp.base.address},
     )  # fmt: skip
 
 

@@ -319,5 +319,5 @@ class TestOnTheWay:
 
 def test_contracts_that_are_missing_are_named(full_world: World) -> None:
     section = msgspec.structs.replace(perp_section(full_world.part("perp")), contracts={})
-    with pytest.raises(ConfigError, match="found none for clearing_house, base_asset"):
+    with pytest.raises(ConfigError, match="found none for clearing_house, base_token"):
         PerpV2(section, {}, "anvil", full_world.hedger)
