@@ -117,8 +117,8 @@ class TransactionDesk:
         self._proofless: dict[str, int] = {}
         self._told_dropped: set[str] = set()
         self._stranger = ""
-        self._too_many = ""  # holes to be filled
         self._ahead: tuple[str, asyncio.Future[tuple[int, int, FeeMarket]]] | None = None
+        self._too_many = ""  # holes to be filled
 
     # --- what is known -----------------------------------------------------------------------------------------------
 
