@@ -1,8 +1,9 @@
-"""From a new head to the decoded answers of everything read of its block, on a node of this machine.
+"""From a new head to the answers of everything read of its block, to quotes, and to a hedge at the node; on this machine.
 
-    .venv/bin/python scripts/bench_chain.py
+    scripts/bench chain
 
-`head_to_answers` runs the real parts: heads over a socket, the ring, nodes as one, one Multicall3 pinned to the block's
+`head_to_broadcast` (tests/acceptance/chain_latency.py) runs a whole live vault: gateway, engine, journal and
+transaction log on disk, signing. `head_to_answers` runs the real parts: heads over a socket, the ring, nodes as one, one Multicall3 pinned to the block's
 hash. The node is Anvil with the world of the tests in it; reads are `slot0` of its pools, over and over.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,13 +30,17 @@ from bot.gateways.chain.endpoints import Endpoints
 from bot.gateways.chain.multicall import Multicall
 from bot.gateways.chain.nouns import Read
 from bot.gateways.chain.settings import ChainSettings
+from tests.acceptance.chain_latency import head_to_broadcast, requests_per_block
 from tests.chains.world import World, open_world
 
 BLOCKS: Final = 300
 WARM_UP: Final = 20
 PAUSE_S: Final = 0.005  # between blocks
 READS: Final = (1, 10, 100, 500)
+HEDGES: Final = 120
+POOLS: Final = (1, 5)
 TARGET_P50_MS: Final = 5.0
+TARGET_BROADCAST_P50_MS: Final = 25.0
 SLOT0: Final = Function("slot0()")
 
 
@@ -99,5 +105,29 @@ def measure(*, blocks: int = BLOCKS) -> dict[str, Any]:
     return {"what": "new head to decoded answers", "target_p50_ms": TARGET_P50_MS, "rows": rows}
 
 
+def measure_vault(*, hedges: int = HEDGES) -> dict[str, Any]:
+    """Return how long a live vault takes from a head to its quotes, its report, and its hedge at the node."""
+    with open_world() as world, tempfile.TemporaryDirectory() as folder:
+        took = asyncio.run(head_to_broadcast(world, Path(folder), blocks=hedges))
+    return {
+        "what": "a live vault with a hedge in every block, from the head on",
+        "blocks": len(took),
+        "quote": {**summarise([one.quote_ns for one in took]), "target_p50_ms": TARGET_P50_MS},
+        "report": summarise([one.report_ns for one in took]),
+        "broadcast": {**summarise([one.broadcast_ns for one in took]), "target_p50_ms": TARGET_BROADCAST_P50_MS},
+    }
+
+
+def count_requests() -> dict[str, Any]:
+    """Return what is asked of the node with one block, by how many pools are watched."""
+    found: dict[str, Any] = {"what": "requests to the node with one block"}
+    with open_world() as world:
+        for n_pools in POOLS:
+            with tempfile.TemporaryDirectory() as folder:
+                asked = asyncio.run(requests_per_block(world, Path(folder), n_pools))
+            found[f"{n_pools} pools"] = {"all": sum(asked.values()), **asked}
+    return found
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure(), indent=2))
+    print(json.dumps([measure_vault(), count_requests(), measure()], indent=2))

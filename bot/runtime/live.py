@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import msgspec
 import structlog
 
+from bot.domain.chain import GasPaid
 from bot.domain.decisions import HedgePolicy
 from bot.domain.errors import JournalError, Retryable
 from bot.domain.events import (
@@ -250,6 +251,7 @@ def _open_paper(session: LiveSession, opener: ExecutionOpener) -> Execution:
         seed=session.vault.seed,
         faults=Faults(),
         cash=dict.fromkeys(list(session.vault.venues)[:1], session.vault.fixed_cash),
+        chains={name: chain.coin for name, chain in session.vault.chains.items()},
     )
 
 
@@ -265,10 +267,10 @@ class OnChain(Protocol):
 
 
 def _is_answer(event: Event) -> bool:
-    """Tell whether a journalled event came from the simulated venue: only it speaks about orders in a paper run."""
+    """Tell whether a journalled event is the simulated venue's: only it speaks of orders and gas in a paper run."""
     if isinstance(event, OrderRejected | AmendRejected) and event.reason.startswith(NOT_SENT):
         return False
-    return isinstance(event, OrderEvent | AccountReport)
+    return isinstance(event, OrderEvent | AccountReport | GasPaid)
 
 
 def listing_changes(

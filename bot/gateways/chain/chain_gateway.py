@@ -23,6 +23,7 @@ from bot.domain.venues import AccountReport, VenueHealth, VenuePosition, VenueSt
 from bot.gateways.chain.blocks import BlockStream, HeadFeed, Step
 from bot.gateways.chain.endpoints import Endpoints
 from bot.gateways.chain.hedge_desk import HedgeDesk
+from bot.gateways.chain.keyless import NOBODY, FeeWatch, unbounded
 from bot.gateways.chain.multicall import Multicall
 from bot.gateways.chain.nouns import Block, HedgeProtocol, Read, Refused
 from bot.gateways.chain.oracles import Oracles
@@ -42,12 +43,16 @@ WEI_PER_COIN: Final = 10**18
 _MAX_ROUNDS: Final = 8  # of reading one block at the start
 _AUDIT_EVERY: Final = 32  # blocks: then all nodes answer the same reads, and who says otherwise is left out
 _MAX_EARLY: Final = 10_000  # events told before anybody listens
+_AFTERWARDS_S: Final = 0.03  # what is not urgent is asked once a hedge has left
 
 log = structlog.get_logger()
 
 
 class ChainGateway:
-    """The gateway of one EVM chain (`bot.gateways.gateway.Gateway`); without `signer` it only watches."""
+    """The gateway of one EVM chain (`bot.gateways.gateway.Gateway`); without `signer` it only watches, for paper runs.
+
+    Fees are then asked for here, delays are those to be expected, and no wallet bounds what is quoted.
+    """
 
     def __init__(self, settings: ChainSettings, signer: Signer | None, clock: Clock, *, run_id: str) -> None:
         self._settings = settings
@@ -55,7 +60,7 @@ class ChainGateway:
         self._clock = clock
         self._run_id = run_id
         self._endpoints = Endpoints(settings, clock)
-        wallet = settings.wallet.address if settings.wallet is not None else ""
+        wallet = settings.wallet.address if settings.wallet is not None else NOBODY
         self._protocols: dict[str, HedgeProtocol] = {}
         self._sections: dict[str, HedgeSection] = {}
         for section in settings.hedges:
@@ -70,6 +75,7 @@ class ChainGateway:
         self._stream = BlockStream(self._heads, self._endpoints)
         self._hedges = HedgeDesk(settings, self._protocols, self._endpoints, wallet, clock, self._take)
         self._transactions: TransactionDesk | None = None
+        self._fee_watch = FeeWatch(settings, self._endpoints) if signer is None else None
         self._stack = AsyncExitStack()
         self._put: Put | None = None
         self._early: list[Event] = []
@@ -229,15 +235,22 @@ class ChainGateway:
             if desk is not None:
                 await desk.on_reorg(step.reorg)
         self._asked_ns = self._clock.now_ns()
+        if self._fee_watch is not None:
+            await self._fee_watch.read(head)
+        if desk is not None:
+            desk.look_ahead(head)
         try:
             events, _ = await asyncio.gather(self._read(head), self._endpoints.confirm(head))
             self._take(events)  # nothing of a block that nodes disagree on
         finally:  # what is under way is seen to all the same
             if desk is not None:
-                await desk.on_block(head)
+                await desk.on_block(head, is_urgent_only=True)
         await self._positions.settle(head, self._multicall.read)
         self._take(self._reports(head))
         self._tell_health(*self._judge())
+        if desk is not None:
+            await asyncio.sleep(_AFTERWARDS_S)
+            await desk.look_back(head)
         if head.number % _AUDIT_EVERY == 0:
             await self._multicall.audit(head, [read for group in self._read_groups() for read in group])
 
@@ -273,29 +286,34 @@ class ChainGateway:
         self._block = block
         self._hedges.note_block(block)
         quotes = [quote for one in self._protocols.values() if (quote := one.quote(now_ns)) is not None]
+        if self._fee_watch is not None:
+            quotes = [unbounded(quote, self._protocols[quote.instrument_id]) for quote in quotes]
         self._note_coin_px(words, quotes)
         return [*words, *quotes, *self._terms(block, now_ns)]
 
     def _terms(self, block: Block, now_ns: int) -> list[ExecutionTerms]:
         """Return what a place in a block costs now, by instrument; nothing while that is not known."""
-        desk = self._transactions
-        if desk is None:
+        source = self._transactions or self._fee_watch
+        if source is None or source.market is None:
             return []
         self._seq += 1
         found = []
         for name, protocol in self._protocols.items():
-            tiers = desk.tiers(protocol.gas_units)
+            tiers = source.tiers(protocol.gas_units)
             if tiers:
                 found.append(
                     ExecutionTerms(
                         name,
                         tiers,
-                        desk.reverts.fraction(name),
+                        source.reverts.fraction(name),
                         protocol.depth_base,
                         self._settings.block_ns,
                         min(block.timestamp_s * NS_PER_S, now_ns),
                         now_ns,
                         self._seq,
+                        source.market.next_base_fee_wei,
+                        protocol.gas_units,
+                        source.coin_px,
                     )
                 )
         return found
@@ -309,8 +327,9 @@ class ChainGateway:
             told = [0.5 * (one.bid_px + one.ask_px) for one in quotes if base_of[one.instrument_id] == coin]
         if told:
             self._coin_px = sorted(told)[len(told) // 2]
-        if self._transactions is not None:
-            self._transactions.coin_px = self._coin_px
+        source = self._transactions or self._fee_watch
+        if source is not None:
+            source.coin_px = self._coin_px
 
     def _reports(self, block: Block) -> list[Event]:
         """Return what we hold as of the newest block: hedges by instrument, and the book of the holders."""
@@ -329,6 +348,8 @@ class ChainGateway:
 
     def _hedged_wei(self) -> dict[str, int]:
         """Return what hedges put into the wallet, or took from it or owe, by what it is told under."""
+        if self._transactions is None:
+            return {}  # without a key nothing there is a hedge of ours
         hedged = self._hedges.moved_by_asset()
         for instrument_id, section in self._sections.items():
             token = self._settings.tokens.get(section.base)

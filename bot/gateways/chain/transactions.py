@@ -8,7 +8,7 @@ any point picks up where it was. That a transaction is gone is never concluded f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -47,6 +47,7 @@ _PROOFLESS_ROUNDS: Final = 3  # blocks in a row without a receipt of ours, where
 _MEMORY: Final = 4  # times final: how long an ended transaction is remembered for a reorg that should not happen
 _LOOK_BACK: Final = 8  # blocks before we began in which a nonce may have been used already, as nodes lag
 _FILL: Final = "fill"
+_MOST_HOLES: Final = 16  # at once: as many of ours were never signed, or a stranger's are missing
 
 
 class Truth(msgspec.Struct, frozen=True):
@@ -116,6 +117,8 @@ class TransactionDesk:
         self._proofless: dict[str, int] = {}
         self._told_dropped: set[str] = set()
         self._stranger = ""
+        self._ahead: tuple[str, asyncio.Future[tuple[int, int, FeeMarket]]] | None = None
+        self._too_many = ""  # holes to be filled
 
     # --- what is known -----------------------------------------------------------------------------------------------
 
@@ -142,7 +145,7 @@ class TransactionDesk:
     @property
     def alarm(self) -> str:
         """What a person should know of the key or its coins, "" if nothing."""
-        return "; ".join(one for one in (self._stranger, self._gas_alarm()) if one)
+        return "; ".join(one for one in (self._stranger, self._too_many, self._gas_alarm()) if one)
 
     def tiers(self, gas_units: int) -> tuple[GasTier, ...]:
         """Return what a place in a block costs now and how long it takes; none while it is not known or too dear."""
@@ -263,14 +266,31 @@ class TransactionDesk:
                 raise Refused(f"{key}: {bid}")
             await self._sign_and_send(life, bid, is_cancel=life.is_canceling, reason=_raised(bid, "on request"))
 
-    async def on_block(self, block: Block) -> None:
+    def look_ahead(self, block: Block) -> None:
+        """Begin to ask what `on_block` of this block will need, so that it waits for less; may be left out."""
+        asked = asyncio.ensure_future(self._ask_block(block))
+        asked.add_done_callback(lambda done: done.cancelled() or done.exception())  # told to whoever awaits it
+        if self._ahead is not None:
+            self._ahead[1].cancel()
+        self._ahead = (block.block_hash, asked)
+
+    async def on_block(self, block: Block, *, is_urgent_only: bool = False) -> None:
         """See to everything that is not final, as of a new block. What cannot be asked now is asked at the next.
 
-        `trouble` says what could not be asked. Raises JournalError if the log cannot be written any more.
+        `is_urgent_only` leaves what is mined, and may only be found gone, to `look_back`. `trouble` says what could not
+        be asked. Raises JournalError if the log cannot be written any more.
         """
         async with self._round:
             self._head = block
             await self._guarded(lambda: self._take_block(block))
+        if not is_urgent_only:
+            await self.look_back(block)
+
+    async def look_back(self, block: Block) -> None:
+        """See to what is mined and not final: by now it may be final, or gone by a reorg that nobody told of."""
+        async with self._round:
+            settled = self._lives_at_rest(is_settled=True)
+            await self._guarded(lambda: self._look_at_all(settled, block, None), is_first=False)
 
     async def on_reorg(self, reorg: Reorg) -> None:
         """Take back what stood in blocks that are gone, and hand over the same bytes again. A block must follow."""
@@ -407,26 +427,22 @@ class TransactionDesk:
 
     async def _take_block(self, block: Block) -> None:
         """Read what every block needs, then see to every transaction that is not over."""
-        count, balance, market = await asyncio.gather(
+        ahead, self._ahead = self._ahead, None
+        is_asked = ahead is not None and ahead[0] == block.block_hash
+        count, balance, market = await (ahead[1] if ahead is not None and is_asked else self._ask_block(block))
+        self._count, self._balance_wei, self._market = count, balance, market
+        self._nonces.mined(count)
+        self._note_next(count, block)
+        await self._look_at_all(self._lives_at_rest(is_settled=False), block, count)
+        self._forget(block)
+        await self._fill_holes(block, count)
+
+    async def _ask_block(self, block: Block) -> tuple[int, int, FeeMarket]:
+        return await asyncio.gather(
             self._reader.count(block),
             self._reader.balance_wei(block),
             self._reader.fee_market(block, self._fees),
         )
-        self._count, self._balance_wei, self._market = count, balance, market
-        self._nonces.mined(count)
-        self._note_next(count, block)
-        waiting = [life for life in self.lives if not life.is_over and not self._lock(life).locked()]
-        # one question per block that holds ours, however many it holds
-        numbers = sorted({life.settled_number for life in waiting if life.receipt is not None})
-        hashes = dict(zip(numbers, await asyncio.gather(*map(self._reader.block_hash, numbers)), strict=True))
-        failures = await asyncio.gather(
-            *(self._look_at(life, block, count, hashes) for life in waiting), return_exceptions=True
-        )
-        for failure in failures:
-            if isinstance(failure, BaseException):
-                raise failure
-        self._forget(block)
-        await self._fill_holes(block, count)
 
     async def _look_at(
         self, life: Life, block: Block, count: int | None = None, hashes: Mapping[int, str] | None = None
@@ -465,6 +481,23 @@ class TransactionDesk:
             else:
                 await self._push(life, block, is_next=used == life.nonce)
 
+    def _lives_at_rest(self, *, is_settled: bool) -> list[Life]:
+        """Return the transactions nobody is busy with that are not over: those in a block, or all others."""
+        return [
+            life
+            for life in self.lives
+            if not life.is_over and (life.receipt is not None) is is_settled and not self._lock(life).locked()
+        ]
+
+    async def _look_at_all(self, lives: Sequence[Life], block: Block, count: int | None) -> None:
+        # one question per block that holds ours, however many it holds
+        numbers = sorted({life.settled_number for life in lives if life.receipt is not None})
+        hashes = dict(zip(numbers, await asyncio.gather(*map(self._reader.block_hash, numbers)), strict=True))
+        looks = (self._look_at(life, block, count, hashes) for life in lives)
+        for failure in await asyncio.gather(*looks, return_exceptions=True):
+            if isinstance(failure, BaseException):
+                raise failure
+
     async def _find_receipt(self, life: Life) -> Receipt | None:
         """Return the receipt of whichever version is in a block."""
         newest_first = [attempt.tx_hash for attempt in reversed(life.attempts)]
@@ -475,6 +508,7 @@ class TransactionDesk:
         """Take in that a block holds a version, once deep enough."""
         if receipt.block_number == block.number and receipt.block_hash != block.block_hash:
             return  # of another fork than the block we were told of; the next block decides
+        _check_cost(life, receipt)
         depth = block.number - receipt.block_number + 1
         if life.receipt is not None and life.receipt.block_hash != receipt.block_hash:
             self._reverse(life, f"block {life.receipt.block_number} left the chain")
@@ -651,6 +685,13 @@ class TransactionDesk:
         """
         ours = {life.nonce for life in self._lives.values() if life.is_live}
         holes = [nonce for nonce in range(count, max(ours, default=count)) if nonce not in ours]
+        self._too_many = ""
+        if len(holes) > _MOST_HOLES:  # each one filled costs gas, and so many come of a count that was wrong
+            self._too_many = (
+                f"nonces {holes[0]} to {holes[-1]} would have to be filled, at most {_MOST_HOLES} are;"
+                " hint: a node told a wrong count of transactions; start again, the next ones then use these"
+            )
+            return
         free = set(self._nonces.gaps())
         self._hole_since = {nonce: self._hole_since.get(nonce, block.number) for nonce in holes}
         for nonce in holes:
@@ -686,14 +727,14 @@ class TransactionDesk:
         if not life.is_live or not life.is_signed:
             raise Refused(f"{life.key}: expected a transaction that is not mined yet, found one that is {life.state}")
 
-    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do what asks a node; no answer is trouble that the next block gets over."""
+    async def _guarded(self, work: Callable[[], Awaitable[None]], *, is_first: bool = True) -> None:
+        """Do what asks a node; no answer is trouble that the next block gets over, and only its first questions do."""
         try:
             await work()
         except (Retryable, RpcError) as error:
             self.trouble = str(error)
         else:
-            self.trouble = ""
+            self.trouble = "" if is_first else self.trouble
 
     async def _with_logs(self, receipt: Receipt | None) -> Receipt | None:
         """Return a receipt read from the log with the logs that only the chain has."""
@@ -804,6 +845,19 @@ def _is_late(gas: GasBid, block: Block) -> bool:
 
 def _raised(bid: Bid, why: str) -> str:
     return f"replaced at {gwei(bid.max_fee_wei)} gwei with a tip of {gwei(bid.tip_wei)}: {why}"
+
+
+def _check_cost(life: Life, receipt: Receipt) -> None:
+    """Raise Retryable for a receipt of more gas, or at a higher price, than was signed for: no chain takes that."""
+    attempt = life.attempt_of(receipt.tx_hash)
+    if attempt is None:
+        return
+    limit = _PLAIN_GAS if attempt.is_cancel else life.request.gas_limit
+    if receipt.gas_used > limit or receipt.gas_price_wei > attempt.max_fee_wei:
+        raise Retryable(
+            f"{life.key}: expected at most {limit} gas at {gwei(attempt.max_fee_wei)} gwei, found a receipt of "
+            f"{receipt.gas_used} at {gwei(receipt.gas_price_wei)} gwei; hint: the node that says so is wrong"
+        )
 
 
 def _why_failed(receipt: Receipt) -> str:
