@@ -88,7 +88,7 @@ class Trouble:
     async def mine(self, blocks: int = 1) -> None:
         """Mine blocks one by one, each seen by the daemon before the next."""
         for _ in range(blocks):
-            self.anvil.mine()
+            self.anvil.mine(1, seconds_apart=1)
             await asyncio.to_thread(self.proxy.await_head, self.anvil.block_number)
             number = self.anvil.block_number - self.proxy.lag_blocks
             await self.wait(lambda number=number: self.seen >= number, f"for block {number}")
@@ -96,7 +96,7 @@ class Trouble:
     async def mine_unseen(self, blocks: int) -> None:
         """Mine blocks that the daemon may not see, or that nobody runs to see."""
         for _ in range(blocks):
-            self.anvil.mine()
+            self.anvil.mine(1, seconds_apart=1)
             await asyncio.to_thread(self.proxy.await_head, self.anvil.block_number)
 
     async def steal_nonce(self) -> int:
@@ -118,9 +118,11 @@ class Trouble:
         question = {"verb": "operate", "action": str(action), "issuer": "a test", "reason": "to see"}
         await asyncio.to_thread(ask, self.vault.folder / "s", question)
 
-    def let_time_pass(self, seconds: int) -> None:
-        """Have the next block come so much later than the machine's clock, or than the newest block."""
-        self.anvil.rpc("evm_setNextBlockTimestamp", max(int(time.time()), self.anvil.timestamp_s) + seconds)
+    async def mine_late(self, seconds: int) -> None:
+        """Mine a block that comes so much later than the machine's clock."""
+        seconds += int(time.time()) - self.anvil.timestamp_s
+        self.anvil.mine(1, seconds_apart=seconds)
+        await asyncio.to_thread(self.proxy.await_head, self.anvil.block_number)
 
     async def run_second(self) -> None:
         """Run another vault with the same key and state folder."""
@@ -134,7 +136,7 @@ class Trouble:
         deadline_s = time.monotonic() + DEATH_S
         while process.is_alive():
             process.join(0.3)
-            self.anvil.mine()
+            self.anvil.mine(1, seconds_apart=1)
             assert time.monotonic() < deadline_s, "expected the daemon to be killed"
         assert process.exitcode == -signal.SIGKILL, process.exitcode
 

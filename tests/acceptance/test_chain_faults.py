@@ -94,8 +94,7 @@ async def test_what_is_stuck_beyond_its_time_is_canceled(world: World, tmp_path:
         trouble.need()
         async with trouble.vault.running():
             await trouble.sent()
-            trouble.let_time_pass(seconds=120)
-            await trouble.mine()
+            await trouble.mine_late(seconds=120)
             await trouble.mine_until(lambda: not trouble.vault.engine.orders.live)
             await trouble.calm(lambda: True)
             await trouble.check(hedges=0, is_hedged=False)
@@ -124,44 +123,42 @@ async def test_a_spike_of_fees_is_followed_up_to_the_caps(world: World, tmp_path
 
 
 async def test_a_node_five_blocks_behind_is_not_believed(world: World, tmp_path: Path) -> None:
-    with ChaosProxy(world.anvil) as late:
-        with in_trouble(world, tmp_path) as trouble:
-            text = trouble.vault.path.read_text()
-            urls = f'rpc: ["{late.http_url}", "{trouble.proxy.http_url}"]'
-            trouble.vault.path.write_text(text.replace(f'rpc: ["{trouble.proxy.http_url}"]', urls))
-            late.lag_blocks = 5
-            await trouble.mine_unseen(6)
-            trouble.need()
-            async with trouble.vault.running():
-                await trouble.mine()
-                await _hedged(trouble)
-                await trouble.calm()
-                await trouble.check()
-            assert len(trouble.intents) == 1
+    with ChaosProxy(world.anvil) as late, in_trouble(world, tmp_path) as trouble:
+        text = trouble.vault.path.read_text()
+        urls = f'rpc: ["{late.http_url}", "{trouble.proxy.http_url}"]'
+        trouble.vault.path.write_text(text.replace(f'rpc: ["{trouble.proxy.http_url}"]', urls))
+        late.lag_blocks = 5
+        await trouble.mine_unseen(6)
+        trouble.need()
+        async with trouble.vault.running():
+            await trouble.mine()
+            await _hedged(trouble)
+            await trouble.calm()
+            await trouble.check()
+        assert len(trouble.intents) == 1
 
 
 async def test_two_nodes_that_disagree_stop_trading_until_they_agree(world: World, tmp_path: Path) -> None:
-    with ChaosProxy(world.anvil) as liar:
-        with in_trouble(world, tmp_path) as trouble:
-            text = trouble.vault.path.read_text()
-            urls = f'rpc: ["{trouble.proxy.http_url}", "{liar.http_url}"]'
-            trouble.vault.path.write_text(text.replace(f'rpc: ["{trouble.proxy.http_url}"]', urls))
-            async with trouble.vault.running():
-                await trouble.mine()
-                liar.fork_from(world.anvil.block_number + 1)
-                await trouble.mine_unseen(1)
-                await trouble.wait(lambda: "no majority" in trouble.venue_reason, "for the split to be seen")
-                trouble.need()
-                await trouble.mine_unseen(1)
-                await asyncio.sleep(0.5)
-                assert not trouble.proxy.sent
-                assert not trouble.intents
-                liar.fork_from(None)
-                await trouble.mine(2)
-                await _hedged(trouble)
-                await trouble.calm()
-                await trouble.check()
-            assert len(trouble.intents) == 1
+    with ChaosProxy(world.anvil) as liar, in_trouble(world, tmp_path) as trouble:
+        text = trouble.vault.path.read_text()
+        urls = f'rpc: ["{trouble.proxy.http_url}", "{liar.http_url}"]'
+        trouble.vault.path.write_text(text.replace(f'rpc: ["{trouble.proxy.http_url}"]', urls))
+        async with trouble.vault.running():
+            await trouble.mine()
+            liar.fork_from(world.anvil.block_number + 1)
+            await trouble.mine_unseen(1)
+            await trouble.wait(lambda: "no majority" in trouble.venue_reason, "for the split to be seen")
+            trouble.need()
+            await trouble.mine_unseen(1)
+            await asyncio.sleep(0.5)
+            assert not trouble.proxy.sent
+            assert not trouble.intents
+            liar.fork_from(None)
+            await trouble.mine(2)
+            await _hedged(trouble)
+            await trouble.calm()
+            await trouble.check()
+        assert len(trouble.intents) == 1
 
 
 async def test_a_stale_oracle_leaves_too_few_to_trade_on(world: World, tmp_path: Path) -> None:
@@ -271,7 +268,7 @@ async def test_without_gas_it_stops_and_says_what_to_send(world: World, tmp_path
             trouble.coins_wei = COIN
             await trouble.mine()
             await trouble.operate(OperatorAction.RESUME)
-            await _hedged(trouble)
+            await trouble.mine_until(lambda: trouble.ledger_lots)
             await trouble.calm()
             await trouble.check()
 

@@ -121,6 +121,7 @@ def reopened(folder: Path) -> tuple[LiveSession, PaperVenue]:
             seed=1,
             faults=Faults(),
             cash={"deribit": {"ETH": 0.0, "USD": 500_000.0}},
+            chains={},
         )
         session = session._replace(execution=execution)
         rebuild(session, journal)

@@ -57,6 +57,7 @@ S = TransactionState
 _WEI_PER_COIN: Final = 10**18
 _PAID_BY_WALLET: Final = frozenset({"uniswap_v3", "aave_v3"})  # others pay from margin or from a vault
 _GONE: Final = frozenset({S.CANCELED, S.REPLACED, S.TAKEN})
+_ENDED: Final = {S.FAILED: OrderState.EXPIRED} | dict.fromkeys(_GONE, OrderState.CANCELED)
 _IN_A_BLOCK: Final = frozenset({S.MINED, S.FAILED, S.CANCELED, S.FINAL})
 
 
@@ -279,7 +280,7 @@ class HedgeDesk:
         try:
             amounts = protocol.read_receipt(intent, receipt)
         except Undecodable as error:
-            log.error("a mined hedge cannot be read", order_id=intent.order_id, tx=receipt.tx_hash, why=str(error))
+            log.exception("a mined hedge cannot be read", order_id=intent.order_id, tx=receipt.tx_hash)
             return f"mined in block {receipt.block_number}, but {error}"
         return self._fill(intent, receipt, protocol, amounts, now_ns), amounts
 
@@ -370,8 +371,8 @@ class HedgeDesk:
     async def _tell(self, order_id: str) -> None:
         """Answer what became of an order; no answer where nobody can be asked, as the engine asks again."""
         truth = await self._truth(order_id)
-        if truth is None:
-            return
+        if truth is None or (truth.state is None and order_id in self._preparing):
+            return  # it may be signed yet
         now_ns = self._clock.now_ns()
         intent = self._intent_of(order_id)
         events: list[Event] = []
@@ -382,8 +383,6 @@ class HedgeDesk:
             news = TransactionNews(order_id, intent.instrument_id, S.FINAL, truth.receipt, truth.reason)
             events.append(self._gas(news, truth.receipt, now_ns))
         if truth.state is None:
-            if order_id in self._preparing:
-                return  # it may be signed yet
             state = OrderState.REJECTED  # never signed: it cannot be mined
         elif settled is S.MINED:
             if truth.receipt is None or intent is None:
@@ -397,12 +396,10 @@ class HedgeDesk:
             elif truth.amounts is None:  # else it is counted already
                 self._note_final(intent.instrument_id, told[1])
             events += self._funding(intent, truth.receipt, now_ns, sign=1)
-        elif settled is S.FAILED:
-            state = OrderState.EXPIRED
-        elif settled in _GONE:
-            state = OrderState.CANCELED
         elif settled is S.UNKNOWN:
             return
+        else:
+            state = _ENDED.get(settled, OrderState.OPEN) if settled is not None else state
         self._put([*events, OrderTruth(order_id, state, fills, now_ns, now_ns, is_complete=True)])
 
     async def _truth(self, order_id: str) -> Truth | None:
