@@ -1,11 +1,11 @@
-"""From a new head to the answers of all that is read of its block, to quotes, and to a hedge at the node.
+"""From a new head to the answers of everything read of its block, to quotes, and to a hedge at the node.
 
     scripts/bench chain
 
-`head_to_broadcast` (tests/acceptance/chain_latency.py) runs a whole live vault: gateway, engine, journal and transaction
-log on disk, signing. `head_to_answers` runs the parts that read: heads over a socket, the ring, nodes as one, one
-Multicall3 pinned to the block's hash. The node is Anvil with the world of the tests in it; reads are `slot0` of its
-pools, over and over.
+`head_to_broadcast` (tests/acceptance/chain_latency.py) runs a whole live vault: gateway, engine, journal and
+transaction log on disk, signing. `head_to_answers` runs the parts that read: heads over a socket, the ring, nodes as
+one, one Multicall3 pinned to the block's hash. The node is Anvil with the world of the tests in it; reads are `slot0`
+of its pools, over and over.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 import pytest_asyncio
 
+import bot.gateways.chain  # noqa: F401 — before anything else imports what it undoes the side effect of
 from tests.chains.fixtures import full_world, world, worlds
 
 __all__ = ["full_world", "world", "worlds"]  # fixtures, for every test

@@ -749,13 +749,14 @@ def _settled(prices: Prices) -> State:
         cut: uint256 = min((total - at_mark) * self.limits[RESERVE_BPS] // BPS, free)
         reserve += cut
         total -= cut
-        mark = max(mark, total * ONE // shares)
     else:
         least: uint256 = at_mark * (BPS - self.limits[TAIL_BPS]) // BPS
         if total < least:
             released: uint256 = min(reserve, least - total)
             reserve -= released
             total += released
+    # Also where the gain is less than a unit: a deposit after it must not be taken for a gain at the same price.
+    mark = max(mark, total * ONE // shares)
     high: uint256 = total - base_value + self._quote_up(self.base_held, prices.high)
     return State(ok=True, reserve=reserve, mark=mark, low=total - 1, high=high - 1)
 

@@ -101,7 +101,8 @@ class ExecutionTerms(msgspec.Struct, frozen=True, tag="execution_terms", gc=Fals
     `tiers` go from cheap and slow to dear and fast, one at least. `revert_fraction` is the share of our own recent
     transactions there that failed; a failed one costs gas and fills nothing. `depth_base` is how much base moves the
     price by about 100 %: trading x moves it by the fraction 2x/depth and costs x/depth beyond the quote (L/√P of a
-    pool; infinity where size does not matter). `block_ns` is the typical time between two blocks.
+    pool; infinity where size does not matter). `block_ns` is the typical time between two blocks. The next block's base
+    fee, the gas a trade uses and the price of the chain's coin are what `gas_quote` was made of, 0 where not told.
     """
 
     instrument_id: str
@@ -112,6 +113,9 @@ class ExecutionTerms(msgspec.Struct, frozen=True, tag="execution_terms", gc=Fals
     ts_event_ns: int
     ts_recv_ns: int
     seq: int
+    base_fee_wei: int = 0
+    gas_units: int = 0
+    coin_px: float = 0.0
 
 
 class QuoteFault(StrEnum):

@@ -56,7 +56,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     """The figures of one run; this is what `replay --json` prints, field for field.
 
     `delta_rms_base`, `delta_max_base` and `not_deciding_s` are of the first underlying: net delta against its target.
-    `latency_us` is of live feeds, by step from the venue's time to a fill.
+    `latency_us` is of live feeds, by step from the venue's time to a fill. `transactions` are hedges on chains, each of
+    which cost its gas; the failed ones filled nothing.
     """
 
     vault: str
@@ -88,6 +89,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     decision_us: LatencySummary
     state: str
     latency_us: dict[str, LatencyHistogram] = {}
+    transactions: int = 0
+    failed_transactions: int = 0
 
 
 def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:

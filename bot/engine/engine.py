@@ -136,11 +136,13 @@ class Engine:
         self.venues = VenueBoard()
         self.hedge_marks: deque[HedgeMark] = deque(maxlen=MAX_HEDGE_MARKS)
         self.hedged_orders = 0  # that filled at least in part
+        self.paid_transactions = 0  # of hedges: each cost its gas, whether it filled or not
+        self.filled_transactions = 0
         self.turnover_quote = 0.0
         self.profit_quote = 0.0  # as of the last decision that could mark a book
         self.desks: dict[str, Desk] = {}
         self._desk_of_instrument: dict[str, Desk] = {}
-        self._seen_payments: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._seen_payments: OrderedDict[tuple[str, str], float] = OrderedDict()  # … and of which amount
         self._seen_gas: OrderedDict[tuple[str, str], GasPaid] = OrderedDict()  # the newest word on each payment
         self._booked: OrderedDict[tuple[str, str], _Booked] = OrderedDict()  # by instrument and trade
         self._sequence = 0
@@ -345,6 +347,7 @@ class Engine:
         reason = order.intent.reason if order is not None else "not ours"
         if order is None or not order.is_marked:
             self.hedged_orders += 1
+            self.filled_transactions += order is not None and order.intent.gas is not None
         if order is not None:
             order.is_marked = True
         cost_quote = fee_quote - slippage_quote
@@ -402,6 +405,7 @@ class Engine:
         order = self.orders.orders.get(fill.order_id)
         if order is None or not order.filled_lots:
             self.hedged_orders -= 1
+            self.filled_transactions -= order is not None and order.intent.gas is not None
         if order is not None and not order.filled_lots:
             order.is_marked = False
 
@@ -438,6 +442,8 @@ class Engine:
         self._seen_gas[payment] = event
         if len(self._seen_gas) > MAX_SEEN_PAYMENTS:
             self._seen_gas.popitem(last=False)
+        if event.order_id:
+            self.paid_transactions += -1 if is_back else 1
         desk = self.desks.get(event.coin)
         if desk is not None:
             self._close_step(desk, event.ts_recv_ns)
@@ -454,9 +460,10 @@ class Engine:
     def _apply_funding(self, event: FundingPayment) -> None:
         desk = self._desk_of_instrument.get(event.instrument_id)
         payment = (event.instrument_id, event.payment_id)
-        if desk is None or payment in self._seen_payments:
-            return
-        self._seen_payments[payment] = None
+        last = self._seen_payments.get(payment)
+        if desk is None or (last is not None and (not last or event.amount_settle != -last)):
+            return  # told again; only the very opposite takes it back, as a reorg does
+        self._seen_payments[payment] = event.amount_settle
         if len(self._seen_payments) > MAX_SEEN_PAYMENTS:
             self._seen_payments.popitem(last=False)
         self._close_step(desk, event.ts_recv_ns)
@@ -645,7 +652,7 @@ class Engine:
         found: tuple[Refusal, str] | None = None
         streak = self.limits.find_reject_streak(self._reject_streak_of(desk)) if self.orders.reject_streaks else None
         if streak is not None:
-            found = (Refusal.REJECT_STREAK, streak)
+            found = (Refusal.REJECT_STREAK, f"{streak}: {self.orders.last_reject}")
         elif lots:
             hedged_base = view.hedge_base + view.pending_base
             loop = self.limits.find_hedge_loop(desk.underlying, now_ns, 1 if lots > 0 else -1, hedged_base)

@@ -14,6 +14,7 @@ from math import inf
 import msgspec
 
 from bot.domain.events import Command, QueryAccount
+from bot.domain.instruments import Spot
 from bot.domain.orders import Fill, Liquidity, OrderState
 from bot.domain.venues import AccountReport, VenueHealth, VenuePosition
 from bot.engine.book import Holding
@@ -219,6 +220,9 @@ class Reconciliation:
         px = self._adoption_px(holding, position)
         if mismatch.seen < REPORTS_TO_ADOPT or not px:
             return None
+        is_interest = self._is_interest(holding, lots)
+        if is_interest:
+            px = 0.0  # it is owed, and nothing was got for it
         del self.mismatches[name]
         self.adoption_count += 1
         adoption = Adoption(
@@ -230,10 +234,22 @@ class Reconciliation:
             mismatch.since_ns - CLOCK_TOLERANCE_NS,
             report.ts_recv_ns,
         )
-        self._covering[name] = adoption
         self.adoptions.append(adoption)
+        if is_interest:
+            return adoption
+        self._covering[name] = adoption
         self.alert = f"adopted: {_say_difference(holding, position)}, {REPORTS_TO_ADOPT} reports in a row"
         return adoption
+
+    def _is_interest(self, holding: Holding, lots: int) -> bool:
+        """Tell whether a difference is what a debt on a chain grew by: nobody traded, so nobody has to look.
+
+        A short in spot there is a loan, which grows by itself; no loan by more than a thousandth between reports.
+        """
+        instrument = holding.instrument
+        if not isinstance(instrument, Spot) or instrument.instrument_id not in self._market.terms:
+            return False
+        return holding.lots < 0 and -max(1, abs(holding.lots) // 1000) <= lots < 0
 
     def _is_explainable(self, instrument_id: str, lots: int, report: AccountReport) -> bool:
         """Tell whether orders under way or a fresh fill may be all there is to a difference."""

@@ -1,8 +1,8 @@
 """Paper execution: real market data, simulated venues, no keys.
 
-One seeded `SimulatedVenue` per venue, moved only by what the daemon journals: every batch before it is decided upon,
-and every command after. Whoever makes the same calls again gets the same answers, byte for byte, which is how paper
-trading survives a crash. It must never read a clock or see an event that is not in a batch.
+One seeded `SimulatedVenue` per exchange and one `WatchedChain` per chain, moved only by what the daemon journals: every
+batch before it is decided upon, and every command after. Whoever makes the same calls again gets the same answers, byte
+for byte, which is how paper trading survives a crash. It must never read a clock or see what is in no batch.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import numpy as np
 
 from bot.domain.events import CancelForeign, Command, Event, QueryAccount, Restarted, SubmitOrder
 from bot.domain.instruments import Instrument
-from bot.domain.market import FundingRate, Quote, Settlement
-from bot.domain.orders import OrderEvent, OrderSent
+from bot.domain.market import ExecutionTerms, FundingRate, Quote, Settlement
+from bot.domain.orders import OrderSent
 from bot.domain.venues import AccountReport, VenuePosition
 from bot.simulation.depth import DepthProfile
 from bot.simulation.venue import NO_FAULTS, Faults, Fees, Latency, SimulatedVenue
+from bot.simulation.watched_chain import WatchedChain
 
 
 class _Inquiry(NamedTuple):
@@ -40,9 +41,11 @@ class PaperExecution:
         seed: int,
         faults: Faults = NO_FAULTS,
         cash: Mapping[str, Mapping[str, float]] | None = None,
+        chains: Mapping[str, str] | None = None,
     ) -> None:
         """Open one account per venue of `instruments`; `fees` and `depth` go by instrument id, `cash` by venue.
 
+        `chains` is what pays for gas, by the name of every venue that is a chain.
         The first venue draws as a `SimulatedVenue` of this seed does in a replay, the others from seeds spawned of it.
         Raises ValueError without instruments, or as `SimulatedVenue` does.
         """
@@ -51,17 +54,15 @@ class PaperExecution:
             raise ValueError("expected an instrument to trade at least, found none; hint: name a hedge in the vault")
         spawned = np.random.SeedSequence(seed).spawn(len(names) - 1)
         seeds = [seed, *(int(child.generate_state(1, np.uint64)[0]) for child in spawned)]
-        self._venues = {
-            name: SimulatedVenue(
-                [instrument for instrument in instruments if instrument.venue == name],
-                fees=fees,
-                latency=latency,
-                depth=depth,
-                seed=seeds[number],
-                faults=faults,
-            )
-            for number, name in enumerate(names)
-        }
+        self._venues: dict[str, SimulatedVenue | WatchedChain] = {}
+        for name, own_seed in zip(names, seeds, strict=True):
+            own = [instrument for instrument in instruments if instrument.venue == name]
+            if chains and name in chains:
+                self._venues[name] = WatchedChain(name, chains[name], own, latency=latency, seed=own_seed)
+            else:
+                self._venues[name] = SimulatedVenue(
+                    own, fees=fees, latency=latency, depth=depth, seed=own_seed, faults=faults
+                )
         self._home = {instrument.instrument_id: self._venues[instrument.venue] for instrument in instruments}
         self._first = self._venues[names[0]]
         self._latency = latency
@@ -77,7 +78,7 @@ class PaperExecution:
         is matched without it. So no order looks ahead, and none misses what was on show already. Answers among `events`
         mean nothing here: a journalled batch can be absorbed again as it is. A leading `Restarted` stays first.
         """
-        shown = [event for event in events if isinstance(event, Quote | FundingRate | Settlement)]
+        shown = [event for event in events if isinstance(event, Quote | FundingRate | Settlement | ExecutionTerms)]
         shown.sort(key=_happened_ns)
         for event in shown:
             if isinstance(event, Settlement):
@@ -85,7 +86,7 @@ class PaperExecution:
                     venue.on_market(event)
             elif (home := self._home.get(event.instrument_id)) is not None:
                 home.on_market(event)
-        answers: list[OrderEvent | AccountReport] = []
+        answers: list[Event] = []
         for venue in self._venues.values():
             answers += venue.advance(now_ns)
         if self._inquiries or self._reports:
@@ -144,9 +145,9 @@ class PaperExecution:
         )
 
 
-def _happened_ns(event: Quote | FundingRate | Settlement) -> int:
+def _happened_ns(event: Quote | FundingRate | Settlement | ExecutionTerms) -> int:
     return event.ts_event_ns
 
 
-def _received_ns(event: OrderEvent | AccountReport) -> int:
+def _received_ns(event: Event) -> int:
     return event.ts_recv_ns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from bot.runtime.yaml_source import Location, Value, YamlSource
@@ -16,6 +16,7 @@ ROLES: Final = {
     "perp_v2": ("clearing_house", "base_token"),
     "guarded_vault": ("vault", "router"),
 }
+SIMULATED_KEYS: Final = frozenset({"chain_id", "coin", "block_s", "simulated"})
 MANUAL: Final = "see docs/configuration.md"
 
 
@@ -26,9 +27,12 @@ def check_chains(source: YamlSource) -> None:
     for place, name in _book_chains(vault):
         if name not in chains:
             source.report(place, _either(chains, "no chain: the vault has none"), name, "name one of chains")
+        elif _mapping(chains[name]).get("simulated") is not None:
+            source.report(place, "a chain with holders", f"{name}, which is simulated", "state the amounts")
         elif not _mapping(chains[name]).get("holders"):
             hint = "holders: [{address: 0x…, assets: [WETH]}]"
             source.report(("chains", name), "holders, as the book names this chain", "none", hint)
+    _check_hedge_lines(source, vault, chains)
     is_live_feed = vault.get("feed") == "live"
     for name, chain in chains.items():
         place = ("chains", name)
@@ -37,17 +41,33 @@ def check_chains(source: YamlSource) -> None:
         if name in _mapping(vault.get("venues")):
             source.report(place, "a name that no venue has", name, "rename one of the two")
         _check_chain(source, place, _mapping(chain), is_live_feed=is_live_feed, vault=vault)
+        _check_twins(source, place, _mapping(chain))
+
+
+def _check_hedge_lines(source: YamlSource, vault: dict[str, Value], chains: dict[str, Value]) -> None:
+    """Report what a hedge on a chain cannot be like: a pool takes its fee inside the price, and nothing rests there."""
+    lines = vault.get("hedge")
+    places: list[tuple[Location, Value]] = [(("hedge",), lines)]
+    if isinstance(lines, tuple):
+        places = [(("hedge", index), line) for index, line in enumerate(lines)]
+    for place, value in places:
+        line = _mapping(value)
+        venue, colon, _ = str(line.get("instrument", "")).partition(":")
+        if not colon or venue not in chains:
+            continue
+        if line.get("style") == "maker":
+            source.report((*place, "style"), "taker: nothing rests on a chain", "maker", "remove style")
+        for key in ("maker_bps", "taker_bps"):
+            if line.get(key):
+                hint = "a pool's fee is inside its price"
+                source.report((*place, key), f"no {key} on a chain", str(line[key]), hint)
 
 
 def _check_chain(
     source: YamlSource, place: Location, chain: dict[str, Value], *, is_live_feed: bool, vault: dict[str, Value]
 ) -> None:
-    is_simulated = chain.get("simulated") is not None
-    if is_simulated and is_live_feed:
-        source.report((*place, "simulated"), "a real chain with feed: live", "a simulated one", "remove simulated")
-    if not is_simulated and not is_live_feed and vault.get("feed") is not None:
-        hint = "simulated: {liquidity_quote: 5000000}, or feed: live"
-        source.report(place, "a simulated chain with a recording", "a real one", hint)
+    if is_live_feed or vault.get("feed") is not None:
+        _check_kind(source, place, chain, is_live_feed=is_live_feed)
     for key, urls in (("rpc", chain.get("rpc")), ("ws", (chain.get("ws"),))):
         for url in _tuple(urls):
             if isinstance(url, str) and SECRET_IN_URL.search(url):
@@ -65,6 +85,35 @@ def _check_chain(
         source.report((*place, "wallet"), "either keystore or signer", "both or neither", MANUAL)
     if vault.get("mode") == "live" and not wallet and any(_hedges_on(vault, str(place[-1]))):
         source.report(place, "a wallet: hedges are sent from it", "none", "wallet: {address: 0x…, keystore: FILE}")
+
+
+def _check_twins(source: YamlSource, place: Location, chain: dict[str, Value]) -> None:
+    """Report what is there twice under two names: a position would be counted twice, one source taken for two."""
+    for group, of_what, why in (
+        ("hedges", _held_by_hedge, "hedges whose positions are not one and the same: it would count twice"),
+        ("oracles", _told_by_oracle, "sources that are not one and the same: no price may rest on a single one"),
+    ):
+        for where, name, other in _twins(_mapping(chain.get(group)), of_what):
+            source.report((*place, group, where), why, f"{name} is {other} again", "remove one of the two")
+    holders = {str(index): one for index, one in enumerate(_tuple(chain.get("holders")))}
+    for where, _, other in _twins(holders, lambda one: str(one.get("address")).lower()):
+        hint = "name all that it holds in one entry"
+        source.report((*place, "holders", int(where)), "every holder once", f"the address of entry {other} again", hint)
+
+
+def _check_kind(source: YamlSource, place: Location, chain: dict[str, Value], *, is_live_feed: bool) -> None:
+    """Report a real chain with a recording, a simulated one with a live feed, and what a simulated one cannot have."""
+    if chain.get("simulated") is None:
+        if not is_live_feed:
+            hint = "simulated: {liquidity_quote: 5000000}, or feed: live"
+            source.report(place, "a simulated chain with a recording", "a real one", hint)
+        return
+    if is_live_feed:
+        source.report((*place, "simulated"), "a real chain with feed: live", "a simulated one", "remove simulated")
+        return
+    for key in chain:
+        if key not in SIMULATED_KEYS:
+            source.report((*place, key), f"no {key} on a simulated chain", "some", "remove it")
 
 
 def _check_hedge(source: YamlSource, place: Location, hedge: dict[str, Value], pools: dict[str, Value]) -> None:
@@ -91,6 +140,34 @@ def _check_hedge(source: YamlSource, place: Location, hedge: dict[str, Value], p
         at = next((side for side in sides if side != at), at)
     if all(steps) and at != hedge.get("quote"):
         source.report(place, f"a route that ends at {hedge.get('quote')}", f"one that ends at {at}", MANUAL)
+
+
+def _held_by_hedge(hedge: dict[str, Value]) -> object:
+    """Return what tells a hedge's position: two that share it would count it twice."""
+    protocol, contracts = hedge.get("protocol"), _mapping(hedge.get("contracts"))
+    if protocol == "perp_v2":
+        return protocol, _low(contracts.get("clearing_house")), _low(contracts.get("base_asset"))
+    account = {"aave_v3": "pool", "guarded_vault": "vault"}.get(str(protocol))
+    return protocol, _low(contracts.get(account)) if account else "", hedge.get("base")
+
+
+def _told_by_oracle(oracle: dict[str, Value]) -> object:
+    """Return what an oracle's word comes from: windows of one pool are one source."""
+    return oracle.get("underlying"), _low(oracle.get("address")), _low(oracle.get("feed_id") or "")
+
+
+def _low(value: Value) -> str:
+    return str(value).lower()
+
+
+def _twins(group: Mapping[str, Value], of_what: Callable[[dict[str, Value]], object]) -> Iterator[tuple[str, str, str]]:
+    """Yield those of a group that are what an earlier one is: where, its name, and the earlier one's."""
+    seen: dict[object, str] = {}
+    for name, one in group.items():
+        what = of_what(_mapping(one))
+        if what in seen:
+            yield name, name, seen[what]
+        seen.setdefault(what, name)
 
 
 def _names(chain: dict[str, Value]) -> Iterator[tuple[str, Location, str]]:

@@ -143,8 +143,14 @@ class SimulatedSection(ChainPart):
         gt=0, description="Depth: quote money that moves the pool's price by about 2 % from the start of the recording"
     )
     fee_pips: int = Field(default=500, ge=1, le=100_000, description="The pool's fee: 500 is 0.05 %")
-    base_fee_gwei: float = Field(default=20.0, ge=0, le=10_000, description="Base fee at the start")
+    base_fee_gwei: float = Field(
+        default=20.0, ge=0, le=10_000, description="Median base fee of a day; it moves as on a recorded day of Ethereum"
+    )
+    tip_gwei: float = Field(default=0.1, ge=0, le=10_000, description="Median tip that a block asks for")
     gas_units: int = Field(default=130_000, ge=21_000, description="Gas of one swap")
+    taken_share: float = Field(
+        default=0.05, ge=0, le=1, description="Share of our swaps from which all that their limit allows is taken"
+    )
     base: str = Field(default="ETH", min_length=1, max_length=20, description="Coin of the pool")
 
 
@@ -185,7 +191,7 @@ class ChainSection(ChainPart):
 class FusionSection(ChainPart):
     """How the words of several price sources become one price."""
 
-    min_sources: int = Field(default=2, ge=1, le=10, description="Live sources needed; with fewer nothing is traded")
+    min_sources: int = Field(default=2, ge=2, le=10, description="Live sources needed; with fewer nothing is traded")
     outlier_bps: float = Field(default=200.0, gt=0, le=5000, description="Farthest from the median that is kept")
     divergence_bps: float = Field(
         default=200.0, gt=0, le=5000, description="Spread between kept sources from which on only reducing is allowed"

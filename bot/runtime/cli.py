@@ -39,6 +39,7 @@ from bot.domain.instruments import Payoff
 from bot.domain.results import RunSeries, RunSummary
 from bot.domain.units import utc_text
 from bot.runtime import control, tables
+from bot.runtime.clock import WallClock
 from bot.runtime.config import config_sha256, load_vaults
 from bot.runtime.daemon import Daemon, Runner, run_all
 from bot.runtime.halt_marker import Halt, HaltMarker
@@ -59,7 +60,6 @@ from bot.telemetry.logs import configure_logging
 from strategies import Policy, policies_from_specs
 
 T = TypeVar("T")
-MAX_SOCKET_PATH = 100  # bytes; the kernel allows 108
 TRIPPED = (BotState.REDUCE_ONLY, BotState.PAUSED, BotState.HALTED)  # a limit still stands after a resume
 DAEMON_PROGRESS_EVERY_S = 60.0  # off a terminal, where it goes into a service log
 MAX_SPEED = 1e9
@@ -189,7 +189,12 @@ def run(
         bases = {}
         # whatever may be wrong is found before anything is written
         prepared = [
-            (path, vault, None if vault.is_live_feed else open_session(vault), _socket_path(vault))
+            (
+                path,
+                vault,
+                None if vault.is_live_feed else open_session(vault),
+                control.socket_path(vault.state_dir, vault.vault),
+            )
             for path, vault in zip(vaults, loaded, strict=True)
         ]
         for vault_file, vault, session, socket_path in prepared:
@@ -279,7 +284,9 @@ def halt(
         _operate(vault, journal, OperatorAction.HALT, reason)
         return
     halt_now = Halt(_issuer(), reason, time.time_ns())
-    halting = halt_everywhere(vault, halt_now, halt_marker(vault), _socket_path(vault), os.environ)
+    halting = halt_everywhere(
+        vault, halt_now, halt_marker(vault), control.socket_path(vault.state_dir, vault.vault), os.environ
+    )
     told = asyncio.run(halting)
     for line in told.lines:
         print(line)
@@ -318,6 +325,10 @@ def doctor(
     findings = []
     for path, vault in zip(vault_files, vaults, strict=True):
         findings += _run_loop(examine(vault, journal_path(vault), os.environ))
+        if vault.chains:
+            from bot.runtime.chain_doctor import examine_chains  # noqa: PLC0415 — brings web3, which takes another
+
+            findings += _run_loop(examine_chains(vault, os.environ, WallClock()))
         if vault.is_live_feed:
             findings += _run_loop(examine_listing(vault, path, journal_path(vault), os.environ))
     if as_json:
@@ -432,14 +443,6 @@ def halt_marker(vault: Vault) -> HaltMarker:
     return HaltMarker(Path(vault.state_dir) / f"{vault.vault}.halted")
 
 
-def _socket_path(vault: Vault) -> Path:
-    path = Path(vault.state_dir).resolve() / f"{vault.vault}.sock"
-    if len(str(path).encode()) > MAX_SOCKET_PATH:
-        expected = f"a path of at most {MAX_SOCKET_PATH} bytes, as sockets need"
-        raise ConfigError([f"state_dir: expected {expected}, found {path}; hint: choose a shorter state_dir"])
-    return path
-
-
 def _replay_policies(
     vault: Vault, policies: Sequence[Policy]
 ) -> tuple[list[Session], list[tuple[RunSummary, RunSeries]]]:
@@ -539,7 +542,7 @@ def _view(vault_file: Path, journal: Path | None) -> dict[str, Any]:
     """Return the running daemon's view, or else what the journal last knew, marked as not running."""
     (vault,) = load_vaults([vault_file], allow_live=True)
     try:
-        return control.ask(_socket_path(vault), {"verb": "view"})
+        return control.ask(control.socket_path(vault.state_dir, vault.vault), {"verb": "view"})
     except control.NotRunningError:
         path = journal or journal_path(vault)
         if not path.exists():
@@ -585,7 +588,7 @@ def _operate(vault: Vault, journal: Path | None, action: OperatorAction, reason:
     seen = marker.read()
     question = {"verb": "operate", "action": str(action), "issuer": _issuer(), "reason": reason}
     try:
-        answer = control.ask(_socket_path(vault), question)
+        answer = control.ask(control.socket_path(vault.state_dir, vault.vault), question)
     except control.NotRunningError:
         path = journal or journal_path(vault)
         if not path.exists():

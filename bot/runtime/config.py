@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from math import inf
 from pathlib import Path
 from typing import Final, NamedTuple, get_args
 
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from bot.domain.decisions import HedgePolicy
 from bot.domain.errors import ConfigError, RecordingError
 from bot.domain.instruments import Future, Instrument, Option
 from bot.domain.units import BPS, NS_PER_S
@@ -27,10 +29,11 @@ from bot.engine.settings import Ages, BookLeg, EngineSettings, FusionSettings, H
 from bot.risk.oracle_fusion import FusionRule
 from bot.runtime.chain_checks import check_chains
 from bot.runtime.chain_sections import FusionSection
+from bot.runtime.simulated_chains import pool_instrument, pool_instruments
 from bot.runtime.vault import AccountCash, AccountLine, Target, Vault
 from bot.runtime.yaml_source import Location, Value, YamlSource
 from bot.simulation.recording import Manifest, open_recording
-from strategies import POLICIES
+from strategies import POLICIES, WhalleyWilmott
 
 __all__ = [
     "Vault",
@@ -81,14 +84,29 @@ def build_engine_settings(vault: Vault, manifest: Manifest) -> EngineSettings:
 
     Raises ConfigError if the recording lacks an instrument or a stream that the vault needs.
     """
-    _refuse_missing(vault, manifest.instruments, manifest.streams, f"recording {manifest.name}")
+    instruments = (*manifest.instruments, *pool_instruments(vault, manifest.instruments))
+    _refuse_missing(vault, instruments, manifest.streams, f"recording {manifest.name}")
     ages = Ages(
         vol_ns=_max_age_ns(manifest, "vol_quotes"),
         quote_ns=_max_age_ns(manifest, "quotes"),
         index_ns=_max_age_ns(manifest, "index"),
     )
     run_id = hashlib.sha256(f"{vault.vault}:{vault.seed}".encode()).hexdigest()[:10]
-    return _engine_settings(vault, manifest.instruments, ages, run_id)
+    return _engine_settings(vault, instruments, ages, run_id)
+
+
+def with_policy(settings: EngineSettings, policy: HedgePolicy) -> EngineSettings:
+    """Return the settings with another policy, and what hedges on chains take from it."""
+    hedges = {
+        base: tuple(
+            msgspec.structs.replace(hedge, risk_aversion_per_quote=_risk_aversion_per_quote(policy))
+            if hedge.needs_terms
+            else hedge
+            for hedge in hedges
+        )
+        for base, hedges in settings.hedges.items()
+    }
+    return msgspec.structs.replace(settings, policy=policy, hedges=hedges)
 
 
 def build_live_settings(vault: Vault, instruments: Sequence[Instrument], run_id: str) -> EngineSettings:
@@ -202,6 +220,7 @@ def _hedge_settings(vault: Vault, index: int, instruments: dict[str, Instrument]
     instrument = instruments[line.instrument]
     if isinstance(instrument, Option):
         raise ConfigError([f"vault {vault.vault}: expected a perpetual, future or spot, found {line.instrument}"])
+    is_on_chain = instrument.venue in vault.chains
     target = vault.target if isinstance(vault.target, Target) else vault.target.get(instrument.base, Target())
     maker_bps = instrument.maker_bps if line.maker_bps is None else line.maker_bps
     taker_bps = instrument.taker_bps if line.taker_bps is None else line.taker_bps
@@ -221,8 +240,15 @@ def _hedge_settings(vault: Vault, index: int, instruments: dict[str, Instrument]
         max_rest_ns=round(line.max_rest_s * NS_PER_S),
         escalate_urgency=line.escalate_urgency,
         escalate_bands=line.escalate_bands,
-        can_amend=True,  # the simulated venue can
+        can_amend=not is_on_chain,  # the simulated venue can; a transaction is what it is
+        needs_terms=is_on_chain,
+        risk_aversion_per_quote=_risk_aversion_per_quote(vault.policy) if is_on_chain else 0.0,
     )
+
+
+def _risk_aversion_per_quote(policy: HedgePolicy) -> float:
+    """Return what weighs gas against risk where the policy says it; else the band implies it, 0."""
+    return policy.risk_aversion_per_quote if isinstance(policy, WhalleyWilmott) else 0.0
 
 
 def _max_age_ns(manifest: Manifest, stream: str) -> int:
@@ -253,7 +279,8 @@ def _check(source: YamlSource, manifests: _Manifests, *, allow_live: bool) -> Va
         _check_streams(source, manifest)
         place = f"recording {manifest.name}"
         start = f"at the recording's start, {_utc(manifest.start_ns)}"
-        _check_market(source, _Listing(place, "the recording", start, manifest.start_ns, manifest.instruments))
+        instruments = (*manifest.instruments, *_pools(source, manifest))
+        _check_market(source, _Listing(place, "the recording", start, manifest.start_ns, instruments))
     return vault
 
 
@@ -412,7 +439,7 @@ def _check_feed(source: YamlSource) -> None:
     """Check what a live feed needs and a recording must not have; nobody is contacted."""
     is_live = _text_at(source.value, ("feed",)) == "live"
     if not is_live and source.has(("feed", "recording")):
-        for key in ("venues", "underlyings", "max_age", "clock", "foreign"):
+        for key in ("venues", "underlyings", "max_age", "clock", "foreign", "fusion"):
             if source.has((key,)):
                 source.report((key,), f"no {key} with a recording", "some", "it is for feed: live; remove it")
         for place in [*_account_places(source.value, "book"), *_account_places(source.value, "cash")]:
@@ -466,6 +493,26 @@ def _check_streams(source: YamlSource, manifest: Manifest) -> None:
     for stream in NEEDED_STREAMS:
         if stream not in manifest.streams:
             source.report(("feed", "recording"), f"a stream {stream}", "none", "import the recording anew")
+
+
+def _pools(source: YamlSource, manifest: Manifest) -> Iterator[Instrument]:
+    """Yield the pools of simulated chains; report those that nothing in the recording moves."""
+    bases = {one.base for one in manifest.instruments}
+    oldest_s = min((stream.max_age_s for stream in manifest.streams.values()), default=inf)
+    for name, chain in _mapping_at(source.value, "chains").items():
+        simulated = chain.get("simulated") if isinstance(chain, dict) else None
+        if not isinstance(chain, dict) or not isinstance(simulated, dict):
+            continue
+        place: Location = ("chains", name)
+        base, coin, block_s = simulated.get("base", "ETH"), chain.get("coin", "ETH"), chain.get("block_s", 12.0)
+        if base not in bases:
+            source.report((*place, "simulated", "base"), _either(bases), _short(str(base)), "it has no index to follow")
+        if coin not in bases:
+            source.report((*place, "coin"), _either(bases), _short(str(coin)), "gas would have no price")
+        if isinstance(block_s, int | float) and block_s > 0.5 * oldest_s:
+            expected = f"at most {0.5 * oldest_s:g}"
+            source.report((*place, "block_s"), expected, f"{block_s:g}", "older quotes are not traded on")
+        yield pool_instrument(name, str(base), manifest.instruments)
 
 
 class _Listing(NamedTuple):

@@ -14,9 +14,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bot.domain.errors import EvenkeelError
+from bot.domain.errors import ConfigError, EvenkeelError
 
+MAX_SOCKET_PATH = 100  # bytes; the kernel allows 108
 MAX_QUESTION_BYTES = 64 * 1024
+MAX_BRACKETS = 500
 ANSWER_TIMEOUT_S = 5.0
 PARTING_S = 1.0  # for answers under way when the daemon stops
 
@@ -29,6 +31,15 @@ class NotRunningError(Exception):
 
 class AlreadyRunningError(EvenkeelError):
     """Another daemon answers for this vault."""
+
+
+def socket_path(state_dir: str, vault: str) -> Path:
+    """Return where a vault's daemon listens. Raises ConfigError if no socket can have so long a name."""
+    path = Path(state_dir).resolve() / f"{vault}.sock"
+    if len(str(path).encode()) > MAX_SOCKET_PATH:
+        expected = f"a path of at most {MAX_SOCKET_PATH} bytes, as sockets need"
+        raise ConfigError([f"state_dir: expected {expected}, found {path}; hint: choose a shorter state_dir"])
+    return path
 
 
 @asynccontextmanager
@@ -74,10 +85,14 @@ async def serve(path: Path, handle: Handler) -> AsyncIterator[None]:
 
 
 async def _answer(reader: asyncio.StreamReader, handle: Handler) -> dict[str, Any]:
+    expected = f"expected one line of JSON of at most {MAX_QUESTION_BYTES:,} bytes"
     try:
-        question = json.loads(await reader.readline())
+        line = await reader.readline()
+        if line.count(b"[") + line.count(b"{") > MAX_BRACKETS:
+            # libraries raise the interpreter's own limit so far that what it is for would not be noticed
+            return {"error": f"{expected}, found maximum recursion depth exceeded"}
+        question = json.loads(line)
     except (ValueError, RecursionError) as error:
-        expected = f"expected one line of JSON of at most {MAX_QUESTION_BYTES:,} bytes"
         return {"error": f"{expected}, found {str(error)[:200]}"}
     return await handle(question) if isinstance(question, dict) else {"error": "expected an object"}
 

@@ -257,7 +257,11 @@ class Daemon:
             return {**status_view(self._session, self._feed.now_ns()), **self._feed.view(), "running": True}
         if verb == "operate":
             return await self._operate(question)
-        return {"error": f"expected the verb view or operate, found {verb!r}"}
+        if verb == "transaction":
+            asked = (str(question.get(name, ""))[:200] for name in ("chain", "key", "action"))
+            why_not = await self._feed.help_transaction(*asked)
+            return {"error": why_not} if why_not else {}
+        return {"error": f"expected the verb view, operate or transaction, found {verb!r}"}
 
     async def _operate(self, question: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -44,6 +44,9 @@ class Feed(Protocol):
     def view(self) -> dict[str, Any]:
         """Return what an operator should know of the feed, JSON-ready."""
 
+    async def help_transaction(self, chain: str, key: str, action: str) -> str:
+        """Cancel a transaction on a chain or speed it up, as an operator asks; return why not, "" if it was done."""
+
     async def withdraw(self, cancels: Sequence[CancelOrder], timeout_s: float) -> list[str]:
         """Cancel without the journal's help, as a last act; return the orders not known to be over by then."""
 
@@ -121,6 +124,11 @@ class RecordedFeed:
     def view(self) -> dict[str, Any]:
         """Return nothing: the recording was checked before it was played."""
         return {}
+
+    async def help_transaction(self, chain: str, key: str, action: str) -> str:
+        """Refuse: what is simulated has no transactions of ours."""
+        del chain, action
+        return f"expected a transaction of a live chain, found {key!r} of a recording"
 
     async def withdraw(self, cancels: Sequence[CancelOrder], timeout_s: float) -> list[str]:
         """Do nothing: a simulated venue ends with its daemon and is rebuilt from the journal as it was."""

@@ -10,11 +10,12 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 import structlog
 
+from bot.domain.chain import GasPaid
 from bot.domain.decisions import HedgePolicy
 from bot.domain.errors import JournalError, Retryable
 from bot.domain.events import (
@@ -250,14 +251,26 @@ def _open_paper(session: LiveSession, opener: ExecutionOpener) -> Execution:
         seed=session.vault.seed,
         faults=Faults(),
         cash=dict.fromkeys(list(session.vault.venues)[:1], session.vault.fixed_cash),
+        chains={name: chain.coin for name, chain in session.vault.chains.items()},
     )
 
 
+@runtime_checkable
+class OnChain(Protocol):
+    """What the gateway of a chain can do besides: tell of the chain, and give a hand to a transaction."""
+
+    def view(self) -> dict[str, Any]:
+        """Return what an operator should know of the chain, JSON-ready."""
+
+    async def help_transaction(self, key: str, action: str) -> str:
+        """Cancel a transaction under way or speed it up; return why not, "" if it was done."""
+
+
 def _is_answer(event: Event) -> bool:
-    """Tell whether a journalled event came from the simulated venue: only it speaks about orders in a paper run."""
+    """Tell whether a journalled event is the simulated venue's: only it speaks of orders and gas in a paper run."""
     if isinstance(event, OrderRejected | AmendRejected) and event.reason.startswith(NOT_SENT):
         return False
-    return isinstance(event, OrderEvent | AccountReport)
+    return isinstance(event, OrderEvent | AccountReport | GasPaid)
 
 
 def listing_changes(
@@ -398,8 +411,16 @@ class LiveFeed:
                 {"file": str(file.path), "holdings": len(file.held), "problem": file.problem}
                 for file in self._session.book_files
             ],
+            "chains": [gateway.view() for gateway in self._session.gateways.values() if isinstance(gateway, OnChain)],
             "latency_us": msgspec.to_builtins(self._session.latencies.summary()),
         }
+
+    async def help_transaction(self, chain: str, key: str, action: str) -> str:
+        """Cancel a transaction of a chain or speed it up, as an operator asks; return why not, "" if it was done."""
+        for name, gateway in self._session.gateways.items():
+            if name == chain and isinstance(gateway, OnChain):
+                return await gateway.help_transaction(key, action)
+        return f"expected a chain of the vault, found {chain!r}"
 
     async def withdraw(self, cancels: Sequence[CancelOrder], timeout_s: float) -> list[str]:
         """Cancel at the venues without the journal's help; return the orders not known to be over by then."""

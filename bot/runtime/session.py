@@ -14,17 +14,20 @@ import msgspec
 from bot.domain.decisions import HedgePolicy
 from bot.domain.errors import ConfigError
 from bot.domain.events import Command, Event
-from bot.domain.instruments import Instrument
+from bot.domain.instruments import Instrument, Spot
 from bot.engine.engine import Engine
 from bot.engine.latencies import Latencies
-from bot.runtime.config import build_engine_settings
+from bot.engine.settings import EngineSettings
+from bot.runtime.config import build_engine_settings, with_policy
 from bot.runtime.feed import RecordedFeed
 from bot.runtime.mailbox import Mailbox
+from bot.runtime.simulated_chains import open_simulated_chain
 from bot.runtime.vault import RecordingFeed, Vault
-from bot.simulation.recording import Recording, open_recording
+from bot.simulation.recording import Manifest, Recording, open_recording
 from bot.simulation.score import Score
 from bot.simulation.venue import Faults, Fees, Latency, SimulatedVenue
-from bot.simulation.world import World
+from bot.simulation.venues import Venues
+from bot.simulation.world import Venue, World
 
 
 class Session(NamedTuple):
@@ -99,20 +102,8 @@ def open_session(
     manifest = recording.manifest
     settings = build_engine_settings(vault, manifest)
     if policy is not None:
-        settings = msgspec.structs.replace(settings, policy=policy)
-    hedges = [hedge for hedges in settings.hedges.values() for hedge in hedges]
-    venue = SimulatedVenue(
-        [hedge.instrument for hedge in hedges],
-        fees={hedge.instrument.instrument_id: Fees(hedge.maker_bps, hedge.taker_bps) for hedge in hedges},
-        latency=Latency(vault.latency.feed_ns, vault.latency.entry_ns, vault.latency.response_ns, vault.latency.jitter),
-        depth={
-            hedge.instrument.instrument_id: manifest.depth[hedge.instrument.instrument_id]
-            for hedge in hedges
-            if hedge.instrument.instrument_id in manifest.depth
-        },
-        seed=vault.seed,
-        faults=faults or Faults(),
-    )
+        settings = with_policy(settings, policy)
+    venue = _open_venue(vault, manifest, settings, faults or Faults())
     engine = Engine(settings)
     world = World(recording.batches(vault.latency.feed_ns), venue)
     return Session(vault, recording, settings.policy, engine, world, Score(engine))
@@ -124,3 +115,34 @@ def open_vault_recording(vault: Vault) -> Recording:
         hint = "record it with `evenkeel record`, then name the recording as feed"
         raise ConfigError([f"vault {vault.vault}: expected a recording to replay, found a live feed; hint: {hint}"])
     return open_recording(vault.feed.recording)
+
+
+def _open_venue(vault: Vault, manifest: Manifest, settings: EngineSettings, faults: Faults) -> Venue:
+    """Return the simulated venue of a run: one exchange, the simulated chains that hedges are on, or both."""
+    latency = Latency(vault.latency.feed_ns, vault.latency.entry_ns, vault.latency.response_ns, vault.latency.jitter)
+    hedges = [hedge for hedges in settings.hedges.values() for hedge in hedges]
+    chains: dict[str, Venue] = {
+        pool.instrument_id: open_simulated_chain(
+            vault.chains[pool.venue], pool, end_ns=manifest.end_ns, latency=latency, seed=vault.seed
+        )
+        for hedge in hedges
+        if isinstance(pool := hedge.instrument, Spot) and pool.venue in vault.chains
+    }
+    hedges = [hedge for hedge in hedges if hedge.instrument.instrument_id not in chains]
+    if chains and not hedges:
+        return Venues(chains)
+    exchange = SimulatedVenue(
+        [hedge.instrument for hedge in hedges],
+        fees={hedge.instrument.instrument_id: Fees(hedge.maker_bps, hedge.taker_bps) for hedge in hedges},
+        latency=latency,
+        depth={
+            hedge.instrument.instrument_id: manifest.depth[hedge.instrument.instrument_id]
+            for hedge in hedges
+            if hedge.instrument.instrument_id in manifest.depth
+        },
+        seed=vault.seed,
+        faults=faults,
+    )
+    if not chains:
+        return exchange
+    return Venues({**dict.fromkeys((hedge.instrument.instrument_id for hedge in hedges), exchange), **chains})

@@ -62,6 +62,9 @@ def print_comparison(console: Console, summaries: Sequence[RunSummary], base: st
         table.add_row(name, *(cell(summary) for summary in summaries))
 
     row("hedges", lambda s: f"{s.hedges:,}")
+    if any(summary.transactions for summary in summaries):
+        row("transactions", lambda s: f"{s.transactions:,}")
+        row("  failed, gas paid", lambda s: f"{s.failed_transactions:,}")
     row("cost, USD", lambda s: _money(s.cost_quote))
     row("turnover, USD", lambda s: f"{s.turnover_quote:,.0f}")
     row(f"off target rms, {base}", lambda s: f"{s.delta_rms_base:,.2f}")
@@ -135,6 +138,8 @@ def print_status(console: Console, view: dict[str, Any]) -> None:
         )
     for venue in view.get("venues", ()):
         table.add_row(f"venue {venue['venue']}", f"{venue['health']}: {venue['reason']}".rstrip(": "))
+    for chain in view.get("chains", ()):
+        _add_chain(table, chain)
     for file in view.get("book_files", ()):
         said = f"REFUSED, the old version stays in force: {file['problem']}" if file["problem"] else "in force"
         table.add_row(f"book {file['file']}", f"{file['holdings']} holdings, {said}")
@@ -144,6 +149,25 @@ def print_status(console: Console, view: dict[str, Any]) -> None:
         )
     table.add_row("P&L, USD", f"{view['pnl_now_quote']:+,.2f} (unhedged {view['unhedged_pnl_quote']:+,.2f})")
     console.print(table)
+
+
+def _add_chain(table: Table, chain: dict[str, Any]) -> None:
+    """Add what is known of a chain: its head and fees, the gas money, what is under way, and what is wrong."""
+    name, coin = chain["chain"], chain["coin"]
+    if chain["head"] is None:
+        table.add_row(f"chain {name}", "no block yet")
+    else:
+        head = f"block {chain['head']:,}, {chain['age_s']:.0f} s old, base fee {chain['base_fee_gwei']:.4g} gwei"
+        table.add_row(f"chain {name}", head)
+    if chain["balance_coin"] is not None:
+        held = f"{chain['balance_coin']:,.6g} {coin}, of it {chain['reserve_coin']:g} reserve"
+        table.add_row(f"chain {name} gas money", held)
+    for one in chain["pending"]:
+        versions = f", {one['versions']} versions" if one["versions"] > 1 else ""
+        text = f"{one['state']}, nonce {one['nonce']}{versions}, {one['age_s']:.0f} s old: {one['reason']}"
+        table.add_row(f"transaction {one['key']}", text.rstrip(": "))
+    for problem in chain["problems"]:
+        table.add_row(f"chain {name} PROBLEM", problem)
 
 
 def _add_accounts(table: Table, accounts: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""`evenkeel tx`: what the transaction logs of a vault's chains say, and canceling by hand while no daemon runs.
+"""`evenkeel tx`: what the transaction logs of a vault's chains say, canceling by hand, and what hedges need granted.
 
 Looking takes nothing and asks nobody. Canceling and speeding up take the key, which has one owner: a daemon that runs
-keeps them from it.
+is asked to do it, and if none does it is done here. Granting is a dry run unless told otherwise.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
@@ -26,12 +27,15 @@ from bot.gateways.chain.lives import Life, Row
 from bot.gateways.chain.nouns import Refused
 from bot.gateways.chain.settings import GWEI, ChainSettings
 from bot.gateways.chain.transaction_log import TransactionLog, log_path
+from bot.runtime import control
 from bot.runtime.chains import chain_settings
+from bot.runtime.clock import WallClock
 from bot.runtime.config import load_vaults
 from bot.runtime.vault import Vault
 
-CANCEL: Final = "cancel"
+CANCEL: Final = "cancel"  # as the gateway calls them too
 SPEED_UP: Final = "speed-up"
+NO_TERMINAL_COLUMNS: Final = 160  # of a file or a pipe, which has no width
 
 tx_app = typer.Typer(help="Look at transactions, cancel them, speed them up.", no_args_is_help=True)
 
@@ -191,7 +195,7 @@ async def act(settings: ChainSettings, environ: Mapping[str, str], key: str, act
 
     if settings.wallet is None:
         raise VenueFatal(f"{settings.venue}: expected a wallet, found none")
-    clock = _WallClock()
+    clock = WallClock()
     async with AsyncExitStack() as stack:
         path = log_path(settings.state_dir, settings.chain_id, settings.wallet.address)
         log = stack.enter_context(TransactionLog.open(path, for_writing=True))
@@ -209,14 +213,6 @@ async def act(settings: ChainSettings, environ: Mapping[str, str], key: str, act
         life = log.life(key)
         assert life is not None
         return line_of(settings.venue, life, clock.now_ns())
-
-
-class _WallClock:
-    """The time as the operating system has it."""
-
-    def now_ns(self) -> int:
-        """Return the time now."""
-        return time.time_ns()
 
 
 # What is typed -------------------------------------------------------------------------------------------------------
@@ -237,9 +233,8 @@ def tx_list(
         return
     table = Table(box=None)
     for name in ("chain", "key", "nonce", "state", "versions", "gas wei", "fee gwei", "age s", "why"):
-        table.add_column(
-            name, justify="right" if name in {"nonce", "versions", "gas wei", "fee gwei", "age s"} else "left"
-        )
+        is_figure = name in {"nonce", "versions", "gas wei", "fee gwei", "age s"}
+        table.add_column(name, justify="right" if is_figure else "left", overflow="fold")
     for line in lines:
         state = line.state if line.state == line.outcome else f"{line.state} ({line.outcome})"
         figures = (str(line.versions), line.spent_wei, f"{line.max_fee_gwei:.6g}", f"{line.age_s:.0f}")
@@ -271,20 +266,64 @@ def tx_show(vault_file: VaultFile, key: Key, chain: ChainName = "", as_json: AsJ
 
 @tx_app.command(CANCEL)
 def tx_cancel(vault_file: VaultFile, key: Key, chain: ChainName = "", as_json: AsJson = False) -> None:
-    """Replace a transaction by one that does nothing; only while no daemon runs."""
+    """Replace a transaction by one that does nothing; the daemon does it if one runs."""
     _act(vault_file, key, chain, CANCEL, as_json=as_json)
 
 
 @tx_app.command(SPEED_UP)
 def tx_speed_up(vault_file: VaultFile, key: Key, chain: ChainName = "", as_json: AsJson = False) -> None:
-    """Send a transaction again at higher fees, within the caps; only while no daemon runs."""
+    """Send a transaction again at higher fees, within the caps; the daemon does it if one runs."""
     _act(vault_file, key, chain, SPEED_UP, as_json=as_json)
+
+
+@tx_app.command("approve")
+def tx_approve(
+    vault_file: VaultFile,
+    chain: ChainName = "",
+    orders: Annotated[
+        int, typer.Option("--orders", min=0, help="Grant enough for so many of the largest orders; 0: without end")
+    ] = 0,
+    send: Annotated[bool, typer.Option("--send", help="Really send; else it is only shown")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Grant what hedges on chains need of the wallet and do not have. A dry run unless --send is given."""
+    from bot.runtime.permissions import grant, lacking, lacking_lines  # noqa: PLC0415 — brings web3
+
+    vault = _vault(vault_file)
+    chains = [name for name in logs_of(vault, chain) if vault.chains[name].simulated is None]
+    settings = chain_settings(vault, os.environ)
+    clock, console = WallClock(), Console(stderr=as_json, soft_wrap=True, markup=False, highlight=False)
+    most_quote = vault.limits.max_order_quote
+    found = {name: asyncio.run(lacking(settings[name], clock, most_quote, orders=orders)) for name in chains}
+    for name, permissions in found.items():
+        for line in lacking_lines(permissions):
+            console.print(line)
+        if not permissions:
+            console.print(f"{name}: nothing is lacking")
+    granted = []
+    for name, permissions in found.items():
+        if send and permissions:
+            granted += asyncio.run(grant(settings[name], os.environ, clock, permissions, console.print))
+    if any(found.values()) and not send:
+        console.print("dry run: nothing was sent; --send sends it")
+    if as_json:
+        _print_json({"lacking": found, "granted": granted})
 
 
 def _act(vault_file: Path, key: str, chain: str, action: str, *, as_json: bool) -> None:
     vault = _vault(vault_file)
-    name, life, _ = find(logs_of(vault, chain), key)
-    line = asyncio.run(act(chain_settings(vault, os.environ)[name], os.environ, life.key, action))
+    logs = logs_of(vault, chain)
+    name, life, _ = find(logs, key)
+    question = {"verb": "transaction", "chain": name, "key": life.key, "action": action}
+    try:
+        answer = control.ask(control.socket_path(vault.state_dir, vault.vault), question)
+    except control.NotRunningError:
+        line = asyncio.run(act(chain_settings(vault, os.environ)[name], os.environ, life.key, action))
+    else:
+        if "error" in answer:
+            raise VenueFatal(str(answer["error"]))
+        _, life, _ = find(logs, life.key)
+        line = line_of(name, life, time.time_ns())
     if as_json:
         _print_json(line)
     else:
@@ -313,4 +352,5 @@ def _print_json(value: object) -> None:
 
 
 def _console() -> Console:
-    return Console(soft_wrap=True, markup=False, highlight=False)
+    width = None if sys.stdout.isatty() else NO_TERMINAL_COLUMNS
+    return Console(soft_wrap=True, markup=False, highlight=False, width=width)

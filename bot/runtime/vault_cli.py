@@ -1,4 +1,4 @@
-"""`evenkeel vault deploy|limits|pause`: put a guarded vault on a chain, look at its limits, stop it.
+"""`evenkeel vault`: put a guarded vault on a chain, look at its limits, stop it; deploy what shorts on Aave trade with.
 
 Whatever would change something on the chain is a dry run unless `--send` is given: it prints the transaction in full
 and what it would cost. The node's address comes from EVENKEEL_<CHAIN>_RPC, the key from an encrypted keystore file,
@@ -11,8 +11,9 @@ import asyncio
 import getpass
 import json
 import os
+import re
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from bot.gateways.chain.rpc import Endpoint
 
 T = TypeVar("T")
-ARTIFACT: Final = Path(__file__).parents[1] / "contracts" / "GuardedVault.json"
+CONTRACTS: Final = Path(__file__).parents[1] / "contracts"
+VAULT: Final = "GuardedVault"
+EXECUTOR: Final = "AaveShort"
 WARNING: Final = "UNAUDITED: nobody but its authors has looked for faults in this contract; risk what you can lose"
 NOBODY: Final = "0x" + 40 * "0"
 TIMEOUT_NS: Final = 10 * NS_PER_S
@@ -91,12 +94,13 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A transaction that may be sent: `to` is "" where it creates a contract; `words` say what it does."""
+    """A transaction that may be sent: `to` is "" where it creates a contract, a `noun`; `words` say what it does."""
 
     sender: str
     to: str
     data: bytes
     words: tuple[str, ...]
+    noun: str = "vault"
 
 
 vault_app = typer.Typer(
@@ -123,6 +127,22 @@ def deploy(
     """Deploy a guarded vault. A dry run unless --send is given."""
     plan = read_plan(plan_file)
     _act(chain, keystore, sender, max_fee_gwei, lambda node, who: _draft_deploy(node, who, plan), is_sent=send)
+
+
+@vault_app.command("deploy-executor")
+def deploy_executor(
+    chain: ChainName,
+    pool: Annotated[str, typer.Option("--pool", metavar="ADDRESS", help="Aave's Pool")],
+    router: Annotated[str, typer.Option("--router", metavar="ADDRESS", help="Uniswap's SwapRouter02")],
+    keystore: Keystore = None,
+    sender: Sender = "",
+    send: Send = False,
+    max_fee_gwei: MaxFee = 100.0,
+) -> None:
+    """Deploy the contract through which aave_v3 hedges borrow and sell. A dry run unless --send is given."""
+    _act(
+        chain, keystore, sender, max_fee_gwei, lambda node, who: _draft_executor(node, who, pool, router), is_sent=send
+    )
 
 
 @vault_app.command()
@@ -180,14 +200,14 @@ async def _number(node: Endpoint, method: str, *params: object) -> int:
     return int(await node.call(method, params), 16)
 
 
-def artifact() -> dict[str, Any]:
-    """Return the built contract: abi, bytecode, compiler and the hash of its source."""
-    return dict(json.loads(ARTIFACT.read_text(encoding="utf-8")))
+def artifact(contract: str = VAULT) -> dict[str, Any]:
+    """Return a built contract of ours: abi, bytecode, compiler and the hash of its source."""
+    return dict(json.loads((CONTRACTS / f"{contract}.json").read_text(encoding="utf-8")))
 
 
-def _inputs(name: str) -> list[dict[str, Any]]:
-    """Return the inputs of a function of the contract, of its constructor for ""."""
-    for entry in artifact()["abi"]:
+def _inputs(name: str, contract: str = VAULT) -> list[dict[str, Any]]:
+    """Return the inputs of a function of a contract, of its constructor for ""."""
+    for entry in artifact(contract)["abi"]:
         if entry["type"] == ("function" if name else "constructor") and entry.get("name", "") == name:
             return list(entry["inputs"])
     raise LookupError(f"expected the contract to have {name or 'a constructor'}, found none")
@@ -229,10 +249,6 @@ def read_plan(path: Path) -> Plan:
 
 
 async def _draft_deploy(node: Endpoint, sender: str, plan: Plan) -> Draft:
-    from eth_utils.address import to_checksum_address  # noqa: PLC0415 — takes a tenth of a second
-
-    from bot.gateways.chain.abi import encode  # noqa: PLC0415 — brings web3
-
     chain_id = await _number(node, "eth_chainId")
     if chain_id != plan.chain_id:
         raise ConfigError([f"expected a node of chain {plan.chain_id} as the plan says, found one of {chain_id}"])
@@ -248,7 +264,30 @@ async def _draft_deploy(node: Endpoint, sender: str, plan: Plan) -> Draft:
         plan.name, plan.symbol, plan.asset, plan.base, plan.oracle, plan.sequencer, plan.pool, plan.router,
         ROUTER_KINDS[plan.router_kind], plan.owner, plan.guardian, plan.hedger, values,
     ]  # fmt: skip
-    built, inputs = artifact(), _inputs("")
+    data, words = _creation(VAULT, args)
+    words += [f"  {name:16} {value}" for name, value in zip(LIMITS, values, strict=True)]
+    words += await _doubts(node, plan)
+    return Draft(sender, "", data, tuple(words))
+
+
+async def _draft_executor(node: Endpoint, sender: str, pool: str, router: str) -> Draft:
+    for role, address in (("pool", pool), ("router", router)):
+        if (
+            not re.fullmatch("0x[0-9a-fA-F]{40}", address)
+            or await node.call("eth_getCode", [address, "latest"]) == "0x"
+        ):
+            raise ConfigError([f"--{role}: expected the address of a contract, found {address}"])
+    data, words = _creation(EXECUTOR, [pool, router])
+    return Draft(sender, "", data, tuple(words), "executor")
+
+
+def _creation(contract: str, args: Sequence[Any]) -> tuple[bytes, list[str]]:
+    """Return what creates a contract of ours, and words that say so."""
+    from eth_utils.address import to_checksum_address  # noqa: PLC0415 — takes a tenth of a second
+
+    from bot.gateways.chain.abi import encode  # noqa: PLC0415 — brings web3
+
+    built, inputs = artifact(contract), _inputs("", contract)
     code = bytes.fromhex(built["bytecode"].removeprefix("0x"))
     data = code + encode("(" + ",".join(part["type"] for part in inputs) + ")", *args)
     words = [
@@ -258,9 +297,7 @@ async def _draft_deploy(node: Endpoint, sender: str, plan: Plan) -> Draft:
     for part, value in zip(inputs, args, strict=True):
         if part["name"] != "limits_":
             words.append(f"  {part['name'].rstrip('_'):16} {_said(value, to_checksum_address)}")
-    words += [f"  {name:16} {value}" for name, value in zip(LIMITS, values, strict=True)]
-    words += await _doubts(node, plan)
-    return Draft(sender, "", data, tuple(words))
+    return data, words
 
 
 def _said(value: object, checksummed: Callable[[str], str]) -> str:
@@ -418,7 +455,7 @@ async def _send(node: Endpoint, chain: str, keystore: Path, draft: Draft, fields
     paid_wei = gas * int(receipt["effectiveGasPrice"], 16)
     typer.echo(f"mined      block {number}, {gas:,} gas, {paid_wei / COIN:.8f} coins")
     if not draft.to:
-        typer.echo(f"vault      {receipt['contractAddress']}")
+        typer.echo(f"{draft.noun:10} {receipt['contractAddress']}")
 
 
 async def _mined(node: Endpoint, tx_hash: str) -> dict[str, Any]:

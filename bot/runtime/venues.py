@@ -69,6 +69,7 @@ class ExecutionOpener(Protocol):
         seed: int,
         faults: Faults,
         cash: Mapping[str, Mapping[str, float]],
+        chains: Mapping[str, str],
     ) -> Execution:
         """Return the simulated venue, as it was before its first event."""
 
@@ -91,9 +92,12 @@ def open_execution(
     seed: int,
     faults: Faults,
     cash: Mapping[str, Mapping[str, float]],
+    chains: Mapping[str, str],
 ) -> Execution:
     """Return the simulated venue of a paper run on live data."""
-    return PaperExecution(instruments, fees=fees, latency=latency, depth=depth, seed=seed, faults=faults, cash=cash)
+    return PaperExecution(
+        instruments, fees=fees, latency=latency, depth=depth, seed=seed, faults=faults, cash=cash, chains=chains
+    )
 
 
 def venue_settings(vault: Vault, environ: Mapping[str, str]) -> dict[str, VenueSettings]:

@@ -17,6 +17,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLWarning
 MAX_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 20
 
+_ENDLESS: Final = re.compile(r"(?:[\[{]\s*){200}")
+_ADDRESS: Final = re.compile("0x[0-9a-fA-F]{40}")
 _SECRET: Final = re.compile(
     r"apikey|apisecret|accesskey|privatekey|walletaddress|secret|passw|passphrase|token|mnemonic|seedphrase|credential"
 )
@@ -89,10 +91,12 @@ class YamlSource:
 
     def _compose(self, text: str) -> Node | None:
         problem, line = "", 1
+        # not left to the interpreter alone, whose limit libraries raise
+        whole = text if not _ENDLESS.search(text) else ""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", YAMLWarning)
-                node: Node | None = YAML(typ="safe", pure=True).compose(text)
+                node: Node | None = YAML(typ="safe", pure=True).compose(whole)
         except MarkedYAMLError as error:
             problem = error.problem or error.context or "something else"
             mark = error.problem_mark or error.context_mark
@@ -104,7 +108,7 @@ class YamlSource:
         else:
             if node is not None:
                 return node
-            problem = "an empty file"
+            problem = "brackets nested without end" if text and not whole else "an empty file"
         hint = "indent with spaces, not tabs" if "\\t" in problem else "see docs/configuration.md for a whole vault"
         self._add(line, "YAML", problem.removeprefix("found "), hint)
         return None
@@ -146,7 +150,8 @@ class YamlSource:
                 self._add(line, "each key once", f"{key} again", f"it is already on line {self._lines[place]}")
                 continue
             self._lines[place] = line
-            if names_secret(key) and not (_says_where_keys_are(place) or _names_contract(place)):
+            is_harmless = _says_where_keys_are(place) or _is_contract(place, value_node)
+            if names_secret(key) and not is_harmless:
                 hint = "secrets come from the environment, or from a private file that credentials: names"
                 self.report(place, "no secret in a file", f"the key {key}", hint)
                 continue
@@ -163,9 +168,10 @@ def _says_where_keys_are(place: Location) -> bool:
     return len(place) == 3 and place[0] == "venues" and place[2] == "credentials"
 
 
-def _names_contract(place: Location) -> bool:
-    """Tell whether a key is the role of a contract on a chain, whose value can only be an address: `base_token`."""
-    return len(place) == 6 and (place[0], place[2], place[4]) == ("chains", "hedges", "contracts")
+def _is_contract(place: Location, value: Node) -> bool:
+    """Tell whether a key is a contract's role, such as base_token, and its value an address, which is no secret."""
+    is_role = len(place) == 6 and place[0] == "chains" and place[2] == "hedges" and place[4] == "contracts"
+    return is_role and isinstance(value, ScalarNode) and _ADDRESS.fullmatch(str(value.value)) is not None
 
 
 def _number(text: str) -> Value:

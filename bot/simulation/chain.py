@@ -62,14 +62,15 @@ BLOCK_ELASTICITY = 0.125  # EIP-1559: the most a base fee moves from one block t
 class PoolModel(msgspec.Struct, frozen=True, kw_only=True):
     """One pool and the instrument that trades it.
 
-    `fee_fraction` is taken of what goes in. At the first price L/√P is `depth_base`, and liquidity ends where the price
-    has moved by `range_fraction` from it. `gas_units` is what a trade takes. Others move the price by `flow_sd_bps`
-    (one standard deviation) per √s ahead of us in the block.
+    `fee_fraction` is taken of what goes in. At the first price L/√P is `depth_base`, or worth `depth_quote` where no
+    base is given, and liquidity ends where the price has moved by `range_fraction` from it. `gas_units` is what a trade
+    takes. Others move the price by `flow_sd_bps` (one standard deviation) per √s ahead of us in the block.
     """
 
     instrument: Hedgeable
     fee_fraction: float
-    depth_base: float
+    depth_base: float = 0.0
+    depth_quote: float = 0.0
     gas_units: int
     range_fraction: float = 1.0
     flow_sd_bps: float = 0.2
@@ -241,10 +242,11 @@ class SimulatedChain:
         if model.block_ns <= 0:
             raise ValueError(f"expected a time between blocks above 0, found {model.block_ns} ns")
         for pool in pools:
-            if pool.instrument.payoff is not Payoff.LINEAR or pool.depth_base <= 0.0:
+            depth = pool.depth_base or pool.depth_quote
+            if pool.instrument.payoff is not Payoff.LINEAR or depth <= 0.0:
                 raise ValueError(
                     f"expected {pool.instrument.instrument_id} to be linear with a depth above 0, found "
-                    f"{pool.instrument.payoff} and {pool.depth_base:g}; hint: a pool trades base for quote"
+                    f"{pool.instrument.payoff} and {depth:g}; hint: a pool trades base for quote"
                 )
         self._model = model
         self._markets = {pool.instrument.instrument_id: _Market(pool) for pool in pools}
@@ -418,7 +420,8 @@ class SimulatedChain:
                 continue
             if market.pool is None:
                 terms = market.model
-                market.pool = Pool(index.px, terms.depth_base, terms.fee_fraction, terms.range_fraction)
+                depth_base = terms.depth_base or terms.depth_quote / index.px
+                market.pool = Pool(index.px, depth_base, terms.fee_fraction, terms.range_fraction)
             market.pool.arbitrage(index.px)
             market.pool.push(flow * market.model.flow_sd_bps * 1e-4 * sqrt(model.block_ns / NS_PER_S))
         for one in list(self._pending):

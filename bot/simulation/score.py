@@ -125,6 +125,8 @@ class Score:
             events_per_second=self.events / wall_seconds if wall_seconds else 0.0,
             decision_us=_percentiles(self._decision_ns),
             state=str(engine.state),
+            transactions=engine.paid_transactions,
+            failed_transactions=engine.paid_transactions - engine.filled_transactions,
         )
 
     def _mark_profit(self) -> None:

@@ -166,8 +166,8 @@ class ChainVault:
             async with open_live(vault, self.path, journal, self.environ) as session:
                 self.session = session
                 daemon = Daemon(
-                    session, journal, socket_path=self.folder / "s", speed=1.0, progress=lambda _: None,
-                    marker=HaltMarker(self.folder / "halted"),
+                    session, journal, socket_path=self.folder / "chain.sock", speed=1.0, progress=lambda _: None,
+                    marker=HaltMarker(self.folder / "chain.halted"),
                 )  # fmt: skip
                 task = asyncio.create_task(daemon.run(stop))
                 try:

@@ -14,6 +14,7 @@ import contextlib
 import gzip
 import http.client
 import json
+import os
 import re
 import shutil
 import signal
@@ -172,6 +173,7 @@ class Anvil(Rpc):
     def pause(self) -> None:
         """Stop the process in its tracks: connections stay open, nothing is answered."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)  # until the last of its threads stands still
 
     def resume(self) -> None:
         """Let a paused process go on."""

@@ -278,6 +278,8 @@ class ChaosProxy:
                 await asyncio.gather(follower, return_exceptions=True)
                 await self._die()
                 await self._runner.cleanup()
+        for _ in range(3):  # sockets are closed by the loop, after all else
+            await asyncio.sleep(0)
 
     async def _listen(self) -> None:
         if self._site is None:

@@ -123,12 +123,11 @@ class World:
 
     @contextlib.contextmanager
     def as_new(self) -> Iterator[World]:
-        """Lend the world to a test: clock of the wall, fresh feeds, a base fee of 1 Gwei; then undo all it did.
+        """Lend the world to a test: the wall's clock, fresh feeds, 1 Gwei of base fee next; then undo all it did.
 
         Blocks come with every transaction. A test may change that, which is undone too.
         """
         with self.anvil.undone():
-            self.anvil.set_base_fee(GWEI)
             self.freshen()
             self.anvil.set_base_fee(GWEI)
             try:

@@ -110,9 +110,9 @@ class Life(RuleBasedStateMachine):
                 self.vault.contract.transact("redeem_in_kind", shares, who, who, sender=who)
         assert self.vault.call("totalSupply") == 0
         quote, base = self.vault.held()
-        dust = 4 + 4 * (self.now.quote_held + self.now.base_held) // (self.now.supply + VIRTUAL_SHARES) * VIRTUAL_SHARES
-        assert 0 <= quote - self.vault.call("reserve") <= dust
-        assert base <= dust
+        of_virtual_shares = 2 * VIRTUAL_SHARES / (self.now.supply + VIRTUAL_SHARES)
+        assert 0 <= quote - self.vault.call("reserve") <= self.now.quote_held * of_virtual_shares + 4
+        assert base <= self.now.base_held * of_virtual_shares + 4
 
     def calm(self) -> Look:
         """Let the average come to where the pool is, so that nothing but the next step moves a price; look."""

@@ -142,3 +142,16 @@ def test_who_comes_before_a_release_and_leaves_after_it_gains_nothing(vault: Vau
         "redeem", vault.call("balanceOf", vault.thief), vault.thief, vault.thief, sender=vault.thief
     )
     assert vault.world.balance(vault.thief, "USDC") - before <= 20_000 * USDC
+
+
+def test_a_deposit_into_dust_is_no_gain(world: World) -> None:
+    """What rounding left to a vault of a few units puts a share over the mark; none of a deposit may go for that."""
+    vault = deploy_vault(world)
+    vault.deposit(vault.thief, 62)
+    for amount in (7, 5, 3):  # each burns shares for a whole unit more than they are worth
+        shares = vault.call("previewWithdraw", amount) - 900_000
+        vault.contract.transact("redeem", shares, vault.thief, vault.thief, sender=vault.thief)
+    assert (vault.call("totalAssets") + 1) * 10**36 // (vault.call("totalSupply") + 10**6) > 10**30
+    vault.deposit(vault.alice, 15_000 * USDC)
+    assert settle(vault) == 0
+    assert vault.call("previewRedeem", vault.call("balanceOf", vault.alice)) >= 15_000 * USDC - 1

@@ -35,9 +35,11 @@ def vault(world: World) -> VaultInUse:
 
 @pytest.fixture
 def invested(vault: VaultInUse) -> VaultInUse:
-    """Alice's 150,000 USDC, a third of it in WETH."""
+    """Alice's 150,000 USDC, a third of it in WETH, and a TWAP that stands still."""
     vault.deposit(vault.alice, 150_000 * USDC)
     vault.hedge(is_buy=True, base_wei=16 * WETH)
+    vault.world.anvil.warp(vault.limit("twap_s") + 1)
+    vault.repeat_px()
     return vault
 
 
@@ -136,24 +138,24 @@ def test_who_enters_pays_the_higher_and_who_leaves_gets_the_lower_price(invested
 
 def test_what_max_says_works_and_one_more_does_not(invested: VaultInUse) -> None:
     vault, alice, bob = invested, invested.alice, invested.bob
-    most = vault.call("maxWithdraw", alice)
-    assert most == vault.held()[0]  # she owns more, but the rest is WETH
-    with vault.refuses("leave: not that much free quote; redeem_in_kind works"):
-        vault.contract.transact("withdraw", most + 1, alice, alice, sender=alice)
-    with vault.world.anvil.undone():
-        vault.contract.transact("withdraw", most, alice, alice, sender=alice)
-        assert vault.held()[0] == 0
-    with vault.world.anvil.undone():
-        vault.contract.transact("redeem", vault.call("maxRedeem", alice), alice, alice, sender=alice)
     vault.set_limit("deposit_quote", 160_000 * USDC)
     room = vault.call("maxDeposit", bob)
     assert room == 160_000 * USDC - vault.call("totalAssets")
     with vault.refuses("enter: over the cap of deposits"):
         vault.deposit(bob, room + 1)
-    with vault.world.anvil.undone():
-        vault.contract.transact("mint", vault.call("maxMint", bob), bob, sender=bob)
-    vault.deposit(bob, room)
+    vault.deposit(bob, room // 2)
+    vault.contract.transact("mint", vault.call("maxMint", bob), bob, sender=bob)
     assert vault.call("maxDeposit", bob) <= 1
+    vault.contract.transact("redeem", vault.call("maxRedeem", bob), bob, bob, sender=bob)
+    assert shares_of(vault, bob) == 0
+    most = vault.call("maxWithdraw", alice)
+    assert most == vault.held()[0]  # she owns more, but the rest is WETH
+    with vault.refuses("leave: not that much free quote; redeem_in_kind works"):
+        vault.contract.transact("withdraw", most + 1, alice, alice, sender=alice)
+    vault.contract.transact("withdraw", most - 1000 * USDC, alice, alice, sender=alice)
+    assert 0 < vault.call("maxRedeem", alice) < shares_of(vault, alice)
+    vault.contract.transact("redeem", vault.call("maxRedeem", alice), alice, alice, sender=alice)
+    assert vault.held()[0] <= 1
     assert vault.call("maxRedeem", vault.thief) == vault.call("maxWithdraw", vault.thief) == 0
 
 
@@ -368,10 +370,11 @@ def test_a_venue_that_calls_back_finds_every_door_locked(invested: VaultInUse) -
     for name, data in doors.items():
         with vault.world.anvil.undone():
             robber.transact("set_call_back", vault.address, data)
+            before = vault.held(), robber.call("swaps")
             vault.hedge(is_buy=True, base_wei=WETH, venue=robber.address)
-            assert robber.call("swaps") == 1
             assert not robber.call("did_back_call_work"), name
             assert robber.call("back_answer") == b"", name  # refused by the lock, which gives no reason
+            assert (vault.held()[1] - before[0][1], robber.call("swaps") - before[1]) == (WETH, 1), name
 
 
 def test_a_token_that_takes_a_fee_is_found_out(world: World) -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from bot.domain.decisions import BotState, Refusal
 from bot.domain.events import Command, Event, OperatorAction, QueryAccount, QueryOrder, Restarted, SubmitOrder
+from bot.domain.instruments import Spot
+from bot.domain.market import ExecutionTerms, GasTier
 from bot.domain.orders import (
     CancelRejected,
     Fill,
@@ -38,7 +40,7 @@ from bot.domain.venues import (
 )
 from bot.engine.book import Holding
 from bot.engine.orders import OrderTracker
-from bot.engine.settings import BookLeg
+from bot.engine.settings import BookLeg, HedgeSettings
 from tests.engine.builders import (
     CALL,
     INVERSE,
@@ -271,6 +273,22 @@ class TestDifferences:
         assert driver.lots == 0
         assert driver.engine.pnl_total_quote() == pytest.approx(before_quote)
         assert (driver.engine.state, driver.engine.alert[:7]) == (B.PAUSED, "adopted")
+
+    @pytest.mark.parametrize(("lots", "is_interest"), [(-91, True), (-92, False), (-89, False)])
+    def test_a_loan_on_a_chain_grows_by_itself(self, lots: int, *, is_interest: bool) -> None:
+        """Its interest is a cost and is hedged; that alone must not stop a vault every day until a person resumes."""
+        loan = msgspec.convert(msgspec.to_builtins(PERPETUAL) | {"kind": "spot"}, Spot)
+        driver = hedged(hedge=HedgeSettings(instrument=loan, maker_bps=0.0, taker_bps=0.0))
+        tier = GasTier(10**10, 10**9, 1.0, 6.0, 12.0)
+        driver.apply(ExecutionTerms(NAME, (tier,), 0.0, 1e6, 2 * NS_PER_S, driver.now_ns, driver.now_ns, 1))
+        before_quote = driver.engine.pnl_total_quote()
+        for _ in range(3):
+            driver.tick_and_report(lots)
+        assert driver.lots == lots
+        assert driver.engine.state is (B.RUNNING if is_interest else B.REDUCE_ONLY)
+        cost_quote = 0.1 * 2000.0 if is_interest else 0.0
+        assert driver.engine.pnl_total_quote() == pytest.approx(before_quote - cost_quote)
+        assert_parts_add_up(driver)
 
     def test_a_deleveraged_position_is_hedged_anew_in_the_same_decision(self) -> None:
         """F32: the hedge was closed in part by the venue; the delta is true at once, and a shrinking order may go."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.domain.chain import GasPaid
 from bot.domain.events import (
     AmendOrder,
     CancelForeign,
@@ -24,11 +25,12 @@ from bot.domain.events import (
     SubmitOrder,
 )
 from bot.domain.instruments import Future
-from bot.domain.market import FundingRate, IndexPrice, Quote, Settlement, VolQuote
+from bot.domain.market import ExecutionTerms, FundingRate, GasTier, IndexPrice, Quote, Settlement, VolQuote
 from bot.domain.orders import (
     CancelRejected,
     Fill,
     FundingPayment,
+    GasBid,
     OrderAccepted,
     OrderAmended,
     OrderIntent,
@@ -43,6 +45,7 @@ from bot.gateways.paper import PaperExecution
 from bot.simulation.depth import DepthLevel, DepthProfile
 from bot.simulation.venue import NO_FAULTS, Faults, Fees, Latency, SimulatedVenue
 from tests import instruments
+from tests.simulation.test_chain import POOL
 
 MS = NS_PER_MS
 HOME = instruments.PERPETUAL
@@ -396,3 +399,72 @@ def test_nothing_is_told_before_its_time_or_out_of_order(steps: list[Step]) -> N
         assert all(ns <= now_ns for ns in received)
         wake_ns = rehearsal.paper.next_event_ns()
         assert wake_ns is None or wake_ns > now_ns or step.commands
+
+
+# A chain --------------------------------------------------------------------------------------------------------------
+
+
+def chain_block(number: int, px: float = 2_000.0) -> tuple[Quote, ExecutionTerms]:
+    """What a chain's gateway tells of one block of twelve seconds."""
+    stamp = number * 12 * NS_PER_S, number * 12 * NS_PER_S + 500 * MS, number
+    tiers = (GasTier(10**12, 10**9, 1.0, 6.0, 12.0),)
+    terms = (POOL.instrument_id, tiers, 0.02, 50_000.0, 12 * NS_PER_S, *stamp, 10**10, 100_000, 2_000.0)
+    return Quote(POOL.instrument_id, px - 1.0, 50.0, px + 1.0, 50.0, *stamp), ExecutionTerms(*terms)
+
+
+def chain_order(order_id: str, lots: int) -> SubmitOrder:
+    gas = GasBid(10**13, 10**11, 1.0, 10**6 * NS_PER_S)
+    ticks = POOL.tick_schedule.ceil_ticks(2_100.0)
+    return SubmitOrder(OrderIntent(order_id, POOL.instrument_id, lots, ticks, TimeInForce.IOC, False, "", 0.0, 0, gas))
+
+
+def make_paper_with_chain() -> PaperExecution:
+    return PaperExecution(
+        (HOME, POOL), fees=FEES, latency=LATENCY, depth={}, seed=7, chains={POOL.venue: "ETH"}
+    )  # fmt: skip
+
+
+def test_on_a_chain_an_order_waits_for_its_block_and_pays_gas_while_an_exchange_fills_at_once() -> None:
+    paper = make_paper_with_chain()
+    start_ns = 12 * NS_PER_S + 500 * MS
+    paper.absorb(start_ns, (*chain_block(1), quote(12 * NS_PER_S, 2_000.0)))
+    paper.submit(chain_order("a-1", 200), start_ns)
+    paper.submit(order("a-2", 1), start_ns)
+    early = paper.absorb(start_ns + NS_PER_S, ())
+    assert [fill.order_id for fill in fills(early)] == ["a-2"]
+    assert paper.next_event_ns() is None, "the next block is told by the feed"
+    later: list[Event] = []
+    number = 1
+    while not fills(later):
+        number += 1
+        recv_ns = number * 12 * NS_PER_S + 500 * MS
+        later += paper.absorb(recv_ns, chain_block(number))
+        wake_ns = paper.next_event_ns()
+        if wake_ns is not None:
+            assert wake_ns == recv_ns + LATENCY.response_ns
+            later += paper.absorb(wake_ns, ())
+    (fill,) = fills(later)
+    assert fill.ts_event_ns == number * 12 * NS_PER_S
+    assert fill.px == pytest.approx(2_001.0 * (1.0 + 2.0 / 50_000.0))
+    (paid,) = [event for event in later if isinstance(event, GasPaid)]
+    assert (paid.order_id, paid.venue, paid.coin) == ("a-1", POOL.venue, "ETH")
+    paper.submit(QueryAccount(POOL.venue, ""), 10**6 * NS_PER_S)
+    report = report_of(paper.absorb(10**6 * NS_PER_S + NS_PER_S, ()))
+    assert report.positions == (VenuePosition(POOL.instrument_id, 200, 0.0),)
+    assert report.balances["ETH"] == -paid.gas_coin
+
+
+def test_quote_and_terms_of_a_block_may_come_in_any_order_of_time() -> None:
+    def story(*, turned: bool) -> list[Event]:
+        paper = make_paper_with_chain()
+        paper.absorb(12 * NS_PER_S + 500 * MS, chain_block(1))
+        paper.submit(chain_order("a-1", 200), 13 * NS_PER_S)
+        said: list[Event] = []
+        for number in range(2, 12):
+            shown = chain_block(number)
+            batch = shown[::-1] if turned else shown
+            said += paper.absorb(number * 12 * NS_PER_S + NS_PER_S, batch)
+        return [event for event in said if isinstance(event, Fill | GasPaid)]
+
+    assert len(story(turned=False)) == 2
+    assert story(turned=False) == story(turned=True)

@@ -50,8 +50,10 @@ class PaperVenue:
         seed: int,
         faults: Faults,
         cash: Mapping[str, Mapping[str, float]],
+        chains: Mapping[str, str],
     ) -> None:
         assert cash == {"deribit": {"ETH": 0.0, "USD": 500_000.0}}
+        assert chains == {}
         self.venue = SimulatedVenue(instruments, fees=fees, latency=latency, depth=depth, seed=seed, faults=faults)
         self.received: list[str] = []
         self._sent: list[Event] = []
@@ -119,6 +121,7 @@ def reopened(folder: Path) -> tuple[LiveSession, PaperVenue]:
             seed=1,
             faults=Faults(),
             cash={"deribit": {"ETH": 0.0, "USD": 500_000.0}},
+            chains={},
         )
         session = session._replace(execution=execution)
         rebuild(session, journal)

@@ -172,7 +172,8 @@ def test_limits_show_what_the_chain_has(node: World) -> None:
     }  # fmt: skip
     text = run("limits", "local", vault.address).output
     for words in ("UNAUDITED", "state      running", "30,000.00 of 120,000.00 used (25%), 90,000.00 left",
-                  "can lose 1,200.00 an hour while the oracle is right", "can become 75,000.0 from", vault.hedger):  # fmt: skip
+                  "can lose 1,200.00 an hour while the oracle is right", "can become 75,000.0 from",
+                  vault.hedger):  # fmt: skip
         assert words in text
 
 
@@ -273,3 +274,28 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     source = (ROOT / "bot" / "runtime" / "vault_cli.py").read_text(encoding="utf-8")
     top = re.findall(r"^(?:from|import) (\S+)", source, re.MULTILINE)
     assert not [name for name in top if name.split(".")[0] in {"web3", "eth_abi", "eth_account", "eth_utils"}]
+
+
+# Executors of shorts on Aave
+
+
+def test_an_executor_is_shown_and_then_deployed_as_shown(
+    full_world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EVENKEEL_LOCAL_RPC", full_world.anvil.http_url)
+    monkeypatch.setenv("EVENKEEL_LOCAL_PASSWORD", PASSWORD)
+    pool, router = full_world.part("aave").pool.address, full_world.uniswap.router02.address
+    words = ("deploy-executor", "local", "--pool", pool, "--router", router)
+    text = run(*words, "--from", full_world.trader).output
+    head = full_world.anvil.block_number
+    assert "UNAUDITED" in text
+    assert f"pool             {pool}" in text
+    assert "dry run: nothing was sent" in text
+    text = run(*words, "--keystore", keystore(full_world, tmp_path, 1), "--send").output
+    assert full_world.anvil.block_number == head + 1
+    address = re.findall(r"^executor   (0x[0-9a-fA-F]{40})$", text, re.MULTILINE)[0]
+    abi = vault_cli.artifact(vault_cli.EXECUTOR)["abi"]
+    executor = Contract(full_world.anvil, address, abi, full_world.trader)
+    assert (executor.call("POOL"), executor.call("ROUTER")) == (pool, router)
+    nobody = refused("deploy-executor", "local", "--pool", full_world.trader, "--router", router, "--from", pool)
+    assert "--pool: expected the address of a contract" in str(nobody)

@@ -35,8 +35,10 @@ async def test_ccxt_sees_the_recordings_own_instruments(name: str, coin: str) ->
     async with DeribitServer(player.book) as server:
         settings = VenueSettings(venue="d", exchange_id="deribit", underlyings=frozenset(), options=server.options)
         exchange = open_exchange(settings, Credentials())
-        markets = await exchange.load_markets()
-        await exchange.close()
+        try:
+            markets = await exchange.load_markets()
+        finally:  # a session left open by a failure would be held against whichever test the collector meets
+            await exchange.close()
     by_id = {market["id"]: market for market in markets.values()}
     assert set(by_id) == {one.instrument_id for one in recording.manifest.instruments}
     perp, meant = by_id[f"{coin}-PERPETUAL"], recording.manifest.instruments[0]

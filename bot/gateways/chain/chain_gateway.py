@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import structlog
 
@@ -23,20 +23,25 @@ from bot.domain.venues import AccountReport, VenueHealth, VenuePosition, VenueSt
 from bot.gateways.chain.blocks import BlockStream, HeadFeed, Step
 from bot.gateways.chain.endpoints import Endpoints
 from bot.gateways.chain.hedge_desk import HedgeDesk
+from bot.gateways.chain.keyless import NOBODY, FeeWatch, unbounded
 from bot.gateways.chain.multicall import Multicall
-from bot.gateways.chain.nouns import Block, HedgeProtocol, Read
+from bot.gateways.chain.nouns import Block, HedgeProtocol, Read, Refused
 from bot.gateways.chain.oracles import Oracles
 from bot.gateways.chain.positions import Positions
 from bot.gateways.chain.protocols.registry import open_protocol
 from bot.gateways.chain.rpc import Endpoint
 from bot.gateways.chain.sequencer import SequencerGate
-from bot.gateways.chain.settings import ChainSettings, HedgeSection
+from bot.gateways.chain.settings import GWEI, ChainSettings, HedgeSection
 from bot.gateways.chain.signing import Signer
 from bot.gateways.chain.transaction_log import TransactionLog, log_path
 from bot.gateways.chain.transactions import TransactionDesk
 from bot.gateways.gateway import Clock, Put
 
+CANCEL: Final = "cancel"
+SPEED_UP: Final = "speed-up"
+WEI_PER_COIN: Final = 10**18
 _MAX_ROUNDS: Final = 8  # of reading one block at the start
+_AUDIT_EVERY: Final = 32  # blocks: then all nodes answer the same reads, and who says otherwise is left out
 _MAX_EARLY: Final = 10_000  # events told before anybody listens
 _AFTERWARDS_S: Final = 0.03  # what is not urgent is asked once a hedge has left
 
@@ -44,7 +49,10 @@ log = structlog.get_logger()
 
 
 class ChainGateway:
-    """The gateway of one EVM chain (`bot.gateways.gateway.Gateway`); without `signer` it only watches."""
+    """The gateway of one EVM chain (`bot.gateways.gateway.Gateway`); without `signer` it only watches, for paper runs.
+
+    Fees are then asked for here, delays are those to be expected, and no wallet bounds what is quoted.
+    """
 
     def __init__(self, settings: ChainSettings, signer: Signer | None, clock: Clock, *, run_id: str) -> None:
         self._settings = settings
@@ -52,7 +60,7 @@ class ChainGateway:
         self._clock = clock
         self._run_id = run_id
         self._endpoints = Endpoints(settings, clock)
-        wallet = settings.wallet.address if settings.wallet is not None else ""
+        wallet = settings.wallet.address if settings.wallet is not None else NOBODY
         self._protocols: dict[str, HedgeProtocol] = {}
         self._sections: dict[str, HedgeSection] = {}
         for section in settings.hedges:
@@ -67,12 +75,15 @@ class ChainGateway:
         self._stream = BlockStream(self._heads, self._endpoints)
         self._hedges = HedgeDesk(settings, self._protocols, self._endpoints, wallet, clock, self._take)
         self._transactions: TransactionDesk | None = None
+        self._fee_watch = FeeWatch(settings, self._endpoints) if signer is None else None
         self._stack = AsyncExitStack()
         self._put: Put | None = None
         self._early: list[Event] = []
         self._told: VenueStatus | None = None
         self._seq = 0
-        self._block: Block | None = None
+        self._block: Block | None = None  # that was read last
+        self._head: Block | None = None  # that was heard of last
+        self._coin_px = 0.0
         self._asked_ns = 0
 
     @property
@@ -94,7 +105,7 @@ class ChainGateway:
         """
         try:
             await self._stack.enter_async_context(self._endpoints)
-            await self._endpoints.check_contracts(self._contracts())
+            await self._endpoints.check_contracts(contracts_of(self._settings))
             await self._settle(await self._endpoints.block("latest"))
             if self._signer is not None:
                 await self._open_desk(self._signer)
@@ -138,6 +149,7 @@ class ChainGateway:
                 tasks.create_task(self._endpoints.watch(), name=f"nodes of {self.venue}")
                 tasks.create_task(self._follow(), name=f"blocks of {self.venue}")
                 tasks.create_task(self._watch_silence(), name=f"silence of {self.venue}")
+                tasks.create_task(self._hedges.watch(), name=f"hedges of {self.venue}")
         finally:
             self._put = None
 
@@ -146,11 +158,59 @@ class ChainGateway:
         if self._transactions is None:
             raise InvariantBroken(f"a command for {self.venue}, where there is no key: {type(command).__name__}")
         if isinstance(command, QueryAccount):
-            self._asked_ns = self._clock.now_ns()
-            if self._block is not None:
+            if self._block is not None and self._head in (None, self._block):
+                self._asked_ns = self._clock.now_ns()  # else what we read is older than what we told of fills
                 self._take(self._reports(self._block))
         elif not isinstance(command, CancelForeign):  # nothing of others rests on a chain in our name
             self._hedges.submit(command)
+
+    def view(self) -> dict[str, Any]:
+        """Return what an operator should know of the chain, JSON-ready."""
+        desk, block = self._transactions, self._block
+        market = desk.market if desk is not None else None
+        age_s = None if block is None else max(0.0, self._clock.now_ns() / NS_PER_S - block.timestamp_s)
+        pending = [] if desk is None else [life for life in desk.lives if life.is_live]
+        balance_wei = None if desk is None else desk.balance_wei
+        return {
+            "chain": self.venue,
+            "head": None if block is None else block.number,
+            "age_s": None if age_s is None else round(age_s, 3),
+            "base_fee_gwei": None if block is None else block.base_fee_wei / GWEI,
+            "tips_gwei": [] if market is None else [tip / GWEI for tip in market.tips_wei],
+            "coin": self._settings.coin,
+            "balance_coin": None if balance_wei is None else balance_wei / WEI_PER_COIN,
+            "reserve_coin": None if desk is None else self._settings.fees.reserve_coin,
+            "pending": [
+                {
+                    "key": life.key,
+                    "state": life.state.value,
+                    "nonce": life.nonce,
+                    "versions": len(life.attempts),
+                    "age_s": round(max(0.0, (self._clock.now_ns() - life.reserved_ns) / NS_PER_S), 3),
+                    "reason": life.reason,
+                }
+                for life in pending
+            ],
+            "problems": list(self.problems),
+        }
+
+    async def help_transaction(self, key: str, action: str) -> str:
+        """Replace a transaction under way: "cancel" by one that does nothing, "speed-up" by itself at higher fees.
+
+        Return why not, "" if it was done: there is none, it was mined, it would cost more than the caps.
+        """
+        desk = self._transactions
+        if desk is None:
+            return f"{self.venue}: expected a key that signs, found none: nothing was sent"
+        hands = {CANCEL: desk.cancel, SPEED_UP: desk.speed_up}
+        if action not in hands:
+            return f"expected an action of {', '.join(hands)}, found {action!r}"
+        try:
+            await hands[action](key)
+        except (Refused, Retryable) as error:
+            return str(error)
+        log.warning("operator", chain=self.venue, action=action, key=key)
+        return ""
 
     # ── blocks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -167,7 +227,7 @@ class ChainGateway:
 
     async def _take_step(self, step: Step) -> None:
         """Take in a new head: reorgs first, then prices, then what became of our transactions, then positions."""
-        head = step.head
+        head = self._head = step.head
         self._endpoints.saw(head.number)
         desk = self._transactions
         if step.reorg is not None:
@@ -175,22 +235,24 @@ class ChainGateway:
             if desk is not None:
                 await desk.on_reorg(step.reorg)
         self._asked_ns = self._clock.now_ns()
-        reading = asyncio.create_task(self._read(head))
+        if self._fee_watch is not None:
+            await self._fee_watch.read(head)
         if desk is not None:
             desk.look_ahead(head)
-        confirming = asyncio.create_task(self._endpoints.confirm(head))
         try:
-            self._take(await reading)
+            events, _ = await asyncio.gather(self._read(head), self._endpoints.confirm(head))
+            self._take(events)  # nothing of a block that nodes disagree on
+        finally:  # what is under way is seen to all the same
             if desk is not None:
                 await desk.on_block(head, is_urgent_only=True)
-        finally:
-            await confirming
         await self._positions.settle(head, self._multicall.read)
         self._take(self._reports(head))
         self._tell_health(*self._judge())
         if desk is not None:
             await asyncio.sleep(_AFTERWARDS_S)
             await desk.look_back(head)
+        if head.number % _AUDIT_EVERY == 0:
+            await self._multicall.audit(head, [read for group in self._read_groups() for read in group])
 
     async def _settle(self, block: Block) -> list[Event]:
         """Read one block until nothing is lacking: what some reads find says what others must be."""
@@ -202,10 +264,13 @@ class ChainGateway:
         await self._positions.settle(block, self._multicall.read)
         return events
 
+    def _read_groups(self) -> list[tuple[Read, ...]]:
+        groups = [protocol.reads for protocol in self._protocols.values()]
+        return [*groups, self._oracles.reads, self._sequencer.reads, self._positions.reads]
+
     async def _read(self, block: Block) -> list[Event]:
         """Read everything of one block and return its prices and terms."""
-        groups: list[tuple[Read, ...]] = [protocol.reads for protocol in self._protocols.values()]
-        groups += [self._oracles.reads, self._sequencer.reads, self._positions.reads]
+        groups = self._read_groups()
         answers = await self._multicall.read(block, [read for group in groups for read in group])
         parts: list[Sequence[bytes | None]] = []
         at = 0
@@ -221,45 +286,50 @@ class ChainGateway:
         self._block = block
         self._hedges.note_block(block)
         quotes = [quote for one in self._protocols.values() if (quote := one.quote(now_ns)) is not None]
+        if self._fee_watch is not None:
+            quotes = [unbounded(quote, self._protocols[quote.instrument_id]) for quote in quotes]
         self._note_coin_px(words, quotes)
         return [*words, *quotes, *self._terms(block, now_ns)]
 
     def _terms(self, block: Block, now_ns: int) -> list[ExecutionTerms]:
         """Return what a place in a block costs now, by instrument; nothing while that is not known."""
-        desk = self._transactions
-        if desk is None:
+        source = self._transactions or self._fee_watch
+        if source is None or source.market is None:
             return []
         self._seq += 1
         found = []
         for name, protocol in self._protocols.items():
-            tiers = desk.tiers(protocol.gas_units)
+            tiers = source.tiers(protocol.gas_units)
             if tiers:
                 found.append(
                     ExecutionTerms(
                         name,
                         tiers,
-                        desk.reverts.fraction(name),
+                        source.reverts.fraction(name),
                         protocol.depth_base,
                         self._settings.block_ns,
                         min(block.timestamp_s * NS_PER_S, now_ns),
                         now_ns,
                         self._seq,
+                        source.market.next_base_fee_wei,
+                        protocol.gas_units,
+                        source.coin_px,
                     )
                 )
         return found
 
     def _note_coin_px(self, words: Sequence[OraclePrice], quotes: Sequence[Quote]) -> None:
         """Keep the price of the chain's coin, which gas is counted in: an oracle's word, else a pool's."""
-        desk = self._transactions
-        if desk is None:
-            return
         coin = self._settings.coin
         told = [word.px for word in words if word.underlying == coin and word.px > 0.0]
         if not told:
             base_of = {name: one.instrument.base for name, one in self._protocols.items()}
             told = [0.5 * (one.bid_px + one.ask_px) for one in quotes if base_of[one.instrument_id] == coin]
         if told:
-            desk.coin_px = sorted(told)[len(told) // 2]
+            self._coin_px = sorted(told)[len(told) // 2]
+        source = self._transactions or self._fee_watch
+        if source is not None:
+            source.coin_px = self._coin_px
 
     def _reports(self, block: Block) -> list[Event]:
         """Return what we hold as of the newest block: hedges by instrument, and the book of the holders."""
@@ -278,6 +348,8 @@ class ChainGateway:
 
     def _hedged_wei(self) -> dict[str, int]:
         """Return what hedges put into the wallet, or took from it or owe, by what it is told under."""
+        if self._transactions is None:
+            return {}  # without a key nothing there is a hedge of ours
         hedged = self._hedges.moved_by_asset()
         for instrument_id, section in self._sections.items():
             token = self._settings.tokens.get(section.base)
@@ -317,21 +389,6 @@ class ChainGateway:
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _contracts(self) -> dict[str, str]:
-        """Return every contract the settings name, by its name for people."""
-        settings = self._settings
-        found = {"multicall": settings.multicall}
-        found |= {symbol: token.address for symbol, token in settings.tokens.items()}
-        found |= {f"oracle {name}": oracle.address for name, oracle in settings.oracles.items()}
-        for hedge in settings.hedges:
-            found |= {f"{hedge.name} {role}": address for role, address in hedge.contracts.items()}
-            found |= {f"{hedge.name} pool": pool.address for pool in hedge.route}
-        for holder in settings.holders:
-            found |= {f"pool of {holder.address}": pool.address for pool in holder.lp_pools}
-            for what, address in (("position manager", holder.position_manager), ("Aave pool", holder.aave_pool)):
-                found |= {what: address} if address else {}
-        return found | ({"sequencer feed": settings.sequencer_feed} if settings.sequencer_feed else {})
-
     async def _open_desk(self, signer: Signer) -> None:
         """Take up the key: its log, and every transaction in it that is not over."""
         settings = self._settings
@@ -341,7 +398,9 @@ class ChainGateway:
         if settings.relay_url:
             relay = await self._stack.enter_async_context(Endpoint(settings.relay_url, settings.timeout_ns, "relay"))
         desk = TransactionDesk(settings, signer, found, self._endpoints, self._clock, self._hedges.take, relay)
+        desk.coin_px = self._coin_px
         self._transactions = self._hedges.transactions = desk
+        self._hedges.recall(found.lives().values(), self._run_id)
         await desk.recover()
 
     def _take(self, events: Sequence[Event]) -> None:
@@ -351,3 +410,18 @@ class ChainGateway:
             self._put(events)
         elif len(self._early) < _MAX_EARLY:
             self._early.extend(events)
+
+
+def contracts_of(settings: ChainSettings) -> dict[str, str]:
+    """Return every contract that settings of a chain name, by its name for people."""
+    found = {"multicall": settings.multicall}
+    found |= {symbol: token.address for symbol, token in settings.tokens.items()}
+    found |= {f"oracle {name}": oracle.address for name, oracle in settings.oracles.items()}
+    for hedge in settings.hedges:
+        found |= {f"{hedge.name} {role}": address for role, address in hedge.contracts.items()}
+        found |= {f"{hedge.name} pool {pool.base}/{pool.quote}": pool.address for pool in hedge.route}
+    for holder in settings.holders:
+        found |= {f"pool {pool.base}/{pool.quote} of {holder.address}": pool.address for pool in holder.lp_pools}
+        for what, address in (("position manager", holder.position_manager), ("Aave pool", holder.aave_pool)):
+            found |= {f"{what} of {holder.address}": address} if address else {}
+    return found | ({"sequencer feed": settings.sequencer_feed} if settings.sequencer_feed else {})

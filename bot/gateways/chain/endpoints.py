@@ -213,15 +213,18 @@ class Endpoints:
         """Return the header of a block by number, hash or tag. Raises UnknownBlock where no node has it, Retryable."""
         is_hash = isinstance(which, str) and which.startswith("0x")
         method = "eth_getBlockByHash" if is_hash else "eth_getBlockByNumber"
-        fields = await self.call(method, [hex(which) if isinstance(which, int) else which, False], needs_result=True)
+        params = [hex(which) if isinstance(which, int) else which, False]
         try:
-            return to_block(fields)
-        except Undecodable as error:
-            raise Unanswered(f"{self.venue}: {error}") from error
+            return to_block(await self.call(method, params, needs_result=True))
+        except (Undecodable, RpcError) as error:
+            raise Unanswered(f"{self.venue}: {method}: {error}") from error
 
     async def check_contracts(self, contracts: Mapping[str, str]) -> None:
-        """Check that there is code at each address, by name for people. Raises VenueFatal naming those without."""
-        codes = await asyncio.gather(*(self.call("eth_getCode", [a, "latest"]) for a in contracts.values()))
+        """Check that there is code at each address. Raises VenueFatal naming those without, Retryable."""
+        try:
+            codes = await asyncio.gather(*(self.call("eth_getCode", [a, "latest"]) for a in contracts.values()))
+        except RpcError as error:
+            raise Unanswered(f"{self.venue}: eth_getCode: {error}") from error
         missing = [f"{n} at {a}" for (n, a), code in zip(contracts.items(), codes, strict=True) if len(code or "") <= 2]
         if missing:
             raise VenueFatal(
@@ -230,6 +233,11 @@ class Endpoints:
             )
 
     # What is held against them.
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All of them in order of preference, with what is held against each."""
+        return tuple(self._nodes)
 
     @property
     def problems(self) -> tuple[str, ...]:

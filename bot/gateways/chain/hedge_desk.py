@@ -7,8 +7,8 @@ send what its own exact quote and the chain's answer on the same block do not ag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
-from typing import Any, Final
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, Final, Never
 
 import msgspec
 import structlog
@@ -33,11 +33,12 @@ from bot.domain.orders import (
     OutcomeLost,
 )
 from bot.domain.units import NS_PER_S
+from bot.gateways.chain.abi import Undecodable
 from bot.gateways.chain.endpoints import Endpoints
+from bot.gateways.chain.lives import Life
 from bot.gateways.chain.nouns import (
     Amounts,
     Block,
-    FundedProtocol,
     HedgeProtocol,
     Receipt,
     Refused,
@@ -45,7 +46,7 @@ from bot.gateways.chain.nouns import (
     TransactionRequest,
     TransactionState,
 )
-from bot.gateways.chain.rpc import Reverted
+from bot.gateways.chain.rpc import Reverted, RpcError
 from bot.gateways.chain.settings import ChainSettings
 from bot.gateways.chain.transactions import TransactionDesk, Truth
 from bot.gateways.gateway import Clock, Put
@@ -54,7 +55,10 @@ log = structlog.get_logger()
 
 S = TransactionState
 _WEI_PER_COIN: Final = 10**18
+_PAID_BY_WALLET: Final = frozenset({"uniswap_v3", "aave_v3"})  # others pay from margin or from a vault
 _GONE: Final = frozenset({S.CANCELED, S.REPLACED, S.TAKEN})
+_ENDED: Final = {S.FAILED: OrderState.EXPIRED} | dict.fromkeys(_GONE, OrderState.CANCELED)
+_IN_A_BLOCK: Final = frozenset({S.MINED, S.FAILED, S.CANCELED, S.FINAL})
 
 
 class HedgeDesk:
@@ -70,7 +74,8 @@ class HedgeDesk:
         put: Put,
     ) -> None:
         self.transactions: TransactionDesk | None = None  # set before the first command
-        self.moved: dict[str, Amounts] = {}  # what every mined hedge of this run moved, by order id
+        self.moved: dict[str, Amounts] = {}  # what mined hedges of this run moved, by order id, until they are final
+        self._final_wei: dict[str, int] = {}  # … and what all final ones did, by symbol
         self._settings = settings
         self._protocols = protocols
         self._endpoints = endpoints
@@ -81,7 +86,10 @@ class HedgeDesk:
         self._block: Block | None = None
         self._intents: dict[str, OrderIntent] = {}
         self._told_open: set[str] = set()
+        self._preparing: set[str] = set()  # orders that may be signed yet: of these nobody may say they never were
         self._tasks: set[asyncio.Task[None]] = set()
+        self._broken: Exception | None = None
+        self._failed = asyncio.Event()
 
     def note_block(self, block: Block) -> None:
         """Take the block that the protocols were last updated with."""
@@ -91,6 +99,7 @@ class HedgeDesk:
         """Start carrying out a command at once."""
         match command:
             case SubmitOrder():
+                self._preparing.add(command.intent.order_id)
                 self._start(self._carry_out(command.intent))
             case CancelOrder():
                 self._start(self._cancel(command))
@@ -105,13 +114,37 @@ class HedgeDesk:
 
     def moved_by_asset(self) -> dict[str, int]:
         """Return what every mined hedge of this run moved in the wallet, by symbol, in smallest units."""
-        moved: dict[str, int] = {}
+        moved = dict(self._final_wei)
         for order_id, amounts in self.moved.items():
-            section = self._sections[self._intents[order_id].instrument_id]
-            if section.protocol == "perp_v2":
-                continue  # its collateral lies with the exchange, and moves with nothing of the wallet's
-            moved[section.quote] = moved.get(section.quote, 0) + amounts.net_quote_wei
+            self._count(moved, self._intents[order_id].instrument_id, amounts)
         return moved
+
+    def _note_final(self, instrument_id: str, amounts: Amounts) -> None:
+        """Count a hedge of this run that nothing takes back any more."""
+        self._count(self._final_wei, instrument_id, amounts)
+
+    def _count(self, moved: dict[str, int], instrument_id: str, amounts: Amounts) -> None:
+        section = self._sections.get(instrument_id)
+        if section is not None and section.protocol in _PAID_BY_WALLET:
+            moved[section.quote] = moved.get(section.quote, 0) + amounts.net_quote_wei
+
+    def recall(self, lives: Iterable[Life], run_id: str) -> None:
+        """Take up from the log what hedges of this run moved while another process had the key."""
+        for life in lives:
+            intent, amounts = life.request.intent, life.amounts
+            if intent is None or amounts is None or life.key.rpartition("-")[0] != run_id:
+                continue
+            if life.is_over:
+                self._note_final(life.request.instrument_id, amounts)
+            else:
+                self.moved[life.key] = amounts
+                self._intents[life.key] = intent
+
+    async def watch(self) -> Never:
+        """Raise what must end the daemon, such as a log that cannot be written; ends only so, or by cancellation."""
+        await self._failed.wait()
+        assert self._broken is not None
+        raise self._broken
 
     async def close(self) -> None:
         """Let go of what is still being prepared; what was handed over goes on by itself."""
@@ -122,9 +155,15 @@ class HedgeDesk:
     # ── from command to transaction ──────────────────────────────────────────────────────────────────────────────────
 
     async def _carry_out(self, intent: OrderIntent) -> None:
-        now_ns = self._clock.now_ns()
         order_id = intent.order_id
         self._intents[order_id] = intent
+        try:
+            await self._prepare_and_send(intent)
+        finally:
+            self._preparing.discard(order_id)
+
+    async def _prepare_and_send(self, intent: OrderIntent) -> None:
+        order_id = intent.order_id
         try:
             protocol = self._protocols[intent.instrument_id]
             request = msgspec.structs.replace(protocol.build(intent), intent=intent)
@@ -142,7 +181,7 @@ class HedgeDesk:
                     OrderCanceled(order_id, is_expired=True, ts_event_ns=now_ns, ts_recv_ns=now_ns),
                 ]
             )
-        except Retryable as error:  # before it was signed: afterwards the desk never lets an error out
+        except (Retryable, RpcError) as error:  # before it was signed: afterwards the desk never lets an error out
             now_ns = self._clock.now_ns()
             truth = await self._truth(order_id)
             if truth is None or truth.state is not None:
@@ -155,7 +194,8 @@ class HedgeDesk:
 
         Raises Refused or _PriceMissed where it would not do what our own quote says, Retryable if nobody answers.
         """
-        if self._block is None:
+        block, expected = self._block, protocol.expects(intent)  # the next block may come while we ask
+        if block is None:
             raise Refused(f"{intent.order_id}: expected a block to check the trade on, found none yet")
         call = {
             "from": self._wallet,
@@ -164,7 +204,7 @@ class HedgeDesk:
             "value": hex(request.value_wei),
             "gas": hex(request.gas_limit),
         }
-        pinned = {"blockHash": self._block.block_hash}
+        pinned = {"blockHash": block.block_hash}
         try:
             answer = await self._endpoints.call("eth_call", [call, pinned])
         except Reverted as error:
@@ -173,17 +213,16 @@ class HedgeDesk:
                 raise _PriceMissed(why) from error
             raise Refused(f"{intent.order_id}: the chain would refuse it: {why}") from error
         told = protocol.read_answer(intent, bytes.fromhex(str(answer)[2:]))
-        expected = protocol.expects(intent)
         if told is not None and (told.base_wei, told.net_quote_wei) != (expected.base_wei, expected.net_quote_wei):
             raise Refused(
                 f"{intent.order_id}: expected {expected.base_wei} and {expected.net_quote_wei} to move,"
-                f" found {told.base_wei} and {told.net_quote_wei} on block {self._block.number}"
+                f" found {told.base_wei} and {told.net_quote_wei} on block {block.number}"
             )
 
     async def _cancel(self, command: CancelOrder) -> None:
         try:
             await self._desk.cancel(command.order_id)
-        except (Refused, Retryable) as error:
+        except (Refused, Retryable, RpcError) as error:
             now_ns = self._clock.now_ns()
             self._put([CancelRejected(command.order_id, str(error), now_ns, now_ns)])
 
@@ -192,18 +231,19 @@ class HedgeDesk:
     def take(self, news: TransactionNews) -> None:
         """Say what became of a transaction in the words of an order."""
         now_ns = self._clock.now_ns()
-        key = news.key
-        if news.is_reversed and news.receipt is not None:
-            self._put(self._reversal(news, news.receipt, now_ns))
+        intent = self._intent_of(news.key)
+        if news.is_reversed:
+            self._put(self._reversal(intent, news, now_ns))
             return
-        intent = self._intent_of(key)
         events: list[Event] = []
-        if news.receipt is not None and news.state in (S.MINED, S.FAILED, S.CANCELED):
-            events.append(self._gas(key, news.instrument_id, news.receipt, now_ns, sign=1))
+        if news.receipt is not None and news.state in _IN_A_BLOCK:
+            events.append(self._gas(news, news.receipt, now_ns))
         if intent is not None:
             events += self._events_of(intent, news, now_ns)
         if events:
             self._put(events)
+        if news.state is S.FINAL:
+            self._forget(news.key, news.instrument_id)
 
     def _events_of(self, intent: OrderIntent, news: TransactionNews, now_ns: int) -> list[Event]:
         order_id = intent.order_id
@@ -212,24 +252,41 @@ class HedgeDesk:
                 self._told_open.add(order_id)
                 return [OrderSent(order_id, now_ns), OrderAccepted(order_id, order_id, now_ns, now_ns)]
             case S.MINED if news.receipt is not None:
-                return [
-                    self._fill(intent, news.receipt, now_ns),
-                    *self._funding(intent.instrument_id, news.receipt, now_ns, sign=1),
-                ]
+                told = self._read_fill(intent, news.receipt, now_ns)
+                if isinstance(told, str):
+                    return [OutcomeLost(order_id, told, now_ns)]
+                fill, amounts = told
+                self.moved[order_id] = amounts
+                return [fill, *self._funding(intent, news.receipt, now_ns, sign=1)]
             case S.FAILED if news.receipt is not None:
                 return [self._failure(intent, news.receipt, news.reason, now_ns)]
             case S.UNKNOWN:
                 return [OutcomeLost(order_id, news.reason, now_ns)]
+            case S.CANCELED if news.receipt is None:  # no node ever took it
+                return [OrderRejected(order_id, news.reason, now_ns, now_ns)]
             case state if state in _GONE:
                 log.warning("a hedge is gone", order_id=order_id, state=str(state), why=news.reason)
                 return [OrderCanceled(order_id, is_expired=False, ts_event_ns=now_ns, ts_recv_ns=now_ns)]
             case _:
                 return []
 
-    def _fill(self, intent: OrderIntent, receipt: Receipt, now_ns: int) -> Fill:
-        protocol = self._protocols[intent.instrument_id]
-        amounts = protocol.read_receipt(intent, receipt)
-        self.moved[intent.order_id] = amounts
+    def _read_fill(self, intent: OrderIntent, receipt: Receipt, now_ns: int) -> tuple[Fill, Amounts] | str:
+        """Return what a mined hedge did, or why that cannot be told: the engine then asks for as long as it takes."""
+        if not receipt.logs:
+            return f"mined in block {receipt.block_number}, what it moved is not known before a node has its logs"
+        protocol = self._protocols.get(intent.instrument_id)
+        if protocol is None:
+            return f"mined in block {receipt.block_number}, but the vault names no {intent.instrument_id} any more"
+        try:
+            amounts = protocol.read_receipt(intent, receipt)
+        except Undecodable as error:
+            log.exception("a mined hedge cannot be read", order_id=intent.order_id, tx=receipt.tx_hash)
+            return f"mined in block {receipt.block_number}, but {error}"
+        return self._fill(intent, receipt, protocol, amounts, now_ns), amounts
+
+    def _fill(
+        self, intent: OrderIntent, receipt: Receipt, protocol: HedgeProtocol, amounts: Amounts, now_ns: int
+    ) -> Fill:
         self._desk.note_amounts(intent.order_id, amounts)
         base_decimals, quote_decimals = protocol.amount_decimals
         base = amounts.base_wei / 10**base_decimals
@@ -249,6 +306,19 @@ class HedgeDesk:
             now_ns,
         )
 
+    def _funding(self, intent: OrderIntent, receipt: Receipt, now_ns: int, *, sign: int) -> list[Event]:
+        """Return the funding that a trade settled, or takes back, of perpetuals."""
+        if not receipt.logs:
+            return []  # what left the chain is known by the log alone, which tells no funding
+        protocol = self._protocols[intent.instrument_id]
+        paid_wei = protocol.read_funding(receipt)
+        if not paid_wei:
+            return []
+        amount = -sign * paid_wei / 10 ** protocol.amount_decimals[1]
+        payment_id = _trade_id(receipt)  # the same however often it is told or taken back
+        event_ns = self._time_of(receipt, now_ns)
+        return [FundingPayment(payment_id, intent.instrument_id, amount, event_ns, now_ns)]
+
     def _failure(self, intent: OrderIntent, receipt: Receipt, reason: str, now_ns: int) -> Event:
         """Return what a hedge is that was mined and did nothing but cost its gas."""
         protocol = self._protocols[intent.instrument_id]
@@ -260,39 +330,40 @@ class HedgeDesk:
         why = protocol.explain_revert(receipt.revert_data) if receipt.revert_data else reason
         return OrderRejected(intent.order_id, why, event_ns, now_ns)
 
-    def _reversal(self, news: TransactionNews, void: Receipt, now_ns: int) -> list[Event]:
-        """Take back what a block said that is no longer in the chain."""
-        events: list[Event] = [self._gas(news.key, news.instrument_id, void, now_ns, sign=-1)]
-        if void.is_success and self.moved.pop(news.key, None) is not None:
-            events.insert(0, FillReversed(_trade_id(void), news.key, news.instrument_id, news.reason, now_ns, now_ns))
-            events += self._funding(news.instrument_id, void, now_ns, sign=-1)
+    def _reversal(self, intent: OrderIntent | None, news: TransactionNews, now_ns: int) -> list[Event]:
+        """Take back what a block said that is no longer in the chain; the order waits for a block again.
+
+        What was taken back may never have been told, by a process that ended: a fill nobody booked is not undone, and
+        gas is told before it is taken back.
+        """
+        events: list[Event] = []
+        void = news.receipt
+        if void is not None:
+            self.moved.pop(news.key, None)
+            if intent is not None and void.is_success:
+                reversed_ = FillReversed(_trade_id(void), news.key, intent.instrument_id, news.reason, now_ns, now_ns)
+                events.append(reversed_)
+            paid = self._gas(news, void, now_ns)
+            back = msgspec.structs.replace(paid, gas_coin=-paid.gas_coin, gas_quote=-paid.gas_quote)
+            events += [paid, back]
+            for funding in [] if intent is None else self._funding(intent, void, now_ns, sign=1):
+                assert isinstance(funding, FundingPayment)
+                events += [funding, msgspec.structs.replace(funding, amount_settle=-funding.amount_settle)]
+        if intent is not None:
+            events.append(OrderAccepted(news.key, news.key, now_ns, now_ns))
         return events
 
-    def _funding(self, instrument_id: str, receipt: Receipt, now_ns: int, *, sign: int) -> list[Event]:
-        """Return the funding that a trade settled, or what a reorg took back of it; nothing where there is none."""
-        protocol = self._protocols[instrument_id]
-        if not isinstance(protocol, FundedProtocol):
-            return []
-        paid_wei = protocol.read_funding(receipt)
-        if not paid_wei:
-            return []
-        _, quote_decimals = protocol.amount_decimals
-        trade = _trade_id(receipt)
-        payment_id = trade if sign > 0 else f"{trade}-void"
-        event_ns = self._time_of(receipt, now_ns)
-        return [FundingPayment(payment_id, instrument_id, -sign * paid_wei / 10**quote_decimals, event_ns, now_ns)]
-
-    def _gas(self, key: str, instrument_id: str, receipt: Receipt, now_ns: int, *, sign: int) -> GasPaid:
+    def _gas(self, news: TransactionNews, receipt: Receipt, now_ns: int) -> GasPaid:
+        """Return what a transaction cost in its block, under the same id however often it is told or taken back."""
         coin = receipt.gas_wei / _WEI_PER_COIN
-        trade = _trade_id(receipt)
         return GasPaid(
-            trade if sign > 0 else f"{trade}-void",
+            _trade_id(receipt),
             self._settings.venue,
-            key if key in self._intents else "",
-            instrument_id,
+            news.key if news.key in self._intents else "",
+            news.instrument_id,
             self._settings.coin,
-            sign * coin,
-            sign * coin * self._desk.coin_px,
+            coin,
+            coin * self._desk.coin_px,
             self._time_of(receipt, now_ns),
             now_ns,
         )
@@ -300,28 +371,36 @@ class HedgeDesk:
     async def _tell(self, order_id: str) -> None:
         """Answer what became of an order; no answer where nobody can be asked, as the engine asks again."""
         truth = await self._truth(order_id)
-        if truth is None:
-            return
+        if truth is None or (truth.state is None and order_id in self._preparing):
+            return  # it may be signed yet
         now_ns = self._clock.now_ns()
         intent = self._intent_of(order_id)
+        events: list[Event] = []
         fills: tuple[Fill, ...] = ()
-        funding: list[Event] = []
         state = OrderState.OPEN
         settled = truth.outcome if truth.state is S.FINAL else truth.state
+        if truth.receipt is not None and intent is not None:
+            news = TransactionNews(order_id, intent.instrument_id, S.FINAL, truth.receipt, truth.reason)
+            events.append(self._gas(news, truth.receipt, now_ns))
         if truth.state is None:
             state = OrderState.REJECTED  # never signed: it cannot be mined
-        elif settled is S.MINED and truth.receipt is not None and intent is not None:
-            if not truth.receipt.logs:
-                return  # what it moved is not known before its logs are
-            fills, state = (self._fill(intent, truth.receipt, now_ns),), OrderState.FILLED
-            funding = self._funding(intent.instrument_id, truth.receipt, now_ns, sign=1)
-        elif settled is S.FAILED:
-            state = OrderState.EXPIRED
-        elif settled in _GONE:
-            state = OrderState.CANCELED
+        elif settled is S.MINED:
+            if truth.receipt is None or intent is None:
+                return
+            told = self._read_fill(intent, truth.receipt, now_ns)
+            if isinstance(told, str):
+                return
+            fills, state = (told[0],), OrderState.FILLED
+            if truth.state is not S.FINAL:
+                self.moved[order_id] = told[1]
+            elif truth.amounts is None:  # else it is counted already
+                self._note_final(intent.instrument_id, told[1])
+            events += self._funding(intent, truth.receipt, now_ns, sign=1)
         elif settled is S.UNKNOWN:
             return
-        self._put([OrderTruth(order_id, state, fills, now_ns, now_ns, is_complete=True), *funding])
+        else:
+            state = _ENDED.get(settled, OrderState.OPEN) if settled is not None else state
+        self._put([*events, OrderTruth(order_id, state, fills, now_ns, now_ns, is_complete=True)])
 
     async def _truth(self, order_id: str) -> Truth | None:
         try:
@@ -331,6 +410,14 @@ class HedgeDesk:
             return None
 
     # ── small things ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _forget(self, key: str, instrument_id: str) -> None:
+        """Let go of what is final; only what it moved still counts."""
+        amounts = self.moved.pop(key, None)
+        if amounts is not None:
+            self._note_final(instrument_id, amounts)
+        self._intents.pop(key, None)
+        self._told_open.discard(key)
 
     @property
     def _desk(self) -> TransactionDesk:
@@ -347,14 +434,23 @@ class HedgeDesk:
         return intent
 
     def _time_of(self, receipt: Receipt, now_ns: int) -> int:
+        """Return a block's time, of any but the newest one by how many blocks ago it was: it was not now."""
         block = self._block
-        is_head = block is not None and block.block_hash == receipt.block_hash
-        return min(block.timestamp_s * NS_PER_S, now_ns) if is_head and block is not None else now_ns
+        if block is None:
+            return now_ns
+        ago_ns = max(0, block.number - receipt.block_number) * self._settings.block_ns
+        return min(block.timestamp_s * NS_PER_S - ago_ns, now_ns)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._broken = self._broken or error
+            self._failed.set()
 
 
 class _PriceMissed(Exception):

@@ -78,6 +78,7 @@ class Life:
         self.state = S.RESERVED
         self.outcome = S.RESERVED  # what a FINAL one ended as
         self.receipt: Receipt | None = None
+        self.voided: list[Receipt] = []  # of blocks that left the chain
         self.settled_number = 0  # the block that used the nonce
         self.amounts: Amounts | None = None
         self.delay_ns = 0
@@ -147,6 +148,8 @@ class Life:
         if row.state is S.FINAL:
             self.outcome = self.state
         else:
+            if row.is_reversed and self.receipt is not None:
+                self.voided.append(self.receipt)
             self.receipt = row.receipt
             self.settled_number = row.block_number
             self.delay_ns = row.delay_ns or self.delay_ns

@@ -11,12 +11,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from bot.domain.errors import VenueFatal
+from bot.domain.errors import Retryable, VenueFatal
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.gateways.chain.abi import WORD_BYTES, Undecodable, selector, to_bytes, uint_at
 from bot.gateways.chain.endpoints import Endpoints
 from bot.gateways.chain.nouns import Block, Read
-from bot.gateways.chain.rpc import UnknownBlock
+from bot.gateways.chain.rpc import RpcError, UnknownBlock
 
 MAX_READS: Final = 500  # in one request: 500 slot0 are 1.5 M gas, 500 balances of the dearest tokens 20 M
 _AGGREGATE3: Final = selector("aggregate3((address,bool,bytes)[])")
@@ -100,6 +100,10 @@ class Multicall:
                     raise
                 await asyncio.sleep(wait_ns / NS_PER_S)
                 waited_ns, wait_ns = waited_ns + wait_ns, 2 * wait_ns
+            except RpcError as error:  # single reads may fail, all together must not: out of gas, for example
+                raise Retryable(
+                    f"{self._endpoints.venue}: the {n_reads} reads of block {block.number} failed: {error}"
+                ) from error
             else:
                 break
         if answer == "0x":

@@ -220,6 +220,9 @@ class HedgeProtocol(Protocol):
     def read_receipt(self, intent: OrderIntent, receipt: Receipt) -> Amounts:
         """Return what a mined trade moved, from its logs."""
 
+    def read_funding(self, receipt: Receipt) -> int:
+        """Return the funding that a transaction of ours settled, in smallest quote units: positive was paid."""
+
     def explain_revert(self, data: bytes) -> str:
         """Return the protocol's reason in words, custom errors decoded."""
 
@@ -228,13 +231,6 @@ class HedgeProtocol(Protocol):
 
 
 @runtime_checkable
-class FundedProtocol(Protocol):
-    """A hedge protocol whose positions pay or get funding, settled with every trade of ours."""
-
-    def read_funding(self, receipt: Receipt) -> int:
-        """Return the funding that a transaction of ours settled, in quote units of `Amounts`: positive was paid."""
-
-
 class ProtocolFactory(Protocol):
     """Makes a `HedgeProtocol` from its section of the settings; one per module of `protocols/`."""
 

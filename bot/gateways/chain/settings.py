@@ -62,7 +62,8 @@ class HedgeSection(msgspec.Struct, frozen=True, kw_only=True):
     aave_v3: contracts pool, executor (bot/contracts/AaveShort.vy) and the SwapRouter02 it trades on as router; sells
     what it borrows over `route`.
     perp_v2: contracts clearing_house and base_token.
-    guarded_vault: contract vault.
+    guarded_vault: contracts vault (bot/contracts/GuardedVault.vy) and the SwapRouter it trades on as router; a
+    route of one pool, which is of the vault's pair.
     """
 
     name: str  # after the chain's name in the instrument id: mainnet:WETH-USDC

@@ -1,11 +1,8 @@
 """The transaction log: every state of every transaction of one key on one chain, append-only, on disk before it acts.
 
-It is what a restart knows. A row with raw bytes, and with it all rows before, is past any power cut on return, as the
-bytes leave next. All other rows are in the file, past the end of the process: should the power fail before the next
-such row, what is lost can be asked of the chain again, and nothing was sent that is not in the log.
-
-It must never change a row, never let a second owner of the key in, and never report a row
-as written before it is on disk. Reading never blocks the owner. Amounts in wei are texts: they exceed 64 bits.
+It is what a restart knows. It must never change a row, never let a second owner of the key in, and never return from a
+row that anything rests on before it is on disk. Reading never blocks the owner. Amounts in wei are texts: they exceed
+64 bits.
 
 Every statement goes through SQLAlchemy Core on one schema that PostgreSQL could hold as well; what only SQLite
 understands stands together at the end of the file.
@@ -48,6 +45,11 @@ from bot.gateways.chain.lives import Life, Row, fold
 from bot.gateways.chain.nouns import Amounts, Receipt, TransactionRequest, TransactionState
 
 SCHEMA_VERSION: Final = 1
+PASSING: Final = frozenset(
+    {TransactionState.RESERVED, TransactionState.SENT, TransactionState.DROPPED, TransactionState.UNKNOWN}
+)
+"""States whose rows a failure of power may take without harm, so nobody waits for the disk: what was not signed was
+never sent, and what is signed is asked about and sent again as the same bytes. The next other row takes them along."""
 
 
 def log_path(state_dir: str | Path, chain_id: int, address: str) -> Path:
@@ -63,7 +65,6 @@ class TransactionLog:
         self._connection = connection
         self._is_writer = is_writer
         self._is_broken = False
-        self._is_flushing = True
 
     @classmethod
     @contextmanager
@@ -85,7 +86,7 @@ class TransactionLog:
         return self._path
 
     def append(self, row: Row) -> None:
-        """Write a row; it is in the file on return, and on the disk with all before it if it holds raw bytes.
+        """Write a row; a process that is killed loses none, and power that fails none but those of `PASSING`.
 
         Raises JournalError if the disk refuses: nothing may then be signed or sent any more.
         """
@@ -94,10 +95,8 @@ class TransactionLog:
         if self._is_broken:
             raise JournalError(f"{self._path}: expected a working log, found one whose last write failed")
         try:
+            _wait_for_disk(self._connection, is_on=row.state not in PASSING)
             with self._connection.begin():
-                if self._is_flushing != bool(row.raw):
-                    self._is_flushing = bool(row.raw)
-                    _set_flushing(self._connection, is_on=self._is_flushing)
                 self._connection.execute(_INSERT, _to_columns(row))
         except DBAPIError as error:
             self._is_broken = True
@@ -373,13 +372,7 @@ def _check_version(connection: Connection, path: Path, *, is_new: bool) -> None:
 def _make_durable(connection: Connection) -> None:
     with connection.begin():
         connection.exec_driver_sql("PRAGMA journal_mode = WAL")  # readers do not block the writer
-        connection.exec_driver_sql("PRAGMA synchronous = FULL")  # a commit returns when the disk has it
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _set_flushing(connection: Connection, *, is_on: bool) -> None:
-    """Have commits return when the disk has them, with all before; or when the file has them. No statement before."""
-    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if is_on else 'NORMAL'}")
 
 
 def _make_append_only(connection: Connection) -> None:
@@ -388,3 +381,9 @@ def _make_append_only(connection: Connection) -> None:
             f"CREATE TRIGGER IF NOT EXISTS no_{action.lower()} BEFORE {action} ON {_ROWS.name}"
             " BEGIN SELECT RAISE(ABORT, 'the transaction log is append-only'); END"
         )
+
+
+def _wait_for_disk(connection: Connection, *, is_on: bool) -> None:
+    """Let a commit return when the disk has it and all before it, or at once."""
+    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if is_on else 'NORMAL'}")
+    connection.rollback()  # it takes effect between transactions only

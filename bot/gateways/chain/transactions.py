@@ -8,7 +8,7 @@ any point picks up where it was. That a transaction is gone is never concluded f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -47,6 +47,7 @@ _PROOFLESS_ROUNDS: Final = 3  # blocks in a row without a receipt of ours, where
 _MEMORY: Final = 4  # times final: how long an ended transaction is remembered for a reorg that should not happen
 _LOOK_BACK: Final = 8  # blocks before we began in which a nonce may have been used already, as nodes lag
 _FILL: Final = "fill"
+_MOST_HOLES: Final = 16  # at once: as many of ours were never signed, or a stranger's are missing
 
 
 class Truth(msgspec.Struct, frozen=True):
@@ -102,6 +103,7 @@ class TransactionDesk:
         self._put = put
         self._nonces = Nonces()
         self._lives: dict[str, Life] = {}
+        self._past: set[str] = set()  # keys that only the log remembers
         self._owners: dict[str, str] = {}  # key of every version signed, by hash
         self._locks: dict[str, asyncio.Lock] = {}
         self._round = asyncio.Lock()
@@ -115,8 +117,8 @@ class TransactionDesk:
         self._proofless: dict[str, int] = {}
         self._told_dropped: set[str] = set()
         self._stranger = ""
-        self._known_keys: set[str] = set()  # all that the log holds
         self._ahead: tuple[str, asyncio.Future[tuple[int, int, FeeMarket]]] | None = None
+        self._too_many = ""  # holes to be filled
 
     # --- what is known -----------------------------------------------------------------------------------------------
 
@@ -131,6 +133,11 @@ class TransactionDesk:
         return self._market
 
     @property
+    def balance_wei(self) -> int | None:
+        """What the key holds of the chain's coin as of the newest block, None before it was asked."""
+        return self._balance_wei
+
+    @property
     def pending_wei(self) -> int:
         """What everything under way can still take from the coin balance."""
         return sum(life.max_cost_wei for life in self._lives.values())
@@ -138,7 +145,7 @@ class TransactionDesk:
     @property
     def alarm(self) -> str:
         """What a person should know of the key or its coins, "" if nothing."""
-        return "; ".join(one for one in (self._stranger, self._gas_alarm()) if one)
+        return "; ".join(one for one in (self._stranger, self._too_many, self._gas_alarm()) if one)
 
     def tiers(self, gas_units: int) -> tuple[GasTier, ...]:
         """Return what a place in a block costs now and how long it takes; none while it is not known or too dear."""
@@ -197,7 +204,6 @@ class TransactionDesk:
         pending = await self._reader.pending_count()
         self._head, self._count = head, latest
         self._lives = self._log.lives()
-        self._known_keys = set(self._lives)
         self._owners = {one.tx_hash: life.key for life in self._lives.values() for one in life.attempts}
         self._seed()
         for life in self._lives.values():
@@ -205,10 +211,19 @@ class TransactionDesk:
                 self._write(life, S.CANCELED, reason="never signed: the process ended before")
         self._forget(head)
         self._reconcile(latest, pending)
+        self._retell_reversals()
         await self._take_block(head)
         for life in self.lives:
             if not life.is_over:
                 self._tell(life, await self._with_logs(life.receipt), life.reason)
+
+    def _retell_reversals(self) -> None:
+        """Tell again what left the chain: the process that wrote it down may have ended before anybody heard of it."""
+        for life in self.lives:
+            for void in life.voided:
+                is_back = life.receipt is not None and life.receipt.block_hash == void.block_hash
+                if not life.is_over and not is_back:
+                    self._tell(life, void, f"block {void.block_number} left the chain", is_reversed=True)
 
     async def send(self, request: TransactionRequest, *, is_reducing: bool = False) -> None:
         """Sign, write down and hand over a transaction. What comes of it is news.
@@ -218,7 +233,7 @@ class TransactionDesk:
         caps, its time is over, or the key was used for another transaction.
         """
         known = self._lives.get(request.key)
-        if known is None and request.key in self._known_keys:
+        if known is None and request.key in self._past:
             known = self._log.life(request.key)
         if known is not None:
             if known.request != request:
@@ -274,7 +289,8 @@ class TransactionDesk:
     async def look_back(self, block: Block) -> None:
         """See to what is mined and not final: by now it may be final, or gone by a reorg that nobody told of."""
         async with self._round:
-            await self._guarded(lambda: self._look_at_all(self._lives_at_rest(is_settled=True), block, None))
+            settled = self._lives_at_rest(is_settled=True)
+            await self._guarded(lambda: self._look_at_all(settled, block, None), is_first=False)
 
     async def on_reorg(self, reorg: Reorg) -> None:
         """Take back what stood in blocks that are gone, and hand over the same bytes again. A block must follow."""
@@ -335,7 +351,6 @@ class TransactionDesk:
             request=request,
         )
         life = self._lives[request.key] = Life(first)
-        self._known_keys.add(request.key)
         self._begun_here.add(request.key)
         async with self._lock(life):
             self._log.append(first)
@@ -429,21 +444,34 @@ class TransactionDesk:
             self._reader.fee_market(block, self._fees),
         )
 
-    async def _look_at(self, life: Life, block: Block, count: int | None = None) -> None:
-        """Find out what became of one transaction, and do what is to be done."""
+    async def _look_at(
+        self, life: Life, block: Block, count: int | None = None, hashes: Mapping[int, str] | None = None
+    ) -> None:
+        """Find out what became of one transaction, and do what is to be done.
+
+        What is known already of the block need not be asked: how many nonces it has seen, and hashes of blocks before.
+        """
         async with self._lock(life):
             if life.is_over:
                 return
             if life.state is S.RESERVED:
                 self._withdraw(life, "never signed: it was interrupted")
                 return
+            if life.receipt is not None:
+                number = life.settled_number
+                found = (hashes or {}).get(number) or await self._reader.block_hash(number)
+                if found == life.receipt.block_hash:
+                    if block.number - number >= self._settings.final_blocks:
+                        self._end(life)
+                    return
+                if not found:
+                    return  # the node that answered lags
             receipt = await self._find_receipt(life)
             if receipt is not None:
                 await self._take_receipt(life, receipt, block)
                 return
-            if life.receipt is not None:  # a node that lags, unless its block is gone
-                if await self._reader.block_hash(life.settled_number) not in {"", life.receipt.block_hash}:
-                    await self._void(life)
+            if life.receipt is not None:
+                await self._void(life)
                 return
             used = await self._reader.count(block) if count is None else count
             if used > life.nonce:
@@ -462,8 +490,11 @@ class TransactionDesk:
         ]
 
     async def _look_at_all(self, lives: Sequence[Life], block: Block, count: int | None) -> None:
-        failures = await asyncio.gather(*(self._look_at(life, block, count) for life in lives), return_exceptions=True)
-        for failure in failures:
+        # one question per block that holds ours, however many it holds
+        numbers = sorted({life.settled_number for life in lives if life.receipt is not None})
+        hashes = dict(zip(numbers, await asyncio.gather(*map(self._reader.block_hash, numbers)), strict=True))
+        looks = (self._look_at(life, block, count, hashes) for life in lives)
+        for failure in await asyncio.gather(*looks, return_exceptions=True):
             if isinstance(failure, BaseException):
                 raise failure
 
@@ -474,16 +505,15 @@ class TransactionDesk:
         return next((receipt for receipt in found if receipt is not None), None)
 
     async def _take_receipt(self, life: Life, receipt: Receipt, block: Block) -> None:
-        """Take in that a block holds a version: mined once deep enough, final once so deep that it stays."""
+        """Take in that a block holds a version, once deep enough."""
         if receipt.block_number == block.number and receipt.block_hash != block.block_hash:
             return  # of another fork than the block we were told of; the next block decides
+        _check_cost(life, receipt)
         depth = block.number - receipt.block_number + 1
         if life.receipt is not None and life.receipt.block_hash != receipt.block_hash:
             self._reverse(life, f"block {life.receipt.block_number} left the chain")
         if life.receipt is None and depth >= self._settings.confirmations:
             await self._settle(life, receipt)
-        if life.receipt is not None and depth > self._settings.final_blocks:
-            self._end(life)
 
     async def _settle(self, life: Life, receipt: Receipt) -> None:
         """Write down that a version is in a block, and learn from it."""
@@ -611,13 +641,15 @@ class TransactionDesk:
     async def _void(self, life: Life) -> None:
         """Take back what a block held that is gone; where the new blocks do not hold it either, send it again."""
         assert life.receipt is not None
-        tx_hash = life.receipt.tx_hash
+        tx_hash, is_success = life.receipt.tx_hash, life.receipt.is_success
         self._reverse(life, f"block {life.receipt.block_number} left the chain")
         attempt = life.attempt_of(tx_hash)
         if attempt is None or await self._find_receipt(life) is not None:
             return
         if not attempt.is_cancel and _is_late(life.request.gas, self._ready()):
             await self._cancel(life, "canceled: its time is over, and its block left the chain")
+        elif not is_success and not attempt.is_cancel:  # what it was for was decided anew once it had failed
+            await self._cancel(life, "canceled: it had failed, and its block left the chain")
         else:
             await self._hand_over(life, attempt)
 
@@ -653,6 +685,13 @@ class TransactionDesk:
         """
         ours = {life.nonce for life in self._lives.values() if life.is_live}
         holes = [nonce for nonce in range(count, max(ours, default=count)) if nonce not in ours]
+        self._too_many = ""
+        if len(holes) > _MOST_HOLES:  # each one filled costs gas, and so many come of a count that was wrong
+            self._too_many = (
+                f"nonces {holes[0]} to {holes[-1]} would have to be filled, at most {_MOST_HOLES} are;"
+                " hint: a node told a wrong count of transactions; start again, the next ones then use these"
+            )
+            return
         free = set(self._nonces.gaps())
         self._hole_since = {nonce: self._hole_since.get(nonce, block.number) for nonce in holes}
         for nonce in holes:
@@ -688,14 +727,14 @@ class TransactionDesk:
         if not life.is_live or not life.is_signed:
             raise Refused(f"{life.key}: expected a transaction that is not mined yet, found one that is {life.state}")
 
-    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do what asks a node; no answer is trouble that the next block gets over."""
+    async def _guarded(self, work: Callable[[], Awaitable[None]], *, is_first: bool = True) -> None:
+        """Do what asks a node; no answer is trouble that the next block gets over, and only its first questions do."""
         try:
             await work()
         except (Retryable, RpcError) as error:
             self.trouble = str(error)
         else:
-            self.trouble = ""
+            self.trouble = "" if is_first else self.trouble
 
     async def _with_logs(self, receipt: Receipt | None) -> Receipt | None:
         """Return a receipt read from the log with the logs that only the chain has."""
@@ -733,6 +772,7 @@ class TransactionDesk:
         old = block.number - _MEMORY * self._settings.final_blocks
         for life in [life for life in self._lives.values() if life.is_over and life.head_number <= old]:
             del self._lives[life.key]
+            self._past.add(life.key)
             self._locks.pop(life.key, None)
             self._begun_here.discard(life.key)
             for attempt in life.attempts:
@@ -805,6 +845,19 @@ def _is_late(gas: GasBid, block: Block) -> bool:
 
 def _raised(bid: Bid, why: str) -> str:
     return f"replaced at {gwei(bid.max_fee_wei)} gwei with a tip of {gwei(bid.tip_wei)}: {why}"
+
+
+def _check_cost(life: Life, receipt: Receipt) -> None:
+    """Raise Retryable for a receipt of more gas, or at a higher price, than was signed for: no chain takes that."""
+    attempt = life.attempt_of(receipt.tx_hash)
+    if attempt is None:
+        return
+    limit = _PLAIN_GAS if attempt.is_cancel else life.request.gas_limit
+    if receipt.gas_used > limit or receipt.gas_price_wei > attempt.max_fee_wei:
+        raise Retryable(
+            f"{life.key}: expected at most {limit} gas at {gwei(attempt.max_fee_wei)} gwei, found a receipt of "
+            f"{receipt.gas_used} at {gwei(receipt.gas_price_wei)} gwei; hint: the node that says so is wrong"
+        )
 
 
 def _why_failed(receipt: Receipt) -> str:

@@ -154,6 +154,11 @@ async def test_a_header_that_is_none_is_no_answer() -> None:
         only.says["eth_getBlockByNumber"] = {"number": "0x1"}
         with pytest.raises(Retryable, match="expected a block's header"):
             await endpoints.block(1)
+        only.says["eth_getBlockByNumber"] = {"error": {"code": -32603, "message": "internal error"}}
+        with pytest.raises(Retryable, match="eth_getBlockByNumber: internal error"):
+            await endpoints.block(1)
+        with pytest.raises(Retryable, match="eth_getCode: the method does not exist"):
+            await endpoints.check_contracts({"one": "0x" + 40 * "1"})
 
 
 async def test_one_failure_of_the_only_node_is_tried_again_and_many_wait() -> None:

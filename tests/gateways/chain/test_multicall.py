@@ -107,6 +107,14 @@ async def test_a_head_whose_state_comes_a_moment_later_is_waited_for(world: Worl
         assert await multicall.read(await endpoints.block("latest"), [read]) == (bytes(32),)
 
 
+async def test_reads_that_fail_all_together_are_retryable_and_say_why(world: World) -> None:
+    real = passed_on(world.anvil.http_url)
+    error = {"error": {"code": -32000, "message": "out of gas"}}
+    async with reader(world, lambda m, p: error if m == "eth_call" else real(m, p)) as (multicall, endpoints, _):
+        with pytest.raises(Retryable, match=r"the 1 reads of block \d+ failed: out of gas"):
+            await multicall.read(await endpoints.block("latest"), [BALANCE.read(world.hedger, world.hedger)])
+
+
 async def test_no_multicall_at_the_address_is_fatal(world: World) -> None:
     async with reader(world) as (_, endpoints, _):
         nobody = Multicall(endpoints, world.hedger)

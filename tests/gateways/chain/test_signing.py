@@ -6,6 +6,8 @@ import asyncio
 import copy
 import json
 import pickle
+import subprocess
+import sys
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -263,3 +265,12 @@ async def test_the_wallet_says_which_signer_it_is(tmp_path: Path) -> None:
     with pytest.raises(VenueFatal, match="a keystore or a signer"):
         async with open_signer(settings(), environ):
             pass
+
+
+def test_opening_keystores_leaves_the_limit_of_recursion_as_it_was() -> None:
+    program = "import sys; was = sys.getrecursionlimit(); import bot.gateways.chain.signing; print(was, end=' ');"
+    program += "print(sys.getrecursionlimit(), 'py_ecc' in sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True)
+    was, left, is_loaded = done.stdout.split()
+    assert (left, is_loaded) == (was, "True")

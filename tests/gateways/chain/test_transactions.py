@@ -7,12 +7,15 @@ import itertools
 import multiprocessing
 import re
 import signal
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from bot.domain.errors import JournalError, Retryable
+from bot.gateways.chain.broadcasting import Node
 from bot.gateways.chain.nouns import Amounts, Refused, TransactionState
 from bot.gateways.chain.signing import KeystoreSigner, Signed, Unsigned
 from bot.gateways.chain.transaction_log import TransactionLog
@@ -441,6 +444,64 @@ class Forgetful:
         return await self.inner.sign(unsigned)
 
 
+class Liar:
+    """A node that answers as the real one does, but for the methods whose answers are changed."""
+
+    def __init__(self, inner: Node, **changes: Callable[[Any], Any]) -> None:
+        self.inner, self.changes = inner, changes
+
+    async def call(self, method: str, params: Sequence[object] = ()) -> Any:
+        answer = await self.inner.call(method, params)
+        return self.changes.get(method, lambda found: found)(answer)
+
+    async def broadcast(self, method: str, params: Sequence[object]) -> Mapping[str, Any]:
+        return await self.inner.broadcast(method, params)
+
+
+@pytest.mark.parametrize("lie", [{"gasUsed": hex(60_001)}, {"effectiveGasPrice": hex(10 * GWEI + 1)}])
+async def test_a_receipt_that_costs_more_than_was_signed_is_not_believed(tmp_path: Path, lie: dict[str, str]) -> None:
+    """What it says was paid would be taken off the book's coins, and hedged."""
+
+    def dearer(receipt: Any) -> Any:
+        return receipt and receipt | lie
+
+    def between(node: Node) -> Node:
+        return Liar(node, eth_getTransactionReceipt=dearer)
+
+    async with staged(tmp_path) as stage:
+        async with stage.running(between=between) as desk:
+            await desk.send(stage.request("o1", 7))
+            await stage.step()
+            assert stage.last("o1").state is S.SENT
+            assert "found a receipt of" in desk.trouble
+        async with stage.running():  # with a node that tells the truth
+            assert stage.last("o1").state is S.MINED
+            assert stage.gained_wei == 7
+
+
+async def test_a_wrong_count_once_does_not_fill_the_chain_with_transactions(tmp_path: Path) -> None:
+    lies: list[int] = []
+
+    def more(count: str) -> str:
+        return hex(int(count, 16) + lies[0]) if lies else count
+
+    async with staged(tmp_path) as stage:
+        async with stage.running(between=lambda node: Liar(node, eth_getTransactionCount=more)) as desk:
+            lies.append(50)
+            await stage.step()
+            lies.clear()
+            await desk.send(stage.request("o1", 7))
+            assert stage.log.life("o1").nonce == 50  # type: ignore[union-attr]
+            await stage.step(6)
+            assert "nonces 0 to 49 would have to be filled" in desk.alarm
+            assert {row.key for row in stage.log.rows()} == {"o1"}
+        async with stage.running() as desk:
+            await desk.send(stage.request("o2", 8))
+            await stage.step()
+            assert stage.last("o2").state is S.MINED
+            assert stage.gained_wei == 8
+
+
 async def test_a_hole_is_used_by_the_next_or_filled(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage, stage.running(Forgetful(KeystoreSigner(stage.account), {0, 2})) as desk:
         await asyncio.gather(*(desk.send(stage.request(f"o{n}", 1 << n)) for n in range(4)))
@@ -479,6 +540,11 @@ async def test_what_was_moved_is_kept_and_truth_has_it(tmp_path: Path) -> None:
             assert truth.receipt is not None
             assert truth.receipt.block_number == 1
             assert (await desk.truth_of("never")).state is None
+            await desk.send(stage.request("o1", 7))  # long over, and still not sent again
+            with pytest.raises(Refused, match="new key"):
+                await desk.send(stage.request("o1", 8))
+            await stage.step()
+            assert stage.gained_wei == 7
             assert desk.delays.count(2) + desk.delays.count(1) + desk.delays.count(0) == 1
 
 
