@@ -652,7 +652,7 @@ class Engine:
         found: tuple[Refusal, str] | None = None
         streak = self.limits.find_reject_streak(self._reject_streak_of(desk)) if self.orders.reject_streaks else None
         if streak is not None:
-            found = (Refusal.REJECT_STREAK, streak)
+            found = (Refusal.REJECT_STREAK, f"{streak}: {self.orders.last_reject}")
         elif lots:
             hedged_base = view.hedge_base + view.pending_base
             loop = self.limits.find_hedge_loop(desk.underlying, now_ns, 1 if lots > 0 else -1, hedged_base)

@@ -7,13 +7,14 @@ of its own time. A word nobody can use still counts as what its source says now,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 from bot.domain.decisions import Refusal
 from bot.domain.instruments import Future, Hedgeable
 from bot.domain.market import IndexPrice, OraclePrice, QuoteFault
 from bot.domain.units import tau_years
 from bot.engine.desk import Desk
-from bot.engine.market import MarketState, UnderlyingMarks
+from bot.engine.market import CLOCK_TOLERANCE_NS, MarketState, UnderlyingMarks
 from bot.engine.routing import Blocked
 from bot.engine.settings import FusionSettings
 from bot.risk.oracle_fusion import Fused, ShortAverage, SourceWord, Verdict, fuse
@@ -39,7 +40,7 @@ class _Watch:
             return False
         self.words[word.source] = word
         self.told_ns[word.source] = now_ns
-        if word.px > 0.0:
+        if 0.0 < word.px < inf:
             average = self.averages.setdefault(word.source, ShortAverage(self.settings.rule.average_ns))
             average.note(word.px, now_ns)
         self._fuse(now_ns)
@@ -89,6 +90,9 @@ class OracleBoard:
         if last is not None and event.ts_event_ns < last.ts_event_ns:
             self._market.refuse(QuoteFault.OUT_OF_ORDER)
             return
+        if event.ts_event_ns - event.ts_recv_ns > CLOCK_TOLERANCE_NS:
+            self._market.refuse(QuoteFault.FROM_THE_FUTURE)  # else nothing true would be in order after it
+            return
         settings = watch.settings
         half_px = abs(event.px) * settings.index_confidence_fraction
         word = SourceWord(
@@ -137,8 +141,8 @@ class OracleBoard:
         if fused.verdict is Verdict.REDUCE_ONLY:
             desk.oracle_doubt = f"{desk.underlying}: {fused.reason}"
         index_px = watch.marks.index_px
-        if not index_px:
-            return None
+        if not index_px:  # there never was a price that enough of them agreed on
+            return (Refusal.ORACLE_HALT, f"{desk.underlying}: {fused.reason}") if watch.words else None
         for expiry in desk.book.expiries:
             if expiry.forward_ns and now_ns < expiry.expiry_ns:
                 allowed = watch.settings.allowed_fraction(tau_years(now_ns, expiry.expiry_ns))

@@ -134,6 +134,7 @@ class OrderTracker:
         self.reject_streaks: dict[str, Streak] = {}  # by instrument
         self.lost_streaks: dict[str, Streak] = {}  # by instrument: orders that provably never reached their venue
         self.post_only_rejects = 0
+        self.last_reject = ""  # what was said of the newest rejected order
         self._max_finished = max_finished
         self._max_seen = max_seen
         self._finished: deque[str] = deque()
@@ -291,6 +292,7 @@ class OrderTracker:
         if event.is_crossing and order.intent.time_in_force is TimeInForce.POST_ONLY:
             self.post_only_rejects += 1
             return
+        self.last_reject = event.reason
         instrument_id = order.intent.instrument_id
         self.reject_streaks[instrument_id] = Streak(self.reject_streak_of(instrument_id) + 1, event.ts_recv_ns)
 

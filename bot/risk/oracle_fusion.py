@@ -15,6 +15,7 @@ import msgspec
 
 from bot.domain.units import NS_PER_MIN, NS_PER_S
 
+MAX_AHEAD_NS = 15 * NS_PER_S  # of our clock; a word from later would never grow old
 LEAST_CONFIDENCE_FRACTION = 1e-4  # no source is believed to be better than a basis point
 _TOLERANCE = 1e-12  # a deviation of exactly the limit is within it, whatever the last bit says
 
@@ -184,6 +185,8 @@ def find_fault(word: SourceWord, now_ns: int) -> str:
     if word.px <= 0.0 or word.confidence_px < 0.0:
         return f"its price {word.px:g} ± {word.confidence_px:g} is not positive"
     age_ns = now_ns - word.ts_event_ns
+    if age_ns < -MAX_AHEAD_NS:
+        return f"{-age_ns / NS_PER_S:.0f} s ahead of the clock, limit {MAX_AHEAD_NS / NS_PER_S:.0f} s"
     if age_ns > word.max_age_ns:
         return f"{age_ns / NS_PER_S:.0f} s old, limit {word.max_age_ns / NS_PER_S:.0f} s"
     fraction = word.confidence_px / word.px

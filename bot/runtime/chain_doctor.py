@@ -41,6 +41,10 @@ from bot.runtime.permissions import amount_text, permissions_of, read_protocol
 from bot.runtime.vault import Vault
 
 FEWEST_HEDGES: Final = 20  # that the coin above the reserve should last for
+_FIRST_ROUTER: Final = "v3-periphery's SwapRouter"
+_SECOND_ROUTER: Final = "SwapRouter02"
+_ROUTERS: Final = {"uniswap_v3": _FIRST_ROUTER, "aave_v3": _SECOND_ROUTER}
+_OF_SECOND_ROUTER: Final = Function("factoryV2()", "(address)")
 _BALANCE: Final = Function("balanceOf(address)", "(uint256)")
 
 
@@ -196,6 +200,7 @@ class _Look:
             protocols[name] = protocol
             await read_protocol(protocol, block, multicall.read)
             self._price(section, protocol)
+            await self._router(section, block, multicall)
             if not self._wallet:
                 self._say(f"hedge {section.name}", "permissions not examined without a wallet", is_ok=None)
                 continue
@@ -206,6 +211,18 @@ class _Look:
             except Refused as error:
                 self._say(f"hedge {section.name}", f"permissions not examined: {error}", is_ok=None)
         return protocols
+
+    async def _router(self, section: HedgeSection, block: Block, multicall: Multicall) -> None:
+        """Tell Uniswap's two routers apart, whose calls differ: the second has a view that the first lacks."""
+        wanted = _ROUTERS.get(section.protocol)
+        router = section.contracts.get("router", "")
+        if wanted is None or not router:
+            return
+        [answer] = await multicall.read(block, [_OF_SECOND_ROUTER.read(router)])
+        found = _SECOND_ROUTER if answer else _FIRST_ROUTER
+        if found != wanted:
+            detail = f"expected the router to be {wanted}, found {found} at {router}; hint: docs/chains.md"
+            self._say(f"hedge {section.name}", detail, is_ok=False)
 
     def _price(self, section: HedgeSection, protocol: HedgeProtocol) -> None:
         quote = protocol.quote(self._clock.now_ns())

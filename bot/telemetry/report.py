@@ -41,11 +41,7 @@ def write_report(
     units of `_base` and `_quote` figures are called, such as ETH and USD. Raises ValueError without a run, or if the
     columns of a series differ in length. Borrows matplotlib's settings while it draws: one thread at a time.
     """
-    if not runs:
-        raise ValueError("expected at least one run to report, found none; hint: the first run is the main one")
-    units = Units(base, quote)
-    labels = _labels([summary.policy for summary, _ in runs])
-    pictures = draw_pictures(labels, runs, units)
+    labels, pictures, units = _draw(runs, base, quote)
     out_dir.mkdir(parents=True, exist_ok=True)
     page_path = out_dir / "report.html"
     page_path.write_text(_page(labels, runs, pictures, units), encoding="utf-8")
@@ -54,6 +50,22 @@ def write_report(
         paths.append(out_dir / f"{picture.name}.png")
         paths[-1].write_bytes(render_png(picture))
     return paths
+
+
+def render_page(runs: Sequence[tuple[RunSummary, RunSeries]], *, base: str = "base", quote: str = "USD") -> str:
+    """Return the text of the page that `write_report` writes, with its pictures inside; nothing is written."""
+    labels, pictures, units = _draw(runs, base, quote)
+    return _page(labels, runs, pictures, units)
+
+
+def _draw(
+    runs: Sequence[tuple[RunSummary, RunSeries]], base: str, quote: str
+) -> tuple[list[str], list[Picture], Units]:
+    if not runs:
+        raise ValueError("expected at least one run to report, found none; hint: the first run is the main one")
+    units = Units(base, quote)
+    labels = _labels([summary.policy for summary, _ in runs])
+    return labels, draw_pictures(labels, runs, units), units
 
 
 def _labels(policies: Sequence[str]) -> list[str]:

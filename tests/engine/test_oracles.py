@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan
+from math import inf, nan
 
 import msgspec
 import pytest
@@ -332,6 +332,31 @@ class TestWords:
         driver.apply(old)
         assert driver.engine.market.faults == {QuoteFault.OUT_OF_ORDER: 2}
         assert driver.index_px == 2001.0
+
+    def test_an_index_from_the_future_is_refused_and_does_not_shut_out_the_true_ones(self, driver: Oracles) -> None:
+        """Taken as a word it would be alive for ever, and every later one out of order."""
+        driver.look()
+        later = msgspec.structs.replace(driver.index(2030.0), venue="sim", ts_event_ns=driver.now_ns + 3600 * NS_PER_S)
+        driver.apply(later)
+        assert driver.engine.market.faults[QuoteFault.FROM_THE_FUTURE] == 1
+        driver.look(1990.0)
+        assert driver.verdict is Verdict.OK
+        assert driver.index_px == 1990.0
+
+    def test_an_oracle_from_the_future_does_not_stay_alive(self, driver: Oracles) -> None:
+        driver.look(link=0, pyth=0)
+        driver.say(LINK, 2000.0, conf=1.0, age_s=-3600.0)
+        assert driver.verdict is Verdict.HALT
+
+    def test_an_endless_price_does_not_spoil_the_average_of_its_source(self, driver: Oracles) -> None:
+        driver.say(LINK, inf, conf=1.0)
+        for _ in range(3):
+            driver.look()
+        driver.look(link=2250.0)
+        assert driver.engine.oracles is not None
+        fused = driver.engine.oracles.fused("ETH")
+        assert fused is not None
+        assert f"{LINK}: jumped +12.5% from its own average 2000 " in fused.reason
 
     def test_there_is_no_room_for_endless_sources(self, driver: Oracles) -> None:
         for n in range(MAX_SOURCES + 3):

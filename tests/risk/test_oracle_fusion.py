@@ -62,6 +62,7 @@ class TestWhatIsDropped:
             (word("x", inf), "its price is not a number"),
             (word("x", 3000.0, nan), "its price is not a number"),
             (word("x", 3000.0, 45.0), "confidence ±1.50%, limit 1.00%"),
+            (word("x", 3000.0, age_s=-3_600), "3600 s ahead of the clock, limit 15 s"),
         ],
     )
     def test_what_cannot_be_used_is_named_and_the_rest_goes_on(self, bad: SourceWord, reason: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import structlog
 
 from bot.domain.units import NS_PER_S
 from bot.simulation.recording import RecordingDraft, StreamDraft, open_recording, write_recording
@@ -28,6 +29,13 @@ limits: {max_order_quote: 50000, max_orders_per_min: 30, daily_loss_quote: 10000
 latency: {feed_ms: 50, entry_ms: 400, response_ms: 300, jitter: 0.5}
 """
 FROM_HOUR, HOURS = 1, 4  # the index rises by 3 % and comes back in part
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """Take back how a command that ran in this process set up its logs: the stream it wrote to is closed."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -120,6 +120,13 @@ async def test_a_contract_that_is_none_is_named(world: World, tmp_path: Path) ->
     assert found["local contracts"] == "code at 9 of 10"
 
 
+async def test_a_router_of_the_other_kind_is_told(world: World, tmp_path: Path) -> None:
+    second = world.uniswap.router02.address
+    chain = ChainVault(world, tmp_path, contracts={"router": second})
+    expected = f"expected the router to be v3-periphery's SwapRouter, found SwapRouter02 at {second}"
+    assert problems(await examined(chain))[SWAP] == f"{expected}; hint: docs/chains.md"
+
+
 async def test_without_multicall_nothing_is_read(world: World, tmp_path: Path) -> None:
     nobody = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
     chain = ChainVault(world, tmp_path, changes={"    block_s:": f'    multicall: "{nobody}"\n    block_s:'})

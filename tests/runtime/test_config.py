@@ -12,6 +12,9 @@ from ruamel.yaml import YAML
 from bot.domain.errors import ConfigError
 from bot.domain.instruments import Option
 from bot.domain.units import NS_PER_S
+from bot.gateways.chain.chain_gateway import contracts_of
+from bot.gateways.chain.protocols.registry import open_protocol
+from bot.runtime.chains import chain_settings
 from bot.runtime.config import (
     build_engine_settings,
     build_live_settings,
@@ -89,7 +92,23 @@ def test_every_live_example_loads(path: Path) -> None:
     (vault,) = load_vaults([path], allow_live=True)
     assert vault.vault == path.stem
     assert vault.is_live_feed
-    assert [*vault.venues, *vault.chains] == (["mainnet"] if path.stem == "paper-chain" else ["deribit"])
+    assert [*vault.venues, *vault.chains] == (["mainnet"] if "chain" in path.stem else ["deribit"])
+
+
+def test_the_example_of_a_chain_makes_settings_that_nobody_can_lose_by() -> None:
+    (vault,) = load_vaults([ROOT / "config" / "live-chain.yaml"], allow_live=True)
+    [settings] = chain_settings(vault, {}).values()
+    assert settings.chain_id == 1
+    assert settings.wallet is not None
+    assert settings.wallet.address == "0x" + 40 * "1"  # nobody's: what is sent before it is replaced signs nothing
+    assert {oracle.kind for oracle in settings.oracles.values()} == {"chainlink", "pyth", "twap"}
+    [section] = settings.hedges
+    assert open_protocol(section, settings, settings.wallet.address).instrument.instrument_id == "mainnet:WETH-USDC"
+    assert len(contracts_of(settings)) == 11
+    assert vault.limits.max_order_quote <= 2_000
+    assert vault.limits.daily_loss_quote <= 250
+    with pytest.raises(ConfigError, match="--live"):
+        load_vaults([ROOT / "config" / "live-chain.yaml"])
 
 
 def test_the_paper_example_fits_the_recording_it_is_rehearsed_on() -> None:
@@ -103,7 +122,7 @@ def test_the_paper_example_fits_the_recording_it_is_rehearsed_on() -> None:
 
 
 def test_the_examples_have_names_of_their_own() -> None:
-    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")), allow_live=True)) == 7
+    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")), allow_live=True)) == 8
 
 
 def test_the_manual_shows_the_demo_vault() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from bot.domain.errors import JournalError, VenueFatal
 from bot.gateways.chain.nouns import TransactionState
+from bot.gateways.chain.settings import ChainSettings
 from bot.gateways.chain.transaction_log import TransactionLog, log_path
 from bot.runtime.chains import chain_settings
 from bot.runtime.clock import WallClock
@@ -20,18 +21,18 @@ from tests.chains.world import World
 MOST_QUOTE = 30_000.0  # ten ether at the world's price
 
 
-def settings_of(chain: ChainVault) -> object:
+def settings_of(chain: ChainVault) -> ChainSettings:
     (vault,) = load_vaults([chain.path], allow_live=True)
     return chain_settings(vault, chain.environ)["local"]
 
 
 async def found(chain: ChainVault, orders: int = 0) -> list[Permission]:
-    return await lacking(settings_of(chain), WallClock(), MOST_QUOTE, orders=orders)  # type: ignore[arg-type]
+    return await lacking(settings_of(chain), WallClock(), MOST_QUOTE, orders=orders)
 
 
 async def granted(chain: ChainVault, permissions: list[Permission]) -> list[str]:
     said: list[str] = []
-    await grant(settings_of(chain), chain.environ, WallClock(), permissions, said.append)  # type: ignore[arg-type]
+    await grant(settings_of(chain), chain.environ, WallClock(), permissions, said.append)
     return said
 
 

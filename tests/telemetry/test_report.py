@@ -16,7 +16,7 @@ from bot.domain.portfolio import PnlBreakdown
 from bot.domain.results import HedgeMark, LatencySummary, RunSeries, RunSummary, pnl_parts
 from bot.domain.units import NS_PER_MIN, NS_PER_S
 from bot.telemetry.pictures import NARROW, WIDE, Shape, Units, draw_pictures, render_svg
-from bot.telemetry.report import MAX_HEDGES_LISTED, write_report
+from bot.telemetry.report import MAX_HEDGES_LISTED, render_page, write_report
 
 NAN, INF = math.nan, math.inf
 START_NS = 1_681_171_200 * NS_PER_S
@@ -134,8 +134,13 @@ def a_summary(policy: str = "whalley_wilmott", hedges: int = 12, cost_quote: flo
     )
 
 
-def a_page(tmp_path: Path, *runs: tuple[RunSummary, RunSeries]) -> Page:
-    return Page(write_report(runs, tmp_path, base="ETH")[0].read_text(encoding="utf-8"))
+def a_page(*runs: tuple[RunSummary, RunSeries]) -> Page:
+    return Page(render_page(runs, base="ETH"))
+
+
+def the_first_picture(series: RunSeries) -> str:
+    """Return the one picture with a band in it, as the page has it."""
+    return render_svg(draw_pictures(["one"], [(a_summary(), series)], Units())[0], WIDE)
 
 
 @pytest.fixture(scope="module")
@@ -256,17 +261,17 @@ def test_the_same_runs_give_the_same_files(
 ) -> None:
     again = write_report(four_runs, tmp_path, base="ETH")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in report]
+    assert render_page(four_runs, base="ETH") == report[0].read_text(encoding="utf-8")
 
 
-def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
+def test_text_from_outside_is_escaped() -> None:
     nasty = "<script>alert('x')</script>&\"$a$"
     series = a_series(hedges=1)
     series.hedges = [msgspec.structs.replace(series.hedges[0], reason=nasty, instrument_id="<b>")]
     summary = msgspec.structs.replace(
         a_summary(nasty), vault=nasty, refusals={nasty: 3}, quotes_refused={"<i>": 1}, state="<halted>", start="<u>"
     )
-    paths = write_report([(summary, series)], tmp_path, base="<base>", quote="<quote>")
-    text = paths[0].read_text(encoding="utf-8")
+    text = render_page([(summary, series)], base="<base>", quote="<quote>")
     for raw in ("<script", "<b>", "<i>", "<u>", "<halted>", "<base>", "<quote>"):
         assert raw not in text
     page = Page(text)
@@ -274,9 +279,9 @@ def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
     assert page.table("Decisions refused")[nasty] == ["3"]
 
 
-def test_a_single_run_without_hedges_or_refusals(tmp_path: Path) -> None:
+def test_a_single_run_without_hedges_or_refusals() -> None:
     summary = msgspec.structs.replace(a_summary("unhedged", 0, 0.0), refusals={}, quotes_refused={}, gap_pnl_quote={})
-    page = a_page(tmp_path, (summary, a_series(hedges=0, band_base=INF)))
+    page = a_page((summary, a_series(hedges=0, band_base=INF)))
     assert "There were none." in page.text
     assert "No decision was refused." in page.text
     assert "No quote was refused." in page.text
@@ -284,26 +289,26 @@ def test_a_single_run_without_hedges_or_refusals(tmp_path: Path) -> None:
     assert not [caption for caption in page.tables if caption.startswith("The steps across gaps")]
 
 
-def test_only_the_first_hedges_are_listed_and_that_is_said(tmp_path: Path) -> None:
-    page = a_page(tmp_path, (a_summary(hedges=400), a_series(hedges=400)))
+def test_only_the_first_hedges_are_listed_and_that_is_said() -> None:
+    page = a_page((a_summary(hedges=400), a_series(hedges=400)))
     hedges = page.table(f"The first {MAX_HEDGES_LISTED} of 400 fills")
     assert len(hedges) == MAX_HEDGES_LISTED + 1
 
 
 @pytest.mark.parametrize("edge", [INF, NAN])
-def test_no_band_is_drawn_while_holding_or_refusing(edge: float, tmp_path: Path) -> None:
+def test_no_band_is_drawn_while_holding_or_refusing(edge: float) -> None:
     series = a_series(hedges=0)
     series.low_base, series.high_base = [-edge] * len(series.ts_ns), [edge] * len(series.ts_ns)
     series.net_delta_base[3] = NAN
-    text = write_report([(a_summary(), series)], tmp_path)[0].read_text(encoding="utf-8")
-    assert "no-trade band" not in "".join(re.findall(r"<text.*?</text>", text))
+    text = the_first_picture(series)
+    assert "no-trade band" not in text
     assert ("not deciding" in text) is math.isnan(edge)
 
 
-def test_a_band_open_on_one_side_is_drawn(tmp_path: Path) -> None:
+def test_a_band_open_on_one_side_is_drawn() -> None:
     series = a_series()
     series.low_base = [-INF] * len(series.ts_ns)
-    text = write_report([(a_summary(), series)], tmp_path)[0].read_text(encoding="utf-8")
+    text = the_first_picture(series)
     assert "no-trade band" in text
 
 
@@ -322,21 +327,21 @@ def test_times_of_any_run_have_ticks(minutes: int, shape: Shape) -> None:
     assert 2 <= svg.count("xtick_") <= 9
 
 
-def test_hedges_are_marked_though_delta_was_never_known(tmp_path: Path) -> None:
+def test_hedges_are_marked_though_delta_was_never_known() -> None:
     series = a_series()
     series.net_delta_base = [NAN] * len(series.ts_ns)
-    assert "Every fill" in a_page(tmp_path, (a_summary(), series)).text
+    assert "Every fill" in a_page((a_summary(), series)).text
 
 
-def test_runs_of_one_policy_are_told_apart(tmp_path: Path) -> None:
+def test_runs_of_one_policy_are_told_apart() -> None:
     runs = [(a_summary(policy), a_series(hedges=3)) for policy in ("fixed_interval", "unhedged", "fixed_interval")]
-    rows = a_page(tmp_path, *runs).table("Each run over the same market")
+    rows = a_page(*runs).table("Each run over the same market")
     assert rows[""] == ["fixed_interval", "unhedged", "fixed_interval (2)"]
 
 
-def test_figures_that_are_not_numbers_are_said_to_be_missing(tmp_path: Path) -> None:
+def test_figures_that_are_not_numbers_are_said_to_be_missing() -> None:
     summary = msgspec.structs.replace(a_summary(), delta_rms_base=NAN, unhedged_total_quote=NAN, state="halted")
-    page = a_page(tmp_path, (summary, a_series()))
+    page = a_page((summary, a_series()))
     assert page.table("Each run over the same market")["delta rms (ETH)"] == ["n/a"]
     assert "The run ended halted." in page.text
     assert page.text.count("n/a") >= 3

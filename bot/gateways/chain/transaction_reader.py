@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from bot.domain.errors import Retryable
-from bot.gateways.chain.abi import Undecodable
+from bot.gateways.chain.abi import Undecodable, to_int
 from bot.gateways.chain.broadcasting import Node
 from bot.gateways.chain.endpoints import to_block
 from bot.gateways.chain.fees import HISTORY_BLOCKS, PERCENTILES, FeeMarket, read_fee_market
@@ -31,7 +31,7 @@ class TransactionReader:
 
     async def chain_id(self) -> int:
         """Return the chain's id."""
-        return int(await self._node.call("eth_chainId", []), 16)
+        return _read(to_int, await self._node.call("eth_chainId", []))
 
     async def latest(self) -> Block:
         """Return the newest block."""
@@ -45,15 +45,15 @@ class TransactionReader:
     async def count(self, block: Block) -> int:
         """Return how many nonces were used as of a block."""
         where = {"blockHash": block.block_hash}
-        return int(await self._node.call("eth_getTransactionCount", [self._address, where]), 16)
+        return _read(to_int, await self._node.call("eth_getTransactionCount", [self._address, where]))
 
     async def pending_count(self) -> int:
         """Return how many nonces are used with the pool of the node that answers."""
-        return int(await self._node.call("eth_getTransactionCount", [self._address, "pending"]), 16)
+        return _read(to_int, await self._node.call("eth_getTransactionCount", [self._address, "pending"]))
 
     async def balance_wei(self, block: Block) -> int:
         """Return the coin balance as of a block."""
-        return int(await self._node.call("eth_getBalance", [self._address, {"blockHash": block.block_hash}]), 16)
+        return _read(to_int, await self._node.call("eth_getBalance", [self._address, {"blockHash": block.block_hash}]))
 
     async def fee_market(self, block: Block, fees: FeeSettings) -> FeeMarket:
         """Return what blocks cost as of a block."""
@@ -62,9 +62,14 @@ class TransactionReader:
         return _read(lambda found: read_fee_market(found, block, fees), history)
 
     async def receipt(self, tx_hash: str) -> Receipt | None:
-        """Return the receipt of a transaction that is in a block; None says nothing."""
+        """Return the receipt of a transaction that is in a block; None says nothing. That of another is no answer."""
         found = await self._node.call("eth_getTransactionReceipt", [tx_hash])
-        return None if found is None or found.get("blockHash") is None else _read(receipt_of, found)
+        if found is None or (isinstance(found, Mapping) and found.get("blockHash") is None):
+            return None
+        receipt = _read(receipt_of, found)
+        if receipt.tx_hash.lower() != tx_hash.lower():
+            raise Retryable(f"expected the receipt of {tx_hash}, found that of {receipt.tx_hash}")
+        return receipt
 
     async def is_known(self, tx_hash: str) -> bool:
         """Tell whether the node that answers has the transaction, in a block or in its pool."""
@@ -111,24 +116,32 @@ class TransactionReader:
         while high - low > 1:
             middle = (low + high) // 2
             try:
-                found = int(await self._node.call("eth_getTransactionCount", [self._address, hex(middle)]), 16)
+                answer = await self._node.call("eth_getTransactionCount", [self._address, hex(middle)])
             except (UnknownBlock, RpcError):
                 return None
+            found = _read(to_int, answer)
             low, high = (low, middle) if found > nonce else (middle, high)
         for number in (high, low):
             body = await self._node.call("eth_getBlockByNumber", [hex(number), True])
-            for one in (body or {}).get("transactions") or ():
-                if one["from"].lower() == self._address.lower() and int(one["nonce"], 16) == nonce:
-                    return one["hash"], number
+            tx_hash = _read(lambda block: self._find_in(block, nonce), body)
+            if tx_hash:
+                return tx_hash, number
         return None
+
+    def _find_in(self, body: Json | None, nonce: int) -> str:
+        """Return the hash of the transaction of ours that has a nonce in a block, "" if there is none."""
+        for one in (body or {}).get("transactions") or ():
+            if one["from"].lower() == self._address.lower() and int(one["nonce"], 16) == nonce:
+                return str(one["hash"])
+        return ""
 
 
 def receipt_of(fields: Json) -> Receipt:
     """Return a receipt as a node tells it; a rollup's charge for the chain below is in it."""
     return Receipt(
-        tx_hash=fields["transactionHash"],
+        tx_hash=fields["transactionHash"].lower(),
         block_number=int(fields["blockNumber"], 16),
-        block_hash=fields["blockHash"],
+        block_hash=fields["blockHash"].lower(),
         is_success=int(fields["status"], 16) == 1,
         gas_used=int(fields["gasUsed"], 16),
         gas_price_wei=int(fields["effectiveGasPrice"], 16),
@@ -145,4 +158,4 @@ def _read(reader: Callable[[Any], T], fields: Any) -> T:  # noqa: ANN401
     try:
         return reader(fields)
     except (Undecodable, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise Retryable(f"expected a block or receipt, found an answer without {error}") from None
+        raise Retryable(f"expected a number, block or receipt, found an answer without {error}") from None

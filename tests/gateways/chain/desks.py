@@ -11,6 +11,7 @@ import msgspec
 from eth_account import Account
 
 from bot.domain.orders import GasBid
+from bot.gateways.chain.broadcasting import Node
 from bot.gateways.chain.endpoints import Endpoints, to_block
 from bot.gateways.chain.nouns import Block, Reorg, TransactionNews, TransactionRequest, TransactionState
 from bot.gateways.chain.rpc import Endpoint
@@ -57,11 +58,13 @@ class Stage:
         return log_path(self.settings.state_dir, self.settings.chain_id, self.account.address)
 
     @asynccontextmanager
-    async def running(self, signer: Any = None) -> AsyncIterator[TransactionDesk]:
-        """Run a desk from what the log knows, as after any end of the one before."""
+    async def running(
+        self, signer: Any = None, between: Callable[[Node], Node] = lambda node: node
+    ) -> AsyncIterator[TransactionDesk]:
+        """Run a desk from what the log knows, as after any end of one before; `between` may change what it hears."""
         async with AsyncExitStack() as stack:
             self.log = stack.enter_context(TransactionLog.open(self.path, for_writing=True))
-            nodes = await stack.enter_async_context(Endpoints(self.settings, self.clock))
+            nodes = between(await stack.enter_async_context(Endpoints(self.settings, self.clock)))
             relay = None
             if self.settings.relay_url:
                 relay = await stack.enter_async_context(Endpoint(self.settings.relay_url, 2 * 10**9))

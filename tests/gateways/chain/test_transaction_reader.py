@@ -10,7 +10,7 @@ import pytest
 
 from bot.domain.errors import Retryable
 from bot.domain.orders import GasBid
-from bot.gateways.chain.endpoints import Endpoints
+from bot.gateways.chain.endpoints import Endpoints, to_block
 from bot.gateways.chain.nouns import TransactionRequest
 from bot.gateways.chain.rpc import UnknownBlock
 from bot.gateways.chain.settings import ChainSettings, FeeSettings
@@ -141,3 +141,49 @@ async def test_an_answer_that_lacks_something_is_no_answer() -> None:
         async with Endpoints(settings, ManualClock()) as nodes:
             with pytest.raises(Retryable, match="transactionHash"):
                 await TransactionReader(nodes, PLACE).receipt("0x01")
+
+
+@asynccontextmanager
+async def told(**known: Any) -> AsyncIterator[TransactionReader]:
+    """A reader of one node that says what it is told to, and null to everything else."""
+    said = {"eth_chainId": "0x7a69", "eth_blockNumber": "0x7"} | known
+
+    def answer(method: str, params: list[Any]) -> Any:
+        del params
+        return said.get(method)
+
+    async with scripted(answer) as node:
+        settings = ChainSettings(venue="local", chain_id=31337, coin="ETH", http_urls=(node.url,))
+        async with Endpoints(settings, ManualClock()) as nodes:
+            yield TransactionReader(nodes, PLACE)
+
+
+async def test_the_receipt_of_another_transaction_is_no_answer() -> None:
+    """Its logs would be booked as what this hedge did."""
+    other = {
+        "transactionHash": "0x" + "22" * 32, "blockNumber": "0x5", "blockHash": "0x02", "status": "0x1",
+        "gasUsed": "0x64", "effectiveGasPrice": "0x3", "logs": [],
+    }  # fmt: skip
+    async with told(eth_getTransactionReceipt=other) as reader:
+        with pytest.raises(Retryable, match=f"expected the receipt of 0x{'11' * 32}, found that of 0x{'22' * 32}"):
+            await reader.receipt("0x" + "11" * 32)
+        found = await reader.receipt("0x" + "22" * 32)
+        assert found is not None
+        assert found.gas_wei == 300
+
+
+async def test_what_is_no_number_is_no_answer_and_nothing_worse() -> None:
+    block = to_block(header(4))
+    async with told() as reader:
+        for question in (reader.count(block), reader.balance_wei(block), reader.pending_count()):
+            with pytest.raises(Retryable, match="expected a number"):
+                await question
+        with pytest.raises(Retryable, match="expected a number"):
+            await reader.user_of(3, 0, block)
+    async with told(eth_getTransactionReceipt="0x1") as reader:
+        with pytest.raises(Retryable):
+            await reader.receipt("0x01")
+    body = header(4) | {"transactions": ["0x01"]}
+    async with told(eth_getBlockByNumber=body) as reader:
+        with pytest.raises(Retryable):
+            await reader.user_of(3, 3, block)

@@ -7,12 +7,15 @@ import itertools
 import multiprocessing
 import re
 import signal
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from bot.domain.errors import JournalError, Retryable
+from bot.gateways.chain.broadcasting import Node
 from bot.gateways.chain.nouns import Amounts, Refused, TransactionState
 from bot.gateways.chain.signing import KeystoreSigner, Signed, Unsigned
 from bot.gateways.chain.transaction_log import TransactionLog
@@ -439,6 +442,41 @@ class Forgetful:
             self.fails.discard(unsigned.nonce)
             raise Retryable("not signed: no answer from the signer")
         return await self.inner.sign(unsigned)
+
+
+class Liar:
+    """A node that answers as the real one does, but for the methods whose answers are changed."""
+
+    def __init__(self, inner: Node, **changes: Callable[[Any], Any]) -> None:
+        self.inner, self.changes = inner, changes
+
+    async def call(self, method: str, params: Sequence[object] = ()) -> Any:
+        answer = await self.inner.call(method, params)
+        return self.changes.get(method, lambda found: found)(answer)
+
+    async def broadcast(self, method: str, params: Sequence[object]) -> Mapping[str, Any]:
+        return await self.inner.broadcast(method, params)
+
+
+@pytest.mark.parametrize("lie", [{"gasUsed": hex(60_001)}, {"effectiveGasPrice": hex(10 * GWEI + 1)}])
+async def test_a_receipt_that_costs_more_than_was_signed_is_not_believed(tmp_path: Path, lie: dict[str, str]) -> None:
+    """What it says was paid would be taken off the book's coins, and hedged."""
+
+    def dearer(receipt: Any) -> Any:
+        return receipt and receipt | lie
+
+    def between(node: Node) -> Node:
+        return Liar(node, eth_getTransactionReceipt=dearer)
+
+    async with staged(tmp_path) as stage:
+        async with stage.running(between=between) as desk:
+            await desk.send(stage.request("o1", 7))
+            await stage.step()
+            assert stage.last("o1").state is S.SENT
+            assert "found a receipt of" in desk.trouble
+        async with stage.running():  # with a node that tells the truth
+            assert stage.last("o1").state is S.MINED
+            assert stage.gained_wei == 7
 
 
 async def test_a_hole_is_used_by_the_next_or_filled(tmp_path: Path) -> None:

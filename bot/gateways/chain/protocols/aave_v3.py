@@ -116,6 +116,7 @@ class AaveV3:
         self._block: Block | None = None
         self._legs: tuple[Leg, ...] | None = None
         self._quote_balance_wei = self._quote_allowance_wei = 0
+        self._debt_wei = 0  # as of the newest block in which it could be read
         self._wrong_executor = "expected to have read what the executor trades with, found nothing"
 
     # What is read
@@ -132,6 +133,8 @@ class AaveV3:
         end = n_own + len(self._aave.reads)
         self._take_own(answers[:n_own])
         self._aave.update(answers[n_own:end])
+        if self._aave.lending is not None:
+            self._debt_wei = self._aave.lending.debt.wei
         for pool in self._pools:
             start, end = end, end + len(pool.reads)
             pool.update(answers[start:end])
@@ -211,9 +214,11 @@ class AaveV3:
         return GAS_USED_UNITS + (len(self._pools) - 1) * GAS_POOL_UNITS
 
     def position_lots(self) -> int:
-        """Return minus the wallet's debt in base with interest, in whole lots: less cannot be traded away."""
-        lending = self._aave.lending
-        return self._terms.hedge_lots(-lending.debt.wei) if lending else 0
+        """Return minus the wallet's debt in base with interest, in whole lots: less cannot be traded away.
+
+        A debt that cannot be read now is still owed: it is as it was.
+        """
+        return self._terms.hedge_lots(-self._debt_wei)
 
     def approvals(self) -> tuple[Approval, ...]:
         """Return what the wallet must have granted the executor: quote to buy back with, and credit to borrow on.

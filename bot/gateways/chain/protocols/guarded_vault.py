@@ -138,8 +138,8 @@ class GuardedVault(UniswapV3):
         told = [answer for answer in answers[:n_own] if answer]
         self.state = _state_of(told) if len(told) == n_own else None
         # To the swap, what the vault may spend is what a wallet has; the vault approves its router by itself.
-        base_wei, quote_wei = (self.state.base_held_wei, self.state.free_quote_wei) if self.state else (0, 0)
-        funds = [wei.to_bytes(WORD_BYTES) for wei in (base_wei, quote_wei, _ALL, _ALL)]
+        held = (self.state.base_held_wei, self.state.free_quote_wei) if self.state else (None, None)
+        funds = [None if wei is None else wei.to_bytes(WORD_BYTES) for wei in (*held, _ALL, _ALL)]
         super().update(block, [*funds, *answers[n_own:]])
 
     def quote(self, ts_recv_ns: int) -> Quote | None:

@@ -99,6 +99,7 @@ class PerpV2:
         self._gas_limit_margin = gas_limit_margin
         self._watch = MarketWatch(self._clearing_house, self._base, wallet)
         self._block: Block | None = None
+        self._position_wei = 0  # as of the newest block in which it could be read
         self.instrument = Perpetual(
             instrument_id=instrument_id,
             venue=venue,
@@ -125,6 +126,8 @@ class PerpV2:
         """Take in a block's answers. What reverted leaves no usable state."""
         self._block = block
         self._watch.update(answers)
+        if self._watch.market is not None:
+            self._position_wei = self._watch.market.account.position_wei
 
     # What is known
 
@@ -181,8 +184,8 @@ class PerpV2:
         return GAS_TRADE_UNITS if market and market.account.position_wei else GAS_OPEN_UNITS
 
     def position_lots(self) -> int:
-        """Return the position in whole lots, towards zero."""
-        return self._terms.hedge_lots(self._watch.market.account.position_wei) if self._watch.market else 0
+        """Return the position in whole lots, towards zero; one that cannot be read now is as it was."""
+        return self._terms.hedge_lots(self._position_wei)
 
     def approvals(self) -> tuple[Approval, ...]:
         """Return nothing: trades need margin in the vault, and no permission."""

@@ -121,6 +121,7 @@ class UniswapV3:
         self._block: Block | None = None
         self._legs: tuple[Leg, ...] = ()
         self._base_wei = self._quote_wei = self._base_allowed_wei = self._quote_allowed_wei = 0
+        self._position_wei = 0  # base as of the newest block in which it could be read
 
     # What is read
 
@@ -134,6 +135,8 @@ class UniswapV3:
         self._block = block
         own = [uint_at(answer, 0) if answer else 0 for answer in answers[: len(self._own_reads)]]
         self._base_wei, self._quote_wei, self._base_allowed_wei, self._quote_allowed_wei = own
+        if answers[0]:
+            self._position_wei = self._base_wei
         start = len(self._own_reads)
         for pool in self._pools:
             end = start + len(pool.reads)
@@ -192,8 +195,11 @@ class UniswapV3:
         return GAS_OF_TRADE_UNITS + GAS_OF_POOL_UNITS * (len(self._pools) - 1)
 
     def position_lots(self) -> int:
-        """Return the wallet's base beyond the book's inventory in whole lots, towards zero: less cannot be traded."""
-        return self._terms.hedge_lots(self._base_wei)
+        """Return the wallet's base beyond the book's inventory in whole lots, towards zero: less cannot be traded.
+
+        A balance that cannot be read now is as it was, though nothing is offered on it.
+        """
+        return self._terms.hedge_lots(self._position_wei)
 
     def approvals(self) -> tuple[Approval, ...]:
         """Return what the wallet must have granted the router: base to sell, quote to buy with."""

@@ -342,6 +342,15 @@ class TestOnTheWay:
         with pytest.raises(Undecodable, match="expected one trade of run-"):
             stage.protocol.read_receipt(intent, msgspec.structs.replace(receipt, logs=receipt.logs[:-1]))
 
+    def test_a_debt_that_cannot_be_read_is_still_owed(self, full_world: World) -> None:
+        """A price oracle of Aave's that reverts for a while leaves no state, and a short that is as it was."""
+        stage = aave_stage(full_world)
+        stage.trade(-2.0)
+        block = stage.look()
+        stage.protocol.update(block, [None] * len(stage.protocol.reads))
+        assert stage.protocol.quote(0) is None
+        assert stage.protocol.position_lots() == -2000
+
     def test_an_answer_that_tells_nothing(self, full_world: World) -> None:
         stage = aave_stage(full_world)
         assert stage.protocol.read_answer(stage.intent(-1.0), b"") is None

@@ -198,6 +198,15 @@ def test_a_section_that_lacks_something_is_refused(world: World) -> None:
         GuardedVault(section_of(world, ""), token_settings(world), "anvil", world.hedger)
 
 
+def test_a_vault_that_does_not_answer_still_holds_what_it_held(world: World) -> None:
+    stage, _, protocol = open_stage(world)
+    stage.trade(1.0)
+    block = stage.look()
+    protocol.update(block, [None] * len(protocol.reads))
+    assert protocol.quote(0) is None
+    assert protocol.position_lots() == 1000
+
+
 def test_gifts_to_the_vault_are_no_position(world: World) -> None:
     stage, vault, protocol = open_stage(world)
     world.give(vault.address, WETH=5)

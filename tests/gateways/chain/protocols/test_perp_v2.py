@@ -298,6 +298,16 @@ class TestOnTheWay:
         assert (": " in words) is (code != "whatever")
         assert protocol.is_price_miss(error_of(code)) is is_miss
 
+    def test_a_position_that_cannot_be_read_is_as_it_was(self, full_world: World) -> None:
+        stage = perp_stage(full_world)
+        stage.trade(-1.0)
+        block = stage.look()
+        held = stage.protocol.position_lots()
+        assert held < 0
+        stage.protocol.update(block, [None] * len(stage.protocol.reads))
+        assert stage.protocol.quote(0) is None
+        assert stage.protocol.position_lots() == held
+
     def test_a_receipt_without_our_trade_is_an_error(self, full_world: World) -> None:
         stage = perp_stage(full_world)
         intent = stage.intent(-1.0)

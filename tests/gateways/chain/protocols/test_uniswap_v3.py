@@ -266,6 +266,16 @@ def test_inventory_is_no_hedge_and_part_of_a_lot_is_none(world: World) -> None:
     assert stage.protocol.position_lots() == -1100  # -1.1005 WETH
 
 
+def test_a_balance_that_cannot_be_read_is_no_position_that_is_gone(world: World) -> None:
+    stage = open_stage(world)
+    block = stage.look()
+    held = stage.protocol.position_lots()
+    assert held > 0
+    stage.protocol.update(block, [None] * len(stage.protocol.reads))
+    assert stage.protocol.quote(0) is None
+    assert stage.protocol.position_lots() == held
+
+
 def test_a_receipt_whose_logs_disagree_is_not_believed(world: World) -> None:
     stage = open_stage(world)
     intent = stage.intent(1.0)

@@ -1,0 +1,170 @@
+"""An operator at a vault that hedges on a chain: what is shown, a hand on what is stuck, and no secret anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.domain.orders import Fill, OrderCanceled
+from bot.runtime.control import NotRunningError, ask
+from tests.acceptance.chain_vaults import PASSWORD, ChainVault, until
+from tests.chains.artifacts import ROOT
+from tests.chains.proxy import ChaosProxy
+from tests.chains.world import World, open_world
+from tests.gateways.chain.nodes import passed_on, scripted
+from tests.runtime.command_line import CommandLine, Result, open_command_line
+
+KEY_OF_NODE, KEY_OF_SPARE, KEY_OF_WS, KEY_OF_RELAY = (
+    "nK7zQw3vXm9LtR2b",
+    "sP4yHc8dFj1GuN6e",
+    "wB5aJx0kVo3TzM7i",
+    "rE2uCq6hYl9DsG4p",
+)
+WRONG = "hB2oWv7eKs5XfA3n"  # a password that does not open the key, but perhaps another
+SECRETS = (KEY_OF_NODE, KEY_OF_SPARE, KEY_OF_WS, KEY_OF_RELAY, PASSWORD, WRONG)
+
+
+@pytest.fixture
+def ticking() -> Iterator[World]:
+    """A world with a block every second."""
+    with open_world(block_time_s=1) as world, world.as_new() as fresh:
+        yield fresh
+
+
+def funded(world: World, folder: Path, **options: Any) -> ChainVault:
+    """Return a vault whose book is long three ether, and whose key may sell as many out of ten that are no hedge."""
+    chain = ChainVault(world, folder, inventory_base=10.0, **options)
+    chain.grant(world.uniswap.router.address)
+    world.give(world.hedger, WETH=10, USDC=30_000)
+    world.give(chain.holder, WETH=3)
+    return chain
+
+
+@pytest.fixture
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """The command line in processes of its own; they have the environment of the start of the test."""
+    with open_command_line(tmp_path_factory.mktemp("processes")) as found:
+        yield found
+
+
+async def told(commands: CommandLine, *words: object, code: int = 0) -> Result:
+    """Run a command as typed and return what it left."""
+    result = await asyncio.to_thread(commands.run, *map(str, words), cwd=ROOT)
+    assert result.code == code, (words, result)
+    return result
+
+
+async def seen(line: Path, wanted: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """Return the daemon's view as soon as it is as wanted."""
+
+    def ask_on() -> dict[str, Any]:
+        for _ in range(600):
+            with contextlib.suppress(NotRunningError, TimeoutError):
+                view = ask(line, {"verb": "view"})
+                if view["chains"] and wanted(view):
+                    return view
+            time.sleep(0.1)
+        raise AssertionError("waited a minute in vain")
+
+    return await asyncio.to_thread(ask_on)
+
+
+async def test_a_stuck_hedge_is_shown_sped_up_and_canceled_through_the_daemon(
+    ticking: World, tmp_path: Path, commands: CommandLine
+) -> None:
+    with ChaosProxy(ticking.anvil) as proxy:
+        chain = funded(ticking, tmp_path, block_s=12.0, urls=(proxy.http_url, proxy.ws_url))
+        proxy.hold_next(20)
+        async with chain.running():
+            line = tmp_path / "chain.sock"
+            view = await seen(line, lambda view: view["chains"][0]["pending"])
+            [local] = view["chains"]
+            [pending] = local["pending"]
+            key = pending["key"]
+            assert (local["chain"], local["coin"], pending["state"], pending["nonce"]) == ("local", "ETH", "sent", 2)
+            assert local["head"] > 0
+            assert local["balance_coin"] > local["reserve_coin"] == 0.01
+            text = (await told(commands, "status", chain.path)).out
+            assert f"transaction {key}" in text
+            assert "chain local gas money" in text
+            [listed] = (await told(commands, "tx", "list", chain.path, "--json")).json
+            assert listed["key"] == key
+            sped = (await told(commands, "tx", "speed-up", chain.path, key, "--json")).json
+            assert sped["versions"] >= 2
+            assert sped["reason"].startswith("replaced at ")
+            asked = {"verb": "transaction", "chain": "local", "key": key, "action": "burn"}
+            assert await asyncio.to_thread(ask, line, asked) == {
+                "error": "expected an action of cancel, speed-up, found 'burn'"
+            }
+            elsewhere = await asyncio.to_thread(ask, line, asked | {"chain": "mars", "action": "cancel"})
+            assert elsewhere == {"error": "expected a chain of the vault, found 'mars'"}
+            unknown = await asyncio.to_thread(ask, line, asked | {"key": "nobody's", "action": "cancel"})
+            assert "found none by the key nobody's" in unknown["error"]
+            canceled = (await told(commands, "tx", "cancel", chain.path, key, "--json")).json
+            assert canceled["reason"] == "canceled on request"
+            proxy.release(canceled["tx_hash"])
+            [over] = await until(lambda: [one for one in chain.events(OrderCanceled, Fill) if one.order_id == key])  # type: ignore[attr-defined]
+            assert isinstance(over, OrderCanceled)
+            late = await told(commands, "tx", "cancel", chain.path, key, code=4)
+            assert "expected a transaction that is not mined yet" in late.err
+
+
+async def test_no_secret_is_ever_shown_or_kept(
+    ticking: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    chain = funded(ticking, tmp_path)
+    line, log_file = tmp_path / "chain.sock", tmp_path / "daemon.log"
+    said: list[Result] = []
+    async with scripted(passed_on(ticking.anvil.http_url), f"/v2/{KEY_OF_NODE}") as node:
+        environ = {
+            "EVENKEEL_LOCAL_PASSWORD": PASSWORD,
+            "EVENKEEL_LOCAL_RPC": f"{node.url},http://127.0.0.1:1/v3/{KEY_OF_SPARE}",
+            "EVENKEEL_LOCAL_WS": f"ws://127.0.0.1:1/ws/{KEY_OF_WS}",
+            "EVENKEEL_LOCAL_RELAY": f"http://127.0.0.1:1/{KEY_OF_RELAY}",
+        }
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        with log_file.open("wb") as log:
+            words = (sys.executable, "-m", "bot.runtime.cli", "-v", "run", str(chain.path), "--live")
+            daemon = await asyncio.create_subprocess_exec(
+                *words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log
+            )
+            try:
+                await seen(line, lambda view: any(lots for desk in view["desks"] for lots in desk["hedges"].values()))
+                with open_command_line(tmp_path_factory.mktemp("right")) as commands:
+                    for words in (
+                        ("status", "--json"),
+                        ("status",),
+                        ("why",),
+                        ("tx", "list", "--all"),
+                        ("tx", "approve"),
+                    ):
+                        verbs = words[:2] if words[0] == "tx" else words[:1]
+                        said.append(await told(commands, *verbs, chain.path, *words[len(verbs) :]))
+                    said.append(await told(commands, "doctor", chain.path, code=4))  # the spare node does not answer
+            finally:
+                daemon.send_signal(signal.SIGINT)
+                await asyncio.wait_for(daemon.wait(), 30)
+        monkeypatch.setenv("EVENKEEL_LOCAL_PASSWORD", WRONG)
+        with open_command_line(tmp_path_factory.mktemp("wrong")) as commands:
+            said.append(await told(commands, "doctor", chain.path, code=4))
+            said.append(await told(commands, "run", chain.path, "--live", code=4))
+    text = "".join(one.out + one.err for one in said)
+    assert "http://127.0.0.1:1/***" in text  # so that it is known whose trouble it is
+    assert "opens with the password, found that it does not" in text
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert {"chain.sqlite", "daemon.log"} < kept.keys()
+    assert any(name.startswith("transactions-") for name in kept)
+    assert len(kept["daemon.log"]) > 1000
+    kept["said"] = text.encode()
+    for secret in SECRETS:
+        assert [name for name, content in kept.items() if secret.encode() in content] == []
