@@ -86,8 +86,9 @@ class TransactionLog:
         return self._path
 
     def append(self, row: Row) -> None:
-        """Write a row; a process that is killed loses none, and power that fails none but those of
-        `PASSING`, and amounts, which the receipt tells again.
+        """Write a row; a process that is killed loses none.
+
+        Power that fails takes none but those of `PASSING` and those of amounts, which the receipt tells again.
 
         Raises JournalError if the disk refuses: nothing may then be signed or sent any more.
         """
