@@ -86,7 +86,9 @@ class TransactionLog:
         return self._path
 
     def append(self, row: Row) -> None:
-        """Write a row; a process that is killed loses none, and power that fails none but those of `PASSING`.
+        """Write a row; a process that is killed loses none.
+
+        Power that fails takes none but those of `PASSING` and those of amounts, which the receipt tells again.
 
         Raises JournalError if the disk refuses: nothing may then be signed or sent any more.
         """
@@ -95,7 +97,7 @@ class TransactionLog:
         if self._is_broken:
             raise JournalError(f"{self._path}: expected a working log, found one whose last write failed")
         try:
-            _wait_for_disk(self._connection, is_on=row.state not in PASSING)
+            _wait_for_disk(self._connection, is_on=row.state not in PASSING and row.amounts is None)
             with self._connection.begin():
                 self._connection.execute(_INSERT, _to_columns(row))
         except DBAPIError as error:
