@@ -3,9 +3,9 @@
     scripts/bench chain
 
 `head_to_broadcast` (tests/acceptance/chain_latency.py) runs a whole live vault: gateway, engine, journal and
-transaction log on disk, signing. `head_to_answers` runs the real parts: heads over a socket, the ring, nodes as one,
-one Multicall3 pinned to the block's hash. The node is Anvil with the world of the tests in it; reads are `slot0` of its
-pools, over and over.
+transaction log on disk, signing. `head_to_answers` runs the parts that read: heads over a socket, the ring, nodes as
+one, one Multicall3 pinned to the block's hash. The node is Anvil with the world of the tests in it; reads are `slot0`
+of its pools, over and over.
 """
 
 from __future__ import annotations

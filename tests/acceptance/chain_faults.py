@@ -116,7 +116,7 @@ class Trouble:
     async def operate(self, action: OperatorAction) -> None:
         """Order the daemon something as `evenkeel halt` and the like do."""
         question = {"verb": "operate", "action": str(action), "issuer": "a test", "reason": "to see"}
-        await asyncio.to_thread(ask, self.vault.folder / "s", question)
+        await asyncio.to_thread(ask, self.vault.folder / "chain.sock", question)
 
     async def mine_late(self, seconds: int) -> None:
         """Mine a block that comes so much later than the machine's clock."""

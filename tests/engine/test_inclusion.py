@@ -263,6 +263,17 @@ def test_the_limit_leaves_room_for_drift_impact_and_what_moved_already() -> None
         assert (px - still_px) * side == pytest.approx(1e-4 * far_px, abs=0.011)  # a move in our favour changes nothing
 
 
+def test_the_limit_leaves_room_for_what_is_under_way_and_meets_the_pool_first() -> None:
+    terms = make_terms(depth_base=500_000.0)
+
+    def limit_px(pending_base: float) -> float:
+        found = order(25.0, terms, seen=off_by(25.0, pending_base=pending_base))
+        return POOL.tick_schedule.px(found.limit_ticks)
+
+    assert limit_px(0.0) - limit_px(-50.0) == pytest.approx(50.0 / 500_000.0 * QUOTE.bid_px, abs=0.011)
+    assert limit_px(0.0) == limit_px(50.0)  # the other way it can only help
+
+
 def test_the_limit_is_wider_where_a_revert_is_dear_and_never_beyond_the_vaults() -> None:
     def slip(**changes: Any) -> float:
         return 1.0 - POOL.tick_schedule.px(order(30.0, **changes).limit_ticks) / QUOTE.bid_px

@@ -42,6 +42,7 @@ SPEED_UP: Final = "speed-up"
 WEI_PER_COIN: Final = 10**18
 _MAX_ROUNDS: Final = 8  # of reading one block at the start
 _AUDIT_EVERY: Final = 32  # blocks: then all nodes answer the same reads, and who says otherwise is left out
+_READ_AGAIN_S: Final = 0.5
 _MAX_EARLY: Final = 10_000  # events told before anybody listens
 _AFTERWARDS_S: Final = 0.03  # what is not urgent is asked once a hedge has left
 
@@ -215,22 +216,39 @@ class ChainGateway:
     # ── blocks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _follow(self) -> None:
-        while True:
-            try:
-                step = await self._stream.next()
-                await self._take_step(step)
-            except Retryable as error:
-                self._tell_health(VenueHealth.DOWN, str(error))
-            except VenueFatal as error:
-                self._tell_health(VenueHealth.FATAL, str(error))
-                await asyncio.Event().wait()  # a person looks; what is under way is told at the next start
+        """Take in block after block; one that could not be read is read again, until the next one comes."""
+        coming: asyncio.Task[Step] | None = None
+        unread: Step | None = None
+        try:
+            while True:
+                try:
+                    coming = coming or asyncio.create_task(self._stream.next())
+                    if unread is not None:
+                        await asyncio.wait({coming}, timeout=_READ_AGAIN_S)
+                    if unread is None or coming.done():
+                        found, coming = coming, None
+                        step, is_again = await found, False
+                    else:
+                        step, is_again = unread, True
+                    unread = step
+                    await self._take_step(step, is_again=is_again)
+                    unread = None
+                except Retryable as error:
+                    self._tell_health(VenueHealth.DOWN, str(error))
+                except VenueFatal as error:
+                    self._tell_health(VenueHealth.FATAL, str(error))
+                    await asyncio.Event().wait()  # a person looks; what is under way is told at the next start
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
 
-    async def _take_step(self, step: Step) -> None:
+    async def _take_step(self, step: Step, *, is_again: bool) -> None:
         """Take in a new head: reorgs first, then prices, then what became of our transactions, then positions."""
         head = self._head = step.head
         self._endpoints.saw(head.number)
         desk = self._transactions
-        if step.reorg is not None:
+        if step.reorg is not None and not is_again:
             log.warning("reorg", chain=self.venue, gone=len(step.reorg.gone), came=len(step.reorg.came))
             if desk is not None:
                 await desk.on_reorg(step.reorg)

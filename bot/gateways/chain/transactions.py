@@ -114,7 +114,7 @@ class TransactionDesk:
         self._hole_since: dict[int, int] = {}
         self._count = 0  # nonces used as of the newest block
         self._begun_here: set[str] = set()  # keys whose delay this process can measure
-        self._proofless: dict[str, int] = {}
+        self._proofless: dict[str, set[int]] = {}  # in which blocks a used nonce had no receipt of ours
         self._told_dropped: set[str] = set()
         self._stranger = ""
         self._ahead: tuple[str, asyncio.Future[tuple[int, int, FeeMarket]]] | None = None
@@ -551,8 +551,9 @@ class TransactionDesk:
         since = max(0, life.reserved_number - _LOOK_BACK)
         found = await self._reader.user_of(life.nonce, since, block)
         if found is None:
-            rounds = self._proofless[life.key] = self._proofless.get(life.key, 0) + 1
-            if rounds >= _PROOFLESS_ROUNDS:
+            blocks = self._proofless.setdefault(life.key, set())
+            blocks.add(block.number)  # however often it is asked about in one
+            if len(blocks) >= _PROOFLESS_ROUNDS:
                 reason = f"nonce {life.nonce} was used by another transaction of this key, which one cannot be found"
                 self._write(life, S.TAKEN, block_number=block.number, reason=reason)
             return
