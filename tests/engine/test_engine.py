@@ -533,7 +533,7 @@ class TestTrips:
             driver.reject(only_intent(driver.tick()))
         assert driver.tick() == []
         assert driver.engine.state is B.HALTED
-        assert driver.engine.state_reason == "reject_streak: 5 orders rejected in a row, limit 5"
+        assert driver.engine.state_reason == "reject_streak: 5 orders rejected in a row, limit 5: no margin"
         driver.tick()
         assert driver.engine.refusals == {R.REJECT_STREAK: 1, R.HALTED: 1}
         driver.operate(OperatorAction.RESUME)

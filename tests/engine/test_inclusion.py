@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import exp, inf, isnan, log, pi, sqrt
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.decisions import HedgeTarget, HedgeView, Legs, Refusal
-from bot.domain.events import Command, QueryOrder, SubmitOrder
+from bot.domain.events import Command, OperatorAction, QueryOrder, SubmitOrder
 from bot.domain.market import ExecutionTerms, GasTier, Quote
 from bot.domain.orders import OrderIntent, OrderState, TimeInForce
 from bot.domain.units import NS_PER_HOUR, NS_PER_S, NS_PER_YEAR
@@ -534,3 +535,29 @@ def test_the_same_events_give_the_same_bytes() -> None:
     first = run()
     assert first == run()
     assert first
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A policy of one unchanging band, traded to its edge."""
+
+    low_base: float
+    high_base: float
+    name: str = "fixed"
+
+    def target(self, view: HedgeView) -> HedgeTarget:  # noqa: ARG002 (the protocol's signature)
+        return HedgeTarget(self.low_base, self.high_base, self.low_base, self.high_base, 0.0, "fixed")
+
+
+@pytest.mark.parametrize(("is_reducing", "lots"), [(False, -207), (True, -150)])
+def test_what_may_only_shrink_is_not_traded_past_the_edge(*, is_reducing: bool, lots: int) -> None:
+    """Gas pays for a trade further inwards; from +1 to −1.07 it would have made the exposure larger."""
+    settings = make_settings((), hedges={"ETH": (HEDGE,)}, cash={"ETH": 1.0}, policy=Fixed(-3.0, -0.5))
+    driver = Driver(settings)
+    driver.wait(1.0)
+    driver.show()
+    if is_reducing:
+        driver.operate(OperatorAction.REDUCE_ONLY)
+    cheap = msgspec.structs.replace(FAST, gas_quote=0.05)
+    driver.apply(make_terms(cheap, now_ns=driver.now_ns, depth_base=1e6))
+    assert only_intent(driver.decide()).qty_lots == lots

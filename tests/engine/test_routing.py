@@ -296,7 +296,7 @@ class TestFailover:
             driver.reject(only_intent(driver.tick()))
         assert driver.tick() == []
         assert driver.engine.state is BotState.HALTED
-        assert driver.engine.state_reason == "reject_streak: 5 orders rejected in a row, limit 5"
+        assert driver.engine.state_reason == "reject_streak: 5 orders rejected in a row, limit 5: no margin"
         driver.operate(OperatorAction.RESUME)
         assert only_intent(driver.tick()).instrument_id == "ETH-FIRST"
 
