@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ from bot.domain.events import (
 )
 from bot.domain.orders import AmendRejected, OrderRejected, TimeInForce
 from bot.domain.results import RunSummary
+from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256
 from bot.runtime.control import serve
 from bot.runtime.feed import Feed
@@ -247,6 +249,14 @@ class Daemon:
             for intent in live
             if intent.time_in_force in RESTING and intent.order_id not in self._withheld
         ]
+        under_way = [intent for intent in live if intent.gas is not None and intent.order_id not in self._withheld]
+        if under_way:  # a transaction cannot rest for ever: its deadline is in it
+            log.warning(
+                "transactions under way: mined or void by their deadline, the next start tells",
+                vault=self._session.vault.vault,
+                order_ids=[intent.order_id for intent in under_way],
+                void_after=max(_utc(intent.gas.deadline_ns) for intent in under_way if intent.gas is not None),
+            )
         left = await self._feed.withdraw(cancels, WITHDRAW_TIMEOUT_S)
         if left:
             log.error("orders that may still rest", vault=self._session.vault.vault, order_ids=left)
@@ -280,6 +290,10 @@ class Daemon:
         engine = self._session.engine
         log.warning("operator", action=str(action), issuer=issuer, reason=reason, state=str(engine.state))
         return {"state": str(engine.state), "reason": engine.state_reason}
+
+
+def _utc(ts_ns: int) -> str:
+    return datetime.fromtimestamp(ts_ns // NS_PER_S, UTC).isoformat()
 
 
 def _loggable(command: Command) -> dict[str, object]:

@@ -326,13 +326,16 @@ async def test_a_reorg_that_was_written_down_but_never_told_is_told_at_the_next_
         assert len(trouble.intents) == 1
 
 
-async def test_a_pending_hedge_outlives_the_daemon_and_is_followed_by_the_next(world: World, tmp_path: Path) -> None:
+async def test_a_pending_hedge_outlives_the_daemon_and_is_followed_by_the_next(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with in_trouble(world, tmp_path) as trouble:
         trouble.proxy.hold_next()
         trouble.need()
         async with trouble.vault.running():
             await trouble.sent()
             await trouble.mine()
+        assert "transactions under way: mined or void by their deadline" in capsys.readouterr().out
         trouble.proxy.release()
         await trouble.mine_unseen(1)
         async with trouble.vault.running():

@@ -219,6 +219,13 @@ class TestThirteenPercentOff:
         assert intent.instrument_id == "ETH-GOOD"
         assert "ETH-PERPETUAL oracle_deviation: quote of ETH-PERPETUAL: 1900 is -5.00%" in intent.reason
 
+    def test_two_that_never_agreed_are_named_with_why(self, driver: Oracles) -> None:
+        driver.look(2000.0, link=1740.0, pyth=0)
+        assert driver.decide() == []
+        refusal, detail = driver.refusal()
+        assert refusal is Refusal.ORACLE_HALT
+        assert detail.startswith("ETH: 0 of 2 live sources near their median 1870, 2 needed")
+
     def test_two_that_contradict_each_other_only_let_exposure_shrink(self, driver: Oracles) -> None:
         hold(driver)
         driver.look(2000.0, link=1740.0, pyth=nan)

@@ -162,6 +162,13 @@ class TestSingleMoves:
         assert driver.engine.pnl().funding == approx(paid_quote)
         assert driver.engine.pnl_total_quote() == approx(paid_quote)
 
+    def test_funding_is_taken_back_by_its_opposite_alone_and_may_come_again(self) -> None:
+        """As a reorg has it: a payment is told, taken back, and told again by the same block."""
+        driver = unhedged(hedge=PERPETUAL)
+        for amount, total in ((-0.5, -0.5), (-0.4, -0.5), (0.5, 0.0), (0.5, 0.0), (-0.5, -0.5)):
+            driver.fund(PERPETUAL, amount)
+            assert driver.engine.pnl().funding == approx(total)
+
     def test_a_payment_and_a_trade_may_share_a_number(self) -> None:
         driver = unhedged()
         driver.fill(make_intent(40), px=2000.0)

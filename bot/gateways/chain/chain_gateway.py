@@ -216,7 +216,7 @@ class ChainGateway:
     # ── blocks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _follow(self) -> None:
-        """Take in block after block; one that could not be read is read again, until the next one comes."""
+        """Take in block after block; one that could not be read is read again until it can be, or another comes."""
         coming: asyncio.Task[Step] | None = None
         unread: Step | None = None
         try:

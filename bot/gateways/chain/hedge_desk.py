@@ -57,7 +57,6 @@ S = TransactionState
 _WEI_PER_COIN: Final = 10**18
 _PAID_BY_WALLET: Final = frozenset({"uniswap_v3", "aave_v3"})  # others pay from margin or from a vault
 _GONE: Final = frozenset({S.CANCELED, S.REPLACED, S.TAKEN})
-_ENDED: Final = {S.FAILED: OrderState.EXPIRED} | dict.fromkeys(_GONE, OrderState.CANCELED)
 _IN_A_BLOCK: Final = frozenset({S.MINED, S.FAILED, S.CANCELED, S.FINAL})
 
 
@@ -280,7 +279,7 @@ class HedgeDesk:
         try:
             amounts = protocol.read_receipt(intent, receipt)
         except Undecodable as error:
-            log.exception("a mined hedge cannot be read", order_id=intent.order_id, tx=receipt.tx_hash)
+            log.warning("a mined hedge cannot be read", order_id=intent.order_id, tx=receipt.tx_hash, why=str(error))
             return f"mined in block {receipt.block_number}, but {error}"
         return self._fill(intent, receipt, protocol, amounts, now_ns), amounts
 
@@ -371,36 +370,40 @@ class HedgeDesk:
     async def _tell(self, order_id: str) -> None:
         """Answer what became of an order; no answer where nobody can be asked, as the engine asks again."""
         truth = await self._truth(order_id)
-        if truth is None or (truth.state is None and order_id in self._preparing):
-            return  # it may be signed yet
+        if truth is None or (truth.state is None and order_id in self._preparing):  # it may be signed yet
+            return
         now_ns = self._clock.now_ns()
         intent = self._intent_of(order_id)
         events: list[Event] = []
         fills: tuple[Fill, ...] = ()
-        state = OrderState.OPEN
         settled = truth.outcome if truth.state is S.FINAL else truth.state
         if truth.receipt is not None and intent is not None:
             news = TransactionNews(order_id, intent.instrument_id, S.FINAL, truth.receipt, truth.reason)
             events.append(self._gas(news, truth.receipt, now_ns))
-        if truth.state is None:
-            state = OrderState.REJECTED  # never signed: it cannot be mined
-        elif settled is S.MINED:
-            if truth.receipt is None or intent is None:
+        if settled is S.MINED:
+            told = self._read_truth(intent, truth, now_ns)
+            if told is None:
                 return
-            told = self._read_fill(intent, truth.receipt, now_ns)
-            if isinstance(told, str):
-                return
-            fills, state = (told[0],), OrderState.FILLED
-            if truth.state is not S.FINAL:
-                self.moved[order_id] = told[1]
-            elif truth.amounts is None:  # else it is counted already
-                self._note_final(intent.instrument_id, told[1])
-            events += self._funding(intent, truth.receipt, now_ns, sign=1)
-        elif settled is S.UNKNOWN:
-            return
-        else:
-            state = _ENDED.get(settled, OrderState.OPEN) if settled is not None else state
-        self._put([*events, OrderTruth(order_id, state, fills, now_ns, now_ns, is_complete=True)])
+            fills = (told,)
+            if intent is not None and truth.receipt is not None:
+                events += self._funding(intent, truth.receipt, now_ns, sign=1)
+        state = _state_of(settled)
+        if state is not OrderState.UNKNOWN:
+            self._put([*events, OrderTruth(order_id, state, fills, now_ns, now_ns, is_complete=True)])
+
+    def _read_truth(self, intent: OrderIntent | None, truth: Truth, now_ns: int) -> Fill | None:
+        """Return what a hedge that is mined did, None while that cannot be told; count what it moved once."""
+        if truth.receipt is None or intent is None:
+            return None
+        told = self._read_fill(intent, truth.receipt, now_ns)
+        if isinstance(told, str):
+            return None
+        fill, amounts = told
+        if truth.state is not S.FINAL:
+            self.moved[intent.order_id] = amounts
+        elif truth.amounts is None:  # else it is counted already
+            self._note_final(intent.instrument_id, amounts)
+        return fill
 
     async def _truth(self, order_id: str) -> Truth | None:
         try:
@@ -455,6 +458,23 @@ class HedgeDesk:
 
 class _PriceMissed(Exception):
     """The price is gone before anything was sent."""
+
+
+def _state_of(settled: TransactionState | None) -> OrderState:
+    """Return the state of an order whose transaction is so; None was never signed, and cannot be mined."""
+    match settled:
+        case None:
+            return OrderState.REJECTED
+        case S.MINED:
+            return OrderState.FILLED
+        case S.FAILED:
+            return OrderState.EXPIRED
+        case S.UNKNOWN:
+            return OrderState.UNKNOWN
+        case state if state in _GONE:
+            return OrderState.CANCELED
+        case _:
+            return OrderState.OPEN
 
 
 def _trade_id(receipt: Receipt) -> str:

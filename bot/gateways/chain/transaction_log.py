@@ -46,10 +46,18 @@ from bot.gateways.chain.nouns import Amounts, Receipt, TransactionRequest, Trans
 
 SCHEMA_VERSION: Final = 1
 PASSING: Final = frozenset(
-    {TransactionState.RESERVED, TransactionState.SENT, TransactionState.DROPPED, TransactionState.UNKNOWN}
+    {
+        TransactionState.RESERVED,
+        TransactionState.SENT,
+        TransactionState.DROPPED,
+        TransactionState.UNKNOWN,
+        TransactionState.MINED,
+        TransactionState.FAILED,
+    }
 )
 """States whose rows a failure of power may take without harm, so nobody waits for the disk: what was not signed was
-never sent, and what is signed is asked about and sent again as the same bytes. The next other row takes them along."""
+never sent, what is signed is asked about and sent again as the same bytes, and what a block holds the chain tells
+again. The next other row takes them along."""
 
 
 def log_path(state_dir: str | Path, chain_id: int, address: str) -> Path:

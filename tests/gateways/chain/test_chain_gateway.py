@@ -53,7 +53,7 @@ async def test_without_a_key_it_only_watches(world: World, tmp_path: Path) -> No
 
 
 async def test_what_is_told_before_anybody_listens_waits(world: World, tmp_path: Path) -> None:
-    """A hedge of the process before is mined while none runs: fill and gas are told once there is a listener."""
+    """A hedge of the process before is mined while none runs: it is told once somebody listens."""
     with watched(world, tmp_path) as stage:
         async with stage.running():
             stage.gateway.submit(stage.order("r-1", -1000, 2990.0))
