@@ -1,10 +1,11 @@
-"""From a new head to the answers of everything read of its block, to quotes, and to a hedge at the node; on this machine.
+"""From a new head to the answers of everything read of its block, to quotes, and to a hedge at the node.
 
     scripts/bench chain
 
 `head_to_broadcast` (tests/acceptance/chain_latency.py) runs a whole live vault: gateway, engine, journal and
-transaction log on disk, signing. `head_to_answers` runs the real parts: heads over a socket, the ring, nodes as one, one Multicall3 pinned to the block's
-hash. The node is Anvil with the world of the tests in it; reads are `slot0` of its pools, over and over.
+transaction log on disk, signing. `head_to_answers` runs the parts that read: heads over a socket, the ring, nodes as
+one, one Multicall3 pinned to the block's hash. The node is Anvil with the world of the tests in it; reads are `slot0`
+of its pools, over and over.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def measure(*, blocks: int = BLOCKS) -> dict[str, Any]:
 def measure_vault(*, hedges: int = HEDGES) -> dict[str, Any]:
     """Return how long a live vault takes from a head to its quotes, its report, and its hedge at the node."""
     with open_world() as world, tempfile.TemporaryDirectory() as folder:
-        took = asyncio.run(head_to_broadcast(world, Path(folder), blocks=hedges))
+        took = uvloop.run(head_to_broadcast(world, Path(folder), blocks=hedges))
     return {
         "what": "a live vault with a hedge in every block, from the head on",
         "blocks": len(took),
@@ -124,7 +125,7 @@ def count_requests() -> dict[str, Any]:
     with open_world() as world:
         for n_pools in POOLS:
             with tempfile.TemporaryDirectory() as folder:
-                asked = asyncio.run(requests_per_block(world, Path(folder), n_pools))
+                asked = uvloop.run(requests_per_block(world, Path(folder), n_pools))
             found[f"{n_pools} pools"] = {"all": sum(asked.values()), **asked}
     return found
 

@@ -700,6 +700,12 @@ class Engine:
             return None
         return Refusal.ORACLE_REDUCE_ONLY, f"{doubt}; {lots} lots would not shrink the net delta"
 
+    def _refuse_growth(self, desk: Desk, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+        """Return why a trade further than to the policy's edge must not be made where exposure may only shrink."""
+        if not lots:
+            return None
+        return self._refuse_by_state(view, lots) or self._refuse_by_oracles(desk, view, lots)
+
     def _reject_streak_of(self, desk: Desk) -> int:
         """Return how often in a row even the best of the desk's listed hedge instruments was refused."""
         streaks = [
@@ -782,7 +788,11 @@ class Engine:
             planned = plan_order(target, view, hedge, terms, quote, lot_base=lot_base, vol=vol, moved_fraction=moved)
             if not isinstance(planned, Plan):
                 return planned
-            plan, view, target, wanted = planned, planned.view, planned.target, planned.lots
+            wanted, seen = planned.lots, msgspec.structs.replace(view, lot_base=lot_base)
+            if self._refuse_growth(desk, seen, wanted) is not None:  # past the policy's edge, which does shrink
+                edge = lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
+                wanted = min(wanted, edge, key=abs)
+            plan, view, target = planned, planned.view, planned.target
         if not wanted:
             return Refusal.BELOW_MINIMUM, f"one lot of {lot_base:g} {desk.underlying} is too coarse for the band"
         price = self._price(desk, view, target, hedge, 1 if wanted > 0 else -1, plan)

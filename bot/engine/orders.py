@@ -207,6 +207,8 @@ class OrderTracker:
                 if not event.is_complete:
                     return fills  # the venue's trades lag behind its orders: not known before every fill is
                 state = OrderState.EXPIRED  # of an order the venue made smaller nothing is left
+            if order.state is OrderState.UNKNOWN and state is OrderState.OPEN and _is_void(order, event.ts_recv_ns):
+                return fills  # it waits for a block in which it would do nothing: that is no hedge under way
             if order.state is OrderState.UNKNOWN or (state.is_terminal and not order.state.is_terminal):
                 self._note_truth(order, event)
                 is_partly = state is OrderState.OPEN and order.filled_lots
@@ -400,6 +402,12 @@ class OrderTracker:
         order.since_ns = now_ns
         if state.is_terminal:
             self._finish(order.intent.order_id)
+
+
+def _is_void(order: Order, now_ns: int) -> bool:
+    """Tell whether a transaction is so late that it only fills if it is in a block already, which nobody told yet."""
+    gas = order.intent.gas
+    return gas is not None and 0 < gas.deadline_ns + DEADLINE_MARGIN_NS < now_ns
 
 
 def _is_pending_again(order: Order, event: OrderAccepted) -> bool:

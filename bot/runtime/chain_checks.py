@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from bot.runtime.yaml_source import Location, Value, YamlSource
@@ -41,6 +41,7 @@ def check_chains(source: YamlSource) -> None:
         if name in _mapping(vault.get("venues")):
             source.report(place, "a name that no venue has", name, "rename one of the two")
         _check_chain(source, place, _mapping(chain), is_live_feed=is_live_feed, vault=vault)
+        _check_twins(source, place, _mapping(chain))
 
 
 def _check_hedge_lines(source: YamlSource, vault: dict[str, Value], chains: dict[str, Value]) -> None:
@@ -86,6 +87,20 @@ def _check_chain(
         source.report(place, "a wallet: hedges are sent from it", "none", "wallet: {address: 0x…, keystore: FILE}")
 
 
+def _check_twins(source: YamlSource, place: Location, chain: dict[str, Value]) -> None:
+    """Report what is there twice under two names: a position would be counted twice, one source taken for two."""
+    for group, of_what, why in (
+        ("hedges", _held_by_hedge, "hedges whose positions are not one and the same: it would count twice"),
+        ("oracles", _told_by_oracle, "sources that are not one and the same: no price may rest on a single one"),
+    ):
+        for where, name, other in _twins(_mapping(chain.get(group)), of_what):
+            source.report((*place, group, where), why, f"{name} is {other} again", "remove one of the two")
+    holders = {str(index): one for index, one in enumerate(_tuple(chain.get("holders")))}
+    for where, _, other in _twins(holders, lambda one: str(one.get("address")).lower()):
+        hint = "name all that it holds in one entry"
+        source.report((*place, "holders", int(where)), "every holder once", f"the address of entry {other} again", hint)
+
+
 def _check_kind(source: YamlSource, place: Location, chain: dict[str, Value], *, is_live_feed: bool) -> None:
     """Report a real chain with a recording, a simulated one with a live feed, and what a simulated one cannot have."""
     if chain.get("simulated") is None:
@@ -125,6 +140,34 @@ def _check_hedge(source: YamlSource, place: Location, hedge: dict[str, Value], p
         at = next((side for side in sides if side != at), at)
     if all(steps) and at != hedge.get("quote"):
         source.report(place, f"a route that ends at {hedge.get('quote')}", f"one that ends at {at}", MANUAL)
+
+
+def _held_by_hedge(hedge: dict[str, Value]) -> object:
+    """Return what tells a hedge's position: two that share it would count it twice."""
+    protocol, contracts = hedge.get("protocol"), _mapping(hedge.get("contracts"))
+    if protocol == "perp_v2":
+        return protocol, _low(contracts.get("clearing_house")), _low(contracts.get("base_asset"))
+    account = {"aave_v3": "pool", "guarded_vault": "vault"}.get(str(protocol))
+    return protocol, _low(contracts.get(account)) if account else "", hedge.get("base")
+
+
+def _told_by_oracle(oracle: dict[str, Value]) -> object:
+    """Return what an oracle's word comes from: windows of one pool are one source."""
+    return oracle.get("underlying"), _low(oracle.get("address")), _low(oracle.get("feed_id") or "")
+
+
+def _low(value: Value) -> str:
+    return str(value).lower()
+
+
+def _twins(group: Mapping[str, Value], of_what: Callable[[dict[str, Value]], object]) -> Iterator[tuple[str, str, str]]:
+    """Yield those of a group that are what an earlier one is: where, its name, and the earlier one's."""
+    seen: dict[object, str] = {}
+    for name, one in group.items():
+        what = of_what(_mapping(one))
+        if what in seen:
+            yield name, name, seen[what]
+        seen.setdefault(what, name)
 
 
 def _names(chain: dict[str, Value]) -> Iterator[tuple[str, Location, str]]:

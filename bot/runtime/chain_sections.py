@@ -133,7 +133,6 @@ class FeesSection(ChainPart):
     reserve_coin: float = Field(
         default=0.05, ge=0, description="Coin kept for gas; below it only what shrinks the exposure is sent"
     )
-    deadline_s: float = Field(default=120.0, ge=1, le=3600, description="A hedge not mined after this is void")
 
 
 class SimulatedSection(ChainPart):

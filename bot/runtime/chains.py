@@ -187,7 +187,6 @@ def _fees(fees: FeesSection) -> FeeSettings:
         replace_after_blocks=fees.replace_after_blocks,
         gas_limit_margin=fees.gas_limit_margin,
         reserve_coin=fees.reserve_coin,
-        deadline_s=fees.deadline_s,
     )
 
 

@@ -18,6 +18,7 @@ from bot.domain.errors import ConfigError, EvenkeelError
 
 MAX_SOCKET_PATH = 100  # bytes; the kernel allows 108
 MAX_QUESTION_BYTES = 64 * 1024
+MAX_BRACKETS = 500
 ANSWER_TIMEOUT_S = 5.0
 PARTING_S = 1.0  # for answers under way when the daemon stops
 
@@ -84,10 +85,14 @@ async def serve(path: Path, handle: Handler) -> AsyncIterator[None]:
 
 
 async def _answer(reader: asyncio.StreamReader, handle: Handler) -> dict[str, Any]:
+    expected = f"expected one line of JSON of at most {MAX_QUESTION_BYTES:,} bytes"
     try:
-        question = json.loads(await reader.readline())
+        line = await reader.readline()
+        if line.count(b"[") + line.count(b"{") > MAX_BRACKETS:
+            # libraries raise the interpreter's own limit so far that what it is for would not be noticed
+            return {"error": f"{expected}, found maximum recursion depth exceeded"}
+        question = json.loads(line)
     except (ValueError, RecursionError) as error:
-        expected = f"expected one line of JSON of at most {MAX_QUESTION_BYTES:,} bytes"
         return {"error": f"{expected}, found {str(error)[:200]}"}
     return await handle(question) if isinstance(question, dict) else {"error": "expected an object"}
 

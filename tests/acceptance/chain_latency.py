@@ -49,6 +49,7 @@ class Stopwatch:
         self.quote_ns: dict[int, int] = {}
         self.report_ns: dict[int, int] = {}
         self.broadcast_ns: list[int] = []
+        self.under_way = 0
         take_step, take, broadcast = gateway._take_step, gateway._take, gateway._endpoints.broadcast
 
         async def timed_step(step: Any) -> None:
@@ -66,7 +67,11 @@ class Stopwatch:
 
         async def timed_broadcast(method: str, params: Sequence[object]) -> Any:
             self.broadcast_ns.append(time.time_ns())
-            return await broadcast(method, params)
+            self.under_way += 1
+            try:
+                return await broadcast(method, params)
+            finally:
+                self.under_way -= 1
 
         gateway._take_step, gateway._take, gateway._endpoints.broadcast = timed_step, timed_take, timed_broadcast
 
@@ -78,7 +83,8 @@ class Stopwatch:
 
 async def head_to_broadcast(world: World, folder: Path, *, blocks: int, pause_s: float = 0.0) -> list[Took]:
     """Return what every block took that had a hedge, `blocks` of them after a few to warm up."""
-    vault = ChainVault(world, folder, block_s=1.0, inventory_base=STOCK_BASE)
+    often = {"max_orders_per_min: 100,": "max_orders_per_min: 100000,"}
+    vault = ChainVault(world, folder, block_s=1.0, inventory_base=STOCK_BASE, changes=often)
     world.give(world.hedger, WETH=STOCK_BASE, USDC=STOCK_BASE * 3_000.0)
     world.give(vault.holder, WETH=20.0)
     vault.grant(world.uniswap.router.address)
@@ -109,7 +115,7 @@ async def head_to_broadcast(world: World, folder: Path, *, blocks: int, pause_s:
                 lambda n=number: watch.broadcast_of(n), 10.0,  # type: ignore[misc]
                 f"for a hedge after block {number}: {vault.decision}", every_s=0.001,
             )  # fmt: skip
-            await until(lambda: vault.engine.orders.live, 5.0, every_s=0.001)
+            await until(lambda: not watch.under_way, 10.0, "for the node to take the bytes", every_s=0.001)
             head_ns = watch.head_ns[number]
             took.append(
                 Took(

@@ -172,7 +172,7 @@ class Marks(NamedTuple):
 
 
 class Logged(NamedTuple):
-    """What protocols say in the logs of our transactions of what is no trade, in smallest units, as the chain has it."""
+    """What protocols wrote into the receipts of our transactions beside trades, in smallest units."""
 
     borrowed_wei: int
     repaid_wei: int
@@ -401,9 +401,8 @@ class Rehearsal:
         self.exchange.px = px
         self.exchange.show()
         self._moved_in = self._quote_block
-        failed = [
-            tx for tx in sent if (self.world.anvil.rpc("eth_getTransactionReceipt", tx) or {}).get("status") != "0x1"
-        ]
+        receipts = {tx: self.world.anvil.rpc("eth_getTransactionReceipt", tx) or {} for tx in sent}
+        failed = [tx for tx, receipt in receipts.items() if receipt.get("status") != "0x1"]
         assert not failed, f"the market could not be moved to {px}: {failed}"
         await self._settled()
 

@@ -37,7 +37,8 @@ def test_delta_and_gamma_are_the_slopes_of_the_value(px: float, owed: float, qty
     step = px * 1e-5
     near_an_edge = any(abs(px - edge) <= 2 * step for lp in lps for edge in (lp.low_px, lp.high_px))
     slope = (legs.value_quote(px + step) - legs.value_quote(px - step)) / (2 * step)
-    assert legs.delta_base(px) == pytest.approx(slope, rel=1e-5, abs=1e-4)
+    # at an edge the delta bends within the step: it is off by up to half of what gamma makes of one
+    assert legs.delta_base(px) == pytest.approx(slope, rel=1e-5, abs=1e-2 if near_an_edge else 1e-4)
     if not near_an_edge:
         bend = (legs.delta_base(px + step) - legs.delta_base(px - step)) / (2 * step)
         assert legs.gamma(px) == pytest.approx(bend, rel=1e-4, abs=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import exp, inf, isnan, log, pi, sqrt
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.decisions import HedgeTarget, HedgeView, Legs, Refusal
-from bot.domain.events import Command, QueryOrder, SubmitOrder
+from bot.domain.events import Command, OperatorAction, QueryOrder, SubmitOrder
 from bot.domain.market import ExecutionTerms, GasTier, Quote
 from bot.domain.orders import OrderIntent, OrderState, TimeInForce
 from bot.domain.units import NS_PER_HOUR, NS_PER_S, NS_PER_YEAR
@@ -260,6 +261,17 @@ def test_the_limit_leaves_room_for_drift_impact_and_what_moved_already() -> None
         still = order(delta, make_terms(depth_base=depth), moved_fraction=-side * 1e-4)
         still_px = POOL.tick_schedule.px(still.limit_ticks)
         assert (px - still_px) * side == pytest.approx(1e-4 * far_px, abs=0.011)  # a move in our favour changes nothing
+
+
+def test_the_limit_leaves_room_for_what_is_under_way_and_meets_the_pool_first() -> None:
+    terms = make_terms(depth_base=500_000.0)
+
+    def limit_px(pending_base: float) -> float:
+        found = order(25.0, terms, seen=off_by(25.0, pending_base=pending_base))
+        return POOL.tick_schedule.px(found.limit_ticks)
+
+    assert limit_px(0.0) - limit_px(-50.0) == pytest.approx(50.0 / 500_000.0 * QUOTE.bid_px, abs=0.011)
+    assert limit_px(0.0) == limit_px(50.0)  # the other way it can only help
 
 
 def test_the_limit_is_wider_where_a_revert_is_dear_and_never_beyond_the_vaults() -> None:
@@ -523,3 +535,29 @@ def test_the_same_events_give_the_same_bytes() -> None:
     first = run()
     assert first == run()
     assert first
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A policy of one unchanging band, traded to its edge."""
+
+    low_base: float
+    high_base: float
+    name: str = "fixed"
+
+    def target(self, view: HedgeView) -> HedgeTarget:  # noqa: ARG002 (the protocol's signature)
+        return HedgeTarget(self.low_base, self.high_base, self.low_base, self.high_base, 0.0, "fixed")
+
+
+@pytest.mark.parametrize(("is_reducing", "lots"), [(False, -207), (True, -150)])
+def test_what_may_only_shrink_is_not_traded_past_the_edge(*, is_reducing: bool, lots: int) -> None:
+    """Gas pays for a trade further inwards; from +1 to −1.07 it would have made the exposure larger."""
+    settings = make_settings((), hedges={"ETH": (HEDGE,)}, cash={"ETH": 1.0}, policy=Fixed(-3.0, -0.5))
+    driver = Driver(settings)
+    driver.wait(1.0)
+    driver.show()
+    if is_reducing:
+        driver.operate(OperatorAction.REDUCE_ONLY)
+    cheap = msgspec.structs.replace(FAST, gas_quote=0.05)
+    driver.apply(make_terms(cheap, now_ns=driver.now_ns, depth_base=1e6))
+    assert only_intent(driver.decide()).qty_lots == lots

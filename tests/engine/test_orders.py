@@ -641,6 +641,20 @@ class TestTransactionsArePatient:
         tracker.doubt_silent(T0_NS + TIMEOUT_NS + 1, TIMEOUT_NS)
         assert order.state is S.UNKNOWN
 
+    def test_one_that_would_do_nothing_any_more_is_no_hedge_under_way(self) -> None:
+        """Stuck behind fees nobody pays, it was counted as a hedge for hours, and the exposure stayed open unsaid."""
+        tracker, order = transaction()
+        void_ns = DEADLINE_NS + DEADLINE_MARGIN_NS + TIMEOUT_NS + 1
+        still_open = msgspec.structs.replace(truth(S.OPEN), ts_recv_ns=void_ns)
+        tracker.doubt_silent(void_ns, TIMEOUT_NS)
+        tracker.apply(still_open)
+        assert order.state is S.UNKNOWN
+        tracker.apply(msgspec.structs.replace(still_open, ts_recv_ns=DEADLINE_NS))
+        assert order.state is S.OPEN, "told when it could still fill"
+        tracker.doubt_silent(void_ns, TIMEOUT_NS)
+        tracker.apply(msgspec.structs.replace(truth(S.CANCELED), ts_recv_ns=void_ns))
+        assert (order.state, tracker.live) == (S.CANCELED, {})
+
     def test_one_undone_after_its_deadline_has_the_usual_time(self) -> None:
         tracker, order = transaction()
         tracker.apply(filled("a", 10))

@@ -33,6 +33,24 @@ def test_a_vault_with_one_chain_and_no_exchange_loads(tmp_path: Path) -> None:
     assert not vault.venues
 
 
+HEDGE = chain_vault().partition("    hedges:\n")[2].partition("    holders:")[0]
+ORACLE = next(line for line in chain_vault().splitlines(keepends=True) if "link: {" in line)
+HOLDER = next(line for line in chain_vault().splitlines(keepends=True) if "position_manager" in line)
+
+
+@pytest.mark.parametrize(
+    ("part", "twin", "expected"),
+    [
+        (HEDGE, HEDGE.replace("WETH-USDC:", "again:"), r"it would count twice, found again is WETH"),
+        (ORACLE, ORACLE.replace("link:", "again:"), r"on a single one, found again is link again"),
+        (HOLDER, HOLDER.replace("[weth-usdc]", "[]"), r"every holder once, found the address of entry 0 again"),
+    ],
+)
+def test_what_would_be_counted_twice_is_refused(tmp_path: Path, part: str, twin: str, expected: str) -> None:
+    text = change(chain_vault(), part, part + twin)
+    assert any(re.search(expected, problem) for problem in problems(tmp_path, text))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bot.domain.errors import ConfigError
 from bot.runtime import control
 from bot.runtime.control import AlreadyRunningError, NotRunningError, ask, serve
 
@@ -189,3 +190,9 @@ async def test_its_mode_does_not_depend_on_the_umask(path: Path) -> None:
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
     finally:
         os.umask(mask)
+
+
+def test_a_socket_whose_name_is_too_long_is_refused(tmp_path: Path) -> None:
+    assert control.socket_path(str(tmp_path), "v") == tmp_path.resolve() / "v.sock"
+    with pytest.raises(ConfigError, match="choose a shorter state_dir"):
+        control.socket_path(str(tmp_path / ("x" * control.MAX_SOCKET_PATH)), "v")

@@ -215,7 +215,7 @@ async def test_in_a_silent_market_what_is_shown_looks_as_old_as_it_is(busy: Path
 @pytest.mark.parametrize(
     ("question", "error"),
     [
-        ({"verb": "dance"}, "expected the verb view or operate, found 'dance'"),
+        ({"verb": "dance"}, "expected the verb view, operate or transaction, found 'dance'"),
         ({}, "found None"),
         ({"verb": "operate", "action": "sell everything"}, "expected an action of"),
     ],

@@ -107,6 +107,13 @@ def test_a_secret_is_refused_anywhere_and_never_repeated(tmp_path: Path, key: st
     assert "hunter2" not in problem
 
 
+def test_the_role_of_a_contract_on_a_chain_is_no_secret(tmp_path: Path) -> None:
+    text = "chains: {{c: {{hedges: {{PERP: {{{place}: {{base_token: 0x1}}}}}}}}}}\n"
+    assert source(tmp_path, text.format(place="contracts")).problems == []
+    (problem,) = source(tmp_path, text.format(place="route")).problems
+    assert "found the key base_token" in problem
+
+
 def test_problems_are_told_from_the_top_down(tmp_path: Path) -> None:
     read = source(tmp_path, "a: 1\nb: 2\nc: 3\n")
     read.report(("c",), "less", "3", "take 2")

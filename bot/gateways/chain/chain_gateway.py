@@ -20,6 +20,7 @@ from bot.domain.instruments import Instrument
 from bot.domain.market import ExecutionTerms, OraclePrice, Quote
 from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, VenueHealth, VenuePosition, VenueStatus
+from bot.gateways.chain.abi import Undecodable
 from bot.gateways.chain.blocks import BlockStream, HeadFeed, Step
 from bot.gateways.chain.endpoints import Endpoints
 from bot.gateways.chain.hedge_desk import HedgeDesk
@@ -233,7 +234,7 @@ class ChainGateway:
                     unread = step
                     await self._take_step(step, is_again=is_again)
                     unread = None
-                except Retryable as error:
+                except (Retryable, Undecodable) as error:
                     self._tell_health(VenueHealth.DOWN, str(error))
                 except VenueFatal as error:
                     self._tell_health(VenueHealth.FATAL, str(error))

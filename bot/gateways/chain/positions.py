@@ -19,13 +19,14 @@ from msgspec import structs
 from bot.domain.chain import ChainReport, LpPosition, TokenPosition
 from bot.domain.errors import ConfigError
 from bot.domain.units import NS_PER_S
-from bot.gateways.chain.abi import Function, Undecodable, address_at, int_at, to_bytes, uint_at
+from bot.gateways.chain.abi import Function, address_at, int_at, to_bytes, uint_at
 from bot.gateways.chain.nouns import Block, Read
 from bot.gateways.chain.settings import ChainSettings, HolderSettings, PoolSettings, TokenSettings
 from bot.pricing.lp import fee_growth_inside, fees_owed, px_range, whole_liquidity
 
 MAX_ROUNDS: Final = 8  # balance, ids, positions and ticks are four; the rest is for what changes meanwhile
 MAX_LPS: Final = 200  # of one address
+MAX_RATE_MOVE: Final = 0.1  # of a redemption rate from one block to the next; a staked coin earns that in years
 _WAD: Final = 10**18
 _NO_DEBT: Final = 2**256 - 1
 _NOBODY: Final = "0x" + 40 * "0"
@@ -118,6 +119,7 @@ class _Found:
         self.health_factor = inf
         self.failures: list[str] = []
         self.notes: list[str] = []
+        self.rates: dict[str, float] = {}  # redemption rates, by token
 
 
 _Part = Callable[[_Answers, _Found], None]
@@ -136,6 +138,7 @@ class Positions:
         self._venue = settings.venue
         self._parts = [part for holder in settings.holders for part in _parts_of(holder, settings)]
         self._block: Block | None = None
+        self._rates: dict[str, float] = {}  # as of the newest block that was believed
         self._found = self._find(())  # what to begin with
 
     def update(self, block: Block, answers: Sequence[bytes | None]) -> None:
@@ -186,8 +189,16 @@ class Positions:
                 part(told, found)
             except _Missing:
                 pass
-            except (_Unreadable, Undecodable) as error:
+            except (_Unreadable, ValueError) as error:  # what cannot be decoded, or be a tick
                 found.failures.append(f"{self._venue}: {error}")
+        found.failures += [
+            f"{self._venue}: expected a redemption rate of {symbol} within {MAX_RATE_MOVE:.0%} of {last:g}, "
+            f"found {rate:g}; hint: look at its contract; what is true after a new start is believed"
+            for symbol, rate in found.rates.items()
+            if abs(rate / (last := self._rates.get(symbol, rate)) - 1.0) > MAX_RATE_MOVE
+        ]
+        if not found.failures:
+            self._rates |= found.rates
         self.reads = tuple(told.wanted)
         self.is_settled = not told.lacks
         self.problems = (*found.failures, *(f"{self._venue}: {note}" for note in found.notes))
@@ -344,7 +355,7 @@ def _find_lp(position_id: str, pool: _Pool, position: bytes, answers: _Answers, 
     owed0, owed1 = (wei / 10**places for wei, places in zip(owed, decimals, strict=True))
     owed_base, owed_quote = (owed0, owed1) if pool.is_base_first else (owed1, owed0)
     low_px, high_px = px_range(low_tick, high_tick, *decimals, is_base_token0=pool.is_base_first)
-    units = _rate_of(pool.base, rate)  # of the underlying in a whole base token: L is sqrt(base × quote)
+    units = _rate_of(pool.base, rate, found)  # of the underlying in a whole base token: L is sqrt(base × quote)
     found.lps.append(
         LpPosition(
             position_id=position_id,
@@ -363,13 +374,14 @@ def _rate_reads(token: TokenSettings) -> list[Read]:
     return [_raw_read(token.rate_contract, token.rate_call)] if token.rate_call else []
 
 
-def _rate_of(token: TokenSettings, answers: Sequence[bytes]) -> float:
+def _rate_of(token: TokenSettings, answers: Sequence[bytes], found: _Found) -> float:
     """Return how much of its underlying a whole token is, from the answer to `_rate_reads`."""
     if not answers:
         return 1.0
     rate = uint_at(answers[0], 0)
     if rate == 0:
         raise _Unreadable(f"expected a redemption rate of {token.symbol}, found 0")
+    found.rates[token.symbol] = rate / _WAD
     return rate / _WAD
 
 
@@ -377,7 +389,7 @@ def _add(
     found: _Found, holding_id: str, token: TokenSettings, wei: int, rate: Sequence[bytes], symbol: str = ""
 ) -> None:
     """Add an amount of a token."""
-    found.amounts.append(_Amount(holding_id, symbol, token, wei, _rate_of(token, rate)))
+    found.amounts.append(_Amount(holding_id, symbol, token, wei, _rate_of(token, rate, found)))
 
 
 @lru_cache(maxsize=8192)

@@ -109,7 +109,6 @@ class FeeSettings(msgspec.Struct, frozen=True, kw_only=True):
     replace_after_blocks: int = 3
     gas_limit_margin: float = 1.3
     reserve_coin: float = 0.05
-    deadline_s: float = 120.0
 
 
 class ChainSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -46,10 +46,18 @@ from bot.gateways.chain.nouns import Amounts, Receipt, TransactionRequest, Trans
 
 SCHEMA_VERSION: Final = 1
 PASSING: Final = frozenset(
-    {TransactionState.RESERVED, TransactionState.SENT, TransactionState.DROPPED, TransactionState.UNKNOWN}
+    {
+        TransactionState.RESERVED,
+        TransactionState.SENT,
+        TransactionState.DROPPED,
+        TransactionState.UNKNOWN,
+        TransactionState.MINED,
+        TransactionState.FAILED,
+    }
 )
 """States whose rows a failure of power may take without harm, so nobody waits for the disk: what was not signed was
-never sent, and what is signed is asked about and sent again as the same bytes. The next other row takes them along."""
+never sent, what is signed is asked about and sent again as the same bytes, and what a block holds the chain tells
+again. The next other row takes them along."""
 
 
 def log_path(state_dir: str | Path, chain_id: int, address: str) -> Path:
@@ -86,7 +94,9 @@ class TransactionLog:
         return self._path
 
     def append(self, row: Row) -> None:
-        """Write a row; a process that is killed loses none, and power that fails none but those of `PASSING`.
+        """Write a row; a process that is killed loses none.
+
+        Power that fails takes none but those of `PASSING` and those of amounts, which the receipt tells again.
 
         Raises JournalError if the disk refuses: nothing may then be signed or sent any more.
         """
@@ -95,7 +105,7 @@ class TransactionLog:
         if self._is_broken:
             raise JournalError(f"{self._path}: expected a working log, found one whose last write failed")
         try:
-            _wait_for_disk(self._connection, is_on=row.state not in PASSING)
+            _wait_for_disk(self._connection, is_on=row.state not in PASSING and row.amounts is None)
             with self._connection.begin():
                 self._connection.execute(_INSERT, _to_columns(row))
         except DBAPIError as error:

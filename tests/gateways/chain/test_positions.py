@@ -129,8 +129,23 @@ async def test_balances_count_at_their_rate_and_with_their_charge(world: World) 
     assert (report.venue, report.block_number, report.block_hash) == ("anvil", block.number, block.block_hash)
     assert (report.ts_event_ns, report.ts_recv_ns) == (block.timestamp_s * NS_PER_S, RECV_NS)
     assert (report.lps, report.health_factor) == ((), inf)
-    world.tokens["wstETH"].transact("set_rate", 2 * COIN)
-    assert by_name(await report_of(world, reader))["wstETH"].qty_base == 20.0
+    world.tokens["wstETH"].transact("set_rate", STETH_RATE * 105 // 100)
+    assert by_name(await report_of(world, reader))["wstETH"].qty_base == pytest.approx(12.6)
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.89, 1.11, 10.0])
+async def test_a_redemption_rate_that_leaps_is_for_a_person_to_look_at(world: World, factor: float) -> None:
+    """One contract says what a staked coin is worth: its word alone must not move a hedge by ten times as much."""
+    world.give(world.hedger, wstETH=10.0)
+    made = settings_with(world, {"tokens": ("wstETH",)})
+    reader = Positions(made)
+    await report_of(world, reader)
+    world.tokens["wstETH"].transact("set_rate", round(STETH_RATE * factor))
+    [problem] = await no_report_of(reader, Rounds(world), to_block(world.anvil.block()))
+    assert "expected a redemption rate of wstETH within 10% of 1.2" in problem
+    assert by_name(await report_of(world, Positions(made)))["wstETH"].qty_base == pytest.approx(12.0 * factor)
+    world.tokens["wstETH"].transact("set_rate", STETH_RATE)
+    assert by_name(await report_of(world, reader))["wstETH"].qty_base == 12.0
 
 
 async def test_what_hedges_moved_is_left_out(world: World) -> None:
@@ -238,6 +253,25 @@ async def test_a_position_in_a_pool_nobody_named_is_said_not_to_count(world: Wor
     reader = Positions(settings_with(world, lp_holder(world, "WETH/USDC-500")))
     assert (await report_of(world, reader)).lps == ()
     assert f"anvil: LP position {token_id} is in a pool that is not configured, and not counted" in reader.problems[0]
+
+
+async def test_ticks_that_cannot_be_give_no_report_and_are_named(world: World) -> None:
+    mint(world, world.pools["WETH/USDC-500"], 2850.0, 3150.0)
+    reader = Positions(settings_with(world, lp_holder(world, "WETH/USDC-500")))
+    rounds, beyond = Rounds(world), (2**31).to_bytes(32)
+
+    async def lie(block: Block, reads: Sequence[Read]) -> tuple[bytes | None, ...]:
+        told = await rounds(block, reads)
+        is_position = [read.data[:4] == selector("positions(uint256)") for read in reads]
+        return tuple(
+            answer[: 5 * 32] + beyond * 2 + answer[7 * 32 :] if is_it and answer else answer
+            for answer, is_it in zip(told, is_position, strict=True)
+        )
+
+    [problem] = await no_report_of(reader, lie, to_block(world.anvil.block()))
+    assert "expected values that fit (int24), found (2147483648,)" in problem
+    world.anvil.mine()
+    assert len((await report_of(world, reader)).lps) == 1
 
 
 async def test_liquidity_of_a_wrapped_coin_is_told_in_the_coin_itself(world: World) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from bot.gateways.chain.abi import Function, address_at, uint_at
+from bot.gateways.chain.abi import Function, Undecodable, address_at, uint_at
 from bot.gateways.chain.nouns import Read
 from bot.pricing.aave_v3 import NO_DEBT, WAD, Debt, LendingAccount, health_factor_wad, most_borrowable_wei
 
@@ -102,7 +102,14 @@ class LendingWatch:
         return wanted
 
     def update(self, answers: Sequence[bytes | None]) -> None:
-        """Take in the answers to `reads`; one that is missing leaves no usable state."""
+        """Take in the answers to `reads`; one that is missing, or cannot be, leaves no usable state."""
+        self.lending = None
+        try:
+            self._take(answers)
+        except Undecodable:
+            self._wanted = self._reads_by_name()
+
+    def _take(self, answers: Sequence[bytes | None]) -> None:
         told = {name: answer for name, answer in zip(self._wanted, answers, strict=True) if answer}
         is_whole = bool(self._oracle) and len(told) == len(answers)
         before = (self._a_token, self.debt_token, self._provider, self._oracle)
@@ -124,11 +131,13 @@ def _lending(told: Mapping[str, bytes]) -> Lending:
     cap_wei = (configuration >> _CAP_BIT & ((1 << _CAP_BITS) - 1)) * unit_wei
     hindrances = [why for bit, why in _MUST_BE_SET.items() if not configuration >> bit & 1]
     hindrances += [why for bit, why in _MUST_NOT_BE_SET.items() if configuration >> bit & 1]
-    held_wei = uint_at(told["held"], 0)
+    held_wei, index_ray = uint_at(told["held"], 0), uint_at(told["index"], 0)
+    if not index_ray:
+        raise Undecodable("expected an index of debts, found 0")
     account = told["account"]
     return Lending(
         LendingAccount(uint_at(account, 0), uint_at(account, 1), uint_at(account, 4), uint_at(account, 3)),
-        Debt(uint_at(told["scaled"], 0), uint_at(told["index"], 0), uint_at(told["price"], 0), unit_wei),
+        Debt(uint_at(told["scaled"], 0), index_ray, uint_at(told["price"], 0), unit_wei),
         " and ".join(hindrances),
         held_wei,
         max(0, cap_wei - uint_at(told["total"], 0)) if cap_wei else held_wei,

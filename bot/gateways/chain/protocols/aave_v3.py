@@ -147,10 +147,11 @@ class AaveV3:
 
     def _take_own(self, answers: Sequence[bytes | None]) -> None:
         balance, allowance, *executor = answers
-        self._quote_balance_wei = uint_at(balance, 0) if balance else 0
-        self._quote_allowance_wei = uint_at(allowance, 0) if allowance else 0
+        self._quote_balance_wei, self._quote_allowance_wei = (
+            uint_at(answer, 0) if answer and len(answer) >= abi.WORD_BYTES else 0 for answer in (balance, allowance)
+        )
         wanted = {"pool": self._pool, "router": self._router}
-        found = [address_at(answer, 0) if answer else "nothing" for answer in executor]
+        found = [_address(answer) or "nothing" for answer in executor]
         wrong = [
             f"expected the executor {self._executor} to trade with the {role} {address}, found {has}"
             for (role, address), has in zip(wanted.items(), found, strict=True)
@@ -359,6 +360,14 @@ class AaveV3:
     def is_price_miss(self, data: bytes) -> bool:
         """Tell whether only the limit or the deadline stood in the way."""
         return aave_reasons.is_price_miss(data)
+
+
+def _address(answer: bytes | None) -> str:
+    """Return an address that was read, "" if it was not."""
+    try:
+        return address_at(answer, 0) if answer else ""
+    except abi.Undecodable:
+        return ""
 
 
 def _moved(intent: OrderIntent, swap: RouteSwap) -> Amounts:

@@ -135,7 +135,7 @@ class GuardedVault(UniswapV3):
     def update(self, block: Block, answers: Sequence[bytes | None]) -> None:
         """Take in a block's answers. A vault that does not answer leaves no usable state."""
         n_own = len(self._vault_reads)
-        told = [answer for answer in answers[:n_own] if answer]
+        told = [answer for answer in answers[:n_own] if answer and not len(answer) % WORD_BYTES]
         self.state = _state_of(told) if len(told) == n_own else None
         # To the swap, what the vault may spend is what a wallet has; the vault approves its router by itself.
         held = (self.state.base_held_wei, self.state.free_quote_wei) if self.state else (None, None)

@@ -11,11 +11,11 @@ from typing import Final
 
 import msgspec
 
-from bot.gateways.chain.abi import Function, address_at, int_at, uint_at
+from bot.gateways.chain.abi import Function, Undecodable, address_at, int_at, uint_at
 from bot.gateways.chain.nouns import Read
 from bot.gateways.chain.protocols.pool_watch import PoolWatch
 from bot.pricing.perp_v2 import PerpAccount, PerpTrade, account_after, free_collateral_wei
-from bot.pricing.uniswap_v3 import PoolState
+from bot.pricing.uniswap_v3 import PIPS, PoolState
 
 DECIMALS: Final = 18
 _CONTRACTS: Final = {
@@ -113,7 +113,14 @@ class MarketWatch:
         return wanted
 
     def update(self, answers: Sequence[bytes | None]) -> None:
-        """Take in the answers to `reads`; one that is missing leaves no usable state."""
+        """Take in the answers to `reads`; one that is missing, or cannot be, leaves no usable state."""
+        self.market = None
+        try:
+            self._take(answers)
+        except Undecodable:
+            self._wanted = self._reads_by_name()
+
+    def _take(self, answers: Sequence[bytes | None]) -> None:
         wanted = self._wanted
         own, of_pool = answers[: len(wanted)], answers[len(wanted) :]
         told = {name: answer for name, answer in zip(wanted, own, strict=True) if answer}
@@ -132,23 +139,33 @@ class MarketWatch:
         if set(_CONTRACTS) <= found.keys():
             self._at |= found
         if "initial" in told:
-            self._initial_pips = uint_at(told["initial"], 0)
+            initial_pips = uint_at(told["initial"], 0)
+            if not 0 < initial_pips <= PIPS:
+                raise Undecodable(f"expected an initial margin, found {initial_pips} pips")
+            self._initial_pips = initial_pips
         if "terms" in told:
             address, fee_pips = address_at(told["terms"], 0), uint_at(told["terms"], 2)
+            if fee_pips >= PIPS:
+                raise Undecodable(f"expected a fee, found {fee_pips} pips")
             if self._pool is None or (self._pool.address, self._pool.fee_pips) != (address, fee_pips):
                 self._pool = PoolWatch(address, fee_pips)
 
 
 def _market(told: Mapping[str, bytes]) -> Market:
+    decimals, mark_px_wei = uint_at(told["decimals"], 0), uint_at(told["mark_px"], 0)
+    index_px_wei = uint_at(told["index_px"], 0)
+    if decimals > DECIMALS or not (mark_px_wei and index_px_wei):
+        found = f"{decimals}, {mark_px_wei} and {index_px_wei}"
+        raise Undecodable(f"expected at most {DECIMALS} decimals and two prices, found {found}")
     value, unrealized = int_at(told["value"], 0), int_at(told["profits"], 1)
-    scale = 10 ** (DECIMALS - uint_at(told["decimals"], 0))
+    scale = 10 ** (DECIMALS - decimals)
     return Market(
         uint_at(told["is_open"], 0) == 1,
         uint_at(told["terms"], 1),
         uint_at(told["terms"], 4),
         uint_at(told["max_ticks"], 0),
-        uint_at(told["mark_px"], 0),
-        uint_at(told["index_px"], 0),
+        mark_px_wei,
+        index_px_wei,
         int_at(told["funding"], 0),
         PerpAccount(value - unrealized, value, int_at(told["info"], 0), int_at(told["info"], 1)),
         uint_at(told["initial"], 0),

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from bot.gateways.chain.abi import Function, int_at, uint_at
+from bot.gateways.chain.abi import Function, Undecodable, int_at, uint_at
 from bot.gateways.chain.nouns import Read
 from bot.pricing.uniswap_v3 import PoolState
 
@@ -26,6 +26,8 @@ TICKS_AROUND = 4_000  # the bitmap, for a move of the price by a third down or h
 TICKS_READ = 24  # initialised ticks on either side of the price: in a pool full of them 2.4 % at 0.05 %
 _TICKS_PER_WORD = 256
 _FIXED_READS = 3
+_MOST_TICK = 887_272
+_MOST_PRICE = 1 << 160
 
 
 class PoolWatch:
@@ -46,13 +48,22 @@ class PoolWatch:
         return self._reads
 
     def update(self, answers: Sequence[bytes | None]) -> None:
-        """Take in the answers to `reads`, which may be others afterwards."""
+        """Take in the answers to `reads`, which may be others afterwards; ones that cannot be are looked up anew."""
         self.state = None
+        try:
+            self._take(answers)
+        except Undecodable:
+            self._words = self._ticks = ()
+            self._reads = self._reads[:_FIXED_READS]
+
+    def _take(self, answers: Sequence[bytes | None]) -> None:
         told = [answer for answer in answers if answer is not None]
         if len(told) != len(self._reads):
             return  # not a pool, or not one yet
         sqrt_price_x96, tick, liquidity = uint_at(told[0], 0), int_at(told[0], 1), uint_at(told[1], 0)
         spacing = int_at(told[2], 0)
+        if not (sqrt_price_x96 < _MOST_PRICE and abs(tick) <= _MOST_TICK and 0 < spacing <= _MOST_TICK):
+            raise Undecodable(f"expected a pool, found tick {tick} of spacing {spacing} at {sqrt_price_x96}")
         n_words = len(self._words)
         bitmaps = told[_FIXED_READS : _FIXED_READS + n_words]
         initialised = [

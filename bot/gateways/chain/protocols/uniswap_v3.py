@@ -133,9 +133,9 @@ class UniswapV3:
     def update(self, block: Block, answers: Sequence[bytes | None]) -> None:
         """Take in a block's answers. What reverted leaves no usable state."""
         self._block = block
-        own = [uint_at(answer, 0) if answer else 0 for answer in answers[: len(self._own_reads)]]
+        own = [_amount(answer) or 0 for answer in answers[: len(self._own_reads)]]
         self._base_wei, self._quote_wei, self._base_allowed_wei, self._quote_allowed_wei = own
-        if answers[0]:
+        if _amount(answers[0]) is not None:
             self._position_wei = self._base_wei
         start = len(self._own_reads)
         for pool in self._pools:
@@ -337,6 +337,11 @@ class UniswapV3:
     def is_price_miss(self, data: bytes) -> bool:
         """Tell whether only the limit or the deadline stood in the way."""
         return abi.error_name(data, ()) == "Error(string)" and abi.explain_revert(data) in PRICE_MISSES
+
+
+def _amount(answer: bytes | None) -> int | None:
+    """Return a number that was read, None if it was not."""
+    return uint_at(answer, 0) if answer and len(answer) >= abi.WORD_BYTES else None
 
 
 def path_of(section: HedgeSection, tokens: Mapping[str, TokenSettings]) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from math import inf
 from typing import Any
 
 from bot.domain.orders import GasBid, OrderIntent, TimeInForce
 from bot.domain.units import NS_PER_S
-from bot.gateways.chain.nouns import Amounts, Block, HedgeProtocol, Log, Receipt, TransactionRequest
+from bot.gateways.chain.nouns import Amounts, Block, HedgeProtocol, Log, Receipt, Refused, TransactionRequest
 from bot.gateways.chain.settings import TokenSettings
 from tests.chains.anvil import RpcError
 from tests.chains.contracts import Reverted, await_receipt, reverted, send
@@ -17,6 +19,7 @@ UNDERLYINGS = {"WETH": "ETH", "wstETH": "ETH", "WBTC": "BTC"}
 PATIENCE_BLOCKS = 8
 DEADLINE_S = 120
 GWEI = 10**9
+NONSENSE = (b"", b"\x01", bytes(512), b"\xff" * 512)  # nothing, a piece of a word, zeros, and all bits set
 
 
 def token_settings(world: World) -> dict[str, TokenSettings]:
@@ -53,14 +56,39 @@ class Stage:
     def look_once(self) -> Block:
         """Read the newest block, pinned to its hash, in one call."""
         header = self.world.anvil.block()
-        calls = [(read.to, True, read.data) for read in self.protocol.reads]
-        answers = self.world.multicall.call("aggregate3", calls, block=header["hash"])
+        answers = self.answers(header["hash"])
         block = Block(
             int(header["number"], 16), header["hash"], header["parentHash"], int(header["timestamp"], 16),
             int(header["baseFeePerGas"], 16), int(header["gasUsed"], 16), int(header["gasLimit"], 16),
         )  # fmt: skip
-        self.protocol.update(block, [answer if is_success else None for is_success, answer in answers])
+        self.protocol.update(block, answers)
         return block
+
+    def disturb(self) -> None:
+        """Replace each answer in turn by what it cannot be: no trade is made of it, and the next block heals."""
+        intents = [self.intent(-0.5), self.intent(0.5)]
+        self.look()
+        for index in range(len(self.protocol.reads)):
+            for answer in NONSENSE:
+                block = self.look()
+                answers = self.answers(block.block_hash)
+                self.protocol.update(block, [*answers[:index], answer, *answers[index + 1 :]])
+                quote = self.protocol.quote(0)
+                assert quote is None or (0.0 < quote.bid_px < inf and 0.0 < quote.ask_px < inf)
+                assert self.protocol.depth_base >= 0.0
+                assert self.protocol.gas_units > 0
+                self.protocol.position_lots()
+                for intent in intents:
+                    with suppress(Refused):
+                        self.protocol.build(intent)
+        self.look()
+        assert self.protocol.quote(0) is not None
+
+    def answers(self, block_hash: str) -> list[bytes | None]:
+        """Return what the chain answers to all that the protocol reads now."""
+        calls = [(read.to, True, read.data) for read in self.protocol.reads]
+        told = self.world.multicall.call("aggregate3", calls, block=block_hash)
+        return [answer if is_success else None for is_success, answer in told]
 
     def grant(self) -> None:
         """Have the wallet grant all that the protocol needs."""

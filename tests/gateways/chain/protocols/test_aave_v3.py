@@ -351,6 +351,11 @@ class TestOnTheWay:
         assert stage.protocol.quote(0) is None
         assert stage.protocol.position_lots() == -2000
 
+    def test_an_answer_that_cannot_be_is_no_state_and_nothing_worse(self, full_world: World) -> None:
+        stage = aave_stage(full_world)
+        stage.trade(-1.0)
+        stage.disturb()
+
     def test_an_answer_that_tells_nothing(self, full_world: World) -> None:
         stage = aave_stage(full_world)
         assert stage.protocol.read_answer(stage.intent(-1.0), b"") is None

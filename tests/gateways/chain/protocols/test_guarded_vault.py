@@ -207,6 +207,12 @@ def test_a_vault_that_does_not_answer_still_holds_what_it_held(world: World) -> 
     assert protocol.position_lots() == 1000
 
 
+def test_an_answer_that_cannot_be_is_no_state_and_nothing_worse(world: World) -> None:
+    stage, _, _ = open_stage(world)
+    stage.look()
+    stage.disturb()
+
+
 def test_gifts_to_the_vault_are_no_position(world: World) -> None:
     stage, vault, protocol = open_stage(world)
     world.give(vault.address, WETH=5)

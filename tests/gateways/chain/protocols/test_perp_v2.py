@@ -298,6 +298,11 @@ class TestOnTheWay:
         assert (": " in words) is (code != "whatever")
         assert protocol.is_price_miss(error_of(code)) is is_miss
 
+    def test_an_answer_that_cannot_be_is_no_state_and_nothing_worse(self, full_world: World) -> None:
+        stage = perp_stage(full_world)
+        stage.trade(-1.0)
+        stage.disturb()
+
     def test_a_position_that_cannot_be_read_is_as_it_was(self, full_world: World) -> None:
         stage = perp_stage(full_world)
         stage.trade(-1.0)

@@ -276,6 +276,10 @@ def test_a_balance_that_cannot_be_read_is_no_position_that_is_gone(world: World)
     assert stage.protocol.position_lots() == held
 
 
+def test_an_answer_that_cannot_be_is_no_state_and_nothing_worse(world: World) -> None:
+    open_stage(world).disturb()
+
+
 def test_a_receipt_whose_logs_disagree_is_not_believed(world: World) -> None:
     stage = open_stage(world)
     intent = stage.intent(1.0)
