@@ -52,9 +52,9 @@ class Stopwatch:
         self.under_way = 0
         take_step, take, broadcast = gateway._take_step, gateway._take, gateway._endpoints.broadcast
 
-        async def timed_step(step: Any) -> None:
+        async def timed_step(step: Any, *, is_again: bool) -> None:
             self.head_ns[step.head.number] = step.ts_recv_ns
-            await take_step(step)
+            await take_step(step, is_again=is_again)
 
         def timed_take(events: Sequence[Event]) -> None:
             take(events)

@@ -113,6 +113,12 @@ class LiveVault:
         return "" if decision is None or decision.refusal is None else str(decision.refusal)
 
     @property
+    def engine_orders(self) -> list[str]:
+        """The orders that are not over, as the engine knows."""
+        assert self.session is not None
+        return list(self.session.engine.orders.live)
+
+    @property
     def unknown(self) -> list[str]:
         """The orders whose outcome is unknown."""
         assert self.session is not None

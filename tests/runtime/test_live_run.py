@@ -16,7 +16,7 @@ import pytest
 
 from bot.domain.errors import ConfigError, JournalError, Retryable, VenueFatal
 from bot.domain.events import OperatorAction, OperatorCommand, Restarted
-from bot.domain.orders import OrderRejected
+from bot.domain.orders import Fill, OrderRejected
 from bot.domain.units import NS_PER_DAY, NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed
 from bot.gateways.exchange import Credentials, VenueSettings
@@ -124,7 +124,10 @@ async def test_it_hedges_and_its_journal_alone_tells_the_same(folder: Path, exch
         rebuild(session, journal, is_world_wanted=False)
     assert session.score.commands_sha256 == summary.commands_sha256
     assert session.latencies.summary() == steps
-    assert session.engine.desks["ETH"].hedge.lots == exchange.venue.positions["ETH-PERPETUAL"]
+    told_lots = session.engine.desks["ETH"].hedge.lots
+    if not session.engine.orders.live:  # else the venue went on with an order after we had left
+        assert told_lots == exchange.venue.positions["ETH-PERPETUAL"]
+    assert told_lots == sum(event.qty_lots for event in rows.events if isinstance(event, Fill))
 
 
 async def test_what_is_there_once_connected_is_told_before_the_first_order(

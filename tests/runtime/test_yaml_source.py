@@ -108,10 +108,13 @@ def test_a_secret_is_refused_anywhere_and_never_repeated(tmp_path: Path, key: st
 
 
 def test_the_role_of_a_contract_on_a_chain_is_no_secret(tmp_path: Path) -> None:
-    text = "chains: {{c: {{hedges: {{PERP: {{{place}: {{base_token: 0x1}}}}}}}}}}\n"
-    assert source(tmp_path, text.format(place="contracts")).problems == []
-    (problem,) = source(tmp_path, text.format(place="route")).problems
-    assert "found the key base_token" in problem
+    text = "chains: {{c: {{hedges: {{PERP: {{{place}: {{base_token: {value}}}}}}}}}}}\n"
+    address = "0x" + 40 * "1"
+    assert source(tmp_path, text.format(place="contracts", value=address)).problems == []
+    for place, value in (("route", address), ("contracts", "hunter2")):
+        (problem,) = source(tmp_path, text.format(place=place, value=value)).problems
+        assert "found the key base_token" in problem
+        assert value not in problem
 
 
 def test_problems_are_told_from_the_top_down(tmp_path: Path) -> None:
