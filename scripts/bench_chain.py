@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import structlog
 import uvloop
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -131,4 +132,5 @@ def count_requests() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what is measured is on stdout
     print(json.dumps([measure_vault(), count_requests(), measure()], indent=2))

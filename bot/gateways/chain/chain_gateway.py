@@ -270,7 +270,7 @@ class ChainGateway:
         if desk is not None:
             await asyncio.sleep(_AFTERWARDS_S)
             await desk.look_back(head)
-        if head.number % _AUDIT_EVERY == 0:
+        if head.number % _AUDIT_EVERY == 0 and len(self._settings.http_urls) > 1:
             await self._multicall.audit(head, [read for group in self._read_groups() for read in group])
 
     async def _settle(self, block: Block) -> list[Event]:
