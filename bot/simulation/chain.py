@@ -296,7 +296,8 @@ class SimulatedChain:
         for market in self._markets.values():
             if market.position_lots and market.pool is not None:
                 instrument = market.model.instrument
-                equity[instrument.settle] += market.position_lots * instrument.lot_size * market.pool.px
+                worth = market.position_lots * instrument.lot_size * market.pool.px
+                equity[instrument.settle] = equity.get(instrument.settle, 0.0) + worth
         return equity
 
     @property

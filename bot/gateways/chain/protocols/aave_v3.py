@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from bot.domain.instruments import Payoff, Spot, TickSchedule
+from bot.domain.instruments import Spot
 from bot.domain.market import Quote
 from bot.domain.orders import OrderIntent
 from bot.domain.units import NS_PER_S
@@ -26,7 +26,14 @@ from bot.gateways.chain.nouns import Amounts, Approval, Block, Read, Receipt, Re
 from bot.gateways.chain.protocols import aave_reasons
 from bot.gateways.chain.protocols.aave_account import Lending, LendingWatch
 from bot.gateways.chain.protocols.pool_watch import PoolWatch
-from bot.gateways.chain.protocols.trade_terms import NOTHING, TradeTerms, contracts_of, deadline_s, gas_limit
+from bot.gateways.chain.protocols.trade_terms import (
+    NOTHING,
+    TradeTerms,
+    contracts_of,
+    deadline_s,
+    gas_limit,
+    linear_terms,
+)
 from bot.gateways.chain.protocols.uniswap_v3 import encode_path, path_of
 from bot.gateways.chain.settings import HedgeSection, TokenSettings
 from bot.pricing.aave_v3 import WAD, after_borrowing, health_factor_wad, is_covered
@@ -99,20 +106,7 @@ class AaveV3:
         self._is_downwards = [int(a, 16) < int(b, 16) for a, b in pairwise(addresses)]
         # A purchase of an exact amount is told backwards, from what comes out: that is the same path.
         self._path = encode_path(addresses, [pool.fee_pips for pool in section.route])
-        self.instrument = Spot(
-            instrument_id=instrument_id,
-            venue=venue,
-            base=section.underlying,
-            quote=section.quote,
-            settle=section.quote,
-            price_currency=section.quote,
-            payoff=Payoff.LINEAR,
-            contract_size=1.0,
-            lot_contracts=section.lot_base,
-            tick_schedule=TickSchedule(section.tick_px),
-            taker_bps=0.0,
-            maker_bps=0.0,
-        )
+        self.instrument = Spot(**linear_terms(section, venue))
         self._block: Block | None = None
         self._legs: tuple[Leg, ...] | None = None
         self._quote_balance_wei = self._quote_allowance_wei = 0

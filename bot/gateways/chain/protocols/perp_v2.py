@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from bot.domain.instruments import Payoff, Perpetual, TickSchedule
+from bot.domain.instruments import Perpetual
 from bot.domain.market import Quote
 from bot.domain.orders import OrderIntent
 from bot.domain.units import NS_PER_S
@@ -24,7 +24,14 @@ from bot.gateways.chain import abi
 from bot.gateways.chain.abi import Event, Function, uint_at
 from bot.gateways.chain.nouns import Amounts, Approval, Block, Read, Receipt, Refused, TransactionRequest
 from bot.gateways.chain.protocols.perp_market import DECIMALS, Market, MarketWatch
-from bot.gateways.chain.protocols.trade_terms import NOTHING, TradeTerms, contracts_of, deadline_s, gas_limit
+from bot.gateways.chain.protocols.trade_terms import (
+    NOTHING,
+    TradeTerms,
+    contracts_of,
+    deadline_s,
+    gas_limit,
+    linear_terms,
+)
 from bot.gateways.chain.settings import HedgeSection, TokenSettings
 from bot.pricing.perp_v2 import ONE, PerpTrade, buy, is_in_band, market_px_wei, sell, spread_pips
 from bot.pricing.uniswap_v3 import PIPS, PoolReverts, PoolState, UnknownTicks
@@ -100,20 +107,7 @@ class PerpV2:
         self._watch = MarketWatch(self._clearing_house, self._base, wallet)
         self._block: Block | None = None
         self._position_wei = 0  # as of the newest block in which it could be read
-        self.instrument = Perpetual(
-            instrument_id=instrument_id,
-            venue=venue,
-            base=section.underlying,
-            quote=section.quote,
-            settle=section.quote,
-            price_currency=section.quote,
-            payoff=Payoff.LINEAR,
-            contract_size=1.0,
-            lot_contracts=section.lot_base,
-            tick_schedule=TickSchedule(section.tick_px),
-            taker_bps=0.0,
-            maker_bps=0.0,
-        )
+        self.instrument = Perpetual(**linear_terms(section, venue))
 
     # What is read
 

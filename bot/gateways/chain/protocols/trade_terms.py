@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from bot.domain.errors import ConfigError
+from bot.domain.instruments import Payoff, TickSchedule
 from bot.domain.orders import GasBid, OrderIntent, TimeInForce
 from bot.domain.units import NS_PER_S
 from bot.gateways.chain.nouns import Amounts, Refused
@@ -120,3 +121,21 @@ def contracts_of(section: HedgeSection, roles: tuple[str, ...]) -> dict[str, str
             [f"{section.name}: expected contracts for {', '.join(roles)}, found none for {', '.join(missing)}"]
         )
     return {role: section.contracts[role] for role in roles}
+
+
+def linear_terms(section: HedgeSection, venue: str) -> dict[str, Any]:
+    """Return the fields of a section's instrument: linear, counted in base, its costs inside the price."""
+    return {
+        "instrument_id": f"{venue}:{section.name}",
+        "venue": venue,
+        "base": section.underlying,
+        "quote": section.quote,
+        "settle": section.quote,
+        "price_currency": section.quote,
+        "payoff": Payoff.LINEAR,
+        "contract_size": 1.0,
+        "lot_contracts": section.lot_base,
+        "tick_schedule": TickSchedule(section.tick_px),
+        "taker_bps": 0.0,
+        "maker_bps": 0.0,
+    }

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bot.domain.errors import ConfigError
-from bot.domain.instruments import Payoff, Spot, TickSchedule
+from bot.domain.instruments import Spot
 from bot.domain.market import Quote
 from bot.domain.orders import OrderIntent
 from bot.domain.units import NS_PER_S
@@ -22,7 +22,14 @@ from bot.gateways.chain import abi
 from bot.gateways.chain.abi import Event, Function, Undecodable, uint_at
 from bot.gateways.chain.nouns import Amounts, Approval, Block, Read, Receipt, Refused, TransactionRequest
 from bot.gateways.chain.protocols.pool_watch import PoolWatch
-from bot.gateways.chain.protocols.trade_terms import NOTHING, TradeTerms, contracts_of, deadline_s, gas_limit
+from bot.gateways.chain.protocols.trade_terms import (
+    NOTHING,
+    TradeTerms,
+    contracts_of,
+    deadline_s,
+    gas_limit,
+    linear_terms,
+)
 from bot.gateways.chain.settings import HedgeSection, PoolSettings, TokenSettings
 from bot.pricing.uniswap_v3 import (
     Leg,
@@ -98,20 +105,7 @@ class UniswapV3:
         self._is_downwards = [
             int(token, 16) < int(following, 16) for token, following in zip(self._path, self._path[1:], strict=False)
         ]
-        self.instrument = Spot(
-            instrument_id=instrument_id,
-            venue=venue,
-            base=section.underlying,
-            quote=section.quote,
-            settle=section.quote,
-            price_currency=section.quote,
-            payoff=Payoff.LINEAR,
-            contract_size=1.0,
-            lot_contracts=section.lot_base,
-            tick_schedule=TickSchedule(section.tick_px),
-            taker_bps=0.0,
-            maker_bps=0.0,
-        )
+        self.instrument = Spot(**linear_terms(section, venue))
         self._own_reads = (
             _BALANCE.read(self._base.address, wallet),
             _BALANCE.read(self._quote.address, wallet),
