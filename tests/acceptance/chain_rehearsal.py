@@ -171,6 +171,11 @@ class Marks(NamedTuple):
     parts: dict[str, float]
 
 
+def _told_once(events: list[Any]) -> tuple[GasPaid, ...]:
+    """Return what was paid, told again or not: an order that is asked about tells its gas once more under its id."""
+    return tuple({event.payment_id: event for event in events}.values())
+
+
 class Logged(NamedTuple):
     """What protocols wrote into the receipts of our transactions beside trades, in smallest units."""
 
@@ -505,7 +510,7 @@ class Rehearsal:
             )
         fills = vault.events(Fill)
         return outcome._replace(
-            lives=lives, fills=tuple(fills), gas=tuple(vault.events(GasPaid)),
+            lives=lives, fills=tuple(fills), gas=_told_once(vault.events(GasPaid)),
             funding=tuple(vault.events(FundingPayment)), orders=orders, logged=self._read_logs(lives),
             slippage_quote=self._slippage_quote(),
         )  # fmt: skip
