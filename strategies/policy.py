@@ -41,6 +41,11 @@ class Policy(BaseModel, ABC):
         return self.type
 
     @property
+    def needs_offers(self) -> bool:
+        """Whether it may ask for options to be traded; False but for policies that say otherwise."""
+        return False
+
+    @property
     def spec(self) -> str:
         """The policy as `strategies.policy_from_spec` reads it back: `name:key=value:…`."""
         parameters = self.model_dump(exclude={"type"})

@@ -23,6 +23,51 @@ class Legs(msgspec.Struct, frozen=True, gc=False):
     is_call: NDArray[np.bool_]
 
 
+class OptionOffers(msgspec.Struct, frozen=True, gc=False):
+    """Listed options that may be traded as hedges, as arrays of one length; all per unit of base, in quote money.
+
+    `buy_cost_quote` and `sell_cost_quote` are what a trade costs beyond the mark: half-spread and fee. `buy_max_base`
+    and `sell_max_base` bound one trade: what is shown, and what every limit leaves. `held_base` is the position hedges
+    have built so far, which the net Greeks of the view count already.
+    """
+
+    instrument_ids: tuple[str, ...]
+    buy_cost_quote: NDArray[np.float64]
+    sell_cost_quote: NDArray[np.float64]
+    buy_max_base: NDArray[np.float64]
+    sell_max_base: NDArray[np.float64]
+    lot_base: NDArray[np.float64]
+    held_base: NDArray[np.float64]
+    terms: Legs
+    delta_ratio: NDArray[np.float64]
+    gamma_per_px: NDArray[np.float64]
+    vega_quote_per_vol: NDArray[np.float64]
+
+
+class OptionTrade(msgspec.Struct, frozen=True, gc=False):
+    """Options a policy wants traded as a hedge: signed base units, what that costs and what it is worth to it."""
+
+    instrument_id: str
+    qty_base: float
+    cost_quote: float
+    benefit_quote: float
+    reason: str
+
+
+class Peer(msgspec.Struct, frozen=True, gc=False):
+    """Another underlying of the vault that moves along: its residual counts in the risk of this one.
+
+    `off_base` is its net delta less its target, everything in flight counted; `correlation_ratio` is that of log returns.
+    """
+
+    underlying: str
+    spot_px: float
+    vol: float
+    correlation_ratio: float
+    off_base: float
+    gamma_base_per_px: float
+
+
 class HedgeView(msgspec.Struct, frozen=True, gc=False):
     """All that a policy sees of one underlying at one moment.
 
@@ -30,7 +75,10 @@ class HedgeView(msgspec.Struct, frozen=True, gc=False):
     `delta_high_base` bound the net delta once everything in flight is counted: `pending_base` in full, orders of
     unknown outcome at either end. `hedge_base` is the hedge position held. `cost_rate` is the one-way cost as a
     fraction of traded value, `lot_base` the smallest tradable hedge, `monitor_years` the typical time between two
-    decisions. `last_hedge_ns` is 0 and `last_hedge_px` 0.0 before the first hedge.
+    decisions. `last_hedge_ns` is 0 and `last_hedge_px` 0.0 before the first hedge. `vol` is the annualised vol that
+    matters to the hedge (each option's by its gamma; realised where there are none; NaN unknown), `tau_years` the time
+    to the nearest expiry of an option held (infinite without), `latency_years` from a decision to its fill. `offers`
+    are given only to a policy that `needs_offers`, and then only when options may be traded now.
     """
 
     now_ns: int
@@ -49,6 +97,11 @@ class HedgeView(msgspec.Struct, frozen=True, gc=False):
     last_hedge_ns: int
     last_hedge_px: float
     legs: Legs
+    vol: float = float("nan")
+    tau_years: float = float("inf")
+    latency_years: float = 0.0
+    peers: tuple[Peer, ...] = ()
+    offers: OptionOffers | None = None
 
 
 class HedgeTarget(msgspec.Struct, frozen=True, gc=False):
@@ -57,6 +110,7 @@ class HedgeTarget(msgspec.Struct, frozen=True, gc=False):
     Below `low_base` buy up to `buy_to_base`, above `high_base` sell down to `sell_to_base`
     (edge: the band itself; centre: the target; inner edge: in between).
     `urgency` 0 can wait for a maker fill as long as the hedge settings allow, 1 should cross the spread at once.
+    `options` are traded first, and what they change of the net delta is hedged once it is there.
     """
 
     low_base: float
@@ -65,6 +119,7 @@ class HedgeTarget(msgspec.Struct, frozen=True, gc=False):
     sell_to_base: float
     urgency: float
     reason: str
+    options: tuple[OptionTrade, ...] = ()
 
     @staticmethod
     def to_edge(low_base: float, high_base: float, reason: str, urgency: float = 0.0) -> HedgeTarget:
@@ -91,6 +146,10 @@ class HedgePolicy(Protocol):
     @property
     def name(self) -> str:
         """The policy's registered name."""
+
+    @property
+    def needs_offers(self) -> bool:
+        """Whether it may ask for options to be traded, and so has to see what is offered."""
 
     def target(self, view: HedgeView) -> HedgeTarget:
         """Return the band for this view; no IO, no clock, no randomness, no memory."""

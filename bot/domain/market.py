@@ -20,8 +20,11 @@ class Quote(msgspec.Struct, frozen=True, tag="quote", gc=False):
     seq: int
 
 
-class VolQuote(msgspec.Struct, frozen=True, tag="vol_quote", gc=False):
-    """Implied vols of one option and the forward they belong to; vols as fractions, 0 where a side has no quote."""
+class VolQuote(msgspec.Struct, frozen=True, tag="vol_quote", gc=False, omit_defaults=True):
+    """Implied vols of one option and the forward they belong to; vols as fractions, 0 where a side has no quote.
+
+    `bid_base` and `ask_base` are the sizes shown at the best prices, in base units; 0 where not told.
+    """
 
     instrument_id: str
     mark_vol: float
@@ -31,6 +34,8 @@ class VolQuote(msgspec.Struct, frozen=True, tag="vol_quote", gc=False):
     ts_event_ns: int
     ts_recv_ns: int
     seq: int
+    bid_base: float = 0.0
+    ask_base: float = 0.0
 
 
 class IndexPrice(msgspec.Struct, frozen=True, tag="index_price", gc=False, omit_defaults=True):

@@ -5,9 +5,9 @@ A desk never decides to trade and never sends anything; `bot.engine.engine` does
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf, isfinite
 
-from bot.domain.decisions import Decision, HedgeView, Refusal
+from bot.domain.decisions import Decision, HedgeView, Legs, Refusal
 from bot.domain.instruments import Future
 from bot.domain.market import Quote, QuoteFault, Settlement
 from bot.domain.orders import OrderState, TimeInForce
@@ -57,6 +57,8 @@ class Desk:
         self.decided_ns = 0
         self._monitor_ns = 0.0
         self.realized_vol = RealizedVol()  # fed only where hedges are transactions
+        self._summed_legs: Legs | None = None
+        self._option_vol = self._tau_years = inf
 
     @property
     def last_hedge_ns(self) -> int:
@@ -180,12 +182,19 @@ class Desk:
             self.last_hedge_ns,
             self.last_hedge_px,
             book.legs,
+            self.vol(),
+            self._tau_years,
         )
 
     def vol(self) -> float:
         """Return the vol that matters to the hedge: that of the options, each by its gamma, else of the index."""
-        vol = gamma_weighted_vol(self.book.legs)
-        return vol if isfinite(vol) else self.realized_vol.vol
+        legs = self.book.legs
+        if legs is not self._summed_legs:  # these change with a revaluation only, and cost more than all the rest
+            self._summed_legs = legs
+            self._option_vol = gamma_weighted_vol(legs)
+            is_held = legs.qty_base != 0.0
+            self._tau_years = float(legs.tau_years[is_held].min()) if is_held.any() else inf
+        return self._option_vol if isfinite(self._option_vol) else self.realized_vol.vol
 
     def _find_bad_quote(self, hedge: HedgeSettings, now_ns: int) -> Blocked | None:
         """Return why a hedge instrument has no market to trade on, if so."""
