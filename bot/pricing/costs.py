@@ -27,9 +27,9 @@ class CostCurve(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `fixed_quote` is paid once if anything is traded. `linear_quote_per_base` may be negative (carry earned). `steps`
     are (cumulative size, extra per base of the units up to it), extras not falling; beyond the last its extra goes on,
-    as far as `max_base`. `root_coefficient` · q^1.5 is impact. A pool's virtual reserve of base is `depth_base`, negative
-    for selling into it, and `depth_px` its price: u = q/depth costs depth_px · q · |u|/(1 − u). Orders are multiples of
-    `lot_base` (0: any amount) of at least `min_base`.
+    as far as `max_base`. `root_coefficient` · q^1.5 is impact. A pool's virtual reserve of base is `depth_base`,
+    negative for selling into it, and `depth_px` its price: u = q/depth costs depth_px · q · |u|/(1 − u). Orders are
+    multiples of `lot_base` (0: any amount) of at least `min_base`.
     """
 
     label: str = ""
