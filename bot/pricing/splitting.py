@@ -121,7 +121,7 @@ class _Search:
         self.hint, self.hint_quote = 0, 0.0
         self.solved: dict[int, _Solved | None] = {}
         self.bounds: list[_Bound] = []
-        self.left_quote = nan  # what a unit left over counts as: ten times the first λ found
+        self.left_quote = 0.0  # what a unit left over counts as: ten times the first λ found
 
     def _take_in(self, place: int, curve: CostCurve, marks: set[float]) -> None:
         """Make a leg of a curve, unless it can take nothing of this quantity."""
@@ -188,34 +188,16 @@ class _Search:
         if len(self.solved) >= _MAX_SETS:
             self.is_cut = True
             return
-        if self._find_bound(free, taken)[0] >= self._enough():
-            return
-        chosen, doubtful = self._preferred(free, taken), 0
-        while True:
-            is_new = chosen not in self.solved
-            found = self._solve(chosen)
-            if found is None:
-                break
-            if is_new:
-                self._offer(chosen, found)
-            bound, at = self._find_bound(free, taken)
-            if bound >= self._enough():
-                return
-            again = self._preferred(free, taken)
-            if again == chosen or again in self.solved:
-                doubtful = again ^ chosen
-                break
-            chosen = again
-        if not free:
-            return
+        doubtful = self._descend(free, taken)
         bound, at = self._find_bound(free, taken)
+        if not free or bound >= self._enough():
+            return
         splitter, doubt = -1, inf
         for leg in _bits(free):
             worth = at.worth[leg] if at is not None else 0.0
             if bound + abs(worth) >= self._enough():  # whatever is better than the best has this leg as it is here
                 free ^= 1 << leg
-                if worth > 0.0:
-                    taken |= 1 << leg
+                taken |= (1 << leg) if worth > 0.0 else 0
             elif abs(worth) * (1e-3 if doubtful >> leg & 1 else 1.0) < doubt:
                 splitter, doubt = leg, abs(worth)
         if splitter < 0:
@@ -223,12 +205,34 @@ class _Search:
                 self._branch(0, taken)
             return
         bit = 1 << splitter
-        if at is not None and at.worth[splitter] > 0.0:
-            self._branch(free ^ bit, taken | bit)
-            self._branch(free ^ bit, taken)
-        else:
-            self._branch(free ^ bit, taken)
-            self._branch(free ^ bit, taken | bit)
+        with_leg, without = (free ^ bit, taken | bit), (free ^ bit, taken)
+        is_worth_it = at is not None and at.worth[splitter] > 0.0
+        for branch in (with_leg, without) if is_worth_it else (without, with_leg):
+            self._branch(*branch)
+
+    def _descend(self, free: int, taken: int) -> int:
+        """Solve the set that looks best, look again at the marginal cost found, until that is known; return the doubt.
+
+        The legs in doubt are those that pay at the marginal cost without them and do not pay at the one with them.
+        """
+        bound, at = self._find_bound(free, taken)
+        if bound >= self._enough():
+            return 0
+        chosen = self._preferred(at, free, taken)
+        while True:
+            is_new = chosen not in self.solved
+            found = self._solve(chosen)
+            if found is None:
+                return 0
+            if is_new:
+                self._offer(chosen, found)
+                bound, at = self._find_bound(free, taken)
+                if bound >= self._enough():
+                    return 0
+            again = self._preferred(at, free, taken)
+            if again in self.solved:
+                return again ^ chosen
+            chosen = again
 
     def _enough(self) -> float:
         """Return the bound from which on nothing is to be won."""
@@ -249,9 +253,8 @@ class _Search:
                 best, at = bound, one
         return best, at
 
-    def _preferred(self, free: int, taken: int) -> int:
+    def _preferred(self, at: _Bound | None, free: int, taken: int) -> int:
         """Return the set that is worth most where the bound is highest, or everything if that cannot hold it all."""
-        _, at = self._find_bound(free, taken)
         if at is None:
             return free | taken
         chosen = taken
@@ -274,11 +277,12 @@ class _Search:
         if self._holds(chosen) and least <= self.quantity_base * (1.0 + _SLACK):
             marginal, sizes = self._fill([self.sizers[leg] for leg in legs])
             found = _Solved(marginal, sizes)
-            if self.left_quote != self.left_quote:
+            if not self.left_quote:
                 self.left_quote = 10.0 * abs(marginal)
-            self.bounds.append(_Bound(marginal, self._worth_at(marginal)))
-            if len(self.bounds) > _KEPT:
-                del self.bounds[1]
+            if self.optional:
+                self.bounds.append(_Bound(marginal, self._worth_at(marginal)))
+                if len(self.bounds) > _KEPT:
+                    del self.bounds[1]
         self.solved[chosen] = found
         return found
 
@@ -438,7 +442,7 @@ class _Search:
         return cost + (self.left_quote * left if abs(left) > _SLACK * self.quantity_base else 0.0)
 
     def _shift_lots(self, legs: list[int], sizes: list[float], floors: list[float], left: float) -> float:
-        """Where lots differ and are coarse: one lot more or less of one leg, the others in its wake, while that saves."""
+        """Where lots differ and leave too much: a lot more or less of one leg, the others in its wake, while it saves."""
         cost = self._cost_of(legs, sizes, left)
         if left > self.coarsest_base * (1.0 - _SLACK):
             cost = inf
@@ -469,34 +473,25 @@ class _Search:
     def _place(self, legs: list[int], sizes: list[float], floors: list[float], left: float) -> float:
         """Add lots where they cost least, or take them away where they save most, until less than a lot is left."""
         slack = 1e-6 * min([self.legs[leg].lot_base for leg in legs if self.legs[leg].lot_base > 0.0], default=1.0)
-        while left < -slack:
-            best, where, size = -inf, -1, 0.0
+        while abs(left) > slack:
+            sign = 1.0 if left > 0.0 else -1.0
+            best, where, amount = inf, -1, 0.0
             for leg in legs:
-                lot_base = self.legs[leg].lot_base or min(-left, sizes[leg] - floors[leg])
-                if not self.is_one_lot and self.legs[leg].lot_base:
-                    lot_base *= max(1.0, min(-left, sizes[leg] - floors[leg]) / lot_base // 4.0)
-                if lot_base > 0.0 and sizes[leg] - lot_base >= floors[leg] - slack:
-                    saved = -self._change(leg, sizes[leg], -lot_base) / lot_base
-                    if saved > best:
-                        best, where, size = saved, leg, lot_base
-            if where < 0:
-                return left
-            sizes[where] = self._moved(where, sizes[where], -size)
-            left += size
-        while left > slack:
-            best, where, size = inf, -1, 0.0
-            for leg in legs:
-                lot_base = self.legs[leg].lot_base or min(left, self.most[leg] - sizes[leg])
-                if not self.is_one_lot and self.legs[leg].lot_base:
-                    lot_base *= max(1.0, min(left, self.most[leg] - sizes[leg]) / lot_base // 4.0)
-                if 0.0 < lot_base <= left + slack and sizes[leg] + lot_base <= self.most[leg] + slack:
-                    cost = self._change(leg, sizes[leg], lot_base) / lot_base
+                lot_base, size = self.legs[leg].lot_base, sizes[leg]
+                room = min(abs(left), self.most[leg] - size if left > 0.0 else size - floors[leg])
+                if lot_base > 0.0:  # a quarter of what is left at once
+                    move = lot_base * max(1.0, room / lot_base // 4.0)
+                    has_room = move <= room + slack or (left < 0.0 and move <= size - floors[leg] + slack)
+                else:
+                    move, has_room = room, room > slack
+                if has_room:
+                    cost = self._change(leg, size, sign * move) / move
                     if cost < best:
-                        best, where, size = cost, leg, lot_base
+                        best, where, amount = cost, leg, sign * move
             if where < 0:
                 return left
-            sizes[where] = self._moved(where, sizes[where], size)
-            left -= size
+            sizes[where] = self._moved(where, sizes[where], amount)
+            left -= amount
         return left
 
     def _settle_lots(self, legs: list[int], sizes: list[float], floors: list[float], left: float) -> float:
@@ -593,7 +588,9 @@ def _divides(lot_base: float, size_base: float) -> bool:
 def _at_least(sizer: Sizer, least_base: float) -> Sizer:
     def size_at(marginal_quote: float) -> float:
         size = sizer(marginal_quote)
-        return size if size > least_base else least_base
+        if size < least_base:
+            return least_base
+        return size
 
     return size_at
 
@@ -610,7 +607,7 @@ def _sizer(curve: CostCurve, most_base: float) -> Sizer:
         if not steps:
             return lambda marginal: most_base if marginal >= first else 0.0
         prices = [first + extra for _, extra in steps]
-        sizes = [0.0, *[size if size < most_base else most_base for size, _ in steps[:-1]], most_base]
+        sizes = [0.0, *[min(size, most_base) for size, _ in steps[:-1]], most_base]
         return lambda marginal: sizes[bisect_right(prices, marginal)]
     if not steps and not bend_px:
         return _root_sizer(first, 1.0 / (1.5 * root), most_base)
@@ -626,7 +623,9 @@ def _root_sizer(first_quote: float, share: float, most_base: float) -> Sizer:
         if root <= 0.0:
             return 0.0
         root *= root
-        return root if root < most_base else most_base
+        if root > most_base:
+            return most_base
+        return root
 
     return size_at
 
@@ -643,6 +642,8 @@ def _pool_sizer(first_quote: float, bend_px: float, depth_base: float, most_base
             return most_base
         root = sqrt(1.0 + bend)
         size = depth_base * bend / (root * (1.0 + root)) if bend < inf else most_base
-        return size if size < most_base else most_base
+        if size > most_base:
+            return most_base
+        return size
 
     return size_at
