@@ -1,0 +1,1 @@
+"""Judges of hedge policies: worlds whose best answer is known, in which the real policy objects are scored."""
