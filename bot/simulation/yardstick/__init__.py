@@ -1,1 +1,1 @@
-"""Judges of hedge policies: worlds whose best answer is known, in which the real policy objects are scored."""
+"""The yardstick: what hedging costs at best, and how near to that a policy comes. It must never see the engine trade."""
