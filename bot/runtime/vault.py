@@ -135,6 +135,7 @@ class HedgeLine(Section):
     escalate_bands: float = Field(
         default=1.0, ge=0, le=1000, description="Half-widths outside the band from which on a hedge crosses at once"
     )
+    one_outstanding: bool = Field(default=False, description="Send nothing new here while an order is pending")
 
 
 class Target(Section):
