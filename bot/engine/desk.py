@@ -10,8 +10,9 @@ from math import inf, isfinite
 from bot.domain.decisions import Decision, HedgeView, Legs, Refusal
 from bot.domain.instruments import Future
 from bot.domain.market import Quote, QuoteFault, Settlement
-from bot.domain.orders import OrderState, TimeInForce
+from bot.domain.orders import Fill, OrderState, TimeInForce
 from bot.domain.units import BPS, NS_PER_MIN, NS_PER_YEAR
+from bot.engine.anticipation import FillLatencies, anticipated_drift_base, find_outstanding
 from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.execution import Need
 from bot.engine.inclusion import RealizedVol, fixed_cost_quote, gamma_weighted_vol
@@ -57,6 +58,8 @@ class Desk:
         self.decided_ns = 0
         self._monitor_ns = 0.0
         self.realized_vol = RealizedVol()  # fed only where hedges are transactions
+        self._fill_latencies = FillLatencies()
+        self._outstanding: dict[str, str] = {}  # instruments on which nothing new is sent now, as of the last view
         self._summed_legs: Legs | None = None
         self._option_vol = self._tau_years = inf
 
@@ -86,6 +89,10 @@ class Desk:
             self._last_hedge_ns = order.intent.decided_ns
         self.last_order = order
         self._ordered_on = self.book.market.quotes[order.intent.instrument_id]
+
+    def note_fill(self, order: Order, fill: Fill) -> None:
+        """Measure how long an order took; called with its first fill."""
+        self._fill_latencies.note(self.holdings[fill.instrument_id].instrument.venue, order, fill)
 
     def find_bad_input(self, now_ns: int) -> tuple[Refusal, str] | None:
         """Bring the marks up to `now_ns`; return why the inputs do not allow a decision, if so."""
@@ -133,7 +140,10 @@ class Desk:
         """Refuse a second order on the same quote, unless the first one was filled: what was shown may be gone.
 
         One that rested took nothing of what the other side shows; only one that came too late for its price waits.
+        Where a venue takes one order at a time, nothing is sent beside one outstanding, whatever is quoted.
         """
+        if quote.instrument_id in self._outstanding:
+            return Refusal.ORDER_IN_FLIGHT, self._outstanding[quote.instrument_id]
         order = self.last_order
         if order is None or self._ordered_on is not quote:
             return None
@@ -163,16 +173,26 @@ class Desk:
         pending = low = high = 0.0
         if orders.live:
             pending, low, high = in_flight(orders, self._lots_base())
+        if orders.live or self._outstanding:
+            self._outstanding = self._find_outstanding(orders, now_ns)
         terms = book.market.terms.get(instrument.instrument_id)
         half_spread = 0.5 * (quote.ask_px - quote.bid_px) / mid_px
+        index_px, vol = book.marks_of_underlying.index_px, self.vol()
+        latency_years = self._fill_latencies.years(instrument.venue, terms)
+        at_fill_base = net.delta_base + pending
+        if latency_years:
+            gamma_base_per_px = net.gamma_base_per_px
+            at_fill_base += anticipated_drift_base(
+                gamma_base_per_px, index_px, vol, latency_years, self._tau_years, lot_base
+            )
         return HedgeView(
             now_ns,
             self.underlying,
-            book.marks_of_underlying.index_px,
+            index_px,
             target_base,
             net,
-            net.delta_base + pending + low,
-            net.delta_base + pending + high,
+            at_fill_base + low,
+            at_fill_base + high,
             book.hedge_delta_base(),
             pending,
             hedge.taker_bps * BPS + half_spread,
@@ -182,8 +202,9 @@ class Desk:
             self.last_hedge_ns,
             self.last_hedge_px,
             book.legs,
-            self.vol(),
+            vol,
             self._tau_years,
+            latency_years,
         )
 
     def vol(self) -> float:
@@ -214,6 +235,16 @@ class Desk:
             why = "a price jumped and no second one confirmed it yet"
             return Blocked(instrument_id, Refusal.JUMP_UNCONFIRMED, why)
         return None
+
+    def _find_outstanding(self, orders: OrderTracker, now_ns: int) -> dict[str, str]:
+        """Return the hedge instruments on which nothing new may be sent now, and why."""
+        found = {}
+        for hedge in self.hedges:
+            name = hedge.instrument.instrument_id
+            why = find_outstanding(orders.live.values(), now_ns, name, is_one_only=hedge.one_outstanding)
+            if why:
+                found[name] = why
+        return found
 
     def _lots_base(self) -> dict[str, float]:
         """Return what a lot of each hedge instrument is in base units at its newest mark, else at the index."""

@@ -311,6 +311,8 @@ class Engine:
             self.hedged_orders += 1
             self.filled_transactions += order is not None and order.intent.gas is not None
         if order is not None:
+            if not order.is_marked:
+                desk.note_fill(order, fill)
             order.is_marked = True
         cost_quote = fee_quote - slippage_quote
         mark = HedgeMark(fill.ts_event_ns, fill.order_id, fill.instrument_id, base, fill.px, cost_quote, reason)

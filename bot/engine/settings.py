@@ -62,7 +62,8 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     "taker" crosses the spread at once. "maker" rests at the near touch, follows it once it is `repeg_ticks` away but
     not more often than `repeg_every_ns`, and crosses after `max_rest_ns` (less by urgency/`escalate_urgency`), or with
     net delta beyond the band by more than `escalate_bands` of its half-widths. `can_amend` says whether the venue can
-    move a resting order. `ratio` and `target_delta_base` are the underlying's: those of its first hedge count.
+    move a resting order. With `one_outstanding` nothing new is sent on the instrument while an order on it is pending.
+    `ratio` and `target_delta_base` are the underlying's: those of its first hedge count.
     Where a trade is a transaction on a chain, `needs_terms`: without fresh `ExecutionTerms` nothing is sent. There
     `worse_fill_probability` is the chance that all a limit allows is taken by whoever orders the block, and
     `risk_aversion_per_quote` weighs gas against risk (0: as the policy's band implies).
@@ -81,6 +82,7 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     escalate_urgency: float = 1.0
     escalate_bands: float = 1.0
     can_amend: bool = False
+    one_outstanding: bool = False
     needs_terms: bool = False
     worse_fill_probability: float = 0.05
     risk_aversion_per_quote: float = 0.0

@@ -240,6 +240,7 @@ def _hedge_settings(vault: Vault, index: int, instruments: dict[str, Instrument]
         max_rest_ns=round(line.max_rest_s * NS_PER_S),
         escalate_urgency=line.escalate_urgency,
         escalate_bands=line.escalate_bands,
+        one_outstanding=line.one_outstanding,
         can_amend=not is_on_chain,  # the simulated venue can; a transaction is what it is
         needs_terms=is_on_chain,
         risk_aversion_per_quote=_risk_aversion_per_quote(vault.policy) if is_on_chain else 0.0,

@@ -187,6 +187,7 @@ class HedgeLine(Section):
     costs: CostsSection = Field(
         default=CostsSection(), description="What trading it costs beyond fees and spread, for planning and routing"
     )
+    one_outstanding: bool = Field(default=False, description="Send nothing new here while an order is pending")
 
 
 class Target(Section):
