@@ -30,13 +30,14 @@ MAX_RMS_VOL: Final = 0.005  # … than this is none
 _INSIDE_SLACK: Final = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Slice:
     """One expiry of a surface: how it is drawn, how well that fits, and what was done or not done and why.
 
     `rms_vol` and `rms_half_spreads` are of the strikes quoted on both sides (of all where there is none), and
     `inside_share` is the share of those whose fitted vol lies between bid and ask. `repair` says what the first fit broke
-    ("butterfly", "calendar"), `fallback` why it is not SVI.
+    ("butterfly", "calendar"), `fallback` why it is not SVI. At the quoted ln(K/F) `nodes`, quoted less fitted total variance
+    is `residual_w`.
     """
 
     tau_years: float
@@ -45,7 +46,8 @@ class Slice:
     rms_vol: float
     rms_half_spreads: float
     inside_share: float
-    quotes: int
+    nodes: Floats
+    residual_w: Floats
     repair: str = ""
     fallback: str = ""
 
@@ -55,8 +57,29 @@ class Slice:
             return self.curve.total_variance(log_moneyness)
         return np.interp(log_moneyness, self.curve.log_moneyness, self.curve.vol**2 * self.curve.tau_years)
 
+    @property
+    def low_k(self) -> float:
+        """The lowest quoted ln(K/F)."""
+        return float(self.nodes[0])
 
-@dataclass(frozen=True, slots=True)
+    @property
+    def high_k(self) -> float:
+        """The highest quoted ln(K/F)."""
+        return float(self.nodes[-1])
+
+    def mark_vol(self, log_moneyness: Floats) -> Floats:
+        """Return the vol an unquoted strike of this expiry is best marked at: the curve, bent to meet its neighbours' quotes.
+
+        What the quotes lie off the curve is joined by lines, so that a strike is marked as before when its own quote goes.
+        Nothing is free of arbitrage that meets quotes which are not; on recordings it misses hidden quotes by less than
+        either the curve or lines alone (docs/smile-deltas.md).
+        """
+        w = self.total_variance(log_moneyness)
+        bent = w + np.interp(log_moneyness, self.nodes, self.residual_w)
+        return np.asarray(np.sqrt(np.where(bent > 0.0, bent, w) / self.tau_years))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Surface:
     """The slices of one underlying, in strictly rising order of `tau_years`. Raises ValueError for none or another order."""
 
@@ -217,7 +240,7 @@ def _is_good(one: Slice) -> bool:
 
 def _linear(quotes: SmileQuotes, why: str) -> Slice:
     smile = Smile(quotes.tau_years, quotes.log_moneyness, quotes.vol)
-    return Slice(quotes.tau_years, smile, "linear", 0.0, 0.0, 1.0, len(quotes.vol), fallback=why)
+    return Slice(quotes.tau_years, smile, "linear", 0.0, 0.0, 1.0, smile.log_moneyness, np.zeros(len(smile.vol)), fallback=why)
 
 
 def _describe(
@@ -237,17 +260,18 @@ def _describe(
         float(np.sqrt(np.mean(errors[counted] ** 2))),
         float(np.sqrt(np.mean((errors / quotes.half_vol)[counted] ** 2))),
         float(is_inside.mean()) if is_two_sided.any() else 1.0,
-        len(errors),
+        quotes.log_moneyness,
+        quotes.vol**2 * quotes.tau_years - svi.total_variance(quotes.log_moneyness),
         repair,
         fallback,
     )
 
 
 def _shifted(one: Slice, move: float, factor: float) -> Slice:
-    curve = one.curve
+    curve, nodes, residual_w = one.curve, one.nodes + move, one.residual_w * factor
     if isinstance(curve, RawSvi):
-        return replace(one, curve=curve.moved(move).scaled(factor))
-    return replace(one, curve=Smile(curve.tau_years, curve.log_moneyness + move, curve.vol * factor**0.5))
+        return replace(one, curve=curve.moved(move).scaled(factor), nodes=nodes, residual_w=residual_w)
+    return replace(one, nodes=nodes, curve=Smile(curve.tau_years, curve.log_moneyness + move, curve.vol * factor**0.5))
 
 
 def _rising(values: list[float], weights: list[float]) -> list[float]:
