@@ -53,11 +53,11 @@ class RunSeries(msgspec.Struct):
 
 
 class DeltaEvidence(msgspec.Struct, frozen=True):
-    """The delta model of one underlying: what was asked for, what was in use at the end and why, and what the smiles taught.
+    """The delta model of one underlying: what was asked for, what was in use at the end and why, and the evidence.
 
-    Gains are 1 - SSE over SSE of Black's delta on moves not yet learnt from, by model; `t_ratio` is the mean improvement
-    over its standard error, `stickiness_error_ratio` the standard error of the skew-stickiness ratio (None unknown).
-    `coefficients_ratio` are a, b, c of minimum variance.
+    Gains are 1 - SSE over SSE of Black's delta on moves not yet learnt from, by model; `t_ratio` is the mean
+    improvement over its standard error, `stickiness_error_ratio` the standard error of the skew-stickiness ratio (None
+    unknown). `coefficients_ratio` are a, b, c of minimum variance.
     """
 
     model: str

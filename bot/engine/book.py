@@ -480,7 +480,6 @@ class UnderlyingBook:
         self._stale_at_ns = now_ns + REVALUE_AFTER_NS
         return None
 
-
     def _fitted_vol(self, option: Option, log_moneyness: float, now_ns: int) -> float | None:
         """Return the vol of the fitted slice of the option's own expiry, None where it has none or does not reach."""
         one = self._surface.slice_of(option.expiry_ns, now_ns) if self._surface is not None else None

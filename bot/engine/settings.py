@@ -96,9 +96,10 @@ class BookLeg(msgspec.Struct, frozen=True):
 class DeltaSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How the vol of an option is expected to move with the price, and so what its delta is.
 
-    Any model but "black" is learnt from the quotes of the vault's own expiries, looked at every `every_ns`; a moment counts
-    less by 1/`window` with each later one. While `is_gated`, it is used only as long as it was significantly better than
-    Black's delta on moves it had not seen. `is_watched` gathers the evidence of all models where Black's is used.
+    Any model but "black" is learnt from the quotes of the vault's own expiries, looked at every `every_ns`; a moment
+    counts less by 1/`window` with each later one. While `is_gated`, it is used only as long as it was significantly
+    better than Black's delta on moves it had not seen. `is_watched` gathers the evidence of all models where Black's is
+    used.
     """
 
     model: Literal["black", "sticky_delta", "skew_stickiness", "minimum_variance"] = "black"

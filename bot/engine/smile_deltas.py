@@ -1,6 +1,6 @@
 """The delta model of one underlying: watches its smiles at a slow beat, and corrects the deltas of its options.
 
-An expiry is looked at when nearly all of its strikes near the money were quoted again since the last look, each at the
+An expiry is looked at when most of its strikes near the money were quoted again since the last look, each at the
 forward of its own quote. Nothing here runs unless the vault asks for a delta other than Black's, or for its evidence.
 """
 
@@ -24,8 +24,8 @@ Floats = NDArray[np.float64]
 MAX_INTERVAL_NS = 30 * NS_PER_MIN  # between two looks at an expiry: more is a gap, and teaches nothing
 MIN_LEFT_NS = 6 * NS_PER_HOUR  # to expiry: later its vol says nothing about deltas any more
 _NEAR = 1.5  # standard deviations
-_READY_SHARE = 0.9
-_SAME_PASS_NS = 30 * 10**9
+_READY_SHARE = 0.7
+_SAME_PASS_NS = 2 * NS_PER_MIN
 
 
 class _Look:
@@ -146,8 +146,8 @@ class SmileDeltas:
         level = float(np.median(vol[is_new]))
         k = np.log(market.strike_px[slots] / expiry.forward_px)
         is_near = np.abs(k) <= _NEAR * level * tau_years**0.5
-        near = np.count_nonzero(is_near)
-        if not near or np.count_nonzero(is_new & is_near) < _READY_SHARE * near:
+        near = len(np.unique(k[is_near]))
+        if not near or len(np.unique(k[is_near & is_new])) < _READY_SHARE * near:
             return None
         look = self._new_look(slots[is_new], newest_ns, tau_years)
         self._looks[expiry.index] = look
@@ -171,9 +171,9 @@ def _moves_between(before: _Look, after: _Look, tau_years: float) -> Moves | Non
     if shape is None or shape_after is None or not len(strikes):
         return None
     forward_px, vol = before.forward_px[old], before.vol[old]
-    values = greeks(forward_px, strikes, tau_years, vol, True)
+    values = greeks(forward_px, strikes, tau_years, vol, is_call=True)
     delta = values.delta
-    is_told = (delta > 0.02) & (delta < 0.98)  # noqa: PLR2004 — beyond, a vol is a guess and a vega nothing
+    is_told = (delta > 0.02) & (delta < 0.98)
     if not is_told.any():
         return None
     log_move = np.log(after.forward_px[new] / forward_px)

@@ -1,18 +1,18 @@
-"""Deltas that expect vol to move with the price: how a smile moves is learnt from the record, and doubted until it shows.
+"""Deltas that expect vol to move with the price: how a smile moves is learnt, and doubted until it shows.
 
 A vol that moves by h per unit of log price makes the delta of an option Δ_Black + vega h/F. Of the same option, with
 s = dσ/dlnK at its strike, h is
 
 - 0 for Black's own delta: each strike keeps its vol;
 - -s for sticky delta: the smile moves along with the price;
-- (R - 1) s for a skew-stickiness ratio R, the slope of moves of vol at the money on skew times return (Bergomi, Stochastic
-  Volatility Modeling, 2016, chapter 9), so that R = 0 is sticky delta and R = 1 sticky strike;
+- (R - 1) s for a skew-stickiness ratio R, the slope of moves of vol at the money on skew times return (Bergomi,
+  Stochastic Volatility Modeling, 2016, chapter 9), so that R = 0 is sticky delta and R = 1 sticky strike;
 - (a + b δ + c δ²)/sqrt(tau) for minimum variance, δ the call delta (Hull and White, Optimal delta hedging for options,
   J. Banking & Finance 82, 2017), by least squares.
 
-Each is held against Black's on every new move before it learns from it. What counts is the part of an option's profit that
-its vol earned: the squared error of vega × (Δσ - h Δln F), summed over the options of one moment. It knows no market and no
-clock: moves come in, coefficients and evidence come out.
+Each is held against Black's on every new move before it learns from it. What counts is the part of an option's profit
+that its vol earned: the squared error of vega × (Δσ - h Δln F), summed over the options of one moment. It knows no
+market and no clock: moves come in, coefficients and evidence come out.
 """
 
 from __future__ import annotations
@@ -20,16 +20,20 @@ from __future__ import annotations
 from collections import deque
 from enum import StrEnum
 from math import inf, sqrt
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-MIN_BATCHES: Final = 60  # moments to learn from before a fitted model is believed at all, and to be tested over after that
+MIN_BATCHES: Final = (
+    60  # moments to learn from before a fitted model is believed at all, and to be tested over after that
+)
 OPEN_T: Final = 2.0  # a model is used once the mean improvement is this many standard errors …
 CLOSE_T: Final = 1.0  # … and until it is less than this many
+LEAST_STICKINESS: Final = -2.0
+MOST_STICKINESS: Final = 4.0
 MAX_DELTA_RATIO: Final = 0.15  # the most a smile may change the delta of an option, in base per unit of base
 _LAGS: Final = 5  # of the standard error: neighbouring moments are not independent
 _SHAPE_REACH: Final = 2.5  # strikes used for the shape of a smile, in standard deviations from the money
@@ -46,7 +50,7 @@ class DeltaModel(StrEnum):
 
 
 class SmileShape(NamedTuple):
-    """The smile of one expiry around the money: vol = `atm_vol` + `skew` k + `bend` k², k = ln(K/F) within its reach."""
+    """The smile of one expiry at the money: vol = `atm_vol` + `skew` k + `bend` k², k = ln(K/F) within its reach."""
 
     atm_vol: float
     skew: float
@@ -116,7 +120,7 @@ class Gate(NamedTuple):
 
 
 class SmileRecord:
-    """What the moves of one underlying's smiles have taught so far. Old moments fade: each counts less by 1/`window`."""
+    """What the moves of one underlying's smiles taught so far. Old ones fade: each counts less by 1/`window`."""
 
     def __init__(self, window: int = 500) -> None:
         self._keep = 1.0 - 1.0 / window
@@ -124,9 +128,12 @@ class SmileRecord:
         self._xx = self._xy = self._yy = self._scatter = 0.0
         self._gram = np.zeros((3, 3))
         self._right = np.zeros(3)
-        self._coefficients: Floats | None = None
+        self._coefficients: NDArray[np.floating[Any]] | None = None
         self._losses: deque[tuple[float, ...]] = deque(maxlen=window)
-        self._gates = {model: Gate(False, 0.0, 0.0, 0, "nothing learnt yet") for model in MODELS}
+        self._gates = {
+            model: Gate(is_open=False, gain_share=0.0, t_ratio=0.0, moments=0, why="nothing learnt yet")
+            for model in MODELS
+        }
 
     @property
     def stickiness(self) -> Stickiness:
@@ -134,6 +141,16 @@ class SmileRecord:
         if self._xx <= 0.0:
             return Stickiness(1.0, inf)
         return Stickiness(self._xy / self._xx, sqrt(self._scatter) / self._xx if self.moments > 1 else inf)
+
+    @property
+    def used_ratio(self) -> float:
+        """The ratio as it is used: the nearer to 1, sticky strike, the less is known of it, and within bounds."""
+        ratio, error = self.stickiness
+        excess = ratio - 1.0
+        if excess * excess <= error * error:
+            return 1.0
+        shrunk = 1.0 + excess * (1.0 - (error / excess) ** 2)
+        return min(max(shrunk, LEAST_STICKINESS), MOST_STICKINESS)
 
     @property
     def coefficients(self) -> tuple[float, float, float]:
@@ -146,7 +163,7 @@ class SmileRecord:
     def gate(self, model: DeltaModel) -> Gate:
         """Return whether the model may be used, and the evidence."""
         if model is DeltaModel.BLACK:
-            return Gate(True, 0.0, 0.0, self.moments, "")
+            return Gate(is_open=True, gain_share=0.0, t_ratio=0.0, moments=self.moments, why="")
         return self._gates[model]
 
     def note(self, moves: list[Moves]) -> None:
@@ -155,7 +172,9 @@ class SmileRecord:
             return
         self.moments += 1
         if self.moments > MIN_BATCHES:
-            self._losses.append(tuple(sum(self._loss(model, one) for one in moves) for model in (DeltaModel.BLACK, *MODELS)))
+            self._losses.append(
+                tuple(sum(self._loss(model, one) for one in moves) for model in (DeltaModel.BLACK, *MODELS))
+            )
             self._judge()
         self._learn_stickiness(moves)
         self._learn_coefficients(moves)
@@ -165,7 +184,7 @@ class SmileRecord:
         if model is DeltaModel.STICKY_DELTA:
             return -skew
         if model is DeltaModel.SKEW_STICKINESS:
-            return (self.stickiness.ratio - 1.0) * skew
+            return (self.used_ratio - 1.0) * skew
         if model is DeltaModel.MINIMUM_VARIANCE:
             a, b, c = self.coefficients
             return np.asarray((a + call_delta_ratio * (b + c * call_delta_ratio)) / root_tau)
@@ -197,7 +216,9 @@ class SmileRecord:
         if self.moments >= MIN_BATCHES:
             # a trace of a ridge: as long as only one delta was seen, b and c are not known
             ridge = 1e-6 * float(np.trace(self._gram)) * np.eye(3)
-            self._coefficients = np.linalg.solve(self._gram + ridge, self._right) if np.trace(self._gram) > 0.0 else None
+            self._coefficients = (
+                np.linalg.solve(self._gram + ridge, self._right) if np.trace(self._gram) > 0.0 else None
+            )
 
     def _judge(self) -> None:
         losses = np.array(self._losses)
@@ -208,13 +229,14 @@ class SmileRecord:
             t = _mean_over_error(better)
             count = len(better)
             was_open = self._gates[model].is_open
+            is_open = False
             if count < MIN_BATCHES:
-                gate = Gate(False, gain, t, count, f"tested on {count} moments of {MIN_BATCHES}")
+                why = f"tested on {count} moments of {MIN_BATCHES}"
             elif t >= (CLOSE_T if was_open else OPEN_T):
-                gate = Gate(True, gain, t, count, f"better than Black by {t:.1f} standard errors")
+                is_open, why = True, f"better than Black by {t:.1f} standard errors"
             else:
-                gate = Gate(False, gain, t, count, f"not surely better than Black: {t:.1f} standard errors")
-            self._gates[model] = gate
+                why = f"not surely better than Black: {t:.1f} standard errors"
+            self._gates[model] = Gate(is_open, gain, t, count, why)
 
 
 MODELS: Final = (DeltaModel.STICKY_DELTA, DeltaModel.SKEW_STICKINESS, DeltaModel.MINIMUM_VARIANCE)

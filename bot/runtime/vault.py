@@ -165,7 +165,9 @@ class DeltaSection(Section):
         default="needed", description="Gather the evidence for every model only where the model needs it, or always"
     )
     every_s: float = Field(default=60.0, ge=1, le=3600, description="Time between two looks at the smiles")
-    window: int = Field(default=500, ge=120, le=100_000, description="Looks that the record remembers, the older the less")
+    window: int = Field(
+        default=500, ge=120, le=100_000, description="Looks that the record remembers, the older the less"
+    )
 
 
 class LimitsSection(Section):
@@ -321,10 +323,12 @@ class Vault(Section):
         default=Target(), description="Where net delta should be: one target for all, or one per underlying"
     )
     surface: Literal["svi", "linear"] = Field(
-        default="svi", description="Vols of strikes without a fresh quote: from a fitted surface, or from lines between quotes"
+        default="svi",
+        description="Vols of strikes without a fresh quote: from a fitted surface, or from lines between quotes",
     )
     delta: DeltaSection = Field(
-        default=DeltaSection(), description="What the delta of an option is: Black's, or adjusted for how the smile moves"
+        default=DeltaSection(),
+        description="What the delta of an option is: Black's, or adjusted for how the smile moves",
     )
     limits: LimitsSection = Field(description="Hard limits of every order")
     venue_limits: dict[str, Annotated[float, Field(gt=0)]] = Field(
