@@ -110,7 +110,9 @@ class Engine:
         self._commands: list[Command] = []
         for underlying, hedges in settings.hedges.items():
             legs = [leg for leg in settings.book if leg.instrument.base == underlying]
-            book = UnderlyingBook(underlying, self.market, legs, settings.ages)
+            book = UnderlyingBook(
+                underlying, self.market, legs, settings.ages, surface=settings.surface, delta=settings.delta
+            )
             book.coin_cash = settings.cash.get(underlying, 0.0)
             desk = Desk(hedges, book, settings)
             self.desks[underlying] = desk

@@ -95,6 +95,27 @@ class BookLeg(msgspec.Struct, frozen=True):
     qty_base: float
 
 
+class DeltaSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How the vol of an option is expected to move with the price, and so what its delta is.
+
+    Any model but "black" is learnt from the quotes of the vault's own expiries, looked at every `every_ns`; a moment
+    counts less by 1/`window` with each later one. While `is_gated`, it is used only as long as it was significantly
+    better than Black's delta on moves it had not seen. `is_watched` gathers the evidence of all models where Black's is
+    used.
+    """
+
+    model: Literal["black", "sticky_delta", "skew_stickiness", "minimum_variance"] = "black"
+    is_gated: bool = True
+    is_watched: bool = False
+    every_ns: int = 60 * NS_PER_S
+    window: int = 500
+
+    @property
+    def needs_record(self) -> bool:
+        """Whether the smiles have to be watched at all."""
+        return self.is_watched or self.model != "black"
+
+
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One vault as the engine sees it.
 
@@ -105,6 +126,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     compared: with a report older than `account_max_age_ns` (0: any) nothing is traded. What others do there is adopted
     or flattened by `foreign_policy`. At `account_book` every position that is no hedge instrument is part of the book;
     at `account_cash` the equity that positions do not explain is cash, added to `cash`. All are empty in a replay.
+    Options without a fresh vol are marked by `surface`: fitted ("svi") where the quotes support it, or joined by lines.
     `fusion` is by underlying: its index is then the fused price of all sources, and nothing else. Nothing is traded
     before every chain of `chain_venues` reported what it holds, nor on a block older than `chain_max_age_ns` (0: any).
     """
@@ -132,3 +154,5 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     fusion: dict[str, FusionSettings] = {}
     chain_venues: frozenset[str] = frozenset()
     chain_max_age_ns: int = 0
+    surface: Literal["svi", "linear"] = "svi"
+    delta: DeltaSettings = DeltaSettings()

@@ -25,7 +25,7 @@ from bot.domain.decisions import HedgePolicy
 from bot.domain.errors import ConfigError, RecordingError
 from bot.domain.instruments import Future, Instrument, Option
 from bot.domain.units import BPS, NS_PER_S
-from bot.engine.settings import Ages, BookLeg, EngineSettings, FusionSettings, HedgeSettings, Limits
+from bot.engine.settings import Ages, BookLeg, DeltaSettings, EngineSettings, FusionSettings, HedgeSettings, Limits
 from bot.risk.oracle_fusion import FusionRule
 from bot.runtime.chain_checks import check_chains
 from bot.runtime.chain_sections import FusionSection
@@ -194,6 +194,14 @@ def _engine_settings(vault: Vault, instruments: tuple[Instrument, ...], ages: Ag
         gap_ns=GAP_NS,
         pnl_step_ns=vault.pnl_step_s * NS_PER_S,
         venue_limits=dict(vault.venue_limits),
+        surface=vault.surface,
+        delta=DeltaSettings(
+            model=vault.delta.model,
+            is_gated=vault.delta.gate == "significant",
+            is_watched=vault.delta.watch == "always",
+            every_ns=_ns(vault.delta.every_s),
+            window=vault.delta.window,
+        ),
     )
 
 

@@ -205,6 +205,24 @@ class Target(Section):
         return self
 
 
+class DeltaSection(Section):
+    """How the vol of an option is expected to move with the price."""
+
+    model: Literal["black", "sticky_delta", "skew_stickiness", "minimum_variance"] = Field(
+        default="black", description="The delta of options: each strike keeps its vol (black), or as the smile moves"
+    )
+    gate: Literal["significant", "always"] = Field(
+        default="significant", description="Use another model than black while it is significantly better, or always"
+    )
+    watch: Literal["needed", "always"] = Field(
+        default="needed", description="Gather the evidence for every model only where the model needs it, or always"
+    )
+    every_s: float = Field(default=60.0, ge=1, le=3600, description="Time between two looks at the smiles")
+    window: int = Field(
+        default=500, ge=120, le=100_000, description="Looks that the record remembers, the older the less"
+    )
+
+
 class LimitsSection(Section):
     """Hard limits; each refuses or cuts an order and says so."""
 
@@ -350,6 +368,14 @@ class Vault(Section):
     policy: AnyPolicy = Field(description="When and how far to hedge; its type and the parameters of that type")
     target: AnyTarget = Field(
         default=Target(), description="Where net delta should be: one target for all, or one per underlying"
+    )
+    surface: Literal["svi", "linear"] = Field(
+        default="svi",
+        description="Vols of strikes without a fresh quote: from a fitted surface, or from lines between quotes",
+    )
+    delta: DeltaSection = Field(
+        default=DeltaSection(),
+        description="What the delta of an option is: Black's, or adjusted for how the smile moves",
     )
     limits: LimitsSection = Field(description="Hard limits of every order")
     venue_limits: dict[str, Annotated[float, Field(gt=0)]] = Field(
