@@ -151,7 +151,11 @@ class Lattice:
         self._unbuy: Floats = np.exp(-buy)
         self._unsell: Floats = np.exp(-sell)
         self._columns = np.arange(self.hedges_base.size, dtype=np.int32)
+        # Arrays made anew at every step would be taken from the system and given back each time.
         self._work: Floats = np.empty_like(self._buy)
+        self._product: Floats = np.empty_like(self._buy)
+        self._below: Flags = np.empty(self._buy.shape, np.bool_)
+        self._above: Flags = np.empty(self._buy.shape, np.bool_)
         self.frictionless_quote = self._frictionless()
 
     def rows(self, step: int) -> slice:
@@ -261,9 +265,10 @@ class Lattice:
         inner = slice(max(rows.start, later.start + 1), min(rows.stop, later.stop - 1))
         held = np.empty_like(value[rows]) if fresh else self._work[rows]
         out = held[inner.start - rows.start : inner.stop - rows.start]
+        product = self._product[inner, : value.shape[1]]
         np.multiply(value[inner], 2.0 / 3.0, out=out)
-        out += self._up * value[inner.start + 1 : inner.stop + 1]
-        out += self._down * value[inner.start - 1 : inner.stop - 1]
+        out += np.multiply(value[inner.start + 1 : inner.stop + 1], self._up, out=product)
+        out += np.multiply(value[inner.start - 1 : inner.stop - 1], self._down, out=product)
         if inner.start > rows.start:
             held[0], held[-1] = value[rows.start], value[rows.stop - 1]
         return held
@@ -276,8 +281,8 @@ class Lattice:
         nodes = np.arange(low.size)
         bought = held[nodes, buy_to] * self._buy[rows][nodes, buy_to] * g_fixed
         sold = held[nodes, sell_to] * self._sell[rows][nodes, sell_to] * g_fixed
-        below = self._columns < low[:, None]
-        above = self._columns > high[:, None]
+        below = np.less(self._columns, low[:, None], out=self._below[rows])
+        above = np.greater(self._columns, high[:, None], out=self._above[rows])
         np.multiply(self._unbuy[rows], bought[:, None], out=held, where=below)
         np.multiply(self._unsell[rows], sold[:, None], out=held, where=above)
 
@@ -347,11 +352,11 @@ def _descend(held: Floats, factor: Floats, start: Columns) -> Columns:
     here = held[rows, at] * factor[rows, at]
     for side in (-1, 1):
         while True:
-            there_at = np.clip(at + side, 0, last)
+            there_at = np.maximum(at - 1, 0) if side < 0 else np.minimum(at + 1, last)
             there = held[rows, there_at] * factor[rows, there_at]
             better = there < here
             if not better.any():
                 break
-            at = np.where(better, there_at, at).astype(np.int32)
+            at = np.where(better, there_at, at)
             here = np.where(better, there, here)
     return at
