@@ -14,9 +14,7 @@ from bot.simulation.yardstick.asking import FIRST_NS, bands_of
 from bot.simulation.yardstick.lattice import Grid, Lattice, Line, Setting, Settlement
 from strategies import FixedInterval, Unhedged, WhalleyWilmott
 
-BASE = Setting(
-    (Line(100.0, -1.0),), 100.0, 0.6, 30.0 / 365.0, 2880, 5e-4, 0.1, settlement=Settlement.LIQUIDATED
-)
+BASE = Setting((Line(100.0, -1.0),), 100.0, 0.6, 30.0 / 365.0, 2880, 5e-4, 0.1, settlement=Settlement.LIQUIDATED)
 GRID = Grid(-0.05, 1.05, 0.005, 4.25)
 COARSE = msgspec.structs.replace(BASE, steps=120)
 

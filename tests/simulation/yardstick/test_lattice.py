@@ -95,9 +95,7 @@ def test_the_optimum_is_that_of_trying_every_hedge_at_every_node(fixed_cost_quot
             gains = [np.exp(-0.1 * hedges * (prices[node + move] - prices[node])) for move in (1, 0, -1)]
             after = sum(
                 chance * gain * value[node + move]
-                for chance, gain, move in zip(
-                    (up, 2.0 / 3.0, 1.0 / 3.0 - up), gains, (1, 0, -1), strict=True
-                )
+                for chance, gain, move in zip((up, 2.0 / 3.0, 1.0 / 3.0 - up), gains, (1, 0, -1), strict=True)
             )
             costs = 0.002 * prices[node] * moved + fixed_cost_quote * (moved > 0.0)
             new[node] = np.min(np.exp(0.1 * costs) * after[None, :], axis=1)
