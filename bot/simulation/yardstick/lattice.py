@@ -80,7 +80,7 @@ class Grid(NamedTuple):
 
 
 class Bands(NamedTuple):
-    """A rule as columns of the grid, one per step and price node: below `low` go to `buy_to`, above `high` …"""
+    """A rule as columns of the grid, one per step and price node: below `low` buy up to `buy_to`, and so on."""
 
     low: Columns
     high: Columns
@@ -89,7 +89,7 @@ class Bands(NamedTuple):
 
 
 class Worth(NamedTuple):
-    """What hedging by a rule costs beyond the frictionless price: as certainty equivalent, on average, its deviation."""
+    """What hedging by a rule costs beyond the frictionless price: certainty equivalent, mean and deviation."""
 
     excess_quote: float
     mean_quote: float
@@ -260,7 +260,7 @@ class Lattice:
         return float(value[self.centre, 0])
 
     def _expect(self, value: Floats, step: int, *, fresh: bool = False) -> Floats:
-        """Return E[value′] at the nodes of `step`, in a shared buffer unless `fresh`; beyond the last the price rests."""
+        """Return E[value′] at the nodes of `step`, in a shared buffer unless `fresh`; beyond the last, price rests."""
         rows, later = self.rows(step), self.rows(step + 1)
         inner = slice(max(rows.start, later.start + 1), min(rows.stop, later.stop - 1))
         held = np.empty_like(value[rows]) if fresh else self._work[rows]
