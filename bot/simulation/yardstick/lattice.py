@@ -124,11 +124,11 @@ class Lattice:
         self.centre = self._half_widths[-1]
         self.step_log = setting.vol * sqrt(3.0 * setting.step_years)
         log_px = self.step_log * np.arange(-self.centre, self.centre + 1)
-        self.prices_px: Floats = setting.spot_px * np.exp(log_px)
+        self.prices_px: Floats = np.asarray(setting.spot_px * np.exp(log_px), np.float64)
         first = round(grid.low_base / grid.lot_base)
         last = round(grid.high_base / grid.lot_base)
         self._first = first
-        self.hedges_base: Floats = grid.lot_base * np.arange(first, last + 1)
+        self.hedges_base: Floats = np.asarray(grid.lot_base * np.arange(first, last + 1), np.float64)
         # The middle node keeps 2/3, the outer ones share 1/3 so that the price is a martingale; the variance of the
         # logarithm is then right to the second order of the step.
         up, down = exp(self.step_log), exp(-self.step_log)
@@ -167,7 +167,8 @@ class Lattice:
         """Return the columns nearest to these hedges, the last ones for those beyond the grid."""
         with np.errstate(invalid="ignore"):
             raw = np.rint(hedge_base / self.grid.lot_base) - self._first
-        return np.clip(raw, 0, self.hedges_base.size - 1).astype(np.int32)
+        columns: Columns = np.clip(raw, 0, self.hedges_base.size - 1).astype(np.int32)
+        return columns
 
     def empty_bands(self) -> Bands:
         """Return bands nothing leaves."""
