@@ -58,7 +58,7 @@ class Desk:
         self._monitor_ns = 0.0
         self.realized_vol = RealizedVol()  # fed only where hedges are transactions
         self._summed_legs: Legs | None = None
-        self._option_vol = self._tau_years = inf
+        self._option_vol = self._tau_years = self._last_tau_years = inf
 
     @property
     def last_hedge_ns(self) -> int:
@@ -184,6 +184,7 @@ class Desk:
             book.legs,
             self.vol(),
             self._tau_years,
+            horizon_years=self._last_tau_years if book.chain is None or not book.chain.lps else inf,
         )
 
     def vol(self) -> float:
@@ -193,7 +194,10 @@ class Desk:
             self._summed_legs = legs
             self._option_vol = gamma_weighted_vol(legs)
             is_held = legs.qty_base != 0.0
-            self._tau_years = float(legs.tau_years[is_held].min()) if is_held.any() else inf
+            held_years = legs.tau_years[is_held]
+            self._tau_years, self._last_tau_years = (
+                (float(held_years.min()), float(held_years.max())) if held_years.size else (inf, inf)
+            )
         return self._option_vol if isfinite(self._option_vol) else self.realized_vol.vol
 
     def _find_bad_quote(self, hedge: HedgeSettings, now_ns: int) -> Blocked | None:
