@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from math import inf, isfinite, isnan
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from bot.domain.decisions import HedgeView
 from bot.pricing.bands import (
     band_half_base,
+    centre_vol_ratio,
     daily_sd_half_base,
     delta_sd_base,
     floor_half_base,
     monitored_half_base,
 )
 from bot.pricing.ex_ante import expected_cost
+from strategies.modified_delta import centre_shift_base
 from strategies.risk import RiskAverse
 
 
@@ -39,17 +41,20 @@ class CorrectedBand(RiskAverse):
     nearly 0 and the band would close, a trade has to earn its cost in the time that is left (Zakamouline 2006). At
     the very end no trade does, and the hedge is left as it is. A daily limit is a limit: it gets no floor.
 
-    `centre_term`: the centre moves by dW/dS, the delta of the expected cost of hedging itself. Worth having only where
-    g is very high (gK of about 100 and more), and it takes milliseconds per decision.
+    `centre_term`: the cost of hedging is part of what the book is worth, and so has a delta of its own, by which the
+    centre moves. `local` takes it as a change of vol (`bot.pricing.bands.centre_vol_ratio`) and counts it where it
+    matters, at high g; `exact` is dW/dS of `bot.pricing.ex_ante`, which takes milliseconds per decision.
 
-    Both corrections need the vol of the view; without one the band is left as it was.
+    All of them need the vol of the view; without one the band is left as it was.
     """
 
     monitoring_correction: bool = Field(
         default=True, description="Set the trigger nearer by what delta wanders between two looks"
     )
     h0_floor: bool = Field(default=True, description="Widen the band by k/(gSσ²τ), which the time left must earn back")
-    centre_term: bool = Field(default=False, description="Move the centre by the delta of the hedging cost; slow")
+    centre_term: Literal["none", "local", "exact"] = Field(
+        default="local", description="Move the centre by the delta of the hedging cost itself; exact is slow"
+    )
 
     def band(self, view: HedgeView) -> Band:
         """Return the band of Whalley & Wilmott for this view, and its corrections."""
@@ -70,13 +75,23 @@ class CorrectedBand(RiskAverse):
             return Band(float("nan"), risk_aversion, step, floor, shift)
         if self.monitoring_correction and is_vol_known:
             step = delta_sd_base(gamma, spot_px, vol, view.monitor_years)
-        if self.centre_term and is_vol_known and cost_rate > 0.0 and risk_aversion > 0.0:
-            # as coarse as is still right to a per cent
-            found = expected_cost(
+        if is_vol_known and cost_rate > 0.0 and risk_aversion > 0.0:
+            shift = self._shift_base(view, risk_aversion)
+            shift = shift if isfinite(shift) else 0.0
+        return Band(max(0.0, half), risk_aversion, step, floor, shift)
+
+    def _shift_base(self, view: HedgeView, risk_aversion: float) -> float:
+        spot_px, vol, cost_rate = view.spot_px, view.vol, view.cost_rate
+        if self.centre_term == "exact":  # as coarse as is still right to a per cent
+            return expected_cost(
                 view.legs, spot_px, vol, cost_rate, risk_aversion, time_points=5, points_per_sd=1.0
             ).slope_base
-            shift = found if isfinite(found) else 0.0
-        return Band(max(0.0, half), risk_aversion, step, floor, shift)
+        if self.centre_term == "none":
+            return 0.0
+        ratio = centre_vol_ratio(cost_rate, spot_px, view.greeks.gamma_base_per_px, risk_aversion)
+        if isnan(view.vanna_base_per_vol):
+            return centre_shift_base(view.legs, ratio)
+        return -view.vanna_base_per_vol * vol * (ratio - 1.0)
 
 
 def horizon_years(view: HedgeView) -> float:

@@ -81,6 +81,7 @@ class HedgeView(msgspec.Struct, frozen=True, gc=False):
     to the nearest expiry of an option held (infinite without), `latency_years` from a decision to its fill. `offers`
     are given only to a policy that `needs_offers`, and then only when options may be traded now. `horizon_years` is the
     time to the last expiry of an option held (infinite without, or with what never expires; NaN: as `tau_years`).
+    `vanna_base_per_vol` is what a vol point of 1.00 does to the delta of all options (NaN: see `legs`).
     """
 
     now_ns: int
@@ -105,6 +106,7 @@ class HedgeView(msgspec.Struct, frozen=True, gc=False):
     peers: tuple[Peer, ...] = ()
     offers: OptionOffers | None = None
     horizon_years: float = float("nan")
+    vanna_base_per_vol: float = float("nan")
 
 
 class HedgeTarget(msgspec.Struct, frozen=True, gc=False):

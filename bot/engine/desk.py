@@ -59,6 +59,7 @@ class Desk:
         self.realized_vol = RealizedVol()  # fed only where hedges are transactions
         self._summed_legs: Legs | None = None
         self._option_vol = self._tau_years = self._last_tau_years = inf
+        self._vanna_base_per_vol = 0.0
 
     @property
     def last_hedge_ns(self) -> int:
@@ -185,6 +186,7 @@ class Desk:
             self.vol(),
             self._tau_years,
             horizon_years=self._last_tau_years if book.chain is None or not book.chain.lps else inf,
+            vanna_base_per_vol=self._vanna_base_per_vol,
         )
 
     def vol(self) -> float:
@@ -193,6 +195,8 @@ class Desk:
         if legs is not self._summed_legs:  # these change with a revaluation only, and cost more than all the rest
             self._summed_legs = legs
             self._option_vol = gamma_weighted_vol(legs)
+            marks = self.book.option_marks
+            self._vanna_base_per_vol = float(legs.qty_base.dot(marks.greeks.vanna)) if marks is not None else 0.0
             is_held = legs.qty_base != 0.0
             held_years = legs.tau_years[is_held]
             self._tau_years, self._last_tau_years = (
