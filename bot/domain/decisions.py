@@ -57,7 +57,8 @@ class OptionTrade(msgspec.Struct, frozen=True, gc=False):
 class Peer(msgspec.Struct, frozen=True, gc=False):
     """Another underlying of the vault that moves along: its residual counts in the risk of this one.
 
-    `off_base` is its net delta less its target, everything in flight counted; `correlation_ratio` is that of log returns.
+    `off_base` is its net delta less its target, everything in flight counted; `correlation_ratio` is that of log
+    returns.
     """
 
     underlying: str
@@ -78,7 +79,9 @@ class HedgeView(msgspec.Struct, frozen=True, gc=False):
     decisions. `last_hedge_ns` is 0 and `last_hedge_px` 0.0 before the first hedge. `vol` is the annualised vol that
     matters to the hedge (each option's by its gamma; realised where there are none; NaN unknown), `tau_years` the time
     to the nearest expiry of an option held (infinite without), `latency_years` from a decision to its fill. `offers`
-    are given only to a policy that `needs_offers`, and then only when options may be traded now.
+    are given only to a policy that `needs_offers`, and then only when options may be traded now. `horizon_years` is the
+    time to the last expiry of an option held (infinite without, or with what never expires; NaN: as `tau_years`).
+    `vanna_base_per_vol` is what a vol point of 1.00 does to the delta of all options (NaN: see `legs`).
     """
 
     now_ns: int
@@ -102,6 +105,8 @@ class HedgeView(msgspec.Struct, frozen=True, gc=False):
     latency_years: float = 0.0
     peers: tuple[Peer, ...] = ()
     offers: OptionOffers | None = None
+    horizon_years: float = float("nan")
+    vanna_base_per_vol: float = float("nan")
 
 
 class HedgeTarget(msgspec.Struct, frozen=True, gc=False):

@@ -61,7 +61,8 @@ class Desk:
         self._fill_latencies = FillLatencies()
         self._outstanding: dict[str, str] = {}  # instruments on which nothing new is sent now, as of the last view
         self._summed_legs: Legs | None = None
-        self._option_vol = self._tau_years = inf
+        self._option_vol = self._tau_years = self._last_tau_years = inf
+        self._vanna_base_per_vol = 0.0
 
     @property
     def last_hedge_ns(self) -> int:
@@ -205,6 +206,8 @@ class Desk:
             vol,
             self._tau_years,
             latency_years,
+            horizon_years=self._last_tau_years if book.chain is None or not book.chain.lps else inf,
+            vanna_base_per_vol=self._vanna_base_per_vol,
         )
 
     def vol(self) -> float:
@@ -213,8 +216,13 @@ class Desk:
         if legs is not self._summed_legs:  # these change with a revaluation only, and cost more than all the rest
             self._summed_legs = legs
             self._option_vol = gamma_weighted_vol(legs)
+            marks = self.book.option_marks
+            self._vanna_base_per_vol = float(legs.qty_base.dot(marks.greeks.vanna)) if marks is not None else 0.0
             is_held = legs.qty_base != 0.0
-            self._tau_years = float(legs.tau_years[is_held].min()) if is_held.any() else inf
+            held_years = legs.tau_years[is_held]
+            self._tau_years, self._last_tau_years = (
+                (float(held_years.min()), float(held_years.max())) if held_years.size else (inf, inf)
+            )
         return self._option_vol if isfinite(self._option_vol) else self.realized_vol.vol
 
     def _find_bad_quote(self, hedge: HedgeSettings, now_ns: int) -> Blocked | None:

@@ -33,7 +33,7 @@ from bot.runtime.simulated_chains import pool_instrument, pool_instruments
 from bot.runtime.vault import AccountCash, AccountLine, Target, Vault
 from bot.runtime.yaml_source import Location, Value, YamlSource
 from bot.simulation.recording import Manifest, open_recording
-from strategies import POLICIES, WhalleyWilmott
+from strategies import POLICIES, RiskAverse
 
 __all__ = [
     "Vault",
@@ -257,7 +257,7 @@ def _hedge_settings(vault: Vault, index: int, instruments: dict[str, Instrument]
 
 def _risk_aversion_per_quote(policy: HedgePolicy) -> float:
     """Return what weighs gas against risk where the policy says it; else the band implies it, 0."""
-    return policy.risk_aversion_per_quote if isinstance(policy, WhalleyWilmott) else 0.0
+    return policy.known_risk_aversion_per_quote if isinstance(policy, RiskAverse) else 0.0
 
 
 def _max_age_ns(manifest: Manifest, stream: str) -> int:
