@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from bot.domain.errors import ConfigError
 from strategies.delta_band import DeltaBand
 from strategies.fixed_interval import FixedInterval
+from strategies.gamma_vega import GammaVega
 from strategies.policy import Policy
 from strategies.unhedged import Unhedged
 from strategies.whalley_wilmott import WhalleyWilmott
@@ -22,6 +23,7 @@ __all__ = [
     "AnyPolicy",
     "DeltaBand",
     "FixedInterval",
+    "GammaVega",
     "Policy",
     "Unhedged",
     "WhalleyWilmott",
@@ -29,7 +31,7 @@ __all__ = [
     "policy_from_spec",
 ]
 
-AnyPolicy = Annotated[Unhedged | FixedInterval | DeltaBand | WhalleyWilmott, Field(discriminator="type")]
+AnyPolicy = Annotated[Unhedged | FixedInterval | DeltaBand | WhalleyWilmott | GammaVega, Field(discriminator="type")]
 
 POLICIES: dict[str, type[Policy]] = {cls.model_fields["type"].default: cls for cls in get_args(get_args(AnyPolicy)[0])}
 

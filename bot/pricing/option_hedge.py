@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import cbrt, log, sqrt
+from math import log, sqrt
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from bot.pricing import black76
-from bot.pricing.impulse import band_half_base, solve_impulse
+from bot.pricing.impulse import band_half_base, edge_cost_rate_quote, solve_impulse
 
 Floats = NDArray[np.float64]
 
@@ -41,9 +41,9 @@ MOST_SKEW: Final = 1.0  # wings further out than this, in log-moneyness over the
 _TIMES_PER_STRETCH: Final = 3
 _MOST_STRETCHES: Final = 5
 _SPOT_DEVIATIONS: Final = np.linspace(-2.5, 2.5, 11)
-_J_FACTOR: Final = 0.5 * 1.5 ** (2.0 / 3.0)
 _LEAST_STEP: Final = 1e-9  # of the largest quantity: nearer the optimum than any lot
 _MOST_SWEEPS: Final = 60
+_MOST_ENTRIES: Final = 100  # an option may leave and enter again
 _PROMISING: Final = 6  # options tried one by one for the next place among those traded
 
 
@@ -182,15 +182,13 @@ class OptionHedge:
         """
         x_base = np.zeros(self.delta.size)
         active: list[int] = []
-        while len(active) < most_options:
-            entering = self._find_entering(x_base, active)
+        for _ in range(_MOST_ENTRIES):
+            entering = self._find_entering(x_base, active) if len(active) < most_options else None
             if entering is None:
                 break
             active.append(entering)
             self._descend(x_base, active)
             active = [i for i in active if x_base[i] != 0.0]
-            if entering not in active:
-                break
         return x_base
 
     def _find_entering(self, x_base: Floats, active: list[int]) -> int | None:
@@ -247,9 +245,11 @@ class OptionHedge:
         slope += np.where(now > 0.0, self.buy_cost_quote[free], -self.sell_cost_quote[free])
         move = -np.linalg.solve(curvature, slope)
         before = self.objective_quote(x_base)
-        for size in (1.0, 0.5, 0.25):
+        room = np.where(move * now < 0.0, now, np.where(move > 0.0, self.high_base[free], self.low_base[free]) - now)
+        reach = float(np.min(np.abs(room) / np.maximum(np.abs(move), 1e-300)))  # until one is out, or at its bound
+        for size in (1.0, min(reach, 1.0), 0.25 * min(reach, 1.0)):
             trial = now + size * move
-            trial = np.where(trial * now > 0.0, trial, 0.0)
+            trial = np.where(trial * now > 1e-12 * now * now, trial, 0.0)
             x_base[free] = np.clip(trial, self.low_base[free], self.high_base[free])
             if self.objective_quote(x_base) < before:
                 return
@@ -319,8 +319,8 @@ def build_option_hedge(
     node_spot = spot * spot_share
     half_base = max(band_half_base(situation.cost_rate, spot, situation.gamma_base_per_px, averse), situation.lot_base)
     fixed = situation.fixed_cost_quote / (situation.cost_rate * spot * half_base) if situation.cost_rate > 0.0 else 0.0
-    hedging = _J_FACTOR * cbrt(averse * situation.cost_rate**2) * vol**2 * solve_impulse(fixed).cost_share
-    gamma_weight = weight_years * hedging * np.cbrt(node_spot**8)
+    at_one = edge_cost_rate_quote(situation.cost_rate, 1.0, 1.0, averse, vol)  # J, for S = 1 and Γ = 1
+    gamma_weight = weight_years * at_one * solve_impulse(fixed).cost_share * np.cbrt(node_spot**8)
 
     # A hedge that comes L late costs ½ g Γ²S⁴σ⁴L per year; a gap of y costs its loss beyond delta, near ½ΓS²y².
     moves = situation.moves
