@@ -3,7 +3,7 @@
 A spot pair is measured from one mid for all of them, so that the cheaper one is cheaper; a perpetual or future from its
 own, as what it trades above spot comes back: a future's by its expiry, a perpetual's as funding. What a venue shows
 behind its best price is not known here: as much again is taken to stand at every further spread, unless the vault
-says how an order moves its price (`HedgeSettings.daily_volume_base`).
+says how an order moves its price (`HedgeSettings.impact_coefficient`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,12 @@ MAX_HOLDING_DAYS = 30.0  # further ahead neither funding nor basis is known
 _BEHIND_TOUCH = ((1.0, 0.0), (2.0, 1.0), (4.0, 2.5), (8.0, 5.5), (16.0, 11.5), (32.0, 23.5))
 
 
-def holding_days(view: HedgeView, target: HedgeTarget, set_days: float) -> float:
-    """Return how long what is traded now will be held, if not `set_days` (0: not set) says it.
+def likely_days(view: HedgeView, target: HedgeTarget) -> float:
+    """Return how long what is traded now will be held.
 
     Net delta wanders with |Γ|Sσ per root of a year; what is traded is needed until it has wandered as far back, and no
     longer than until the next option expires.
     """
-    if set_days > 0.0:
-        return set_days
     days = min(MAX_HOLDING_DAYS, view.tau_years * DAYS_PER_YEAR)
     pace_base = abs(view.greeks.gamma_base_per_px) * view.spot_px * view.vol
     if pace_base > 0.0 and isfinite(pace_base):
@@ -78,9 +76,9 @@ def hedge_curve(
         fixed = fixed_cost_quote(terms)
         if isfinite(terms.depth_base):  # trading x costs x/depth beyond the quote
             depth_base, depth_px = (terms.depth_base if is_buy else -terms.depth_base), far_px
-    elif hedge.daily_volume_base > 0.0:
-        if isfinite(vol):
-            root = impact_root(mid_px, hedge.impact_coefficient, vol / sqrt(DAYS_PER_YEAR), hedge.daily_volume_base)
+    elif hedge.impact_coefficient > 0.0 and hedge.daily_volume_base > 0.0:
+        daily_vol = hedge.daily_vol_fraction or (vol / sqrt(DAYS_PER_YEAR) if isfinite(vol) else 0.0)
+        root = impact_root(mid_px, hedge.impact_coefficient, daily_vol, hedge.daily_volume_base)
     elif touch_base > 0.0 and max_base > touch_base:
         spread_px = max(quote.ask_px - quote.bid_px, instrument.tick_schedule.tick_px)
         steps = tuple((share * touch_base, spreads * spread_px) for share, spreads in _BEHIND_TOUCH)
@@ -107,22 +105,26 @@ def carried(
     index_px: float,
     held_base: float,
     days: float,
-    funding_rate_per_day: float,
+    paid_rate_per_day: float,
     now_ns: int,
 ) -> CostCurve:
-    """Return the curve with what holding what is bought, or having sold it, costs for so many days."""
+    """Return the curve with what holding what is bought, or having sold it, costs for so many days.
+
+    `paid_rate_per_day` is what a long has paid lately.
+    """
     instrument = hedge.instrument
     basis_px, expiry_days = 0.0, inf
     if isinstance(instrument, Future):
         basis_px, expiry_days = mid_px - index_px, (instrument.expiry_ns - now_ns) / NS_PER_DAY
-    if not (basis_px or funding_rate_per_day or hedge.borrow_rate_per_year):
+    funding = hedge.funding_rate_per_day if hedge.funding_rate_per_day is not None else paid_rate_per_day
+    if not (basis_px or funding or hedge.borrow_rate_per_year):
         return curve
     return with_carry(
         curve,
         mid_px,
-        days,
+        hedge.holding_days or days,
         is_buy=is_buy,
-        funding_rate_per_day=funding_rate_per_day,
+        funding_rate_per_day=funding,
         basis_px=basis_px,
         expiry_days=expiry_days,
         borrow_rate_per_year=hedge.borrow_rate_per_year,

@@ -22,7 +22,7 @@ from bot.engine.curves import (
     MAX_HOLDING_DAYS,
     carried,
     hedge_curve,
-    holding_days,
+    likely_days,
     own_mid_px,
 )
 from bot.engine.desk import Desk
@@ -281,7 +281,7 @@ class Ordering:
             block for block in blocks if block.instrument_id not in {one.instrument.instrument_id for one in steady}
         ]
         staying = [hedge for hedge in steady if not is_ending(hedge, view.now_ns)]
-        days = holding_days(view, target, self._settings.holding_days)
+        days = likely_days(view, target)
         candidates: list[_Candidate] = []
         spot_px = self._spot_mid_px(steady)
         for hedge in steady:
@@ -393,7 +393,7 @@ class Ordering:
             index_px=view.spot_px,
             held_base=holding.lots * lot_base,
             days=days,
-            funding_rate_per_day=self.funding.rate_per_day(instrument_id, view.now_ns),
+            paid_rate_per_day=self.funding.rate_per_day(instrument_id, view.now_ns),
             now_ns=view.now_ns,
         )
         return _Candidate(hedge, lot_base, curve)
@@ -430,9 +430,7 @@ class Ordering:
         if not others or roll.is_too_dear(quote) or desk.await_liquidity(quote) is not None:
             return None
         side = 1 if roll.held_lots > 0 else -1  # of what is opened
-        days, spot_px = self._settings.holding_days or MAX_HOLDING_DAYS, self._spot_mid_px(others)
-        if view.tau_years < inf:
-            days = min(days, view.tau_years * DAYS_PER_YEAR)
+        days, spot_px = min(MAX_HOLDING_DAYS, view.tau_years * DAYS_PER_YEAR), self._spot_mid_px(others)
         found = [
             self._find_candidate(desk, view, one, side, days=days, spot_px=spot_px, is_leaving=False) for one in others
         ]
