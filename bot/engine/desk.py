@@ -43,16 +43,18 @@ class Desk:
         self.unquoted: list[Blocked] = []  # and why the others have none
         self.is_maker = any(one.style == "maker" for one in hedges)
         self.need: Need | None = None
-        self.resting_from: tuple[Order, float] | None = None  # the newest resting order, and the hedge before it
+        self.resting_from: list[tuple[Order, float]] = []  # resting orders, and the hedge before each
+        self.traded_base = 0.0  # size of the newest need that was served
         self.oracle_doubt = ""  # why exposure may only shrink, where the sources of the price disagree
         self.decision: Decision | None = None
         self.profit_quote = 0.0  # as of the last decision that could mark the book
         self.last_hedge_px = 0.0
-        self.last_order: Order | None = None
+        self.last_orders: tuple[Order, ...] = ()  # of the newest decision that sent any, largest first
         self.settled_ns: set[int] = set()
         self._ages = vault.ages
         self.is_coin_numeraire = vault.numeraire == book.underlying
-        self._ordered_on: Quote | None = None
+        self._ordered_on: dict[str, tuple[Order, Quote]] = {}  # newest order of an instrument, and its quote then
+        self._keeps_orders = vault.routing == "cheapest"
         self._last_hedge_ns = 0
         self._whole_hedge_ns = 0
         self.decided_ns = 0
@@ -70,11 +72,17 @@ class Desk:
 
         An order that only rests is no hedge until it is filled.
         """
-        order = self.last_order
-        if order is None or order.filled_lots == order.intent.qty_lots:
-            return self._last_hedge_ns
-        is_none = order.state.is_terminal or order.intent.time_in_force is TimeInForce.POST_ONLY
-        return self._whole_hedge_ns if is_none else self._last_hedge_ns
+        for order in self.last_orders:
+            if order.filled_lots != order.intent.qty_lots and (
+                order.state.is_terminal or order.intent.time_in_force is TimeInForce.POST_ONLY
+            ):
+                return self._whole_hedge_ns
+        return self._last_hedge_ns
+
+    @property
+    def last_order(self) -> Order | None:
+        """The newest order, the largest one where several were sent at once."""
+        return self.last_orders[0] if self.last_orders else None
 
     def note_decision(self, now_ns: int) -> None:
         """Keep track of how often decisions are taken."""
@@ -83,13 +91,21 @@ class Desk:
             self._monitor_ns += (_MONITOR_WEIGHT if self._monitor_ns else 1.0) * (elapsed_ns - self._monitor_ns)
         self.decided_ns = now_ns
 
-    def note_order(self, order: Order, *, is_whole: bool) -> None:
-        """Remember the newest order and the quote it was aimed at; a cut one is followed by more."""
+    def note_orders(self, orders: tuple[Order, ...], *, is_whole: bool) -> None:
+        """Remember the newest orders and the quotes they were aimed at; a need that was cut is followed by more."""
         self._whole_hedge_ns = self.last_hedge_ns
         if is_whole:
-            self._last_hedge_ns = order.intent.decided_ns
-        self.last_order = order
-        self._ordered_on = self.book.market.quotes[order.intent.instrument_id]
+            self._last_hedge_ns = orders[0].intent.decided_ns
+        self.last_orders = orders
+        self.note_quotes(orders)
+
+    def note_quotes(self, orders: tuple[Order, ...]) -> None:
+        """Remember the quotes that orders were aimed at."""
+        if not self._keeps_orders:
+            self._ordered_on.clear()
+        for order in orders:
+            instrument_id = order.intent.instrument_id
+            self._ordered_on[instrument_id] = (order, self.book.market.quotes[instrument_id])
 
     def note_fill(self, order: Order, fill: Fill) -> None:
         """Measure how long an order took; called with its first fill."""
@@ -145,8 +161,8 @@ class Desk:
         """
         if quote.instrument_id in self._outstanding:
             return Refusal.ORDER_IN_FLIGHT, self._outstanding[quote.instrument_id]
-        order = self.last_order
-        if order is None or self._ordered_on is not quote:
+        order, ordered_on = self._ordered_on.get(quote.instrument_id, (None, None))
+        if order is None or ordered_on is not quote:
             return None
         if order.intent.time_in_force is TimeInForce.POST_ONLY and order.state is not OrderState.REJECTED:
             return None

@@ -8,7 +8,7 @@ import msgspec
 
 from bot.domain.decisions import HedgePolicy
 from bot.domain.instruments import Hedgeable, Option
-from bot.domain.units import NS_PER_S
+from bot.domain.units import NS_PER_HOUR, NS_PER_S
 from bot.risk.oracle_fusion import FusionRule
 
 
@@ -67,6 +67,10 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     Where a trade is a transaction on a chain, `needs_terms`: without fresh `ExecutionTerms` nothing is sent. There
     `worse_fill_probability` is the chance that all a limit allows is taken by whoever orders the block, and
     `risk_aversion_per_quote` weighs gas against risk (0: as the policy's band implies).
+    For routing by cost: an order of q moves the price by `impact_coefficient` · √(q/`daily_volume_base`) vols of a day,
+    each `daily_vol_fraction` (0: as measured); what is traded is held for `holding_days` (0: as long as the need is
+    likely to last), for which a long pays `funding_rate_per_day` (None: as lately) and a short
+    `borrow_rate_per_year`; a future is left `roll_before_ns` before it expires.
     """
 
     instrument: Hedgeable
@@ -75,7 +79,7 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_slippage_bps: float = 25.0
     ratio: float = 1.0
     target_delta_base: float = 0.0
-    style: Literal["taker", "maker"] = "taker"
+    style: Literal["taker", "maker", "auto"] = "taker"
     repeg_ticks: int = 1
     repeg_every_ns: int = 5 * NS_PER_S
     max_rest_ns: int = 60 * NS_PER_S
@@ -86,6 +90,13 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     needs_terms: bool = False
     worse_fill_probability: float = 0.05
     risk_aversion_per_quote: float = 0.0
+    impact_coefficient: float = 0.0
+    daily_volume_base: float = 0.0
+    daily_vol_fraction: float = 0.0
+    holding_days: float = 0.0
+    funding_rate_per_day: float | None = None
+    borrow_rate_per_year: float = 0.0
+    roll_before_ns: int = NS_PER_HOUR
 
 
 class BookLeg(msgspec.Struct, frozen=True):
@@ -120,7 +131,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One vault as the engine sees it.
 
     `numeraire` is "USD" or a base coin; `cash` is currency → amount; `hedges` underlying → its hedges in order of
-    preference; `venue_limits` venue → largest hedge exposure there in quote money, whatever is in flight included.
+    preference, over which `routing` splits a need where that is cheapest, or takes the first that can; `venue_limits`
+    venue → largest hedge exposure there in quote money, whatever is in flight included.
     `run_id` prefixes client order ids (ASCII alphanumeric).
     The accounts at `account_venues` must agree with the ledger of hedges before anything is traded, and go on being
     compared: with a report older than `account_max_age_ns` (0: any) nothing is traded. What others do there is adopted
@@ -145,6 +157,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     pnl_step_ns: int = 60 * NS_PER_S
     answer_timeout_ns: int = 5 * NS_PER_S
     query_every_ns: int = 2 * NS_PER_S
+    routing: Literal["cheapest", "preference"] = "cheapest"
     venue_limits: dict[str, float] = {}
     account_venues: frozenset[str] = frozenset()
     account_max_age_ns: int = 0

@@ -193,6 +193,7 @@ def _engine_settings(vault: Vault, instruments: tuple[Instrument, ...], ages: Ag
         ages=ages,
         gap_ns=GAP_NS,
         pnl_step_ns=vault.pnl_step_s * NS_PER_S,
+        routing=vault.routing,
         venue_limits=dict(vault.venue_limits),
         surface=vault.surface,
         delta=DeltaSettings(
@@ -243,6 +244,7 @@ def _hedge_settings(vault: Vault, index: int, instruments: dict[str, Instrument]
         ratio=1.0 if target.hedge_ratio is None else target.hedge_ratio,
         target_delta_base=target.delta_base or 0.0,
         style=line.style,
+        roll_before_ns=round(line.roll_before_s * NS_PER_S),
         repeg_ticks=line.repeg_ticks,
         repeg_every_ns=round(line.repeg_every_s * NS_PER_S),
         max_rest_ns=round(line.max_rest_s * NS_PER_S),

@@ -175,6 +175,9 @@ class HedgeLine(Section):
     style: Literal["taker", "maker"] = Field(
         default="taker", description="taker crosses the spread at once; maker rests first and crosses later"
     )
+    roll_before_s: float = Field(
+        default=3600.0, ge=0, le=2_592_000, description="How long before its expiry a dated future is left for another"
+    )
     repeg_ticks: int = Field(default=1, ge=1, description="Move of the touch that a resting order follows, in ticks")
     repeg_every_s: float = Field(default=5.0, gt=0, le=3600, description="Shortest time between two such moves")
     max_rest_s: float = Field(default=60.0, ge=0, le=86_400, description="Longest wait before a hedge crosses")
@@ -378,6 +381,9 @@ class Vault(Section):
         description="What the delta of an option is: Black's, or adjusted for how the smile moves",
     )
     limits: LimitsSection = Field(description="Hard limits of every order")
+    routing: Literal["cheapest", "preference"] = Field(
+        default="cheapest", description="Split a need over the hedges of its coin by cost, or take the first that can"
+    )
     venue_limits: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="Largest hedge exposure per venue, venue: quote money, orders in flight included",
