@@ -210,7 +210,10 @@ class BotState(StrEnum):
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """One decision about one underlying: what was seen, what the policy wanted, and what came of it."""
+    """One decision about one underlying: what was seen, what the policy wanted, and what came of it.
+
+    `option_orders` says of every option order that was sent what it is and why.
+    """
 
     now_ns: int
     underlying: str
@@ -229,3 +232,4 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     order_id: str | None
     qty_lots: int
     wanted_lots: int
+    option_orders: tuple[str, ...] = ()

@@ -133,6 +133,7 @@ class UnderlyingBook:
             else:
                 self.static.append(StaticLeg(Holding(leg.instrument), leg.qty_base))
         self._substitutes: list[tuple[int, int, float]] = []  # leg, time of its stale quote, vol in its place
+        self._qty_base: NDArray[np.float64] = np.empty(0)
         self._index_options()
         self.option_marks: OptionMarks | None = None
         self._version = -1

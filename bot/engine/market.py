@@ -115,6 +115,7 @@ class MarketState:
         self.strike_px: NDArray[np.float64] = np.empty(0)
         self.vol: NDArray[np.float64] = np.empty(0)
         self.vol_ns: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self.vol_quotes: list[VolQuote | None] = []  # by slot, the newest one taken in
         self.forward_px: NDArray[np.float64] = np.empty(0)
         self._last_vol: list[float] = []
         self._last_ns: list[int] = []
@@ -147,6 +148,7 @@ class MarketState:
         self.vol = np.append(self.vol, np.full(n, np.nan))
         self.vol_ns = np.append(self.vol_ns, np.zeros(n, dtype=np.int64))
         self.forward_px = np.append(self.forward_px, np.full(len(self.expiries) - len(self.forward_px), np.nan))
+        self.vol_quotes += [None] * n
         self._last_vol += [0.0] * n
         self._last_ns += [0] * n
         self._last_forward_px += [0.0] * n
@@ -200,6 +202,7 @@ class MarketState:
             if self._is_held[slot]:
                 self.underlyings[expiry.underlying].version += 1
         self.vol_ns[slot] = ts_ns
+        self.vol_quotes[slot] = event
         return None
 
     def apply_quote(self, event: Quote) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from bot.domain.instruments import Option
 from bot.domain.market import Quote, VolQuote
-from bot.domain.units import NS_PER_YEAR
+from bot.domain.units import BPS, NS_PER_YEAR
 from bot.pricing.black76 import greeks
 
 
@@ -70,10 +70,13 @@ def price_quote(option: Option, quote: VolQuote) -> Quote:
     )
 
 
-def fee_settle(option: Option, px: float, qty_base: float, forward_px: float, taker_bps: float, cap: float) -> float:
-    """Return what a venue charges in settlement money: a share of the underlying's worth, capped at `cap` of the price.
+def fee_settle(
+    option: Option, px: float, qty_base: float, forward_px: float, taker_bps: float, cap_fraction: float
+) -> float:
+    """Return what a venue charges in settlement money: a share of the underlying's worth, capped at `cap_fraction` of
+    the price.
 
     Deribit's rule for options: 0.03 % of the underlying (3 bps), never more than 12.5 % of the option's price.
     """
     worth = 1.0 if is_coin_priced(option) else forward_px
-    return abs(qty_base) * min(taker_bps * 1e-4 * worth, cap * px)
+    return abs(qty_base) * min(taker_bps * BPS * worth, cap_fraction * px)
