@@ -57,7 +57,8 @@ class OptionTrade(msgspec.Struct, frozen=True, gc=False):
 class Peer(msgspec.Struct, frozen=True, gc=False):
     """Another underlying of the vault that moves along: its residual counts in the risk of this one.
 
-    `off_base` is its net delta less its target, everything in flight counted; `correlation_ratio` is that of log returns.
+    `off_base` is its net delta less its target, everything in flight counted; `correlation_ratio` is that of log
+    returns.
     """
 
     underlying: str

@@ -276,7 +276,7 @@ class UnderlyingBook:
         return value_px / float(marks.forward_px[holding.row]) if is_coin_priced(holding.instrument) else value_px
 
     def pending_delta_base(self, holding: OptionHolding) -> float:
-        """Return the delta that one unit more of an option hedge adds, premium and all; all it can be without a mark."""
+        """Return the delta a unit more of an option hedge adds, premium and all; all it can be without a mark."""
         coins = self.hedge_mark_px(holding) if holding.is_coin_settled else 0.0
         marks = self.option_marks
         if holding.row == NO_ROW or marks is None:

@@ -58,6 +58,7 @@ class Desk:
         self.decided_ns = 0
         self._monitor_ns = 0.0
         self.realized_vol = RealizedVol()  # fed only where hedges are transactions
+        self.option_orders: tuple[str, ...] = ()  # those of the last decision, with why
         self.option_refusal = ""  # why the last trade of an option that a policy asked for was not made
         self.reviewed_ns = 0  # when the policy was last shown which options are offered
         self._summed_legs: Legs | None = None

@@ -633,8 +633,6 @@ class Engine:
 
     def _decide_desk(self, desk: Desk, now_ns: int) -> None:
         desk.note_decision(now_ns)
-        if desk.book.option_hedges:
-            desk.tidy_options(self.orders, now_ns)
         refusal = self.holdings.revise(desk, now_ns) or self._find_bad_input(desk, now_ns)
         if refusal is not None:
             if len(desk.unquoted) == len(desk.hedges):  # then what the venues say of themselves matters more
@@ -649,10 +647,7 @@ class Engine:
         elif pnl.see(now_ns) or now_ns - pnl.stepped_ns >= self.settings.pnl_step_ns:
             pnl.step(now_ns)
         routes, blocks = self._find_routes(desk, now_ns)
-        view = self._widen(desk, desk.view(now_ns, self.orders, routes[0] if routes else desk.quoted[0]))
-        offers = self.option_hedges.review(desk, now_ns) if self.settings.option_hedges else None
-        if offers is not None:
-            view = msgspec.structs.replace(view, offers=offers)
+        view = self._view(desk, now_ns, routes)
         flattening = self.foreign.next_flattening(desk)
         if flattening is not None and self._flatten(desk, view, flattening, routes):
             return
@@ -667,9 +662,7 @@ class Engine:
         if desk.is_maker:
             at_work = self._work(desk, view, target, lots, blocks)
             outcome = outcome or at_work
-        sent = self._trade_options(desk, view, target) if target.options else []
-        if sent and lots and outcome is None:
-            outcome = (Refusal.ORDER_IN_FLIGHT, f"options first: {sent[0].order_id}; what they change is hedged then")
+        outcome = self._trade_options(desk, view, target, lots, outcome)
         if outcome is None and lots:
             if self.orders.lost_streaks:
                 blocks = self._put_losing_last(routes, blocks, now_ns)
@@ -679,10 +672,28 @@ class Engine:
             outcome = (Refusal.UNKNOWN_OUTCOME, f"net delta may be anything from {span}")
         if isinstance(outcome, _Approved):
             self.foreign.drop_flattenings_on(outcome.intent.instrument_id)
-        self._conclude(desk, view, target, lots, outcome, sent)
+        self._conclude(desk, view, target, lots, outcome)
 
-    def _trade_options(self, desk: Desk, view: HedgeView, target: HedgeTarget) -> list[OrderIntent]:
-        """Send the option trades a policy asks for, as far as every limit allows; return those sent."""
+    def _view(self, desk: Desk, now_ns: int, routes: Sequence[HedgeSettings]) -> HedgeView:
+        """Return what the policy may know, with what options are offered if it is time to look."""
+        view = self._widen(desk, desk.view(now_ns, self.orders, routes[0] if routes else desk.quoted[0]))
+        if not self.settings.option_hedges:
+            return view
+        offers = self.option_hedges.review(desk, now_ns)
+        return view if offers is None else msgspec.structs.replace(view, offers=offers)
+
+    def _trade_options(
+        self,
+        desk: Desk,
+        view: HedgeView,
+        target: HedgeTarget,
+        lots: int,
+        outcome_so_far: tuple[Refusal, str] | _Approved | None,
+    ) -> tuple[Refusal, str] | _Approved | None:
+        """Send the option trades a policy asks for, as far as every limit allows; the linear hedge then waits."""
+        if not target.options:
+            desk.option_orders = ()
+            return outcome_so_far
         sent: list[OrderIntent] = []
         now_ns = view.now_ns
         is_reduce_only = self.state is BotState.REDUCE_ONLY or bool(desk.oracle_doubt)
@@ -709,10 +720,17 @@ class Engine:
                 outcome = unmarked
             self.refusals[outcome[0]] = self.refusals.get(outcome[0], 0) + 1
             desk.option_refusal = f"{outcome[0]}: {outcome[1]}"
-        return sent
+        desk.option_orders = tuple(
+            f"{one.order_id}: {one.qty_lots:+} lots of {one.instrument_id}: {one.reason}" for one in sent
+        )
+        if sent and lots and outcome_so_far is None:
+            return Refusal.ORDER_IN_FLIGHT, f"options first: {sent[0].order_id}; what they change is hedged then"
+        return outcome_so_far
 
     def _find_bad_input(self, desk: Desk, now_ns: int) -> tuple[Refusal, str] | None:
         """Bring the desk's marks up to `now_ns`; return why its inputs do not allow a decision, if so."""
+        if desk.book.option_hedges:
+            desk.tidy_options(self.orders, now_ns)
         if self.oracles is not None:
             refusal = self.oracles.judge(desk, now_ns)
             if refusal is not None:
@@ -1135,7 +1153,6 @@ class Engine:
         target: HedgeTarget,
         wanted_lots: int,
         outcome: _Approved | tuple[Refusal, str] | None,
-        options: Sequence[OrderIntent] = (),
     ) -> None:
         refusal: Refusal | None = None
         detail = ""
@@ -1174,7 +1191,7 @@ class Engine:
             order_id,
             lots,
             wanted_lots,
-            tuple([f"{one.order_id}: {one.qty_lots:+} lots of {one.instrument_id}: {one.reason}" for one in options]),
+            desk.option_orders,
         )
 
     def _refuse(self, desk: Desk, now_ns: int, refusal: Refusal, detail: str) -> None:

@@ -121,37 +121,26 @@ class OptionHedging:
             return Refusal.BAD_TARGET, f"{name} was not offered at this decision"
         if not isfinite(trade.qty_base):
             return Refusal.BAD_TARGET, f"{name}: {trade.qty_base} is no quantity"
-        option, side = one.option, 1 if trade.qty_base > 0 else -1
-        is_smaller = one.held_base * side < 0
-        if is_reduce_only and not is_smaller:
+        side = 1 if trade.qty_base > 0 else -1
+        if is_reduce_only and one.held_base * side >= 0:
             return Refusal.REDUCE_ONLY, f"{name}: {trade.qty_base:+g} would make the position larger"
         if any(live == name for live in self._orders.live_instruments()):
             return Refusal.ORDER_IN_FLIGHT, f"an order on {name} is under way; one at a time"
-        block = find_refusing(self._orders, option, self._settings.limits.max_reject_streak, now_ns)
+        block = find_refusing(self._orders, one.option, self._settings.limits.max_reject_streak, now_ns)
         if block is not None:
             return block.refusal, block.why
-        most_base = one.buy_max_base if side > 0 else one.sell_max_base
-        unit_quote = review.unit_quote(one, side)
-        if not is_smaller:
-            if not one.held_base and review.room.instruments < 1:
-                return Refusal.VENUE_LIMIT, f"{name}: as many options are held as may be"
-            most_base = min(most_base, review.room.premium_quote / unit_quote if unit_quote else 0.0)
-        wanted_base = abs(trade.qty_base)
-        lots = int(min(wanted_base, most_base) / option.lot_size + 1e-9)
-        if lots < option.min_lots:
-            return Refusal.BELOW_MINIMUM, (
-                f"{name}: {wanted_base:g} wanted, at most {most_base:g} allowed and shown, "
-                f"the smallest order is {option.min_lots * option.lot_size:g}"
-            )
+        lots = self._lots(review, one, trade, side)
+        if not isinstance(lots, int):
+            return lots
         refused = self._limits.refuse_rate(now_ns)
         if refused is not None:
             return Refusal.ORDER_RATE, refused
-        if not is_smaller:
-            review.room = Room(
-                review.room.premium_quote - lots * option.lot_size * unit_quote,
-                review.room.instruments - (not one.held_base),
-            )
-        cut = f", cut from {wanted_base:g}" if lots * option.lot_size < wanted_base - 0.5 * option.lot_size else ""
+        base = lots * one.option.lot_size
+        if one.held_base * side >= 0:
+            premium_quote = review.room.premium_quote - base * review.unit_quote(one, side)
+            review.room = Room(premium_quote, review.room.instruments - (not one.held_base))
+        wanted_base = abs(trade.qty_base)
+        cut = f", cut from {wanted_base:g}" if base < wanted_base - 0.5 * one.option.lot_size else ""
         return OrderIntent(
             order_id=order_id,
             instrument_id=name,
@@ -162,6 +151,23 @@ class OptionHedging:
             reason=f"{trade.reason}; costs {trade.cost_quote:.2f}, worth {trade.benefit_quote:.2f}{cut}",
             reference_px=one.prices.mark_px,
             decided_ns=now_ns,
+        )
+
+    def _lots(self, review: Review, one: Offered, trade: OptionTrade, side: int) -> int | tuple[Refusal, str]:
+        """Return the lots of one trade that are shown and that what is left of every limit allows."""
+        option = one.option
+        most_base = one.buy_max_base if side > 0 else one.sell_max_base
+        if one.held_base * side >= 0:
+            if not one.held_base and review.room.instruments < 1:
+                return Refusal.VENUE_LIMIT, f"{option.instrument_id}: as many options are held as may be"
+            unit_quote = review.unit_quote(one, side)
+            most_base = min(most_base, review.room.premium_quote / unit_quote if unit_quote else 0.0)
+        lots = int(min(abs(trade.qty_base), most_base) / option.lot_size + 1e-9)
+        if lots >= option.min_lots:
+            return lots
+        return Refusal.BELOW_MINIMUM, (
+            f"{option.instrument_id}: {abs(trade.qty_base):g} wanted, at most {most_base:g} allowed and shown, "
+            f"the smallest order is {option.min_lots * option.lot_size:g}"
         )
 
     def note_order(self, holding: OptionHolding, underlying: str) -> None:
@@ -254,11 +260,10 @@ class OptionHedging:
         is_far = np.abs(values.delta) > rules.max_abs_delta
         for row, one in enumerate(ones):
             if is_far[row]:  # only what makes the position smaller
-                ones[row] = one = one._replace(
+                ones[row] = review.offered[one.option.instrument_id] = one._replace(
                     buy_max_base=one.buy_max_base if one.held_base < 0 else 0.0,
                     sell_max_base=one.sell_max_base if one.held_base > 0 else 0.0,
                 )
-                review.offered[one.option.instrument_id] = one
         return _as_offers(ones, terms, values, index_px, rules, is_coin_numeraire=desk.is_coin_numeraire)
 
 

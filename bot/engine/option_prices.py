@@ -18,7 +18,7 @@ from bot.pricing.black76 import greeks
 
 
 class OptionPrices(NamedTuple):
-    """Prices of one option in the currency its venue prices it in; bid and ask in whole ticks, 0 where there is none."""
+    """Prices of one option in its venue's price currency; bid and ask in whole ticks, 0 where there is none."""
 
     bid_ticks: int
     ask_ticks: int
@@ -73,8 +73,7 @@ def price_quote(option: Option, quote: VolQuote) -> Quote:
 def fee_settle(
     option: Option, px: float, qty_base: float, forward_px: float, taker_bps: float, cap_fraction: float
 ) -> float:
-    """Return what a venue charges in settlement money: a share of the underlying's worth, capped at `cap_fraction` of
-    the price.
+    """Return what a venue charges in settlement money: a share of the underlying's worth, at most one of the price.
 
     Deribit's rule for options: 0.03 % of the underlying (3 bps), never more than 12.5 % of the option's price.
     """

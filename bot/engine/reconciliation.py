@@ -25,6 +25,7 @@ from bot.engine.orders import OrderTracker
 from bot.engine.routing import VenueBoard, age_text
 from bot.engine.settings import EngineSettings
 
+Hedge = Holding | OptionHolding
 REPORTS_TO_ADOPT = 3
 KEPT_ADOPTIONS = 50  # how many adoptions are shown; all are counted
 _RESTING = (OrderState.OPEN, OrderState.PARTLY_FILLED)
@@ -191,9 +192,9 @@ class Reconciliation:
             low, high = low + min(0.0, base), high + max(0.0, base)
         return low, high
 
-    def _holdings_at(self, venue: str) -> list[Holding | OptionHolding]:
+    def _holdings_at(self, venue: str) -> list[Hedge]:
         """Return the hedges there: linear ones, and options unless the account's options are the book."""
-        found: list[Holding | OptionHolding] = []
+        found: list[Hedge] = []
         for desk in self._desks.values():
             found += [one for one in desk.book.hedges.values() if one.instrument.venue == venue]
             if venue not in self._settings.account_book:
@@ -213,7 +214,7 @@ class Reconciliation:
             if order.state in _RESTING and order.since_ns < report.ts_asked_ns:
                 self._orders.doubt_absent(order, report.ts_recv_ns, f"not among the open orders of {report.venue}")
 
-    def _explain(self, report: AccountReport, holding: Holding | OptionHolding, position: VenuePosition) -> Adoption | None:
+    def _explain(self, report: AccountReport, holding: Hedge, position: VenuePosition) -> Adoption | None:
         """Return the adoption of a difference, None as long as it may explain itself."""
         name = holding.instrument.instrument_id
         lots = position.qty_lots - holding.lots
@@ -249,7 +250,7 @@ class Reconciliation:
         self.alert = f"adopted: {_say_difference(holding, position)}, {REPORTS_TO_ADOPT} reports in a row"
         return adoption
 
-    def _is_interest(self, holding: Holding | OptionHolding, lots: int) -> bool:
+    def _is_interest(self, holding: Hedge, lots: int) -> bool:
         """Tell whether a difference is what a debt on a chain grew by: nobody traded, so nobody has to look.
 
         A short in spot there is a loan, which grows by itself; no loan by more than a thousandth between reports.
@@ -272,7 +273,7 @@ class Reconciliation:
             low, high = low + min(0, order.remaining_lots), high + max(0, order.remaining_lots)
         return low <= lots <= high
 
-    def _adoption_px(self, holding: Holding | OptionHolding, position: VenuePosition) -> float:
+    def _adoption_px(self, holding: Hedge, position: VenuePosition) -> float:
         """Return the venue's entry price of what it has more of than we, else the mark; 0.0 if there is none yet."""
         has_more = abs(position.qty_lots) > abs(holding.lots) and position.qty_lots * holding.lots >= 0
         if has_more and 0.0 < position.entry_px < inf:
@@ -293,7 +294,7 @@ def counter_entry_of(adoption: Adoption, fill: Fill) -> Fill:
     return _entry(adoption, f"{adoption.adoption_id}:late:{fill.trade_id}", -fill.qty_lots, fill.ts_recv_ns)
 
 
-def _say_difference(holding: Holding | OptionHolding, position: VenuePosition) -> str:
+def _say_difference(holding: Hedge, position: VenuePosition) -> str:
     instrument = holding.instrument
     return (
         f"{instrument.instrument_id} is {position.qty_lots:+} lots at {instrument.venue}, "
