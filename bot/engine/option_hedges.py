@@ -23,7 +23,7 @@ from bot.engine.desk import Desk
 from bot.engine.limits import LimitKeeper
 from bot.engine.market import MarketState
 from bot.engine.option_holding import OptionHolding
-from bot.engine.option_prices import OptionPrices, fee_settle, is_coin_priced, prices_of
+from bot.engine.option_prices import OptionPrices, is_coin_priced, option_fee_settle, prices_of
 from bot.engine.orders import OrderTracker
 from bot.engine.routing import VenueBoard, find_refusing
 from bot.engine.settings import EngineSettings, OptionHedgeSettings
@@ -282,7 +282,7 @@ def _as_offers(
         to_quote = index_px if is_coin_priced(one.option) else 1.0
         for side, list_of_side in costs.items():
             px = one.limit_px(side)
-            fee = fee_settle(one.option, px, 1.0, one.quote.forward_px, rules.taker_bps, rules.fee_cap_fraction)
+            fee = option_fee_settle(one.option, px, 1.0, one.quote.forward_px, rules.taker_bps, rules.fee_cap_fraction)
             list_of_side.append(((px - one.prices.mark_px) * side + fee) * to_quote)
     coins = np.array([one.prices.mark_px if is_coin_priced(one.option) else 0.0 for one in ones])
     delta = values.delta - coins

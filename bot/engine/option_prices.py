@@ -70,7 +70,7 @@ def price_quote(option: Option, quote: VolQuote) -> Quote:
     )
 
 
-def fee_settle(
+def option_fee_settle(
     option: Option, px: float, qty_base: float, forward_px: float, taker_bps: float, cap_fraction: float
 ) -> float:
     """Return what a venue charges in settlement money: a share of the underlying's worth, at most one of the price.

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from bot.domain.decisions import HedgePolicy
-from bot.domain.instruments import Hedgeable, Option
+from bot.domain.instruments import Hedgeable, Instrument, Option
 from bot.domain.units import NS_PER_DAY, NS_PER_S
 from bot.risk.oracle_fusion import FusionRule
 
@@ -94,7 +94,7 @@ class OptionHedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     a limit further than that from the mark's vol is not sent. What is held may be reduced whatever it has become. At
     most `max_instruments` are held at a time, `max_position_base` of each, `max_premium_quote` of premium in all
     (bought and sold alike), and one order is worth up to `max_order_quote` of it. The policy is shown what is offered
-    every `review_ns`. A fee is `taker_bps` of the underlying's worth, capped at `fee_cap_fraction` of the option's price.
+    every `review_ns`. A fee is `taker_bps` of the underlying's worth, at most `fee_cap_fraction` of the option's price.
     """
 
     venue: str
@@ -112,13 +112,17 @@ class OptionHedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_instruments: int = 5
     review_ns: int = 300 * NS_PER_S
 
+    def may_trade(self, instrument: Instrument) -> bool:
+        """Tell whether an instrument is an option that these rules may ever let be traded: priced in what it pays."""
+        if not isinstance(instrument, Option) or instrument.venue != self.venue:
+            return False
+        return (instrument.price_currency == instrument.base) == (instrument.settle == instrument.base)
+
     def is_eligible(self, option: Option, now_ns: int, index_px: float) -> bool:
         """Tell whether an option may be looked at now, as far as its terms go; no further look at its quote."""
-        left_ns = option.expiry_ns - now_ns
-        if option.venue != self.venue or not self.min_ns <= left_ns <= self.max_ns:
+        if not (self.may_trade(option) and self.min_ns <= option.expiry_ns - now_ns <= self.max_ns):
             return False
-        is_priced = (option.price_currency == option.base) == (option.settle == option.base)
-        return is_priced and self.min_moneyness * index_px <= option.strike_px <= self.max_moneyness * index_px
+        return self.min_moneyness * index_px <= option.strike_px <= self.max_moneyness * index_px
 
 
 class BookLeg(msgspec.Struct, frozen=True):
@@ -167,3 +171,12 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     chain_venues: frozenset[str] = frozenset()
     chain_max_age_ns: int = 0
     option_hedges: dict[str, OptionHedgeSettings] = {}
+
+    @property
+    def tradable_options(self) -> tuple[tuple[Option, OptionHedgeSettings], ...]:
+        """The options that may ever be traded as hedges, with the rules for them."""
+        return tuple(
+            (one, rules)
+            for one in self.universe
+            if isinstance(one, Option) and (rules := self.option_hedges.get(one.base)) and rules.may_trade(one)
+        )
