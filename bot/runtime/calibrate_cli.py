@@ -206,7 +206,8 @@ def _measure_journal(source: Path, volumes: Mapping[str, float], vols: Mapping[s
     with Journal.open(source, for_writing=False) as journal:
         header = journal.header
         instruments = _instruments_of(header)
-        trail = Trail({one.instrument_id: one for one in instruments})
+        is_simulated = json.loads(header.config_json).get("mode") == "paper"
+        trail = Trail("fills are simulated, not a venue's" if is_simulated else "")
         for _, record in journal.records():
             if isinstance(record, Batch):
                 trail.take_in(record)
@@ -232,8 +233,8 @@ class _Taken(NamedTuple):
 class Trail:
     """What a journal tells of costs, gathered row by row: quotes, decisions with the quote they saw, and fills."""
 
-    def __init__(self, instruments: Mapping[str, Instrument]) -> None:
-        self._instruments = instruments
+    def __init__(self, note: str) -> None:
+        self._note = note
         self._quotes: dict[str, tuple[array[int], array[float], array[float]]] = {}
         self._index: dict[str, tuple[array[int], array[float]]] = {}
         self._funding: dict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -292,6 +293,7 @@ class Trail:
         return _measured(
             name,
             source,
+            note=self._note if fills else "",
             half_spread=half_spread(times.astype(np.int64), bids.astype(float), asks.astype(float), LONGEST_QUOTE_NS),
             vol=vol,
             volumes=volumes,
@@ -407,8 +409,8 @@ def _cells(estimate: Estimate, unit: float) -> tuple[str, str, str, str]:
         return "none", "", "", str(estimate.samples or "")
     if not estimate.samples:
         return f"{estimate.value / unit:.4g}", "", "", ""
-    low, high = f"{estimate.low / unit:.4g}", f"{estimate.high / unit:.4g}"
-    return f"{estimate.value / unit:.4g}", low, high, str(estimate.samples)
+    value, low, high = (f"{round(one / unit, 9):.4g}" for one in (estimate.value, estimate.low, estimate.high))
+    return value, low, high, str(estimate.samples)
 
 
 def _remark(one: Measured, estimate: Estimate) -> str:
@@ -416,7 +418,7 @@ def _remark(one: Measured, estimate: Estimate) -> str:
         return f"too few data, needs {estimate.lacks}"
     if not estimate.samples:
         return "as given"
-    if estimate is one.impact_of_fills and estimate.low <= 0.0:
+    if estimate is one.impact_of_fills and not estimate.low > 1e-9:
         return "lost in the noise: may be none"
     return ""
 
@@ -432,8 +434,8 @@ def snippet(found: Iterable[Measured]) -> list[str]:
         if one.half_spread.is_known:
             costs["half_spread_bps"] = _digits(one.half_spread.value / BPS)
         impact = one.impact_of_fills if one.impact_of_fills.is_known else one.impact_of_books
-        if impact.is_known and one.daily_volume_base is not None:
-            costs["impact_coefficient"] = _digits(max(0.0, impact.value))
+        if impact.low > 1e-9 and one.daily_volume_base is not None:
+            costs["impact_coefficient"] = _digits(impact.value)
             costs["daily_volume_base"] = one.daily_volume_base
             costs["daily_vol_fraction"] = _digits(one.daily_vol.value)
         if one.funding_per_day.is_known:
