@@ -72,16 +72,16 @@ def write_journal(path: Path, orders: int, *, mode: str = "live", noise: float =
 
 
 def test_a_journal_gives_back_what_its_fills_were_made_with(tmp_path: Path) -> None:
-    path = write_journal(tmp_path / "own.sqlite", 1000)
+    path = write_journal(tmp_path / "own.sqlite", 1500)
     volume = {"ETH-PERPETUAL": VOLUME_BASE}
     perpetual, other = measure(str(path), volume, {"ETH-PERPETUAL": VOL})
     assert perpetual.note == ""
     assert perpetual.half_spread.value == pytest.approx(1e-4, rel=1e-9)
-    assert perpetual.impact_of_fills.samples == 1000
+    assert perpetual.impact_of_fills.samples == 1500
     assert perpetual.impact_of_fills.low < IMPACT < perpetual.impact_of_fills.high
     assert perpetual.impact_of_fills.high - perpetual.impact_of_fills.low < 0.01
     assert perpetual.slippage.value == pytest.approx((2.0 / 3.0) * IMPACT * VOL * sqrt(100.0 / VOLUME_BASE), rel=0.1)
-    assert [(fee.liquidity, fee.fee_bps, fee.fills) for fee in perpetual.fees] == [("taker", 5.0, 1000)]
+    assert [(fee.liquidity, fee.fee_bps, fee.fills) for fee in perpetual.fees] == [("taker", 5.0, 1500)]
     assert perpetual.funding_per_day.value == pytest.approx(3e-4)
     assert measure(str(path), volume, {})[0].daily_vol.is_known
     assert other.instrument == "BTC-PERPETUAL"
