@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from math import ceil, inf, isfinite, isnan
+from math import isfinite, isnan, nan
 from typing import NamedTuple
 
 import msgspec
 
 from bot.domain.chain import ChainReport, GasPaid
-from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, Refusal
+from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, PlannedLeg, Refusal
 from bot.domain.events import (
     AmendOrder,
     CancelOrder,
@@ -25,6 +25,7 @@ from bot.domain.events import (
     Restarted,
     SubmitOrder,
 )
+from bot.domain.instruments import Option
 from bot.domain.market import (
     ExecutionTerms,
     FundingRate,
@@ -42,58 +43,36 @@ from bot.domain.orders import (
     OrderEvent,
     OrderIntent,
     OrderState,
-    TimeInForce,
 )
 from bot.domain.portfolio import Greeks, PnlBreakdown
 from bot.domain.results import HedgeMark
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
-from bot.engine.book import Holding, UnderlyingBook
+from bot.engine.book import UnderlyingBook
 from bot.engine.chain_book import ChainBook, is_sound
 from bot.engine.desk import Desk
 from bot.engine.execution import (
     Move,
     Need,
-    budget_ticks,
-    crossing_ticks,
     find_repeg,
     find_urgency,
-    near_touch_ticks,
     side_of,
 )
 from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
 from bot.engine.holdings import Holdings
-from bot.engine.inclusion import Plan, plan_order, stale_terms_text
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.market import MarketState
+from bot.engine.option_hedges import OptionHedging
+from bot.engine.option_holding import OptionHolding
 from bot.engine.oracles import OracleBoard
+from bot.engine.ordering import Approved, Ordering, Routed
 from bot.engine.orders import MAX_REVERSIBLE, Order, OrderTracker
 from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
-from bot.engine.routing import Blocked, VenueBoard, explain_blocks, find_losing, find_refusing, room_lots
+from bot.engine.routing import Blocked, VenueBoard, explain_blocks, room_lots
 from bot.engine.settings import EngineSettings, HedgeSettings
-from bot.engine.sizing import is_inside_after, lots_to_trade, shrinks
+from bot.engine.sizing import lots_to_trade, shrinks
 
 MAX_HEDGE_MARKS = 5_000  # newest fills kept for pictures and reports
 MAX_SEEN_PAYMENTS = 50_000
-
-# Refusals that lie with one instrument: the same need then tries the next.
-_TRY_ELSEWHERE = frozenset(
-    {
-        Refusal.PRICE_COLLAR,
-        Refusal.ORDER_VALUE,
-        Refusal.ORDER_SIZE,
-        Refusal.BELOW_MINIMUM,
-        Refusal.VENUE_LIMIT,
-        Refusal.GAS_OVER_BENEFIT,
-    }
-)
-
-
-class _Approved(NamedTuple):
-    """An order every limit agreed to, what was wanted of it, and its lot in base units."""
-
-    intent: OrderIntent
-    wanted_lots: int
-    lot_base: float
 
 
 class _Booked(NamedTuple):
@@ -104,21 +83,6 @@ class _Booked(NamedTuple):
     turnover_quote: float
     is_in_pnl: bool
     mark: HedgeMark
-
-
-class _Price(NamedTuple):
-    """How an order is priced, and what its reason says of that."""
-
-    limit_ticks: int
-    time_in_force: TimeInForce
-    note: str
-
-
-class _Size(NamedTuple):
-    """How many lots are left of those wanted, and what the order's reason says of that."""
-
-    lots: int
-    note: str
 
 
 class Engine:
@@ -134,6 +98,7 @@ class Engine:
         self.refusals: dict[Refusal, int] = {}
         self.decisions = 0
         self.venues = VenueBoard()
+        self.oracles = OracleBoard(settings.fusion, self.market) if settings.fusion else None
         self.hedge_marks: deque[HedgeMark] = deque(maxlen=MAX_HEDGE_MARKS)
         self.hedged_orders = 0  # that filled at least in part
         self.paid_transactions = 0  # of hedges: each cost its gas, whether it filled or not
@@ -145,30 +110,36 @@ class Engine:
         self._seen_payments: OrderedDict[tuple[str, str], float] = OrderedDict()  # … and of which amount
         self._seen_gas: OrderedDict[tuple[str, str], GasPaid] = OrderedDict()  # the newest word on each payment
         self._booked: OrderedDict[tuple[str, str], _Booked] = OrderedDict()  # by instrument and trade
-        self._sequence = 0
         self._is_waking = False
         self._commands: list[Command] = []
         for underlying, hedges in settings.hedges.items():
             legs = [leg for leg in settings.book if leg.instrument.base == underlying]
-            book = UnderlyingBook(underlying, self.market, legs, settings.ages)
+            book = UnderlyingBook(
+                underlying, self.market, legs, settings.ages, surface=settings.surface, delta=settings.delta
+            )
             book.coin_cash = settings.cash.get(underlying, 0.0)
             desk = Desk(hedges, book, settings)
             self.desks[underlying] = desk
             self._desk_of_instrument.update(dict.fromkeys(desk.holdings, desk))
         self._holdings = [holding for desk in self.desks.values() for holding in desk.holdings.values()]
+        self.ordering = Ordering(
+            settings, self.market, self.orders, self.limits, self.venues, self.oracles, self._holdings, self
+        )
         self._home = home = self.desks.get(settings.numeraire) or next(iter(self.desks.values()))
         home.book.quote_cash = settings.cash.get("USD", 0.0)  # in a coin vault money is short the coin it counts in
         market = self.market
-        self.holdings = Holdings(settings, market, self.desks)
+        self.holdings = Holdings(settings, market, self.desks, self.orders)
         self.accounts = Reconciliation(settings, self.orders, market, self.desks, self.venues)
         self.chains = ChainBook(settings, self.desks, self.venues)
-        self.oracles = OracleBoard(settings.fusion, market) if settings.fusion else None
+        self.option_hedges = OptionHedging(
+            settings, market, self.orders, self.limits, self.venues, self.holdings.instruments
+        )
         self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,
             Quote: market.apply_quote,
             IndexPrice: self.oracles.take_index if self.oracles is not None else market.apply_index,
-            FundingRate: _ignore,
+            FundingRate: self.ordering.funding.note,
             OraclePrice: self.oracles.take_oracle if self.oracles is not None else _ignore,
             ExecutionTerms: self._apply_terms,
             ChainReport: self._apply_chain,
@@ -285,20 +256,36 @@ class Engine:
         for fill in self.orders.apply(event):
             covering = self.accounts.note_fill(fill)
             desk = self._desk_of_instrument.get(fill.instrument_id)
+            option_desk = self._option_desk_of(fill) if desk is None else None
             if desk is not None:
                 self._apply_fill(desk, fill)
+            elif option_desk is not None:
+                self._apply_option_fill(option_desk, fill)
             else:
                 self.holdings.note_fill(fill)
             if covering is not None:
                 self._book_entry(counter_entry_of(covering, fill))
             if not self._is_ours(fill.order_id):
-                self.foreign.note_fill(fill, is_hedge=desk is not None, is_covered=covering is not None)
+                is_hedge = desk is not None or option_desk is not None
+                self.foreign.note_fill(fill, is_hedge=is_hedge, is_covered=covering is not None)
+
+    def _option_desk_of(self, fill: Fill) -> Desk | None:
+        """Return the desk whose option hedge a fill changes, None if it is none.
+
+        Where all options of an account are the book, only what we ordered ourselves is a hedge.
+        """
+        for desk in self.desks.values():
+            holding = desk.book.option_hedges.get(fill.instrument_id)
+            if holding is not None:
+                is_book = holding.instrument.venue in self.settings.account_book and not self._is_ours(fill.order_id)
+                return None if is_book else desk
+        return None
 
     def _is_ours(self, order_id: str) -> bool:
         """Tell whether this run issued an order id, also of orders long over."""
         run_id, _, sequence = order_id.rpartition("-")
         return order_id in self.orders.orders or (
-            run_id == self.settings.run_id and sequence.isdecimal() and 0 < int(sequence) <= self._sequence
+            run_id == self.settings.run_id and sequence.isdecimal() and 0 < int(sequence) <= self.ordering.sequence
         )
 
     def _apply_account(self, event: AccountReport) -> None:
@@ -312,9 +299,15 @@ class Engine:
 
     def _book_entry(self, entry: Fill) -> float:
         """Bring the ledger to where the venue is; return what that earned, in quote money: nobody can explain it."""
-        desk = self._desk_of_instrument.get(entry.instrument_id)
+        desk = self._desk_of_instrument.get(entry.instrument_id) or self._option_desk_of(entry)
         if desk is None or not self.orders.apply(entry):
             return 0.0
+        option = desk.book.option_hedges.get(entry.instrument_id)
+        if option is not None:
+            gained_quote = self._trade_option(desk, option, entry)
+            desk.pnl.charge("unexplained", gained_quote)
+            desk.pnl.reopen(entry.ts_recv_ns)
+            return gained_quote if desk.pnl.is_started else 0.0
         self._close_step(desk, entry.ts_recv_ns)
         holding = desk.book.hedges[entry.instrument_id]
         index_px = desk.book.marks_of_underlying.index_px
@@ -340,21 +333,55 @@ class Engine:
         desk.pnl.charge("fees", -fee_quote)
         holding.cash_settle -= fill.fee_settle  # hedging pays from its own ledger: the book alone stays comparable
         desk.pnl.reopen(fill.ts_recv_ns)
-        base = fill.qty_lots * holding.instrument.lot_base(fill.px)
-        self.turnover_quote += abs(base) * fill.px
         desk.last_hedge_px = fill.px
+        base = fill.qty_lots * holding.instrument.lot_base(fill.px)
+        self._note_hedge(desk, fill, base, fill.px, fee_quote, slippage_quote)
+
+    def _apply_option_fill(self, desk: Desk, fill: Fill) -> None:
+        """Book a fill of an option hedge: slippage is against the mark as the venue has it, in its own price."""
+        self.holdings.note_hedge_fill(fill)
+        book, holding = desk.book, desk.book.option_hedges[fill.instrument_id]
+        desk.join_option(holding.instrument, fill.ts_recv_ns)
+        index_px = book.marks_of_underlying.index_px
+        mark_px = book.hedge_mark_px(holding) or fill.px
+        gained_quote = self._trade_option(desk, holding, fill)
+        base = fill.qty_lots * holding.lot_size
+        slippage_quote = holding.to_quote(base * (mark_px - fill.px), index_px)
+        fee_quote = holding.to_quote(fill.fee_settle, index_px)
+        desk.pnl.charge("slippage", slippage_quote)
+        desk.pnl.charge("fees", -fee_quote)
+        # an option is worth its Black-76 value, the coins it cost their index: forward and index may lie apart
+        desk.pnl.charge("unexplained", gained_quote - slippage_quote + fee_quote)
+        desk.pnl.reopen(fill.ts_recv_ns)
+        self._note_hedge(desk, fill, base, holding.to_quote(fill.px, index_px), fee_quote, slippage_quote)
+
+    def _trade_option(self, desk: Desk, holding: OptionHolding, fill: Fill, *, is_undone: bool = False) -> float:
+        """Bring an option hedge to where a fill leaves it; return what that earned, in quote money."""
+        self._close_step(desk, fill.ts_recv_ns)
+        before_quote = desk.book.equity_quote()
+        desk.book.trade_option_hedge(holding, -fill.qty_lots if is_undone else fill.qty_lots, fill.px)
+        holding.cash_settle += fill.fee_settle if is_undone else -fill.fee_settle
+        return desk.book.equity_quote() - before_quote
+
+    def _note_hedge(
+        self, desk: Desk, fill: Fill, base: float, px: float, fee_quote: float, slippage_quote: float
+    ) -> None:
+        """Count a hedge, and keep what a reversal would have to undo; `px` is in quote money."""
+        self.turnover_quote += abs(base) * px
         order = self.orders.orders.get(fill.order_id)
         reason = order.intent.reason if order is not None else "not ours"
         if order is None or not order.is_marked:
             self.hedged_orders += 1
             self.filled_transactions += order is not None and order.intent.gas is not None
         if order is not None:
+            if not order.is_marked:
+                desk.note_fill(order, fill)
             order.is_marked = True
         cost_quote = fee_quote - slippage_quote
-        mark = HedgeMark(fill.ts_event_ns, fill.order_id, fill.instrument_id, base, fill.px, cost_quote, reason)
+        mark = HedgeMark(fill.ts_event_ns, fill.order_id, fill.instrument_id, base, px, cost_quote, reason)
         self.hedge_marks.append(mark)
         trade = (fill.instrument_id, fill.trade_id)
-        self._booked[trade] = _Booked(fee_quote, slippage_quote, abs(base) * fill.px, desk.pnl.is_started, mark)
+        self._booked[trade] = _Booked(fee_quote, slippage_quote, abs(base) * px, desk.pnl.is_started, mark)
         if len(self._booked) > MAX_REVERSIBLE:
             self._booked.popitem(last=False)
 
@@ -368,20 +395,28 @@ class Engine:
         )
         self.accounts.note_fill(back)
         self.foreign.note_reversal(fill)
-        desk = self._desk_of_instrument.get(fill.instrument_id)
+        desk = self._desk_of_instrument.get(fill.instrument_id) or self._option_desk_of(fill)
         if desk is None:
             self.holdings.note_fill(back)
             return
         self._close_step(desk, event.ts_recv_ns)
         book = desk.book
         equity_quote, book_quote = book.equity_quote(), book.book_value_quote()
-        holding = desk.holdings[fill.instrument_id]
-        index_px = book.marks_of_underlying.index_px
-        mid_px = holding.mark_px or fill.px
-        value_before = holding.value_quote(mid_px, index_px)
-        holding.trade_lots(-fill.qty_lots, fill.px)
-        holding.cash_settle += fill.fee_settle
-        gone_quote = holding.value_quote(mid_px, index_px) - value_before
+        option = book.option_hedges.get(fill.instrument_id)
+        if option is not None:
+            self.holdings.note_hedge_fill(back)
+            desk.join_option(option.instrument, event.ts_recv_ns)
+            equity_quote, book_quote = book.equity_quote(), book.book_value_quote()
+            at = msgspec.structs.replace(fill, ts_recv_ns=event.ts_recv_ns)
+            gone_quote = self._trade_option(desk, option, at, is_undone=True)
+        else:
+            holding = desk.holdings[fill.instrument_id]
+            index_px = book.marks_of_underlying.index_px
+            mid_px = holding.mark_px or fill.px
+            value_before = holding.value_quote(mid_px, index_px)
+            holding.trade_lots(-fill.qty_lots, fill.px)
+            holding.cash_settle += fill.fee_settle
+            gone_quote = holding.value_quote(mid_px, index_px) - value_before
         booked = self._booked.pop((fill.instrument_id, fill.trade_id), None)
         if booked is None or not booked.is_in_pnl:  # part of what the P&L began with, or of an adoption
             if desk.pnl.is_started:
@@ -568,7 +603,7 @@ class Engine:
         refusal = self.holdings.revise(desk, now_ns) or self._find_bad_input(desk, now_ns)
         if refusal is not None:
             if len(desk.unquoted) == len(desk.hedges):  # then what the venues say of themselves matters more
-                refusal = explain_blocks(self._find_routes(desk, now_ns)[1])
+                refusal = explain_blocks(self.ordering.find_routes(desk, now_ns)[1])
             self._withdraw(desk, refusal[1], now_ns)
             self._refuse(desk, now_ns, *refusal)
             return
@@ -578,8 +613,8 @@ class Engine:
             pnl.start(now_ns)
         elif pnl.see(now_ns) or now_ns - pnl.stepped_ns >= self.settings.pnl_step_ns:
             pnl.step(now_ns)
-        routes, blocks = self._find_routes(desk, now_ns)
-        view = self._widen(desk, desk.view(now_ns, self.orders, routes[0] if routes else desk.quoted[0]))
+        routes, blocks = self.ordering.find_routes(desk, now_ns)
+        view = self._view(desk, now_ns, routes)
         flattening = self.foreign.next_flattening(desk)
         if flattening is not None and self._flatten(desk, view, flattening, routes):
             return
@@ -590,23 +625,95 @@ class Engine:
             return
         lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, view.lot_base)
         self._note_rested(desk)
-        outcome: tuple[Refusal, str] | _Approved | None = self._trip(desk, now_ns, view, lots)
+        outcome: tuple[Refusal, str] | Routed | None = self._trip(desk, now_ns, view, lots)
         if desk.is_maker:
             at_work = self._work(desk, view, target, lots, blocks)
             outcome = outcome or at_work
-        if outcome is None and lots:
-            if self.orders.lost_streaks:
-                blocks = self._put_losing_last(routes, blocks, now_ns)
-            outcome = self._route(desk, view, target, routes, blocks)
-        elif outcome is None and _may_be_outside(view, target):
-            span = f"{view.delta_low_base:.4g} to {view.delta_high_base:.4g}"
-            outcome = (Refusal.UNKNOWN_OUTCOME, f"net delta may be anything from {span}")
-        if isinstance(outcome, _Approved):
-            self.foreign.drop_flattenings_on(outcome.intent.instrument_id)
+        outcome = self._trade_options(desk, view, target, lots, outcome)
+        outcome = outcome or self._order(desk, view, target, lots, routes, blocks)
+        if isinstance(outcome, Routed):
+            for order in outcome.orders:
+                self.foreign.drop_flattenings_on(order.intent.instrument_id)
         self._conclude(desk, view, target, lots, outcome)
+
+    def _view(self, desk: Desk, now_ns: int, routes: Sequence[HedgeSettings]) -> HedgeView:
+        """Return what the policy may know, with what options are offered if it is time to look."""
+        view = self._widen(desk, desk.view(now_ns, self.orders, self.ordering.reference(desk, routes)))
+        if not self.settings.option_hedges:
+            return view
+        offers = self.option_hedges.review(desk, now_ns)
+        return view if offers is None else msgspec.structs.replace(view, offers=offers)
+
+    def _order(
+        self,
+        desk: Desk,
+        view: HedgeView,
+        target: HedgeTarget,
+        lots: int,
+        routes: list[HedgeSettings],
+        blocks: list[Blocked],
+    ) -> tuple[Refusal, str] | Routed | None:
+        """Return the orders of a need, else those of a roll, if there are any; or why there are none."""
+        if lots:
+            if self.orders.lost_streaks:
+                blocks = self.ordering.put_losing_last(routes, blocks, view.now_ns)
+            return self.ordering.route(desk, view, target, routes, blocks)
+        if _may_be_outside(view, target):
+            span = f"{view.delta_low_base:.4g} to {view.delta_high_base:.4g}"
+            return Refusal.UNKNOWN_OUTCOME, f"net delta may be anything from {span}"
+        if len(routes) > 1 and self.state is BotState.RUNNING and not desk.oracle_doubt:
+            return self.ordering.find_roll(desk, view, routes)
+        return None
+
+    def _trade_options(
+        self,
+        desk: Desk,
+        view: HedgeView,
+        target: HedgeTarget,
+        lots: int,
+        outcome_so_far: tuple[Refusal, str] | Routed | None,
+    ) -> tuple[Refusal, str] | Routed | None:
+        """Send the option trades a policy asks for, as far as every limit allows; the linear hedge then waits."""
+        if not target.options:
+            desk.option_orders = ()
+            return outcome_so_far
+        sent: list[OrderIntent] = []
+        now_ns = view.now_ns
+        is_reduce_only = self.state is BotState.REDUCE_ONLY or bool(desk.oracle_doubt)
+        refused = self._refuse_to_trade(view)
+        if refused is None and self.state not in (BotState.RUNNING, BotState.REDUCE_ONLY):
+            refused = self._refuse_by_state(view, 1)
+        for trade in target.options:
+            outcome: OrderIntent | tuple[Refusal, str] | None = refused
+            if outcome is None:
+                order_id = f"{self.settings.run_id}-{self.ordering.sequence + 1}"
+                outcome = self.option_hedges.approve(desk, trade, now_ns, order_id, is_reduce_only=is_reduce_only)
+            if isinstance(outcome, OrderIntent):
+                option = self.holdings.instruments[outcome.instrument_id]
+                assert isinstance(option, Option), "approved as an option"
+                holding, unmarked = desk.join_option(option, now_ns)
+                if unmarked is None:
+                    self.ordering.sequence += 1
+                    self.option_hedges.note_order(holding, desk.underlying)
+                    self.orders.intend(outcome)
+                    self.limits.note_sent(now_ns)
+                    self._commands.append(SubmitOrder(outcome))
+                    sent.append(outcome)
+                    continue
+                outcome = unmarked
+            self.refusals[outcome[0]] = self.refusals.get(outcome[0], 0) + 1
+            desk.option_refusal = f"{outcome[0]}: {outcome[1]}"
+        desk.option_orders = tuple(
+            f"{one.order_id}: {one.qty_lots:+} lots of {one.instrument_id}: {one.reason}" for one in sent
+        )
+        if sent and lots and outcome_so_far is None:
+            return Refusal.ORDER_IN_FLIGHT, f"options first: {sent[0].order_id}; what they change is hedged then"
+        return outcome_so_far
 
     def _find_bad_input(self, desk: Desk, now_ns: int) -> tuple[Refusal, str] | None:
         """Bring the desk's marks up to `now_ns`; return why its inputs do not allow a decision, if so."""
+        if desk.book.option_hedges:
+            desk.tidy_options(self.orders, now_ns)
         if self.oracles is not None:
             refusal = self.oracles.judge(desk, now_ns)
             if refusal is not None:
@@ -634,8 +741,8 @@ class Engine:
         outcome = self._trip(desk, view.now_ns, view, flattening.lots)
         if outcome is not None or not here:
             return False
-        routed = self._route(desk, view, target, here, [])
-        if not isinstance(routed, _Approved):
+        routed = self.ordering.route(desk, view, target, here, [])
+        if not isinstance(routed, Routed):
             return False
         self.foreign.drop_flattening(flattening)
         self._conclude(desk, view, target, flattening.lots, routed)
@@ -669,7 +776,8 @@ class Engine:
         refused = self._refuse_by_state(view, lots) or self._refuse_by_oracles(desk, view, lots) if lots else None
         return found if has_tripped and refused is not None else refused
 
-    def _refuse_by_state(self, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+    def _refuse_to_trade(self, view: HedgeView) -> tuple[Refusal, str] | None:
+        """Return what of accounts and chains is not known well enough to trade on, if anything."""
         if self.state in (BotState.RUNNING, BotState.REDUCE_ONLY):
             waits_for = self._waits_for()
             if waits_for:
@@ -680,6 +788,12 @@ class Engine:
             stale = self.chains.find_stale(view.now_ns)
             if stale:
                 return Refusal.STALE_CHAIN, stale
+        return None
+
+    def _refuse_by_state(self, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+        refused = self._refuse_to_trade(view)
+        if refused is not None:
+            return refused
         if self.state is BotState.RUNNING:
             return None
         if self.state is BotState.REDUCE_ONLY:
@@ -700,7 +814,11 @@ class Engine:
             return None
         return Refusal.ORACLE_REDUCE_ONLY, f"{doubt}; {lots} lots would not shrink the net delta"
 
-    def _refuse_growth(self, desk: Desk, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+    def may_only_shrink(self, desk: Desk) -> bool:
+        """Tell whether an order may do nothing but shrink the net delta."""
+        return self.state is BotState.REDUCE_ONLY or bool(desk.oracle_doubt)
+
+    def refuse_growth(self, desk: Desk, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
         """Return why a trade further than to the policy's edge must not be made where exposure may only shrink."""
         if not lots:
             return None
@@ -714,210 +832,6 @@ class Engine:
             if not self.venues.is_delisted(instrument_id)
         ]
         return min(streaks, default=0)
-
-    # ── routing ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _find_routes(self, desk: Desk, now_ns: int) -> tuple[list[HedgeSettings], list[Blocked]]:
-        """Return the hedge instruments that can be traded now in order of preference, and why the others cannot."""
-        unquoted = {block.instrument_id: block for block in desk.unquoted}
-        max_streak = self.settings.limits.max_reject_streak
-        routes: list[HedgeSettings] = []
-        blocks: list[Blocked] = []
-        for hedge in desk.hedges:
-            instrument = hedge.instrument
-            block = (
-                self.venues.find_block(instrument)
-                or unquoted.get(instrument.instrument_id)
-                or (self.oracles.find_block(desk, hedge.instrument, now_ns) if self.oracles is not None else None)
-                or find_refusing(self.orders, instrument, max_streak, now_ns)
-                or self._find_stale_terms(hedge, now_ns)
-            )
-            if block is None:
-                routes.append(hedge)
-            else:
-                blocks.append(block)
-        return routes, blocks
-
-    def _find_stale_terms(self, hedge: HedgeSettings, now_ns: int) -> Blocked | None:
-        """Return why nothing can be said of the next block, where a trade is a transaction in it."""
-        instrument_id = hedge.instrument.instrument_id
-        terms = self.market.terms.get(instrument_id)
-        if terms is None and not hedge.needs_terms:
-            return None
-        why = stale_terms_text(terms, instrument_id, now_ns)
-        return Blocked(instrument_id, Refusal.STALE_TERMS, why) if why else None
-
-    def _put_losing_last(self, routes: list[HedgeSettings], blocks: list[Blocked], now_ns: int) -> list[Blocked]:
-        """Move the instruments whose orders got lost behind all others; return the blocks with why."""
-        found = [block for hedge in routes if (block := find_losing(self.orders, hedge.instrument, now_ns))]
-        losing = {block.instrument_id for block in found}
-        routes.sort(key=lambda hedge: hedge.instrument.instrument_id in losing)
-        return [*blocks, *found]
-
-    def _route(
-        self, desk: Desk, view: HedgeView, target: HedgeTarget, routes: Sequence[HedgeSettings], blocks: list[Blocked]
-    ) -> _Approved | tuple[Refusal, str]:
-        """Return the order on the most preferred instrument that can take it, or why none can."""
-        preference = list(desk.holdings)
-        for hedge in routes:
-            instrument_id = hedge.instrument.instrument_id
-            rank = preference.index(instrument_id)
-            blocks = [block for block in blocks if block.instrument_id != instrument_id]  # now it is the last resort
-            passed = [block for block in blocks if preference.index(block.instrument_id) < rank]
-            outcome = self._approve(desk, view, target, hedge, passed)
-            if isinstance(outcome, _Approved) or outcome[0] not in _TRY_ELSEWHERE:
-                return outcome
-            blocks = [*blocks, Blocked(instrument_id, *outcome)]
-        return explain_blocks(sorted(blocks, key=lambda block: preference.index(block.instrument_id)))
-
-    def _approve(
-        self, desk: Desk, view: HedgeView, target: HedgeTarget, hedge: HedgeSettings, passed: list[Blocked]
-    ) -> _Approved | tuple[Refusal, str]:
-        """Return the order on one instrument after every limit had its say, or the refusal."""
-        instrument = hedge.instrument
-        holding = desk.holdings[instrument.instrument_id]
-        quote = self.market.quotes[instrument.instrument_id]
-        lot_base = instrument.lot_base(holding.mark_px)
-        terms = self.market.terms.get(instrument.instrument_id)
-        if terms is None:
-            plan = None
-            wanted = lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
-        else:
-            vol = desk.vol()
-            moved = self.market.moved_since_terms_fraction(instrument.instrument_id, desk.underlying)
-            planned = plan_order(target, view, hedge, terms, quote, lot_base=lot_base, vol=vol, moved_fraction=moved)
-            if not isinstance(planned, Plan):
-                return planned
-            wanted, seen = planned.lots, msgspec.structs.replace(view, lot_base=lot_base)
-            if self._refuse_growth(desk, seen, wanted) is not None:  # past the policy's edge, which does shrink
-                edge = lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
-                wanted = min(wanted, edge, key=abs)
-            plan, view, target = planned, planned.view, planned.target
-        if not wanted:
-            return Refusal.BELOW_MINIMUM, f"one lot of {lot_base:g} {desk.underlying} is too coarse for the band"
-        price = self._price(desk, view, target, hedge, 1 if wanted > 0 else -1, plan)
-        if not isinstance(price, _Price):
-            return price
-        refused = self.limits.refuse_price(instrument.tick_schedule.px(price.limit_ticks), desk.reference_px(hedge))
-        if refused is not None:
-            return Refusal.PRICE_COLLAR, refused
-        waiting = desk.await_liquidity(quote)
-        if waiting is not None:
-            return waiting
-        size = self._size(desk, view, target, hedge, wanted, price.limit_ticks)
-        if not isinstance(size, _Size):
-            return size
-        refused = self.limits.refuse_rate(view.now_ns)
-        if refused is not None:
-            return Refusal.ORDER_RATE, refused
-        lots = size.lots
-        self._sequence += 1
-        intent = OrderIntent(
-            order_id=f"{self.settings.run_id}-{self._sequence}",
-            instrument_id=instrument.instrument_id,
-            qty_lots=lots,
-            limit_ticks=price.limit_ticks,
-            time_in_force=price.time_in_force,
-            reduce_only=holding.lots * lots < 0 and abs(lots) <= abs(holding.lots) and not self.orders.live,
-            reason=_explain(view, target, abs(lots) * lot_base) + size.note + price.note + _tell_passed(hedge, passed),
-            reference_px=holding.mark_px,
-            decided_ns=view.now_ns,
-            gas=plan.gas if plan is not None else None,
-        )
-        return _Approved(intent, wanted, lot_base)
-
-    def _price(
-        self, desk: Desk, view: HedgeView, target: HedgeTarget, hedge: HedgeSettings, side: int, plan: Plan | None
-    ) -> _Price | tuple[Refusal, str]:
-        """Return at what limit and how long the order may stand."""
-        if plan is not None:
-            return _Price(plan.limit_ticks, TimeInForce.IOC, plan.note)
-        quote = self.market.quotes[hedge.instrument.instrument_id]
-        limit_ticks = crossing_ticks(hedge, quote, side)
-        if hedge.style == "taker":
-            return _Price(limit_ticks, TimeInForce.IOC, "")
-        need = desk.need
-        if need is None or need.side != side:
-            need = desk.need = Need(side, view.now_ns)
-        far_px = quote.ask_px if side > 0 else quote.bid_px
-        first_px = need.first_px.setdefault(hedge.instrument.instrument_id, far_px)
-        lot_base = hedge.instrument.lot_base(far_px)
-        urgency = find_urgency(need, hedge, target, view.greeks.delta_base, lot_base, view.now_ns)
-        if not urgency:
-            return _Price(near_touch_ticks(hedge, quote, side), TimeInForce.POST_ONLY, "; resting at the touch")
-        budget = budget_ticks(need, hedge, side)
-        limit_ticks = min(limit_ticks, budget) if side > 0 else max(limit_ticks, budget)
-        limit_px = hedge.instrument.tick_schedule.px(limit_ticks)
-        if (limit_px - far_px) * side < -1e-9 * far_px:
-            desk.need = None  # what was decided then is no longer to be had; what is decided now starts anew
-            return Refusal.SLIPPAGE_BUDGET, (
-                f"{far_px:g} is beyond {limit_px:g}: first decided at {first_px:g}, "
-                f"allowed {hedge.max_slippage_bps:g} bp"
-            )
-        return _Price(limit_ticks, TimeInForce.IOC, f"; crossing: {urgency}")
-
-    def _size(
-        self, desk: Desk, view: HedgeView, target: HedgeTarget, hedge: HedgeSettings, wanted: int, limit_ticks: int
-    ) -> _Size | tuple[Refusal, str]:
-        """Return the lots that every limit allows: cut where too many, raised to the minimum where the band allows."""
-        instrument = hedge.instrument
-        holding = desk.holdings[instrument.instrument_id]
-        quote = self.market.quotes[instrument.instrument_id]
-        px = quote.ask_px if wanted > 0 else quote.bid_px
-        lot_base = instrument.lot_base(holding.mark_px)
-        capped = self._cap(desk, holding, wanted, lot_base, px)
-        if not isinstance(capped, _Size):
-            return capped
-        # the venue values the order at its limit or at the touch
-        limit_px = instrument.tick_schedule.px(limit_ticks)
-        lot_quote = instrument.lot_size if holding.is_inverse else instrument.lot_size * min(px, limit_px)
-        least = max(instrument.min_lots, ceil(instrument.min_quote / lot_quote - 1e-9))
-        if abs(capped.lots) >= least:
-            return capped
-        raised = least if wanted > 0 else -least
-        cap = self._cap(desk, holding, raised, lot_base, px)
-        is_allowed = isinstance(cap, _Size) and cap.lots == raised
-        if is_allowed and (self.state is BotState.REDUCE_ONLY or desk.oracle_doubt):
-            is_allowed = shrinks(raised, lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base)
-        if is_allowed and is_inside_after(raised, lot_base, target, view.delta_low_base, view.delta_high_base):
-            return _Size(raised, f", raised from {wanted} lots to the venue's minimum")
-        minimum = f"{abs(capped.lots)} lots, the venue's minimum is {least}"
-        by_value = f" for {instrument.min_quote:g} {instrument.quote}" if least > instrument.min_lots else ""
-        return Refusal.BELOW_MINIMUM, minimum + by_value
-
-    def _cap(self, desk: Desk, holding: Holding, lots: int, lot_base: float, px: float) -> _Size | tuple[Refusal, str]:
-        """Return how many of these lots the limits on value, size and the venue's exposure allow."""
-        limits = self.settings.limits
-        cut = self.limits.cut_to_value(lots, lot_base * px)
-        if not cut:
-            return Refusal.ORDER_VALUE, (f"one lot is worth {lot_base * px:,.2f}, limit {limits.max_order_quote:,.2f}")
-        cut = self.limits.cut_to_size(cut, lot_base)
-        if not cut:
-            return Refusal.ORDER_SIZE, f"one lot is {lot_base:g} {desk.underlying}, limit {limits.max_order_base:g}"
-        shown = self._shown_lots(holding, lots, lot_base)
-        if shown < 1:
-            where = holding.instrument.instrument_id
-            return Refusal.ORDER_SIZE, f"{where} can {'buy' if lots > 0 else 'sell'} nothing now: pool, funds or loan"
-        if abs(cut) > shown:
-            cut = int(shown) if lots > 0 else -int(shown)
-        room = room_lots(holding, 1 if lots > 0 else -1, self._holdings, self.orders, self.settings.venue_limits)
-        if room < 1:
-            venue = holding.instrument.venue
-            limit_quote = self.settings.venue_limits[venue]
-            return Refusal.VENUE_LIMIT, f"{venue}: exposure limit of {limit_quote:,.0f} is reached, in flight included"
-        if abs(cut) > room:
-            cut = int(room) if lots > 0 else -int(room)
-            return _Size(cut, f", cut from {lots} lots by the exposure limit of {holding.instrument.venue}")
-        what = f"what {holding.instrument.instrument_id} can carry" if abs(cut) == shown else "the order limit"
-        return _Size(cut, f", cut from {lots} lots by {what}" if cut != lots else "")
-
-    def _shown_lots(self, holding: Holding, lots: int, lot_base: float) -> float:
-        """Return how many lots the quote shows, where it shows all that can be had: of pools, not of order books."""
-        instrument_id = holding.instrument.instrument_id
-        if instrument_id not in self.market.terms:
-            return inf
-        quote = self.market.quotes[instrument_id]
-        return ((quote.ask_base if lots > 0 else quote.bid_base) / lot_base + 1e-9) // 1
 
     # ── working ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -983,14 +897,14 @@ class Engine:
 
     def _note_rested(self, desk: Desk) -> None:
         """Once a resting order is over, what it filled was a hedge: one that loops is to be noticed."""
-        if desk.resting_from is None or not desk.resting_from[0].state.is_terminal:
+        if not any(order.state.is_terminal for order, _ in desk.resting_from):
             return
-        order, hedged_base = desk.resting_from
-        desk.resting_from = None
-        if order.filled_lots:
-            holding = desk.holdings[order.intent.instrument_id]
-            filled_base = order.filled_lots * holding.instrument.lot_base(holding.mark_px)
-            self.limits.note_hedge(desk.underlying, order.intent.decided_ns, filled_base, hedged_base)
+        for order, hedged_base in desk.resting_from:
+            if order.state.is_terminal and order.filled_lots:
+                holding = desk.holdings[order.intent.instrument_id]
+                filled_base = order.filled_lots * holding.instrument.lot_base(holding.mark_px)
+                self.limits.note_hedge(desk.underlying, order.intent.decided_ns, filled_base, hedged_base)
+        desk.resting_from = [entry for entry in desk.resting_from if not entry[0].state.is_terminal]
 
     def _withdraw(self, desk: Desk, why: str, now_ns: int) -> None:
         """Cancel what rests for a desk that cannot judge it any more."""
@@ -1021,24 +935,21 @@ class Engine:
         view: HedgeView,
         target: HedgeTarget,
         wanted_lots: int,
-        outcome: _Approved | tuple[Refusal, str] | None,
+        outcome: Routed | tuple[Refusal, str] | None,
     ) -> None:
         refusal: Refusal | None = None
         detail = ""
         order_id: str | None = None
         lots = 0
-        if isinstance(outcome, _Approved):
-            intent, wanted_lots, lot_base = outcome
-            order_id, lots = intent.order_id, intent.qty_lots
-            order = self.orders.intend(intent)
-            desk.note_order(order, is_whole=abs(lots) >= abs(wanted_lots))
-            hedged_base = view.hedge_base + view.pending_base
-            if order.may_rest:
-                self.limits.note_sent(view.now_ns)
-                desk.resting_from = (order, hedged_base)
-            else:
-                self.limits.note_order(desk.underlying, view.now_ns, lots * lot_base, hedged_base)
-            self._commands.append(SubmitOrder(intent))
+        legs: tuple[PlannedLeg, ...] = ()
+        next_best_quote = nan
+        if isinstance(outcome, Routed):
+            largest = outcome.orders[0]
+            order_id, lots, wanted_lots = largest.intent.order_id, largest.intent.qty_lots, largest.wanted_lots
+            next_best_quote = outcome.next_best_quote
+            self._send(desk, view, outcome)
+            if not isnan(next_best_quote):
+                legs = tuple([_leg(order) for order in outcome.orders])
         elif outcome is not None:
             refusal, detail = outcome
             self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
@@ -1060,7 +971,32 @@ class Engine:
             order_id,
             lots,
             wanted_lots,
+            legs,
+            next_best_quote,
+            desk.option_orders,
         )
+
+    def _send(self, desk: Desk, view: HedgeView, routed: Routed) -> None:
+        """Send the orders of a decision; together they are one hedge, and a roll is none."""
+        hedged_base = view.hedge_base + view.pending_base
+        crossing_base = 0.0
+        sent: list[Order] = []
+        for approved in routed.orders:
+            order = self.orders.intend(approved.intent)
+            sent.append(order)
+            self.limits.note_sent(view.now_ns)
+            if order.may_rest:
+                desk.resting_from.append((order, hedged_base))
+            else:
+                crossing_base += approved.intent.qty_lots * approved.lot_base
+            self._commands.append(SubmitOrder(approved.intent))
+        if routed.is_roll:
+            desk.note_quotes(tuple(sent))
+            return
+        desk.note_orders(tuple(sent), is_whole=routed.is_whole)
+        desk.traded_base = sum([abs(one.intent.qty_lots) * one.lot_base for one in routed.orders])
+        if crossing_base:
+            self.limits.note_hedge(desk.underlying, view.now_ns, crossing_base, hedged_base)
 
     def _refuse(self, desk: Desk, now_ns: int, refusal: Refusal, detail: str) -> None:
         self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
@@ -1078,28 +1014,18 @@ _NO_GREEKS = Greeks(float("nan"), float("nan"), float("nan"), float("nan"), floa
 
 
 def _ignore(_event: Event) -> None:
-    """Do nothing: a funding rate is market information, what we are paid arrives as FundingPayment."""
+    """Do nothing: what a source alone says moves nothing where prices are not fused."""
+
+
+def _leg(order: Approved) -> PlannedLeg:
+    intent = order.intent
+    qty_base = intent.qty_lots * order.lot_base
+    return PlannedLeg(intent.order_id, intent.instrument_id, intent.qty_lots, qty_base, order.cost_quote)
 
 
 def _may_be_outside(view: HedgeView, target: HedgeTarget) -> bool:
     is_interval = view.delta_low_base != view.delta_high_base
     return is_interval and (view.delta_low_base < target.low_base or view.delta_high_base > target.high_base)
-
-
-def _explain(view: HedgeView, target: HedgeTarget, size_base: float) -> str:
-    cost_quote = size_base * view.spot_px * view.cost_rate
-    return (
-        f"net delta {view.delta_low_base:+.3f} outside [{target.low_base:+.3f}, {target.high_base:+.3f}]; "
-        f"{target.reason}; expected cost {cost_quote:.2f}"
-    )
-
-
-def _tell_passed(hedge: HedgeSettings, passed: list[Blocked]) -> str:
-    """Say why an order goes to another instrument than the most preferred one."""
-    if not passed:
-        return ""
-    why = "; ".join(f"{block.instrument_id} {block.refusal}: {block.why}" for block in passed)
-    return f"; on {hedge.instrument.instrument_id} instead ({why})"
 
 
 def _sum_parts(all_parts: list[PnlBreakdown]) -> PnlBreakdown:

@@ -13,13 +13,36 @@ and Control 30:1-25). Its equations are solved here for all of a, c, v and F at 
 
 from __future__ import annotations
 
-from math import acos, cbrt, cos, exp, inf, pi, sqrt
+from math import acos, cbrt, cos, inf, pi, sqrt
 from typing import NamedTuple
 
-# −ζ(1/2)/√(2π): Broadie, Glasserman & Kou (1997), "A continuity correction for discrete barrier options",
-# Mathematical Finance 7:325-349.
-MONITORING_SHIFT = 0.5825971579390107
-_SAFE_STEP = 1.2  # steps wider than this times the band: from here on the shift is bent, or the band would vanish
+from bot.pricing.bands import (
+    MONITORING_SHIFT,
+    band_half_base,
+    delta_sd_base,
+    edge_cost_rate_quote,
+    fixed_cost_half_base,
+    implied_risk_aversion_per_quote,
+    monitored_half_base,
+    risk_rate_quote,
+)
+
+__all__ = [
+    "MONITORING_SHIFT",
+    "Impulse",
+    "band_half_base",
+    "delta_drift_base",
+    "delta_sd_base",
+    "edge_cost_rate_quote",
+    "fixed_cost_half_base",
+    "implied_risk_aversion_per_quote",
+    "latency_cost_rate_quote",
+    "monitored_half_base",
+    "risk_rate_quote",
+    "solve_impulse",
+    "stop_share",
+    "value_share",
+]  # the band without a fixed cost is part of this model, so it is found here as well
 
 
 class Impulse(NamedTuple):
@@ -86,41 +109,6 @@ def stop_share(off_share: float, impact_share: float, impulse: Impulse) -> float
     return min(0.5 * (low + high), off_share)
 
 
-def band_half_base(cost_rate: float, spot_px: float, gamma_base_per_px: float, risk_aversion_per_quote: float) -> float:
-    """Return the Whalley–Wilmott half-width H_WW = (3/2 · k S Γ²/g)^(1/3), in base units."""
-    return cbrt(1.5 * cost_rate * spot_px * gamma_base_per_px * gamma_base_per_px / risk_aversion_per_quote)
-
-
-def implied_risk_aversion_per_quote(
-    half_base: float, cost_rate: float, spot_px: float, gamma_base_per_px: float
-) -> float:
-    """Return the risk aversion at which a band of this half-width is that of Whalley & Wilmott; 0 without gamma."""
-    return 1.5 * cost_rate * spot_px * gamma_base_per_px * gamma_base_per_px / half_base**3 if half_base > 0.0 else inf
-
-
-def edge_cost_rate_quote(
-    cost_rate: float, spot_px: float, gamma_base_per_px: float, risk_aversion_per_quote: float, vol: float
-) -> float:
-    """Return what hedging to the edge of H_WW costs per year, risk included: J = a H_WW²."""
-    half_base = band_half_base(cost_rate, spot_px, gamma_base_per_px, risk_aversion_per_quote)
-    return risk_rate_quote(risk_aversion_per_quote, spot_px, vol) * half_base * half_base
-
-
-def fixed_cost_half_base(fixed_cost_quote: float, gamma_base_per_px: float, risk_aversion_per_quote: float) -> float:
-    """Return the half-width (12 F Γ²/g)^(1/4) of a band traded to its centre where only F is paid: φ → ∞."""
-    return sqrt(sqrt(12.0 * fixed_cost_quote * gamma_base_per_px * gamma_base_per_px / risk_aversion_per_quote))
-
-
-def risk_rate_quote(risk_aversion_per_quote: float, spot_px: float, vol: float) -> float:
-    """Return a = ½ g σ²S²: what being off by one unit of base costs per year, in quote money."""
-    return 0.5 * risk_aversion_per_quote * (vol * spot_px) ** 2
-
-
-def delta_sd_base(gamma_base_per_px: float, spot_px: float, vol: float, years: float) -> float:
-    """Return |Γ| S σ √t, how far net delta wanders in that time: one standard deviation."""
-    return abs(gamma_base_per_px) * spot_px * vol * sqrt(max(0.0, years))
-
-
 def delta_drift_base(gamma_base_per_px: float, spot_px: float, vol: float, years: float) -> float:
     """Return −σ² S Γ t, how far net delta is expected to move in that time, in base units.
 
@@ -136,21 +124,6 @@ def latency_cost_rate_quote(
     """Return ½ g Γ² S⁴ σ⁴ L, what orders that take L to arrive cost per year: a v² L, whatever is done about it."""
     step_base = delta_sd_base(gamma_base_per_px, spot_px, vol, latency_years)
     return risk_rate_quote(risk_aversion_per_quote, spot_px, vol) * step_base * step_base
-
-
-def monitored_half_base(half_base: float, step_base: float) -> float:
-    """Return the trigger that, looked at only now and then, is as good as `half_base` watched all the time.
-
-    Between two looks delta wanders by `step_base` (one standard deviation), so it is found 0.5826 of that beyond the
-    trigger on average (Broadie, Glasserman & Kou 1997). For x = step/half above 1.2 the form is bent into an
-    exponential: the trigger stays above 0, as it does in the exact solution of the discrete problem.
-    """
-    if half_base <= 0.0:
-        return 0.0
-    steps = step_base / half_base
-    if steps < _SAFE_STEP:
-        return half_base * (1.0 - MONITORING_SHIFT * steps)
-    return half_base * (1.0 - _SAFE_STEP * MONITORING_SHIFT) * exp(_SAFE_STEP - steps)
 
 
 def _roots(cost: float) -> tuple[float, float]:

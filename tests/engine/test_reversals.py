@@ -39,7 +39,7 @@ class Chain(Driver):
         bid = msgspec.structs.replace(GAS, deadline_ns=self.now_ns + 120 * NS_PER_S)
         intent = make_intent(lots, f"a1b2c3d4e5-{self.bids}", instrument=self.hedge_instrument, now_ns=self.now_ns)
         intent = msgspec.structs.replace(intent, gas=bid)
-        self.engine._sequence = self.bids
+        self.engine.ordering.sequence = self.bids
         self.engine.orders.intend(intent)
         self.send(intent)
         self.accept(intent)

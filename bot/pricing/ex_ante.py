@@ -1,0 +1,233 @@
+"""What hedging a book will cost until its last option expires, before any of it is hedged.
+
+Hedging to the edge of the Whalley–Wilmott band costs J = ½ (3/2)^(2/3) g^(1/3) k^(2/3) S^(8/3) σ² |Γ|^(4/3) per year,
+risk included (`bot.pricing.bands.edge_cost_rate_quote`), and W = E ∫ J du is what that comes to along the paths of the
+price; Γ is the net gamma of the book wherever the path leads. W grows with the power 4/3 of the book's size, 2/3 of k
+and 1/3 of g. Whalley & Wilmott (1997), Mathematical Finance 7:307-324, have it as the leading correction to the value.
+
+The price is lognormal without drift. Between two expiries time is integrated by Gauss & Legendre in a variable that
+takes up the singular end (at the strike Γ grows as one over the root of the time left), the price by the trapezoid rule
+on a grid fine enough for the option nearest to its expiry. That takes milliseconds for a hundred options: it is for
+quotes, reviews and slow beats, not for every tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import cbrt, pi, sqrt
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from bot.pricing.bands import band_half_base
+from bot.pricing.black76 import greeks
+
+Floats = NDArray[np.float64]
+
+_REACH = 6.5  # standard deviations of the price to integrate over; what is beyond is less than one in ten billion
+_TIME_POWER = 2.4  # of the time left: makes J ~ (time left)^(−1/6) linear in the variable of integration
+_MOST_PRICES = 4_000  # of one moment's grid; reached only in the last moments before an expiry
+
+
+class OptionLegs(Protocol):
+    """Options as arrays of one length, as `bot.domain.decisions.Legs` has them."""
+
+    @property
+    def forward_px(self) -> Floats:
+        """Forward of each expiry."""
+
+    @property
+    def strike_px(self) -> Floats:
+        """Strikes."""
+
+    @property
+    def tau_years(self) -> Floats:
+        """Years to expiry."""
+
+    @property
+    def vol(self) -> Floats:
+        """Implied vol of each option."""
+
+    @property
+    def qty_base(self) -> Floats:
+        """Signed quantities; short is negative."""
+
+    @property
+    def is_call(self) -> NDArray[np.bool_]:
+        """Call, else put."""
+
+
+class ExAnte(NamedTuple):
+    """What hedging a book is expected to cost, in quote money.
+
+    `cost_quote` is W, from the hedge in place to the last expiry, risk included (two thirds of it are paid in fees and
+    spread); `setup_quote` brings the hedge from nothing to the edge of the band, `unwind_quote` closes at expiry what
+    is held against options that finish in the money (an upper bound where later expiries would take it over; nothing
+    where they are settled in the underlying). `band_half_base` is the half-width of the band now, `slope_base` is
+    dW/dS, the delta of the cost itself.
+    """
+
+    cost_quote: float
+    setup_quote: float
+    unwind_quote: float
+    band_half_base: float
+    slope_base: float
+
+    @property
+    def total_quote(self) -> float:
+        """All three costs together."""
+        return self.cost_quote + self.setup_quote + self.unwind_quote
+
+
+def expected_cost(
+    legs: OptionLegs,
+    spot_px: float,
+    vol: float,
+    cost_rate: float,
+    risk_aversion_per_quote: float,
+    *,
+    time_points: int = 14,
+    points_per_sd: float = 2.5,
+) -> ExAnte:
+    """Return what hedging these options is expected to cost if spot moves with `vol`.
+
+    `time_points` are those between two expiries, `points_per_sd` is the fineness of the grid of prices. Legs that have
+    expired count for nothing.
+    """
+    alive = _Alive(legs)
+    factor = _cost_factor(vol, cost_rate, risk_aversion_per_quote)
+    cost = slope = 0.0
+    for moment in _moments(alive, vol, time_points, points_per_sd):
+        rates = moment.weights * _power_8_3(spot_px * np.exp(moment.log_moves)) * np.abs(moment.gamma) ** (4.0 / 3.0)
+        cost += float(rates.sum())
+        # d/d ln S of an expectation over ln S_u ~ N(ln S − ½σ²u, σ²u): each value times its distance over the variance
+        variance = vol * vol * moment.years
+        slope += float((rates * (moment.log_moves + 0.5 * variance)).sum()) / variance
+    now = greeks(alive.forward, alive.strike, alive.tau, alive.vol, alive.is_call)
+    half_base = band_half_base(cost_rate, spot_px, float(alive.qty @ now.gamma), risk_aversion_per_quote)
+    off_base = abs(float(alive.qty @ now.delta))
+    return ExAnte(
+        cost_quote=factor * cost,
+        setup_quote=cost_rate * spot_px * max(0.0, off_base - half_base),
+        unwind_quote=cost_rate * _closed_quote(alive, spot_px, vol),
+        band_half_base=half_base,
+        slope_base=factor * slope / spot_px,
+    )
+
+
+def marginal_costs(
+    legs: OptionLegs,
+    spot_px: float,
+    vol: float,
+    cost_rate: float,
+    risk_aversion_per_quote: float,
+    *,
+    time_points: int = 14,
+    points_per_sd: float = 2.5,
+) -> Floats:
+    """Return dW/dq of every leg, in quote money per unit of base: what one more of it adds to the cost of hedging.
+
+    A leg of quantity 0 is one that might be bought: where its gamma offsets the book's along the paths that matter the
+    number is negative, and buying it saves as much. Legs that have expired have 0.
+    """
+    alive = _Alive(legs)
+    factor = _cost_factor(vol, cost_rate, risk_aversion_per_quote)
+    found = np.zeros(alive.tau.shape)
+    for moment in _moments(alive, vol, time_points, points_per_sd):
+        powers = _power_8_3(spot_px * np.exp(moment.log_moves)) * np.cbrt(moment.gamma)
+        found[moment.is_alive] += (moment.weights * powers) @ moment.gammas
+    costs = np.zeros(alive.is_counted.shape)
+    costs[alive.is_counted] = 4.0 / 3.0 * factor * found
+    return costs
+
+
+def marginal_gamma_quote(cost_quote: float, gamma_base_per_px: float) -> float:
+    """Return (4/3) W/|Γ|, what a unit of net gamma less saves, if the book shrinks in proportion."""
+    return 4.0 / 3.0 * cost_quote / abs(gamma_base_per_px) if gamma_base_per_px else 0.0
+
+
+class _Alive:
+    """The legs that have not expired, as plain arrays."""
+
+    def __init__(self, legs: OptionLegs) -> None:
+        self.is_counted = (legs.tau_years > 0.0) & (legs.vol > 0.0) & (legs.forward_px > 0.0) & (legs.strike_px > 0.0)
+        self.forward = legs.forward_px[self.is_counted]
+        self.strike = legs.strike_px[self.is_counted]
+        self.tau = legs.tau_years[self.is_counted]
+        self.vol = legs.vol[self.is_counted]
+        self.qty = legs.qty_base[self.is_counted]
+        self.is_call = legs.is_call[self.is_counted]
+
+
+class _Moment(NamedTuple):
+    """The book at one moment of the future: on a grid of log moves, the gamma of each leg and of all."""
+
+    years: float
+    weights: Floats  # of the integral over time, times the probability of each move
+    log_moves: Floats
+    is_alive: NDArray[np.bool_]
+    gammas: Floats
+    gamma: Floats
+
+
+def _moments(alive: _Alive, vol: float, time_points: int, points_per_sd: float) -> Iterator[_Moment]:
+    nodes, node_weights = np.polynomial.legendre.leggauss(time_points)
+    places, place_weights = 0.5 * (nodes + 1.0), 0.5 * node_weights
+    lefts, left_weights = places**_TIME_POWER, place_weights * _TIME_POWER * places ** (_TIME_POWER - 1.0)
+    log_moneyness = np.log(alive.forward / alive.strike)
+    start = 0.0
+    for end in np.unique(alive.tau).tolist():
+        is_alive = alive.tau >= end
+        tau, leg_vol, qty = alive.tau[is_alive], alive.vol[is_alive], alive.qty[is_alive]
+        forward, distance = alive.forward[is_alive], log_moneyness[is_alive]
+        for left, weight in zip(lefts.tolist(), left_weights.tolist(), strict=True):
+            years = end - (end - start) * left
+            sd = vol * sqrt(years)
+            if not sd > 0.0:
+                continue
+            dev = leg_vol * np.sqrt(tau - years)
+            moves, chances = _grid(sd, distance, dev, points_per_sd)
+            d1 = (distance + moves[:, None]) / dev + 0.5 * dev
+            gammas = np.exp(-0.5 * d1 * d1 - moves[:, None]) / (forward * dev * sqrt(2.0 * pi))
+            yield _Moment(years, (end - start) * weight * chances, moves, is_alive, gammas, gammas @ qty)
+        start = end
+
+
+def _grid(sd: float, distance: Floats, dev: Floats, points_per_sd: float) -> tuple[Floats, Floats]:
+    """Return evenly spaced log moves and their probabilities, as fine as the narrowest gamma within reach needs."""
+    reach = _REACH * sd
+    is_near = np.abs(distance) < reach + _REACH * dev
+    narrowest = min(sd, float(dev[is_near].min())) if is_near.any() else sd
+    count = min(_MOST_PRICES, int(2.0 * reach * points_per_sd / narrowest) + 1)
+    centred = np.linspace(-reach, reach, count | 1)
+    chances = np.exp(-0.5 * (centred / sd) ** 2)
+    return centred - 0.5 * sd * sd, chances / chances.sum()
+
+
+def _cost_factor(vol: float, cost_rate: float, risk_aversion_per_quote: float) -> float:
+    return 0.5 * cbrt(2.25 * risk_aversion_per_quote * cost_rate * cost_rate) * vol * vol
+
+
+def _power_8_3(px: Floats) -> Floats:
+    return np.cbrt(px) ** 8
+
+
+def _closed_quote(alive: _Alive, spot_px: float, vol: float) -> float:
+    """Return the value of what is left to close at each expiry: E[S |Σ ± quantity of the legs in the money|]."""
+    closed = 0.0
+    for tau in np.unique(alive.tau).tolist():
+        is_here = alive.tau == tau
+        ratio = spot_px / alive.forward[is_here]
+        strikes, qty, is_call = alive.strike[is_here] * ratio, alive.qty[is_here], alive.is_call[is_here]
+        edges = np.unique(strikes)
+        # between two strikes the hedge is minus the calls below and plus the puts above
+        inner = np.concatenate(([edges[0] * 0.5], 0.5 * (edges[1:] + edges[:-1]), [edges[-1] * 2.0]))
+        in_money = np.where(is_call, inner[:, None] > strikes, inner[:, None] < strikes)
+        held = np.abs(np.where(in_money, np.where(is_call, 1.0, -1.0), 0.0) @ qty)
+        dev = vol * sqrt(tau)
+        above = ndtr(np.log(spot_px / edges) / dev + 0.5 * dev)  # E[S 1{S > edge}] / S
+        shares = np.concatenate(([1.0], above)) - np.concatenate((above, [0.0]))
+        closed += spot_px * float(held @ shares)
+    return closed
