@@ -136,11 +136,13 @@ def plan_order(
     lot_base: float,
     vol: float,
     moved_fraction: float,
+    share_lots: int = 0,
 ) -> Plan | tuple[Refusal, str]:
     """Return the order for the block it will land in, or why there is none.
 
     `target` is the policy's band for `view`, which net delta has left. `vol` is that of the index, `moved_fraction` how
-    far the index has moved since the pool was quoted: the pool will have followed by the next block.
+    far the index has moved since the pool was quoted: the pool will have followed by the next block. No more than
+    `share_lots` are traded where that is not 0, the rest of the need being met elsewhere.
     """
     situation = _Situation(target, view, hedge, terms, lot_base, vol)
     offers = [_offer(situation, tier) for tier in terms.tiers]
@@ -166,6 +168,8 @@ def plan_order(
     if abs(lots) > most_lots:
         notes.append(f"cut from {lots} lots: more would take over half the {hedge.max_slippage_bps:g} bp allowed")
         lots = side * most_lots
+    if share_lots:
+        lots = side * min(abs(lots), share_lots)
     size_base = abs(lots) * lot_base
     limit = _limit(situation, offer, quote, side, size_base, moved_fraction)
     notes.append(limit.note)
