@@ -113,7 +113,9 @@ class Desk:
 
     def note_fill(self, order: Order, fill: Fill) -> None:
         """Measure how long an order took; called with its first fill."""
-        self._fill_latencies.note(self.holdings[fill.instrument_id].instrument.venue, order, fill)
+        holding = self.holdings.get(fill.instrument_id)  # an option's order says nothing of those that hedge delta
+        if holding is not None:
+            self._fill_latencies.note(holding.instrument.venue, order, fill)
 
     def join_option(self, option: Option, now_ns: int) -> tuple[OptionHolding, tuple[Refusal, str] | None]:
         """Return the hedge position in an option, marked from now on; and why it cannot be, if so.
