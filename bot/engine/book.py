@@ -426,7 +426,7 @@ class UnderlyingBook:
                 vol[leg] = substitute_vol
         tau_years = self._tau_years(now_ns)
         if self.smile is not None and now_ns >= self.smile.due_ns:
-            self.smile.watch(now_ns, self._expiries)
+            self.smile.watch(now_ns, self._expiries, self._strike_px, self._qty_base, self._expiry_index)
         values = greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
         self.set_option_marks(OptionMarks(now_ns, tau_years, forward_px, vol, values))
         self.legs = Legs(forward_px, self._strike_px, tau_years, vol, self._qty_base, self._is_call)
