@@ -38,6 +38,7 @@ MAX_DELTA_RATIO: Final = 0.15  # the most a smile may change the delta of an opt
 _LAGS: Final = 5  # of the standard error: neighbouring moments are not independent
 _SHAPE_REACH: Final = 2.5  # strikes used for the shape of a smile, in standard deviations from the money
 _MIN_STRIKES: Final = 5
+_LEAST_DETERMINANT: Final = 1e-8  # of its normal equations, as a share of the product of their diagonal
 
 
 class DeltaModel(StrEnum):
@@ -75,7 +76,7 @@ def fit_shape(log_moneyness: Floats, vol: Floats, tau_years: float) -> SmileShap
     weight = np.exp(-0.25 * d * d)
     powers = np.stack([weight, weight * d, weight * d * d])
     gram, right = powers @ powers.T, powers @ (weight * vol)
-    if np.linalg.cond(gram) > 1e10:
+    if not np.linalg.det(gram) > _LEAST_DETERMINANT * float(np.prod(np.diag(gram))):
         return None
     level, slope, bend = np.linalg.solve(gram, right).tolist()
     k = log_moneyness[is_near]
