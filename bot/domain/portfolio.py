@@ -8,14 +8,13 @@ import msgspec
 
 
 class Greeks(msgspec.Struct, frozen=True, gc=False):
-    """Net Greeks of one underlying, in quote money and base units. Vanna is what delta changes with a vol of 1."""
+    """Net Greeks of one underlying, in quote money and base units."""
 
     delta_base: float = 0.0
     gamma_base_per_px: float = 0.0
     vega_quote_per_vol: float = 0.0
     theta_quote_per_day: float = 0.0
     value_quote: float = 0.0
-    vanna_base_per_vol: float = 0.0
 
 
 class PnlBreakdown(msgspec.Struct, frozen=True, gc=False):

@@ -139,7 +139,6 @@ class UnderlyingBook:
         self.option_vega = 0.0
         self.option_theta_per_year = 0.0
         self.option_value_quote = 0.0
-        self.option_vanna = 0.0
         self.legs = _NO_LEGS
 
     @property
@@ -246,8 +245,7 @@ class UnderlyingBook:
             index_px = self.marks_of_underlying.index_px
             delta -= value / index_px
             gamma -= delta / index_px
-        theta_quote_per_day = self.option_theta_per_year / _DAYS_PER_YEAR
-        return Greeks(delta, gamma, self.option_vega, theta_quote_per_day, value, self.option_vanna)
+        return Greeks(delta, gamma, self.option_vega, self.option_theta_per_year / _DAYS_PER_YEAR, value)
 
     def settle(self, expiry_ns: int, px: float) -> tuple[float, float]:
         """Cash-settle everything of `expiry_ns` at `px`; return (what the move to `px` earned, the rest).
@@ -298,7 +296,6 @@ class UnderlyingBook:
         self.option_vega = float(qty.dot(values.vega))
         self.option_theta_per_year = float(qty.dot(values.theta))
         self.option_value_quote = float(qty.dot(values.value))
-        self.option_vanna = float(qty.dot(values.vanna))
 
     @property
     def options(self) -> dict[str, tuple[Option, float]]:
@@ -390,7 +387,7 @@ class UnderlyingBook:
             self.option_marks = None
             self.legs = _NO_LEGS
             self.option_delta_base = self.option_gamma = self.option_vega = 0.0
-            self.option_theta_per_year = self.option_value_quote = self.option_vanna = 0.0
+            self.option_theta_per_year = self.option_value_quote = 0.0
 
     def _revalue(self, now_ns: int) -> tuple[Refusal, str] | None:
         market = self.market

@@ -101,7 +101,6 @@ class TestDollars:
             ),
             pytest.approx((-30.0 * float(call.theta) + 12.0 * float(put.theta)) / 365.0),
             pytest.approx(-30.0 * float(call.value) + 12.0 * float(put.value)),
-            pytest.approx(-30.0 * float(call.vanna) + 12.0 * float(put.vanna)),
         )
 
     @pytest.mark.parametrize("px", [1500.0, 2000.0, 2900.0])

@@ -96,7 +96,6 @@ class _Book:
         vegas = (self._greeks.vega @ self._quantities)[nodes].tolist()
         thetas = (self._greeks.theta @ self._quantities / 365.0)[nodes].tolist()
         values = (self._greeks.value @ self._quantities)[nodes].tolist()
-        vannas = (self._greeks.vanna @ self._quantities)[nodes].tolist()
         deltas = self.delta_base[nodes].tolist()
         forwards = self._forwards[nodes]
         answers = []
@@ -107,7 +106,7 @@ class _Book:
                 underlying=UNDERLYING,
                 spot_px=spot_px,
                 target_delta_base=0.0,
-                greeks=Greeks(delta_base, gammas[node], vegas[node], thetas[node], values[node], vannas[node]),
+                greeks=Greeks(delta_base, gammas[node], vegas[node], thetas[node], values[node]),
                 delta_low_base=delta_base,
                 delta_high_base=delta_base,
                 hedge_base=0.0,
