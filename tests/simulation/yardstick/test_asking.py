@@ -93,6 +93,7 @@ def test_views_are_those_of_the_book_and_answers_count_from_its_delta() -> None:
         greeks = black76.greeks(view.spot_px, [100.0, 90.0], view.tau_years, 0.6, [True, False])
         assert view.greeks.delta_base == pytest.approx(-2.0 * greeks.delta[0] + greeks.delta[1], rel=1e-12)
         assert view.greeks.gamma_base_per_px == pytest.approx(-2.0 * greeks.gamma[0] + greeks.gamma[1], rel=1e-12)
+        assert view.vanna_base_per_vol == pytest.approx(-2.0 * greeks.vanna[0] + greeks.vanna[1], rel=1e-12)
         legs = view.legs
         again = black76.greeks(legs.forward_px, legs.strike_px, legs.tau_years, legs.vol, legs.is_call)
         assert float(again.delta @ legs.qty_base) == pytest.approx(view.greeks.delta_base, rel=1e-12)
