@@ -232,6 +232,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     `order_id`, `qty_lots` and `wanted_lots` are those of the only order, or of the largest of several. `legs` are all
     orders where instruments were compared by cost; the best plan without the most used one would have cost
     `next_best_quote` (infinite: no other could take it; NaN: nothing was compared).
+    `option_orders` says of every option order that was sent what it is and why.
     """
 
     now_ns: int
@@ -253,3 +254,4 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     wanted_lots: int
     legs: tuple[PlannedLeg, ...] = ()
     next_best_quote: float = float("nan")
+    option_orders: tuple[str, ...] = ()
