@@ -2,8 +2,8 @@
 
 For each setting the optimum is solved on a lattice (Hodges & Neuberger 1989), then every policy's own object is asked
 at the lattice's nodes and what it answers is valued exactly on it. Efficiency is the least possible cost over the
-policy's, both certainty equivalents beyond the frictionless price. The price is looked at every half hour, every 15
-minutes in the base case; `--quick` looks every hour and has fewer rows.
+policy's, both certainty equivalents beyond the frictionless price. The price is looked at every hour, every
+15 minutes in the base case; `--quick` has fewer rows and larger lots.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Scale(NamedTuple):
     lots: float
 
 
-FULL: Final = Scale(48, 4.75, 1.0)
-FINE: Final = Scale(96, 4.75, 1.0)
+FULL: Final = Scale(24, 4.5, 1.0)
+FINE: Final = Scale(96, 4.5, 1.0)
 QUICK: Final = Scale(24, 4.25, 2.0)
 
 
