@@ -20,7 +20,6 @@ from bot.pricing.ex_ante import expected_cost
 from strategies.modified_delta import centre_shift_base
 from strategies.risk import RiskAverse
 
-
 MOST_VOL = 100.0  # 10,000 %: beyond it is no vol
 
 

@@ -93,7 +93,7 @@ def test_a_trigger_is_never_below_a_lot() -> None:
 
 def test_says_what_it_was_made_of() -> None:
     assert ask().reason.startswith("band ±")
-    assert "k 5.1 bp, gamma -0.12, g 0.0003, floor 0.0622" in ask().reason
+    assert "k 5.1 bp, gamma -0.12, g 0.0003, floor 0.0621" in ask().reason
     assert ask(fixed_cost_quote=2.0).reason.endswith(" for 2 a trade")
 
 
