@@ -42,7 +42,7 @@ from bot.runtime.session import open_session
 from bot.runtime.vault import BookLine, Vault
 from bot.simulation.recording import open_recording
 from bot.simulation.replay import replay
-from strategies.whalley_wilmott import WhalleyWilmott
+from strategies.impulse import Impulse
 
 ALL_GREEKS: Final = (
     "value", "delta", "gamma", "vega", "theta", "rho", "vanna", "volga", "charm", "speed", "zomma", "color",
@@ -475,7 +475,7 @@ def settings_of(market: SyntheticMarket) -> EngineSettings:
         vault="bench",
         run_id="bench",
         numeraire="USD",
-        policy=WhalleyWilmott(type="whalley_wilmott", risk_aversion_per_quote=3e-4),
+        policy=Impulse(risk_aversion_per_quote=3e-4),
         book=tuple(BookLeg(option, -BOOK_BASE / len(options)) for option in options),
         cash={"USD": 500_000.0},
         hedges={market.hedge.base: (hedge,)},

@@ -21,6 +21,8 @@ from bot.pricing.ex_ante import expected_cost
 from strategies.modified_delta import centre_shift_base
 from strategies.risk import RiskAverse
 
+MOST_VOL = 100.0  # 10,000 %: beyond it is no vol
+
 
 class Band(NamedTuple):
     """The band before its corrections, and what they need; `half_base` is NaN where there is none."""
@@ -61,7 +63,7 @@ class CorrectedBand(RiskAverse):
         """Return the band of Whalley & Wilmott for this view, and its corrections."""
         spot_px, gamma, cost_rate, vol = view.spot_px, view.greeks.gamma_base_per_px, view.cost_rate, view.vol
         risk_aversion = self.risk_aversion_at(view)
-        is_vol_known = 0.0 < vol < inf
+        is_vol_known = 0.0 < vol <= MOST_VOL
         step = floor = shift = 0.0
         if self.is_daily_limit:
             words = self.risk_aversion

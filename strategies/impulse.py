@@ -8,7 +8,7 @@ from typing import Literal
 from bot.domain.decisions import HedgeTarget, HedgeView
 from bot.pricing.bands import fixed_cost_half_base, floored_half_base, risk_rate_quote
 from bot.pricing.impulse import solve_impulse
-from strategies.corrections import Band, CorrectedBand, about, corrected_half_base, horizon_years, too_late
+from strategies.corrections import MOST_VOL, Band, CorrectedBand, about, corrected_half_base, horizon_years, too_late
 from strategies.policy import NOT_TRADABLE, is_tradable
 
 
@@ -76,7 +76,7 @@ class Impulse(CorrectedBand):
 
     def _least_base(self, view: HedgeView, band: Band) -> float:
         """Return how far off net delta must be for one last trade to earn its cost in the time that is left."""
-        if not (self.h0_floor and 0.0 < view.vol < inf) or self.is_daily_limit:
+        if not (self.h0_floor and 0.0 < view.vol <= MOST_VOL) or self.is_daily_limit:
             return 0.0
         saved = risk_rate_quote(band.risk_aversion_per_quote, view.spot_px, view.vol) * horizon_years(view)
         return band.floor_base + sqrt(view.fixed_cost_quote / saved) if saved > 0.0 else inf

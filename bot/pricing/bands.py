@@ -37,7 +37,8 @@ def implied_risk_aversion_per_quote(
     half_base: float, cost_rate: float, spot_px: float, gamma_base_per_px: float
 ) -> float:
     """Return the risk aversion at which a band of this half-width is that of Whalley & Wilmott; 0 without gamma."""
-    return 1.5 * cost_rate * spot_px * gamma_base_per_px * gamma_base_per_px / half_base**3 if half_base > 0.0 else inf
+    cube = half_base * half_base * half_base
+    return 1.5 * cost_rate * spot_px * gamma_base_per_px * gamma_base_per_px / cube if cube > 0.0 else inf
 
 
 def floor_half_base(
@@ -176,12 +177,13 @@ def edge_cost_rate_quote(
     """
     root = cbrt(abs(gamma_base_per_px) * spot_px * spot_px)
     costs = cbrt(risk_aversion_per_quote * cost_rate * cost_rate)
-    return _COST_RATE_FACTOR * costs * vol * vol * root**4
+    return _COST_RATE_FACTOR * costs * vol * vol * root * root * root * root
 
 
 def risk_rate_quote(risk_aversion_per_quote: float, spot_px: float, vol: float) -> float:
     """Return a = ½ g σ²S²: what being off by one unit of base costs per year, in quote money."""
-    return 0.5 * risk_aversion_per_quote * (vol * spot_px) ** 2
+    moved_px = vol * spot_px
+    return 0.5 * risk_aversion_per_quote * moved_px * moved_px
 
 
 def delta_sd_base(gamma_base_per_px: float, spot_px: float, vol: float, years: float) -> float:
