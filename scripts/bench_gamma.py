@@ -128,56 +128,63 @@ def compare(case: Case, ghat: float, paths: int) -> dict[str, Any]:
 
 
 def figures(outcome: Outcome, averse: float, unit: float) -> dict[str, float]:
-    """Return costs paid, deviation, certainty equivalent and shortfall in units, and the mean left of a fair world."""
-    costs = outcome.perpetual_cost_quote + outcome.option_cost_quote
-    fair = fair_loss(outcome)
+    """Return costs paid, deviation, total cost and shortfall in units, and what was lost beyond costs."""
+    costs = costs_of(outcome)
     noise = outcome.loss_quote - costs
     return {
         "costs": round(float(costs.mean()) / unit, 2),
         "of_options": round(float(outcome.option_cost_quote.mean()) / unit, 2),
-        "sd": round(float(fair.std()) / unit, 1),
-        "total": round(certainty(fair, averse) / unit, 2),
-        "shortfall": round(shortfall(fair) / unit, 1),
+        "sd": round(float(outcome.loss_quote.std()) / unit, 1),
+        "total": round(certainty(outcome.loss_quote, costs, averse) / unit, 2),
+        "shortfall": round(shortfall(outcome.loss_quote, costs) / unit, 1),
         "mean_beyond_costs": round(float(noise.mean()) / unit, 2),
         "its_error": round(float(noise.std()) / unit / np.sqrt(noise.size), 2),
     }
 
 
-def fair_loss(outcome: Outcome) -> Floats:
-    """Return losses with the mean they have where options are priced fairly: what was paid for hedging, no more.
+def costs_of(outcome: Outcome) -> Floats:
+    """Return what was paid for hedging."""
+    return outcome.perpetual_cost_quote + outcome.option_cost_quote
 
-    What a short sample loses or gains beyond that is luck, ten times as large as what is to be measured.
+
+def certainty(loss: Floats, costs: Floats, averse: float) -> float:
+    """Return the certain loss that is as bad, (1/g) ln E e^(g·loss), for losses whose mean is what was paid.
+
+    That is their mean where options are priced fairly. What a sample of paths loses or gains beyond it is luck (and the
+    little the quotes of the world are off), several times as large as what is to be measured, so it is taken out.
     """
-    costs = outcome.perpetual_cost_quote + outcome.option_cost_quote
-    return np.asarray(outcome.loss_quote - (outcome.loss_quote - costs).mean())
-
-
-def certainty(loss: Floats, averse: float) -> float:
-    """Return the certain loss that is as bad: (1/g) ln E e^(g·loss)."""
     middle = float(loss.mean())
-    return middle + float(np.log(np.mean(np.exp(averse * (loss - middle))))) / averse
+    return float(costs.mean()) + float(np.log(np.mean(np.exp(averse * (loss - middle))))) / averse
 
 
-def shortfall(loss: Floats) -> float:
+def shortfall(loss: Floats, costs: Floats) -> float:
+    """Return the mean of the worst twentieth, of the same losses."""
+    return float(costs.mean() - loss.mean()) + worst(loss)
+
+
+def worst(loss: Floats) -> float:
     """Return the mean of the worst twentieth."""
     return float(np.sort(loss)[-max(1, loss.size // 20) :].mean())
 
 
 def differences(plain: Outcome, both: Outcome, averse: float, unit: float) -> dict[str, float]:
     """Return gamma-vega less delta alone in total and shortfall, with errors by resampling paths, common to both."""
-    losses = fair_loss(plain), fair_loss(both)
+    rows = [(outcome.loss_quote, costs_of(outcome)) for outcome in (plain, both)]
     rng = np.random.default_rng(1)
-    draws = rng.integers(0, losses[0].size, (RESAMPLES, losses[0].size))
-    totals, shortfalls = [], []
-    for draw in draws:
-        one, other = losses[0][draw], losses[1][draw]
-        totals.append(certainty(other, averse) - certainty(one, averse))
-        shortfalls.append(shortfall(other) - shortfall(one))
+
+    def between(draw: NDArray[np.intp]) -> tuple[float, float]:
+        (one, one_costs), (other, other_costs) = ((loss[draw], costs[draw]) for loss, costs in rows)
+        total = certainty(other, other_costs, averse) - certainty(one, one_costs, averse)
+        return total, shortfall(other, other_costs) - shortfall(one, one_costs)
+
+    count = plain.loss_quote.size
+    total, tail = between(np.arange(count))
+    errors = np.std([between(rng.integers(0, count, count)) for _ in range(RESAMPLES)], axis=0)
     return {
-        "total": round((certainty(losses[1], averse) - certainty(losses[0], averse)) / unit, 2),
-        "total_error": round(float(np.std(totals)) / unit, 2),
-        "shortfall": round((shortfall(losses[1]) - shortfall(losses[0])) / unit, 1),
-        "shortfall_error": round(float(np.std(shortfalls)) / unit, 1),
+        "total": round(total / unit, 2),
+        "total_error": round(float(errors[0]) / unit, 2),
+        "shortfall": round(tail / unit, 1),
+        "shortfall_error": round(float(errors[1]) / unit, 1),
     }
 
 
@@ -337,7 +344,7 @@ class Recorded:
             "risk": round(0.5 * RECORDED_GHAT * float(steps @ steps) / unit**2 * BP, 2),
             "profit": round((wealth[-1] - wealth[0]) / unit, 1),
             "hourly_sd": round(float(np.std(steps)) * 2.0 / unit, 2),
-            "shortfall": round(shortfall(-steps) / unit, 2),
+            "shortfall": round(worst(-steps) / unit, 2),
             "option_trades": self.trades,
             "option_base": round(float(np.abs(self.held).sum()), 1),
         }
