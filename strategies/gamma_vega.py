@@ -85,7 +85,7 @@ class GammaVega(WhalleyWilmott):
             vol=view.vol,
             gamma_base_per_px=view.greeks.gamma_base_per_px,
             off_base=0.5 * (view.delta_low_base + view.delta_high_base) - view.target_delta_base,
-            risk_aversion_per_quote=self.risk_aversion_per_quote,
+            risk_aversion_per_quote=self.risk_aversion_at(view),
             cost_rate=view.cost_rate,
             fixed_cost_quote=view.fixed_cost_quote,
             lot_base=view.lot_base,
@@ -111,11 +111,18 @@ class GammaVega(WhalleyWilmott):
 
 
 def _usable(offers: OptionOffers) -> OptionOffers:
-    """Return the offers whose numbers are numbers and of which a lot can be traded."""
+    """Return the offers whose numbers are numbers and of which a lot can be traded.
+
+    A price better than the mark is no gain: it is the mark that is wrong then, so such a trade costs nothing, not less.
+    """
+    offers = msgspec.structs.replace(
+        offers,
+        buy_cost_quote=np.maximum(offers.buy_cost_quote, 0.0),
+        sell_cost_quote=np.maximum(offers.sell_cost_quote, 0.0),
+    )
     terms = offers.terms
     is_usable = (terms.tau_years > 0.0) & (terms.vol > 0.0) & (terms.forward_px > 0.0) & (terms.strike_px > 0.0)
     is_usable &= (offers.lot_base > 0.0) & (np.maximum(offers.buy_max_base, offers.sell_max_base) >= offers.lot_base)
-    is_usable &= (offers.buy_cost_quote >= 0.0) & (offers.sell_cost_quote >= 0.0)
     numbers = (offers.buy_cost_quote, offers.sell_cost_quote, offers.buy_max_base, offers.sell_max_base)
     for column in (*numbers, offers.held_base, offers.delta_ratio, *(terms.vol, terms.tau_years, terms.forward_px)):
         is_usable &= np.isfinite(column)
