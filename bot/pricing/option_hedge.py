@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from bot.pricing import black76
-from bot.pricing.impulse import band_half_base, edge_cost_rate_quote, solve_impulse
+from bot.pricing.bands import band_half_base, edge_cost_rate_quote
+from bot.pricing.impulse import solve_impulse
 
 Floats = NDArray[np.float64]
 
