@@ -112,8 +112,8 @@ class Desk:
             self._ordered_on[instrument_id] = (order, self.book.market.quotes[instrument_id])
 
     def note_fill(self, order: Order, fill: Fill) -> None:
-        """Measure how long an order took; called with its first fill."""
-        holding = self.holdings.get(fill.instrument_id)  # an option's order says nothing of those that hedge delta
+        """Measure how long an order of a linear hedge took; called with its first fill."""
+        holding = self.holdings.get(fill.instrument_id)
         if holding is not None:
             self._fill_latencies.note(holding.instrument.venue, order, fill)
 
