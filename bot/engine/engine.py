@@ -541,7 +541,7 @@ class Engine:
         elif pnl.see(now_ns) or now_ns - pnl.stepped_ns >= self.settings.pnl_step_ns:
             pnl.step(now_ns)
         routes, blocks = self.ordering.find_routes(desk, now_ns)
-        view = self._widen(desk, desk.view(now_ns, self.orders, self.ordering.reference(desk, routes)))
+        view = self._widen(desk, self.ordering.see(desk, routes, now_ns))
         flattening = self.foreign.next_flattening(desk)
         if flattening is not None and self._flatten(desk, view, flattening, routes):
             return
