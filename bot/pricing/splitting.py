@@ -442,7 +442,7 @@ class _Search:
         return cost + (self.left_quote * left if abs(left) > _SLACK * self.quantity_base else 0.0)
 
     def _shift_lots(self, legs: list[int], sizes: list[float], floors: list[float], left: float) -> float:
-        """Where lots differ and leave too much: a lot more or less of a leg, the others in its wake, while that saves."""
+        """Where lots differ and leave too much: a lot more or less of one leg, the others in its wake."""
         cost = self._cost_of(legs, sizes, left)
         if left > self.coarsest_base * (1.0 - _SLACK):
             cost = inf

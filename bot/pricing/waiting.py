@@ -2,11 +2,11 @@
 
 A resting order fills at a constant rate λ per second (a Poisson process, as in Avellaneda & Stoikov 2008,
 "High-frequency trading in a limit order book", Quantitative Finance 8:217-224). Until it does, being off costs w per
-second: the risk a e² of the local model (`bot.pricing.impulse`), and the drift against us that goes with not being filled (the queue is
-passed when the price comes, missed when it leaves: Cont & Kukanov 2017, "Optimal order placement in limit order
-markets", Quantitative Finance 17:21-39). If it is not filled after T, it crosses. With M the cost of a maker fill and C
-that of crossing, the wait costs (1 − e^(−λT)) (M + w/λ) + e^(−λT) C: a mixture, so resting pays at any T or at none,
-and it does while w < λ (C − M).
+second: the risk a e² of the local model (`bot.pricing.impulse`), and the drift against us that goes with not being
+filled (the queue is passed when the price comes, missed when it leaves: Cont & Kukanov 2017, "Optimal order placement
+in limit order markets", Quantitative Finance 17:21-39). If it is not filled after T, it crosses. With M the cost of a
+maker fill and C that of crossing, the wait costs (1 − e^(−λT)) (M + w/λ) + e^(−λT) C: a mixture, so resting pays at any
+T or at none, and it does while w < λ (C − M).
 """
 
 from __future__ import annotations

@@ -110,6 +110,55 @@ class AccountCash(Section):
     account: str = Field(min_length=1, max_length=40, description="Venue whose balances are the collateral")
 
 
+def _as_list(value: object) -> object:
+    if isinstance(value, dict):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+class DepthLine(Section):
+    """What is shown behind the touch of either side, at one distance from it."""
+
+    offset_bps: float = Field(gt=0, le=5000, description="Distance from the touch, away from mid")
+    notional_quote: float = Field(gt=0, description="Value shown at this distance itself, not up to it")
+
+
+class CostsSection(Section):
+    """What trading a hedge costs beyond its fees and the spread of the moment; `calibrate costs` measures it."""
+
+    half_spread_bps: float | None = Field(
+        default=None, ge=0, le=500, description="Half-spread to plan with; else that of the newest quote"
+    )
+    depth: Annotated[tuple[DepthLine, ...], BeforeValidator(_as_list)] = Field(
+        default=(), description="Depth behind the touch; without it only the touch is known"
+    )
+    impact_coefficient: float | None = Field(
+        default=None, ge=0, le=10, description="Y of the peak impact Y · σ · √(q/V) of an order; needs the daily volume"
+    )
+    daily_volume_base: float | None = Field(default=None, gt=0, description="V, traded per day in base units")
+    daily_vol_fraction: float | None = Field(
+        default=None, gt=0, le=1, description="σ, vol of one day; else that of the options held"
+    )
+    holding_days: float | None = Field(
+        default=None, ge=0, le=3650, description="How long a hedge is held on average, for carry; else no carry counts"
+    )
+    funding_rate_per_day: float | None = Field(
+        default=None,
+        ge=-0.05,
+        le=0.05,
+        description="Share of value a long pays a short per day; else as the venue says",
+    )
+    borrow_rate_per_year: float | None = Field(
+        default=None, ge=0, le=10, description="Interest on what is borrowed to sell short, per year"
+    )
+
+    @model_validator(mode="after")
+    def _has_volume(self) -> CostsSection:
+        if self.impact_coefficient and self.daily_volume_base is None:
+            raise PydanticCustomError("no_volume", "daily_volume_base beside impact_coefficient")
+        return self
+
+
 class HedgeLine(Section):
     """One instrument that hedges an underlying, its fees, and how it is traded."""
 
@@ -137,6 +186,9 @@ class HedgeLine(Section):
     )
     escalate_bands: float = Field(
         default=1.0, ge=0, le=1000, description="Half-widths outside the band from which on a hedge crosses at once"
+    )
+    costs: CostsSection = Field(
+        default=CostsSection(), description="What trading it costs beyond fees and spread, for planning and routing"
     )
 
 
@@ -228,12 +280,6 @@ def _target_tag(value: object) -> str | None:
         all(isinstance(entry, dict | Target) for entry in value.values()) and not value.keys() & Target.model_fields
     )
     return "each" if is_each else "one"
-
-
-def _as_list(value: object) -> object:
-    if isinstance(value, dict):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _refuse_empty(value: tuple[Line, ...]) -> tuple[Line, ...]:
