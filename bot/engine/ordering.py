@@ -26,7 +26,7 @@ from bot.engine.curves import (
     own_mid_px,
 )
 from bot.engine.desk import Desk
-from bot.engine.execution import Need, budget_ticks, crossing_ticks, find_urgency, near_touch_ticks
+from bot.engine.execution import Need, budget_ticks, crossing_ticks, find_crossing, near_touch_ticks
 from bot.engine.funding import FundingBoard
 from bot.engine.inclusion import Plan, fixed_cost_quote, plan_order, stale_terms_text
 from bot.engine.limits import LimitKeeper
@@ -574,7 +574,10 @@ class Ordering:
         far_px = quote.ask_px if side > 0 else quote.bid_px
         first_px = need.first_px.setdefault(hedge.instrument.instrument_id, far_px)
         lot_base = hedge.instrument.lot_base(far_px)
-        urgency = find_urgency(need, hedge, target, view.greeks.delta_base, lot_base, view.now_ns)
+        urgency = find_crossing(
+            need, hedge, target, view, quote,
+            vol=desk.vol(), lot_base=lot_base, fill_rate_per_s=desk.fill_rates.rate_per_s(quote.instrument_id),
+        )  # fmt: skip
         if not urgency:
             return _Price(near_touch_ticks(hedge, quote, side), TimeInForce.POST_ONLY, "; resting at the touch")
         budget = budget_ticks(need, hedge, side)

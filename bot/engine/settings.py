@@ -61,7 +61,8 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     "taker" crosses the spread at once. "maker" rests at the near touch, follows it once it is `repeg_ticks` away but
     not more often than `repeg_every_ns`, and crosses after `max_rest_ns` (less by urgency/`escalate_urgency`), or with
-    net delta beyond the band by more than `escalate_bands` of its half-widths. `can_amend` says whether the venue can
+    net delta beyond the band by more than `escalate_bands` of its half-widths. "auto" does the same, and also crosses
+    where waiting is expected to cost more. `can_amend` says whether the venue can
     move a resting order. `ratio` and `target_delta_base` are the underlying's: those of its first hedge count.
     Where a trade is a transaction on a chain, `needs_terms`: without fresh `ExecutionTerms` nothing is sent. There
     `worse_fill_probability` is the chance that all a limit allows is taken by whoever orders the block, and

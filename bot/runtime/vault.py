@@ -172,8 +172,9 @@ class HedgeLine(Section):
     max_slippage_bps: float = Field(
         default=25.0, ge=0, le=1000, description="Farthest beyond the best price that an order may fill"
     )
-    style: Literal["taker", "maker"] = Field(
-        default="taker", description="taker crosses the spread at once; maker rests first and crosses later"
+    style: Literal["taker", "maker", "auto"] = Field(
+        default="taker",
+        description="taker crosses at once; maker rests first; auto rests where that is expected to cost less",
     )
     roll_before_s: float = Field(
         default=3600.0, ge=0, le=2_592_000, description="How long before its expiry a dated future is left for another"
