@@ -351,8 +351,9 @@ class SyntheticMarket:
         templates = open_recording(RECORDINGS[0]).manifest.instruments
         option = next(one for one in templates if isinstance(one, Option))
         self.hedge: Hedgeable = next(one for one in templates if isinstance(one, Perpetual))
+        name = self.hedge.instrument_id
         self.hedges: list[Hedgeable] = [
-            msgspec.structs.replace(self.hedge, instrument_id=f"{self.hedge.instrument_id}-{number}", venue=f"v{number}")
+            msgspec.structs.replace(self.hedge, instrument_id=f"{name}-{number}", venue=f"v{number}")
             for number in range(venues)
         ]
         self.touch_base = 500.0
