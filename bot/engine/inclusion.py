@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from bot.domain.decisions import HedgeTarget, HedgeView, Legs, Refusal
 from bot.domain.market import ExecutionTerms, GasTier, Quote
@@ -76,16 +77,26 @@ class RealizedVol:
             self._px, self._ns = px, ts_ns
 
 
-def gamma_weighted_vol(legs: Legs) -> float:
-    """Return the vol of the option legs, each counted by how much gamma it has; NaN without gamma."""
+def gamma_weighted_vol(legs: Legs, gamma_per_px: NDArray[np.float64] | None = None) -> float:
+    """Return the vol of the option legs, each counted by how much gamma it has; NaN without gamma.
+
+    `gamma_per_px` is that of one option each, where it has been computed already.
+    """
     alive = (legs.tau_years > 0.0) & (legs.qty_base != 0.0)
-    if not alive.any():
+    n = np.count_nonzero(alive)
+    if not n:
         return float("nan")
-    vol = legs.vol[alive]
-    marks = greeks(legs.forward_px[alive], legs.strike_px[alive], legs.tau_years[alive], vol, legs.is_call[alive])
-    weights = np.abs(legs.qty_base[alive] * marks.gamma)
+    vol, qty_base = legs.vol, legs.qty_base
+    if gamma_per_px is None:
+        marks = greeks(
+            legs.forward_px[alive], legs.strike_px[alive], legs.tau_years[alive], vol[alive], legs.is_call[alive]
+        )
+        vol, qty_base, gamma_per_px = vol[alive], qty_base[alive], marks.gamma
+    elif n < len(vol):
+        vol, qty_base, gamma_per_px = vol[alive], qty_base[alive], gamma_per_px[alive]
+    weights = np.abs(qty_base * gamma_per_px)
     total = float(weights.sum())
-    return float((weights * vol).sum() / total) if 0.0 < total < inf else float("nan")
+    return float(weights.dot(vol)) / total if 0.0 < total < inf else float("nan")
 
 
 def stale_terms_text(terms: ExecutionTerms | None, instrument_id: str, now_ns: int) -> str:

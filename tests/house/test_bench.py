@@ -47,10 +47,11 @@ def test_every_decision_sees_everything_move(bench: ModuleType, options: int) ->
 
 
 def test_decisions_are_timed_one_by_one_and_some_hedge(bench: ModuleType) -> None:
-    took_ns, hedging_ns = bench.time_decisions(10, 300)
-    assert len(took_ns) == 300
-    assert min(took_ns) > 0
-    assert 0 < len(hedging_ns) < 30
+    for venues in (1, 3):
+        took_ns, hedging_ns = bench.time_decisions(10, 300, venues)
+        assert len(took_ns) == 300
+        assert min(took_ns) > 0
+        assert 0 < len(hedging_ns) < 30
 
 
 def test_efficiencies_are_those_of_the_policies_named(capsys: pytest.CaptureFixture[str]) -> None:
