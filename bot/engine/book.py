@@ -8,7 +8,7 @@ move of S: the premium-adjusted delta Δ − c for an option, nothing for plain 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ from bot.engine.chain_legs import ChainLegs
 from bot.engine.market import ExpiryMarks, MarketState
 from bot.engine.option_holding import NO_ROW, OptionHolding
 from bot.engine.option_prices import is_coin_priced
-from bot.engine.settings import Ages, BookLeg
+from bot.engine.settings import Ages, BookLeg, DeltaSettings
+from bot.engine.smile_deltas import SmileDeltas
+from bot.engine.surfaces import SurfaceKeeper
 from bot.pricing.black76 import Black76Greeks, greeks
 from bot.pricing.futures import inverse_delta_base
 from bot.pricing.surface import Smile, interpolate_vol
@@ -31,6 +33,7 @@ REVALUE_AFTER_TAU_FRACTION = 1e-4  # … and no less often than this fraction of
 MAX_NODE_GAP = 0.2  # widest gap in log-moneyness between two fresh strikes a vol is interpolated across
 
 _DAYS_PER_YEAR = 365.0
+_BLACK = DeltaSettings()
 
 
 class OptionMarks(NamedTuple):
@@ -111,7 +114,16 @@ class Holding:
 class UnderlyingBook:
     """Everything held in one underlying, and what it is worth and exposed to at the newest marks."""
 
-    def __init__(self, underlying: str, market: MarketState, legs: Iterable[BookLeg], ages: Ages) -> None:
+    def __init__(
+        self,
+        underlying: str,
+        market: MarketState,
+        legs: Iterable[BookLeg],
+        ages: Ages,
+        *,
+        surface: Literal["svi", "linear"] = "svi",
+        delta: DeltaSettings = _BLACK,
+    ) -> None:
         self.underlying = underlying
         self.market = market
         self.marks_of_underlying = market.underlyings[underlying]
@@ -132,6 +144,9 @@ class UnderlyingBook:
                 self._options.append((leg.instrument, leg.qty_base, slot, expiry))
             else:
                 self.static.append(StaticLeg(Holding(leg.instrument), leg.qty_base))
+        self._surface = SurfaceKeeper(underlying, market) if surface == "svi" else None
+        self.smile = SmileDeltas(market, delta) if delta.needs_record else None
+        self.smile_delta_base = 0.0  # what the delta model adds to the Black delta of the options
         self._substitutes: list[tuple[int, int, float]] = []  # leg, time of its stale quote, vol in its place
         self._qty_base: NDArray[np.float64] = np.empty(0)
         self._index_options()
@@ -157,6 +172,11 @@ class UnderlyingBook:
     def interpolated_legs(self) -> int:
         """How many legs are marked with a vol from their neighbours, for want of a fresh quote of their own."""
         return len(self._substitutes)
+
+    @property
+    def surface_fallbacks(self) -> dict[str, str]:
+        """Why the newest surface is not fitted, by expiry; empty where it is, or where none was needed yet."""
+        return self._surface.fallbacks if self._surface is not None else {}
 
     def waiting_for_settlement_ns(self, now_ns: int) -> int:
         """Return for how long the first expired leg has been waiting for its settlement price; 0 if none is."""
@@ -285,7 +305,7 @@ class UnderlyingBook:
 
     def net_greeks(self, *, is_coin_numeraire: bool) -> Greeks:
         """Return the net Greeks in the vault's convention."""
-        delta = self.book_delta_base() + self.hedge_delta_base() - self.spent_coins
+        delta = self.book_delta_base() + self.hedge_delta_base() - self.spent_coins + self.smile_delta_base
         if self.option_hedges:
             delta += self.option_hedges_delta_base()
         gamma = self.option_gamma
@@ -356,6 +376,10 @@ class UnderlyingBook:
         qty = self._qty_base
         values = marks.greeks
         self.option_marks = marks
+        if self.smile is not None:
+            self.smile_delta_base = self.smile.correction_base(
+                qty, values, self._strike_px, marks.forward_px, marks.tau_years, self._is_call, self._expiry_index
+            )
         self.option_delta_base = float(qty.dot(values.delta))
         self.option_gamma = float(qty.dot(values.gamma))
         self.option_vega = float(qty.dot(values.vega))
@@ -512,7 +536,7 @@ class UnderlyingBook:
             self.option_marks = None
             self.legs = _NO_LEGS
             self.option_delta_base = self.option_gamma = self.option_vega = 0.0
-            self.option_theta_per_year = self.option_value_quote = 0.0
+            self.option_theta_per_year = self.option_value_quote = self.smile_delta_base = 0.0
             self.option_hedge_delta_base = self.option_hedge_value_quote = 0.0
 
     def _revalue(self, now_ns: int) -> tuple[Refusal, str] | None:
@@ -527,6 +551,8 @@ class UnderlyingBook:
             if market.vol_ns[self._slots[leg]] == vol_ns:
                 vol[leg] = substitute_vol
         tau_years = self._tau_years(now_ns)
+        if self.smile is not None and now_ns >= self.smile.due_ns:
+            self.smile.watch(now_ns, self._expiries)
         values = greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
         self.set_option_marks(OptionMarks(now_ns, tau_years, forward_px, vol, values))
         self.legs = Legs(forward_px, self._strike_px, tau_years, vol, self._qty_base, self._is_call)
@@ -564,18 +590,28 @@ class UnderlyingBook:
         for leg in np.flatnonzero(is_stale):
             option, _, _, expiry = self._options[leg]
             k = float(np.log(option.strike_px / expiry.forward_px))
-            around = _smiles_around(smiles, expiry, k)
-            if not around:
+            fitted_vol = self._fitted_vol(option, k, now_ns)
+            around = _smiles_around(smiles, expiry, k) if fitted_vol is None else []
+            if fitted_vol is None and not around:
                 age_ns = now_ns - int(vol_ns[leg])
                 age = f"{age_ns / NS_PER_S:.0f} s old" if vol_ns[leg] else "missing"
                 return Refusal.NO_VOL, (
                     f"vol quote of {option.instrument_id} is {age} and no fresh quotes surround it closely enough"
                 )
-            tau_years = (option.expiry_ns - now_ns) / NS_PER_YEAR
-            substitute_vol = float(interpolate_vol(around, tau_years, np.array([k]))[0])
+            substitute_vol = fitted_vol
+            if substitute_vol is None:
+                tau_years = (option.expiry_ns - now_ns) / NS_PER_YEAR
+                substitute_vol = float(interpolate_vol(around, tau_years, np.array([k]))[0])
             self._substitutes.append((int(leg), int(vol_ns[leg]), substitute_vol))
         self._stale_at_ns = now_ns + REVALUE_AFTER_NS
         return None
+
+    def _fitted_vol(self, option: Option, log_moneyness: float, now_ns: int) -> float | None:
+        """Return the vol of the fitted slice of the option's own expiry, None where it has none or does not reach."""
+        one = self._surface.slice_of(option.expiry_ns, now_ns) if self._surface is not None else None
+        if one is None or one.kind == "linear" or not one.low_k <= log_moneyness <= one.high_k:
+            return None
+        return float(one.mark_vol(np.array([log_moneyness]))[0])
 
 
 def _smiles_around(smiles: list[tuple[ExpiryMarks, Smile]], expiry: ExpiryMarks, k: float) -> list[Smile]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from math import isfinite, isnan
+from math import isfinite, isnan, nan
 from typing import NamedTuple
 
 import msgspec
 
 from bot.domain.chain import ChainReport, GasPaid
-from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, Refusal
+from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, PlannedLeg, Refusal
 from bot.domain.events import (
     AmendOrder,
     CancelOrder,
@@ -64,7 +64,7 @@ from bot.engine.market import MarketState
 from bot.engine.option_hedges import OptionHedging
 from bot.engine.option_holding import OptionHolding
 from bot.engine.oracles import OracleBoard
-from bot.engine.ordering import Approved, Ordering
+from bot.engine.ordering import Approved, Ordering, Routed
 from bot.engine.orders import MAX_REVERSIBLE, Order, OrderTracker
 from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
 from bot.engine.routing import Blocked, VenueBoard, explain_blocks, room_lots
@@ -114,7 +114,9 @@ class Engine:
         self._commands: list[Command] = []
         for underlying, hedges in settings.hedges.items():
             legs = [leg for leg in settings.book if leg.instrument.base == underlying]
-            book = UnderlyingBook(underlying, self.market, legs, settings.ages)
+            book = UnderlyingBook(
+                underlying, self.market, legs, settings.ages, surface=settings.surface, delta=settings.delta
+            )
             book.coin_cash = settings.cash.get(underlying, 0.0)
             desk = Desk(hedges, book, settings)
             self.desks[underlying] = desk
@@ -137,7 +139,7 @@ class Engine:
             VolQuote: market.apply_vol_quote,
             Quote: market.apply_quote,
             IndexPrice: self.oracles.take_index if self.oracles is not None else market.apply_index,
-            FundingRate: _ignore,
+            FundingRate: self.ordering.funding.note,
             OraclePrice: self.oracles.take_oracle if self.oracles is not None else _ignore,
             ExecutionTerms: self._apply_terms,
             ChainReport: self._apply_chain,
@@ -372,6 +374,8 @@ class Engine:
             self.hedged_orders += 1
             self.filled_transactions += order is not None and order.intent.gas is not None
         if order is not None:
+            if not order.is_marked:
+                desk.note_fill(order, fill)
             order.is_marked = True
         cost_quote = fee_quote - slippage_quote
         mark = HedgeMark(fill.ts_event_ns, fill.order_id, fill.instrument_id, base, px, cost_quote, reason)
@@ -621,29 +625,45 @@ class Engine:
             return
         lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, view.lot_base)
         self._note_rested(desk)
-        outcome: tuple[Refusal, str] | Approved | None = self._trip(desk, now_ns, view, lots)
+        outcome: tuple[Refusal, str] | Routed | None = self._trip(desk, now_ns, view, lots)
         if desk.is_maker:
             at_work = self._work(desk, view, target, lots, blocks)
             outcome = outcome or at_work
         outcome = self._trade_options(desk, view, target, lots, outcome)
-        if outcome is None and lots:
-            if self.orders.lost_streaks:
-                blocks = self.ordering.put_losing_last(routes, blocks, now_ns)
-            outcome = self.ordering.route(desk, view, target, routes, blocks)
-        elif outcome is None and _may_be_outside(view, target):
-            span = f"{view.delta_low_base:.4g} to {view.delta_high_base:.4g}"
-            outcome = (Refusal.UNKNOWN_OUTCOME, f"net delta may be anything from {span}")
-        if isinstance(outcome, Approved):
-            self.foreign.drop_flattenings_on(outcome.intent.instrument_id)
+        outcome = outcome or self._order(desk, view, target, lots, routes, blocks)
+        if isinstance(outcome, Routed):
+            for order in outcome.orders:
+                self.foreign.drop_flattenings_on(order.intent.instrument_id)
         self._conclude(desk, view, target, lots, outcome)
 
     def _view(self, desk: Desk, now_ns: int, routes: Sequence[HedgeSettings]) -> HedgeView:
         """Return what the policy may know, with what options are offered if it is time to look."""
-        view = self._widen(desk, desk.view(now_ns, self.orders, routes[0] if routes else desk.quoted[0]))
+        view = self._widen(desk, desk.view(now_ns, self.orders, self.ordering.reference(desk, routes)))
         if not self.settings.option_hedges:
             return view
         offers = self.option_hedges.review(desk, now_ns)
         return view if offers is None else msgspec.structs.replace(view, offers=offers)
+
+    def _order(
+        self,
+        desk: Desk,
+        view: HedgeView,
+        target: HedgeTarget,
+        lots: int,
+        routes: list[HedgeSettings],
+        blocks: list[Blocked],
+    ) -> tuple[Refusal, str] | Routed | None:
+        """Return the orders of a need, else those of a roll, if there are any; or why there are none."""
+        if lots:
+            if self.orders.lost_streaks:
+                blocks = self.ordering.put_losing_last(routes, blocks, view.now_ns)
+            return self.ordering.route(desk, view, target, routes, blocks)
+        if _may_be_outside(view, target):
+            span = f"{view.delta_low_base:.4g} to {view.delta_high_base:.4g}"
+            return Refusal.UNKNOWN_OUTCOME, f"net delta may be anything from {span}"
+        if len(routes) > 1 and self.state is BotState.RUNNING and not desk.oracle_doubt:
+            return self.ordering.find_roll(desk, view, routes)
+        return None
 
     def _trade_options(
         self,
@@ -651,8 +671,8 @@ class Engine:
         view: HedgeView,
         target: HedgeTarget,
         lots: int,
-        outcome_so_far: tuple[Refusal, str] | Approved | None,
-    ) -> tuple[Refusal, str] | Approved | None:
+        outcome_so_far: tuple[Refusal, str] | Routed | None,
+    ) -> tuple[Refusal, str] | Routed | None:
         """Send the option trades a policy asks for, as far as every limit allows; the linear hedge then waits."""
         if not target.options:
             desk.option_orders = ()
@@ -722,7 +742,7 @@ class Engine:
         if outcome is not None or not here:
             return False
         routed = self.ordering.route(desk, view, target, here, [])
-        if not isinstance(routed, Approved):
+        if not isinstance(routed, Routed):
             return False
         self.foreign.drop_flattening(flattening)
         self._conclude(desk, view, target, flattening.lots, routed)
@@ -877,14 +897,14 @@ class Engine:
 
     def _note_rested(self, desk: Desk) -> None:
         """Once a resting order is over, what it filled was a hedge: one that loops is to be noticed."""
-        if desk.resting_from is None or not desk.resting_from[0].state.is_terminal:
+        if not any(order.state.is_terminal for order, _ in desk.resting_from):
             return
-        order, hedged_base = desk.resting_from
-        desk.resting_from = None
-        if order.filled_lots:
-            holding = desk.holdings[order.intent.instrument_id]
-            filled_base = order.filled_lots * holding.instrument.lot_base(holding.mark_px)
-            self.limits.note_hedge(desk.underlying, order.intent.decided_ns, filled_base, hedged_base)
+        for order, hedged_base in desk.resting_from:
+            if order.state.is_terminal and order.filled_lots:
+                holding = desk.holdings[order.intent.instrument_id]
+                filled_base = order.filled_lots * holding.instrument.lot_base(holding.mark_px)
+                self.limits.note_hedge(desk.underlying, order.intent.decided_ns, filled_base, hedged_base)
+        desk.resting_from = [entry for entry in desk.resting_from if not entry[0].state.is_terminal]
 
     def _withdraw(self, desk: Desk, why: str, now_ns: int) -> None:
         """Cancel what rests for a desk that cannot judge it any more."""
@@ -915,24 +935,21 @@ class Engine:
         view: HedgeView,
         target: HedgeTarget,
         wanted_lots: int,
-        outcome: Approved | tuple[Refusal, str] | None,
+        outcome: Routed | tuple[Refusal, str] | None,
     ) -> None:
         refusal: Refusal | None = None
         detail = ""
         order_id: str | None = None
         lots = 0
-        if isinstance(outcome, Approved):
-            intent, wanted_lots, lot_base = outcome
-            order_id, lots = intent.order_id, intent.qty_lots
-            order = self.orders.intend(intent)
-            desk.note_order(order, is_whole=abs(lots) >= abs(wanted_lots))
-            hedged_base = view.hedge_base + view.pending_base
-            if order.may_rest:
-                self.limits.note_sent(view.now_ns)
-                desk.resting_from = (order, hedged_base)
-            else:
-                self.limits.note_order(desk.underlying, view.now_ns, lots * lot_base, hedged_base)
-            self._commands.append(SubmitOrder(intent))
+        legs: tuple[PlannedLeg, ...] = ()
+        next_best_quote = nan
+        if isinstance(outcome, Routed):
+            largest = outcome.orders[0]
+            order_id, lots, wanted_lots = largest.intent.order_id, largest.intent.qty_lots, largest.wanted_lots
+            next_best_quote = outcome.next_best_quote
+            self._send(desk, view, outcome)
+            if not isnan(next_best_quote):
+                legs = tuple([_leg(order) for order in outcome.orders])
         elif outcome is not None:
             refusal, detail = outcome
             self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
@@ -954,8 +971,32 @@ class Engine:
             order_id,
             lots,
             wanted_lots,
+            legs,
+            next_best_quote,
             desk.option_orders,
         )
+
+    def _send(self, desk: Desk, view: HedgeView, routed: Routed) -> None:
+        """Send the orders of a decision; together they are one hedge, and a roll is none."""
+        hedged_base = view.hedge_base + view.pending_base
+        crossing_base = 0.0
+        sent: list[Order] = []
+        for approved in routed.orders:
+            order = self.orders.intend(approved.intent)
+            sent.append(order)
+            self.limits.note_sent(view.now_ns)
+            if order.may_rest:
+                desk.resting_from.append((order, hedged_base))
+            else:
+                crossing_base += approved.intent.qty_lots * approved.lot_base
+            self._commands.append(SubmitOrder(approved.intent))
+        if routed.is_roll:
+            desk.note_quotes(tuple(sent))
+            return
+        desk.note_orders(tuple(sent), is_whole=routed.is_whole)
+        desk.traded_base = sum([abs(one.intent.qty_lots) * one.lot_base for one in routed.orders])
+        if crossing_base:
+            self.limits.note_hedge(desk.underlying, view.now_ns, crossing_base, hedged_base)
 
     def _refuse(self, desk: Desk, now_ns: int, refusal: Refusal, detail: str) -> None:
         self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
@@ -973,7 +1014,13 @@ _NO_GREEKS = Greeks(float("nan"), float("nan"), float("nan"), float("nan"), floa
 
 
 def _ignore(_event: Event) -> None:
-    """Do nothing: a funding rate is market information, what we are paid arrives as FundingPayment."""
+    """Do nothing: what a source alone says moves nothing where prices are not fused."""
+
+
+def _leg(order: Approved) -> PlannedLeg:
+    intent = order.intent
+    qty_base = intent.qty_lots * order.lot_base
+    return PlannedLeg(intent.order_id, intent.instrument_id, intent.qty_lots, qty_base, order.cost_quote)
 
 
 def _may_be_outside(view: HedgeView, target: HedgeTarget) -> bool:

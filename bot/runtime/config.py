@@ -28,6 +28,7 @@ from bot.domain.units import BPS, NS_PER_DAY, NS_PER_S
 from bot.engine.settings import (
     Ages,
     BookLeg,
+    DeltaSettings,
     EngineSettings,
     FusionSettings,
     HedgeSettings,
@@ -41,7 +42,7 @@ from bot.runtime.simulated_chains import pool_instrument, pool_instruments
 from bot.runtime.vault import AccountCash, AccountLine, OptionHedgesLine, Target, Vault
 from bot.runtime.yaml_source import Location, Value, YamlSource
 from bot.simulation.recording import Manifest, open_recording
-from strategies import POLICIES, WhalleyWilmott
+from strategies import POLICIES, RiskAverse
 
 __all__ = [
     "Vault",
@@ -202,7 +203,16 @@ def _engine_settings(vault: Vault, instruments: tuple[Instrument, ...], ages: Ag
         ages=ages,
         gap_ns=GAP_NS,
         pnl_step_ns=vault.pnl_step_s * NS_PER_S,
+        routing=vault.routing,
         venue_limits=dict(vault.venue_limits),
+        surface=vault.surface,
+        delta=DeltaSettings(
+            model=vault.delta.model,
+            is_gated=vault.delta.gate == "significant",
+            is_watched=vault.delta.watch == "always",
+            every_ns=_ns(vault.delta.every_s),
+            window=vault.delta.window,
+        ),
         option_hedges={line.underlying: _option_hedges(vault, line) for line in vault.option_hedges},
     )
 
@@ -256,11 +266,13 @@ def _hedge_settings(vault: Vault, index: int, instruments: dict[str, Instrument]
         ratio=1.0 if target.hedge_ratio is None else target.hedge_ratio,
         target_delta_base=target.delta_base or 0.0,
         style=line.style,
+        roll_before_ns=round(line.roll_before_s * NS_PER_S),
         repeg_ticks=line.repeg_ticks,
         repeg_every_ns=round(line.repeg_every_s * NS_PER_S),
         max_rest_ns=round(line.max_rest_s * NS_PER_S),
         escalate_urgency=line.escalate_urgency,
         escalate_bands=line.escalate_bands,
+        one_outstanding=line.one_outstanding,
         can_amend=not is_on_chain,  # the simulated venue can; a transaction is what it is
         needs_terms=is_on_chain,
         risk_aversion_per_quote=_risk_aversion_per_quote(vault.policy) if is_on_chain else 0.0,
@@ -269,7 +281,7 @@ def _hedge_settings(vault: Vault, index: int, instruments: dict[str, Instrument]
 
 def _risk_aversion_per_quote(policy: HedgePolicy) -> float:
     """Return what weighs gas against risk where the policy says it; else the band implies it, 0."""
-    return policy.risk_aversion_per_quote if isinstance(policy, WhalleyWilmott) else 0.0
+    return policy.known_risk_aversion_per_quote if isinstance(policy, RiskAverse) else 0.0
 
 
 def _max_age_ns(manifest: Manifest, stream: str) -> int:

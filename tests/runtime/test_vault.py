@@ -31,6 +31,9 @@ from bot.runtime.vault import (
     AccountLine,
     BookLine,
     ChainLine,
+    CostsSection,
+    DepthLine,
+    DeltaSection,
     FileLine,
     HedgeLine,
     LatencySection,
@@ -68,8 +71,11 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("book[].", FileLine),
     ("cash.", AccountCash),
     ("hedge.", HedgeLine),
+    ("hedge.costs.", CostsSection),
+    ("hedge.costs.depth[].", DepthLine),
     ("option_hedges[].", OptionHedgesLine),
     ("target.", Target),
+    ("delta.", DeltaSection),
     ("limits.", LimitsSection),
     ("latency.", LatencySection),
     *((f"policy({name}).", cls) for name, cls in POLICIES.items()),
@@ -170,6 +176,16 @@ def test_a_vault_survives_json() -> None:
         assert Vault.model_validate_json(json.dumps(first.model_dump(mode="json"))) == first
 
 
+def test_costs_are_optional_and_read_as_written() -> None:
+    depth = [{"offset_bps": 0.5, "notional_quote": 50_000.0}]
+    costs = {"impact_coefficient": 0.8, "daily_volume_base": 1e5, "funding_rate_per_day": -1e-4, "depth": depth}
+    line = {**vault()["hedge"], "costs": costs}
+    read = Vault.model_validate({**vault(), "hedge": line}).hedge[0].costs
+    assert (read.impact_coefficient, read.funding_rate_per_day, read.daily_vol_fraction) == (0.8, -1e-4, None)
+    assert read.depth == (DepthLine(offset_bps=0.5, notional_quote=50_000.0),)
+    assert Vault.model_validate(vault()).hedge[0].costs == CostsSection()
+
+
 def test_a_vault_is_frozen() -> None:
     with pytest.raises(ValidationError):
         Vault.model_validate(vault()).seed = 2
@@ -192,6 +208,8 @@ def test_latencies_are_told_in_nanoseconds() -> None:
         {"feed": None},
         {"book": ()},
         {"hedge": ()},
+        {"hedge": {"instrument": "ETH-PERPETUAL", "costs": {"impact_coefficient": 0.8}}},
+        {"hedge": {"instrument": "ETH-PERPETUAL", "costs": {"depth": [{"offset_bps": 0.0, "notional_quote": 5.0}]}}},
         {"seed": -1},
         {"seed": 1.5},
         {"vault": "Has Spaces"},
