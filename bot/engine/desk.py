@@ -112,8 +112,10 @@ class Desk:
             self._ordered_on[instrument_id] = (order, self.book.market.quotes[instrument_id])
 
     def note_fill(self, order: Order, fill: Fill) -> None:
-        """Measure how long an order took; called with its first fill."""
-        self._fill_latencies.note(self.holdings[fill.instrument_id].instrument.venue, order, fill)
+        """Measure how long an order of a linear hedge took; called with its first fill."""
+        holding = self.holdings.get(fill.instrument_id)
+        if holding is not None:
+            self._fill_latencies.note(holding.instrument.venue, order, fill)
 
     def join_option(self, option: Option, now_ns: int) -> tuple[OptionHolding, tuple[Refusal, str] | None]:
         """Return the hedge position in an option, marked from now on; and why it cannot be, if so.
