@@ -140,10 +140,14 @@ class Desk:
 
     def tidy_options(self, orders: OrderTracker, now_ns: int) -> None:
         """Mark option hedges that have to be marked, and no longer those that nothing is held of or under way on."""
-        busy = {order.intent.instrument_id for order in orders.live.values()}
         holdings = self.book.option_hedges.items()
-        for holding in [one for _, one in holdings if one.is_unmarked]:
-            self.join_option(holding.instrument, now_ns)
+        odd = [name for name, one in holdings if (one.row == NO_ROW) == (one.lots != 0)]
+        if not odd:
+            return
+        busy = set(orders.live_instruments())
+        for name in odd:
+            if self.book.option_hedges[name].lots:
+                self.join_option(self.book.option_hedges[name].instrument, now_ns)
         idle = [name for name, one in holdings if one.row != NO_ROW and not one.lots and name not in busy]
         if not idle:
             return

@@ -133,7 +133,7 @@ class Engine:
         self.accounts = Reconciliation(settings, self.orders, market, self.desks, self.venues)
         self.chains = ChainBook(settings, self.desks, self.venues)
         self.option_hedges = OptionHedging(
-            settings, market, self.orders, self.limits, self.venues, self.holdings.instruments
+            settings, market, self.orders, self.limits, self.venues, self.holdings.instruments, self.desks
         )
         self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
         self._appliers: dict[type, Callable[..., None]] = {
