@@ -140,7 +140,7 @@ class CostsSection(Section):
         default=None, gt=0, le=1, description="σ, vol of one day; else that of the view, as hedges see it"
     )
     holding_days: float | None = Field(
-        default=None, ge=0, le=3650, description="How long a hedge is held on average, for carry; else as the need is likely to last"
+        default=None, ge=0, le=3650, description="How long a hedge is held, for carry; else as long as likely needed"
     )
     funding_rate_per_day: float | None = Field(
         default=None,
