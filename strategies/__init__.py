@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from bot.domain.errors import ConfigError
 from strategies.delta_band import DeltaBand
 from strategies.fixed_interval import FixedInterval
+from strategies.gamma_vega import GammaVega
 from strategies.impulse import Impulse
 from strategies.leland import Leland
 from strategies.policy import Policy
@@ -28,6 +29,7 @@ __all__ = [
     "AnyPolicy",
     "DeltaBand",
     "FixedInterval",
+    "GammaVega",
     "Impulse",
     "Leland",
     "Policy",
@@ -42,7 +44,7 @@ __all__ = [
 ]
 
 AnyPolicy = Annotated[
-    Unhedged | FixedInterval | Leland | PriceMove | DeltaBand | WhalleyWilmott | Zakamouline | Impulse,
+    Unhedged | FixedInterval | Leland | PriceMove | DeltaBand | WhalleyWilmott | Zakamouline | Impulse | GammaVega,
     Field(discriminator="type"),
 ]
 

@@ -10,14 +10,15 @@ from pydantic import Field
 from bot.domain.decisions import HedgeView
 from bot.pricing.bands import (
     band_half_base,
-    centre_vol_ratio,
+    centre_shift_base,
+    centre_weight,
     daily_sd_half_base,
     delta_sd_base,
     floor_half_base,
     monitored_half_base,
 )
 from bot.pricing.ex_ante import expected_cost
-from strategies.modified_delta import centre_shift_base
+from strategies.modified_delta import net_vanna_base_per_vol
 from strategies.risk import RiskAverse
 
 MOST_VOL = 100.0  # 10,000 %: beyond it is no vol
@@ -44,7 +45,7 @@ class CorrectedBand(RiskAverse):
     the very end no trade does, and the hedge is left as it is. A daily limit is a limit: it gets no floor.
 
     `centre_term`: the cost of hedging is part of what the book is worth, and so has a delta of its own, by which the
-    centre moves. `local` takes it as a change of vol (`bot.pricing.bands.centre_vol_ratio`) and counts it where it
+    centre moves. `local` takes it as a change of vol (`bot.pricing.bands.centre_shift_base`) and counts it where it
     matters, at high g; `exact` is dW/dS of `bot.pricing.ex_ante`, which takes milliseconds per decision.
 
     All of them need the vol of the view; without one the band is left as it was.
@@ -90,10 +91,11 @@ class CorrectedBand(RiskAverse):
             ).slope_base
         if self.centre_term == "none":
             return 0.0
-        ratio = centre_vol_ratio(cost_rate, spot_px, view.greeks.gamma_base_per_px, risk_aversion)
-        if isnan(view.vanna_base_per_vol):
-            return centre_shift_base(view.legs, ratio)
-        return -view.vanna_base_per_vol * vol * (ratio - 1.0)
+        gamma, vanna = view.greeks.gamma_base_per_px, view.vanna_base_per_vol
+        if isnan(vanna):
+            vanna = net_vanna_base_per_vol(view.legs)
+        weight = centre_weight(spot_px, gamma, risk_aversion)
+        return weight * centre_shift_base(cost_rate, spot_px, vol, gamma, vanna, risk_aversion)
 
 
 def horizon_years(view: HedgeView) -> float:

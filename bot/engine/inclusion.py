@@ -20,6 +20,7 @@ from bot.domain.decisions import HedgeTarget, HedgeView, Legs, Refusal
 from bot.domain.market import ExecutionTerms, GasTier, Quote
 from bot.domain.orders import GasBid
 from bot.domain.units import BPS, NS_PER_HOUR, NS_PER_S, NS_PER_YEAR
+from bot.engine.anticipation import anticipated_drift_base
 from bot.engine.settings import HedgeSettings
 from bot.engine.sizing import lots_to_trade
 from bot.pricing import impulse as local
@@ -135,11 +136,13 @@ def plan_order(
     lot_base: float,
     vol: float,
     moved_fraction: float,
+    share_lots: int = 0,
 ) -> Plan | tuple[Refusal, str]:
     """Return the order for the block it will land in, or why there is none.
 
     `target` is the policy's band for `view`, which net delta has left. `vol` is that of the index, `moved_fraction` how
-    far the index has moved since the pool was quoted: the pool will have followed by the next block.
+    far the index has moved since the pool was quoted: the pool will have followed by the next block. No more than
+    `share_lots` are traded where that is not 0, the rest of the need being met elsewhere.
     """
     situation = _Situation(target, view, hedge, terms, lot_base, vol)
     offers = [_offer(situation, tier) for tier in terms.tiers]
@@ -148,8 +151,8 @@ def plan_order(
     offer = min(worth_it or offers, key=_total_quote)
     fitted = msgspec.structs.replace(
         view,
-        delta_low_base=view.delta_low_base + offer.drift_base,
-        delta_high_base=view.delta_high_base + offer.drift_base,
+        delta_low_base=view.delta_low_base + offer.ahead_base,
+        delta_high_base=view.delta_high_base + offer.ahead_base,
     )
     band = _band(situation, offer)
     lots = lots_to_trade(band, fitted.delta_low_base, fitted.delta_high_base, lot_base)
@@ -165,6 +168,8 @@ def plan_order(
     if abs(lots) > most_lots:
         notes.append(f"cut from {lots} lots: more would take over half the {hedge.max_slippage_bps:g} bp allowed")
         lots = side * most_lots
+    if share_lots:
+        lots = side * min(abs(lots), share_lots)
     size_base = abs(lots) * lot_base
     limit = _limit(situation, offer, quote, side, size_base, moved_fraction)
     notes.append(limit.note)
@@ -232,6 +237,14 @@ class _Situation:
         impact_share = unit_base / (self.terms.depth_base * self.view.cost_rate)
         return min(unit_base * local.stop_share(off_base / unit_base, impact_share, solved), half_base)
 
+    @property
+    def carried_base(self) -> float:
+        """How far the view has carried net delta on already: to when it believed an order would be filled."""
+        view = self.view
+        return anticipated_drift_base(
+            self.gamma_base_per_px, view.spot_px, view.vol, view.latency_years, view.tau_years, view.lot_base
+        )
+
     def off_base(self, drift_base: float) -> float:
         """Return how far net delta is from the middle of the band, at the end of its interval nearest to it."""
         end_base = self.view.delta_high_base if self.side > 0 else self.view.delta_low_base
@@ -246,7 +259,7 @@ class _Offer(NamedTuple):
     half_base: float
     stop_base: float
     off_base: float
-    drift_base: float
+    ahead_base: float  # the drift until inclusion, but for what the view counts of it already
     gas_quote: float
     delay_quote: float
     note: str
@@ -267,7 +280,8 @@ def _offer(on: _Situation, tier: GasTier) -> _Offer:
     years = tier.delay_mean_s * NS_PER_S / NS_PER_YEAR
     drift_base = local.delta_drift_base(on.gamma_base_per_px, view.spot_px, on.vol, years)
     sd_base = local.delta_sd_base(on.gamma_base_per_px, view.spot_px, on.vol, years)
-    off_base = on.off_base(drift_base)
+    ahead_base = drift_base - on.carried_base
+    off_base = on.off_base(ahead_base)
     gas_quote = on.tries * tier.gas_quote
     is_shallow = False
     if on.is_ours:
@@ -297,7 +311,7 @@ def _offer(on: _Situation, tier: GasTier) -> _Offer:
         f"gas {tier.gas_quote:.4g} ({tier.tip_wei / 1e9:.3g} gwei tip, {on.tries:.2f} tries) {gas_note}; "
         f"in {tier.delay_mean_s:.3g} s delta drifts {drift_base:+.2g} ± {sd_base:.2g}, waiting costs {delay_quote:.3g}"
     )
-    return _Offer(tier, solved, half_base, stop_base, off_base, drift_base, gas_quote, delay_quote, note, is_shallow)
+    return _Offer(tier, solved, half_base, stop_base, off_base, ahead_base, gas_quote, delay_quote, note, is_shallow)
 
 
 _EDGE = local.Impulse(1.0, 1.0, 1.0)

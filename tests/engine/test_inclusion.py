@@ -491,7 +491,7 @@ def test_gas_over_benefit_is_refused_with_numbers_and_goes_elsewhere_if_it_can()
     assert refusal is Refusal.GAS_OVER_BENEFIT
     assert "hedging now saves" in why
     assert "gas 1e+05 of it" in why
-    both = Chain(backup=True)
+    both = Chain(backup=True, routing="preference")
     intent = only_intent(both.block(2_100.0, gas_quote=1e5))
     assert intent.instrument_id == PERPETUAL.instrument_id
     assert "gas_over_benefit" in intent.reason

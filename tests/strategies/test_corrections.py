@@ -87,8 +87,8 @@ def test_the_local_centre_takes_the_vanna_of_the_view_where_there_is_one() -> No
     policy = WhalleyWilmott(risk_aversion_per_quote=AVERSE)
     vanna = -float(greeks(90.0, SPOT, TAU, VOL, True).vanna)
     by_vanna = centre(policy, seen(-1.0, 0.9, vanna_base_per_vol=vanna))
-    assert by_vanna == pytest.approx(centre(policy, seen(-1.0, 0.9)), rel=0.02)
-    assert by_vanna != centre(policy, seen(-1.0, 0.9))
+    assert by_vanna == pytest.approx(centre(policy, seen(-1.0, 0.9)), rel=1e-12)
+    assert centre(policy, seen(-1.0, 0.9, vanna_base_per_vol=2.0 * vanna)) == pytest.approx(2.0 * by_vanna)
 
 
 @pytest.mark.parametrize("vol", [math.nan, math.inf, 0.0, -1.0])

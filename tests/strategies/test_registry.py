@@ -16,6 +16,7 @@ from strategies import (
     AnyPolicy,
     DeltaBand,
     FixedInterval,
+    GammaVega,
     Impulse,
     Leland,
     Policy,
@@ -42,6 +43,7 @@ def test_the_union_is_the_registry() -> None:
         WhalleyWilmott,
         Zakamouline,
         Impulse,
+        GammaVega,
     ]
     assert all(POLICIES[policy.name] is type(policy) for policy in EVERY)
     adapter: TypeAdapter[Policy] = TypeAdapter(AnyPolicy)
@@ -59,6 +61,7 @@ def test_bare_names_take_the_starting_values() -> None:
         WhalleyWilmott(risk_aversion_per_quote=3e-4),
         Zakamouline(risk_aversion_per_quote=3e-4),
         Impulse(risk_aversion_per_quote=3e-4),
+        GammaVega(risk_aversion_per_quote=3e-4),
     ]
     assert expected == EVERY
 
@@ -83,6 +86,7 @@ def test_a_spec_reads_back_what_it_was_written_from(number: float) -> None:
         DeltaBand(half_width_base=number, trade_to="centre"),
         WhalleyWilmott(risk_aversion_per_quote=number),
         Impulse(risk_aversion=RiskWords(daily_sd_quote=number), h0_floor=False, centre_term="none"),
+        GammaVega(risk_aversion_per_quote=number),
     ):
         assert policy_from_spec(policy.spec) == policy
 
