@@ -14,7 +14,7 @@ makes no sense; it answers with a number that makes no sense either, and the cal
 
 from __future__ import annotations
 
-from math import cbrt, copysign, exp, inf, pi, sqrt
+from math import cbrt, copysign, exp, hypot, inf, pi, sqrt
 from math import pow as power
 
 # −ζ(1/2)/√(2π): Broadie, Glasserman & Kou (1997), "A continuity correction for discrete barrier options",
@@ -163,7 +163,8 @@ def centre_vol_ratio(
     """
     weight = risk_aversion_per_quote * spot_px * spot_px * abs(gamma_base_per_px)
     share = cbrt(2.25 * weight * cost_rate * cost_rate)
-    counted = min(0.5, share / (1.0 + (_CENTRE_WEIGHT / weight) ** 2)) if weight > 0.0 else 0.0
+    root = weight / hypot(weight, _CENTRE_WEIGHT)
+    counted = min(0.5, share * root * root)
     return sqrt(1.0 + counted if gamma_base_per_px < 0.0 else 1.0 - counted)
 
 
