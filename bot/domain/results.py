@@ -52,12 +52,32 @@ class RunSeries(msgspec.Struct):
     gaps_ns: list[tuple[int, int]]
 
 
+class DeltaEvidence(msgspec.Struct, frozen=True):
+    """The delta model of one underlying: what was asked for, what was in use at the end and why, and the evidence.
+
+    Gains are 1 - SSE over SSE of Black's delta on moves not yet learnt from, by model; `t_ratio` is the mean
+    improvement over its standard error, `stickiness_error_ratio` the standard error of the skew-stickiness ratio (None
+    unknown). `coefficients_ratio` are a, b, c of minimum variance.
+    """
+
+    model: str
+    used: str
+    why: str
+    moments: int
+    stickiness_ratio: float
+    stickiness_error_ratio: float | None
+    coefficients_ratio: tuple[float, float, float]
+    gain_share: dict[str, float]
+    t_ratio: dict[str, float]
+
+
 class RunSummary(msgspec.Struct, frozen=True):
     """The figures of one run; this is what `replay --json` prints, field for field.
 
     `delta_rms_base`, `delta_max_base` and `not_deciding_s` are of the first underlying: net delta against its target.
     `latency_us` is of live feeds, by step from the venue's time to a fill. `transactions` are hedges on chains, each of
-    which cost its gas; the failed ones filled nothing.
+    which cost its gas; the failed ones filled nothing. `deltas` is by underlying, of vaults that watch their smiles;
+    `surface_fallbacks` says by expiry why the newest surface was not fitted there, where one was needed.
     """
 
     vault: str
@@ -91,6 +111,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     latency_us: dict[str, LatencyHistogram] = {}
     transactions: int = 0
     failed_transactions: int = 0
+    deltas: dict[str, DeltaEvidence] = {}
+    surface_fallbacks: dict[str, str] = {}
 
 
 def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:

@@ -25,6 +25,7 @@ from bot.domain.events import (
     Restarted,
     SubmitOrder,
 )
+from bot.domain.instruments import Option
 from bot.domain.market import (
     ExecutionTerms,
     FundingRate,
@@ -40,6 +41,7 @@ from bot.domain.orders import (
     FillReversed,
     FundingPayment,
     OrderEvent,
+    OrderIntent,
     OrderState,
 )
 from bot.domain.portfolio import Greeks, PnlBreakdown
@@ -60,6 +62,8 @@ from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
 from bot.engine.holdings import Holdings
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.market import MarketState
+from bot.engine.option_hedges import OptionHedging
+from bot.engine.option_holding import OptionHolding
 from bot.engine.oracles import OracleBoard
 from bot.engine.ordering import Approved, Ordering, Routed
 from bot.engine.orders import MAX_REVERSIBLE, Order, OrderTracker
@@ -111,7 +115,9 @@ class Engine:
         self._commands: list[Command] = []
         for underlying, hedges in settings.hedges.items():
             legs = [leg for leg in settings.book if leg.instrument.base == underlying]
-            book = UnderlyingBook(underlying, self.market, legs, settings.ages)
+            book = UnderlyingBook(
+                underlying, self.market, legs, settings.ages, surface=settings.surface, delta=settings.delta
+            )
             book.coin_cash = settings.cash.get(underlying, 0.0)
             desk = Desk(hedges, book, settings)
             self.desks[underlying] = desk
@@ -123,9 +129,12 @@ class Engine:
         self._home = home = self.desks.get(settings.numeraire) or next(iter(self.desks.values()))
         home.book.quote_cash = settings.cash.get("USD", 0.0)  # in a coin vault money is short the coin it counts in
         market = self.market
-        self.holdings = Holdings(settings, market, self.desks)
+        self.holdings = Holdings(settings, market, self.desks, self.orders)
         self.accounts = Reconciliation(settings, self.orders, market, self.desks, self.venues)
         self.chains = ChainBook(settings, self.desks, self.venues)
+        self.option_hedges = OptionHedging(
+            settings, market, self.orders, self.limits, self.venues, self.holdings.instruments
+        )
         self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,
@@ -248,14 +257,30 @@ class Engine:
         for fill in self.orders.apply(event):
             covering = self.accounts.note_fill(fill)
             desk = self._desk_of_instrument.get(fill.instrument_id)
+            option_desk = self._option_desk_of(fill) if desk is None else None
             if desk is not None:
                 self._apply_fill(desk, fill)
+            elif option_desk is not None:
+                self._apply_option_fill(option_desk, fill)
             else:
                 self.holdings.note_fill(fill)
             if covering is not None:
                 self._book_entry(counter_entry_of(covering, fill))
             if not self._is_ours(fill.order_id):
-                self.foreign.note_fill(fill, is_hedge=desk is not None, is_covered=covering is not None)
+                is_hedge = desk is not None or option_desk is not None
+                self.foreign.note_fill(fill, is_hedge=is_hedge, is_covered=covering is not None)
+
+    def _option_desk_of(self, fill: Fill) -> Desk | None:
+        """Return the desk whose option hedge a fill changes, None if it is none.
+
+        Where all options of an account are the book, only what we ordered ourselves is a hedge.
+        """
+        for desk in self.desks.values():
+            holding = desk.book.option_hedges.get(fill.instrument_id)
+            if holding is not None:
+                is_book = holding.instrument.venue in self.settings.account_book and not self._is_ours(fill.order_id)
+                return None if is_book else desk
+        return None
 
     def _is_ours(self, order_id: str) -> bool:
         """Tell whether this run issued an order id, also of orders long over."""
@@ -275,9 +300,15 @@ class Engine:
 
     def _book_entry(self, entry: Fill) -> float:
         """Bring the ledger to where the venue is; return what that earned, in quote money: nobody can explain it."""
-        desk = self._desk_of_instrument.get(entry.instrument_id)
+        desk = self._desk_of_instrument.get(entry.instrument_id) or self._option_desk_of(entry)
         if desk is None or not self.orders.apply(entry):
             return 0.0
+        option = desk.book.option_hedges.get(entry.instrument_id)
+        if option is not None:
+            gained_quote = self._trade_option(desk, option, entry)
+            desk.pnl.charge("unexplained", gained_quote)
+            desk.pnl.reopen(entry.ts_recv_ns)
+            return gained_quote if desk.pnl.is_started else 0.0
         self._close_step(desk, entry.ts_recv_ns)
         holding = desk.book.hedges[entry.instrument_id]
         index_px = desk.book.marks_of_underlying.index_px
@@ -303,21 +334,55 @@ class Engine:
         desk.pnl.charge("fees", -fee_quote)
         holding.cash_settle -= fill.fee_settle  # hedging pays from its own ledger: the book alone stays comparable
         desk.pnl.reopen(fill.ts_recv_ns)
-        base = fill.qty_lots * holding.instrument.lot_base(fill.px)
-        self.turnover_quote += abs(base) * fill.px
         desk.last_hedge_px = fill.px
+        base = fill.qty_lots * holding.instrument.lot_base(fill.px)
+        self._note_hedge(desk, fill, base, fill.px, fee_quote, slippage_quote)
+
+    def _apply_option_fill(self, desk: Desk, fill: Fill) -> None:
+        """Book a fill of an option hedge: slippage is against the mark as the venue has it, in its own price."""
+        self.holdings.note_hedge_fill(fill)
+        book, holding = desk.book, desk.book.option_hedges[fill.instrument_id]
+        desk.join_option(holding.instrument, fill.ts_recv_ns)
+        index_px = book.marks_of_underlying.index_px
+        mark_px = book.hedge_mark_px(holding) or fill.px
+        gained_quote = self._trade_option(desk, holding, fill)
+        base = fill.qty_lots * holding.lot_size
+        slippage_quote = holding.to_quote(base * (mark_px - fill.px), index_px)
+        fee_quote = holding.to_quote(fill.fee_settle, index_px)
+        desk.pnl.charge("slippage", slippage_quote)
+        desk.pnl.charge("fees", -fee_quote)
+        # an option is worth its Black-76 value, the coins it cost their index: forward and index may lie apart
+        desk.pnl.charge("unexplained", gained_quote - slippage_quote + fee_quote)
+        desk.pnl.reopen(fill.ts_recv_ns)
+        self._note_hedge(desk, fill, base, holding.to_quote(fill.px, index_px), fee_quote, slippage_quote)
+
+    def _trade_option(self, desk: Desk, holding: OptionHolding, fill: Fill, *, is_undone: bool = False) -> float:
+        """Bring an option hedge to where a fill leaves it; return what that earned, in quote money."""
+        self._close_step(desk, fill.ts_recv_ns)
+        before_quote = desk.book.equity_quote()
+        desk.book.trade_option_hedge(holding, -fill.qty_lots if is_undone else fill.qty_lots, fill.px)
+        holding.cash_settle += fill.fee_settle if is_undone else -fill.fee_settle
+        return desk.book.equity_quote() - before_quote
+
+    def _note_hedge(
+        self, desk: Desk, fill: Fill, base: float, px: float, fee_quote: float, slippage_quote: float
+    ) -> None:
+        """Count a hedge, and keep what a reversal would have to undo; `px` is in quote money."""
+        self.turnover_quote += abs(base) * px
         order = self.orders.orders.get(fill.order_id)
         reason = order.intent.reason if order is not None else "not ours"
         if order is None or not order.is_marked:
             self.hedged_orders += 1
             self.filled_transactions += order is not None and order.intent.gas is not None
         if order is not None:
+            if not order.is_marked:
+                desk.note_fill(order, fill)
             order.is_marked = True
         cost_quote = fee_quote - slippage_quote
-        mark = HedgeMark(fill.ts_event_ns, fill.order_id, fill.instrument_id, base, fill.px, cost_quote, reason)
+        mark = HedgeMark(fill.ts_event_ns, fill.order_id, fill.instrument_id, base, px, cost_quote, reason)
         self.hedge_marks.append(mark)
         trade = (fill.instrument_id, fill.trade_id)
-        self._booked[trade] = _Booked(fee_quote, slippage_quote, abs(base) * fill.px, desk.pnl.is_started, mark)
+        self._booked[trade] = _Booked(fee_quote, slippage_quote, abs(base) * px, desk.pnl.is_started, mark)
         if len(self._booked) > MAX_REVERSIBLE:
             self._booked.popitem(last=False)
 
@@ -331,20 +396,28 @@ class Engine:
         )
         self.accounts.note_fill(back)
         self.foreign.note_reversal(fill)
-        desk = self._desk_of_instrument.get(fill.instrument_id)
+        desk = self._desk_of_instrument.get(fill.instrument_id) or self._option_desk_of(fill)
         if desk is None:
             self.holdings.note_fill(back)
             return
         self._close_step(desk, event.ts_recv_ns)
         book = desk.book
         equity_quote, book_quote = book.equity_quote(), book.book_value_quote()
-        holding = desk.holdings[fill.instrument_id]
-        index_px = book.marks_of_underlying.index_px
-        mid_px = holding.mark_px or fill.px
-        value_before = holding.value_quote(mid_px, index_px)
-        holding.trade_lots(-fill.qty_lots, fill.px)
-        holding.cash_settle += fill.fee_settle
-        gone_quote = holding.value_quote(mid_px, index_px) - value_before
+        option = book.option_hedges.get(fill.instrument_id)
+        if option is not None:
+            self.holdings.note_hedge_fill(back)
+            desk.join_option(option.instrument, event.ts_recv_ns)
+            equity_quote, book_quote = book.equity_quote(), book.book_value_quote()
+            at = msgspec.structs.replace(fill, ts_recv_ns=event.ts_recv_ns)
+            gone_quote = self._trade_option(desk, option, at, is_undone=True)
+        else:
+            holding = desk.holdings[fill.instrument_id]
+            index_px = book.marks_of_underlying.index_px
+            mid_px = holding.mark_px or fill.px
+            value_before = holding.value_quote(mid_px, index_px)
+            holding.trade_lots(-fill.qty_lots, fill.px)
+            holding.cash_settle += fill.fee_settle
+            gone_quote = holding.value_quote(mid_px, index_px) - value_before
         booked = self._booked.pop((fill.instrument_id, fill.trade_id), None)
         if booked is None or not booked.is_in_pnl:  # part of what the P&L began with, or of an adoption
             if desk.pnl.is_started:
@@ -542,7 +615,7 @@ class Engine:
         elif pnl.see(now_ns) or now_ns - pnl.stepped_ns >= self.settings.pnl_step_ns:
             pnl.step(now_ns)
         routes, blocks = self.ordering.find_routes(desk, now_ns)
-        view = self._widen(desk, self.ordering.see(desk, routes, now_ns))
+        view = self._view(desk, now_ns, routes)
         flattening = self.foreign.next_flattening(desk)
         if flattening is not None and self._flatten(desk, view, flattening, routes):
             return
@@ -557,11 +630,20 @@ class Engine:
         if desk.is_maker:
             at_work = self._work(desk, view, target, lots, blocks)
             outcome = outcome or at_work
+        outcome = self._trade_options(desk, view, target, lots, outcome)
         outcome = outcome or self._order(desk, view, target, lots, routes, blocks)
         if isinstance(outcome, Routed):
             for order in outcome.orders:
                 self.foreign.drop_flattenings_on(order.intent.instrument_id)
         self._conclude(desk, view, target, lots, outcome)
+
+    def _view(self, desk: Desk, now_ns: int, routes: Sequence[HedgeSettings]) -> HedgeView:
+        """Return what the policy may know, with what options are offered if it is time to look."""
+        view = self._widen(desk, self.ordering.see(desk, routes, now_ns))
+        if not self.settings.option_hedges:
+            return view
+        offers = self.option_hedges.review(desk, now_ns)
+        return view if offers is None else msgspec.structs.replace(view, offers=offers)
 
     def _order(
         self,
@@ -584,8 +666,55 @@ class Engine:
             return self.ordering.find_roll(desk, view, routes)
         return None
 
+    def _trade_options(
+        self,
+        desk: Desk,
+        view: HedgeView,
+        target: HedgeTarget,
+        lots: int,
+        outcome_so_far: tuple[Refusal, str] | Routed | None,
+    ) -> tuple[Refusal, str] | Routed | None:
+        """Send the option trades a policy asks for, as far as every limit allows; the linear hedge then waits."""
+        if not target.options:
+            desk.option_orders = ()
+            return outcome_so_far
+        sent: list[OrderIntent] = []
+        now_ns = view.now_ns
+        is_reduce_only = self.state is BotState.REDUCE_ONLY or bool(desk.oracle_doubt)
+        refused = self._refuse_to_trade(view)
+        if refused is None and self.state not in (BotState.RUNNING, BotState.REDUCE_ONLY):
+            refused = self._refuse_by_state(view, 1)
+        for trade in target.options:
+            outcome: OrderIntent | tuple[Refusal, str] | None = refused
+            if outcome is None:
+                order_id = f"{self.settings.run_id}-{self.ordering.sequence + 1}"
+                outcome = self.option_hedges.approve(desk, trade, now_ns, order_id, is_reduce_only=is_reduce_only)
+            if isinstance(outcome, OrderIntent):
+                option = self.holdings.instruments[outcome.instrument_id]
+                assert isinstance(option, Option), "approved as an option"
+                holding, unmarked = desk.join_option(option, now_ns)
+                if unmarked is None:
+                    self.ordering.sequence += 1
+                    self.option_hedges.note_order(holding, desk.underlying)
+                    self.orders.intend(outcome)
+                    self.limits.note_sent(now_ns)
+                    self._commands.append(SubmitOrder(outcome))
+                    sent.append(outcome)
+                    continue
+                outcome = unmarked
+            self.refusals[outcome[0]] = self.refusals.get(outcome[0], 0) + 1
+            desk.option_refusal = f"{outcome[0]}: {outcome[1]}"
+        desk.option_orders = tuple(
+            f"{one.order_id}: {one.qty_lots:+} lots of {one.instrument_id}: {one.reason}" for one in sent
+        )
+        if sent and lots and outcome_so_far is None:
+            return Refusal.ORDER_IN_FLIGHT, f"options first: {sent[0].order_id}; what they change is hedged then"
+        return outcome_so_far
+
     def _find_bad_input(self, desk: Desk, now_ns: int) -> tuple[Refusal, str] | None:
         """Bring the desk's marks up to `now_ns`; return why its inputs do not allow a decision, if so."""
+        if desk.book.option_hedges:
+            desk.tidy_options(self.orders, now_ns)
         if self.oracles is not None:
             refusal = self.oracles.judge(desk, now_ns)
             if refusal is not None:
@@ -648,7 +777,8 @@ class Engine:
         refused = self._refuse_by_state(view, lots) or self._refuse_by_oracles(desk, view, lots) if lots else None
         return found if has_tripped and refused is not None else refused
 
-    def _refuse_by_state(self, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+    def _refuse_to_trade(self, view: HedgeView) -> tuple[Refusal, str] | None:
+        """Return what of accounts and chains is not known well enough to trade on, if anything."""
         if self.state in (BotState.RUNNING, BotState.REDUCE_ONLY):
             waits_for = self._waits_for()
             if waits_for:
@@ -659,6 +789,12 @@ class Engine:
             stale = self.chains.find_stale(view.now_ns)
             if stale:
                 return Refusal.STALE_CHAIN, stale
+        return None
+
+    def _refuse_by_state(self, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+        refused = self._refuse_to_trade(view)
+        if refused is not None:
+            return refused
         if self.state is BotState.RUNNING:
             return None
         if self.state is BotState.REDUCE_ONLY:
@@ -846,6 +982,7 @@ class Engine:
             wanted_lots,
             legs,
             next_best_quote,
+            desk.option_orders,
         )
 
     def _send(self, desk: Desk, view: HedgeView, routed: Routed) -> None:

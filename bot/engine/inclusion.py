@@ -21,6 +21,7 @@ from bot.domain.decisions import HedgeTarget, HedgeView, Legs, Refusal
 from bot.domain.market import ExecutionTerms, GasTier, Quote
 from bot.domain.orders import GasBid
 from bot.domain.units import BPS, NS_PER_HOUR, NS_PER_S, NS_PER_YEAR
+from bot.engine.anticipation import anticipated_drift_base
 from bot.engine.settings import HedgeSettings
 from bot.engine.sizing import lots_to_trade
 from bot.pricing import impulse as local
@@ -161,8 +162,8 @@ def plan_order(
     offer = min(worth_it or offers, key=_total_quote)
     fitted = msgspec.structs.replace(
         view,
-        delta_low_base=view.delta_low_base + offer.drift_base,
-        delta_high_base=view.delta_high_base + offer.drift_base,
+        delta_low_base=view.delta_low_base + offer.ahead_base,
+        delta_high_base=view.delta_high_base + offer.ahead_base,
     )
     band = _band(situation, offer)
     lots = lots_to_trade(band, fitted.delta_low_base, fitted.delta_high_base, lot_base)
@@ -228,6 +229,14 @@ class _Situation:
             )
         self.risk_rate_quote = local.risk_rate_quote(self.risk_aversion_per_quote, view.spot_px, vol)
 
+    @property
+    def carried_base(self) -> float:
+        """How far the view has carried net delta on already: to when it believed an order would be filled."""
+        view = self.view
+        return anticipated_drift_base(
+            self.gamma_base_per_px, view.spot_px, view.vol, view.latency_years, view.tau_years, view.lot_base
+        )
+
     def off_base(self, drift_base: float) -> float:
         """Return how far net delta is from the middle of the band, at the end of its interval nearest to it."""
         end_base = self.view.delta_high_base if self.side > 0 else self.view.delta_low_base
@@ -242,7 +251,7 @@ class _Offer(NamedTuple):
     half_base: float
     stop_base: float
     off_base: float
-    drift_base: float
+    ahead_base: float  # the drift until inclusion, but for what the view counts of it already
     gas_quote: float
     delay_quote: float
     note: str
@@ -262,7 +271,8 @@ def _offer(on: _Situation, tier: GasTier) -> _Offer:
     years = tier.delay_mean_s * NS_PER_S / NS_PER_YEAR
     drift_base = local.delta_drift_base(on.gamma_base_per_px, view.spot_px, on.vol, years)
     sd_base = local.delta_sd_base(on.gamma_base_per_px, view.spot_px, on.vol, years)
-    off_base = on.off_base(drift_base)
+    ahead_base = drift_base - on.carried_base
+    off_base = on.off_base(ahead_base)
     gas_quote = on.tries * tier.gas_quote
     if on.is_ours:
         unit_quote = on.cost_per_base * on.half_base
@@ -286,7 +296,7 @@ def _offer(on: _Situation, tier: GasTier) -> _Offer:
         f"gas {tier.gas_quote:.4g} ({tier.tip_wei / 1e9:.3g} gwei tip, {on.tries:.2f} tries) {gas_note}; "
         f"in {tier.delay_mean_s:.3g} s delta drifts {drift_base:+.2g} ± {sd_base:.2g}, waiting costs {delay_quote:.3g}"
     )
-    return _Offer(tier, solved, half_base, stop_base, off_base, drift_base, gas_quote, delay_quote, note)
+    return _Offer(tier, solved, half_base, stop_base, off_base, ahead_base, gas_quote, delay_quote, note)
 
 
 _EDGE = local.Impulse(1.0, 1.0, 1.0)

@@ -17,6 +17,7 @@ from bot.domain.market import ExecutionTerms, IndexPrice, Quote, QuoteFault, Vol
 from bot.domain.units import NS_PER_S, tau_years
 from bot.engine.settings import Ages
 from bot.pricing.surface import Smile
+from bot.pricing.svi_fit import SmileQuotes
 
 MAX_VOL = 20.0  # 2,000 %: above it a percentage was taken for a fraction
 MAX_VOL_RATIO = 5.0  # from one vol of an option to its next; further needs a second one to confirm it
@@ -115,6 +116,7 @@ class MarketState:
         self.strike_px: NDArray[np.float64] = np.empty(0)
         self.vol: NDArray[np.float64] = np.empty(0)
         self.vol_ns: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self.vol_quotes: list[VolQuote | None] = []  # by slot, the newest one taken in
         self.forward_px: NDArray[np.float64] = np.empty(0)
         self._last_vol: list[float] = []
         self._last_ns: list[int] = []
@@ -147,6 +149,7 @@ class MarketState:
         self.vol = np.append(self.vol, np.full(n, np.nan))
         self.vol_ns = np.append(self.vol_ns, np.zeros(n, dtype=np.int64))
         self.forward_px = np.append(self.forward_px, np.full(len(self.expiries) - len(self.forward_px), np.nan))
+        self.vol_quotes += [None] * n
         self._last_vol += [0.0] * n
         self._last_ns += [0] * n
         self._last_forward_px += [0.0] * n
@@ -200,6 +203,7 @@ class MarketState:
             if self._is_held[slot]:
                 self.underlyings[expiry.underlying].version += 1
         self.vol_ns[slot] = ts_ns
+        self.vol_quotes[slot] = event
         return None
 
     def apply_quote(self, event: Quote) -> None:
@@ -269,18 +273,26 @@ class MarketState:
 
     def fresh_smiles(self, underlying: str, now_ns: int) -> list[tuple[ExpiryMarks, Smile]]:
         """Return the smile of every live expiry with at least one fresh vol and a forward, nearest first."""
+        fresh = self._fresh_slots(underlying, now_ns)
+        return [(expiry, _smile(self, expiry, slots, now_ns)) for expiry, slots in fresh]
+
+    def fresh_quotes(self, underlying: str, now_ns: int) -> list[tuple[ExpiryMarks, SmileQuotes]]:
+        """Return the same with bid and ask: of a call and a put of one strike, the better side of either."""
+        fresh = self._fresh_slots(underlying, now_ns)
+        return [(expiry, _smile_quotes(self, expiry, slots, now_ns)) for expiry, slots in fresh]
+
+    def _fresh_slots(self, underlying: str, now_ns: int) -> list[tuple[ExpiryMarks, NDArray[np.int64]]]:
         oldest_ns = now_ns - self._ages.vol_ns
-        smiles = []
+        found = []
         for expiry in self.expiries:
             if expiry.underlying != underlying or expiry.expiry_ns <= now_ns or expiry.forward_ns < oldest_ns:
                 continue
             slots = np.array(expiry.slots)
             slots = slots[(self.vol_ns[slots] >= oldest_ns) & np.isfinite(self.vol[slots])]
-            if not len(slots):
-                continue
-            smiles.append((expiry, _smile(self, expiry, slots, now_ns)))
-        smiles.sort(key=lambda pair: pair[0].expiry_ns)
-        return smiles
+            if len(slots):
+                found.append((expiry, slots))
+        found.sort(key=lambda pair: pair[0].expiry_ns)
+        return found
 
     def _find_expiry(self, option: Option) -> ExpiryMarks:
         key = (option.base, option.expiry_ns)
@@ -392,3 +404,17 @@ def _smile(market: MarketState, expiry: ExpiryMarks, slots: NDArray[np.int64], n
     nodes, inverse, counts = np.unique(log_moneyness, return_inverse=True, return_counts=True)
     vol = np.bincount(inverse, weights=market.vol[slots]) / counts
     return Smile(tau_years(now_ns, expiry.expiry_ns), nodes, vol)
+
+
+def _smile_quotes(market: MarketState, expiry: ExpiryMarks, slots: NDArray[np.int64], now_ns: int) -> SmileQuotes:
+    smile = _smile(market, expiry, slots, now_ns)
+    rows = np.searchsorted(smile.log_moneyness, np.log(market.strike_px[slots] / expiry.forward_px))
+    bid_vol, ask_vol = np.zeros(len(smile.vol)), np.full(len(smile.vol), inf)
+    for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
+        quote = market.vol_quotes[slot]
+        if quote is not None:
+            bid_vol[row] = max(bid_vol[row], quote.bid_vol)
+            ask_vol[row] = min(ask_vol[row], quote.ask_vol or inf)
+    is_crossed = bid_vol > ask_vol  # by two quotes that are not of one moment: neither is believed
+    bid_vol[is_crossed], ask_vol[is_crossed] = 0.0, inf
+    return SmileQuotes(smile.tau_years, smile.log_moneyness, smile.vol, bid_vol, np.where(ask_vol < inf, ask_vol, 0.0))

@@ -7,8 +7,8 @@ from typing import Literal
 import msgspec
 
 from bot.domain.decisions import HedgePolicy
-from bot.domain.instruments import Hedgeable, Option
-from bot.domain.units import NS_PER_HOUR, NS_PER_S
+from bot.domain.instruments import Hedgeable, Instrument, Option
+from bot.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_S
 from bot.risk.oracle_fusion import FusionRule
 
 
@@ -62,8 +62,9 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     "taker" crosses the spread at once. "maker" rests at the near touch, follows it once it is `repeg_ticks` away but
     not more often than `repeg_every_ns`, and crosses after `max_rest_ns` (less by urgency/`escalate_urgency`), or with
     net delta beyond the band by more than `escalate_bands` of its half-widths. "auto" does the same, and also crosses
-    where waiting is expected to cost more. `can_amend` says whether the venue can
-    move a resting order. `ratio` and `target_delta_base` are the underlying's: those of its first hedge count.
+    where waiting is expected to cost more. `can_amend` says whether the venue can move a resting order. With
+    `one_outstanding` nothing new is sent on the instrument while an order on it is pending.
+    `ratio` and `target_delta_base` are the underlying's: those of its first hedge count.
     Where a trade is a transaction on a chain, `needs_terms`: without fresh `ExecutionTerms` nothing is sent. There
     `worse_fill_probability` is the chance that all a limit allows is taken by whoever orders the block, and
     `risk_aversion_per_quote` weighs gas against risk (0: as the policy's band implies).
@@ -87,6 +88,7 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     escalate_urgency: float = 1.0
     escalate_bands: float = 1.0
     can_amend: bool = False
+    one_outstanding: bool = False
     needs_terms: bool = False
     worse_fill_probability: float = 0.05
     risk_aversion_per_quote: float = 0.0
@@ -100,11 +102,71 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     roll_before_ns: int = NS_PER_HOUR
 
 
+class OptionHedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Which listed options of one underlying may be traded as hedges, what that costs, and how much of it there may be.
+
+    Only options of `venue` with between `min_ns` and `max_ns` to expiry, strikes between `min_moneyness` and
+    `max_moneyness` times the index, deltas up to `max_abs_delta`, and bid and ask vols at most `max_spread_vol` apart;
+    a limit further than that from the mark's vol is not sent. What is held may be reduced whatever it has become. At
+    most `max_instruments` are held at a time, `max_position_base` of each, `max_premium_quote` of premium in all
+    (bought and sold alike), and one order is worth up to `max_order_quote` of it. The policy is shown what is offered
+    every `review_ns`. A fee is `taker_bps` of the underlying's worth, at most `fee_cap_fraction` of the option's price.
+    """
+
+    venue: str
+    taker_bps: float
+    max_position_base: float
+    max_order_quote: float
+    max_premium_quote: float
+    fee_cap_fraction: float = 0.125
+    min_ns: int = NS_PER_DAY
+    max_ns: int = 90 * NS_PER_DAY
+    min_moneyness: float = 0.7
+    max_moneyness: float = 1.4
+    max_abs_delta: float = 0.8
+    max_spread_vol: float = 0.05
+    max_instruments: int = 5
+    review_ns: int = 300 * NS_PER_S
+
+    def may_trade(self, instrument: Instrument) -> bool:
+        """Tell whether an instrument is an option that these rules may ever let be traded: priced in what it pays."""
+        if not isinstance(instrument, Option) or instrument.venue != self.venue:
+            return False
+        return (instrument.price_currency == instrument.base) == (instrument.settle == instrument.base)
+
+    def is_eligible(self, option: Option, now_ns: int, index_px: float) -> bool:
+        """Tell whether an option may be looked at now, as far as its terms go; no further look at its quote."""
+        if not (self.may_trade(option) and self.min_ns <= option.expiry_ns - now_ns <= self.max_ns):
+            return False
+        return self.min_moneyness * index_px <= option.strike_px <= self.max_moneyness * index_px
+
+
 class BookLeg(msgspec.Struct, frozen=True):
     """A holding of the book to be hedged: an option, or a linear or inverse instrument, in signed base units."""
 
     instrument: Option | Hedgeable
     qty_base: float
+
+
+class DeltaSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How the vol of an option is expected to move with the price, and so what its delta is.
+
+    Any model but "black" is learnt from the quotes of the vault's own expiries, looked at every `every_ns`; a moment
+    counts less by 1/`window` with each later one. While `is_gated`, it is used only as long as it was significantly
+    better than Black's delta on moves it had not seen. `is_watched` gathers the evidence of all models where Black's is
+    used.
+    """
+
+    model: Literal["black", "sticky_delta", "skew_stickiness", "minimum_variance"] = "black"
+    is_gated: bool = True
+    is_watched: bool = False
+    every_ns: int = 60 * NS_PER_S
+    window: int = 500
+
+    @property
+    def needs_record(self) -> bool:
+        """Whether the smiles have to be watched at all."""
+        return self.is_watched or self.model != "black"
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,8 +180,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     compared: with a report older than `account_max_age_ns` (0: any) nothing is traded. What others do there is adopted
     or flattened by `foreign_policy`. At `account_book` every position that is no hedge instrument is part of the book;
     at `account_cash` the equity that positions do not explain is cash, added to `cash`. All are empty in a replay.
+    Options without a fresh vol are marked by `surface`: fitted ("svi") where the quotes support it, or joined by lines.
     `fusion` is by underlying: its index is then the fused price of all sources, and nothing else. Nothing is traded
     before every chain of `chain_venues` reported what it holds, nor on a block older than `chain_max_age_ns` (0: any).
+    `option_hedges` are by underlying; only a policy that needs offers trades them.
     """
 
     vault: str
@@ -146,3 +210,15 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     fusion: dict[str, FusionSettings] = {}
     chain_venues: frozenset[str] = frozenset()
     chain_max_age_ns: int = 0
+    surface: Literal["svi", "linear"] = "svi"
+    delta: DeltaSettings = DeltaSettings()
+    option_hedges: dict[str, OptionHedgeSettings] = {}
+
+    @property
+    def tradable_options(self) -> tuple[tuple[Option, OptionHedgeSettings], ...]:
+        """The options that may ever be traded as hedges, with the rules for them."""
+        return tuple(
+            (one, rules)
+            for one in self.universe
+            if isinstance(one, Option) and (rules := self.option_hedges.get(one.base)) and rules.may_trade(one)
+        )

@@ -1,9 +1,9 @@
-"""The vol of every strike and time to expiry of one underlying, fitted to its quotes and free of arbitrage where it can be.
+"""The vol of every strike and expiry of one underlying, fitted to its quotes and free of arbitrage where it can be.
 
 Each expiry is an SVI slice, mended where it could be arbitraged, else its slice of an SSVI surface, which is free by
-construction, else its quotes joined by lines as in `surface`; and it says which, and why. It is fitted from the last expiry
-to the first, because the later ones are quoted the more tightly: the earlier one gives way. Between two expiries total
-variance is linear in time at constant ln(K/F), so it rises wherever it rises from slice to slice.
+construction, else its quotes joined by lines as in `surface`; and it says which, and why. It is fitted from the last
+expiry to the first, because the later ones are quoted the more tightly: the earlier one gives way. Between two expiries
+total variance is linear in time at constant ln(K/F), so it rises wherever it rises from slice to slice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import exp, log, log1p, tanh
+from math import exp, log1p, tanh
 from typing import Final, Literal
 
 import numpy as np
@@ -30,13 +30,14 @@ MAX_RMS_VOL: Final = 0.005  # … than this is none
 _INSIDE_SLACK: Final = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Slice:
     """One expiry of a surface: how it is drawn, how well that fits, and what was done or not done and why.
 
     `rms_vol` and `rms_half_spreads` are of the strikes quoted on both sides (of all where there is none), and
-    `inside_share` is the share of those whose fitted vol lies between bid and ask. `repair` says what the first fit broke
-    ("butterfly", "calendar"), `fallback` why it is not SVI.
+    `inside_share` is the share of those whose fitted vol lies between bid and ask. `repair` says what the first fit
+    broke ("butterfly", "calendar"), `fallback` why it is not SVI. At the quoted ln(K/F) `nodes`, quoted less fitted
+    total variance is `residual_w`.
     """
 
     tau_years: float
@@ -45,7 +46,8 @@ class Slice:
     rms_vol: float
     rms_half_spreads: float
     inside_share: float
-    quotes: int
+    nodes: Floats
+    residual_w: Floats
     repair: str = ""
     fallback: str = ""
 
@@ -55,10 +57,31 @@ class Slice:
             return self.curve.total_variance(log_moneyness)
         return np.interp(log_moneyness, self.curve.log_moneyness, self.curve.vol**2 * self.curve.tau_years)
 
+    @property
+    def low_k(self) -> float:
+        """The lowest quoted ln(K/F)."""
+        return float(self.nodes[0])
 
-@dataclass(frozen=True, slots=True)
+    @property
+    def high_k(self) -> float:
+        """The highest quoted ln(K/F)."""
+        return float(self.nodes[-1])
+
+    def mark_vol(self, log_moneyness: Floats) -> Floats:
+        """Return the vol an unquoted strike is best marked at: the curve, bent to meet the quotes of its neighbours.
+
+        What the quotes lie off the curve is joined by lines, so that a strike is marked as before when its own quote
+        goes. Nothing is free of arbitrage that meets quotes which are not; on recordings it misses hidden quotes by
+        less than either the curve or lines alone (docs/smile-deltas.md).
+        """
+        w = self.total_variance(log_moneyness)
+        bent = w + np.interp(log_moneyness, self.nodes, self.residual_w)
+        return np.asarray(np.sqrt(np.where(bent > 0.0, bent, w) / self.tau_years))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Surface:
-    """The slices of one underlying, in strictly rising order of `tau_years`. Raises ValueError for none or another order."""
+    """The slices of one underlying in rising order of `tau_years`. Raises ValueError for none or another order."""
 
     slices: tuple[Slice, ...]
 
@@ -97,9 +120,10 @@ class Surface:
     def shifted(self, spot_fraction: float, vol_fraction: float, stickiness_ratio: float = 0.0) -> Surface:
         """Return the surface after the spot moves by `spot_fraction`, and every vol by `vol_fraction` of itself.
 
-        `stickiness_ratio` is the skew-stickiness ratio R: at 0 the smile moves with the spot (each ln(K/F) keeps its vol),
-        at 1 each strike keeps its vol, and at 2 vol at the money moves by twice the skew. Calendar spreads stay free of
-        arbitrage; a smile moved against its forward, or a vol raised by a lot, may bring butterflies (`find_arbitrage`).
+        `stickiness_ratio` is the skew-stickiness ratio R: at 0 the smile moves with the spot (each ln(K/F) keeps its
+        vol), at 1 each strike keeps its vol, and at 2 vol at the money moves by twice the skew. Calendar spreads stay
+        free of arbitrage; a smile moved against its forward, or a vol raised by a lot, may bring butterflies
+        (`find_arbitrage`).
         """
         if not (spot_fraction > -1.0 and vol_fraction > -1.0):
             raise ValueError(
@@ -111,10 +135,11 @@ class Surface:
 
     def find_arbitrage(self) -> list[str]:
         """Return what could be arbitraged within the fitted slices and between any two that follow each other."""
-        found = []
-        for one in self.slices:
-            if isinstance(one.curve, RawSvi) and (lowest := least_density(one.curve)).value < 0.0:
-                found.append(f"butterfly at {one.tau_years:.4f} years, ln(K/F) {lowest.log_moneyness:.3f}")
+        found = [
+            f"butterfly at {one.tau_years:.4f} years, ln(K/F) {lowest.log_moneyness:.3f}"
+            for one in self.slices
+            if isinstance(one.curve, RawSvi) and (lowest := least_density(one.curve)).value < 0.0
+        ]
         for near, far in pairwise(self.slices):
             if isinstance(near.curve, RawSvi) and isinstance(far.curve, RawSvi):
                 gap = least_gap(near.curve, far.curve)
@@ -217,7 +242,9 @@ def _is_good(one: Slice) -> bool:
 
 def _linear(quotes: SmileQuotes, why: str) -> Slice:
     smile = Smile(quotes.tau_years, quotes.log_moneyness, quotes.vol)
-    return Slice(quotes.tau_years, smile, "linear", 0.0, 0.0, 1.0, len(quotes.vol), fallback=why)
+    return Slice(
+        quotes.tau_years, smile, "linear", 0.0, 0.0, 1.0, smile.log_moneyness, np.zeros(len(smile.vol)), fallback=why
+    )
 
 
 def _describe(
@@ -237,17 +264,18 @@ def _describe(
         float(np.sqrt(np.mean(errors[counted] ** 2))),
         float(np.sqrt(np.mean((errors / quotes.half_vol)[counted] ** 2))),
         float(is_inside.mean()) if is_two_sided.any() else 1.0,
-        len(errors),
+        quotes.log_moneyness,
+        quotes.vol**2 * quotes.tau_years - svi.total_variance(quotes.log_moneyness),
         repair,
         fallback,
     )
 
 
 def _shifted(one: Slice, move: float, factor: float) -> Slice:
-    curve = one.curve
+    curve, nodes, residual_w = one.curve, one.nodes + move, one.residual_w * factor
     if isinstance(curve, RawSvi):
-        return replace(one, curve=curve.moved(move).scaled(factor))
-    return replace(one, curve=Smile(curve.tau_years, curve.log_moneyness + move, curve.vol * factor**0.5))
+        return replace(one, curve=curve.moved(move).scaled(factor), nodes=nodes, residual_w=residual_w)
+    return replace(one, nodes=nodes, curve=Smile(curve.tau_years, curve.log_moneyness + move, curve.vol * factor**0.5))
 
 
 def _rising(values: list[float], weights: list[float]) -> list[float]:

@@ -4,14 +4,14 @@ Raw form, with k = ln(K/F): w(k) = a + b (rho (k - m) + sqrt((k - m)² + s²)). 
 times something positive, so a butterfly costs nothing or less exactly where g < 0; two expiries can be traded against
 each other exactly where w of the later one is the lower. It fits nothing and knows no quotes (`svi_fit` does).
 
-Formulas: Gatheral and Jacquier, Arbitrage-free SVI volatility surfaces, Quant. Finance 14 (2014); the bound on the wings
-is Lee's (Math. Finance 14, 2004).
+Formulas: Gatheral and Jacquier, Arbitrage-free SVI volatility surfaces, Quant. Finance 14 (2014); the bound on the
+wings is Lee's (Math. Finance 14, 2004).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import asinh, copysign, inf, log, sqrt
+from math import asinh, copysign, inf, sqrt
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -75,8 +75,8 @@ class RawSvi(NamedTuple):
 class JumpWings(NamedTuple):
     """One slice in numbers a trader reads, of variance per year.
 
-    `v` at the money, `psi` the skew of vol there (dσ/dk times root tau), slopes `p` of the put and `c` of the call wing,
-    and `v_least` the lowest variance.
+    `v` at the money, `psi` the skew of vol there (dσ/dk times root tau), slopes `p` of the put and `c` of the call
+    wing, and `v_least` the lowest variance.
     """
 
     v: float
@@ -102,9 +102,7 @@ def to_jump_wings(svi: RawSvi, tau_years: float) -> JumpWings:
         raise ValueError(f"expected a positive variance at the money, found {w}; hint: this slice has no vol")
     root = sqrt(w)
     psi = 0.5 * b / root * (rho - m / far)
-    return JumpWings(
-        w / tau_years, psi, b * (1.0 - rho) / root, b * (1.0 + rho) / root, svi.least_variance / tau_years
-    )
+    return JumpWings(w / tau_years, psi, b * (1.0 - rho) / root, b * (1.0 + rho) / root, svi.least_variance / tau_years)
 
 
 def from_jump_wings(wings: JumpWings, tau_years: float) -> RawSvi:
@@ -137,7 +135,7 @@ def from_jump_wings(wings: JumpWings, tau_years: float) -> RawSvi:
 
 
 def least_density(svi: RawSvi) -> Extreme:
-    """Return the lowest g(k) over all k, wings included: the slice is free of butterfly arbitrage if it is not negative.
+    """Return the lowest g(k) over all k, wings included: without butterfly arbitrage it is not negative.
 
     A slice whose variance is not positive everywhere, or a wing steeper than Lee's bound, counts as minus infinity.
     """
@@ -214,7 +212,8 @@ class Ssvi(NamedTuple):
 
     def phi(self, theta: float) -> float:
         """Return how narrow the smile of an expiry is."""
-        return self.eta / (theta**self.gamma * (1.0 + theta) ** (1.0 - self.gamma))
+        scale: float = theta**self.gamma * (1.0 + theta) ** (1.0 - self.gamma)
+        return self.eta / scale
 
     def slice(self, theta: float) -> RawSvi:
         """Return the expiry of this variance at the money, as a raw slice."""
@@ -229,7 +228,7 @@ class Ssvi(NamedTuple):
         """
         phi, tilt = self.phi(theta), 1.0 + abs(self.rho)
         rise = phi * (1.0 - self.gamma) / (1.0 + theta)
-        most = inf if self.rho == 0.0 else (1.0 + sqrt(1.0 - self.rho**2)) * phi / self.rho**2
+        most = inf if self.rho**2 == 0.0 else (1.0 + sqrt(1.0 - self.rho**2)) * phi / self.rho**2
         return theta * phi * tilt < 4.0 and theta * phi**2 * tilt <= 4.0 and 0.0 <= rise <= most
 
 

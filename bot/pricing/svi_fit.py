@@ -2,11 +2,12 @@
 
 For a given place and width of the bend, (m, s), w is linear in three numbers: with y = (k - m)/s and z = sqrt(y² + 1),
 w = a + p (z + y) + q (z - y), where Lee's bound and a rising pair of wings are the box 0 <= p, q <= s. So the fit is an
-exact small quadratic programme for every (m, s) of a grid, all solved at once, and the grid closes in on the best. Errors
-are of vol, in half-spreads. There are no starting values, and no local minimum to be caught in but that of (m, s).
+exact small quadratic programme for every (m, s) of a grid, all solved at once, and the grid closes in on the best.
+Errors are of vol, in half-spreads. There are no starting values, and no local minimum to be caught in but that of (m,
+s).
 
-Source: Zeliade Systems, Quasi-explicit calibration of Gatheral's SVI model (2009), with the box in place of its triangle;
-the penalised fit is Gatheral and Jacquier's (Quant. Finance 14, 2014, section 5.2).
+Source: Zeliade Systems, Quasi-explicit calibration of Gatheral's SVI model (2009), with the box in place of its
+triangle; the penalised fit is Gatheral and Jacquier's (Quant. Finance 14, 2014, section 5.2).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ MIN_HALF_VOL: Final = 0.0025  # a narrower quote is not believed to be better th
 UNQUOTED_HALF_VOL: Final = 0.1  # a mark nobody quotes a side of
 _STEEPEST: Final = 0.499 * MAX_WING_SLOPE  # of p and q over s: a wing at Lee's bound itself has density 0
 _LEAST_SHARE: Final = 1e-3  # lowest variance, as a share of the lowest quoted one
-_ROUNDS: Final = 4
+_ROUNDS: Final = 5
 _FIRST_POINTS: Final = 11
 _POINTS: Final = 7
 _MARGIN: Final = 1e-5  # density and gap are asked to be above zero by this before they count as mended
@@ -115,8 +116,9 @@ def fit_slice(quotes: SmileQuotes, far: RawSvi | None = None) -> RawSvi:
 def mend(quotes: SmileQuotes, svi: RawSvi, far: RawSvi | None = None) -> RawSvi | None:
     """Return a slice near `svi` and the quotes with no butterfly, nowhere above the later expiry `far`; None if none.
 
-    First the fit again with wings that do not cross; then with what it breaks as a penalty; what is still broken of the butterfly is closed by going from
-    there towards Gatheral and Jacquier's safe slice just as far as needed, what is left of the calendar by lowering it.
+    First the fit again with wings that do not cross; then with what it breaks as a penalty; what is still broken of the
+    butterfly is closed by going from there towards Gatheral and Jacquier's safe slice just as far as needed, what is
+    left of the calendar by lowering it.
     """
     safe = _safe_slice(svi, quotes.tau_years)
     capped = svi if far is None else fit_slice(quotes, far)

@@ -42,6 +42,7 @@ from bot.runtime.clock import VenueClock, WallClock
 from bot.runtime.config import build_live_settings, check_listing
 from bot.runtime.journal import Header, Journal
 from bot.runtime.mailbox import Mailbox
+from bot.runtime.session import fees_of
 from bot.runtime.vault import AccountLine, Vault
 from bot.runtime.venues import (
     Execution,
@@ -54,7 +55,7 @@ from bot.runtime.venues import (
     venue_settings,
 )
 from bot.simulation.score import Score
-from bot.simulation.venue import Faults, Fees, Latency
+from bot.simulation.venue import Faults, Latency
 
 HEARTBEAT_S = 1.0  # with nothing to decide on, a decision this often still sees what went stale or was never answered
 CLOCK_TOLERANCE_NS = NS_PER_S
@@ -243,9 +244,10 @@ def _assemble(vault: Vault, instruments: tuple[Instrument, ...], run_id: str) ->
 def _open_paper(session: LiveSession, opener: ExecutionOpener) -> Execution:
     hedges = [hedge for hedges in session.engine.settings.hedges.values() for hedge in hedges]
     latency = session.vault.latency
+    options = session.engine.settings.tradable_options
     return opener(
-        [hedge.instrument for hedge in hedges],
-        fees={hedge.instrument.instrument_id: Fees(hedge.maker_bps, hedge.taker_bps) for hedge in hedges},
+        [*(hedge.instrument for hedge in hedges), *(option for option, _ in options)],
+        fees=fees_of(hedges, options),
         latency=Latency(0, latency.entry_ns, latency.response_ns, latency.jitter),  # the feed's own is real
         depth={},
         seed=session.vault.seed,

@@ -194,6 +194,46 @@ class HedgeLine(Section):
     costs: CostsSection = Field(
         default=CostsSection(), description="What trading it costs beyond fees and spread, for planning and routing"
     )
+    one_outstanding: bool = Field(default=False, description="Send nothing new here while an order is pending")
+
+
+class OptionHedgesLine(Section):
+    """Which listed options of one underlying a policy may trade as hedges, and how much of them."""
+
+    underlying: str = Field(min_length=1, max_length=40, description="Coin whose options may be traded")
+    venue: str = Field(
+        default="deribit", min_length=1, max_length=40, description="Venue they are traded at; Deribit's alone so far"
+    )
+    max_position_base: float = Field(gt=0, description="Largest position in one option, in base units")
+    max_premium_quote: float = Field(
+        gt=0, description="Largest premium of all option hedges together, bought and sold, in quote money"
+    )
+    max_order_quote: float | None = Field(
+        default=None, gt=0, description="Largest premium of one order, in quote money; else as limits says"
+    )
+    max_instruments: int = Field(default=5, ge=1, le=50, description="Most different options held as hedges at a time")
+    min_days: float = Field(default=1.0, ge=0, le=3650, description="Fewest days to expiry of an option to be traded")
+    max_days: float = Field(default=90.0, gt=0, le=3650, description="Most days to expiry of an option to be traded")
+    min_moneyness: float = Field(default=0.7, ge=0, le=10, description="Lowest strike, as a multiple of the index")
+    max_moneyness: float = Field(default=1.4, gt=0, le=10, description="Highest strike, as a multiple of the index")
+    max_abs_delta: float = Field(default=0.8, gt=0, le=1, description="Largest delta of an option traded, unsigned")
+    max_spread_vol: float = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Widest spread of vols, and distance of a price from the mark",
+    )
+    review_s: float = Field(default=300.0, gt=0, le=86_400, description="Time between two looks at what is offered")
+    taker_bps: float = Field(default=3.0, ge=0, le=500, description="Fee as a share of the underlying's worth")
+    fee_cap_fraction: float = Field(
+        default=0.125, gt=0, le=1, description="Largest fee, as a share of the option's price"
+    )
+
+    @model_validator(mode="after")
+    def _is_a_window(self) -> OptionHedgesLine:
+        if self.min_days > self.max_days or self.min_moneyness > self.max_moneyness:
+            raise PydanticCustomError("window", "min_days up to max_days and min_moneyness up to max_moneyness")
+        return self
 
 
 class Target(Section):
@@ -209,6 +249,24 @@ class Target(Section):
         if self.delta_base is not None and self.hedge_ratio is not None:
             raise PydanticCustomError("two_targets", "either delta_base or hedge_ratio, not both")
         return self
+
+
+class DeltaSection(Section):
+    """How the vol of an option is expected to move with the price."""
+
+    model: Literal["black", "sticky_delta", "skew_stickiness", "minimum_variance"] = Field(
+        default="black", description="The delta of options: each strike keeps its vol (black), or as the smile moves"
+    )
+    gate: Literal["significant", "always"] = Field(
+        default="significant", description="Use another model than black while it is significantly better, or always"
+    )
+    watch: Literal["needed", "always"] = Field(
+        default="needed", description="Gather the evidence for every model only where the model needs it, or always"
+    )
+    every_s: float = Field(default=60.0, ge=1, le=3600, description="Time between two looks at the smiles")
+    window: int = Field(
+        default=500, ge=120, le=100_000, description="Looks that the record remembers, the older the less"
+    )
 
 
 class LimitsSection(Section):
@@ -353,9 +411,20 @@ class Vault(Section):
     hedge: Annotated[tuple[HedgeLine, ...], AfterValidator(_refuse_empty), BeforeValidator(_as_list)] = Field(
         description="The hedge instrument, or a list of them: per underlying in order of preference"
     )
+    option_hedges: Annotated[tuple[OptionHedgesLine, ...], BeforeValidator(_as_list)] = Field(
+        default=(), description="Which listed options may be traded as hedges, a mapping or a list; none by default"
+    )
     policy: AnyPolicy = Field(description="When and how far to hedge; its type and the parameters of that type")
     target: AnyTarget = Field(
         default=Target(), description="Where net delta should be: one target for all, or one per underlying"
+    )
+    surface: Literal["svi", "linear"] = Field(
+        default="svi",
+        description="Vols of strikes without a fresh quote: from a fitted surface, or from lines between quotes",
+    )
+    delta: DeltaSection = Field(
+        default=DeltaSection(),
+        description="What the delta of an option is: Black's, or adjusted for how the smile moves",
     )
     limits: LimitsSection = Field(description="Hard limits of every order")
     routing: Literal["cheapest", "preference"] = Field(

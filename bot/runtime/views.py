@@ -122,6 +122,8 @@ def _desk_view(session: Session | LiveSession, desk: Desk, now_ns: int) -> dict[
         "last_order": _last_order(desk),
         "plan": _plan(desk),
         "interpolated_legs": desk.book.interpolated_legs,
+        "surface_fallbacks": desk.book.surface_fallbacks,
+        "delta": None if desk.book.smile is None else msgspec.to_builtins(desk.book.smile.evidence),
         "gates": [msgspec.to_builtins(gate) for gate in list_gates(session.engine, desk, now_ns)],
     }
     if decision is not None:

@@ -127,6 +127,14 @@ class Score:
             state=str(engine.state),
             transactions=engine.paid_transactions,
             failed_transactions=engine.paid_transactions - engine.filled_transactions,
+            deltas={
+                underlying: desk.book.smile.evidence
+                for underlying, desk in engine.desks.items()
+                if desk.book.smile is not None
+            },
+            surface_fallbacks={
+                label: why for desk in engine.desks.values() for label, why in desk.book.surface_fallbacks.items()
+            },
         )
 
     def _mark_profit(self) -> None:

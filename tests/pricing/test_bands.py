@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from bot.pricing.bands import (
     MONITORING_SHIFT,
     band_half_base,
+    centre_shift_base,
     daily_sd_half_base,
     delta_sd_base,
     edge_cost_rate_quote,
     fixed_cost_half_base,
     floor_half_base,
+    floored_half_base,
     implied_risk_aversion_per_quote,
     leland_number,
     leland_vol,
@@ -149,3 +151,30 @@ def test_a_daily_standard_deviation_is_that_of_a_uniform_place_in_the_band() -> 
     half = daily_sd_half_base(1_000.0, 2_000.0, 0.7)
     spread = sum((half * (2.0 * (i + 0.5) / 1_000 - 1.0)) ** 2 for i in range(1_000)) / 1_000
     assert sqrt(spread) * 2_000.0 * 0.7 / sqrt(365.0) == pytest.approx(1_000.0, rel=1e-5)
+
+
+def test_the_floor_joins_the_band_in_cubes() -> None:
+    assert floored_half_base(3.0, 0.0) == pytest.approx(3.0, rel=1e-15)
+    assert floored_half_base(0.0, 2.0) == pytest.approx(2.0, rel=1e-15)
+    assert floored_half_base(1.0, 1.0) == pytest.approx(2.0 ** (1.0 / 3.0), rel=1e-15)
+    assert floored_half_base(3.0, inf) == inf
+
+
+@pytest.mark.parametrize("qty_base", [-1.0, 1.0, -7.0])
+@pytest.mark.parametrize("spot_px", [80.0, 92.0, 109.0, 130.0])
+def test_the_centre_is_the_slope_of_the_cost_still_to_come(qty_base: float, spot_px: float) -> None:
+    """Against the derivative of (6/5) · ½ K σ |vega| by S with K held: by finite differences of Black's vega."""
+    vol, tau, k, g = 0.6, 30.0 / 365.0, 5e-4, 0.1
+    here = greeks(spot_px, 100.0, tau, vol, True)
+    gamma, vanna = float(here.gamma) * qty_base, float(here.vanna) * qty_base
+    shift = centre_shift_base(k, spot_px, vol, gamma, vanna, g)
+    share = 2.0 * edge_cost_rate_quote(k, spot_px, gamma, g, vol) / (vol * spot_px) ** 2 / abs(gamma)
+    up, down = (float(greeks(spot_px + move, 100.0, tau, vol, True).vega) for move in (0.01, -0.01))
+    assert shift == pytest.approx(0.6 * share * vol * abs(qty_base) * (up - down) / 0.02, rel=1e-6)
+    assert shift > 0.0 if spot_px < 95.0 else shift < 0.0
+
+
+def test_many_contracts_move_the_centre_as_one_at_as_many_times_the_risk_aversion() -> None:
+    one = centre_shift_base(5e-4, 100.0, 0.6, -0.03, -0.2, 0.5)
+    assert centre_shift_base(5e-4, 100.0, 0.6, -0.15, -1.0, 0.1) == pytest.approx(5.0 * one, rel=1e-13)
+    assert centre_shift_base(5e-4, 100.0, 0.6, 0.0, 0.1, 0.5) == 0.0

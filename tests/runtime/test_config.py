@@ -573,3 +573,53 @@ def test_any_edit_gives_a_vault_or_a_config_error(
     path = tmp_path_factory.getbasetemp() / "edited.yaml"
     path.write_text((VAULT[:place] + fragment + VAULT[place + cut :]).replace("RECORDING", str(recording)))
     check_any(path)
+
+
+OPTIONS = "option_hedges: {underlying: ETH, max_position_base: 50, max_premium_quote: 20000}"
+
+
+def test_option_hedges_are_told_to_the_engine(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    vault = load(tmp_path, text)
+    line = {"underlying": "ETH", "max_position_base": 50.0, "max_premium_quote": 2e4, "min_days": 2.0, "review_s": 60.0}
+    vault = Vault.model_validate({**vault.model_dump(), "option_hedges": line})
+    settings = build_engine_settings(vault, manifest)
+    rules = settings.option_hedges["ETH"]
+    assert (rules.venue, rules.max_position_base, rules.max_premium_quote) == ("deribit", 50.0, 2e4)
+    assert (rules.max_order_quote, rules.min_ns, rules.review_ns) == (50_000.0, 2 * 86_400 * NS_PER_S, 60 * NS_PER_S)
+    tradable = [option.instrument_id for option, _ in settings.tradable_options]
+    assert tradable == ["ETH-28APR23-1900-C", "ETH-28APR23-1900-P", "ETH-12APR23-1900-C"]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (OPTIONS, "expected a policy that trades options, found whalley_wilmott"),
+        (OPTIONS.replace("ETH", "SOL"), "expected ETH, found SOL; hint: name a hedge of it too"),
+        (OPTIONS.replace("}", ", venue: okx}"), "expected options of ETH at okx, found none"),
+        (OPTIONS.replace("}", ", min_days: 100}"), "expected min_days up to max_days"),
+        (OPTIONS.replace("}", ", max_day: 9}"), "did you mean max_days?"),
+        (OPTIONS.replace("underlying: ETH, ", ""), "expected the key underlying, found none"),
+        (
+            "option_hedges: [{A}, {A}]".replace("{A}", OPTIONS.split(": ", 1)[1]),
+            "each underlying once, found ETH again",
+        ),
+    ],
+)
+def test_wrong_option_hedges_are_named(tmp_path: Path, text: str, line: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text + line + "\n")
+    assert any(problem in one for one in caught.value.problems), caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("venues", "problem"),
+    [
+        ("{deribit: {}, okx: {}}", "expected deribit, found okx; hint: options are traded as hedges at Deribit only"),
+        ("{deribit: {}}", "expected deribit, found okx; hint: name one of venues"),
+    ],
+)
+def test_live_option_hedges_are_for_deribit_only(tmp_path: Path, text: str, venues: str, problem: str) -> None:
+    live = re.sub("feed: .*", f"feed: live\nvenues: {venues}", text)
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, live + OPTIONS.replace("}", ", venue: okx}") + "\n")
+    assert any(problem in one for one in caught.value.problems), caught.value.problems

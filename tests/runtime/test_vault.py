@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from bot.engine.settings import HedgeSettings, Limits
+from bot.engine.settings import HedgeSettings, Limits, OptionHedgeSettings
 from bot.runtime.chain_sections import (
     AssetSection,
     ChainHedgeSection,
@@ -33,11 +33,13 @@ from bot.runtime.vault import (
     ChainLine,
     CostsSection,
     DepthLine,
+    DeltaSection,
     FileLine,
     HedgeLine,
     LatencySection,
     LimitsSection,
     MaxAgeSection,
+    OptionHedgesLine,
     RecordingFeed,
     Target,
     Vault,
@@ -71,7 +73,9 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("hedge.", HedgeLine),
     ("hedge.costs.", CostsSection),
     ("hedge.costs.depth[].", DepthLine),
+    ("option_hedges[].", OptionHedgesLine),
     ("target.", Target),
+    ("delta.", DeltaSection),
     ("limits.", LimitsSection),
     ("latency.", LatencySection),
     *((f"policy({name}).", cls) for name, cls in POLICIES.items()),
@@ -143,6 +147,20 @@ def test_defaults_are_those_of_the_engine() -> None:
         assert line[key] == hedge[key], key
     for seconds, ns in (("repeg_every_s", "repeg_every_ns"), ("max_rest_s", "max_rest_ns")):
         assert round(line[seconds] * 1e9) == hedge[ns]
+    options = {field.name: field.default for field in msgspec.structs.fields(OptionHedgeSettings)}
+    lines = {key: field.default for key, field in OptionHedgesLine.model_fields.items()}
+    for key in (
+        "max_instruments",
+        "min_moneyness",
+        "max_moneyness",
+        "max_abs_delta",
+        "max_spread_vol",
+        "fee_cap_fraction",
+    ):
+        assert lines[key] == options[key], key
+    days, seconds = 86_400 * 10**9, 10**9
+    assert (lines["min_days"] * days, lines["max_days"] * days) == (options["min_ns"], options["max_ns"])
+    assert lines["review_s"] * seconds == options["review_ns"]
 
 
 def test_one_hedge_may_be_written_without_a_list() -> None:

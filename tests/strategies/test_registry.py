@@ -16,6 +16,7 @@ from strategies import (
     AnyPolicy,
     DeltaBand,
     FixedInterval,
+    GammaVega,
     Policy,
     Unhedged,
     WhalleyWilmott,
@@ -28,7 +29,7 @@ EVERY = policies_from_specs(",".join(POLICIES))
 
 
 def test_the_union_is_the_registry() -> None:
-    assert list(POLICIES.values()) == [Unhedged, FixedInterval, DeltaBand, WhalleyWilmott]
+    assert list(POLICIES.values()) == [Unhedged, FixedInterval, DeltaBand, WhalleyWilmott, GammaVega]
     assert all(POLICIES[policy.name] is type(policy) for policy in EVERY)
     adapter: TypeAdapter[Policy] = TypeAdapter(AnyPolicy)
     for policy in EVERY:
@@ -41,6 +42,7 @@ def test_bare_names_take_the_starting_values() -> None:
         FixedInterval(interval_s=3600),
         DeltaBand(half_width_base=5),
         WhalleyWilmott(risk_aversion_per_quote=3e-4),
+        GammaVega(risk_aversion_per_quote=3e-4),
     ]
     assert expected == EVERY
 
@@ -64,6 +66,7 @@ def test_a_spec_reads_back_what_it_was_written_from(number: float) -> None:
         FixedInterval(interval_s=number),
         DeltaBand(half_width_base=number, trade_to="centre"),
         WhalleyWilmott(risk_aversion_per_quote=number),
+        GammaVega(risk_aversion_per_quote=number),
     ):
         assert policy_from_spec(policy.spec) == policy
 
@@ -72,7 +75,7 @@ def test_a_spec_reads_back_what_it_was_written_from(number: float) -> None:
     ("spec", "text"),
     [
         ("whaley_wilmott", "did you mean whalley_wilmott?"),
-        ("", "expected one of unhedged, fixed_interval, delta_band, whalley_wilmott"),
+        ("", "expected one of unhedged, fixed_interval, delta_band, whalley_wilmott, gamma_vega"),
         ("fixed_interval:900", "expected key=value, found '900'"),
         ("fixed_interval:interval_s=soon", "found 'soon'"),
         ("fixed_interval:interval_s=-1", "greater than 0, found '-1'"),
