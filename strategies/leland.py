@@ -10,6 +10,7 @@ from pydantic import Field
 from bot.domain.decisions import HedgeTarget, HedgeView
 from bot.domain.units import NS_PER_S, NS_PER_YEAR
 from bot.pricing.bands import leland_vol
+from strategies.corrections import MOST_VOL
 from strategies.modified_delta import centre_shift_base
 from strategies.policy import NOT_TRADABLE, Policy, is_tradable
 
@@ -36,7 +37,7 @@ class Leland(Policy):
         gamma, vol, cost_rate = view.greeks.gamma_base_per_px, view.vol, view.cost_rate
         if not is_tradable(view):
             return HedgeTarget.hold(NOT_TRADABLE)
-        if not (isfinite(gamma) and 0.0 <= cost_rate < inf and 0.0 < vol < inf):
+        if not (isfinite(gamma) and 0.0 <= cost_rate < inf and 0.0 < vol <= MOST_VOL):
             return HedgeTarget.hold(f"holding: no delta from vol {vol}, gamma {gamma}, k {cost_rate}")
         interval_years = self.interval_s * NS_PER_S / NS_PER_YEAR
         modified = leland_vol(cost_rate, vol, interval_years, gamma) if gamma else vol

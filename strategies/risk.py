@@ -89,7 +89,7 @@ class RiskAverse(Policy):
         if words is None or words.daily_sd_quote is None:
             return self.known_risk_aversion_per_quote
         moved_px = view.spot_px * view.vol
-        if not (isfinite(moved_px) and moved_px > 0.0):
+        if not (isfinite(moved_px) and moved_px > 0.0 and view.vol > 0.0):
             return float("nan")
         half_base = daily_sd_half_base(words.daily_sd_quote, view.spot_px, view.vol)
         return implied_risk_aversion_per_quote(half_base, view.cost_rate, view.spot_px, view.greeks.gamma_base_per_px)

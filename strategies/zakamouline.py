@@ -7,7 +7,7 @@ from typing import Literal
 
 from bot.domain.decisions import HedgeTarget, HedgeView
 from bot.pricing.bands import floor_half_base, zakamouline_half_base, zakamouline_vol
-from strategies.corrections import horizon_years, too_late
+from strategies.corrections import MOST_VOL, horizon_years, too_late
 from strategies.modified_delta import centre_shift_base
 from strategies.policy import NOT_TRADABLE, is_tradable
 from strategies.risk import RiskAverse
@@ -33,7 +33,7 @@ class Zakamouline(RiskAverse):
         spot_px, vol, gamma, cost_rate = view.spot_px, view.vol, view.greeks.gamma_base_per_px, view.cost_rate
         risk_aversion, years = self.risk_aversion_at(view), horizon_years(view)
         half_base = shift_base = 0.0
-        if not (isfinite(gamma) and isfinite(cost_rate) and 0.0 < spot_px < inf and 0.0 < vol < inf):
+        if not (isfinite(gamma) and isfinite(cost_rate) and 0.0 < spot_px < inf and 0.0 < vol <= MOST_VOL):
             return HedgeTarget.hold(f"holding: no band from spot {spot_px}, vol {vol}, gamma {gamma}, k {cost_rate}")
         if gamma and cost_rate > 0.0 and risk_aversion > 0.0:
             if years <= 0.0:

@@ -14,16 +14,14 @@ makes no sense; it answers with a number that makes no sense either, and the cal
 
 from __future__ import annotations
 
-from math import cbrt, copysign, exp, inf, pi, sqrt
+from math import cbrt, exp, inf, pi, sqrt
 from math import pow as power
 
 # −ζ(1/2)/√(2π): Broadie, Glasserman & Kou (1997), "A continuity correction for discrete barrier options",
 # Mathematical Finance 7:325-349.
 MONITORING_SHIFT = 0.5825971579390107
 _SAFE_STEP = 1.2  # steps wider than this times the band: from here on the shift is bent, or the band would vanish
-_CENTRE_WEIGHT = 70.0  # of g S² |Γ|, where half of the centre's shift is made
 _COST_RATE_FACTOR = 0.5 * cbrt(2.25)  # ½ (3/2)^(2/3)
-_CENTRE_FACTOR = 0.6 * cbrt(2.25)  # (3/5) (3/2)^(2/3)
 
 
 def band_half_base(cost_rate: float, spot_px: float, gamma_base_per_px: float, risk_aversion_per_quote: float) -> float:
@@ -39,7 +37,8 @@ def implied_risk_aversion_per_quote(
     half_base: float, cost_rate: float, spot_px: float, gamma_base_per_px: float
 ) -> float:
     """Return the risk aversion at which a band of this half-width is that of Whalley & Wilmott; 0 without gamma."""
-    return 1.5 * cost_rate * spot_px * gamma_base_per_px * gamma_base_per_px / half_base**3 if half_base > 0.0 else inf
+    cube = half_base * half_base * half_base
+    return 1.5 * cost_rate * spot_px * gamma_base_per_px * gamma_base_per_px / cube if cube > 0.0 else inf
 
 
 def floor_half_base(
@@ -64,27 +63,11 @@ def floored_half_base(half_base: float, floor_base: float) -> float:
     strike above all. Found for this project by comparing bands with the exact optimum on a lattice, which it meets
     within a few per cent; a fit to nothing, as it has no constant (docs/hedging-efficiency.md).
     """
-    return cbrt(half_base**3 + floor_base**3)
-
-
-def centre_shift_base(
-    cost_rate: float,
-    spot_px: float,
-    vol: float,
-    gamma_base_per_px: float,
-    vanna_base_per_vol: float,
-    risk_aversion_per_quote: float,
-) -> float:
-    """Return how far the centre of the band lies from the target: the delta of what hedging itself will cost.
-
-    Costs raise the variance of a short book as if by the share K = 2J/(σ²S²|Γ|) = (3/2)^(2/3) (g k² S² |Γ|)^(1/3), J
-    being `edge_cost_rate_quote`: until expiry they come to W = (6/5) · ½ K σ |vega|, where 6/5 is for K, which grows as
-    the time left to the power −1/6 while an option stays at its strike. Its derivative by S, at this K, is
-    (3/5) K σ vanna with the sign of Γ: for a short call up where it is out of the money, down where it is in it.
-    `vanna_base_per_vol` is the net vanna of the book, what its delta changes with a vol of 1.
-    """
-    share = _CENTRE_FACTOR * cbrt(risk_aversion_per_quote * abs(gamma_base_per_px) * (cost_rate * spot_px) ** 2)
-    return copysign(share, gamma_base_per_px) * vol * vanna_base_per_vol
+    wide, narrow = (half_base, floor_base) if half_base > floor_base else (floor_base, half_base)
+    if not 0.0 < wide < inf:
+        return wide
+    share = narrow / wide
+    return wide * cbrt(1.0 + share * share * share)
 
 
 def monitored_half_base(half_base: float, step_base: float) -> float:
@@ -154,17 +137,16 @@ def centre_vol_ratio(
 ) -> float:
     """Return by how much to multiply every vol for the delta in the centre of a band: above 1 if short gamma.
 
-    Hedging costs J per year beside the ½ σ²S²|Γ| that gamma costs, as if σ² were higher by the share
-    K = (3/2)^(2/3) (g k² S² |Γ|)^(1/3) for who is short gamma, lower for who is long. That is a local stand-in for the
-    delta of the whole expected cost, dW/dS (`bot.pricing.ex_ante`), at a thousandth of its price. It pays where
-    x = g S² |Γ| is large (beyond some hundred: over 1 % of the cost); where x is small the band is wide, the hedge is
-    rarely in its centre, and K would do a little harm, so it counts by x²/(70² + x²). Fitted to the exact solution at
-    gK = 10 and 100 with costs of 5 and 10 bp.
+    Hedging costs J per year (`edge_cost_rate_quote`) beside the ½ σ²S²|Γ| that gamma costs, as if σ² were higher by the
+    share K = (3/2)^(2/3) (g k² S² |Γ|)^(1/3) for who is short gamma, lower for who is long. While an option stays at
+    its strike K grows as the time left to the power −1/6, so that until expiry it all comes to 6/5 K: a closed form of
+    the delta of the whole expected cost, dW/dS (`bot.pricing.ex_ante`), at a thousandth of its price, with no constant
+    that was fitted. It is worth up to 3 % of the cost where gK is 100, and little where it is 10
+    (docs/hedging-efficiency.md).
     """
     weight = risk_aversion_per_quote * spot_px * spot_px * abs(gamma_base_per_px)
-    share = cbrt(2.25 * weight * cost_rate * cost_rate)
-    counted = min(0.5, share / (1.0 + (_CENTRE_WEIGHT / weight) ** 2)) if weight > 0.0 else 0.0
-    return sqrt(1.0 + counted if gamma_base_per_px < 0.0 else 1.0 - counted)
+    share = min(0.5, 1.2 * cbrt(2.25 * weight * cost_rate * cost_rate))
+    return sqrt(1.0 + share if gamma_base_per_px < 0.0 else 1.0 - share)
 
 
 def leland_number(cost_rate: float, vol: float, interval_years: float) -> float:
@@ -195,12 +177,13 @@ def edge_cost_rate_quote(
     """
     root = cbrt(abs(gamma_base_per_px) * spot_px * spot_px)
     costs = cbrt(risk_aversion_per_quote * cost_rate * cost_rate)
-    return _COST_RATE_FACTOR * costs * vol * vol * root**4
+    return _COST_RATE_FACTOR * costs * vol * vol * root * root * root * root
 
 
 def risk_rate_quote(risk_aversion_per_quote: float, spot_px: float, vol: float) -> float:
     """Return a = ½ g σ²S²: what being off by one unit of base costs per year, in quote money."""
-    return 0.5 * risk_aversion_per_quote * (vol * spot_px) ** 2
+    moved_px = vol * spot_px
+    return 0.5 * risk_aversion_per_quote * moved_px * moved_px
 
 
 def delta_sd_base(gamma_base_per_px: float, spot_px: float, vol: float, years: float) -> float:

@@ -32,8 +32,8 @@ from bot.runtime.vault import (
     BookLine,
     ChainLine,
     CostsSection,
-    DepthLine,
     DeltaSection,
+    DepthLine,
     FileLine,
     HedgeLine,
     LatencySection,
@@ -45,7 +45,7 @@ from bot.runtime.vault import (
     Vault,
     VenueSection,
 )
-from strategies import POLICIES
+from strategies import POLICIES, RiskWords
 from tests.runtime.vault_files import vault
 
 MANUAL = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
@@ -79,6 +79,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("limits.", LimitsSection),
     ("latency.", LatencySection),
     *((f"policy({name}).", cls) for name, cls in POLICIES.items()),
+    ("policy(…).risk_aversion.", RiskWords),
 ]
 
 
@@ -88,6 +89,7 @@ WORDS: Final[dict[Any, str]] = {
     float | None: "number",
     str: "text",
     str | None: "text",
+    bool: "true or false",
 }
 
 
@@ -123,6 +125,8 @@ def default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None or isinstance(value, BaseModel | dict | tuple):
         return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return f"`{value:g}`" if isinstance(value, int | float) else f"`{value}`"
 
 
