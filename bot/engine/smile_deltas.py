@@ -192,7 +192,7 @@ def _moves_between(before: _Look, after: _Look, tau_years: float, held_px: Float
     middle = int(np.abs(np.log(strikes / forward_px)).argmin())
     is_there = np.isin(held_px, strikes)
     rows = np.searchsorted(strikes, held_px[is_there])
-    held = np.bincount(rows, weights=held_base[is_there], minlength=len(strikes))
+    held = np.bincount(rows, weights=held_base[is_there], minlength=len(strikes)).astype(np.float64)
     return Moves(
         held[is_told],
         (values.vega / forward_px)[is_told],
