@@ -226,8 +226,8 @@ def _deltas_section(summary: RunSummary) -> str:
         parts.append(
             f"<p>{escape(underlying)} was hedged by the {escape(used)} delta at the end{escape(asked)}"
             f"{escape(f': {one.why}' if one.why else '')}. Its smiles were looked at {one.moments:,} times: "
-            f"skew-stickiness ratio {one.stickiness_ratio:.2f}, standard error {error}; minimum variance {a:+.3f} {b:+.3f} δ "
-            f"{c:+.3f} δ².</p>"
+            f"skew-stickiness ratio {one.stickiness_ratio:.2f}, standard error {error}; minimum variance "
+            f"{a:+.3f} {b:+.3f} δ {c:+.3f} δ².</p>"
             + _table(
                 "Variance each delta would have saved this book against Black's, on moves it had not learnt from, and "
                 "how many standard errors that is.",
