@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-from math import cbrt, isfinite
-from typing import ClassVar, Literal
-
-from pydantic import Field
+from math import isinf, isnan
+from typing import Literal
 
 from bot.domain.decisions import HedgeTarget, HedgeView
-from strategies.policy import NOT_TRADABLE, Policy, is_tradable
+from strategies.corrections import CorrectedBand, about, corrected_half_base, too_late
+from strategies.policy import NOT_TRADABLE, is_tradable
 
 
-class WhalleyWilmott(Policy):
+class WhalleyWilmott(CorrectedBand):
     """A no-trade band whose half-width balances trading cost against gamma risk; traded to its nearest edge.
 
     H = (3/2 · k · S · Γ² / g)^(1/3) in base units, around the target delta, with k the one-way cost as a fraction of
     traded value (`view.cost_rate`), S spot (`view.spot_px`), Γ the net gamma of the book in base units per price
-    (`view.greeks.gamma_base_per_px`) and g = `risk_aversion_per_quote`, the absolute risk aversion per unit of quote
-    money. Whalley & Wilmott (1997), "An asymptotic analysis of an optimal hedging model for option pricing with
-    transaction costs", Mathematical Finance 7:307-324, for zero rates. H is never below one lot, so a book without
-    gamma is not churned.
+    (`view.greeks.gamma_base_per_px`) and g the absolute risk aversion per unit of quote money. Whalley & Wilmott
+    (1997), "An asymptotic analysis of an optimal hedging model for option pricing with transaction costs",
+    Mathematical Finance 7:307-324, for zero rates; then the corrections of `CorrectedBand`. The band is never below
+    one lot, so a book without gamma is not churned.
+
+    It knows nothing of fixed costs. Where a trade has one (gas), the engine fits the band to it, and to the time
+    between two looks; so that correction is left to the engine there. `impulse` does all of it by itself.
     """
 
     type: Literal["whalley_wilmott"] = "whalley_wilmott"
-    risk_aversion_per_quote: float = Field(
-        gt=0, description="Absolute risk aversion g; ten times more about halves the band"
-    )
-
-    starting_values: ClassVar[dict[str, str]] = {"risk_aversion_per_quote": "3e-4"}
 
     def target(self, view: HedgeView) -> HedgeTarget:
         """Return the band around the target, in base units; hold where the formula has no finite answer."""
         if not is_tradable(view):
             return HedgeTarget.hold(NOT_TRADABLE)
-        spot_px = view.spot_px
-        gamma = view.greeks.gamma_base_per_px
-        risk_aversion = self.risk_aversion_per_quote
-        half_base = cbrt(1.5 * view.cost_rate * spot_px * gamma * gamma / risk_aversion)
-        if not (isfinite(half_base) and spot_px > 0.0):
-            return HedgeTarget.hold(f"holding: no band from k {view.cost_rate}, spot {spot_px}, gamma {gamma}")
+        band = self.band(view)
+        if isnan(band.half_base):
+            return HedgeTarget.hold(f"holding: no band from {about(view, band)}")
+        if view.fixed_cost_quote > 0.0:
+            band = band._replace(step_base=0.0)
+        half_base = corrected_half_base(band.half_base, band)
+        if isinf(half_base):
+            return HedgeTarget.hold(too_late(view))
         half_base = max(half_base, view.lot_base)
-        centre_base = view.target_delta_base
-        return HedgeTarget.to_edge(
-            centre_base - half_base,
-            centre_base + half_base,
-            f"band ±{half_base:.4g} {view.underlying}: k {view.cost_rate * 1e4:.3g} bp, gamma {gamma:.3g},"
-            f" g {risk_aversion:g}",
-        )
+        centre_base = view.target_delta_base + band.shift_base
+        reason = f"band ±{half_base:.4g} {view.underlying}: {about(view, band)}"
+        return HedgeTarget.to_edge(centre_base - half_base, centre_base + half_base, reason)

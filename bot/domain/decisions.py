@@ -57,7 +57,7 @@ class OptionTrade(msgspec.Struct, frozen=True, gc=False):
 class Peer(msgspec.Struct, frozen=True, gc=False):
     """Another underlying of the vault that moves along: its residual counts in the risk of this one.
 
-    `off_base` is its net delta less its target, everything in flight counted; `correlation_ratio` is that of log returns.
+    `off_base` is its net delta less its target, all in flight counted; `correlation_ratio` is that of log returns.
     """
 
     underlying: str
@@ -78,7 +78,9 @@ class HedgeView(msgspec.Struct, frozen=True, gc=False):
     decisions. `last_hedge_ns` is 0 and `last_hedge_px` 0.0 before the first hedge. `vol` is the annualised vol that
     matters to the hedge (each option's by its gamma; realised where there are none; NaN unknown), `tau_years` the time
     to the nearest expiry of an option held (infinite without), `latency_years` from a decision to its fill. `offers`
-    are given only to a policy that `needs_offers`, and then only when options may be traded now.
+    are given only to a policy that `needs_offers`, and then only when options may be traded now. `horizon_years` is the
+    time to the last expiry of an option held (infinite without, or with what never expires; NaN: as `tau_years`).
+    `vanna_base_per_vol` is what a vol point of 1.00 does to the delta of all options (NaN: see `legs`).
     """
 
     now_ns: int
@@ -102,6 +104,8 @@ class HedgeView(msgspec.Struct, frozen=True, gc=False):
     latency_years: float = 0.0
     peers: tuple[Peer, ...] = ()
     offers: OptionOffers | None = None
+    horizon_years: float = float("nan")
+    vanna_base_per_vol: float = float("nan")
 
 
 class HedgeTarget(msgspec.Struct, frozen=True, gc=False):
@@ -209,8 +213,27 @@ class BotState(StrEnum):
     HALTED = "halted"
 
 
+class PlannedLeg(msgspec.Struct, frozen=True, gc=False):
+    """One order of a decision that compared plans: its part of the need, and what it was expected to cost.
+
+    The cost is beyond mid, in quote money, with what holding the part costs or earns.
+    """
+
+    order_id: str
+    instrument_id: str
+    qty_lots: int
+    qty_base: float
+    cost_quote: float
+
+
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """One decision about one underlying: what was seen, what the policy wanted, and what came of it."""
+    """One decision about one underlying: what was seen, what the policy wanted, and what came of it.
+
+    `order_id`, `qty_lots` and `wanted_lots` are those of the only order, or of the largest of several. `legs` are all
+    orders where instruments were compared by cost; the best plan without the most used one would have cost
+    `next_best_quote` (infinite: no other could take it; NaN: nothing was compared).
+    `option_orders` says of every option order that was sent what it is and why.
+    """
 
     now_ns: int
     underlying: str
@@ -229,3 +252,6 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     order_id: str | None
     qty_lots: int
     wanted_lots: int
+    legs: tuple[PlannedLeg, ...] = ()
+    next_best_quote: float = float("nan")
+    option_orders: tuple[str, ...] = ()

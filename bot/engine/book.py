@@ -19,6 +19,8 @@ from bot.domain.portfolio import Greeks
 from bot.domain.units import NS_PER_S, NS_PER_YEAR
 from bot.engine.chain_legs import ChainLegs
 from bot.engine.market import ExpiryMarks, MarketState
+from bot.engine.option_holding import NO_ROW, OptionHolding
+from bot.engine.option_prices import is_coin_priced
 from bot.engine.settings import Ages, BookLeg, DeltaSettings
 from bot.engine.smile_deltas import SmileDeltas
 from bot.engine.surfaces import SurfaceKeeper
@@ -135,7 +137,9 @@ class UnderlyingBook:
         self.chain: ChainLegs | None = None
         self.hedges: dict[str, Holding] = {}
         self.static: list[StaticLeg] = []  # linear and inverse legs of the book
-        self._options: list[tuple[Option, float, int, ExpiryMarks]] = []
+        self.option_hedges: dict[str, OptionHolding] = {}  # every listed option that was ever ordered as a hedge
+        self._options: list[tuple[Option, float, int, ExpiryMarks]] = []  # the book's own, then those of hedges
+        self._hedge_rows: list[OptionHolding] = []  # in the order of the last rows of `_options`
         for leg in legs:
             if isinstance(leg.instrument, Option):
                 slot, expiry = market.hold(leg.instrument.instrument_id)
@@ -146,6 +150,7 @@ class UnderlyingBook:
         self.smile = SmileDeltas(market, delta) if delta.needs_record else None
         self.smile_delta_base = 0.0  # what the delta model adds to the Black delta of the options
         self._substitutes: list[tuple[int, int, float]] = []  # leg, time of its stale quote, vol in its place
+        self._qty_base: NDArray[np.float64] = np.empty(0)
         self._index_options()
         self.option_marks: OptionMarks | None = None
         self._version = -1
@@ -156,6 +161,8 @@ class UnderlyingBook:
         self.option_vega = 0.0
         self.option_theta_per_year = 0.0
         self.option_value_quote = 0.0
+        self.option_hedge_delta_base = 0.0  # what of these sums is that of option hedges
+        self.option_hedge_value_quote = 0.0
         self.legs = _NO_LEGS
 
     @property
@@ -214,10 +221,10 @@ class UnderlyingBook:
             if holding.qty and holding.instrument.instrument_id not in self.market.quotes:
                 holding.mark_px = self.marks_of_underlying.index_px  # held before its venue said anything
         if not self._options:
-            return None
+            return self._find_unmarked()
         if self._version != self.marks_of_underlying.version or now_ns >= self._revalue_at_ns:
-            return self._revalue(now_ns)
-        return None
+            return self._revalue(now_ns) or self._find_unmarked()
+        return self._find_unmarked() if self.option_hedges else None
 
     def equity_quote(self) -> float:
         """Return the value of everything held, in quote money at the newest marks."""
@@ -225,19 +232,20 @@ class UnderlyingBook:
         value = self.book_value_quote() - self.spent_coins * index_px - self.spent_quote
         for holding in self.hedges.values():
             value += holding.value_quote(holding.mark_px, index_px)
-        return value
+        return value + self.option_hedges_quote() if self.option_hedges else value
 
     def book_value_quote(self) -> float:
         """Return the value of what is to be hedged and of all cash."""
         index_px = self.marks_of_underlying.index_px
-        value = self.quote_cash + self.coin_cash * index_px + self.option_value_quote
+        options_quote = self.option_value_quote - self.option_hedge_value_quote
+        value = self.quote_cash + self.coin_cash * index_px + options_quote
         for holding, _, _ in self.static:
             value += holding.value_quote(holding.mark_px, index_px)
         return value if self.chain is None else value + self.chain.value_quote(index_px)
 
     def book_delta_base(self) -> float:
         """Return the USD delta of what is to be hedged: options, the book's own positions, chains and coin cash."""
-        delta = self.option_delta_base + self.coin_cash
+        delta = self.option_delta_base - self.option_hedge_delta_base + self.coin_cash
         if self.chain is not None:
             delta += self.chain.delta_base(self.marks_of_underlying.index_px)
         if self.static:
@@ -256,9 +264,52 @@ class UnderlyingBook:
                 delta -= holding.value_quote(holding.mark_px, index_px) / index_px
         return delta
 
+    def option_hedges_quote(self) -> float:
+        """Return what option hedges are worth and what they left in cash, in quote money."""
+        index_px = self.marks_of_underlying.index_px
+        value = self.option_hedge_value_quote
+        for holding in self.option_hedges.values():
+            amount = holding.cash_settle + (holding.qty * holding.px_paid if holding.is_unmarked else 0.0)
+            value += holding.to_quote(amount, index_px)
+        return value
+
+    def option_hedge_coins(self) -> float:
+        """Return the coins that option hedges left, less what they paid."""
+        coins = 0.0
+        for holding in self.option_hedges.values():
+            if holding.is_coin_settled:
+                coins += holding.cash_settle + (holding.qty * holding.px_paid if holding.is_unmarked else 0.0)
+        return coins
+
+    def option_hedges_delta_base(self, *, is_coin_numeraire: bool = False) -> float:
+        """Return the delta of option hedges: the USD delta with the coins they cost, in a coin vault less their worth.
+
+        What is traded at its mark changes no wealth, so that in either vault a coin-settled option adds Δ − c.
+        """
+        delta = self.option_hedge_delta_base + self.option_hedge_coins()
+        return delta - self.option_hedges_quote() / self.marks_of_underlying.index_px if is_coin_numeraire else delta
+
+    def hedge_mark_px(self, holding: OptionHolding) -> float:
+        """Return the mark of an option hedge in the venue's own price, that of its last trade where there is none."""
+        marks = self.option_marks
+        if holding.row == NO_ROW or marks is None:
+            return holding.px_paid
+        value_px = float(marks.greeks.value[holding.row])
+        return value_px / float(marks.forward_px[holding.row]) if is_coin_priced(holding.instrument) else value_px
+
+    def pending_delta_base(self, holding: OptionHolding) -> float:
+        """Return the delta a unit more of an option hedge adds, premium and all; all it can be without a mark."""
+        coins = self.hedge_mark_px(holding) if holding.is_coin_settled else 0.0
+        marks = self.option_marks
+        if holding.row == NO_ROW or marks is None:
+            return (1.0 if holding.instrument.is_call else -1.0) - coins
+        return float(marks.greeks.delta[holding.row]) - coins
+
     def net_greeks(self, *, is_coin_numeraire: bool) -> Greeks:
         """Return the net Greeks in the vault's convention."""
         delta = self.book_delta_base() + self.hedge_delta_base() - self.spent_coins + self.smile_delta_base
+        if self.option_hedges:
+            delta += self.option_hedges_delta_base()
         gamma = self.option_gamma
         if self.chain is not None:
             gamma += self.chain.gamma(self.marks_of_underlying.index_px)
@@ -274,7 +325,7 @@ class UnderlyingBook:
 
         Coins received count at the settlement price; what they gain at today's index is a price move too.
         """
-        value_before = self.book_value_quote()
+        value_before = self.book_value_quote() + self.option_hedges_quote()
         index_px = self.marks_of_underlying.index_px
         moved_quote = 0.0
         is_settled = self._expiry_ns == expiry_ns
@@ -282,19 +333,33 @@ class UnderlyingBook:
         if marks is not None:
             per_px = self._qty_base * marks.greeks.delta * (px - marks.forward_px)
             moved_quote += float(per_px[is_settled].sum())
-        coins = 0.0
-        for (option, qty_base, _, _), settles in zip(self._options, is_settled, strict=True):
+        coins = hedge_coins = 0.0
+        own = len(self._options) - len(self._hedge_rows)
+        for row, ((option, qty_base, _, _), settles) in enumerate(zip(self._options, is_settled, strict=True)):
             if not settles:
                 continue
             payoff_quote = qty_base * max(0.0, px - option.strike_px if option.is_call else option.strike_px - px)
-            if option.settle == option.base:
+            if row >= own:  # a hedge pays into its own ledger
+                holding = self._hedge_rows[row - own]
+                payoff_settle = payoff_quote / px if holding.is_coin_settled else payoff_quote
+                hedge_coins += payoff_settle if holding.is_coin_settled else 0.0
+                holding.cash_settle += payoff_settle
+                holding.lots = 0
+            elif option.settle == option.base:
                 coins += payoff_quote / px
             else:
                 self.quote_cash += payoff_quote
         self.coin_cash += coins
-        moved_quote += coins * (index_px - px)
+        moved_quote += (coins + hedge_coins) * (index_px - px)
         self._keep_options(~is_settled)
-        return moved_quote, self.book_value_quote() - value_before - moved_quote
+        for holding in self.option_hedges.values():  # one that never had a mark
+            if holding.instrument.expiry_ns == expiry_ns and holding.lots:
+                option = holding.instrument
+                payoff_px = max(0.0, px - option.strike_px if option.is_call else option.strike_px - px)
+                holding.cash_settle += holding.qty * (payoff_px / px if holding.is_coin_settled else payoff_px)
+                holding.lots = 0
+        worth_quote = self.book_value_quote() + self.option_hedges_quote()
+        return moved_quote, worth_quote - value_before - moved_quote
 
     def settle_hedges(self, expiry_ns: int, px: float) -> float:
         """Close dated futures of `expiry_ns` at `px`; return what the price move to `px` earned, in quote."""
@@ -322,12 +387,64 @@ class UnderlyingBook:
         self.option_vega = float(qty.dot(values.vega))
         self.option_theta_per_year = float(qty.dot(values.theta))
         self.option_value_quote = float(qty.dot(values.value))
+        if self._hedge_rows:
+            own = len(qty) - len(self._hedge_rows)
+            self.option_hedge_delta_base = float(qty[own:].dot(values.delta[own:]))
+            self.option_hedge_value_quote = float(qty[own:].dot(values.value[own:]))
+        else:
+            self.option_hedge_delta_base = self.option_hedge_value_quote = 0.0
+
+    def add_option_hedge(self, option: Option, now_ns: int) -> tuple[OptionHolding, tuple[Refusal, str] | None]:
+        """Return the hedge position in an option, marked from now on; and why it cannot be, if so.
+
+        A P&L step must have been closed at `now_ns`, and the next one be opened after it.
+        """
+        holding = self.option_hedges.get(option.instrument_id)
+        if holding is None:
+            holding = self.option_hedges[option.instrument_id] = OptionHolding(option)
+        if holding.row != NO_ROW or option.expiry_ns <= now_ns:
+            return holding, None
+        legs, rows, marks = self._options, self._hedge_rows, self.option_marks
+        self._options = [*legs, (option, holding.qty, *self.market.hold(option.instrument_id))]
+        self._hedge_rows = [*rows, holding]
+        self._forget_marks()
+        refusal = self._revalue(now_ns)
+        if refusal is not None:
+            self._options, self._hedge_rows = legs, rows
+            holding.row = NO_ROW
+            self._forget_marks()
+            self.option_marks = marks
+        return holding, refusal
+
+    def trade_option_hedge(self, holding: OptionHolding, lots: int, px: float) -> None:
+        """Book a trade of signed lots of an option hedge at `px`, in the venue's price."""
+        holding.trade_lots(lots, px)
+        if holding.row == NO_ROW:
+            return
+        option, _, slot, expiry = self._options[holding.row]
+        self._options[holding.row] = (option, holding.qty, slot, expiry)
+        self._qty_base = self._qty_base.copy()  # the old one is that of the policy's view
+        self._qty_base[holding.row] = holding.qty
+        if self.option_marks is not None:
+            self.set_option_marks(self.option_marks)
+        self._version = -1
+
+    def drop_option_hedges(self, names: Iterable[str]) -> None:
+        """Mark these option hedges no more, of which nothing is held; their cash stays."""
+        gone = {self.option_hedges[name].row for name in names}
+        self._keep_options(np.array([row not in gone for row in range(len(self._options))], dtype=np.bool_))
+
+    def _find_unmarked(self) -> tuple[Refusal, str] | None:
+        for name, holding in self.option_hedges.items():
+            if holding.is_unmarked:
+                return Refusal.NO_VOL, f"{name} is held as a hedge, and no fresh quotes mark it"
+        return None
 
     @property
     def options(self) -> dict[str, tuple[Option, float]]:
-        """The option legs by instrument id, several of one instrument added up."""
+        """The option legs of the book itself by instrument id, several of one instrument added up."""
         held: dict[str, tuple[Option, float]] = {}
-        for option, qty_base, _, _ in self._options:
+        for option, qty_base, _, _ in self._options[: len(self._options) - len(self._hedge_rows)]:
             _, before_base = held.get(option.instrument_id, (option, 0.0))
             held[option.instrument_id] = (option, before_base + qty_base)
         return held
@@ -335,7 +452,9 @@ class UnderlyingBook:
     def hold_options(self, legs: Iterable[tuple[Option, float]]) -> None:
         """Hold these option legs instead. Marks of those held before stay; if others join, `mark` must follow."""
         marks, row_of = self.option_marks, {leg[0].instrument_id: row for row, leg in enumerate(self._options)}
-        self._options = [(option, qty_base, *self.market.hold(option.instrument_id)) for option, qty_base in legs]
+        hedges = self._options[len(self._options) - len(self._hedge_rows) :]
+        own = [(option, qty_base, *self.market.hold(option.instrument_id)) for option, qty_base in legs]
+        self._options = [*own, *hedges]
         self._forget_marks()
         rows = [row_of[option.instrument_id] for option, *_ in self._options if option.instrument_id in row_of]
         if marks is not None and self._options and len(rows) == len(self._options):
@@ -373,6 +492,10 @@ class UnderlyingBook:
     def _keep_options(self, is_kept: NDArray[np.bool_]) -> None:
         """Drop the other legs, marks and all."""
         marks = self.option_marks
+        own = len(self._options) - len(self._hedge_rows)
+        for holding, keep in zip(self._hedge_rows, is_kept[own:], strict=True):
+            holding.row = holding.row if keep else NO_ROW
+        self._hedge_rows = [one for one, keep in zip(self._hedge_rows, is_kept[own:], strict=True) if keep]
         self._options = [leg for leg, keep in zip(self._options, is_kept, strict=True) if keep]
         self._forget_marks()
         if marks is not None and self._options:
@@ -409,11 +532,14 @@ class UnderlyingBook:
         self._expiry_ns = np.array([option.expiry_ns for option, _, _, _ in options], dtype=np.float64)
         self._expiries = list({expiry.index: expiry for _, _, _, expiry in options}.values())
         self._nearest_expiry_ns = min((option.expiry_ns for option, _, _, _ in options), default=0)
+        for row, holding in enumerate(self._hedge_rows, len(options) - len(self._hedge_rows)):
+            holding.row = row
         if not options:
             self.option_marks = None
             self.legs = _NO_LEGS
             self.option_delta_base = self.option_gamma = self.option_vega = 0.0
             self.option_theta_per_year = self.option_value_quote = self.smile_delta_base = 0.0
+            self.option_hedge_delta_base = self.option_hedge_value_quote = 0.0
 
     def _revalue(self, now_ns: int) -> tuple[Refusal, str] | None:
         market = self.market

@@ -8,13 +8,15 @@ from __future__ import annotations
 from math import inf, isfinite
 
 from bot.domain.decisions import Decision, HedgeView, Legs, Refusal
-from bot.domain.instruments import Future
+from bot.domain.instruments import Future, Option
 from bot.domain.market import Quote, QuoteFault, Settlement
-from bot.domain.orders import OrderState, TimeInForce
+from bot.domain.orders import Fill, OrderState, TimeInForce
 from bot.domain.units import BPS, NS_PER_MIN, NS_PER_YEAR
+from bot.engine.anticipation import FillLatencies, anticipated_drift_base, find_outstanding
 from bot.engine.book import Holding, UnderlyingBook
-from bot.engine.execution import Need
+from bot.engine.execution import FillRates, Need
 from bot.engine.inclusion import RealizedVol, fixed_cost_quote, gamma_weighted_vol
+from bot.engine.option_holding import NO_ROW, OptionHolding
 from bot.engine.orders import Order, OrderTracker
 from bot.engine.pnl import PnlLedger
 from bot.engine.routing import Blocked, age_text, explain_blocks, in_flight
@@ -40,25 +42,34 @@ class Desk:
         self.hedge = self.holdings[self.settings.instrument.instrument_id]
         self.quoted = hedges  # those with a market to trade on, as of the last `find_bad_input`
         self.unquoted: list[Blocked] = []  # and why the others have none
-        self.is_maker = any(one.style == "maker" for one in hedges)
+        self.is_maker = any(one.style != "taker" for one in hedges)
+        self.fill_rates = FillRates()
         self.need: Need | None = None
-        self.resting_from: tuple[Order, float] | None = None  # the newest resting order, and the hedge before it
+        self.resting_from: list[tuple[Order, float]] = []  # resting orders, and the hedge before each
+        self.traded_base = 0.0  # size of the newest need that was served
         self.oracle_doubt = ""  # why exposure may only shrink, where the sources of the price disagree
         self.decision: Decision | None = None
         self.profit_quote = 0.0  # as of the last decision that could mark the book
         self.last_hedge_px = 0.0
-        self.last_order: Order | None = None
+        self.last_orders: tuple[Order, ...] = ()  # of the newest decision that sent any, largest first
         self.settled_ns: set[int] = set()
         self._ages = vault.ages
         self.is_coin_numeraire = vault.numeraire == book.underlying
-        self._ordered_on: Quote | None = None
+        self._ordered_on: dict[str, tuple[Order, Quote]] = {}  # newest order of an instrument, and its quote then
+        self._keeps_orders = vault.routing == "cheapest"
         self._last_hedge_ns = 0
         self._whole_hedge_ns = 0
         self.decided_ns = 0
         self._monitor_ns = 0.0
         self.realized_vol = RealizedVol()  # fed only where hedges are transactions
+        self._fill_latencies = FillLatencies()
+        self._outstanding: dict[str, str] = {}  # instruments on which nothing new is sent now, as of the last view
+        self.option_orders: tuple[str, ...] = ()  # those of the last decision, with why
+        self.option_refusal = ""  # why the last trade of an option that a policy asked for was not made
+        self.reviewed_ns = 0  # when the policy was last shown which options are offered
         self._summed_legs: Legs | None = None
-        self._option_vol = self._tau_years = inf
+        self._option_vol = self._tau_years = self._last_tau_years = inf
+        self._vanna_base_per_vol = 0.0
 
     @property
     def last_hedge_ns(self) -> int:
@@ -66,11 +77,17 @@ class Desk:
 
         An order that only rests is no hedge until it is filled.
         """
-        order = self.last_order
-        if order is None or order.filled_lots == order.intent.qty_lots:
-            return self._last_hedge_ns
-        is_none = order.state.is_terminal or order.intent.time_in_force is TimeInForce.POST_ONLY
-        return self._whole_hedge_ns if is_none else self._last_hedge_ns
+        for order in self.last_orders:
+            if order.filled_lots != order.intent.qty_lots and (
+                order.state.is_terminal or order.intent.time_in_force is TimeInForce.POST_ONLY
+            ):
+                return self._whole_hedge_ns
+        return self._last_hedge_ns
+
+    @property
+    def last_order(self) -> Order | None:
+        """The newest order, the largest one where several were sent at once."""
+        return self.last_orders[0] if self.last_orders else None
 
     def note_decision(self, now_ns: int) -> None:
         """Keep track of how often decisions are taken."""
@@ -79,13 +96,67 @@ class Desk:
             self._monitor_ns += (_MONITOR_WEIGHT if self._monitor_ns else 1.0) * (elapsed_ns - self._monitor_ns)
         self.decided_ns = now_ns
 
-    def note_order(self, order: Order, *, is_whole: bool) -> None:
-        """Remember the newest order and the quote it was aimed at; a cut one is followed by more."""
+    def note_orders(self, orders: tuple[Order, ...], *, is_whole: bool) -> None:
+        """Remember the newest orders and the quotes they were aimed at; a need that was cut is followed by more."""
         self._whole_hedge_ns = self.last_hedge_ns
         if is_whole:
-            self._last_hedge_ns = order.intent.decided_ns
-        self.last_order = order
-        self._ordered_on = self.book.market.quotes[order.intent.instrument_id]
+            self._last_hedge_ns = orders[0].intent.decided_ns
+        self.last_orders = orders
+        self.note_quotes(orders)
+
+    def note_quotes(self, orders: tuple[Order, ...]) -> None:
+        """Remember the quotes that orders were aimed at."""
+        if not self._keeps_orders:
+            self._ordered_on.clear()
+        for order in orders:
+            instrument_id = order.intent.instrument_id
+            self._ordered_on[instrument_id] = (order, self.book.market.quotes[instrument_id])
+
+    def note_fill(self, order: Order, fill: Fill) -> None:
+        """Measure how long an order of a linear hedge took; called with its first fill."""
+        holding = self.holdings.get(fill.instrument_id)
+        if holding is not None:
+            self._fill_latencies.note(holding.instrument.venue, order, fill)
+
+    def join_option(self, option: Option, now_ns: int) -> tuple[OptionHolding, tuple[Refusal, str] | None]:
+        """Return the hedge position in an option, marked from now on; and why it cannot be, if so.
+
+        What was held without a mark is worth something else with one: nobody can explain that.
+        """
+        book, pnl = self.book, self.pnl
+        known = book.option_hedges.get(option.instrument_id)
+        if known is not None and known.row != NO_ROW:
+            return known, None
+        if pnl.is_started:
+            book.mark(now_ns)
+            pnl.step(now_ns)
+        before_quote = book.equity_quote()
+        holding, refusal = book.add_option_hedge(option, now_ns)
+        if pnl.is_started:
+            if holding.lots:
+                pnl.charge("unexplained", book.equity_quote() - before_quote)
+            pnl.reopen(now_ns)
+        return holding, refusal
+
+    def tidy_options(self, orders: OrderTracker, now_ns: int) -> None:
+        """Mark option hedges that have to be marked, and no longer those that nothing is held of or under way on."""
+        holdings = self.book.option_hedges.items()
+        odd = [name for name, one in holdings if (one.row == NO_ROW) == (one.lots != 0)]
+        if not odd:
+            return
+        busy = set(orders.live_instruments())
+        for name in odd:
+            if self.book.option_hedges[name].lots:
+                self.join_option(self.book.option_hedges[name].instrument, now_ns)
+        idle = [name for name, one in holdings if one.row != NO_ROW and not one.lots and name not in busy]
+        if not idle:
+            return
+        if self.pnl.is_started:
+            self.book.mark(now_ns)
+            self.pnl.step(now_ns)
+        self.book.drop_option_hedges(idle)
+        if self.pnl.is_started:
+            self.pnl.reopen(now_ns)
 
     def find_bad_input(self, now_ns: int) -> tuple[Refusal, str] | None:
         """Bring the marks up to `now_ns`; return why the inputs do not allow a decision, if so."""
@@ -133,9 +204,12 @@ class Desk:
         """Refuse a second order on the same quote, unless the first one was filled: what was shown may be gone.
 
         One that rested took nothing of what the other side shows; only one that came too late for its price waits.
+        Where a venue takes one order at a time, nothing is sent beside one outstanding, whatever is quoted.
         """
-        order = self.last_order
-        if order is None or self._ordered_on is not quote:
+        if quote.instrument_id in self._outstanding:
+            return Refusal.ORDER_IN_FLIGHT, self._outstanding[quote.instrument_id]
+        order, ordered_on = self._ordered_on.get(quote.instrument_id, (None, None))
+        if order is None or ordered_on is not quote:
             return None
         if order.intent.time_in_force is TimeInForce.POST_ONLY and order.state is not OrderState.REJECTED:
             return None
@@ -158,21 +232,36 @@ class Desk:
         target_base = settings.target_delta_base
         if settings.ratio != 1.0:
             hedge_base = book.hedge_delta_base(is_coin_numeraire=self.is_coin_numeraire)
+            if book.option_hedges:
+                hedge_base += book.option_hedges_delta_base(is_coin_numeraire=self.is_coin_numeraire)
             target_base += (1.0 - settings.ratio) * (net.delta_base - hedge_base)
         lot_base = instrument.lot_base(mid_px)
         pending = low = high = 0.0
         if orders.live:
             pending, low, high = in_flight(orders, self._lots_base())
+            if book.option_hedges:
+                option_low, option_high = self._options_in_flight(orders)
+                low, high = low + option_low, high + option_high
+        if orders.live or self._outstanding:
+            self._outstanding = self._find_outstanding(orders, now_ns)
         terms = book.market.terms.get(instrument.instrument_id)
         half_spread = 0.5 * (quote.ask_px - quote.bid_px) / mid_px
+        index_px, vol = book.marks_of_underlying.index_px, self.vol()
+        latency_years = self._fill_latencies.years(instrument.venue, terms)
+        at_fill_base = net.delta_base + pending
+        if latency_years:
+            gamma_base_per_px = net.gamma_base_per_px
+            at_fill_base += anticipated_drift_base(
+                gamma_base_per_px, index_px, vol, latency_years, self._tau_years, lot_base
+            )
         return HedgeView(
             now_ns,
             self.underlying,
-            book.marks_of_underlying.index_px,
+            index_px,
             target_base,
             net,
-            net.delta_base + pending + low,
-            net.delta_base + pending + high,
+            at_fill_base + low,
+            at_fill_base + high,
             book.hedge_delta_base(),
             pending,
             hedge.taker_bps * BPS + half_spread,
@@ -182,8 +271,11 @@ class Desk:
             self.last_hedge_ns,
             self.last_hedge_px,
             book.legs,
-            self.vol(),
+            vol,
             self._tau_years,
+            latency_years,
+            horizon_years=self._last_tau_years if book.chain is None or not book.chain.lps else inf,
+            vanna_base_per_vol=self._vanna_base_per_vol,
         )
 
     def vol(self) -> float:
@@ -191,9 +283,15 @@ class Desk:
         legs = self.book.legs
         if legs is not self._summed_legs:  # these change with a revaluation only, and cost more than all the rest
             self._summed_legs = legs
-            self._option_vol = gamma_weighted_vol(legs)
+            marks = self.book.option_marks
+            gamma = marks.greeks.gamma if marks is not None and marks.vol is legs.vol else None
+            self._option_vol = gamma_weighted_vol(legs, gamma)
+            self._vanna_base_per_vol = float(legs.qty_base.dot(marks.greeks.vanna)) if marks is not None else 0.0
             is_held = legs.qty_base != 0.0
-            self._tau_years = float(legs.tau_years[is_held].min()) if is_held.any() else inf
+            held_years = legs.tau_years[is_held]
+            self._tau_years, self._last_tau_years = (
+                (float(held_years.min()), float(held_years.max())) if held_years.size else (inf, inf)
+            )
         return self._option_vol if isfinite(self._option_vol) else self.realized_vol.vol
 
     def _find_bad_quote(self, hedge: HedgeSettings, now_ns: int) -> Blocked | None:
@@ -214,6 +312,26 @@ class Desk:
             why = "a price jumped and no second one confirmed it yet"
             return Blocked(instrument_id, Refusal.JUMP_UNCONFIRMED, why)
         return None
+
+    def _find_outstanding(self, orders: OrderTracker, now_ns: int) -> dict[str, str]:
+        """Return the hedge instruments on which nothing new may be sent now, and why."""
+        found = {}
+        for hedge in self.hedges:
+            name = hedge.instrument.instrument_id
+            why = find_outstanding(orders.live.values(), now_ns, name, is_one_only=hedge.one_outstanding)
+            if why:
+                found[name] = why
+        return found
+
+    def _options_in_flight(self, orders: OrderTracker) -> tuple[float, float]:
+        """Return how far option orders under way may take net delta down and up: they may fill in any part or not."""
+        low = high = 0.0
+        for order in orders.live.values():
+            holding = self.book.option_hedges.get(order.intent.instrument_id)
+            if holding is not None:
+                base = order.remaining_lots * holding.lot_size * self.book.pending_delta_base(holding)
+                low, high = low + min(0.0, base), high + max(0.0, base)
+        return low, high
 
     def _lots_base(self) -> dict[str, float]:
         """Return what a lot of each hedge instrument is in base units at its newest mark, else at the index."""

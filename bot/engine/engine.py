@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from math import isfinite, isnan
+from math import isfinite, isnan, nan
 from typing import NamedTuple
 
 import msgspec
 
 from bot.domain.chain import ChainReport, GasPaid
-from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, Refusal
+from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, PlannedLeg, Refusal
 from bot.domain.events import (
     AmendOrder,
     CancelOrder,
@@ -25,6 +25,7 @@ from bot.domain.events import (
     Restarted,
     SubmitOrder,
 )
+from bot.domain.instruments import Option
 from bot.domain.market import (
     ExecutionTerms,
     FundingRate,
@@ -40,10 +41,12 @@ from bot.domain.orders import (
     FillReversed,
     FundingPayment,
     OrderEvent,
+    OrderIntent,
     OrderState,
 )
 from bot.domain.portfolio import Greeks, PnlBreakdown
 from bot.domain.results import HedgeMark
+from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.book import UnderlyingBook
 from bot.engine.chain_book import ChainBook, is_sound
@@ -51,16 +54,18 @@ from bot.engine.desk import Desk
 from bot.engine.execution import (
     Move,
     Need,
+    find_crossing,
     find_repeg,
-    find_urgency,
     side_of,
 )
 from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
 from bot.engine.holdings import Holdings
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.market import MarketState
+from bot.engine.option_hedges import OptionHedging
+from bot.engine.option_holding import OptionHolding
 from bot.engine.oracles import OracleBoard
-from bot.engine.ordering import Approved, Ordering
+from bot.engine.ordering import Approved, Ordering, Routed
 from bot.engine.orders import MAX_REVERSIBLE, Order, OrderTracker
 from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
 from bot.engine.routing import Blocked, VenueBoard, explain_blocks, room_lots
@@ -124,15 +129,18 @@ class Engine:
         self._home = home = self.desks.get(settings.numeraire) or next(iter(self.desks.values()))
         home.book.quote_cash = settings.cash.get("USD", 0.0)  # in a coin vault money is short the coin it counts in
         market = self.market
-        self.holdings = Holdings(settings, market, self.desks)
+        self.holdings = Holdings(settings, market, self.desks, self.orders)
         self.accounts = Reconciliation(settings, self.orders, market, self.desks, self.venues)
         self.chains = ChainBook(settings, self.desks, self.venues)
+        self.option_hedges = OptionHedging(
+            settings, market, self.orders, self.limits, self.venues, self.holdings.instruments, self.desks
+        )
         self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,
             Quote: market.apply_quote,
             IndexPrice: self.oracles.take_index if self.oracles is not None else market.apply_index,
-            FundingRate: _ignore,
+            FundingRate: self.ordering.funding.note,
             OraclePrice: self.oracles.take_oracle if self.oracles is not None else _ignore,
             ExecutionTerms: self._apply_terms,
             ChainReport: self._apply_chain,
@@ -249,14 +257,30 @@ class Engine:
         for fill in self.orders.apply(event):
             covering = self.accounts.note_fill(fill)
             desk = self._desk_of_instrument.get(fill.instrument_id)
+            option_desk = self._option_desk_of(fill) if desk is None else None
             if desk is not None:
                 self._apply_fill(desk, fill)
+            elif option_desk is not None:
+                self._apply_option_fill(option_desk, fill)
             else:
                 self.holdings.note_fill(fill)
             if covering is not None:
                 self._book_entry(counter_entry_of(covering, fill))
             if not self._is_ours(fill.order_id):
-                self.foreign.note_fill(fill, is_hedge=desk is not None, is_covered=covering is not None)
+                is_hedge = desk is not None or option_desk is not None
+                self.foreign.note_fill(fill, is_hedge=is_hedge, is_covered=covering is not None)
+
+    def _option_desk_of(self, fill: Fill) -> Desk | None:
+        """Return the desk whose option hedge a fill changes, None if it is none.
+
+        Where all options of an account are the book, only what we ordered ourselves is a hedge.
+        """
+        for desk in self.desks.values():
+            holding = desk.book.option_hedges.get(fill.instrument_id)
+            if holding is not None:
+                is_book = holding.instrument.venue in self.settings.account_book and not self._is_ours(fill.order_id)
+                return None if is_book else desk
+        return None
 
     def _is_ours(self, order_id: str) -> bool:
         """Tell whether this run issued an order id, also of orders long over."""
@@ -276,9 +300,15 @@ class Engine:
 
     def _book_entry(self, entry: Fill) -> float:
         """Bring the ledger to where the venue is; return what that earned, in quote money: nobody can explain it."""
-        desk = self._desk_of_instrument.get(entry.instrument_id)
+        desk = self._desk_of_instrument.get(entry.instrument_id) or self._option_desk_of(entry)
         if desk is None or not self.orders.apply(entry):
             return 0.0
+        option = desk.book.option_hedges.get(entry.instrument_id)
+        if option is not None:
+            gained_quote = self._trade_option(desk, option, entry)
+            desk.pnl.charge("unexplained", gained_quote)
+            desk.pnl.reopen(entry.ts_recv_ns)
+            return gained_quote if desk.pnl.is_started else 0.0
         self._close_step(desk, entry.ts_recv_ns)
         holding = desk.book.hedges[entry.instrument_id]
         index_px = desk.book.marks_of_underlying.index_px
@@ -304,21 +334,55 @@ class Engine:
         desk.pnl.charge("fees", -fee_quote)
         holding.cash_settle -= fill.fee_settle  # hedging pays from its own ledger: the book alone stays comparable
         desk.pnl.reopen(fill.ts_recv_ns)
-        base = fill.qty_lots * holding.instrument.lot_base(fill.px)
-        self.turnover_quote += abs(base) * fill.px
         desk.last_hedge_px = fill.px
+        base = fill.qty_lots * holding.instrument.lot_base(fill.px)
+        self._note_hedge(desk, fill, base, fill.px, fee_quote, slippage_quote)
+
+    def _apply_option_fill(self, desk: Desk, fill: Fill) -> None:
+        """Book a fill of an option hedge: slippage is against the mark as the venue has it, in its own price."""
+        self.holdings.note_hedge_fill(fill)
+        book, holding = desk.book, desk.book.option_hedges[fill.instrument_id]
+        desk.join_option(holding.instrument, fill.ts_recv_ns)
+        index_px = book.marks_of_underlying.index_px
+        mark_px = book.hedge_mark_px(holding) or fill.px
+        gained_quote = self._trade_option(desk, holding, fill)
+        base = fill.qty_lots * holding.lot_size
+        slippage_quote = holding.to_quote(base * (mark_px - fill.px), index_px)
+        fee_quote = holding.to_quote(fill.fee_settle, index_px)
+        desk.pnl.charge("slippage", slippage_quote)
+        desk.pnl.charge("fees", -fee_quote)
+        # an option is worth its Black-76 value, the coins it cost their index: forward and index may lie apart
+        desk.pnl.charge("unexplained", gained_quote - slippage_quote + fee_quote)
+        desk.pnl.reopen(fill.ts_recv_ns)
+        self._note_hedge(desk, fill, base, holding.to_quote(fill.px, index_px), fee_quote, slippage_quote)
+
+    def _trade_option(self, desk: Desk, holding: OptionHolding, fill: Fill, *, is_undone: bool = False) -> float:
+        """Bring an option hedge to where a fill leaves it; return what that earned, in quote money."""
+        self._close_step(desk, fill.ts_recv_ns)
+        before_quote = desk.book.equity_quote()
+        desk.book.trade_option_hedge(holding, -fill.qty_lots if is_undone else fill.qty_lots, fill.px)
+        holding.cash_settle += fill.fee_settle if is_undone else -fill.fee_settle
+        return desk.book.equity_quote() - before_quote
+
+    def _note_hedge(
+        self, desk: Desk, fill: Fill, base: float, px: float, fee_quote: float, slippage_quote: float
+    ) -> None:
+        """Count a hedge, and keep what a reversal would have to undo; `px` is in quote money."""
+        self.turnover_quote += abs(base) * px
         order = self.orders.orders.get(fill.order_id)
         reason = order.intent.reason if order is not None else "not ours"
         if order is None or not order.is_marked:
             self.hedged_orders += 1
             self.filled_transactions += order is not None and order.intent.gas is not None
         if order is not None:
+            if not order.is_marked:
+                desk.note_fill(order, fill)
             order.is_marked = True
         cost_quote = fee_quote - slippage_quote
-        mark = HedgeMark(fill.ts_event_ns, fill.order_id, fill.instrument_id, base, fill.px, cost_quote, reason)
+        mark = HedgeMark(fill.ts_event_ns, fill.order_id, fill.instrument_id, base, px, cost_quote, reason)
         self.hedge_marks.append(mark)
         trade = (fill.instrument_id, fill.trade_id)
-        self._booked[trade] = _Booked(fee_quote, slippage_quote, abs(base) * fill.px, desk.pnl.is_started, mark)
+        self._booked[trade] = _Booked(fee_quote, slippage_quote, abs(base) * px, desk.pnl.is_started, mark)
         if len(self._booked) > MAX_REVERSIBLE:
             self._booked.popitem(last=False)
 
@@ -332,20 +396,28 @@ class Engine:
         )
         self.accounts.note_fill(back)
         self.foreign.note_reversal(fill)
-        desk = self._desk_of_instrument.get(fill.instrument_id)
+        desk = self._desk_of_instrument.get(fill.instrument_id) or self._option_desk_of(fill)
         if desk is None:
             self.holdings.note_fill(back)
             return
         self._close_step(desk, event.ts_recv_ns)
         book = desk.book
         equity_quote, book_quote = book.equity_quote(), book.book_value_quote()
-        holding = desk.holdings[fill.instrument_id]
-        index_px = book.marks_of_underlying.index_px
-        mid_px = holding.mark_px or fill.px
-        value_before = holding.value_quote(mid_px, index_px)
-        holding.trade_lots(-fill.qty_lots, fill.px)
-        holding.cash_settle += fill.fee_settle
-        gone_quote = holding.value_quote(mid_px, index_px) - value_before
+        option = book.option_hedges.get(fill.instrument_id)
+        if option is not None:
+            self.holdings.note_hedge_fill(back)
+            desk.join_option(option.instrument, event.ts_recv_ns)
+            equity_quote, book_quote = book.equity_quote(), book.book_value_quote()
+            at = msgspec.structs.replace(fill, ts_recv_ns=event.ts_recv_ns)
+            gone_quote = self._trade_option(desk, option, at, is_undone=True)
+        else:
+            holding = desk.holdings[fill.instrument_id]
+            index_px = book.marks_of_underlying.index_px
+            mid_px = holding.mark_px or fill.px
+            value_before = holding.value_quote(mid_px, index_px)
+            holding.trade_lots(-fill.qty_lots, fill.px)
+            holding.cash_settle += fill.fee_settle
+            gone_quote = holding.value_quote(mid_px, index_px) - value_before
         booked = self._booked.pop((fill.instrument_id, fill.trade_id), None)
         if booked is None or not booked.is_in_pnl:  # part of what the P&L began with, or of an adoption
             if desk.pnl.is_started:
@@ -543,7 +615,7 @@ class Engine:
         elif pnl.see(now_ns) or now_ns - pnl.stepped_ns >= self.settings.pnl_step_ns:
             pnl.step(now_ns)
         routes, blocks = self.ordering.find_routes(desk, now_ns)
-        view = self._widen(desk, desk.view(now_ns, self.orders, routes[0] if routes else desk.quoted[0]))
+        view = self._view(desk, now_ns, routes)
         flattening = self.foreign.next_flattening(desk)
         if flattening is not None and self._flatten(desk, view, flattening, routes):
             return
@@ -554,23 +626,95 @@ class Engine:
             return
         lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, view.lot_base)
         self._note_rested(desk)
-        outcome: tuple[Refusal, str] | Approved | None = self._trip(desk, now_ns, view, lots)
+        outcome: tuple[Refusal, str] | Routed | None = self._trip(desk, now_ns, view, lots)
         if desk.is_maker:
             at_work = self._work(desk, view, target, lots, blocks)
             outcome = outcome or at_work
-        if outcome is None and lots:
-            if self.orders.lost_streaks:
-                blocks = self.ordering.put_losing_last(routes, blocks, now_ns)
-            outcome = self.ordering.route(desk, view, target, routes, blocks)
-        elif outcome is None and _may_be_outside(view, target):
-            span = f"{view.delta_low_base:.4g} to {view.delta_high_base:.4g}"
-            outcome = (Refusal.UNKNOWN_OUTCOME, f"net delta may be anything from {span}")
-        if isinstance(outcome, Approved):
-            self.foreign.drop_flattenings_on(outcome.intent.instrument_id)
+        outcome = self._trade_options(desk, view, target, lots, outcome)
+        outcome = outcome or self._order(desk, view, target, lots, routes, blocks)
+        if isinstance(outcome, Routed):
+            for order in outcome.orders:
+                self.foreign.drop_flattenings_on(order.intent.instrument_id)
         self._conclude(desk, view, target, lots, outcome)
+
+    def _view(self, desk: Desk, now_ns: int, routes: Sequence[HedgeSettings]) -> HedgeView:
+        """Return what the policy may know, with what options are offered if it is time to look."""
+        view = self._widen(desk, self.ordering.see(desk, routes, now_ns))
+        if not self.settings.option_hedges:
+            return view
+        offers = self.option_hedges.review(desk, now_ns)
+        return view if offers is None else msgspec.structs.replace(view, offers=offers)
+
+    def _order(
+        self,
+        desk: Desk,
+        view: HedgeView,
+        target: HedgeTarget,
+        lots: int,
+        routes: list[HedgeSettings],
+        blocks: list[Blocked],
+    ) -> tuple[Refusal, str] | Routed | None:
+        """Return the orders of a need, else those of a roll, if there are any; or why there are none."""
+        if lots:
+            if self.orders.lost_streaks:
+                blocks = self.ordering.put_losing_last(routes, blocks, view.now_ns)
+            return self.ordering.route(desk, view, target, routes, blocks)
+        if _may_be_outside(view, target):
+            span = f"{view.delta_low_base:.4g} to {view.delta_high_base:.4g}"
+            return Refusal.UNKNOWN_OUTCOME, f"net delta may be anything from {span}"
+        if len(routes) > 1 and self.state is BotState.RUNNING and not desk.oracle_doubt:
+            return self.ordering.find_roll(desk, view, routes)
+        return None
+
+    def _trade_options(
+        self,
+        desk: Desk,
+        view: HedgeView,
+        target: HedgeTarget,
+        lots: int,
+        outcome_so_far: tuple[Refusal, str] | Routed | None,
+    ) -> tuple[Refusal, str] | Routed | None:
+        """Send the option trades a policy asks for, as far as every limit allows; the linear hedge then waits."""
+        if not target.options:
+            desk.option_orders = ()
+            return outcome_so_far
+        sent: list[OrderIntent] = []
+        now_ns = view.now_ns
+        is_reduce_only = self.state is BotState.REDUCE_ONLY or bool(desk.oracle_doubt)
+        refused = self._refuse_to_trade(view)
+        if refused is None and self.state not in (BotState.RUNNING, BotState.REDUCE_ONLY):
+            refused = self._refuse_by_state(view, 1)
+        for trade in target.options:
+            outcome: OrderIntent | tuple[Refusal, str] | None = refused
+            if outcome is None:
+                order_id = f"{self.settings.run_id}-{self.ordering.sequence + 1}"
+                outcome = self.option_hedges.approve(desk, trade, now_ns, order_id, is_reduce_only=is_reduce_only)
+            if isinstance(outcome, OrderIntent):
+                option = self.holdings.instruments[outcome.instrument_id]
+                assert isinstance(option, Option), "approved as an option"
+                holding, unmarked = desk.join_option(option, now_ns)
+                if unmarked is None:
+                    self.ordering.sequence += 1
+                    self.option_hedges.note_order(holding, desk.underlying)
+                    self.orders.intend(outcome)
+                    self.limits.note_sent(now_ns)
+                    self._commands.append(SubmitOrder(outcome))
+                    sent.append(outcome)
+                    continue
+                outcome = unmarked
+            self.refusals[outcome[0]] = self.refusals.get(outcome[0], 0) + 1
+            desk.option_refusal = f"{outcome[0]}: {outcome[1]}"
+        desk.option_orders = tuple(
+            f"{one.order_id}: {one.qty_lots:+} lots of {one.instrument_id}: {one.reason}" for one in sent
+        )
+        if sent and lots and outcome_so_far is None:
+            return Refusal.ORDER_IN_FLIGHT, f"options first: {sent[0].order_id}; what they change is hedged then"
+        return outcome_so_far
 
     def _find_bad_input(self, desk: Desk, now_ns: int) -> tuple[Refusal, str] | None:
         """Bring the desk's marks up to `now_ns`; return why its inputs do not allow a decision, if so."""
+        if desk.book.option_hedges:
+            desk.tidy_options(self.orders, now_ns)
         if self.oracles is not None:
             refusal = self.oracles.judge(desk, now_ns)
             if refusal is not None:
@@ -599,7 +743,7 @@ class Engine:
         if outcome is not None or not here:
             return False
         routed = self.ordering.route(desk, view, target, here, [])
-        if not isinstance(routed, Approved):
+        if not isinstance(routed, Routed):
             return False
         self.foreign.drop_flattening(flattening)
         self._conclude(desk, view, target, flattening.lots, routed)
@@ -633,7 +777,8 @@ class Engine:
         refused = self._refuse_by_state(view, lots) or self._refuse_by_oracles(desk, view, lots) if lots else None
         return found if has_tripped and refused is not None else refused
 
-    def _refuse_by_state(self, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+    def _refuse_to_trade(self, view: HedgeView) -> tuple[Refusal, str] | None:
+        """Return what of accounts and chains is not known well enough to trade on, if anything."""
         if self.state in (BotState.RUNNING, BotState.REDUCE_ONLY):
             waits_for = self._waits_for()
             if waits_for:
@@ -644,6 +789,12 @@ class Engine:
             stale = self.chains.find_stale(view.now_ns)
             if stale:
                 return Refusal.STALE_CHAIN, stale
+        return None
+
+    def _refuse_by_state(self, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+        refused = self._refuse_to_trade(view)
+        if refused is not None:
+            return refused
         if self.state is BotState.RUNNING:
             return None
         if self.state is BotState.REDUCE_ONLY:
@@ -735,7 +886,10 @@ class Engine:
         if room_lots(holding, side, self._holdings, self.orders, self.settings.venue_limits) < 0:
             return Move(0, f"exposure limit of {holding.instrument.venue}")
         if desk.need is not None and desk.need.side == side:
-            urgency = find_urgency(desk.need, hedge, target, view.greeks.delta_base, lot_base, view.now_ns)
+            urgency = find_crossing(
+                desk.need, hedge, target, view, self.market.quotes[instrument_id],
+                vol=desk.vol(), lot_base=lot_base, fill_rate_per_s=desk.fill_rates.rate_per_s(instrument_id),
+            )  # fmt: skip
             if urgency:
                 return Move(0, f"to cross: {urgency}")
         move = find_repeg(order, hedge, self.market.quotes[instrument_id], view.now_ns)
@@ -747,14 +901,19 @@ class Engine:
 
     def _note_rested(self, desk: Desk) -> None:
         """Once a resting order is over, what it filled was a hedge: one that loops is to be noticed."""
-        if desk.resting_from is None or not desk.resting_from[0].state.is_terminal:
+        if not any(order.state.is_terminal for order, _ in desk.resting_from):
             return
-        order, hedged_base = desk.resting_from
-        desk.resting_from = None
-        if order.filled_lots:
-            holding = desk.holdings[order.intent.instrument_id]
-            filled_base = order.filled_lots * holding.instrument.lot_base(holding.mark_px)
-            self.limits.note_hedge(desk.underlying, order.intent.decided_ns, filled_base, hedged_base)
+        for order, hedged_base in desk.resting_from:
+            if not order.state.is_terminal:
+                continue
+            intent = order.intent
+            rested_s = (desk.decided_ns - intent.decided_ns) / NS_PER_S
+            desk.fill_rates.note(intent.instrument_id, rested_s, order.filled_lots / intent.qty_lots)
+            if order.filled_lots:
+                holding = desk.holdings[intent.instrument_id]
+                filled_base = order.filled_lots * holding.instrument.lot_base(holding.mark_px)
+                self.limits.note_hedge(desk.underlying, intent.decided_ns, filled_base, hedged_base)
+        desk.resting_from = [entry for entry in desk.resting_from if not entry[0].state.is_terminal]
 
     def _withdraw(self, desk: Desk, why: str, now_ns: int) -> None:
         """Cancel what rests for a desk that cannot judge it any more."""
@@ -785,24 +944,21 @@ class Engine:
         view: HedgeView,
         target: HedgeTarget,
         wanted_lots: int,
-        outcome: Approved | tuple[Refusal, str] | None,
+        outcome: Routed | tuple[Refusal, str] | None,
     ) -> None:
         refusal: Refusal | None = None
         detail = ""
         order_id: str | None = None
         lots = 0
-        if isinstance(outcome, Approved):
-            intent, wanted_lots, lot_base = outcome
-            order_id, lots = intent.order_id, intent.qty_lots
-            order = self.orders.intend(intent)
-            desk.note_order(order, is_whole=abs(lots) >= abs(wanted_lots))
-            hedged_base = view.hedge_base + view.pending_base
-            if order.may_rest:
-                self.limits.note_sent(view.now_ns)
-                desk.resting_from = (order, hedged_base)
-            else:
-                self.limits.note_order(desk.underlying, view.now_ns, lots * lot_base, hedged_base)
-            self._commands.append(SubmitOrder(intent))
+        legs: tuple[PlannedLeg, ...] = ()
+        next_best_quote = nan
+        if isinstance(outcome, Routed):
+            largest = outcome.orders[0]
+            order_id, lots, wanted_lots = largest.intent.order_id, largest.intent.qty_lots, largest.wanted_lots
+            next_best_quote = outcome.next_best_quote
+            self._send(desk, view, outcome)
+            if not isnan(next_best_quote):
+                legs = tuple([_leg(order) for order in outcome.orders])
         elif outcome is not None:
             refusal, detail = outcome
             self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
@@ -824,7 +980,32 @@ class Engine:
             order_id,
             lots,
             wanted_lots,
+            legs,
+            next_best_quote,
+            desk.option_orders,
         )
+
+    def _send(self, desk: Desk, view: HedgeView, routed: Routed) -> None:
+        """Send the orders of a decision; together they are one hedge, and a roll is none."""
+        hedged_base = view.hedge_base + view.pending_base
+        crossing_base = 0.0
+        sent: list[Order] = []
+        for approved in routed.orders:
+            order = self.orders.intend(approved.intent)
+            sent.append(order)
+            self.limits.note_sent(view.now_ns)
+            if order.may_rest:
+                desk.resting_from.append((order, hedged_base))
+            else:
+                crossing_base += approved.intent.qty_lots * approved.lot_base
+            self._commands.append(SubmitOrder(approved.intent))
+        if routed.is_roll:
+            desk.note_quotes(tuple(sent))
+            return
+        desk.note_orders(tuple(sent), is_whole=routed.is_whole)
+        desk.traded_base = sum([abs(one.intent.qty_lots) * one.lot_base for one in routed.orders])
+        if crossing_base:
+            self.limits.note_hedge(desk.underlying, view.now_ns, crossing_base, hedged_base)
 
     def _refuse(self, desk: Desk, now_ns: int, refusal: Refusal, detail: str) -> None:
         self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
@@ -842,7 +1023,13 @@ _NO_GREEKS = Greeks(float("nan"), float("nan"), float("nan"), float("nan"), floa
 
 
 def _ignore(_event: Event) -> None:
-    """Do nothing: a funding rate is market information, what we are paid arrives as FundingPayment."""
+    """Do nothing: what a source alone says moves nothing where prices are not fused."""
+
+
+def _leg(order: Approved) -> PlannedLeg:
+    intent = order.intent
+    qty_base = intent.qty_lots * order.lot_base
+    return PlannedLeg(intent.order_id, intent.instrument_id, intent.qty_lots, qty_base, order.cost_quote)
 
 
 def _may_be_outside(view: HedgeView, target: HedgeTarget) -> bool:

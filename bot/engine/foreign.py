@@ -184,5 +184,5 @@ class ForeignActivity:
     def _find_unclaimed(self, report: AccountReport) -> tuple[str, ...]:
         if report.venue in self._settings.account_book:
             return ()
-        hedges = {name for desk in self._desks.values() for name in desk.book.hedges}
+        hedges = {name for desk in self._desks.values() for name in (*desk.book.hedges, *desk.book.option_hedges)}
         return tuple(one.instrument_id for one in report.positions if one.qty_lots and one.instrument_id not in hedges)

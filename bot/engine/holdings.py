@@ -17,6 +17,7 @@ from bot.domain.venues import AccountReport, BookReport
 from bot.engine.book import Holding, StaticLeg, UnderlyingBook
 from bot.engine.desk import Desk
 from bot.engine.market import MarketState
+from bot.engine.orders import OrderTracker
 from bot.engine.settings import EngineSettings
 
 VAULT_SOURCE = "vault"  # what the vault file itself held at the start
@@ -33,8 +34,11 @@ class Said(NamedTuple):
 class Holdings:
     """The book by source; the underlying books follow it as soon as their new legs have a price."""
 
-    def __init__(self, settings: EngineSettings, market: MarketState, desks: dict[str, Desk]) -> None:
+    def __init__(
+        self, settings: EngineSettings, market: MarketState, desks: dict[str, Desk], orders: OrderTracker
+    ) -> None:
         self._settings = settings
+        self._orders = orders
         self._market = market
         self._desks = desks
         self.instruments: dict[str, Instrument] = {one.instrument_id: one for one in settings.universe}
@@ -80,6 +84,14 @@ class Holdings:
                 for one in report.positions
                 if one.qty_lots and not self._is_hedge(one.instrument_id)
             }
+            for name, lots in self._hedged_lots(report.venue).items():
+                # the account is the truth about both together, our ledger about what of it is a hedge
+                rest = Said(qty_lots=held.get(name, Said()).qty_lots - lots)
+                if name in self._orders.live_instruments():
+                    rest = before.get(name, Said())
+                held.pop(name, None)
+                if rest.qty_lots:
+                    held[name] = rest
             for name, fill_ns in self._last_fill_ns.items():
                 if fill_ns >= report.ts_asked_ns and (name in before or name in held):
                     is_doubtful = is_doubtful or held.get(name) != before.get(name)
@@ -104,6 +116,10 @@ class Holdings:
         self._last_fill_ns[fill.instrument_id] = fill.ts_recv_ns
         self._note_change()
         return True
+
+    def note_hedge_fill(self, fill: Fill) -> None:
+        """Remember when an option hedge last traded: an account asked before does not know of it."""
+        self._last_fill_ns[fill.instrument_id] = fill.ts_recv_ns
 
     def note_settlement(self, desk: Desk, expiry_ns: int, px: float) -> None:
         """Take what the account's options pay at `px`, which the book is about to receive, as cash of the account."""
@@ -142,6 +158,11 @@ class Holdings:
             for name, said in sorted(held.items())
             if name not in self.instruments or not isfinite(said.qty_base)
         )
+
+    def _hedged_lots(self, venue: str) -> dict[str, int]:
+        """Return how many lots of each option at a venue are hedges of ours."""
+        hedges = (one for desk in self._desks.values() for one in desk.book.option_hedges.values())
+        return {one.instrument.instrument_id: one.lots for one in hedges if one.instrument.venue == venue}
 
     def _is_hedge(self, instrument_id: str) -> bool:
         return any(instrument_id in desk.book.hedges for desk in self._desks.values())
@@ -249,6 +270,14 @@ class Holdings:
                 if holding.qty and not holding.mark_px:
                     return None
                 total += holding.value_settle(holding.mark_px) * self._share(venue, holding.instrument)
+            for name, hedge in book.option_hedges.items() if venue in self._settings.account_venues else ():
+                if hedge.instrument.venue != venue or hedge.instrument.settle != currency:
+                    continue
+                value_quote = book.option_value_of(name) if hedge.lots else 0.0
+                if value_quote is None or not index_px:
+                    return None
+                worth_quote = hedge.qty * value_quote
+                total += hedge.cash_settle + (worth_quote / index_px if hedge.is_coin_settled else worth_quote)
             for name, (option, _) in book.options.items():
                 if name not in account or option.settle != currency:
                     continue

@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from bot.domain.decisions import HedgeTarget, HedgeView, Legs, Refusal
 from bot.domain.market import ExecutionTerms, GasTier, Quote
 from bot.domain.orders import GasBid
 from bot.domain.units import BPS, NS_PER_HOUR, NS_PER_S, NS_PER_YEAR
+from bot.engine.anticipation import anticipated_drift_base
 from bot.engine.settings import HedgeSettings
 from bot.engine.sizing import lots_to_trade
 from bot.pricing import impulse as local
@@ -75,16 +77,26 @@ class RealizedVol:
             self._px, self._ns = px, ts_ns
 
 
-def gamma_weighted_vol(legs: Legs) -> float:
-    """Return the vol of the option legs, each counted by how much gamma it has; NaN without gamma."""
+def gamma_weighted_vol(legs: Legs, gamma_per_px: NDArray[np.float64] | None = None) -> float:
+    """Return the vol of the option legs, each counted by how much gamma it has; NaN without gamma.
+
+    `gamma_per_px` is that of one option each, where it has been computed already.
+    """
     alive = (legs.tau_years > 0.0) & (legs.qty_base != 0.0)
-    if not alive.any():
+    n = np.count_nonzero(alive)
+    if not n:
         return float("nan")
-    vol = legs.vol[alive]
-    marks = greeks(legs.forward_px[alive], legs.strike_px[alive], legs.tau_years[alive], vol, legs.is_call[alive])
-    weights = np.abs(legs.qty_base[alive] * marks.gamma)
+    vol, qty_base = legs.vol, legs.qty_base
+    if gamma_per_px is None:
+        marks = greeks(
+            legs.forward_px[alive], legs.strike_px[alive], legs.tau_years[alive], vol[alive], legs.is_call[alive]
+        )
+        vol, qty_base, gamma_per_px = vol[alive], qty_base[alive], marks.gamma
+    elif n < len(vol):
+        vol, qty_base, gamma_per_px = vol[alive], qty_base[alive], gamma_per_px[alive]
+    weights = np.abs(qty_base * gamma_per_px)
     total = float(weights.sum())
-    return float((weights * vol).sum() / total) if 0.0 < total < inf else float("nan")
+    return float(weights.dot(vol)) / total if 0.0 < total < inf else float("nan")
 
 
 def stale_terms_text(terms: ExecutionTerms | None, instrument_id: str, now_ns: int) -> str:
@@ -135,11 +147,13 @@ def plan_order(
     lot_base: float,
     vol: float,
     moved_fraction: float,
+    share_lots: int = 0,
 ) -> Plan | tuple[Refusal, str]:
     """Return the order for the block it will land in, or why there is none.
 
     `target` is the policy's band for `view`, which net delta has left. `vol` is that of the index, `moved_fraction` how
-    far the index has moved since the pool was quoted: the pool will have followed by the next block.
+    far the index has moved since the pool was quoted: the pool will have followed by the next block. No more than
+    `share_lots` are traded where that is not 0, the rest of the need being met elsewhere.
     """
     situation = _Situation(target, view, hedge, terms, lot_base, vol)
     offers = [_offer(situation, tier) for tier in terms.tiers]
@@ -148,8 +162,8 @@ def plan_order(
     offer = min(worth_it or offers, key=_total_quote)
     fitted = msgspec.structs.replace(
         view,
-        delta_low_base=view.delta_low_base + offer.drift_base,
-        delta_high_base=view.delta_high_base + offer.drift_base,
+        delta_low_base=view.delta_low_base + offer.ahead_base,
+        delta_high_base=view.delta_high_base + offer.ahead_base,
     )
     band = _band(situation, offer)
     lots = lots_to_trade(band, fitted.delta_low_base, fitted.delta_high_base, lot_base)
@@ -165,6 +179,8 @@ def plan_order(
     if abs(lots) > most_lots:
         notes.append(f"cut from {lots} lots: more would take over half the {hedge.max_slippage_bps:g} bp allowed")
         lots = side * most_lots
+    if share_lots:
+        lots = side * min(abs(lots), share_lots)
     size_base = abs(lots) * lot_base
     limit = _limit(situation, offer, quote, side, size_base, moved_fraction)
     notes.append(limit.note)
@@ -211,7 +227,34 @@ class _Situation:
             self.risk_aversion_per_quote = local.implied_risk_aversion_per_quote(
                 self.half_base, view.cost_rate, view.spot_px, self.gamma_base_per_px
             )
+        # H_WW where a policy with a known risk aversion has counted the gas itself, else 0
+        is_counted = not self.is_ours and isfinite(half_base) and hedge.risk_aversion_per_quote > 0.0
+        self.known_band_base = (
+            local.band_half_base(view.cost_rate, view.spot_px, self.gamma_base_per_px, hedge.risk_aversion_per_quote)
+            if is_counted and view.cost_rate > 0.0
+            else 0.0
+        )
         self.risk_rate_quote = local.risk_rate_quote(self.risk_aversion_per_quote, view.spot_px, vol)
+
+    @property
+    def carried_base(self) -> float:
+        """How far the view has carried net delta on already: to when it believed an order would be filled."""
+        view = self.view
+        return anticipated_drift_base(
+            self.gamma_base_per_px, view.spot_px, view.vol, view.latency_years, view.tau_years, view.lot_base
+        )
+
+    def shallow_stop_base(self, off_base: float, half_base: float, gas_quote: float) -> float:
+        """Return how near to the centre a trade is worth its impact, for a policy that counted the gas itself; else 0.
+
+        Such a policy does not know how deep a pool is.
+        """
+        unit_base = self.known_band_base
+        if unit_base <= 0.0 or off_base <= half_base or self.terms.depth_base == inf:
+            return 0.0
+        solved = local.solve_impulse(gas_quote / (self.cost_per_base * unit_base))
+        impact_share = unit_base / (self.terms.depth_base * self.view.cost_rate)
+        return min(unit_base * local.stop_share(off_base / unit_base, impact_share, solved), half_base)
 
     def off_base(self, drift_base: float) -> float:
         """Return how far net delta is from the middle of the band, at the end of its interval nearest to it."""
@@ -227,10 +270,11 @@ class _Offer(NamedTuple):
     half_base: float
     stop_base: float
     off_base: float
-    drift_base: float
+    ahead_base: float  # the drift until inclusion, but for what the view counts of it already
     gas_quote: float
     delay_quote: float
     note: str
+    is_shallow: bool = False
 
 
 def _total_quote(offer: _Offer) -> float:
@@ -247,8 +291,10 @@ def _offer(on: _Situation, tier: GasTier) -> _Offer:
     years = tier.delay_mean_s * NS_PER_S / NS_PER_YEAR
     drift_base = local.delta_drift_base(on.gamma_base_per_px, view.spot_px, on.vol, years)
     sd_base = local.delta_sd_base(on.gamma_base_per_px, view.spot_px, on.vol, years)
-    off_base = on.off_base(drift_base)
+    ahead_base = drift_base - on.carried_base
+    off_base = on.off_base(ahead_base)
     gas_quote = on.tries * tier.gas_quote
+    is_shallow = False
     if on.is_ours:
         unit_quote = on.cost_per_base * on.half_base
         solved = local.solve_impulse(gas_quote / unit_quote) if unit_quote > 0.0 else _EDGE
@@ -266,12 +312,17 @@ def _offer(on: _Situation, tier: GasTier) -> _Offer:
         stop_to_base = on.target.buy_to_base if on.side > 0 else on.target.sell_to_base
         stop_base = on.side * (on.centre_base - stop_to_base)
         gas_note = "leaves the band as the policy has it"
+        shallow_base = on.shallow_stop_base(off_base, half_base, gas_quote)
+        is_shallow = shallow_base > stop_base
+        if is_shallow:
+            stop_base = shallow_base
+            gas_note += f", but stops at ±{stop_base:.3g} as the pool is no deeper"
     delay_quote = on.tries * on.risk_rate_quote * max(0.0, off_base * off_base - stop_base * stop_base) * years
     note = (
         f"gas {tier.gas_quote:.4g} ({tier.tip_wei / 1e9:.3g} gwei tip, {on.tries:.2f} tries) {gas_note}; "
         f"in {tier.delay_mean_s:.3g} s delta drifts {drift_base:+.2g} ± {sd_base:.2g}, waiting costs {delay_quote:.3g}"
     )
-    return _Offer(tier, solved, half_base, stop_base, off_base, drift_base, gas_quote, delay_quote, note)
+    return _Offer(tier, solved, half_base, stop_base, off_base, ahead_base, gas_quote, delay_quote, note, is_shallow)
 
 
 _EDGE = local.Impulse(1.0, 1.0, 1.0)
@@ -280,7 +331,12 @@ _EDGE = local.Impulse(1.0, 1.0, 1.0)
 def _band(on: _Situation, offer: _Offer) -> HedgeTarget:
     """Return the policy's band as it is at the fee offered."""
     if not on.is_ours:
-        return on.target
+        if not offer.is_shallow:
+            return on.target
+        stop_to_base = on.centre_base - on.side * offer.stop_base
+        if on.side > 0:
+            return msgspec.structs.replace(on.target, buy_to_base=stop_to_base)
+        return msgspec.structs.replace(on.target, sell_to_base=stop_to_base)
     low_base, high_base = on.centre_base - offer.half_base, on.centre_base + offer.half_base
     stop_base = offer.stop_base
     return HedgeTarget(

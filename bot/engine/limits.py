@@ -59,13 +59,13 @@ class LimitKeeper:
         most = int(self._limits.max_order_base / lot_base + 1e-9)
         return max(-most, min(most, lots))
 
-    def refuse_rate(self, now_ns: int) -> str | None:
-        """Return why no further order may be sent now, if so."""
+    def refuse_rate(self, now_ns: int, others: int = 0) -> str | None:
+        """Return why no further order may be sent now, if so; `others` are about to be sent with it."""
         sent = self._sent_ns
         while sent and now_ns - sent[0] >= NS_PER_MIN:
             sent.popleft()
-        if len(sent) >= self._limits.max_orders_per_min:
-            return f"{len(sent)} orders in the last minute, limit {self._limits.max_orders_per_min}"
+        if len(sent) + others >= self._limits.max_orders_per_min:
+            return f"{len(sent) + others} orders in the last minute, limit {self._limits.max_orders_per_min}"
         return None
 
     def refuse_price(self, limit_px: float, reference_px: float) -> str | None:
@@ -98,11 +98,6 @@ class LimitKeeper:
             f"{len(hedges)} hedges the same way within {(now_ns - since_ns) / NS_PER_S:.0f} s "
             f"ordered {ordered_base:+.4g} and the hedge moved {moved_base:+.4g}"
         )
-
-    def note_order(self, underlying: str, now_ns: int, ordered_base: float, hedged_base: float) -> None:
-        """Remember that an order is about to be sent, and the hedge held plus pending before it."""
-        self.note_sent(now_ns)
-        self.note_hedge(underlying, now_ns, ordered_base, hedged_base)
 
     def note_sent(self, now_ns: int) -> None:
         """Count an order or an amend against the order rate."""

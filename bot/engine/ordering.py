@@ -5,25 +5,43 @@ Nothing here sends anything or remembers more than the last order id; `bot.engin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import ceil, inf
+from collections.abc import Mapping, Sequence
+from math import ceil, floor, inf, nan
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from bot.domain.decisions import HedgeTarget, HedgeView, Refusal
-from bot.domain.orders import OrderIntent, TimeInForce
+from bot.domain.instruments import Spot
+from bot.domain.orders import GasBid, OrderIntent, TimeInForce
+from bot.domain.units import BPS
 from bot.engine.book import Holding
+from bot.engine.curves import (
+    DAYS_PER_YEAR,
+    MAX_HOLDING_DAYS,
+    carried,
+    hedge_curve,
+    likely_days,
+    own_mid_px,
+)
 from bot.engine.desk import Desk
-from bot.engine.execution import Need, budget_ticks, crossing_ticks, find_urgency, near_touch_ticks
-from bot.engine.inclusion import Plan, plan_order, stale_terms_text
+from bot.engine.execution import Need, budget_ticks, crossing_ticks, find_crossing, near_touch_ticks
+from bot.engine.funding import FundingBoard
+from bot.engine.inclusion import Plan, fixed_cost_quote, plan_order, stale_terms_text
 from bot.engine.limits import LimitKeeper
 from bot.engine.market import MarketState
 from bot.engine.oracles import OracleBoard
 from bot.engine.orders import OrderTracker
-from bot.engine.routing import Blocked, VenueBoard, explain_blocks, find_losing, find_refusing, room_lots
+from bot.engine.rolls import find_roll, is_ending
+from bot.engine.routing import Blocked, VenueBoard, explain_blocks, find_losing, find_refusing, lot_quote, room_lots
 from bot.engine.settings import EngineSettings, HedgeSettings
 from bot.engine.sizing import is_inside_after, lots_to_trade, shrinks
+from bot.pricing.costs import CostCurve
+from bot.pricing.splitting import best_split
+
+ORDER_WORTH_BPS = 0.05  # of what is traded: what one more order has to save
+MOST_LOTS = 10**9  # more than any limit leaves: what can be had is then asked for
 
 # Refusals that lie with one instrument: the same need then tries the next.
 _TRY_ELSEWHERE = frozenset(
@@ -39,11 +57,67 @@ _TRY_ELSEWHERE = frozenset(
 
 
 class Approved(NamedTuple):
-    """An order every limit agreed to, what was wanted of it, and its lot in base units."""
+    """An order every limit agreed to, what was wanted of it, its lot in base units, and its part of the plan's cost."""
 
     intent: OrderIntent
     wanted_lots: int
     lot_base: float
+    cost_quote: float = 0.0
+
+
+class Routed(NamedTuple):
+    """The orders of one decision, largest first; what the next best plan would have cost, if plans were compared."""
+
+    orders: tuple[Approved, ...]
+    is_whole: bool
+    next_best_quote: float = nan
+    is_roll: bool = False
+
+
+class _Draft(NamedTuple):
+    """An order that only lacks its number and its place in the order rate."""
+
+    hedge: HedgeSettings
+    lots: int
+    wanted_lots: int
+    lot_base: float
+    limit_ticks: int
+    time_in_force: TimeInForce
+    gas: GasBid | None
+    reason: str
+
+
+class _Candidate(NamedTuple):
+    """An instrument that may take a part, and what that would cost."""
+
+    hedge: HedgeSettings
+    lot_base: float
+    curve: CostCurve
+
+
+class _Leg(NamedTuple):
+    """The part of a plan that falls to one instrument, in signed lots."""
+
+    candidate: _Candidate
+    lots: int
+    cost_quote: float
+
+
+class _Plan(NamedTuple):
+    """A split of a need, and what the best other one would have cost."""
+
+    legs: list[_Leg]
+    cost_quote: float
+    next_best_quote: float
+
+    @property
+    def note(self) -> str:
+        """What the plan costs, for the reason of each of its orders."""
+        other = f", next best {self.next_best_quote:.2f}" if self.next_best_quote < inf else ""
+        if len(self.legs) == 1:
+            return f"; cheapest at {self.cost_quote:.2f} with carry{other}" if other else ""
+        parts = ", ".join(f"{leg.candidate.curve.label} {leg.lots:+} for {leg.cost_quote:.2f}" for leg in self.legs)
+        return f"; split at {self.cost_quote:.2f} with carry: {parts}{other}"
 
 
 class _Price(NamedTuple):
@@ -94,6 +168,8 @@ class Ordering:
         self._oracles = oracles
         self._holdings = holdings
         self._guards = guards
+        self.funding = FundingBoard()
+        self.headroom_base: dict[str, float] = {}  # venue → how much a position there may grow; none: as limits say
 
     def next_order_id(self) -> str:
         """Return a client order id never used before."""
@@ -137,9 +213,49 @@ class Ordering:
         routes.sort(key=lambda hedge: hedge.instrument.instrument_id in losing)
         return [*blocks, *found]
 
+    def see(self, desk: Desk, routes: Sequence[HedgeSettings], now_ns: int) -> HedgeView:
+        """Return what a policy may know: the cost of the hedge that would be traded, and the lot of the finest one."""
+        if len(routes) < 2 or self._settings.routing == "preference":
+            return desk.view(now_ns, self._orders, routes[0] if routes else desk.quoted[0])
+        view = desk.view(now_ns, self._orders, self._find_cheapest(desk, routes))
+        finest_base = min(
+            [one.instrument.lot_base(desk.holdings[one.instrument.instrument_id].mark_px) for one in routes]
+        )
+        return view if finest_base >= view.lot_base else msgspec.structs.replace(view, lot_base=finest_base)
+
+    def _find_cheapest(self, desk: Desk, routes: Sequence[HedgeSettings]) -> HedgeSettings:
+        """Return the hedge that is cheapest to cross."""
+        best, least = routes[0], inf
+        for hedge in routes:
+            instrument_id = hedge.instrument.instrument_id
+            quote = self._market.quotes[instrument_id]
+            rate = hedge.taker_bps * BPS + (quote.ask_px - quote.bid_px) / (quote.ask_px + quote.bid_px)
+            terms = self._market.terms.get(instrument_id)
+            if terms is not None:
+                mid_px = 0.5 * (quote.bid_px + quote.ask_px)
+                size_base = max(desk.traded_base, hedge.instrument.lot_base(mid_px))
+                rate += fixed_cost_quote(terms) / (size_base * mid_px)
+            if rate < least:
+                best, least = hedge, rate
+        return best
+
     def route(
         self, desk: Desk, view: HedgeView, target: HedgeTarget, routes: Sequence[HedgeSettings], blocks: list[Blocked]
-    ) -> Approved | tuple[Refusal, str]:
+    ) -> Routed | tuple[Refusal, str]:
+        """Return the orders that serve a need, or why there are none."""
+        if len(routes) > 1 and self._settings.routing == "cheapest":
+            return self._by_cost(desk, view, target, routes, blocks)
+        return self._by_preference(desk, view, target, routes, blocks)
+
+    def _by_preference(
+        self,
+        desk: Desk,
+        view: HedgeView,
+        target: HedgeTarget,
+        routes: Sequence[HedgeSettings],
+        blocks: list[Blocked],
+        note: str = "",
+    ) -> Routed | tuple[Refusal, str]:
         """Return the order on the most preferred instrument that can take it, or why none can."""
         preference = list(desk.holdings)
         for hedge in routes:
@@ -147,16 +263,234 @@ class Ordering:
             rank = preference.index(instrument_id)
             blocks = [block for block in blocks if block.instrument_id != instrument_id]  # now it is the last resort
             passed = [block for block in blocks if preference.index(block.instrument_id) < rank]
-            outcome = self._approve(desk, view, target, hedge, passed)
-            if isinstance(outcome, Approved) or outcome[0] not in _TRY_ELSEWHERE:
-                return outcome
-            blocks = [*blocks, Blocked(instrument_id, *outcome)]
+            draft = self._draft(desk, view, target, hedge, note + _tell_passed(hedge, passed))
+            if isinstance(draft, _Draft):
+                refused = self._limits.refuse_rate(view.now_ns)
+                if refused is not None:
+                    return Refusal.ORDER_RATE, refused
+                order = self._approve(desk, view, draft)
+                return Routed((order,), is_whole=abs(draft.lots) >= abs(draft.wanted_lots))
+            if draft[0] not in _TRY_ELSEWHERE:
+                return draft
+            blocks = [*blocks, Blocked(instrument_id, *draft)]
         return explain_blocks(sorted(blocks, key=lambda block: preference.index(block.instrument_id)))
 
-    def _approve(
-        self, desk: Desk, view: HedgeView, target: HedgeTarget, hedge: HedgeSettings, passed: list[Blocked]
-    ) -> Approved | tuple[Refusal, str]:
-        """Return the order on one instrument after every limit had its say, or the refusal."""
+    # ── by cost ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _by_cost(
+        self, desk: Desk, view: HedgeView, target: HedgeTarget, routes: Sequence[HedgeSettings], blocks: list[Blocked]
+    ) -> Routed | tuple[Refusal, str]:
+        """Return the orders of the cheapest split of a need over all instruments that can take a part of it."""
+        side = 1 if view.delta_high_base < target.low_base else -1
+        losing = {block.instrument_id for block in blocks}
+        steady = [hedge for hedge in routes if hedge.instrument.instrument_id not in losing] or list(routes)
+        outs = [
+            block for block in blocks if block.instrument_id not in {one.instrument.instrument_id for one in steady}
+        ]
+        staying = [hedge for hedge in steady if not is_ending(hedge, view.now_ns)]
+        days = likely_days(view, target)
+        candidates: list[_Candidate] = []
+        spot_px = self._spot_mid_px(steady)
+        for hedge in steady:
+            is_leaving = bool(staying) and is_ending(hedge, view.now_ns)
+            candidate = self._find_candidate(desk, view, hedge, side, days=days, spot_px=spot_px, is_leaving=is_leaving)
+            if isinstance(candidate, _Candidate):
+                candidates.append(candidate)
+            else:
+                outs.append(candidate)
+        while candidates:
+            plan = _split(view, target, candidates, side)
+            if len(plan.legs) < 2:
+                # one takes it all, or it is too small for any but as a need of its own: the usual way sees to that
+                chosen = plan.legs[0].candidate if plan.legs else min(candidates, key=_least_rate)
+                passed = self._by_preference(desk, view, target, [chosen.hedge], [], plan.note if plan.legs else "")
+                if isinstance(passed, Routed):
+                    return _with_costs(passed, plan)
+                if passed[0] not in _TRY_ELSEWHERE:
+                    return passed
+                out = Blocked(chosen.curve.label, *passed)
+            else:
+                drafted = self._draft_legs(desk, view, target, plan)
+                if not isinstance(drafted, Blocked):
+                    return drafted
+                out = drafted
+            outs.append(out)
+            candidates = [one for one in candidates if one.curve.label != out.instrument_id]
+        preference = list(desk.holdings)
+        return explain_blocks(sorted(outs, key=lambda block: preference.index(block.instrument_id)))
+
+    def _draft_legs(
+        self, desk: Desk, view: HedgeView, target: HedgeTarget, plan: _Plan
+    ) -> Routed | Blocked | tuple[Refusal, str]:
+        """Return the orders of a plan of several legs; which instrument cannot take its leg, if one cannot."""
+        venue_limits = dict(self._settings.venue_limits)  # less what the legs before take up
+        drafts: list[tuple[_Draft, float]] = []
+        skipped: tuple[Refusal, str] | None = None
+        for leg in plan.legs:
+            hedge = leg.candidate.hedge
+            draft = self._draft(desk, view, target, hedge, plan.note, share_lots=leg.lots, venue_limits=venue_limits)
+            if isinstance(draft, _Draft):
+                refused = self._limits.refuse_rate(view.now_ns, len(drafts))
+                if refused is None:
+                    drafts.append((draft, leg.cost_quote))
+                    venue = hedge.instrument.venue
+                    if venue in venue_limits:
+                        holding = desk.holdings[hedge.instrument.instrument_id]
+                        venue_limits[venue] -= abs(draft.lots) * lot_quote(holding)
+                    continue
+                draft = (Refusal.ORDER_RATE, refused)
+            if draft[0] in _TRY_ELSEWHERE:
+                return Blocked(leg.candidate.curve.label, *draft)
+            skipped = skipped or draft
+        if not drafts:
+            assert skipped is not None  # a plan has legs, and each is either drafted or skipped
+            return skipped
+        is_whole = skipped is None and all(abs(draft.lots) >= abs(draft.wanted_lots) for draft, _ in drafts)
+        orders = [self._approve(desk, view, draft, cost_quote) for draft, cost_quote in drafts]
+        return Routed(tuple(orders), is_whole, plan.next_best_quote)
+
+    def _find_candidate(
+        self,
+        desk: Desk,
+        view: HedgeView,
+        hedge: HedgeSettings,
+        side: int,
+        *,
+        days: float,
+        spot_px: float,
+        is_leaving: bool,
+    ) -> _Candidate | Blocked:
+        """Return what a part of the need would cost on one instrument, or why it can take none."""
+        instrument = hedge.instrument
+        instrument_id = instrument.instrument_id
+        quote = self._market.quotes[instrument_id]
+        waiting = desk.await_liquidity(quote)
+        if waiting is not None:
+            return Blocked(instrument_id, *waiting)
+        holding = desk.holdings[instrument_id]
+        terms = self._market.terms.get(instrument_id)
+        px = quote.ask_px if side > 0 else quote.bid_px
+        lot_base = instrument.lot_base(holding.mark_px)
+        most = self._cap(desk, holding, side * MOST_LOTS, lot_base, px, self._settings.venue_limits)
+        if not isinstance(most, _Size):
+            return Blocked(instrument_id, *most)
+        most_lots = abs(most.lots)
+        headroom_base = self.headroom_base.get(instrument.venue)
+        if headroom_base is not None:
+            free_lots = int(headroom_base / lot_base + 1e-9) + max(0, -side * holding.lots)
+            if not free_lots:
+                return Blocked(instrument_id, Refusal.VENUE_LIMIT, f"{instrument.venue}: no margin is left there")
+            most_lots = min(most_lots, free_lots)
+        if is_leaving:
+            most_lots = min(most_lots, max(0, -side * holding.lots))
+            if not most_lots:
+                return Blocked(instrument_id, Refusal.EXPIRED_HEDGE, f"{instrument_id} is about to expire")
+        least_lots = max(instrument.min_lots, ceil(instrument.min_quote / (lot_base * px) - 1e-9))
+        mid_px = own_mid_px(hedge, quote, spot_px)
+        curve = hedge_curve(
+            hedge,
+            quote,
+            terms,
+            is_buy=side > 0,
+            mid_px=mid_px,
+            vol=view.vol,
+            lot_base=lot_base,
+            min_base=least_lots * lot_base,
+            max_base=most_lots * lot_base if most_lots < MOST_LOTS else inf,
+        )
+        curve = carried(
+            curve,
+            hedge,
+            is_buy=side > 0,
+            mid_px=mid_px,
+            index_px=view.spot_px,
+            held_base=holding.lots * lot_base,
+            days=days,
+            paid_rate_per_day=self.funding.rate_per_day(instrument_id, view.now_ns),
+            now_ns=view.now_ns,
+        )
+        return _Candidate(hedge, lot_base, curve)
+
+    def _spot_mid_px(self, routes: Sequence[HedgeSettings]) -> float:
+        """Return the mean mid of all spot pairs, 0 without any."""
+        mids = []
+        for hedge in routes:
+            if isinstance(hedge.instrument, Spot):
+                quote = self._market.quotes[hedge.instrument.instrument_id]
+                mids.append(0.5 * (quote.bid_px + quote.ask_px))
+        return sum(mids) / len(mids) if mids else 0.0
+
+    # ── rolling ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def find_roll(self, desk: Desk, view: HedgeView, routes: Sequence[HedgeSettings]) -> Routed | None:
+        """Return the orders that move what is held in a future near its expiry to the cheapest other instruments.
+
+        Both sides are ordered at once and as much of each, so that net delta stays where it is; nothing is moved to
+        where a trade is a transaction, as the two would not be done at once.
+        """
+        if self._settings.routing != "cheapest":
+            return None
+        roll = find_roll(desk, view.now_ns)
+        if roll is None or roll.hedge not in routes or self._orders.live:
+            return None
+        others = [
+            one
+            for one in routes
+            if not is_ending(one, view.now_ns) and one.instrument.instrument_id not in self._market.terms
+        ]
+        leaving = roll.hedge.instrument
+        quote = self._market.quotes[leaving.instrument_id]
+        if not others or roll.is_too_dear(quote) or desk.await_liquidity(quote) is not None:
+            return None
+        side = 1 if roll.held_lots > 0 else -1  # of what is opened
+        days, spot_px = min(MAX_HOLDING_DAYS, view.tau_years * DAYS_PER_YEAR), self._spot_mid_px(others)
+        found = [
+            self._find_candidate(desk, view, one, side, days=days, spot_px=spot_px, is_leaving=False) for one in others
+        ]
+        candidates = [one for one in found if isinstance(one, _Candidate)]
+        holding = desk.holdings[leaving.instrument_id]
+        lot_base = leaving.lot_base(holding.mark_px)
+        px = quote.bid_px if side > 0 else quote.ask_px
+        closing = self._cap(desk, holding, -roll.held_lots, lot_base, px, self._settings.venue_limits)
+        if not candidates or not isinstance(closing, _Size):
+            return None
+        plan = _split_base(abs(closing.lots) * lot_base, candidates, side, view.spot_px)
+        opened_base = sum(abs(leg.lots) * leg.candidate.lot_base for leg in plan.legs)
+        closed_lots = int(opened_base / lot_base + 0.5)
+        if not plan.legs or not closed_lots:
+            return None
+        reason = f"{roll.text}{plan.note}"
+        target = HedgeTarget.hold(reason)
+        drafts = [self._draft(desk, view, target, roll.hedge, "", share_lots=-side * closed_lots, is_roll=True)]
+        drafts += [
+            self._draft(desk, view, target, leg.candidate.hedge, "", share_lots=leg.lots, is_roll=True)
+            for leg in plan.legs
+        ]
+        made = [draft for draft in drafts if isinstance(draft, _Draft) and draft.lots == draft.wanted_lots]
+        if len(made) < len(drafts) or self._limits.refuse_rate(view.now_ns, len(drafts) - 1) is not None:
+            return None
+        costs = [0.0, *(leg.cost_quote for leg in plan.legs)]
+        orders = [self._approve(desk, view, draft, cost) for draft, cost in zip(made, costs, strict=True)]
+        return Routed(tuple(orders), is_whole=True, next_best_quote=plan.next_best_quote, is_roll=True)
+
+    # ── one order ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _draft(
+        self,
+        desk: Desk,
+        view: HedgeView,
+        target: HedgeTarget,
+        hedge: HedgeSettings,
+        note: str,
+        *,
+        share_lots: int = 0,
+        venue_limits: Mapping[str, float] | None = None,
+        is_roll: bool = False,
+    ) -> _Draft | tuple[Refusal, str]:
+        """Return the order on one instrument after every limit but the rate had its say, or the refusal.
+
+        It is for the whole need, or for `share_lots` of it; a roll crosses at once and is told by its target's reason.
+        """
         instrument = hedge.instrument
         holding = desk.holdings[instrument.instrument_id]
         quote = self._market.quotes[instrument.instrument_id]
@@ -164,11 +498,14 @@ class Ordering:
         terms = self._market.terms.get(instrument.instrument_id)
         if terms is None:
             plan = None
-            wanted = lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
+            wanted = share_lots or lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
         else:
             vol = desk.vol()
             moved = self._market.moved_since_terms_fraction(instrument.instrument_id, desk.underlying)
-            planned = plan_order(target, view, hedge, terms, quote, lot_base=lot_base, vol=vol, moved_fraction=moved)
+            planned = plan_order(
+                target, view, hedge, terms, quote,
+                lot_base=lot_base, vol=vol, moved_fraction=moved, share_lots=abs(share_lots),
+            )  # fmt: skip
             if not isinstance(planned, Plan):
                 return planned
             wanted, seen = planned.lots, msgspec.structs.replace(view, lot_base=lot_base)
@@ -178,7 +515,11 @@ class Ordering:
             plan, view, target = planned, planned.view, planned.target
         if not wanted:
             return Refusal.BELOW_MINIMUM, f"one lot of {lot_base:g} {desk.underlying} is too coarse for the band"
-        price = self._price(desk, view, target, hedge, 1 if wanted > 0 else -1, plan)
+        side = 1 if wanted > 0 else -1
+        if is_roll:
+            price: _Price | tuple[Refusal, str] = _Price(crossing_ticks(hedge, quote, side), TimeInForce.IOC, "")
+        else:
+            price = self._price(desk, view, target, hedge, side, plan)
         if not isinstance(price, _Price):
             return price
         refused = self._limits.refuse_price(instrument.tick_schedule.px(price.limit_ticks), desk.reference_px(hedge))
@@ -187,26 +528,35 @@ class Ordering:
         waiting = desk.await_liquidity(quote)
         if waiting is not None:
             return waiting
-        size = self._size(desk, view, target, hedge, wanted, price.limit_ticks)
+        if venue_limits is None:
+            venue_limits = self._settings.venue_limits
+        size = self._size(desk, view, target, hedge, wanted, price.limit_ticks, venue_limits, may_raise=not share_lots)
         if not isinstance(size, _Size):
             return size
-        refused = self._limits.refuse_rate(view.now_ns)
-        if refused is not None:
-            return Refusal.ORDER_RATE, refused
         lots = size.lots
+        why = target.reason if is_roll else _explain(view, target, abs(lots) * lot_base)
+        reason = why + size.note + price.note + note
+        gas = plan.gas if plan is not None else None
+        return _Draft(hedge, lots, wanted, lot_base, price.limit_ticks, price.time_in_force, gas, reason)
+
+    def _approve(self, desk: Desk, view: HedgeView, draft: _Draft, cost_quote: float = 0.0) -> Approved:
+        """Return the order that a draft has become, under a number of its own."""
+        instrument = draft.hedge.instrument
+        holding = desk.holdings[instrument.instrument_id]
+        lots = draft.lots
         intent = OrderIntent(
             order_id=self.next_order_id(),
             instrument_id=instrument.instrument_id,
             qty_lots=lots,
-            limit_ticks=price.limit_ticks,
-            time_in_force=price.time_in_force,
+            limit_ticks=draft.limit_ticks,
+            time_in_force=draft.time_in_force,
             reduce_only=holding.lots * lots < 0 and abs(lots) <= abs(holding.lots) and not self._orders.live,
-            reason=_explain(view, target, abs(lots) * lot_base) + size.note + price.note + _tell_passed(hedge, passed),
+            reason=draft.reason,
             reference_px=holding.mark_px,
             decided_ns=view.now_ns,
-            gas=plan.gas if plan is not None else None,
+            gas=draft.gas,
         )
-        return Approved(intent, wanted, lot_base)
+        return Approved(intent, draft.wanted_lots, draft.lot_base, cost_quote)
 
     def _price(
         self, desk: Desk, view: HedgeView, target: HedgeTarget, hedge: HedgeSettings, side: int, plan: Plan | None
@@ -224,7 +574,10 @@ class Ordering:
         far_px = quote.ask_px if side > 0 else quote.bid_px
         first_px = need.first_px.setdefault(hedge.instrument.instrument_id, far_px)
         lot_base = hedge.instrument.lot_base(far_px)
-        urgency = find_urgency(need, hedge, target, view.greeks.delta_base, lot_base, view.now_ns)
+        urgency = find_crossing(
+            need, hedge, target, view, quote,
+            vol=desk.vol(), lot_base=lot_base, fill_rate_per_s=desk.fill_rates.rate_per_s(quote.instrument_id),
+        )  # fmt: skip
         if not urgency:
             return _Price(near_touch_ticks(hedge, quote, side), TimeInForce.POST_ONLY, "; resting at the touch")
         budget = budget_ticks(need, hedge, side)
@@ -239,7 +592,16 @@ class Ordering:
         return _Price(limit_ticks, TimeInForce.IOC, f"; crossing: {urgency}")
 
     def _size(
-        self, desk: Desk, view: HedgeView, target: HedgeTarget, hedge: HedgeSettings, wanted: int, limit_ticks: int
+        self,
+        desk: Desk,
+        view: HedgeView,
+        target: HedgeTarget,
+        hedge: HedgeSettings,
+        wanted: int,
+        limit_ticks: int,
+        venue_limits: Mapping[str, float],
+        *,
+        may_raise: bool,
     ) -> _Size | tuple[Refusal, str]:
         """Return the lots that every limit allows: cut where too many, raised to the minimum where the band allows."""
         instrument = hedge.instrument
@@ -247,7 +609,7 @@ class Ordering:
         quote = self._market.quotes[instrument.instrument_id]
         px = quote.ask_px if wanted > 0 else quote.bid_px
         lot_base = instrument.lot_base(holding.mark_px)
-        capped = self._cap(desk, holding, wanted, lot_base, px)
+        capped = self._cap(desk, holding, wanted, lot_base, px, venue_limits)
         if not isinstance(capped, _Size):
             return capped
         # the venue values the order at its limit or at the touch
@@ -257,9 +619,9 @@ class Ordering:
         if abs(capped.lots) >= least:
             return capped
         raised = least if wanted > 0 else -least
-        cap = self._cap(desk, holding, raised, lot_base, px)
-        is_allowed = isinstance(cap, _Size) and cap.lots == raised
-        if is_allowed and (self._guards.may_only_shrink(desk)):
+        cap = self._cap(desk, holding, raised, lot_base, px, venue_limits)
+        is_allowed = may_raise and isinstance(cap, _Size) and cap.lots == raised
+        if is_allowed and self._guards.may_only_shrink(desk):
             is_allowed = shrinks(raised, lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base)
         if is_allowed and is_inside_after(raised, lot_base, target, view.delta_low_base, view.delta_high_base):
             return _Size(raised, f", raised from {wanted} lots to the venue's minimum")
@@ -267,7 +629,15 @@ class Ordering:
         by_value = f" for {instrument.min_quote:g} {instrument.quote}" if least > instrument.min_lots else ""
         return Refusal.BELOW_MINIMUM, minimum + by_value
 
-    def _cap(self, desk: Desk, holding: Holding, lots: int, lot_base: float, px: float) -> _Size | tuple[Refusal, str]:
+    def _cap(
+        self,
+        desk: Desk,
+        holding: Holding,
+        lots: int,
+        lot_base: float,
+        px: float,
+        venue_limits: Mapping[str, float],
+    ) -> _Size | tuple[Refusal, str]:
         """Return how many of these lots the limits on value, size and the venue's exposure allow."""
         limits = self._settings.limits
         cut = self._limits.cut_to_value(lots, lot_base * px)
@@ -282,7 +652,7 @@ class Ordering:
             return Refusal.ORDER_SIZE, f"{where} can {'buy' if lots > 0 else 'sell'} nothing now: pool, funds or loan"
         if abs(cut) > shown:
             cut = int(shown) if lots > 0 else -int(shown)
-        room = room_lots(holding, 1 if lots > 0 else -1, self._holdings, self._orders, self._settings.venue_limits)
+        room = room_lots(holding, 1 if lots > 0 else -1, self._holdings, self._orders, venue_limits)
         if room < 1:
             venue = holding.instrument.venue
             limit_quote = self._settings.venue_limits[venue]
@@ -300,6 +670,84 @@ class Ordering:
             return inf
         quote = self._market.quotes[instrument_id]
         return ((quote.ask_base if lots > 0 else quote.bid_base) / lot_base + 1e-9) // 1
+
+
+def _split(view: HedgeView, target: HedgeTarget, candidates: list[_Candidate], side: int) -> _Plan:
+    """Return the cheapest way to serve a need."""
+    finest_base = min([one.lot_base for one in candidates])
+    lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, finest_base)
+    return _split_base(abs(lots) * finest_base, candidates, side, view.spot_px)
+
+
+def _split_base(quantity_base: float, candidates: list[_Candidate], side: int, spot_px: float) -> _Plan:
+    """Return the cheapest split of an amount, largest leg first; without legs where it is too small for any.
+
+    One more order has to save something: of plans that cost nearly the same the one with fewer orders is taken.
+    """
+    if quantity_base <= 0.0:
+        return _Plan([], 0.0, inf)
+    curves = [one.curve for one in candidates]
+    split = best_split(quantity_base, curves)
+    parts, costs, cost_quote = list(split.quantities_base), list(split.costs_quote), split.cost_quote
+    used = [place for place, part_base in enumerate(parts) if part_base > 0.0]
+    slack_quote = ORDER_WORTH_BPS * BPS * quantity_base * spot_px
+    while len(used) > 1:
+        placed_base = sum(parts)
+        fewer = [_take_all(curves, place, placed_base) for place in used]
+        if len(used) > 2:
+            least = min(used, key=parts.__getitem__)
+            places = [place for place in used if place != least]
+            fewer.append(_split_among(curves, places, placed_base))
+        best = min(fewer, key=itemgetter(0))
+        if best[0] > cost_quote + slack_quote * (len(used) - sum([part_base > 0.0 for part_base in best[1]])):
+            break
+        cost_quote, parts, costs = best
+        used = [place for place, part_base in enumerate(parts) if part_base > 0.0]
+    legs = []
+    for place in used:
+        lots = int(parts[place] / candidates[place].lot_base + 0.5)
+        if lots:
+            legs.append(_Leg(candidates[place], side * lots, costs[place]))
+    legs.sort(key=lambda leg: -abs(leg.lots) * leg.candidate.lot_base)
+    # others that can place next to nothing cost next to nothing, and are no plan
+    return _Plan(legs, cost_quote, split.next_best if split.next_best >= split.cost_quote - 1e-9 else inf)
+
+
+def _take_all(curves: list[CostCurve], place: int, placed_base: float) -> tuple[float, list[float], list[float]]:
+    """Return cost, parts and costs of a plan in which one instrument takes it all; infinite if it cannot."""
+    curve = curves[place]
+    part_base = floor(placed_base / curve.lot_base + 1e-9) * curve.lot_base
+    is_whole = placed_base - part_base < 0.5 * min([one.lot_base for one in curves])
+    cost = curve.cost_quote(part_base) if is_whole and part_base >= curve.min_base * (1.0 - 1e-9) else inf
+    parts, costs = [0.0] * len(curves), [0.0] * len(curves)
+    parts[place], costs[place] = part_base, cost
+    return cost, parts, costs
+
+
+def _split_among(
+    curves: list[CostCurve], places: list[int], placed_base: float
+) -> tuple[float, list[float], list[float]]:
+    """Return cost, parts and costs of the best plan for some of the instruments; infinite if they cannot take it."""
+    split = best_split(placed_base, [curves[place] for place in places], is_explained=False)
+    parts, costs = [0.0] * len(curves), [0.0] * len(curves)
+    for place, part_base, cost_quote in zip(places, split.quantities_base, split.costs_quote, strict=True):
+        parts[place], costs[place] = part_base, cost_quote
+    is_whole = split.unplaced_base < 0.5 * min([one.lot_base for one in curves])
+    return (split.cost_quote if is_whole else inf), parts, costs
+
+
+def _least_rate(candidate: _Candidate) -> float:
+    """Return what the least order costs per base."""
+    least_base = max(candidate.curve.min_base, candidate.lot_base)
+    return candidate.curve.cost_quote(least_base) / least_base
+
+
+def _with_costs(routed: Routed, plan: _Plan) -> Routed:
+    """Say what the plan of a single order costs."""
+    if not plan.legs:
+        return routed
+    (order,) = routed.orders
+    return routed._replace(orders=(order._replace(cost_quote=plan.cost_quote),), next_best_quote=plan.next_best_quote)
 
 
 def _explain(view: HedgeView, target: HedgeTarget, size_base: float) -> str:

@@ -280,6 +280,10 @@ class OrderTracker:
         order.amend_ticks = limit_ticks
         order.pegged_ns = now_ns
 
+    def live_instruments(self) -> Iterator[str]:
+        """Yield the instrument of every order that is not over."""
+        return (order.intent.instrument_id for order in self.live.values())
+
     def unknown(self) -> Iterator[Order]:
         """Yield the orders whose outcome is not known."""
         return (order for order in self.live.values() if order.state is OrderState.UNKNOWN)

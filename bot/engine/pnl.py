@@ -107,7 +107,10 @@ class PnlLedger:
     def _explain(self) -> dict[str, float]:
         parts = _explain_options(self._marks, self._book.option_marks, self._book.option_qty_base)
         index_px = self._book.marks_of_underlying.index_px
-        delta = (self._book.coin_cash - self._book.spent_coins) * (index_px - self._index_px)
+        coins = self._book.coin_cash - self._book.spent_coins
+        if self._book.option_hedges:
+            coins += self._book.option_hedge_coins()
+        delta = coins * (index_px - self._index_px)
         gamma = unexplained = 0.0
         if self._book.chain is not None:
             moves = self._book.chain.explain(self._index_px, index_px)

@@ -20,10 +20,12 @@ from bot.domain.venues import AccountReport, VenueHealth, VenuePosition
 from bot.engine.book import Holding
 from bot.engine.desk import Desk
 from bot.engine.market import CLOCK_TOLERANCE_NS, MarketState
+from bot.engine.option_holding import OptionHolding
 from bot.engine.orders import OrderTracker
 from bot.engine.routing import VenueBoard, age_text
 from bot.engine.settings import EngineSettings
 
+Hedge = Holding | OptionHolding
 REPORTS_TO_ADOPT = 3
 KEPT_ADOPTIONS = 50  # how many adoptions are shown; all are counted
 _RESTING = (OrderState.OPEN, OrderState.PARTLY_FILLED)
@@ -136,6 +138,8 @@ class Reconciliation:
             positions = {one.instrument_id: one for one in report.positions}
             for holding in self._holdings_at(venue):
                 name = holding.instrument.instrument_id
+                if isinstance(holding, OptionHolding) and report.ts_recv_ns >= holding.instrument.expiry_ns:
+                    continue  # over: what it settles at is still to come here
                 if name not in positions and self._venues.is_delisted(name):
                     continue  # a venue tells no positions in what it does not list: that is not to say there is none
                 position = positions.get(name, VenuePosition(name, 0, 0.0))
@@ -176,6 +180,10 @@ class Reconciliation:
         """Return how far the differences nothing explains may take a net delta down and up."""
         low = high = 0.0
         for name, mismatch in self.mismatches.items():
+            option = desk.book.option_hedges.get(name)
+            if option is not None:
+                base = mismatch.lots * option.lot_size * desk.book.pending_delta_base(option)
+                low, high = low + min(0.0, base), high + max(0.0, base)
             holding = desk.book.hedges.get(name)
             if holding is None:
                 continue
@@ -184,13 +192,14 @@ class Reconciliation:
             low, high = low + min(0.0, base), high + max(0.0, base)
         return low, high
 
-    def _holdings_at(self, venue: str) -> list[Holding]:
-        return [
-            holding
-            for desk in self._desks.values()
-            for holding in desk.book.hedges.values()
-            if holding.instrument.venue == venue
-        ]
+    def _holdings_at(self, venue: str) -> list[Hedge]:
+        """Return the hedges there: linear ones, and options unless the account's options are the book."""
+        found: list[Hedge] = []
+        for desk in self._desks.values():
+            found += [one for one in desk.book.hedges.values() if one.instrument.venue == venue]
+            if venue not in self._settings.account_book:
+                found += [one for one in desk.book.option_hedges.values() if one.instrument.venue == venue]
+        return found
 
     def _doubt_missing_orders(self, report: AccountReport) -> None:
         """Make UNKNOWN what should rest and does not: it may have been filled, canceled, or never been there.
@@ -205,7 +214,7 @@ class Reconciliation:
             if order.state in _RESTING and order.since_ns < report.ts_asked_ns:
                 self._orders.doubt_absent(order, report.ts_recv_ns, f"not among the open orders of {report.venue}")
 
-    def _explain(self, report: AccountReport, holding: Holding, position: VenuePosition) -> Adoption | None:
+    def _explain(self, report: AccountReport, holding: Hedge, position: VenuePosition) -> Adoption | None:
         """Return the adoption of a difference, None as long as it may explain itself."""
         name = holding.instrument.instrument_id
         lots = position.qty_lots - holding.lots
@@ -241,7 +250,7 @@ class Reconciliation:
         self.alert = f"adopted: {_say_difference(holding, position)}, {REPORTS_TO_ADOPT} reports in a row"
         return adoption
 
-    def _is_interest(self, holding: Holding, lots: int) -> bool:
+    def _is_interest(self, holding: Hedge, lots: int) -> bool:
         """Tell whether a difference is what a debt on a chain grew by: nobody traded, so nobody has to look.
 
         A short in spot there is a loan, which grows by itself; no loan by more than a thousandth between reports.
@@ -264,11 +273,13 @@ class Reconciliation:
             low, high = low + min(0, order.remaining_lots), high + max(0, order.remaining_lots)
         return low <= lots <= high
 
-    def _adoption_px(self, holding: Holding, position: VenuePosition) -> float:
+    def _adoption_px(self, holding: Hedge, position: VenuePosition) -> float:
         """Return the venue's entry price of what it has more of than we, else the mark; 0.0 if there is none yet."""
         has_more = abs(position.qty_lots) > abs(holding.lots) and position.qty_lots * holding.lots >= 0
         if has_more and 0.0 < position.entry_px < inf:
             return position.entry_px
+        if isinstance(holding, OptionHolding):
+            return self._desks[holding.instrument.base].book.hedge_mark_px(holding)
         quote = self._market.quotes.get(holding.instrument.instrument_id)
         return 0.5 * (quote.bid_px + quote.ask_px) if quote is not None else 0.0
 
@@ -283,7 +294,7 @@ def counter_entry_of(adoption: Adoption, fill: Fill) -> Fill:
     return _entry(adoption, f"{adoption.adoption_id}:late:{fill.trade_id}", -fill.qty_lots, fill.ts_recv_ns)
 
 
-def _say_difference(holding: Holding, position: VenuePosition) -> str:
+def _say_difference(holding: Hedge, position: VenuePosition) -> str:
     instrument = holding.instrument
     return (
         f"{instrument.instrument_id} is {position.qty_lots:+} lots at {instrument.venue}, "

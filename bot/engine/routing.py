@@ -11,7 +11,7 @@ from math import inf
 from typing import NamedTuple
 
 from bot.domain.decisions import Refusal
-from bot.domain.instruments import Hedgeable
+from bot.domain.instruments import Hedgeable, Instrument
 from bot.domain.units import NS_PER_MIN, NS_PER_S
 from bot.domain.venues import InstrumentDelisted, VenueHealth, VenueStatus
 from bot.engine.book import Holding
@@ -60,7 +60,7 @@ class VenueBoard:
         """Tell whether the venue no longer lists the instrument as it was."""
         return instrument_id in self.delisted
 
-    def find_block(self, instrument: Hedgeable) -> Blocked | None:
+    def find_block(self, instrument: Instrument) -> Blocked | None:
         """Return why nothing can be traded on the instrument as its venue stands, if so."""
         instrument_id = instrument.instrument_id
         if instrument_id in self.delisted:
@@ -80,7 +80,7 @@ class VenueBoard:
         return "; ".join(f"{venue}: {self.statuses[venue].reason}" for venue in venues)
 
 
-def find_refusing(orders: OrderTracker, instrument: Hedgeable, max_streak: int, now_ns: int) -> Blocked | None:
+def find_refusing(orders: OrderTracker, instrument: Instrument, max_streak: int, now_ns: int) -> Blocked | None:
     """Return why an instrument is left alone after rejects in a row, if it is."""
     instrument_id = instrument.instrument_id
     streak = orders.reject_streaks.get(instrument_id)

@@ -7,8 +7,8 @@ from typing import Literal
 import msgspec
 
 from bot.domain.decisions import HedgePolicy
-from bot.domain.instruments import Hedgeable, Option
-from bot.domain.units import NS_PER_S
+from bot.domain.instruments import Hedgeable, Instrument, Option
+from bot.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_S
 from bot.risk.oracle_fusion import FusionRule
 
 
@@ -61,11 +61,18 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     "taker" crosses the spread at once. "maker" rests at the near touch, follows it once it is `repeg_ticks` away but
     not more often than `repeg_every_ns`, and crosses after `max_rest_ns` (less by urgency/`escalate_urgency`), or with
-    net delta beyond the band by more than `escalate_bands` of its half-widths. `can_amend` says whether the venue can
-    move a resting order. `ratio` and `target_delta_base` are the underlying's: those of its first hedge count.
+    net delta beyond the band by more than `escalate_bands` of its half-widths. "auto" does the same, and also crosses
+    where waiting is expected to cost more. `can_amend` says whether the venue can move a resting order. With
+    `one_outstanding` nothing new is sent on the instrument while an order on it is pending. `ratio` and
+    `target_delta_base` are the underlying's: those of its first hedge count.
     Where a trade is a transaction on a chain, `needs_terms`: without fresh `ExecutionTerms` nothing is sent. There
     `worse_fill_probability` is the chance that all a limit allows is taken by whoever orders the block, and
     `risk_aversion_per_quote` weighs gas against risk (0: as the policy's band implies).
+    For routing by cost: `depth` is what stands behind the touch (distance as a fraction, quote money there); an order
+    of q moves the price by `impact_coefficient` · √(q/`daily_volume_base`) vols of a day, each `daily_vol_fraction` (0:
+    as measured); what is traded is held for `holding_days` (None: as long as the need is likely to last), for which a
+    long pays `funding_rate_per_day` (None: as lately) and a short `borrow_rate_per_year`; a future is left
+    `roll_before_ns` before it expires.
     """
 
     instrument: Hedgeable
@@ -74,16 +81,64 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_slippage_bps: float = 25.0
     ratio: float = 1.0
     target_delta_base: float = 0.0
-    style: Literal["taker", "maker"] = "taker"
+    style: Literal["taker", "maker", "auto"] = "taker"
     repeg_ticks: int = 1
     repeg_every_ns: int = 5 * NS_PER_S
     max_rest_ns: int = 60 * NS_PER_S
     escalate_urgency: float = 1.0
     escalate_bands: float = 1.0
     can_amend: bool = False
+    one_outstanding: bool = False
     needs_terms: bool = False
     worse_fill_probability: float = 0.05
     risk_aversion_per_quote: float = 0.0
+    depth: tuple[tuple[float, float], ...] = ()
+    impact_coefficient: float = 0.0
+    daily_volume_base: float = 0.0
+    daily_vol_fraction: float = 0.0
+    holding_days: float | None = None
+    funding_rate_per_day: float | None = None
+    borrow_rate_per_year: float = 0.0
+    roll_before_ns: int = NS_PER_HOUR
+
+
+class OptionHedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Which listed options of one underlying may be traded as hedges, what that costs, and how much of it there may be.
+
+    Only options of `venue` with between `min_ns` and `max_ns` to expiry, strikes between `min_moneyness` and
+    `max_moneyness` times the index, deltas up to `max_abs_delta`, and bid and ask vols at most `max_spread_vol` apart;
+    a limit further than that from the mark's vol is not sent. What is held may be reduced whatever it has become. At
+    most `max_instruments` are held at a time, `max_position_base` of each, `max_premium_quote` of premium in all
+    (bought and sold alike), and one order is worth up to `max_order_quote` of it. The policy is shown what is offered
+    every `review_ns`. A fee is `taker_bps` of the underlying's worth, at most `fee_cap_fraction` of the option's price.
+    """
+
+    venue: str
+    taker_bps: float
+    max_position_base: float
+    max_order_quote: float
+    max_premium_quote: float
+    fee_cap_fraction: float = 0.125
+    min_ns: int = NS_PER_DAY
+    max_ns: int = 90 * NS_PER_DAY
+    min_moneyness: float = 0.7
+    max_moneyness: float = 1.4
+    max_abs_delta: float = 0.8
+    max_spread_vol: float = 0.05
+    max_instruments: int = 5
+    review_ns: int = 300 * NS_PER_S
+
+    def may_trade(self, instrument: Instrument) -> bool:
+        """Tell whether an instrument is an option that these rules may ever let be traded: priced in what it pays."""
+        if not isinstance(instrument, Option) or instrument.venue != self.venue:
+            return False
+        return (instrument.price_currency == instrument.base) == (instrument.settle == instrument.base)
+
+    def is_eligible(self, option: Option, now_ns: int, index_px: float) -> bool:
+        """Tell whether an option may be looked at now, as far as its terms go; no further look at its quote."""
+        if not (self.may_trade(option) and self.min_ns <= option.expiry_ns - now_ns <= self.max_ns):
+            return False
+        return self.min_moneyness * index_px <= option.strike_px <= self.max_moneyness * index_px
 
 
 class BookLeg(msgspec.Struct, frozen=True):
@@ -118,7 +173,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One vault as the engine sees it.
 
     `numeraire` is "USD" or a base coin; `cash` is currency → amount; `hedges` underlying → its hedges in order of
-    preference; `venue_limits` venue → largest hedge exposure there in quote money, whatever is in flight included.
+    preference, over which `routing` splits a need where that is cheapest, or takes the first that can; `venue_limits`
+    venue → largest hedge exposure there in quote money, whatever is in flight included.
     `run_id` prefixes client order ids (ASCII alphanumeric).
     The accounts at `account_venues` must agree with the ledger of hedges before anything is traded, and go on being
     compared: with a report older than `account_max_age_ns` (0: any) nothing is traded. What others do there is adopted
@@ -127,6 +183,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     Options without a fresh vol are marked by `surface`: fitted ("svi") where the quotes support it, or joined by lines.
     `fusion` is by underlying: its index is then the fused price of all sources, and nothing else. Nothing is traded
     before every chain of `chain_venues` reported what it holds, nor on a block older than `chain_max_age_ns` (0: any).
+    `option_hedges` are by underlying; only a policy that needs offers trades them.
     """
 
     vault: str
@@ -143,6 +200,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     pnl_step_ns: int = 60 * NS_PER_S
     answer_timeout_ns: int = 5 * NS_PER_S
     query_every_ns: int = 2 * NS_PER_S
+    routing: Literal["cheapest", "preference"] = "cheapest"
     venue_limits: dict[str, float] = {}
     account_venues: frozenset[str] = frozenset()
     account_max_age_ns: int = 0
@@ -154,3 +212,13 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     chain_max_age_ns: int = 0
     surface: Literal["svi", "linear"] = "svi"
     delta: DeltaSettings = DeltaSettings()
+    option_hedges: dict[str, OptionHedgeSettings] = {}
+
+    @property
+    def tradable_options(self) -> tuple[tuple[Option, OptionHedgeSettings], ...]:
+        """The options that may ever be traded as hedges, with the rules for them."""
+        return tuple(
+            (one, rules)
+            for one in self.universe
+            if isinstance(one, Option) and (rules := self.option_hedges.get(one.base)) and rules.may_trade(one)
+        )

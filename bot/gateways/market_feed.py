@@ -605,7 +605,8 @@ def read_vols(vols: Vols, instrument_id: str, unit: float, recv_ns: int, seq: in
     if bid_vol > ask_vol > 0.0:
         return CROSSED
     ts_ns = event_ns(vols.ts_ms, recv_ns)
-    return VolQuote(instrument_id, mark_vol, bid_vol, ask_vol, forward_px, ts_ns, recv_ns, seq)
+    bid_base, ask_base = (max(number(size) or 0.0, 0.0) for size in (vols.bid_base, vols.ask_base))
+    return VolQuote(instrument_id, mark_vol, bid_vol, ask_vol, forward_px, ts_ns, recv_ns, seq, bid_base, ask_base)
 
 
 def read_index(

@@ -52,13 +52,18 @@ class Sides(NamedTuple):
 
 
 class Vols(NamedTuple):
-    """Vols of an option as a venue tells them, in its own unit, and the forward; nothing is checked yet."""
+    """Vols of an option as a venue tells them, in its own unit, and the forward; nothing is checked yet.
+
+    The sizes are those at the best bid and ask, in base units; None where the venue does not tell them so.
+    """
 
     mark_vol: object
     bid_vol: object
     ask_vol: object
     forward_px: object
     ts_ms: object
+    bid_base: object = None
+    ask_base: object = None
 
 
 def number(value: object) -> float | None:

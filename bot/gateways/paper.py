@@ -14,12 +14,14 @@ import numpy as np
 
 from bot.domain.events import CancelForeign, Command, Event, QueryAccount, Restarted, SubmitOrder
 from bot.domain.instruments import Instrument
-from bot.domain.market import ExecutionTerms, FundingRate, Quote, Settlement
+from bot.domain.market import ExecutionTerms, FundingRate, Quote, Settlement, VolQuote
 from bot.domain.orders import OrderSent
 from bot.domain.venues import AccountReport, VenuePosition
 from bot.simulation.depth import DepthProfile
-from bot.simulation.venue import NO_FAULTS, Faults, Fees, Latency, SimulatedVenue
+from bot.simulation.venue import NO_FAULTS, Faults, Fees, Latency, OptionFees, SimulatedVenue
 from bot.simulation.watched_chain import WatchedChain
+
+Shown = Quote | VolQuote | FundingRate | Settlement | ExecutionTerms
 
 
 class _Inquiry(NamedTuple):
@@ -35,7 +37,7 @@ class PaperExecution:
         self,
         instruments: Sequence[Instrument],
         *,
-        fees: Mapping[str, Fees],
+        fees: Mapping[str, Fees | OptionFees],
         latency: Latency,
         depth: Mapping[str, DepthProfile],
         seed: int,
@@ -78,7 +80,7 @@ class PaperExecution:
         is matched without it. So no order looks ahead, and none misses what was on show already. Answers among `events`
         mean nothing here: a journalled batch can be absorbed again as it is. A leading `Restarted` stays first.
         """
-        shown = [event for event in events if isinstance(event, Quote | FundingRate | Settlement | ExecutionTerms)]
+        shown = [event for event in events if isinstance(event, Shown)]
         shown.sort(key=_happened_ns)
         for event in shown:
             if isinstance(event, Settlement):
@@ -145,7 +147,7 @@ class PaperExecution:
         )
 
 
-def _happened_ns(event: Quote | FundingRate | Settlement | ExecutionTerms) -> int:
+def _happened_ns(event: Shown) -> int:
     return event.ts_event_ns
 
 

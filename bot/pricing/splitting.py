@@ -28,6 +28,9 @@ _SLACK = 1e-9
 _CLOSE = 1e-8  # share of the quantity to which λ is solved; what the rest costs is of second order
 _KEPT = 8  # marginal costs at which bounds are remembered
 
+_MAX_SHIFTS = 12
+_MAX_MOVES = 200
+
 Sizer = Callable[[float], float]
 
 
@@ -118,7 +121,7 @@ class _Search:
         self.hint, self.hint_quote = 0, 0.0
         self.solved: dict[int, _Solved | None] = {}
         self.bounds: list[_Bound] = []
-        self.left_quote = nan  # what a unit that is left over counts as: the first λ found
+        self.left_quote = 0.0  # what a unit left over counts as: ten times the first λ found
 
     def _take_in(self, place: int, curve: CostCurve, marks: set[float]) -> None:
         """Make a leg of a curve, unless it can take nothing of this quantity."""
@@ -185,34 +188,16 @@ class _Search:
         if len(self.solved) >= _MAX_SETS:
             self.is_cut = True
             return
-        if self._find_bound(free, taken)[0] >= self._enough():
-            return
-        chosen, doubtful = self._preferred(free, taken), 0
-        while True:
-            is_new = chosen not in self.solved
-            found = self._solve(chosen)
-            if found is None:
-                break
-            if is_new:
-                self._offer(chosen, found)
-            bound, at = self._find_bound(free, taken)
-            if bound >= self._enough():
-                return
-            again = self._preferred(free, taken)
-            if again == chosen or again in self.solved:
-                doubtful = again ^ chosen
-                break
-            chosen = again
-        if not free:
-            return
+        doubtful = self._descend(free, taken)
         bound, at = self._find_bound(free, taken)
+        if not free or bound >= self._enough():
+            return
         splitter, doubt = -1, inf
         for leg in _bits(free):
             worth = at.worth[leg] if at is not None else 0.0
             if bound + abs(worth) >= self._enough():  # whatever is better than the best has this leg as it is here
                 free ^= 1 << leg
-                if worth > 0.0:
-                    taken |= 1 << leg
+                taken |= (1 << leg) if worth > 0.0 else 0
             elif abs(worth) * (1e-3 if doubtful >> leg & 1 else 1.0) < doubt:
                 splitter, doubt = leg, abs(worth)
         if splitter < 0:
@@ -220,12 +205,34 @@ class _Search:
                 self._branch(0, taken)
             return
         bit = 1 << splitter
-        if at is not None and at.worth[splitter] > 0.0:
-            self._branch(free ^ bit, taken | bit)
-            self._branch(free ^ bit, taken)
-        else:
-            self._branch(free ^ bit, taken)
-            self._branch(free ^ bit, taken | bit)
+        with_leg, without = (free ^ bit, taken | bit), (free ^ bit, taken)
+        is_worth_it = at is not None and at.worth[splitter] > 0.0
+        for branch in (with_leg, without) if is_worth_it else (without, with_leg):
+            self._branch(*branch)
+
+    def _descend(self, free: int, taken: int) -> int:
+        """Solve the set that looks best, look again at the marginal cost found, until that is known; return the doubt.
+
+        The legs in doubt are those that pay at the marginal cost without them and do not pay at the one with them.
+        """
+        bound, at = self._find_bound(free, taken)
+        if bound >= self._enough():
+            return 0
+        chosen = self._preferred(at, free, taken)
+        while True:
+            is_new = chosen not in self.solved
+            found = self._solve(chosen)
+            if found is None:
+                return 0
+            if is_new:
+                self._offer(chosen, found)
+                bound, at = self._find_bound(free, taken)
+                if bound >= self._enough():
+                    return 0
+            again = self._preferred(at, free, taken)
+            if again in self.solved:
+                return again ^ chosen
+            chosen = again
 
     def _enough(self) -> float:
         """Return the bound from which on nothing is to be won."""
@@ -246,9 +253,8 @@ class _Search:
                 best, at = bound, one
         return best, at
 
-    def _preferred(self, free: int, taken: int) -> int:
+    def _preferred(self, at: _Bound | None, free: int, taken: int) -> int:
         """Return the set that is worth most where the bound is highest, or everything if that cannot hold it all."""
-        _, at = self._find_bound(free, taken)
         if at is None:
             return free | taken
         chosen = taken
@@ -271,11 +277,12 @@ class _Search:
         if self._holds(chosen) and least <= self.quantity_base * (1.0 + _SLACK):
             marginal, sizes = self._fill([self.sizers[leg] for leg in legs])
             found = _Solved(marginal, sizes)
-            if self.left_quote != self.left_quote:
-                self.left_quote = marginal
-            self.bounds.append(_Bound(marginal, self._worth_at(marginal)))
-            if len(self.bounds) > _KEPT:
-                del self.bounds[1]
+            if not self.left_quote:
+                self.left_quote = 10.0 * abs(marginal)
+            if self.optional:
+                self.bounds.append(_Bound(marginal, self._worth_at(marginal)))
+                if len(self.bounds) > _KEPT:
+                    del self.bounds[1]
         self.solved[chosen] = found
         return found
 
@@ -383,9 +390,7 @@ class _Search:
             left = self._round(legs, sizes)
             if left < -_SLACK * self.quantity_base or left > self.coarsest_base * (1.0 - _SLACK):
                 return
-        cost = sum([self.legs[leg].cost_quote(sizes[leg]) for leg in legs])
-        if left > _SLACK * self.quantity_base:
-            cost += self.left_quote * left
+        cost = self._cost_of(legs, sizes, left)
         if cost < self.best_cost:
             self.best_cost, self.best_sizes = cost, sizes
 
@@ -393,6 +398,8 @@ class _Search:
         """Round the sizes of a set to lots as cheaply as that goes; return what is left over."""
         left = self.quantity_base
         floors = [0.0] * len(sizes)
+        if not self.is_one_lot:
+            self._settle_coarse(legs, sizes)
         for leg in legs:
             lot_base = self.legs[leg].lot_base
             if self.optional >> leg & 1:
@@ -400,79 +407,148 @@ class _Search:
             if lot_base > 0.0:
                 sizes[leg] = max(floors[leg], floor(sizes[leg] / lot_base + 1e-6) * lot_base)
             left -= sizes[leg]
-        left = self._place(legs, sizes, floors, left)
         if self.is_one_lot:
-            self._exchange_lots(legs, sizes, floors)
-        else:
-            self._exchange_pairs(legs, sizes, floors)
+            return self._settle_lots(legs, sizes, floors, left)
+        left = self._place(legs, sizes, floors, left)
+        self._exchange_pairs(legs, sizes, floors)
+        if left > self.coarsest_base * (1.0 - _SLACK):
+            left = self._shift_lots(legs, sizes, floors, left)
+        return left
+
+    def _settle_coarse(self, legs: list[int], sizes: list[float]) -> None:
+        """Round from the coarsest lots to the finest, each time splitting what remains anew over the finer legs."""
+        lots = sorted({self.legs[leg].lot_base for leg in legs}, reverse=True)
+        whole_base = self.quantity_base
+        rest = legs
+        for lot_base in lots[:-1]:
+            for leg in [leg for leg in rest if self.legs[leg].lot_base == lot_base]:
+                low = floor(sizes[leg] / lot_base + 1e-6) * lot_base
+                least = max(self.least[leg], lot_base) if self.optional >> leg & 1 else 0.0
+                up = low + lot_base <= self.most[leg] + 1e-6 * lot_base and sizes[leg] - low > 0.5 * lot_base
+                sizes[leg] = max(least, low + lot_base if up else low)
+                self.quantity_base -= sizes[leg]
+            rest = [leg for leg in rest if self.legs[leg].lot_base < lot_base]
+            least = sum([self.least[leg] for leg in rest])
+            if not self._holds(sum([1 << leg for leg in rest])) or not least <= self.quantity_base:
+                break
+            _, again = self._fill([self.sizers[leg] for leg in rest])
+            for leg, size in zip(rest, again, strict=True):
+                sizes[leg] = size
+        self.quantity_base = whole_base
+
+    def _cost_of(self, legs: list[int], sizes: list[float], left: float) -> float:
+        """Return what these sizes cost, what is left over counted dearly."""
+        cost = sum([self.legs[leg].cost_quote(sizes[leg]) for leg in legs])
+        return cost + (self.left_quote * left if abs(left) > _SLACK * self.quantity_base else 0.0)
+
+    def _shift_lots(self, legs: list[int], sizes: list[float], floors: list[float], left: float) -> float:
+        """Where lots differ and leave too much: a lot more or less of one leg, the others in its wake."""
+        cost = self._cost_of(legs, sizes, left)
+        if left > self.coarsest_base * (1.0 - _SLACK):
+            cost = inf
+        for _ in range(_MAX_SHIFTS):
+            best, kept = cost, None
+            for leg in legs:
+                lot_base = self.legs[leg].lot_base
+                others = [other for other in legs if other != leg]
+                for more_base in (lot_base, -lot_base):
+                    after = sizes[leg] + more_base
+                    slack = 1e-6 * lot_base
+                    if not lot_base or not floors[leg] - slack <= after <= self.most[leg] + slack:
+                        continue
+                    trial = sizes.copy()
+                    trial[leg] = self._moved(leg, sizes[leg], more_base)
+                    over = self._place(others, trial, floors, left - more_base)
+                    if over < -1e-6 * self.coarsest_base or over > self.coarsest_base * (1.0 - _SLACK):
+                        continue
+                    found = self._cost_of(legs, trial, over)
+                    if found < best - _SLACK * (1.0 + abs(found)):
+                        best, kept = found, (trial, over)
+            if kept is None:
+                break
+            cost, (sizes[:], left) = best, kept
+        self._exchange_pairs(legs, sizes, floors)
         return left
 
     def _place(self, legs: list[int], sizes: list[float], floors: list[float], left: float) -> float:
         """Add lots where they cost least, or take them away where they save most, until less than a lot is left."""
         slack = 1e-6 * min([self.legs[leg].lot_base for leg in legs if self.legs[leg].lot_base > 0.0], default=1.0)
-        while left < -slack:
-            best, where, size = -inf, -1, 0.0
+        while abs(left) > slack:
+            sign = 1.0 if left > 0.0 else -1.0
+            best, where, amount = inf, -1, 0.0
             for leg in legs:
-                lot_base = self.legs[leg].lot_base or min(-left, sizes[leg] - floors[leg])
-                if lot_base > 0.0 and sizes[leg] - lot_base >= floors[leg] - slack:
-                    saved = -self._change(leg, sizes[leg], -lot_base) / lot_base
-                    if saved > best:
-                        best, where, size = saved, leg, lot_base
-            if where < 0:
-                return left
-            sizes[where] = self._moved(where, sizes[where], -size)
-            left += size
-        while left > slack:
-            best, where, size = inf, -1, 0.0
-            for leg in legs:
-                lot_base = self.legs[leg].lot_base or min(left, self.most[leg] - sizes[leg])
-                if 0.0 < lot_base <= left + slack and sizes[leg] + lot_base <= self.most[leg] + slack:
-                    cost = self._change(leg, sizes[leg], lot_base) / lot_base
+                lot_base, size = self.legs[leg].lot_base, sizes[leg]
+                room = min(abs(left), self.most[leg] - size if left > 0.0 else size - floors[leg])
+                if lot_base > 0.0:  # a quarter of what is left at once
+                    move = lot_base * max(1.0, room / lot_base // 4.0)
+                    has_room = move <= room + slack or (left < 0.0 and move <= size - floors[leg] + slack)
+                else:
+                    move, has_room = room, room > slack
+                if has_room:
+                    cost = self._change(leg, size, sign * move) / move
                     if cost < best:
-                        best, where, size = cost, leg, lot_base
+                        best, where, amount = cost, leg, sign * move
             if where < 0:
                 return left
-            sizes[where] = self._moved(where, sizes[where], size)
-            left -= size
+            sizes[where] = self._moved(where, sizes[where], amount)
+            left -= amount
         return left
 
-    def _exchange_lots(self, legs: list[int], sizes: list[float], floors: list[float]) -> None:
-        """Move single lots from where they save most to where they cost least, while that saves anything."""
-        lot_base = self.coarsest_base
+    def _settle_lots(self, legs: list[int], sizes: list[float], floors: list[float], left: float) -> float:
+        """With one lot for all: place the lots left where they cost least, then move lots while that saves anything."""
+        lot_base, most = self.coarsest_base, self.most
         slack = 1e-6 * lot_base
-        ups = {leg: inf for leg in legs}
-        downs = {leg: -inf for leg in legs}
+        left_lots = round(left / lot_base)
+        ups, downs = [inf] * len(sizes), [-inf] * len(sizes)
         changed = legs
         while True:
             for leg in changed:
                 size = sizes[leg]
-                ups[leg] = self._change(leg, size, lot_base) if size + lot_base <= self.most[leg] + slack else inf
-                downs[leg] = -self._change(leg, size, -lot_base) if size - lot_base >= floors[leg] - slack else -inf
-            to = min(ups, key=ups.__getitem__)
-            off = max(downs, key=downs.__getitem__)
-            if off == to or downs[off] - ups[to] <= _SLACK * (1.0 + abs(ups[to])):
-                return
-            sizes[to] = self._moved(to, sizes[to], lot_base)
-            sizes[off] = self._moved(off, sizes[off], -lot_base)
-            changed = [to, off]
+                curve = self.legs[leg]
+                cost = curve.cost_quote(size) if size > slack else curve.fixed_quote
+                ups[leg] = curve.cost_quote(size + lot_base) - cost if size + lot_base <= most[leg] + slack else inf
+                if size - lot_base < floors[leg] - slack:
+                    downs[leg] = -inf
+                else:
+                    downs[leg] = cost - (
+                        curve.cost_quote(size - lot_base) if size > 1.5 * lot_base else curve.fixed_quote
+                    )
+            up, down = min(ups), max(downs)
+            to, off = ups.index(up), downs.index(down)
+            more = (left_lots > 0) - (left_lots < 0)
+            if more > 0 and up < inf:
+                changed = [to]
+            elif more < 0 and down > -inf:
+                changed = [off]
+            elif to == off or not down - up > _SLACK * (1.0 + abs(up)):
+                return left_lots * lot_base
+            else:
+                more, changed = 0, [to, off]
+            left_lots -= more
+            for leg in changed:
+                sizes[leg] = round(sizes[leg] / lot_base + (1.0 if leg == to and more >= 0 else -1.0)) * lot_base
 
     def _exchange_pairs(self, legs: list[int], sizes: list[float], floors: list[float]) -> None:
-        """Where lots differ, move the coarser of two lots between two legs, while that saves anything."""
-        for _ in range(50):
-            best, move = 0.0, (-1, -1, 0.0)
-            for off in legs:
-                for to in legs:
-                    one, other = self.legs[off].lot_base, self.legs[to].lot_base
-                    size = max(one, other)
-                    fine = min(one, other)
-                    if off == to or not size or (fine and abs(size / fine - round(size / fine)) > 1e-6):
-                        continue
-                    slack = 1e-6 * size
-                    if sizes[off] - size < floors[off] - slack or sizes[to] + size > self.most[to] + slack:
-                        continue
-                    change = self._change(off, sizes[off], -size) + self._change(to, sizes[to], size)
-                    if change < best - _SLACK:
-                        best, move = change, (off, to, size)
+        """Where lots differ, move amounts that are whole lots of both between two legs, while that saves anything."""
+        lots = sorted({self.legs[leg].lot_base for leg in legs} - {0.0})
+        movable = [(size, [leg for leg in legs if _divides(self.legs[leg].lot_base, size)]) for size in lots]
+        for _ in range(_MAX_MOVES):
+            best, move = _SLACK, (-1, -1, 0.0)
+            for size, able in movable:
+                slack = 1e-6 * size
+                cheapest, dearest, to, off = inf, -inf, -1, -1
+                for leg in able:
+                    at = sizes[leg]
+                    if at + size <= self.most[leg] + slack:
+                        up = self._change(leg, at, size)
+                        if up < cheapest:
+                            cheapest, to = up, leg
+                    if at - size >= floors[leg] - slack:
+                        down = -self._change(leg, at, -size)
+                        if down > dearest:
+                            dearest, off = down, leg
+                if off != to and dearest - cheapest > best * (1.0 + abs(cheapest)):
+                    best, move = dearest - cheapest, (off, to, size)
             off, to, size = move
             if off < 0:
                 return
@@ -497,19 +573,24 @@ class _Search:
 def _bits(mask: int) -> list[int]:
     """Return the numbers of the bits that are set."""
     legs = []
-    leg = 0
     while mask:
-        if mask & 1:
-            legs.append(leg)
-        mask >>= 1
-        leg += 1
+        low = mask & -mask
+        legs.append(low.bit_length() - 1)
+        mask ^= low
     return legs
+
+
+def _divides(lot_base: float, size_base: float) -> bool:
+    """Tell whether a size is whole lots; any is where there are none."""
+    return not lot_base or (size_base >= lot_base and abs(size_base / lot_base - round(size_base / lot_base)) < 1e-6)
 
 
 def _at_least(sizer: Sizer, least_base: float) -> Sizer:
     def size_at(marginal_quote: float) -> float:
         size = sizer(marginal_quote)
-        return size if size > least_base else least_base
+        if size < least_base:
+            return least_base
+        return size
 
     return size_at
 
@@ -526,7 +607,7 @@ def _sizer(curve: CostCurve, most_base: float) -> Sizer:
         if not steps:
             return lambda marginal: most_base if marginal >= first else 0.0
         prices = [first + extra for _, extra in steps]
-        sizes = [0.0, *[size if size < most_base else most_base for size, _ in steps[:-1]], most_base]
+        sizes = [0.0, *[min(size, most_base) for size, _ in steps[:-1]], most_base]
         return lambda marginal: sizes[bisect_right(prices, marginal)]
     if not steps and not bend_px:
         return _root_sizer(first, 1.0 / (1.5 * root), most_base)
@@ -542,7 +623,9 @@ def _root_sizer(first_quote: float, share: float, most_base: float) -> Sizer:
         if root <= 0.0:
             return 0.0
         root *= root
-        return root if root < most_base else most_base
+        if root > most_base:
+            return most_base
+        return root
 
     return size_at
 
@@ -559,6 +642,8 @@ def _pool_sizer(first_quote: float, bend_px: float, depth_base: float, most_base
             return most_base
         root = sqrt(1.0 + bend)
         size = depth_base * bend / (root * (1.0 + root)) if bend < inf else most_base
-        return size if size < most_base else most_base
+        if size > most_base:
+            return most_base
+        return size
 
     return size_at

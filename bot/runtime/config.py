@@ -24,16 +24,25 @@ from pydantic_core import ErrorDetails
 from bot.domain.decisions import HedgePolicy
 from bot.domain.errors import ConfigError, RecordingError
 from bot.domain.instruments import Future, Instrument, Option
-from bot.domain.units import BPS, NS_PER_S
-from bot.engine.settings import Ages, BookLeg, DeltaSettings, EngineSettings, FusionSettings, HedgeSettings, Limits
+from bot.domain.units import BPS, NS_PER_DAY, NS_PER_S
+from bot.engine.settings import (
+    Ages,
+    BookLeg,
+    DeltaSettings,
+    EngineSettings,
+    FusionSettings,
+    HedgeSettings,
+    Limits,
+    OptionHedgeSettings,
+)
 from bot.risk.oracle_fusion import FusionRule
 from bot.runtime.chain_checks import check_chains
 from bot.runtime.chain_sections import FusionSection
 from bot.runtime.simulated_chains import pool_instrument, pool_instruments
-from bot.runtime.vault import AccountCash, AccountLine, Target, Vault
+from bot.runtime.vault import AccountCash, AccountLine, OptionHedgesLine, Target, Vault
 from bot.runtime.yaml_source import Location, Value, YamlSource
 from bot.simulation.recording import Manifest, open_recording
-from strategies import POLICIES, WhalleyWilmott
+from strategies import POLICIES, RiskAverse
 
 __all__ = [
     "Vault",
@@ -48,6 +57,7 @@ __all__ = [
 GAP_NS: Final = 600 * NS_PER_S
 NEEDED_STREAMS: Final = ("vol_quotes", "quotes", "index")
 MANUAL: Final = "see docs/configuration.md"
+OPTION_VENUES: Final = ("deribit",)  # where options are known to be traded as our orders are made
 VENUE_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 MAX_NAMES: Final = 12  # in one hint
 PASSWORD_IN_URL: Final = re.compile(r"://[^/@\s]*:[^/@\s]*@")
@@ -193,6 +203,7 @@ def _engine_settings(vault: Vault, instruments: tuple[Instrument, ...], ages: Ag
         ages=ages,
         gap_ns=GAP_NS,
         pnl_step_ns=vault.pnl_step_s * NS_PER_S,
+        routing=vault.routing,
         venue_limits=dict(vault.venue_limits),
         surface=vault.surface,
         delta=DeltaSettings(
@@ -202,6 +213,18 @@ def _engine_settings(vault: Vault, instruments: tuple[Instrument, ...], ages: Ag
             every_ns=_ns(vault.delta.every_s),
             window=vault.delta.window,
         ),
+        option_hedges={line.underlying: _option_hedges(vault, line) for line in vault.option_hedges},
+    )
+
+
+def _option_hedges(vault: Vault, line: OptionHedgesLine) -> OptionHedgeSettings:
+    terms = line.model_dump(exclude={"underlying", "min_days", "max_days", "review_s", "max_order_quote"})
+    return OptionHedgeSettings(
+        **terms,
+        max_order_quote=line.max_order_quote or vault.limits.max_order_quote,
+        min_ns=round(line.min_days * NS_PER_DAY),
+        max_ns=round(line.max_days * NS_PER_DAY),
+        review_ns=_ns(line.review_s),
     )
 
 
@@ -243,11 +266,20 @@ def _hedge_settings(vault: Vault, index: int, instruments: dict[str, Instrument]
         ratio=1.0 if target.hedge_ratio is None else target.hedge_ratio,
         target_delta_base=target.delta_base or 0.0,
         style=line.style,
+        roll_before_ns=round(line.roll_before_s * NS_PER_S),
+        depth=tuple((one.offset_bps * BPS, one.notional_quote) for one in line.costs.depth),
+        impact_coefficient=line.costs.impact_coefficient or 0.0,
+        daily_volume_base=line.costs.daily_volume_base or 0.0,
+        daily_vol_fraction=line.costs.daily_vol_fraction or 0.0,
+        holding_days=line.costs.holding_days,
+        funding_rate_per_day=line.costs.funding_rate_per_day,
+        borrow_rate_per_year=line.costs.borrow_rate_per_year or 0.0,
         repeg_ticks=line.repeg_ticks,
         repeg_every_ns=round(line.repeg_every_s * NS_PER_S),
         max_rest_ns=round(line.max_rest_s * NS_PER_S),
         escalate_urgency=line.escalate_urgency,
         escalate_bands=line.escalate_bands,
+        one_outstanding=line.one_outstanding,
         can_amend=not is_on_chain,  # the simulated venue can; a transaction is what it is
         needs_terms=is_on_chain,
         risk_aversion_per_quote=_risk_aversion_per_quote(vault.policy) if is_on_chain else 0.0,
@@ -256,7 +288,7 @@ def _hedge_settings(vault: Vault, index: int, instruments: dict[str, Instrument]
 
 def _risk_aversion_per_quote(policy: HedgePolicy) -> float:
     """Return what weighs gas against risk where the policy says it; else the band implies it, 0."""
-    return policy.risk_aversion_per_quote if isinstance(policy, WhalleyWilmott) else 0.0
+    return policy.known_risk_aversion_per_quote if isinstance(policy, RiskAverse) else 0.0
 
 
 def _max_age_ns(manifest: Manifest, stream: str) -> int:
@@ -278,6 +310,8 @@ def _check(source: YamlSource, manifests: _Manifests, *, allow_live: bool) -> Va
         _report_shape(source, error.errors(include_url=False))
     _check_mode(source, allow_live=allow_live)
     _check_feed(source)
+    if vault is not None:
+        _check_option_hedges(source, vault)
     check_chains(source)
     recording = _text_at(source.value, ("feed", "recording"))
     manifest = manifests.get(recording) if recording else None
@@ -443,6 +477,28 @@ def _check_mode(source: YamlSource, *, allow_live: bool) -> None:
                 source.report(place, "mode: live for an account", "mode: paper", hint)
 
 
+def _check_option_hedges(source: YamlSource, vault: Vault) -> None:
+    """Check what trading listed options needs: a policy that does, a hedge beside it, and a venue that can."""
+    if vault.option_hedges and not vault.policy.needs_offers:
+        hint = "only a policy that trades options can use it; remove it, or name such a policy"
+        source.report(("option_hedges",), "a policy that trades options", vault.policy.name, hint)
+    seen: set[str] = set()
+    for index, line in enumerate(vault.option_hedges):
+        place: Location = ("option_hedges", index) if source.has(("option_hedges", index)) else ("option_hedges",)
+        if line.underlying in seen:
+            source.report(
+                (*place, "underlying"), "each underlying once", f"{line.underlying} again", "one line of each"
+            )
+        seen.add(line.underlying)
+        venue = vault.venues.get(line.venue)
+        if vault.is_live_feed and venue is None:
+            where = (*place, "venue") if source.has((*place, "venue")) else place
+            source.report(where, _either(set(vault.venues)) or "a venue", _short(line.venue), "name one of venues")
+        elif venue is not None and (exchange := venue.exchange or line.venue) not in OPTION_VENUES:
+            hint = "options are traded as hedges at Deribit only, so far"
+            source.report((*place, "venue"), _either(set(OPTION_VENUES)), _short(exchange), hint)
+
+
 def _check_feed(source: YamlSource) -> None:
     """Check what a live feed needs and a recording must not have; nobody is contacted."""
     is_live = _text_at(source.value, ("feed",)) == "live"
@@ -562,12 +618,23 @@ def _check_market(source: YamlSource, listing: _Listing) -> None:
     if hedged <= bases:
         for base in sorted(bases - hedged):
             source.report(("hedge",), f"a hedge of {base}", "none", _hedgeables(listing, base))
+    _check_option_lines(source, listing, hedged)
     quotes = {one.quote for one in (*book.values(), *(hedges.values() if is_open else ()))}
     _check_currencies(source, bases, bases | quotes)
     venues = {one.venue for one in hedges.values()}
     for venue in _mapping_at(source.value, "venue_limits"):
         if venue not in venues:
             source.report(("venue_limits", venue), _either(venues), _short(venue), "the venues of the hedges")
+
+
+def _check_option_lines(source: YamlSource, listing: _Listing, hedged: set[str]) -> None:
+    """Check that every underlying of option hedges has a linear hedge too, and options where they are to be traded."""
+    offered = {(one.base, one.venue) for one in listing.instruments if isinstance(one, Option)}
+    for place, underlying, venue in _option_lines(source.value):
+        if underlying not in hedged:
+            source.report(place, _either(hedged), _short(underlying), "name a hedge of it too: options come beside one")
+        elif (underlying, venue) not in offered:
+            source.report(place, f"options of {underlying} at {venue}", "none", f"{listing.owner} lists none there")
 
 
 def _check_hedges(source: YamlSource, listing: _Listing, hedges: dict[Location, Instrument]) -> None:
@@ -654,6 +721,13 @@ def _utc(ts_ns: int) -> str:
 def _names_at(value: Value, key: str) -> dict[Location, str]:
     """Return location → instrument name of every line of `book` or `hedge` that has one."""
     return {place: str(_text_at(value, place)) for place in _places(value, key, "instrument")}
+
+
+def _option_lines(value: Value) -> Iterator[tuple[Location, str, str]]:
+    """Yield place, underlying and venue of every line of `option_hedges`."""
+    for place in _places(value, "option_hedges", "underlying"):
+        venue = _text_at(value, (*place[:-1], "venue"))
+        yield place, str(_text_at(value, place)), venue if venue is not None else "deribit"
 
 
 def _account_places(value: Value, key: str) -> list[Location]:

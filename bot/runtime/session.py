@@ -6,7 +6,7 @@ The same assembly serves `replay`, `run` and recovery, so that all of them decid
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -14,10 +14,10 @@ import msgspec
 from bot.domain.decisions import HedgePolicy
 from bot.domain.errors import ConfigError
 from bot.domain.events import Command, Event
-from bot.domain.instruments import Instrument, Spot
+from bot.domain.instruments import Instrument, Option, Spot
 from bot.engine.engine import Engine
 from bot.engine.latencies import Latencies
-from bot.engine.settings import EngineSettings
+from bot.engine.settings import EngineSettings, HedgeSettings, OptionHedgeSettings
 from bot.runtime.config import build_engine_settings, with_policy
 from bot.runtime.feed import RecordedFeed
 from bot.runtime.mailbox import Mailbox
@@ -25,7 +25,7 @@ from bot.runtime.simulated_chains import open_simulated_chain
 from bot.runtime.vault import RecordingFeed, Vault
 from bot.simulation.recording import Manifest, Recording, open_recording
 from bot.simulation.score import Score
-from bot.simulation.venue import Faults, Fees, Latency, SimulatedVenue
+from bot.simulation.venue import Faults, Fees, Latency, OptionFees, SimulatedVenue
 from bot.simulation.venues import Venues
 from bot.simulation.world import Venue, World
 
@@ -129,11 +129,12 @@ def _open_venue(vault: Vault, manifest: Manifest, settings: EngineSettings, faul
         if isinstance(pool := hedge.instrument, Spot) and pool.venue in vault.chains
     }
     hedges = [hedge for hedge in hedges if hedge.instrument.instrument_id not in chains]
-    if chains and not hedges:
+    options = settings.tradable_options
+    if chains and not (hedges or options):
         return Venues(chains)
     exchange = SimulatedVenue(
-        [hedge.instrument for hedge in hedges],
-        fees={hedge.instrument.instrument_id: Fees(hedge.maker_bps, hedge.taker_bps) for hedge in hedges},
+        [*(hedge.instrument for hedge in hedges), *(option for option, _ in options)],
+        fees=fees_of(hedges, options),
         latency=latency,
         depth={
             hedge.instrument.instrument_id: manifest.depth[hedge.instrument.instrument_id]
@@ -145,4 +146,16 @@ def _open_venue(vault: Vault, manifest: Manifest, settings: EngineSettings, faul
     )
     if not chains:
         return exchange
-    return Venues({**dict.fromkeys((hedge.instrument.instrument_id for hedge in hedges), exchange), **chains})
+    traded = [*(hedge.instrument.instrument_id for hedge in hedges), *(option.instrument_id for option, _ in options)]
+    return Venues({**dict.fromkeys(traded, exchange), **chains})
+
+
+def fees_of(
+    hedges: Iterable[HedgeSettings], options: Iterable[tuple[Option, OptionHedgeSettings]]
+) -> dict[str, Fees | OptionFees]:
+    """Return what a simulated venue charges for each instrument that may be traded there."""
+    fees: dict[str, Fees | OptionFees] = {
+        option.instrument_id: OptionFees(rules.taker_bps, rules.fee_cap_fraction) for option, rules in options
+    }
+    fees |= {hedge.instrument.instrument_id: Fees(hedge.maker_bps, hedge.taker_bps) for hedge in hedges}
+    return fees

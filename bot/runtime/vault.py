@@ -110,6 +110,55 @@ class AccountCash(Section):
     account: str = Field(min_length=1, max_length=40, description="Venue whose balances are the collateral")
 
 
+def _as_list(value: object) -> object:
+    if isinstance(value, dict):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+class DepthLine(Section):
+    """What is shown behind the touch of either side, at one distance from it."""
+
+    offset_bps: float = Field(gt=0, le=5000, description="Distance from the touch, away from mid")
+    notional_quote: float = Field(gt=0, description="Value shown at this distance itself, not up to it")
+
+
+class CostsSection(Section):
+    """What trading a hedge costs beyond its fees and the spread of the moment; `calibrate costs` measures it."""
+
+    half_spread_bps: float | None = Field(
+        default=None, ge=0, le=500, description="Half-spread as measured, to plan with; orders go by the newest quote"
+    )
+    depth: Annotated[tuple[DepthLine, ...], BeforeValidator(_as_list)] = Field(
+        default=(), description="Depth behind the touch as measured, to plan with; orders do not go by it yet"
+    )
+    impact_coefficient: float | None = Field(
+        default=None, ge=0, le=10, description="Y of the peak impact Y · σ · √(q/V) of an order; needs the daily volume"
+    )
+    daily_volume_base: float | None = Field(default=None, gt=0, description="V, traded per day in base units")
+    daily_vol_fraction: float | None = Field(
+        default=None, gt=0, le=1, description="σ, vol of one day; else that of the view, as hedges see it"
+    )
+    holding_days: float | None = Field(
+        default=None, ge=0, le=3650, description="How long a hedge is held, for carry; else as long as likely needed"
+    )
+    funding_rate_per_day: float | None = Field(
+        default=None,
+        ge=-0.05,
+        le=0.05,
+        description="Share of value a long pays a short per day; else as paid lately",
+    )
+    borrow_rate_per_year: float | None = Field(
+        default=None, ge=0, le=10, description="Interest on what is borrowed to sell short, per year"
+    )
+
+    @model_validator(mode="after")
+    def _has_volume(self) -> CostsSection:
+        if self.impact_coefficient and self.daily_volume_base is None:
+            raise PydanticCustomError("no_volume", "daily_volume_base beside impact_coefficient")
+        return self
+
+
 class HedgeLine(Section):
     """One instrument that hedges an underlying, its fees, and how it is traded."""
 
@@ -123,8 +172,12 @@ class HedgeLine(Section):
     max_slippage_bps: float = Field(
         default=25.0, ge=0, le=1000, description="Farthest beyond the best price that an order may fill"
     )
-    style: Literal["taker", "maker"] = Field(
-        default="taker", description="taker crosses the spread at once; maker rests first and crosses later"
+    style: Literal["taker", "maker", "auto"] = Field(
+        default="taker",
+        description="taker crosses at once; maker rests first; auto rests where that is expected to cost less",
+    )
+    roll_before_s: float = Field(
+        default=3600.0, ge=0, le=2_592_000, description="How long before its expiry a dated future is left for another"
     )
     repeg_ticks: int = Field(default=1, ge=1, description="Move of the touch that a resting order follows, in ticks")
     repeg_every_s: float = Field(default=5.0, gt=0, le=3600, description="Shortest time between two such moves")
@@ -135,6 +188,49 @@ class HedgeLine(Section):
     escalate_bands: float = Field(
         default=1.0, ge=0, le=1000, description="Half-widths outside the band from which on a hedge crosses at once"
     )
+    costs: CostsSection = Field(
+        default=CostsSection(), description="What trading it costs beyond fees and spread, for planning and routing"
+    )
+    one_outstanding: bool = Field(default=False, description="Send nothing new here while an order is pending")
+
+
+class OptionHedgesLine(Section):
+    """Which listed options of one underlying a policy may trade as hedges, and how much of them."""
+
+    underlying: str = Field(min_length=1, max_length=40, description="Coin whose options may be traded")
+    venue: str = Field(
+        default="deribit", min_length=1, max_length=40, description="Venue they are traded at; Deribit's alone so far"
+    )
+    max_position_base: float = Field(gt=0, description="Largest position in one option, in base units")
+    max_premium_quote: float = Field(
+        gt=0, description="Largest premium of all option hedges together, bought and sold, in quote money"
+    )
+    max_order_quote: float | None = Field(
+        default=None, gt=0, description="Largest premium of one order, in quote money; else as limits says"
+    )
+    max_instruments: int = Field(default=5, ge=1, le=50, description="Most different options held as hedges at a time")
+    min_days: float = Field(default=1.0, ge=0, le=3650, description="Fewest days to expiry of an option to be traded")
+    max_days: float = Field(default=90.0, gt=0, le=3650, description="Most days to expiry of an option to be traded")
+    min_moneyness: float = Field(default=0.7, ge=0, le=10, description="Lowest strike, as a multiple of the index")
+    max_moneyness: float = Field(default=1.4, gt=0, le=10, description="Highest strike, as a multiple of the index")
+    max_abs_delta: float = Field(default=0.8, gt=0, le=1, description="Largest delta of an option traded, unsigned")
+    max_spread_vol: float = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Widest spread of vols, and distance of a price from the mark",
+    )
+    review_s: float = Field(default=300.0, gt=0, le=86_400, description="Time between two looks at what is offered")
+    taker_bps: float = Field(default=3.0, ge=0, le=500, description="Fee as a share of the underlying's worth")
+    fee_cap_fraction: float = Field(
+        default=0.125, gt=0, le=1, description="Largest fee, as a share of the option's price"
+    )
+
+    @model_validator(mode="after")
+    def _is_a_window(self) -> OptionHedgesLine:
+        if self.min_days > self.max_days or self.min_moneyness > self.max_moneyness:
+            raise PydanticCustomError("window", "min_days up to max_days and min_moneyness up to max_moneyness")
+        return self
 
 
 class Target(Section):
@@ -245,12 +341,6 @@ def _target_tag(value: object) -> str | None:
     return "each" if is_each else "one"
 
 
-def _as_list(value: object) -> object:
-    if isinstance(value, dict):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _refuse_empty(value: tuple[Line, ...]) -> tuple[Line, ...]:
     if not value:
         raise PydanticCustomError("empty", "a list with an entry")
@@ -318,6 +408,9 @@ class Vault(Section):
     hedge: Annotated[tuple[HedgeLine, ...], AfterValidator(_refuse_empty), BeforeValidator(_as_list)] = Field(
         description="The hedge instrument, or a list of them: per underlying in order of preference"
     )
+    option_hedges: Annotated[tuple[OptionHedgesLine, ...], BeforeValidator(_as_list)] = Field(
+        default=(), description="Which listed options may be traded as hedges, a mapping or a list; none by default"
+    )
     policy: AnyPolicy = Field(description="When and how far to hedge; its type and the parameters of that type")
     target: AnyTarget = Field(
         default=Target(), description="Where net delta should be: one target for all, or one per underlying"
@@ -331,6 +424,9 @@ class Vault(Section):
         description="What the delta of an option is: Black's, or adjusted for how the smile moves",
     )
     limits: LimitsSection = Field(description="Hard limits of every order")
+    routing: Literal["cheapest", "preference"] = Field(
+        default="cheapest", description="Split a need over the hedges of its coin by cost, or take the first that can"
+    )
     venue_limits: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="Largest hedge exposure per venue, venue: quote money, orders in flight included",

@@ -19,7 +19,7 @@ from bot.runtime.credentials import load_credentials, variable
 from bot.runtime.vault import Vault, VenueSection
 from bot.runtime.yaml_source import names_secret
 from bot.simulation.depth import DepthProfile
-from bot.simulation.venue import Faults, Fees, Latency
+from bot.simulation.venue import Faults, Fees, Latency, OptionFees
 
 COIN: Final = re.compile(r"(?=[0-9]*[A-Z])([A-Z0-9]+?)(?:[-_/]|USD|$)")
 
@@ -63,7 +63,7 @@ class ExecutionOpener(Protocol):
         self,
         instruments: Sequence[Instrument],
         *,
-        fees: Mapping[str, Fees],
+        fees: Mapping[str, Fees | OptionFees],
         latency: Latency,
         depth: Mapping[str, DepthProfile],
         seed: int,
@@ -86,7 +86,7 @@ def open_gateway(
 def open_execution(
     instruments: Sequence[Instrument],
     *,
-    fees: Mapping[str, Fees],
+    fees: Mapping[str, Fees | OptionFees],
     latency: Latency,
     depth: Mapping[str, DepthProfile],
     seed: int,

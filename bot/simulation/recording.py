@@ -343,8 +343,9 @@ def _funding_rates(frame: pl.DataFrame, ids: list[str], recv_ns: list[int], seqs
 
 
 def _vol_quotes(frame: pl.DataFrame, ids: list[str], recv_ns: list[int], seqs: list[int]) -> list[MarketEvent]:
-    rows = zip(*_columns(frame, "instrument", *_VOLS, "ts_event_ns"), recv_ns, seqs, strict=True)
-    return [VolQuote(ids[i], mark, bid, ask, forward, t, r, s) for i, mark, bid, ask, forward, t, r, s in rows]
+    columns = _columns(frame, "instrument", *_VOLS, "ts_event_ns", "bid_base", "ask_base")
+    rows = zip(*columns[:-2], recv_ns, seqs, *columns[-2:], strict=True)
+    return [VolQuote(ids[row[0]], *row[1:]) for row in rows]
 
 
 def _settlements(frame: pl.DataFrame, _ids: list[str], recv_ns: list[int], seqs: list[int]) -> list[MarketEvent]:

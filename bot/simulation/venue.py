@@ -3,6 +3,7 @@
 The same seed and the same calls give the same answers, byte for byte: that is how a venue is rebuilt after a crash.
 It must never read a clock, never look ahead (an order sees the newest quote as of its arrival, no newer one), and
 never fill on a quote that is not finite, crossed, out of order or from the future: such a quote is as if never sent.
+Options are shown at the prices of their vol quotes, with the sizes told, and trade at once or not at all.
 
 What it assumes, and a real venue does not grant: our orders move nobody else's, a resting order is filled as soon as
 the other side is quoted at its price (and not before), depth behind the touch has the shape of recorded books and is
@@ -21,7 +22,7 @@ import numpy as np
 
 from bot.domain.events import AmendOrder, CancelOrder, Command, QueryOrder, SubmitOrder
 from bot.domain.instruments import Future, Instrument, Option, Payoff
-from bot.domain.market import FundingRate, MarketEvent, Quote, Settlement
+from bot.domain.market import FundingRate, MarketEvent, Quote, Settlement, VolQuote
 from bot.domain.orders import (
     AmendRejected,
     CancelRejected,
@@ -42,6 +43,7 @@ from bot.domain.orders import (
 from bot.domain.units import BPS, NS_PER_S
 from bot.domain.venues import VenueOrder
 from bot.engine.market import CLOCK_TOLERANCE_NS
+from bot.engine.option_prices import option_fee_settle, price_quote, prices_of
 from bot.simulation.depth import DepthProfile, Rung, build_ladder, take_lots
 
 NEVER_NS = 2**63 - 1
@@ -55,6 +57,13 @@ class Fees(msgspec.Struct, frozen=True, gc=False):
 
     maker_bps: float
     taker_bps: float
+
+
+class OptionFees(msgspec.Struct, frozen=True, gc=False):
+    """What the venue charges for an option: a share of the underlying's worth, at most `cap_fraction` of its price."""
+
+    taker_bps: float
+    cap_fraction: float
 
 
 class Latency(msgspec.Struct, frozen=True, gc=False):
@@ -118,9 +127,10 @@ class _Order(msgspec.Struct):
 class _Book(msgspec.Struct):
     instrument: Instrument
     depth: DepthProfile
-    fees: Fees | None
+    fees: Fees | OptionFees | None
     expiry_ns: int
     quote: Quote | None = None
+    vol_quote: VolQuote | None = None  # of an option; its quote is made of it once somebody needs one
     asks: list[Rung] | None = None  # None until somebody needs them: most quotes are never traded on
     bids: list[Rung] | None = None
     resting: dict[str, _Order] = {}
@@ -156,7 +166,7 @@ class SimulatedVenue:
         self,
         instruments: Sequence[Instrument],
         *,
-        fees: Mapping[str, Fees],
+        fees: Mapping[str, Fees | OptionFees],
         latency: Latency,
         depth: Mapping[str, DepthProfile],
         seed: int,
@@ -219,7 +229,7 @@ class SimulatedVenue:
         """Money by currency as in `cash_settle`, plus what the open positions are worth at mid."""
         equity = dict(self._cash_settle)
         for book in self._books.values():
-            if book.position_lots and (mid_px := _mid_px(book.quote)):
+            if book.position_lots and (mid_px := _mark_px(book)):
                 equity[book.instrument.settle] += _value_settle(book.instrument, book.position_lots, mid_px)
         return equity
 
@@ -244,9 +254,11 @@ class SimulatedVenue:
         return self._last_reply_ns
 
     def on_market(self, event: MarketEvent) -> None:
-        """Take in what happened on the market at `event.ts_event_ns`; vol quotes and indices mean nothing here."""
+        """Take in what happened on the market at `event.ts_event_ns`; indices mean nothing here."""
         if isinstance(event, Quote):
             self._apply_quote(event)
+        elif isinstance(event, VolQuote):
+            self._apply_vol_quote(event)
         elif isinstance(event, FundingRate):
             self._apply_funding(event)
         elif isinstance(event, Settlement):
@@ -318,6 +330,21 @@ class SimulatedVenue:
         if book.resting:
             self._match_resting(book)
             self._reschedule()
+
+    def _apply_vol_quote(self, quote: VolQuote) -> None:
+        """Show an option at the prices of its vols, whole again with every quote."""
+        book = self._books.get(quote.instrument_id)
+        if book is None or not isinstance(book.instrument, Option):
+            return
+        sides = (quote.bid_vol, quote.ask_vol, quote.bid_base, quote.ask_base)
+        if not (all(0.0 <= side < inf for side in sides) and 0.0 < quote.forward_px < inf and quote.mark_vol > 0.0):
+            return
+        ts_ns, last = quote.ts_event_ns, book.vol_quote
+        if last is not None and (ts_ns, quote.seq) <= (last.ts_event_ns, last.seq):
+            return
+        if self._move_clock(ts_ns, quote.ts_recv_ns) and ts_ns < book.expiry_ns:
+            book.vol_quote = quote
+            book.quote = book.asks = book.bids = None
 
     def _apply_funding(self, funding: FundingRate) -> None:
         """Longs pay rate × notional at mid to shorts."""
@@ -481,6 +508,8 @@ class SimulatedVenue:
             return f"unknown instrument: expected one of {len(self._books)} listed, found {intent.instrument_id}"
         if book.fees is None:
             return f"not tradable: {intent.instrument_id} has market data but no fee schedule"
+        if isinstance(book.fees, OptionFees) and intent.time_in_force is not TimeInForce.IOC:
+            return f"options trade immediately or not at all: expected an ioc order, found {intent.time_in_force}"
         if self._clock_ns >= book.expiry_ns:
             return f"expired instrument: {intent.instrument_id} expired at {book.expiry_ns}, the order came later"
         if intent.qty_lots == 0:
@@ -492,6 +521,7 @@ class SimulatedVenue:
         return problem or self._position_problem(order, book) or _value_problem(order, book)
 
     def _position_problem(self, order: _Order, book: _Book) -> str:
+        _price_option(book)
         if book.quote is None:
             return f"no market yet: {book.instrument.instrument_id} has not been quoted"
         if not _fillable_lots(order, book):
@@ -513,13 +543,11 @@ class SimulatedVenue:
         order.state = OrderState.PARTLY_FILLED if order.left_lots else OrderState.FILLED
 
     def _book_fill(self, order: _Order, book: _Book, ticks: int, lots: int, liquidity: Liquidity) -> None:
-        assert book.fees is not None, "an order without fees was accepted"
         instrument = book.instrument
         qty_lots = lots if order.is_buy else -lots
         px = instrument.tick_schedule.px(ticks)
         value_settle = _value_settle(instrument, qty_lots, px)
-        rate_bps = book.fees.maker_bps if liquidity is Liquidity.MAKER else book.fees.taker_bps
-        fee_settle = abs(value_settle) * rate_bps * BPS
+        fee_settle = _fee_settle(book, qty_lots, px, liquidity)
         order.left_lots -= lots
         book.position_lots += qty_lots
         self._book_cash(book, -value_settle - fee_settle)
@@ -583,6 +611,35 @@ class SimulatedVenue:
         self._next_arrival_ns = self._arrivals[0].arrival_ns if self._arrivals else NEVER_NS
         due_ns = self._next_arrival_ns + self._latency.response_ns if self._arrivals else NEVER_NS
         self._next_event_ns = min(due_ns, self._outbox[0][0]) if self._outbox else due_ns
+
+
+def _price_option(book: _Book) -> None:
+    """Make the quote of an option from its newest vols; prices that cross are none."""
+    if book.vol_quote is None or book.quote is not None or not isinstance(book.instrument, Option):
+        return
+    quote = price_quote(book.instrument, book.vol_quote)
+    if not quote.ask_px or quote.bid_px < quote.ask_px:
+        book.quote = quote
+
+
+def _fee_settle(book: _Book, qty_lots: int, px: float, liquidity: Liquidity) -> float:
+    """Return what a fill costs in settlement money."""
+    instrument, fees = book.instrument, book.fees
+    assert fees is not None, "an order without fees was accepted"
+    if isinstance(fees, OptionFees):
+        assert isinstance(instrument, Option), "fees of an option"
+        forward_px = book.vol_quote.forward_px if book.vol_quote is not None else px
+        size_base = qty_lots * instrument.lot_size
+        return option_fee_settle(instrument, px, size_base, forward_px, fees.taker_bps, fees.cap_fraction)
+    rate_bps = fees.maker_bps if liquidity is Liquidity.MAKER else fees.taker_bps
+    return abs(_value_settle(instrument, qty_lots, px)) * rate_bps * BPS
+
+
+def _mark_px(book: _Book) -> float:
+    """Return what a position is valued at: mid, of an option that is quoted in vols the price at its mark vol."""
+    if book.vol_quote is not None and isinstance(book.instrument, Option):
+        return prices_of(book.instrument, book.vol_quote).mark_px
+    return _mid_px(book.quote)
 
 
 def _ladder(book: _Book, *, is_ask: bool) -> list[Rung]:

@@ -13,10 +13,10 @@ from math import exp, log
 from typing import NamedTuple
 
 from bot.runtime.vault import Vault
-from strategies import DeltaBand, FixedInterval, Policy, WhalleyWilmott
+from strategies import DeltaBand, FixedInterval, Impulse, Policy, RiskAverse
 from tests.acceptance.vaults import run
 
-FAMILIES = ("whalley_wilmott", "delta_band_edge", "delta_band_centre", "fixed_interval")
+FAMILIES = ("impulse", "delta_band_edge", "delta_band_centre", "fixed_interval")
 
 
 class Point(NamedTuple):
@@ -45,11 +45,11 @@ class Comparison(NamedTuple):
 def settings_of(family: str, vault: Vault) -> list[Policy]:
     """Return settings from loose to tight, of like tightness on any vault: widths go by the size of its first leg."""
     leg_base = abs(vault.book[0].qty_base)
-    if family == "whalley_wilmott":
-        assert isinstance(vault.policy, WhalleyWilmott), "the demo vaults hedge by Whalley–Wilmott"
-        own = vault.policy.risk_aversion_per_quote
+    if family == "impulse":
+        assert isinstance(vault.policy, RiskAverse), "the demo vaults hedge by a risk aversion"
+        own = vault.policy.known_risk_aversion_per_quote
         factors = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-        return [WhalleyWilmott(risk_aversion_per_quote=_short(own * factor)) for factor in factors]
+        return [Impulse(risk_aversion_per_quote=_short(own * factor)) for factor in factors]
     if family == "delta_band_edge":
         widths = (0.14, 0.09, 0.06, 0.045, 0.03, 0.02, 0.01, 0.005)
         return [DeltaBand(half_width_base=_short(leg_base * width)) for width in widths]

@@ -62,7 +62,7 @@ def assert_within(summary: RunSummary, **bands: tuple[float, float]) -> None:
 class TestInKind:
     """A trial calculation, done before there was an engine, found these figures; wide bands tell a change in kind."""
 
-    def test_whalley_wilmott(self) -> None:
+    def test_the_default(self) -> None:
         bands = {"hedges": (15, 60), "cost_quote": (45, 100), "delta_rms_base": (3, 6), "total_quote": (-3400, -2600)}
         assert_within(own_run("eth-straddle").summary, **bands)
 

@@ -54,9 +54,9 @@ def test_a_family_has_eight_settings_from_loose_to_tight(family: str, name: str)
 
 
 @pytest.mark.parametrize("name", DEMO_VAULTS)
-def test_whalley_wilmott_costs_less_than_the_clock_at_equal_delta_rms(name: str) -> None:
+def test_the_default_costs_less_than_the_clock_at_equal_delta_rms(name: str) -> None:
     vault = load(name)
-    ours = measure(vault, settings_of("whalley_wilmott", vault)[2:7])
+    ours = measure(vault, settings_of("impulse", vault)[2:7])
     clock = measure(vault, settings_of("fixed_interval", vault)[1:7])
     assert len(frontier(ours)) >= 5
     assert len(frontier(clock)) >= 5

@@ -41,7 +41,7 @@ from bot.pricing.impulse import (
     solve_impulse,
     stop_share,
 )
-from strategies import DeltaBand, FixedInterval, WhalleyWilmott
+from strategies import DeltaBand, FixedInterval, Impulse, WhalleyWilmott
 from tests.engine.builders import PERPETUAL, Driver, linear_perpetual, make_settings, only_intent
 from tests.strategies.views import NOW_NS, view
 
@@ -116,6 +116,32 @@ def test_gas_widens_the_trigger_and_moves_the_target_inwards() -> None:
     assert drift > 0.0  # short gamma: delta is expected to rise
     assert found.lots == -round((25.0 + drift - stop_base(found)) / LOT + 0.5)
     assert found.view.delta_low_base == found.view.delta_high_base == 25.0 + drift
+
+
+IMPULSE = Impulse(risk_aversion_per_quote=AVERSE, centre_term="none")
+KNOWN = msgspec.structs.replace(HEDGE, risk_aversion_per_quote=AVERSE)
+
+
+def test_gas_that_the_policy_has_counted_is_not_counted_again() -> None:
+    seen = off_by(25.0, fixed_cost_quote=FAST.gas_quote, vol=VOL)
+    band = IMPULSE.target(seen)
+    ours = order(25.0)  # the same gas, counted here
+    found = order(25.0, target=band, seen=seen, hedge=KNOWN)
+    assert found.target == band
+    assert (found.target.high_base, stop_base(found)) == pytest.approx((ours.target.high_base, stop_base(ours)))
+    assert found.lots == ours.lots
+
+
+def test_a_shallow_pool_ends_the_trade_of_a_policy_that_counts_gas_further_out() -> None:
+    seen = off_by(25.0, fixed_cost_quote=FAST.gas_quote, vol=VOL)
+    band = IMPULSE.target(seen)
+    shallow = make_terms(depth_base=2e4)
+    ours = order(25.0, shallow)
+    found = order(25.0, shallow, target=band, seen=seen, hedge=KNOWN)
+    assert band.sell_to_base < stop_base(found) < band.high_base
+    assert stop_base(found) == pytest.approx(stop_base(ours))
+    assert found.target.buy_to_base == band.buy_to_base
+    assert "as the pool is no deeper" in found.note
 
 
 def test_without_gas_the_edge_of_the_policy_stays() -> None:
@@ -374,6 +400,8 @@ def test_the_vol_of_a_book_is_that_of_its_gamma() -> None:
     ]
     expected = (weights[0] * 0.5 + weights[1] * 0.9) / sum(weights)
     assert gamma_weighted_vol(legs) == pytest.approx(expected)  # the expired leg has none
+    known = greeks(legs.forward_px, legs.strike_px, legs.tau_years, legs.vol, legs.is_call).gamma
+    assert gamma_weighted_vol(legs, known) == pytest.approx(expected)
     assert isnan(gamma_weighted_vol(view().legs))
 
 
@@ -465,7 +493,7 @@ def test_gas_over_benefit_is_refused_with_numbers_and_goes_elsewhere_if_it_can()
     assert refusal is Refusal.GAS_OVER_BENEFIT
     assert "hedging now saves" in why
     assert "gas 1e+05 of it" in why
-    both = Chain(backup=True)
+    both = Chain(backup=True, routing="preference")
     intent = only_intent(both.block(2_100.0, gas_quote=1e5))
     assert intent.instrument_id == PERPETUAL.instrument_id
     assert "gas_over_benefit" in intent.reason
@@ -519,6 +547,7 @@ def test_policies_of_every_kind_hedge_through_a_pool() -> None:
         DeltaBand(half_width_base=1.0, trade_to="centre"),
         FixedInterval(interval_s=60.0),
         WhalleyWilmott(risk_aversion_per_quote=1e-2),
+        Impulse(risk_aversion_per_quote=1e-2),
     ):
         chain = Chain()
         chain.engine.settings = msgspec.structs.replace(chain.engine.settings, policy=policy)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from hypothesis import given, settings
@@ -73,7 +73,15 @@ class Truth:
 class Venues(Driver):
     """The engine, and two venues that do with its commands what they are told to."""
 
-    def __init__(self, style: str, *, can_amend: bool, venue_limits: dict[str, float], is_chain: bool = False) -> None:
+    def __init__(
+        self,
+        style: str,
+        *,
+        can_amend: bool,
+        venue_limits: dict[str, float],
+        is_chain: bool = False,
+        routing: Literal["cheapest", "preference"] = "cheapest",
+    ) -> None:
         hedges = tuple(
             HedgeSettings(
                 instrument=one,
@@ -98,6 +106,7 @@ class Venues(Driver):
                 limits=limits,
                 policy=DeltaBand(half_width_base=HALF_WIDTH_BASE),
                 venue_limits=venue_limits,
+                routing=routing,
             )
         )
         self.is_chain = is_chain  # whether the first venue's orders are transactions
@@ -295,9 +304,11 @@ class Venues(Driver):
         mark_px = engine.desks["ETH"].holdings[name].mark_px
         exposure_quote = abs(reached) * instrument.lot_base(mark_px) * mark_px
         assert exposure_quote <= engine.settings.venue_limits[instrument.venue] * (1 + 1e-9)
-        others = [order for order in engine.orders.live.values() if order.intent is not intent]
+        # the orders of one decision share one need; one of them is judged beside those before it
+        others = [order for order in engine.orders.live.values() if _number(order.intent) < _number(intent)]
         if engine.desks["ETH"].is_maker:
-            assert all(order.is_doubtful for order in others), "a second order for one need"
+            before = [order for order in others if order.intent.decided_ns < intent.decided_ns]
+            assert all(order.is_doubtful for order in before), "a second order for one need"
         book = engine.desks["ETH"].book
         delta = book.book_delta_base() + book.hedge_delta_base() - book.spent_coins
         bound = HALF_WIDTH_BASE + self.lot_base(name)
@@ -355,6 +366,10 @@ class Venues(Driver):
         assert (again.turnover_quote, again.hedged_orders) == (self.engine.turnover_quote, self.engine.hedged_orders)
 
 
+def _number(intent: OrderIntent) -> int:
+    return int(intent.order_id.rpartition("-")[2])
+
+
 def _bid(engine: Engine, order_id: str, gas: GasBid) -> None:
     order = engine.orders.orders[order_id]
     order.intent = msgspec.structs.replace(order.intent, gas=gas)
@@ -396,11 +411,18 @@ STEPS = st.lists(
     can_amend=st.booleans(),
     venue_limits=st.sampled_from([TIGHT, WIDE]),
     is_chain=st.booleans(),
+    routing=st.sampled_from(["cheapest", "preference"]),
 )
 def test_no_answer_makes_it_exceed_a_limit_or_trade_a_need_twice(
-    *, steps: list[tuple[Any, ...]], style: str, can_amend: bool, venue_limits: dict[str, float], is_chain: bool
+    *,
+    steps: list[tuple[Any, ...]],
+    style: str,
+    can_amend: bool,
+    venue_limits: dict[str, float],
+    is_chain: bool,
+    routing: Literal["cheapest", "preference"],
 ) -> None:
-    venues = Venues(style, can_amend=can_amend, venue_limits=venue_limits, is_chain=is_chain)
+    venues = Venues(style, can_amend=can_amend, venue_limits=venue_limits, is_chain=is_chain, routing=routing)
     venues.live(0.0, 1.0, 3)
     venues.change_book(3.0)
     for name, *how in steps:

@@ -14,6 +14,11 @@ from tests.engine.builders import T0_NS
 LIMITS = Limits(max_order_quote=50_000.0, max_orders_per_min=3, daily_loss_quote=1_000.0)
 
 
+def note_order(keeper: LimitKeeper, underlying: str, now_ns: int, ordered_base: float, hedged_base: float) -> None:
+    keeper.note_sent(now_ns)
+    keeper.note_hedge(underlying, now_ns, ordered_base, hedged_base)
+
+
 @pytest.fixture
 def keeper() -> LimitKeeper:
     return LimitKeeper(LIMITS)
@@ -33,13 +38,13 @@ class TestOrderRate:
     def test_the_window_slides(self, keeper: LimitKeeper) -> None:
         for second in (0, 20, 40):
             assert keeper.refuse_rate(T0_NS + second * NS_PER_S) is None
-            keeper.note_order("ETH", T0_NS + second * NS_PER_S, 1, 0.0)
+            note_order(keeper, "ETH", T0_NS + second * NS_PER_S, 1, 0.0)
         assert keeper.refuse_rate(T0_NS + 59 * NS_PER_S) == "3 orders in the last minute, limit 3"
         assert keeper.refuse_rate(T0_NS + NS_PER_MIN) is None, "the first one is a minute ago"
 
     def test_orders_of_every_underlying_count(self, keeper: LimitKeeper) -> None:
         for underlying in ("ETH", "BTC", "SOL"):
-            keeper.note_order(underlying, T0_NS, 1, 0.0)
+            note_order(keeper, underlying, T0_NS, 1, 0.0)
         assert keeper.refuse_rate(T0_NS) is not None
 
     def test_an_amend_counts_as_an_order_but_is_no_hedge(self, keeper: LimitKeeper) -> None:
@@ -97,7 +102,7 @@ class TestHedgeLoop:
 
     def hedge(self, keeper: LimitKeeper, reached_base: list[float], order_base: float = 4.0, every_s: int = 1) -> int:
         for n, hedged_base in enumerate(reached_base):
-            keeper.note_order("ETH", T0_NS + n * every_s * NS_PER_S, order_base, hedged_base)
+            note_order(keeper, "ETH", T0_NS + n * every_s * NS_PER_S, order_base, hedged_base)
         return T0_NS + len(reached_base) * every_s * NS_PER_S
 
     def test_five_the_same_way_and_nothing_gained(self, keeper: LimitKeeper) -> None:

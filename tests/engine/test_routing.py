@@ -57,7 +57,8 @@ def driver_of(*instruments: Hedgeable, coins: float = 10.0, **changes: Any) -> D
     hedges = tuple(
         HedgeSettings(instrument=one, maker_bps=0.0, taker_bps=5.0) for one in instruments or (FIRST, SECOND)
     )
-    return Driver(make_settings((BookLeg(CALL, -1e-12),), hedges={"ETH": hedges}, cash={"ETH": coins}, **changes))
+    settings = {"routing": "preference", **changes}
+    return Driver(make_settings((BookLeg(CALL, -1e-12),), hedges={"ETH": hedges}, cash={"ETH": coins}, **settings))
 
 
 def tell(driver: Driver, venue: str, health: VenueHealth, reason: str = "no heartbeat") -> None:

@@ -305,7 +305,7 @@ def test_no_quote_is_ever_unusable(values: tuple[object, ...]) -> None:
         assert 0 < quote.ts_event_ns < 2**63
 
 
-@given(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS), st.sampled_from([1.0, 0.01]))
+@given(st.tuples(*[NUMBERS] * 7), st.sampled_from([1.0, 0.01]))
 def test_no_vol_quote_is_ever_unusable(values: tuple[object, ...], unit: float) -> None:
     vols = read_vols(Vols(*values), "X", unit, 10**18, 1)
     if isinstance(vols, VolQuote):
@@ -313,6 +313,8 @@ def test_no_vol_quote_is_ever_unusable(values: tuple[object, ...], unit: float) 
         assert 0 < vols.forward_px < math.inf
         assert 0 <= vols.bid_vol < math.inf
         assert vols.bid_vol <= vols.ask_vol or vols.ask_vol == 0
+        assert 0 <= vols.bid_base < math.inf
+        assert 0 <= vols.ask_base < math.inf
 
 
 @given(NUMBERS, NUMBERS)

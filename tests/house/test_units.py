@@ -11,7 +11,7 @@ import pytest
 from tests.house.sources import Module, modules
 
 UNITS = (
-    "px|base|quote|settle|lots|ticks|contracts|ns|us|ms|s|second|min|day|days|years|vol|bps|fraction|share|rate|ratio|"
+    "px|base|quote|settle|lots|ticks|contracts|ns|us|ms|s|second|min|day|days|year|years|vol|bps|fraction|share|rate|ratio|"
     "probability"
 )
 WEARS_A_UNIT = re.compile(rf"(^|_)({UNITS})$")
@@ -30,8 +30,12 @@ PLAIN = {
     "EngineSettings.venue_limits": "venue to quote money",
     "HedgeSettings.escalate_urgency": "an urgency, from 0 to 1 without unit",
     "HedgeSettings.escalate_bands": "a multiple of the band's half-width",
+    "HedgeSettings.depth": "pairs of a fraction and quote money, as the class says",
+    "HedgeSettings.impact_coefficient": "a multiple of the vol of a day, by the name the literature gives it",
+    "HedgeSettings.borrow_rate_per_year": "a share of value per year",
     "HedgeLine.escalate_urgency": "an urgency, from 0 to 1 without unit",
     "HedgeLine.escalate_bands": "a multiple of the band's half-width",
+    "CostsSection.impact_coefficient": "Y of the square-root law, a number near 1 without unit",
     "Vault.venue_limits": "venue to quote money",
     "LatencySection.jitter": "a share of each latency, as its description says",
     "RunSummary.unexplained_share_of_abs_parts": "a share of the absolute parts",

@@ -56,7 +56,7 @@ PARTS = [
     *("delta", "gamma", "theta", "vega", "vanna_volga", "funding", "fees", "gas", "slippage", "unexplained", "lp_fees"),
     "total",
 ]
-POLICIES = "unhedged,fixed_interval,delta_band,whalley_wilmott"
+POLICIES = "unhedged,fixed_interval,delta_band,impulse"
 
 # Bad input -----------------------------------------------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ def test_the_paper_example_fits_the_recording_it_is_rehearsed_on() -> None:
 
 
 def test_the_examples_have_names_of_their_own() -> None:
-    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")), allow_live=True)) == 8
+    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")), allow_live=True)) == 9
 
 
 def test_the_manual_shows_the_demo_vault() -> None:
@@ -185,6 +185,26 @@ def test_every_underlying_has_its_hedge_and_its_target(tmp_path: Path, text: str
 HEDGE = "hedge: {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}"
 
 
+def test_how_hedges_are_routed_and_what_each_costs(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    several = (
+        "hedge:\n"
+        "  - {instrument: ETH-28APR23, maker_bps: 0, taker_bps: 5, style: auto, roll_before_s: 600, costs: {\n"
+        "     depth: [{offset_bps: 2, notional_quote: 1000}], impact_coefficient: 0.8, daily_volume_base: 9000,\n"
+        "     daily_vol_fraction: 0.03, holding_days: 0, funding_rate_per_day: -0.0001, borrow_rate_per_year: 0.05}}\n"
+        "  - {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}"
+    )
+    settings = build_engine_settings(load(tmp_path, change(text, HEDGE, several)), manifest)
+    first, second = settings.hedges["ETH"]
+    assert settings.routing == "cheapest"
+    assert (first.style, first.roll_before_ns, first.depth) == ("auto", 600 * NS_PER_S, ((2e-4, 1000.0),))
+    assert (first.impact_coefficient, first.daily_volume_base, first.daily_vol_fraction) == (0.8, 9000.0, 0.03)
+    assert (first.holding_days, first.funding_rate_per_day, first.borrow_rate_per_year) == (0.0, -0.0001, 0.05)
+    assert (second.roll_before_ns, second.depth, second.holding_days) == (3600 * NS_PER_S, (), None)
+    assert second.funding_rate_per_day is None
+    by_preference = change(text, HEDGE, HEDGE + "\nrouting: preference")
+    assert build_engine_settings(load(tmp_path, by_preference), manifest).routing == "preference"
+
+
 def test_one_underlying_may_have_several_hedges_in_order_of_preference(
     tmp_path: Path, text: str, manifest: Manifest
 ) -> None:
@@ -202,6 +222,16 @@ def test_one_underlying_may_have_several_hedges_in_order_of_preference(
     assert (first.max_rest_ns, first.escalate_urgency, first.escalate_bands) == (20 * NS_PER_S, 0.5, 2.0)
     assert (second.style, second.can_amend) == ("taker", True)
     assert settings.venue_limits == {"deribit": 100_000.0}
+
+
+def test_what_a_hedge_costs_reaches_the_engine(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    costs = "impact_coefficient: 0.8, daily_volume_base: 1.0e+5, holding_days: 2, borrow_rate_per_year: 0.1"
+    line = HEDGE[:-1] + ", costs: {" + costs + ", depth: [{offset_bps: 1, notional_quote: 5000}]}}"
+    (hedge,) = build_engine_settings(load(tmp_path, change(text, HEDGE, line)), manifest).hedges["ETH"]
+    assert (hedge.impact_coefficient, hedge.daily_volume_base, hedge.daily_vol_fraction) == (0.8, 1e5, 0.0)
+    assert (hedge.holding_days, hedge.borrow_rate_per_year, hedge.funding_rate_per_day) == (2.0, 0.1, None)
+    without = costs.replace("daily_volume_base: 1.0e+5, ", "")
+    assert "daily_volume_base" in problems(tmp_path, change(text, HEDGE, line.replace(costs, without)))[0]
 
 
 def test_no_hedge_is_named_twice_and_limits_are_those_of_their_venues(tmp_path: Path, text: str) -> None:
@@ -573,3 +603,53 @@ def test_any_edit_gives_a_vault_or_a_config_error(
     path = tmp_path_factory.getbasetemp() / "edited.yaml"
     path.write_text((VAULT[:place] + fragment + VAULT[place + cut :]).replace("RECORDING", str(recording)))
     check_any(path)
+
+
+OPTIONS = "option_hedges: {underlying: ETH, max_position_base: 50, max_premium_quote: 20000}"
+
+
+def test_option_hedges_are_told_to_the_engine(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    vault = load(tmp_path, text)
+    line = {"underlying": "ETH", "max_position_base": 50.0, "max_premium_quote": 2e4, "min_days": 2.0, "review_s": 60.0}
+    vault = Vault.model_validate({**vault.model_dump(), "option_hedges": line})
+    settings = build_engine_settings(vault, manifest)
+    rules = settings.option_hedges["ETH"]
+    assert (rules.venue, rules.max_position_base, rules.max_premium_quote) == ("deribit", 50.0, 2e4)
+    assert (rules.max_order_quote, rules.min_ns, rules.review_ns) == (50_000.0, 2 * 86_400 * NS_PER_S, 60 * NS_PER_S)
+    tradable = [option.instrument_id for option, _ in settings.tradable_options]
+    assert tradable == ["ETH-28APR23-1900-C", "ETH-28APR23-1900-P", "ETH-12APR23-1900-C"]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (OPTIONS, "expected a policy that trades options, found whalley_wilmott"),
+        (OPTIONS.replace("ETH", "SOL"), "expected ETH, found SOL; hint: name a hedge of it too"),
+        (OPTIONS.replace("}", ", venue: okx}"), "expected options of ETH at okx, found none"),
+        (OPTIONS.replace("}", ", min_days: 100}"), "expected min_days up to max_days"),
+        (OPTIONS.replace("}", ", max_day: 9}"), "did you mean max_days?"),
+        (OPTIONS.replace("underlying: ETH, ", ""), "expected the key underlying, found none"),
+        (
+            "option_hedges: [{A}, {A}]".replace("{A}", OPTIONS.split(": ", 1)[1]),
+            "each underlying once, found ETH again",
+        ),
+    ],
+)
+def test_wrong_option_hedges_are_named(tmp_path: Path, text: str, line: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text + line + "\n")
+    assert any(problem in one for one in caught.value.problems), caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("venues", "problem"),
+    [
+        ("{deribit: {}, okx: {}}", "expected deribit, found okx; hint: options are traded as hedges at Deribit only"),
+        ("{deribit: {}}", "expected deribit, found okx; hint: name one of venues"),
+    ],
+)
+def test_live_option_hedges_are_for_deribit_only(tmp_path: Path, text: str, venues: str, problem: str) -> None:
+    live = re.sub("feed: .*", f"feed: live\nvenues: {venues}", text)
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, live + OPTIONS.replace("}", ", venue: okx}") + "\n")
+    assert any(problem in one for one in caught.value.problems), caught.value.problems

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from bot.engine.settings import HedgeSettings, Limits
+from bot.engine.settings import HedgeSettings, Limits, OptionHedgeSettings
 from bot.runtime.chain_sections import (
     AssetSection,
     ChainHedgeSection,
@@ -31,18 +31,21 @@ from bot.runtime.vault import (
     AccountLine,
     BookLine,
     ChainLine,
+    CostsSection,
     DeltaSection,
+    DepthLine,
     FileLine,
     HedgeLine,
     LatencySection,
     LimitsSection,
     MaxAgeSection,
+    OptionHedgesLine,
     RecordingFeed,
     Target,
     Vault,
     VenueSection,
 )
-from strategies import POLICIES
+from strategies import POLICIES, RiskWords
 from tests.runtime.vault_files import vault
 
 MANUAL = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
@@ -68,11 +71,15 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("book[].", FileLine),
     ("cash.", AccountCash),
     ("hedge.", HedgeLine),
+    ("hedge.costs.", CostsSection),
+    ("hedge.costs.depth[].", DepthLine),
+    ("option_hedges[].", OptionHedgesLine),
     ("target.", Target),
     ("delta.", DeltaSection),
     ("limits.", LimitsSection),
     ("latency.", LatencySection),
     *((f"policy({name}).", cls) for name, cls in POLICIES.items()),
+    ("policy(…).risk_aversion.", RiskWords),
 ]
 
 
@@ -82,6 +89,7 @@ WORDS: Final[dict[Any, str]] = {
     float | None: "number",
     str: "text",
     str | None: "text",
+    bool: "true or false",
 }
 
 
@@ -117,6 +125,8 @@ def default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None or isinstance(value, BaseModel | dict | tuple):
         return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return f"`{value:g}`" if isinstance(value, int | float) else f"`{value}`"
 
 
@@ -141,6 +151,20 @@ def test_defaults_are_those_of_the_engine() -> None:
         assert line[key] == hedge[key], key
     for seconds, ns in (("repeg_every_s", "repeg_every_ns"), ("max_rest_s", "max_rest_ns")):
         assert round(line[seconds] * 1e9) == hedge[ns]
+    options = {field.name: field.default for field in msgspec.structs.fields(OptionHedgeSettings)}
+    lines = {key: field.default for key, field in OptionHedgesLine.model_fields.items()}
+    for key in (
+        "max_instruments",
+        "min_moneyness",
+        "max_moneyness",
+        "max_abs_delta",
+        "max_spread_vol",
+        "fee_cap_fraction",
+    ):
+        assert lines[key] == options[key], key
+    days, seconds = 86_400 * 10**9, 10**9
+    assert (lines["min_days"] * days, lines["max_days"] * days) == (options["min_ns"], options["max_ns"])
+    assert lines["review_s"] * seconds == options["review_ns"]
 
 
 def test_one_hedge_may_be_written_without_a_list() -> None:
@@ -154,6 +178,16 @@ def test_a_vault_survives_json() -> None:
     for target in ({"hedge_ratio": 0.5}, {"ETH": {"delta_base": -3.0}}):
         first = Vault.model_validate({**vault(), "target": target})
         assert Vault.model_validate_json(json.dumps(first.model_dump(mode="json"))) == first
+
+
+def test_costs_are_optional_and_read_as_written() -> None:
+    depth = [{"offset_bps": 0.5, "notional_quote": 50_000.0}]
+    costs = {"impact_coefficient": 0.8, "daily_volume_base": 1e5, "funding_rate_per_day": -1e-4, "depth": depth}
+    line = {**vault()["hedge"], "costs": costs}
+    read = Vault.model_validate({**vault(), "hedge": line}).hedge[0].costs
+    assert (read.impact_coefficient, read.funding_rate_per_day, read.daily_vol_fraction) == (0.8, -1e-4, None)
+    assert read.depth == (DepthLine(offset_bps=0.5, notional_quote=50_000.0),)
+    assert Vault.model_validate(vault()).hedge[0].costs == CostsSection()
 
 
 def test_a_vault_is_frozen() -> None:
@@ -178,6 +212,8 @@ def test_latencies_are_told_in_nanoseconds() -> None:
         {"feed": None},
         {"book": ()},
         {"hedge": ()},
+        {"hedge": {"instrument": "ETH-PERPETUAL", "costs": {"impact_coefficient": 0.8}}},
+        {"hedge": {"instrument": "ETH-PERPETUAL", "costs": {"depth": [{"offset_bps": 0.0, "notional_quote": 5.0}]}}},
         {"seed": -1},
         {"seed": 1.5},
         {"vault": "Has Spaces"},

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from bot.domain.decisions import PlannedLeg
 from bot.domain.events import OperatorAction, OperatorCommand, Restarted
 from bot.domain.orders import Fill, Liquidity
 from bot.domain.units import NS_PER_S, utc_text
@@ -20,6 +21,7 @@ from bot.runtime.session import Session, open_session
 from bot.runtime.views import status_view
 from bot.simulation.score import Score
 from strategies import policy_from_spec
+from tests.runtime.test_session import open_with_options
 
 
 def open_busy(folder: Path, policy: str = "delta_band:half_width_base=0.3") -> Session:
@@ -88,6 +90,14 @@ def test_an_order_under_way_is_shown_with_its_state_and_why_it_was_sent(busy: Pa
     assert view["orders"] == [{**shown, "filled_lots": 0}]
     assert desk["plan"] == f"hedging: order {order.intent.order_id} of {order.intent.qty_lots:+} lots"
     assert order.intent.reason in desk["last_order"]
+    legs = (PlannedLeg("r-1", "ETH-A", -5, -0.5, 1.25), PlannedLeg("r-2", "ETH-B", -4, -0.4, 1.0))
+    (of_engine,) = session.engine.desks.values()
+    assert of_engine.decision is not None
+    of_engine.decision = msgspec.structs.replace(of_engine.decision, legs=legs, next_best_quote=float("inf"))
+    (split,) = json.loads(json.dumps(view_of(session, now_ns), allow_nan=False))["desks"]
+    assert split["plan"] == "hedging: orders r-1 of -5 lots on ETH-A, r-2 of -4 lots on ETH-B"
+    assert [leg["cost_quote"] for leg in split["decision"]["legs"]] == [1.25, 1.0]
+    assert split["decision"]["next_best_quote"] is None
     assert desk["last_hedge"] == utc_text(now_ns)
     assert view["hedges"] == 1
 
@@ -97,6 +107,23 @@ def test_an_order_under_way_is_shown_with_its_state_and_why_it_was_sent(busy: Pa
     gates = {gate["name"]: gate for gate in view["desks"][0]["gates"]}
     assert not gates["outcomes known"]["is_open"]
     assert not gates["state"]["is_open"]
+
+
+def test_options_traded_as_hedges_are_shown_with_why(busy: Path) -> None:
+    session = open_with_options(busy)
+    plan = now_ns = 0
+    while not str(plan).startswith("trading options"):
+        found = step(session)
+        assert found is not None, "the policy never found an option worth its cost"
+        now_ns, plan = found, view_of(session, found)["desks"][0]["plan"]
+    (desk,) = view_of(session, now_ns)["desks"]
+    order = next(iter(session.engine.orders.live.values())).intent
+    assert f"{order.order_id}: {order.qty_lots:+} lots of {order.instrument_id}: {order.reason}" in desk["plan"]
+    assert desk["option_hedges"][order.instrument_id]["lots"] == 0
+    while session.engine.orders.live:
+        step(session)
+    (desk,) = view_of(session, now_ns)["desks"]
+    assert desk["option_hedges"][order.instrument_id]["lots"] == order.qty_lots
 
 
 def test_a_halt_is_shown_with_who_and_why(busy: Path) -> None:

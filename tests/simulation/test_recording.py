@@ -85,10 +85,10 @@ def test_what_is_written_is_read_in_time_order_with_ties_in_stream_order(folder:
         IndexPrice("ETH", 1901.0, 2_000, 2_007, 2),
         Quote("ETH-PERPETUAL", 1900.95, 100.0, 1901.0, 90.0, 2_000, 2_007, 3),
         FundingRate("ETH-PERPETUAL", 0.0001, 2_000, 2_007, 4),
-        VolQuote("ETH-28APR23-1900-C", 0.6, 0.59, 0.61, 1905.0, 2_000, 2_007, 5),
-        VolQuote("ETH-28APR23-1900-C", 0.7, 0.0, 0.71, 1906.0, 2_000, 2_007, 6),
+        VolQuote("ETH-28APR23-1900-C", 0.6, 0.59, 0.61, 1905.0, 2_000, 2_007, 5, 10.0, 20.0),
+        VolQuote("ETH-28APR23-1900-C", 0.7, 0.0, 0.71, 1906.0, 2_000, 2_007, 6, 0.0, 20.0),
         Settlement("ETH", 2_000, 1900.5, 2_000, 2_007, 7),
-        VolQuote("ETH-28APR23-1900-C", 0.8, 0.79, 0.81, 1907.0, 3_000, 3_007, 8),
+        VolQuote("ETH-28APR23-1900-C", 0.8, 0.79, 0.81, 1907.0, 3_000, 3_007, 8, 10.0, 20.0),
         IndexPrice("ETH", 1902.0, 4_000, 4_007, 9),
         Settlement("ETH", 5_000, 1902.5, 5_000, 5_007, 10),
     ]

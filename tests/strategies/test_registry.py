@@ -16,9 +16,15 @@ from strategies import (
     AnyPolicy,
     DeltaBand,
     FixedInterval,
+    GammaVega,
+    Impulse,
+    Leland,
     Policy,
+    PriceMove,
+    RiskWords,
     Unhedged,
     WhalleyWilmott,
+    Zakamouline,
     policies_from_specs,
     policy_from_spec,
 )
@@ -28,7 +34,17 @@ EVERY = policies_from_specs(",".join(POLICIES))
 
 
 def test_the_union_is_the_registry() -> None:
-    assert list(POLICIES.values()) == [Unhedged, FixedInterval, DeltaBand, WhalleyWilmott]
+    assert list(POLICIES.values()) == [
+        Unhedged,
+        FixedInterval,
+        Leland,
+        PriceMove,
+        DeltaBand,
+        WhalleyWilmott,
+        Zakamouline,
+        Impulse,
+        GammaVega,
+    ]
     assert all(POLICIES[policy.name] is type(policy) for policy in EVERY)
     adapter: TypeAdapter[Policy] = TypeAdapter(AnyPolicy)
     for policy in EVERY:
@@ -39,8 +55,13 @@ def test_bare_names_take_the_starting_values() -> None:
     expected = [
         Unhedged(),
         FixedInterval(interval_s=3600),
+        Leland(interval_s=3600),
+        PriceMove(move_fraction=0.01),
         DeltaBand(half_width_base=5),
         WhalleyWilmott(risk_aversion_per_quote=3e-4),
+        Zakamouline(risk_aversion_per_quote=3e-4),
+        Impulse(risk_aversion_per_quote=3e-4),
+        GammaVega(risk_aversion_per_quote=3e-4),
     ]
     assert expected == EVERY
 
@@ -64,6 +85,8 @@ def test_a_spec_reads_back_what_it_was_written_from(number: float) -> None:
         FixedInterval(interval_s=number),
         DeltaBand(half_width_base=number, trade_to="centre"),
         WhalleyWilmott(risk_aversion_per_quote=number),
+        GammaVega(risk_aversion_per_quote=number),
+        Impulse(risk_aversion=RiskWords(daily_sd_quote=number), h0_floor=False, centre_term="none"),
     ):
         assert policy_from_spec(policy.spec) == policy
 
@@ -72,7 +95,7 @@ def test_a_spec_reads_back_what_it_was_written_from(number: float) -> None:
     ("spec", "text"),
     [
         ("whaley_wilmott", "did you mean whalley_wilmott?"),
-        ("", "expected one of unhedged, fixed_interval, delta_band, whalley_wilmott"),
+        ("", "expected one of unhedged, fixed_interval, leland, price_move, delta_band, whalley_wilmott"),
         ("fixed_interval:900", "expected key=value, found '900'"),
         ("fixed_interval:interval_s=soon", "found 'soon'"),
         ("fixed_interval:interval_s=-1", "greater than 0, found '-1'"),
@@ -111,7 +134,20 @@ def test_every_policy_is_pure_frozen_and_strict(policy: Policy) -> None:
 NUMBER = st.floats(allow_nan=True, allow_infinity=True)
 
 
-@given(gamma=NUMBER, spot_px=NUMBER, cost_rate=NUMBER, target_delta_base=NUMBER, lot_base=NUMBER)
+@given(
+    gamma=NUMBER,
+    spot_px=NUMBER,
+    cost_rate=NUMBER,
+    target_delta_base=NUMBER,
+    lot_base=NUMBER,
+    vol=NUMBER,
+    tau_years=NUMBER,
+    horizon_years=NUMBER,
+    monitor_years=NUMBER,
+    fixed_cost_quote=NUMBER,
+    vanna_base_per_vol=NUMBER,
+    last_hedge_px=NUMBER,
+)
 def test_every_answer_is_an_ordered_band_whatever_is_seen(**damage: float) -> None:
     for policy in EVERY:
         target = policy.target(view(**damage))

@@ -62,7 +62,8 @@ class DeribitMarketWords(MarketWords):
         info = raw.get("info")
         stamp = part(info, "timestamp") or part(info, "creation_timestamp")
         mark, bid, ask = (part(info, key) for key in ("mark_iv", "bid_iv", "ask_iv"))
-        return Vols(mark, _shown(bid), _shown(ask), part(info, "underlying_price"), stamp)
+        sizes = (part(info, "best_bid_amount"), part(info, "best_ask_amount"))  # coins, as all amounts of options are
+        return Vols(mark, _shown(bid), _shown(ask), part(info, "underlying_price"), stamp, *sizes)
 
     def index(self, raw: Raw) -> tuple[object, object]:
         """Return the index of a ticker and the ticker's time."""

@@ -1,1 +1,1 @@
-"""The yardstick: what hedging costs at best, and how near to that a policy comes. It must never see the engine trade."""
+"""The yardstick: what hedging costs at best, and how near to that a policy comes. It must never trade."""

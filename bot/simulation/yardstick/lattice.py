@@ -80,7 +80,7 @@ class Grid(NamedTuple):
 
 
 class Bands(NamedTuple):
-    """A rule as columns of the grid, one per step and price node: below `low` go to `buy_to`, above `high` …"""
+    """A rule as columns of the grid, one per step and price node: below `low` buy up to `buy_to`, and so on."""
 
     low: Columns
     high: Columns
@@ -89,7 +89,7 @@ class Bands(NamedTuple):
 
 
 class Worth(NamedTuple):
-    """What hedging by a rule costs beyond the frictionless price: as certainty equivalent, on average, its deviation."""
+    """What hedging by a rule costs beyond the frictionless price: certainty equivalent, mean and deviation."""
 
     excess_quote: float
     mean_quote: float
@@ -124,11 +124,11 @@ class Lattice:
         self.centre = self._half_widths[-1]
         self.step_log = setting.vol * sqrt(3.0 * setting.step_years)
         log_px = self.step_log * np.arange(-self.centre, self.centre + 1)
-        self.prices_px: Floats = setting.spot_px * np.exp(log_px)
+        self.prices_px: Floats = np.asarray(setting.spot_px * np.exp(log_px), np.float64)
         first = round(grid.low_base / grid.lot_base)
         last = round(grid.high_base / grid.lot_base)
         self._first = first
-        self.hedges_base: Floats = grid.lot_base * np.arange(first, last + 1)
+        self.hedges_base: Floats = np.asarray(grid.lot_base * np.arange(first, last + 1), np.float64)
         # The middle node keeps 2/3, the outer ones share 1/3 so that the price is a martingale; the variance of the
         # logarithm is then right to the second order of the step.
         up, down = exp(self.step_log), exp(-self.step_log)
@@ -151,7 +151,11 @@ class Lattice:
         self._unbuy: Floats = np.exp(-buy)
         self._unsell: Floats = np.exp(-sell)
         self._columns = np.arange(self.hedges_base.size, dtype=np.int32)
+        # Arrays made anew at every step would be taken from the system and given back each time.
         self._work: Floats = np.empty_like(self._buy)
+        self._product: Floats = np.empty_like(self._buy)
+        self._below: Flags = np.empty(self._buy.shape, np.bool_)
+        self._above: Flags = np.empty(self._buy.shape, np.bool_)
         self.frictionless_quote = self._frictionless()
 
     def rows(self, step: int) -> slice:
@@ -163,7 +167,8 @@ class Lattice:
         """Return the columns nearest to these hedges, the last ones for those beyond the grid."""
         with np.errstate(invalid="ignore"):
             raw = np.rint(hedge_base / self.grid.lot_base) - self._first
-        return np.clip(raw, 0, self.hedges_base.size - 1).astype(np.int32)
+        columns: Columns = np.clip(raw, 0, self.hedges_base.size - 1).astype(np.int32)
+        return columns
 
     def empty_bands(self) -> Bands:
         """Return bands nothing leaves."""
@@ -256,28 +261,27 @@ class Lattice:
         return float(value[self.centre, 0])
 
     def _expect(self, value: Floats, step: int, *, fresh: bool = False) -> Floats:
-        """Return E[value′] at the nodes of `step`, in a shared buffer unless `fresh`; beyond the last the price rests."""
+        """Return E[value′] at the nodes of `step`, in a shared buffer unless `fresh`; beyond the last, price rests."""
         rows, later = self.rows(step), self.rows(step + 1)
         inner = slice(max(rows.start, later.start + 1), min(rows.stop, later.stop - 1))
         held = np.empty_like(value[rows]) if fresh else self._work[rows]
         out = held[inner.start - rows.start : inner.stop - rows.start]
+        product = self._product[inner, : value.shape[1]]
         np.multiply(value[inner], 2.0 / 3.0, out=out)
-        out += self._up * value[inner.start + 1 : inner.stop + 1]
-        out += self._down * value[inner.start - 1 : inner.stop - 1]
+        out += np.multiply(value[inner.start + 1 : inner.stop + 1], self._up, out=product)
+        out += np.multiply(value[inner.start - 1 : inner.stop - 1], self._down, out=product)
         if inner.start > rows.start:
             held[0], held[-1] = value[rows.start], value[rows.stop - 1]
         return held
 
-    def _trade(
-        self, held: Floats, rows: slice, low: Columns, high: Columns, buy_to: Columns, sell_to: Columns
-    ) -> None:
+    def _trade(self, held: Floats, rows: slice, low: Columns, high: Columns, buy_to: Columns, sell_to: Columns) -> None:
         """Replace what lies outside the band by what it is worth once traded, in place."""
         g_fixed = exp(self.setting.risk_aversion_per_quote * self.setting.fixed_cost_quote)
         nodes = np.arange(low.size)
         bought = held[nodes, buy_to] * self._buy[rows][nodes, buy_to] * g_fixed
         sold = held[nodes, sell_to] * self._sell[rows][nodes, sell_to] * g_fixed
-        below = self._columns < low[:, None]
-        above = self._columns > high[:, None]
+        below = np.less(self._columns, low[:, None], out=self._below[rows])
+        above = np.greater(self._columns, high[:, None], out=self._above[rows])
         np.multiply(self._unbuy[rows], bought[:, None], out=held, where=below)
         np.multiply(self._unsell[rows], sold[:, None], out=held, where=above)
 
@@ -347,11 +351,11 @@ def _descend(held: Floats, factor: Floats, start: Columns) -> Columns:
     here = held[rows, at] * factor[rows, at]
     for side in (-1, 1):
         while True:
-            there_at = np.clip(at + side, 0, last)
+            there_at = np.maximum(at - 1, 0) if side < 0 else np.minimum(at + 1, last)
             there = held[rows, there_at] * factor[rows, there_at]
             better = there < here
             if not better.any():
                 break
-            at = np.where(better, there_at, at).astype(np.int32)
+            at = np.where(better, there_at, at)
             here = np.where(better, there, here)
     return at

@@ -63,6 +63,7 @@ async def test_recorded_tickers_become_vol_quotes() -> None:
         assert isinstance(vols, VolQuote)
         assert (vols.mark_vol, vols.forward_px) == (round(last["mark_iv"] / 100, 9), last["underlying_price"])
         assert vols.ts_event_ns == last["timestamp"] * 1_000_000
+        assert (vols.bid_base, vols.ask_base) == (last["best_bid_amount"], last["best_ask_amount"])
 
 
 async def test_recorded_tickers_have_the_index_and_the_quote_of_options_in_coins() -> None:

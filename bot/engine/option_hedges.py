@@ -1,0 +1,308 @@
+"""Listed options as hedges: what is offered to a policy, and the orders its trades become.
+
+A policy is shown offers once per review, and never while an option order of its underlying is under way; every limit is
+in them already, so that it can plan with what it may do. What it asks for is checked against the same offers again. An
+order takes what one quote shows, at the price shown, or nothing. Must never choose an option, and never trade one that
+was not offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import NamedTuple
+
+import numpy as np
+
+from bot.domain.decisions import Legs, OptionOffers, OptionTrade, Refusal
+from bot.domain.instruments import Instrument, Option
+from bot.domain.market import VolQuote
+from bot.domain.orders import OrderIntent, TimeInForce
+from bot.domain.units import NS_PER_S, NS_PER_YEAR
+from bot.engine.desk import Desk
+from bot.engine.limits import LimitKeeper
+from bot.engine.market import MarketState
+from bot.engine.option_holding import NO_ROW, OptionHolding
+from bot.engine.option_prices import OptionPrices, is_coin_priced, option_fee_settle, prices_of
+from bot.engine.orders import OrderTracker
+from bot.engine.routing import VenueBoard, find_refusing
+from bot.engine.settings import EngineSettings, OptionHedgeSettings
+from bot.pricing.black76 import Black76Greeks, greeks
+
+RETRY_NS = 10 * NS_PER_S  # where nothing was on offer, the next look comes sooner than the next review
+
+
+class Offered(NamedTuple):
+    """One option on offer: its quote, what it is in prices, and the most base that may be bought and sold."""
+
+    option: Option
+    quote: VolQuote
+    prices: OptionPrices
+    held_base: float
+    buy_max_base: float
+    sell_max_base: float
+
+    def limit_ticks(self, side: int) -> int:
+        """Return the price shown on the other side."""
+        return self.prices.ask_ticks if side > 0 else self.prices.bid_ticks
+
+    def limit_px(self, side: int) -> float:
+        """Return that price in the currency of the venue."""
+        return self.option.tick_schedule.px(self.limit_ticks(side))
+
+
+class Room(NamedTuple):
+    """What the limits on all option hedges of an underlying leave: premium in quote money, and new instruments."""
+
+    premium_quote: float
+    instruments: int
+
+
+class Review:
+    """What was offered at one decision, and what is left of the limits as its trades are approved."""
+
+    def __init__(self, now_ns: int, index_px: float, room: Room) -> None:
+        self.now_ns = now_ns
+        self.index_px = index_px
+        self.room = room
+        self.offered: dict[str, Offered] = {}
+
+    def unit_quote(self, one: Offered, side: int) -> float:
+        """Return what a unit of base costs at the price shown, in quote money."""
+        px = one.limit_px(side)
+        return px * self.index_px if is_coin_priced(one.option) else px
+
+
+class OptionHedging:
+    """Offers and orders of option hedges, for every desk that has rules for them."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        market: MarketState,
+        orders: OrderTracker,
+        limits: LimitKeeper,
+        venues: VenueBoard,
+        instruments: Mapping[str, Instrument],
+        desks: Mapping[str, Desk],
+    ) -> None:
+        self._settings = settings
+        self._market = market
+        self._orders = orders
+        self._limits = limits
+        self._venues = venues
+        self._instruments = instruments
+        rules = settings.option_hedges
+        self._desks = desks
+        self._rules = rules if rules and settings.policy.needs_offers else {}
+        self._reviews: dict[str, Review] = {}
+
+    def held(self) -> frozenset[str]:
+        """Return the options that are held as hedges, or that an order is under way on."""
+        holdings = (one for desk in self._desks.values() for one in desk.book.option_hedges.values())
+        return frozenset(one.instrument.instrument_id for one in holdings if one.lots or one.row != NO_ROW)
+
+    def review(self, desk: Desk, now_ns: int) -> OptionOffers | None:
+        """Return what may be traded now, None where nothing may or it is not time for the next look."""
+        rules = self._rules.get(desk.underlying)
+        if rules is None or now_ns < desk.reviewed_ns + rules.review_ns:
+            return None
+        if any(name in desk.book.option_hedges for name in self._orders.live_instruments()):
+            return None
+        review = self._look(desk, rules, now_ns)
+        if not review.offered:
+            desk.reviewed_ns = now_ns - rules.review_ns + min(rules.review_ns, RETRY_NS)
+            return None
+        desk.reviewed_ns = now_ns
+        self._reviews[desk.underlying] = review
+        return self._offers(desk, review)
+
+    def approve(
+        self, desk: Desk, trade: OptionTrade, now_ns: int, order_id: str, *, is_reduce_only: bool
+    ) -> OrderIntent | tuple[Refusal, str]:
+        """Return the order of one trade after every limit had its say, or why there is none."""
+        review = self._reviews.get(desk.underlying)
+        name = trade.instrument_id
+        one = review.offered.get(name) if review is not None and review.now_ns == now_ns else None
+        if one is None or review is None:
+            return Refusal.BAD_TARGET, f"{name} was not offered at this decision"
+        if not isfinite(trade.qty_base):
+            return Refusal.BAD_TARGET, f"{name}: {trade.qty_base} is no quantity"
+        side = 1 if trade.qty_base > 0 else -1
+        if is_reduce_only and one.held_base * side >= 0:
+            return Refusal.REDUCE_ONLY, f"{name}: {trade.qty_base:+g} would make the position larger"
+        if any(live == name for live in self._orders.live_instruments()):
+            return Refusal.ORDER_IN_FLIGHT, f"an order on {name} is under way; one at a time"
+        block = find_refusing(self._orders, one.option, self._settings.limits.max_reject_streak, now_ns)
+        if block is not None:
+            return block.refusal, block.why
+        lots = self._lots(review, one, trade, side)
+        if not isinstance(lots, int):
+            return lots
+        refused = self._limits.refuse_rate(now_ns)
+        if refused is not None:
+            return Refusal.ORDER_RATE, refused
+        base = lots * one.option.lot_size
+        if one.held_base * side >= 0:
+            premium_quote = review.room.premium_quote - base * review.unit_quote(one, side)
+            review.room = Room(premium_quote, review.room.instruments - (not one.held_base))
+        wanted_base = abs(trade.qty_base)
+        cut = f", cut from {wanted_base:g}" if base < wanted_base - 0.5 * one.option.lot_size else ""
+        return OrderIntent(
+            order_id=order_id,
+            instrument_id=name,
+            qty_lots=side * lots,
+            limit_ticks=one.limit_ticks(side),
+            time_in_force=TimeInForce.IOC,
+            reduce_only=is_reduce_only,
+            reason=f"{trade.reason}; costs {trade.cost_quote:.2f}, worth {trade.benefit_quote:.2f}{cut}",
+            reference_px=one.prices.mark_px,
+            decided_ns=now_ns,
+        )
+
+    def _lots(self, review: Review, one: Offered, trade: OptionTrade, side: int) -> int | tuple[Refusal, str]:
+        """Return the lots of one trade that are shown and that what is left of every limit allows."""
+        option = one.option
+        most_base = one.buy_max_base if side > 0 else one.sell_max_base
+        if one.held_base * side >= 0:
+            if not one.held_base and review.room.instruments < 1:
+                return Refusal.VENUE_LIMIT, f"{option.instrument_id}: as many options are held as may be"
+            unit_quote = review.unit_quote(one, side)
+            most_base = min(most_base, review.room.premium_quote / unit_quote if unit_quote else 0.0)
+        lots = int(min(abs(trade.qty_base), most_base) / option.lot_size + 1e-9)
+        if lots >= option.min_lots:
+            return lots
+        return Refusal.BELOW_MINIMUM, (
+            f"{option.instrument_id}: {abs(trade.qty_base):g} wanted, at most {most_base:g} allowed and shown, "
+            f"the smallest order is {option.min_lots * option.lot_size:g}"
+        )
+
+    def note_order(self, holding: OptionHolding, underlying: str) -> None:
+        """Remember the quote an order was aimed at: what it showed may be gone."""
+        holding.ordered_on = self._reviews[underlying].offered[holding.instrument.instrument_id].quote
+
+    def _look(self, desk: Desk, rules: OptionHedgeSettings, now_ns: int) -> Review:
+        """Return every option that may be bought or sold now, with how much of it."""
+        index_px = desk.book.marks_of_underlying.index_px
+        review = Review(now_ns, index_px, self._room(desk, rules))
+        oldest_ns = now_ns - self._settings.ages.vol_ns
+        for name, option in self._instruments.items():
+            if not isinstance(option, Option) or option.base != desk.underlying or option.expiry_ns <= now_ns:
+                continue
+            holding = desk.book.option_hedges.get(name)
+            may_grow = rules.is_eligible(option, now_ns, index_px)
+            if not (may_grow or (holding is not None and holding.lots)):
+                continue
+            quote = self._market.vol_quotes[self._market.slot_of[name]]
+            if quote is None or quote.ts_event_ns < oldest_ns or self._venues.find_block(option) is not None:
+                continue
+            if holding is not None and holding.ordered_on is quote:
+                continue  # it was traded on: what it showed may be gone
+            one = self._offer(option, quote, holding, rules, review, may_grow=may_grow)
+            if one.buy_max_base >= option.lot_size or one.sell_max_base >= option.lot_size:
+                review.offered[name] = one
+        return review
+
+    def _offer(
+        self,
+        option: Option,
+        quote: VolQuote,
+        holding: OptionHolding | None,
+        rules: OptionHedgeSettings,
+        review: Review,
+        *,
+        may_grow: bool,
+    ) -> Offered:
+        """Return one option with how much of it every limit allows to be bought and sold."""
+        prices = prices_of(option, quote)
+        held_base = holding.qty if holding is not None else 0.0
+        one = Offered(option, quote, prices, held_base, 0.0, 0.0)
+        is_two_sided = 0 < prices.bid_ticks < prices.ask_ticks
+        may_grow = may_grow and is_two_sided and quote.ask_vol - quote.bid_vol <= rules.max_spread_vol
+        most = {}
+        for side, size_base, vol in ((1, quote.ask_base, quote.ask_vol), (-1, quote.bid_base, quote.bid_vol)):
+            unit_quote = review.unit_quote(one, side)
+            # what is further from the mark than any spread we would cross is no price
+            if unit_quote <= 0.0 or (vol - quote.mark_vol) * side > rules.max_spread_vol:
+                most[side] = 0.0
+                continue
+            limits = self._settings.limits
+            order_quote = min(rules.max_order_quote, limits.max_order_quote)
+            most_base = min(size_base, order_quote / unit_quote)
+            if limits.max_order_base is not None:
+                most_base = min(most_base, limits.max_order_base)
+            if held_base * side < 0:
+                most_base = min(most_base, abs(held_base))  # an order may close, it does not turn over
+            elif may_grow and (held_base or review.room.instruments >= 1):
+                room_base = rules.max_position_base - abs(held_base)
+                most_base = min(most_base, room_base, review.room.premium_quote / unit_quote)
+            else:
+                most_base = 0.0
+            most[side] = max(0.0, (most_base / option.lot_size + 1e-9) // 1 * option.lot_size)
+        return one._replace(buy_max_base=most[1], sell_max_base=most[-1])
+
+    def _room(self, desk: Desk, rules: OptionHedgeSettings) -> Room:
+        """Return what the premium and the number of the options held leave; orders are under way only elsewhere."""
+        book = desk.book
+        index_px = book.marks_of_underlying.index_px
+        held = [one for one in book.option_hedges.values() if one.lots]
+        premium_quote = sum(abs(one.to_quote(one.qty * book.hedge_mark_px(one), index_px)) for one in held)
+        return Room(max(0.0, rules.max_premium_quote - premium_quote), rules.max_instruments - len(held))
+
+    def _offers(self, desk: Desk, review: Review) -> OptionOffers:
+        """Return what is offered as a policy sees it, within the limit on deltas."""
+        rules = self._rules[desk.underlying]
+        market, index_px = self._market, review.index_px
+        ones = list(review.offered.values())
+        forward_px = np.array([market.forward_of(market.slot_of[one.option.instrument_id]) for one in ones])
+        terms = Legs(
+            forward_px,
+            np.array([one.option.strike_px for one in ones]),
+            np.array([(one.option.expiry_ns - review.now_ns) / NS_PER_YEAR for one in ones]),
+            np.array([one.quote.mark_vol for one in ones]),
+            np.array([one.held_base for one in ones]),
+            np.array([one.option.is_call for one in ones], dtype=np.bool_),
+        )
+        values = greeks(terms.forward_px, terms.strike_px, terms.tau_years, terms.vol, terms.is_call)
+        is_far = np.abs(values.delta) > rules.max_abs_delta
+        for row, one in enumerate(ones):
+            if is_far[row]:  # only what makes the position smaller
+                ones[row] = review.offered[one.option.instrument_id] = one._replace(
+                    buy_max_base=one.buy_max_base if one.held_base < 0 else 0.0,
+                    sell_max_base=one.sell_max_base if one.held_base > 0 else 0.0,
+                )
+        return _as_offers(ones, terms, values, index_px, rules, is_coin_numeraire=desk.is_coin_numeraire)
+
+
+def _as_offers(
+    ones: list[Offered],
+    terms: Legs,
+    values: Black76Greeks,
+    index_px: float,
+    rules: OptionHedgeSettings,
+    *,
+    is_coin_numeraire: bool,
+) -> OptionOffers:
+    """Return the arrays of a policy: costs beyond the mark with the fee in them, deltas with the premium paid."""
+    costs: dict[int, list[float]] = {1: [], -1: []}
+    for one in ones:
+        to_quote = index_px if is_coin_priced(one.option) else 1.0
+        for side, list_of_side in costs.items():
+            px = one.limit_px(side)
+            fee = option_fee_settle(one.option, px, 1.0, one.quote.forward_px, rules.taker_bps, rules.fee_cap_fraction)
+            list_of_side.append(((px - one.prices.mark_px) * side + fee) * to_quote)
+    coins = np.array([one.prices.mark_px if is_coin_priced(one.option) else 0.0 for one in ones])
+    delta = values.delta - coins
+    return OptionOffers(
+        tuple(one.option.instrument_id for one in ones),
+        np.array(costs[1]),
+        np.array(costs[-1]),
+        np.array([one.buy_max_base for one in ones]),
+        np.array([one.sell_max_base for one in ones]),
+        np.array([one.option.lot_size for one in ones]),
+        terms.qty_base,
+        terms,
+        delta,
+        values.gamma - delta / index_px if is_coin_numeraire else values.gamma,
+        values.vega,
+    )

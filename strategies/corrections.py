@@ -1,0 +1,127 @@
+"""What a closed-form band is corrected by: the time between two looks, the time left, and the cost's own delta."""
+
+from __future__ import annotations
+
+from math import inf, isfinite, isnan
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from bot.domain.decisions import HedgeView
+from bot.pricing.bands import (
+    band_half_base,
+    centre_vol_ratio,
+    daily_sd_half_base,
+    delta_sd_base,
+    floor_half_base,
+    floored_half_base,
+    monitored_half_base,
+)
+from bot.pricing.ex_ante import expected_cost
+from strategies.modified_delta import delta_shift_base
+from strategies.risk import RiskAverse
+
+MOST_VOL = 100.0  # 10,000 %: beyond it is no vol
+
+
+class Band(NamedTuple):
+    """The band before its corrections, and what they need; `half_base` is NaN where there is none."""
+
+    half_base: float
+    risk_aversion_per_quote: float
+    step_base: float
+    floor_base: float
+    shift_base: float
+
+
+class CorrectedBand(RiskAverse):
+    """A band around the target delta with the corrections of a discrete, finite world.
+
+    `monitoring_correction`: net delta is found beyond its trigger, not at it, by 0.5826 of what it wanders between two
+    looks; the trigger is set that much nearer (Broadie, Glasserman & Kou 1997).
+
+    `h0_floor`: H0 = k/(g S σ² τ) is added in cubes, (H³ + H0³)^(1/3), τ being the time to the last expiry: far from the
+    strike, where gamma is nearly 0 and the band would close, a trade has to earn its cost in the time that is left. At
+    the very end no trade does, and the hedge is left as it is. A daily limit is a limit: it gets no floor.
+
+    `centre_term`: the cost of hedging is part of what the book is worth, and so has a delta of its own, by which the
+    centre moves. `local` takes it as a change of vol (`bot.pricing.bands.centre_vol_ratio`), `exact` as dW/dS of
+    `bot.pricing.ex_ante`, which takes milliseconds per decision.
+
+    All of them need the vol of the view; without one the band is left as it was.
+    """
+
+    monitoring_correction: bool = Field(
+        default=True, description="Set the trigger nearer by what delta wanders between two looks"
+    )
+    h0_floor: bool = Field(default=True, description="Widen the band by k/(gSσ²τ), which the time left must earn back")
+    centre_term: Literal["none", "local", "exact"] = Field(
+        default="local", description="Move the centre by the delta of the hedging cost itself; exact is slow"
+    )
+
+    def band(self, view: HedgeView) -> Band:
+        """Return the band of Whalley & Wilmott for this view, and its corrections."""
+        spot_px, gamma, cost_rate, vol = view.spot_px, view.greeks.gamma_base_per_px, view.cost_rate, view.vol
+        risk_aversion = self.risk_aversion_at(view)
+        is_vol_known = 0.0 < vol <= MOST_VOL
+        step = floor = shift = 0.0
+        if self.is_daily_limit:
+            words = self.risk_aversion
+            limit_quote = words.daily_sd_quote if words is not None and words.daily_sd_quote is not None else 0.0
+            is_sound = is_vol_known and isfinite(gamma) and isfinite(cost_rate) and 0.0 < spot_px < inf
+            half = daily_sd_half_base(limit_quote, spot_px, vol) if is_sound else inf
+        else:
+            half = band_half_base(cost_rate, spot_px, gamma, risk_aversion)
+            if self.h0_floor and is_vol_known and cost_rate > 0.0:
+                floor = floor_half_base(cost_rate, spot_px, vol, horizon_years(view), risk_aversion)
+        if not (isfinite(half) and spot_px > 0.0):
+            return Band(float("nan"), risk_aversion, step, floor, shift)
+        if self.monitoring_correction and is_vol_known:
+            step = delta_sd_base(gamma, spot_px, vol, view.monitor_years)
+        if is_vol_known and cost_rate > 0.0 and risk_aversion > 0.0:
+            shift = self._shift_base(view, risk_aversion)
+            shift = shift if isfinite(shift) else 0.0
+        return Band(max(0.0, half), risk_aversion, step, floor, shift)
+
+    def _shift_base(self, view: HedgeView, risk_aversion: float) -> float:
+        spot_px, vol, cost_rate = view.spot_px, view.vol, view.cost_rate
+        if self.centre_term == "exact":  # as coarse as is still right to a per cent
+            return expected_cost(
+                view.legs, spot_px, vol, cost_rate, risk_aversion, time_points=5, points_per_sd=1.0
+            ).slope_base
+        if self.centre_term == "none":
+            return 0.0
+        ratio = centre_vol_ratio(cost_rate, spot_px, view.greeks.gamma_base_per_px, risk_aversion)
+        if isnan(view.vanna_base_per_vol):
+            return delta_shift_base(view.legs, ratio)
+        return -view.vanna_base_per_vol * vol * (ratio - 1.0)
+
+
+def horizon_years(view: HedgeView) -> float:
+    """Return the time for which being off the target costs anything: to the last expiry; infinite if unknown."""
+    years = view.tau_years if isnan(view.horizon_years) else view.horizon_years
+    return inf if isnan(years) else years
+
+
+def corrected_half_base(half_base: float, band: Band) -> float:
+    """Return a trigger of `half_base` after its corrections."""
+    monitored_base = monitored_half_base(half_base, band.step_base) if band.step_base else half_base
+    return floored_half_base(monitored_base, band.floor_base)
+
+
+def about(view: HedgeView, band: Band) -> str:
+    """Return the numbers a band was made of."""
+    text = (
+        f"k {view.cost_rate * 1e4:.3g} bp, gamma {view.greeks.gamma_base_per_px:.3g},"
+        f" g {band.risk_aversion_per_quote:.3g}"
+    )
+    if band.floor_base:
+        text += f", floor {band.floor_base:.3g}"
+    if band.shift_base:
+        text += f", centre {band.shift_base:+.3g}"
+    return text
+
+
+def too_late(view: HedgeView) -> str:
+    """Return why nothing is traded in the last moment."""
+    return f"holding: {view.underlying} has no time left in which a hedge could earn its cost"
