@@ -52,6 +52,8 @@ OPTIONS: Final = 10_000
 PRICING_ROUNDS: Final = 9
 PASSES_A_ROUND: Final = 15
 BOOKS: Final = {10: 2_000, 100: 2_000, 1_000: 1_000, 10_000: 500}  # options: decisions timed a round
+ROUTED_BOOK: Final = (100, 2_000)
+VENUES: Final = 3
 DECISION_ROUNDS: Final = 5
 REPLAY_ROUNDS: Final = 5
 RECORDINGS: Final = ("eth-2023-04", "btc-2023-04")
@@ -73,6 +75,7 @@ def main(peer_python: str) -> None:
     }
     table["pricing"] = measure_pricing(peer_python)
     table["decision"] = [measure_decisions(options, decisions) for options, decisions in BOOKS.items()]
+    table["decision"].append(measure_decisions(*ROUTED_BOOK, venues=VENUES))
     table["replay"] = measure_replays()
     print(json.dumps(table, indent=1))
 
@@ -334,9 +337,12 @@ LEAST_SHARE_OF_VOLS: Final = 20  # one leg in so many has a new vol at every dec
 
 
 class SyntheticMarket:
-    """A market in which everything moves at every step: index, hedge quote, each forward, and vols in turn."""
+    """A market in which everything moves at every step: index, hedge quotes, each forward, and vols in turn.
 
-    def __init__(self, options: int) -> None:
+    With several venues their books are thin and as dear as each other, so that most hedges are split.
+    """
+
+    def __init__(self, options: int, venues: int = 1) -> None:
         self._rng = np.random.default_rng(SEED)
         self._px = 2_000.0
         self._seq = 0
@@ -345,6 +351,16 @@ class SyntheticMarket:
         templates = open_recording(RECORDINGS[0]).manifest.instruments
         option = next(one for one in templates if isinstance(one, Option))
         self.hedge: Hedgeable = next(one for one in templates if isinstance(one, Perpetual))
+        name = self.hedge.instrument_id
+        self.hedges: list[Hedgeable] = [
+            msgspec.structs.replace(self.hedge, instrument_id=f"{name}-{number}", venue=f"v{number}")
+            for number in range(venues)
+        ]
+        self.touch_base = 500.0
+        if venues == 1:
+            self.hedges = [self.hedge]
+        else:
+            self.touch_base = 0.5
         days = EXPIRY_DAYS[: max(2, min(len(EXPIRY_DAYS), options // 5))]
         self.expiries: list[list[Option]] = [[] for _ in days]
         for number in range(options):
@@ -381,8 +397,11 @@ class SyntheticMarket:
         px, now_ns = self._px, self._now_ns
         yield IndexPrice(self.hedge.base, px, now_ns, now_ns + FEED_NS, self._next_seq())
         bid_px, ask_px = px * (1.0 - HALF_SPREAD), px * (1.0 + HALF_SPREAD)
-        name = self.hedge.instrument_id
-        yield Quote(name, bid_px, 500.0, ask_px, 500.0, now_ns, now_ns + FEED_NS, self._next_seq())
+        for hedge in self.hedges:
+            yield Quote(
+                hedge.instrument_id, bid_px, self.touch_base, ask_px, self.touch_base, now_ns, now_ns + FEED_NS,
+                self._next_seq(),
+            )  # fmt: skip
 
     def _vols(self, count: int) -> Iterator[Event]:
         """Up to `count` legs of every expiry, at a forward that has moved with the index."""
@@ -402,13 +421,13 @@ class SyntheticMarket:
         return self._seq
 
 
-def measure_decisions(options: int, decisions: int) -> dict[str, Any]:
+def measure_decisions(options: int, decisions: int, venues: int = 1) -> dict[str, Any]:
     """Return p50 and p99 of `Engine.decide` in µs, every one of which revalues the whole book."""
     p50s_us, p99s_us, hedging_us = [], [], []
     hedges = 0
     for number in range(DECISION_ROUNDS + 1):  # the first warms up and is dropped
-        say(f"decisions with {options} options: round {number} of {DECISION_ROUNDS}")
-        took_ns, hedging_ns = time_decisions(options, decisions)
+        say(f"decisions with {options} options, {venues} venues: round {number} of {DECISION_ROUNDS}")
+        took_ns, hedging_ns = time_decisions(options, decisions, venues)
         hedges = len(hedging_ns)
         if number:
             p50_us, p99_us = np.percentile(took_ns, (50, 99)) / NS_PER_US
@@ -417,6 +436,7 @@ def measure_decisions(options: int, decisions: int) -> dict[str, Any]:
             hedging_us.append(float(np.median(hedging_ns)) / NS_PER_US)
     return {
         "options": options,
+        "venues": venues,
         "decisions_a_round": decisions,
         "hedges_a_round": hedges,
         "p50_us": spread(p50s_us),
@@ -425,9 +445,9 @@ def measure_decisions(options: int, decisions: int) -> dict[str, Any]:
     }
 
 
-def time_decisions(options: int, decisions: int) -> tuple[list[int], list[int]]:
+def time_decisions(options: int, decisions: int, venues: int = 1) -> tuple[list[int], list[int]]:
     """Return how long every decision took, and how long those that hedged; orders fill at once and in full."""
-    market = SyntheticMarket(options)
+    market = SyntheticMarket(options, venues)
     engine = Engine(settings_of(market))
     desk = engine.desks[market.hedge.base]
     gc.collect()
@@ -445,9 +465,10 @@ def time_decisions(options: int, decisions: int) -> tuple[list[int], list[int]]:
         if engine.refusals or marks is None or marks.now_ns != now_ns:
             raise SystemExit(f"expected the whole book revalued, found refusals {engine.refusals} and marks {marks}")
         answers: list[Event] = []
+        if commands:
+            hedging_ns.append(took_ns)
         for command in commands:
             assert isinstance(command, SubmitOrder)
-            hedging_ns.append(took_ns)
             intent = command.intent
             answers += [OrderSent(intent.order_id, now_ns), fill_of(intent, market.hedge, now_ns)]
         now_ns, events = market.step()
@@ -469,7 +490,7 @@ def fill_of(intent: OrderIntent, hedge: Hedgeable, now_ns: int) -> Fill:
 def settings_of(market: SyntheticMarket) -> EngineSettings:
     """Return a vault short of all of the market's options, with limits too wide to bind."""
     options = market.options
-    hedge = HedgeSettings(instrument=market.hedge, maker_bps=0.0, taker_bps=TAKER_BPS)
+    hedges = tuple(HedgeSettings(instrument=one, maker_bps=0.0, taker_bps=TAKER_BPS) for one in market.hedges)
     ten_minutes_ns = 600 * NS_PER_S
     return EngineSettings(
         vault="bench",
@@ -478,8 +499,8 @@ def settings_of(market: SyntheticMarket) -> EngineSettings:
         policy=Impulse(risk_aversion_per_quote=3e-4),
         book=tuple(BookLeg(option, -BOOK_BASE / len(options)) for option in options),
         cash={"USD": 500_000.0},
-        hedges={market.hedge.base: (hedge,)},
-        universe=(*options, market.hedge),
+        hedges={market.hedge.base: hedges},
+        universe=(*options, *market.hedges),
         limits=Limits(max_order_quote=1e9, max_orders_per_min=100, daily_loss_quote=1e9, max_hedges_same_way=100),
         ages=Ages(vol_ns=ten_minutes_ns, quote_ns=ten_minutes_ns, index_ns=ten_minutes_ns),
         gap_ns=ten_minutes_ns,

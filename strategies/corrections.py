@@ -10,15 +10,15 @@ from pydantic import Field
 from bot.domain.decisions import HedgeView
 from bot.pricing.bands import (
     band_half_base,
-    centre_shift_base,
-    centre_weight,
+    centre_vol_ratio,
     daily_sd_half_base,
     delta_sd_base,
     floor_half_base,
+    floored_half_base,
     monitored_half_base,
 )
 from bot.pricing.ex_ante import expected_cost
-from strategies.modified_delta import net_vanna_base_per_vol
+from strategies.modified_delta import centre_shift_base
 from strategies.risk import RiskAverse
 
 MOST_VOL = 100.0  # 10,000 %: beyond it is no vol
@@ -40,13 +40,13 @@ class CorrectedBand(RiskAverse):
     `monitoring_correction`: net delta is found beyond its trigger, not at it, by 0.5826 of what it wanders between two
     looks; the trigger is set that much nearer (Broadie, Glasserman & Kou 1997).
 
-    `h0_floor`: H0 = k/(g S σ² τ) is added, τ being the time to the last expiry: far from the strike, where gamma is
-    nearly 0 and the band would close, a trade has to earn its cost in the time that is left (Zakamouline 2006). At
+    `h0_floor`: H0 = k/(g S σ² τ) is added in cubes, (H³ + H0³)^(1/3), τ being the time to the last expiry: far from the
+    strike, where gamma is nearly 0 and the band would close, a trade has to earn its cost in the time that is left. At
     the very end no trade does, and the hedge is left as it is. A daily limit is a limit: it gets no floor.
 
     `centre_term`: the cost of hedging is part of what the book is worth, and so has a delta of its own, by which the
-    centre moves. `local` takes it as a change of vol (`bot.pricing.bands.centre_shift_base`) and counts it where it
-    matters, at high g; `exact` is dW/dS of `bot.pricing.ex_ante`, which takes milliseconds per decision.
+    centre moves. `local` takes it as a change of vol (`bot.pricing.bands.centre_vol_ratio`), `exact` as dW/dS of
+    `bot.pricing.ex_ante`, which takes milliseconds per decision.
 
     All of them need the vol of the view; without one the band is left as it was.
     """
@@ -91,11 +91,10 @@ class CorrectedBand(RiskAverse):
             ).slope_base
         if self.centre_term == "none":
             return 0.0
-        gamma, vanna = view.greeks.gamma_base_per_px, view.vanna_base_per_vol
-        if isnan(vanna):
-            vanna = net_vanna_base_per_vol(view.legs)
-        weight = centre_weight(spot_px, gamma, risk_aversion)
-        return weight * centre_shift_base(cost_rate, spot_px, vol, gamma, vanna, risk_aversion)
+        ratio = centre_vol_ratio(cost_rate, spot_px, view.greeks.gamma_base_per_px, risk_aversion)
+        if isnan(view.vanna_base_per_vol):
+            return centre_shift_base(view.legs, ratio)
+        return -view.vanna_base_per_vol * vol * (ratio - 1.0)
 
 
 def horizon_years(view: HedgeView) -> float:
@@ -106,7 +105,8 @@ def horizon_years(view: HedgeView) -> float:
 
 def corrected_half_base(half_base: float, band: Band) -> float:
     """Return a trigger of `half_base` after its corrections."""
-    return (monitored_half_base(half_base, band.step_base) if band.step_base else half_base) + band.floor_base
+    monitored_base = monitored_half_base(half_base, band.step_base) if band.step_base else half_base
+    return floored_half_base(monitored_base, band.floor_base)
 
 
 def about(view: HedgeView, band: Band) -> str:

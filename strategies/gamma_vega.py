@@ -22,8 +22,9 @@ class GammaVega(WhalleyWilmott):
 
     Without offers it is `whalley_wilmott` to the last digit. With them it looks for the quantities that make least of
     future delta hedging, (g/2) of the variance delta hedging leaves, and half-spreads and fees; the formula and what it
-    assumes are in `bot.pricing.option_hedge`. It trades only if the net gain is at least `min_benefit_quote` and
-    `min_gain_ratio` of the cost, so that it does not trade again for every little move.
+    assumes are in `bot.pricing.option_hedge`. It trades only if the net gain is at least `min_benefit_quote`,
+    `min_gain_ratio` of the cost and `min_saving_share` of what hedging and risk cost without the trade, so that it does
+    not trade again for every little move.
 
     The risk aversion is taken at its word: a desk whose number says that it would pay to be rid of its vega will be rid
     of it. A desk that is paid to keep its vega says so with a `vol_risk_share` below 1.
@@ -33,6 +34,9 @@ class GammaVega(WhalleyWilmott):
     max_instruments: int = Field(default=3, ge=1, le=10, description="Most options traded at once")
     min_benefit_quote: float = Field(default=0.0, ge=0, description="Least net gain that is worth a trade in options")
     min_gain_ratio: float = Field(default=0.25, ge=0, description="And the least as a share of what it costs")
+    min_saving_share: float = Field(
+        default=0.05, ge=0, le=1, description="And as a share of what hedging and risk cost without it"
+    )
     vol_risk_share: float = Field(default=1.0, ge=0, le=1, description="How much of the risk of vol moves is to count")
     horizon_days: float = Field(default=90.0, gt=0, le=3_650, description="How far ahead costs and risks are counted")
     level_vol: float = Field(default=0.5, ge=0, le=10, description="A year's move of 30-day vol, one deviation")
@@ -59,9 +63,13 @@ class GammaVega(WhalleyWilmott):
         except ValueError:  # a number of the view is no number: delta alone is hedged
             return band
         x_base = round_to_lots(problem, problem.solve(self.max_instruments), offers.lot_base)
-        gain_quote = problem.objective_quote(np.zeros_like(x_base)) - problem.objective_quote(x_base)
+        without_quote = problem.objective_quote(np.zeros_like(x_base))
+        gain_quote = without_quote - problem.objective_quote(x_base)
         cost_quote = problem.trading_quote(x_base)
-        if not x_base.any() or gain_quote < max(self.min_benefit_quote, self.min_gain_ratio * cost_quote):
+        least_quote = max(
+            self.min_benefit_quote, self.min_gain_ratio * cost_quote, self.min_saving_share * without_quote
+        )
+        if not x_base.any() or gain_quote < least_quote:
             return band
         trades = _trades(problem, offers, x_base)
         reason = f"{band.reason}; {len(trades)} options for {cost_quote:.4g} gain {gain_quote:.4g}"
@@ -103,11 +111,18 @@ class GammaVega(WhalleyWilmott):
 
 
 def _usable(offers: OptionOffers) -> OptionOffers:
-    """Return the offers whose numbers are numbers and of which a lot can be traded."""
+    """Return the offers whose numbers are numbers and of which a lot can be traded.
+
+    A price better than the mark is no gain: it is the mark that is wrong then, so such a trade costs nothing, not less.
+    """
+    offers = msgspec.structs.replace(
+        offers,
+        buy_cost_quote=np.maximum(offers.buy_cost_quote, 0.0),
+        sell_cost_quote=np.maximum(offers.sell_cost_quote, 0.0),
+    )
     terms = offers.terms
     is_usable = (terms.tau_years > 0.0) & (terms.vol > 0.0) & (terms.forward_px > 0.0) & (terms.strike_px > 0.0)
     is_usable &= (offers.lot_base > 0.0) & (np.maximum(offers.buy_max_base, offers.sell_max_base) >= offers.lot_base)
-    is_usable &= (offers.buy_cost_quote >= 0.0) & (offers.sell_cost_quote >= 0.0)
     numbers = (offers.buy_cost_quote, offers.sell_cost_quote, offers.buy_max_base, offers.sell_max_base)
     for column in (*numbers, offers.held_base, offers.delta_ratio, *(terms.vol, terms.tau_years, terms.forward_px)):
         is_usable &= np.isfinite(column)

@@ -6,7 +6,7 @@ from math import inf, isinf, isnan, sqrt
 from typing import Literal
 
 from bot.domain.decisions import HedgeTarget, HedgeView
-from bot.pricing.bands import fixed_cost_half_base, risk_rate_quote
+from bot.pricing.bands import fixed_cost_half_base, floored_half_base, risk_rate_quote
 from bot.pricing.impulse import solve_impulse
 from strategies.corrections import MOST_VOL, Band, CorrectedBand, about, corrected_half_base, horizon_years, too_late
 from strategies.policy import NOT_TRADABLE, is_tradable
@@ -23,7 +23,7 @@ class Impulse(CorrectedBand):
     Dynamics and Control 30:1-25.
 
     `h0_floor` asks of F what it asks of k: the time left must earn it back. Going from e to H0 saves a(e − H0)² τ more
-    than what is traded costs, a = ½ g σ²S², so no trade is due within √(F/(aτ)) of H0.
+    than what is traded costs, a = ½ g σ²S²; so H0 + √(F/(aτ)) is what the trigger is floored by, in cubes again.
     """
 
     type: Literal["impulse"] = "impulse"
@@ -71,8 +71,8 @@ class Impulse(CorrectedBand):
             is_averse = band.risk_aversion_per_quote > 0.0
             trigger_base = fixed_cost_half_base(fixed_quote, gamma, band.risk_aversion_per_quote) if is_averse else 0.0
             stop_base = 0.0
-        trigger_base = max(corrected_half_base(trigger_base, band), self._least_base(view, band))
-        return trigger_base, stop_base + band.floor_base
+        trigger_base = corrected_half_base(trigger_base, band._replace(floor_base=self._least_base(view, band)))
+        return trigger_base, floored_half_base(stop_base, band.floor_base)
 
     def _least_base(self, view: HedgeView, band: Band) -> float:
         """Return how far off net delta must be for one last trade to earn its cost in the time that is left."""

@@ -25,12 +25,14 @@ from bot.engine.settings import Ages, BookLeg, DeltaSettings
 from bot.engine.smile_deltas import SmileDeltas
 from bot.engine.surfaces import SurfaceKeeper
 from bot.pricing.black76 import Black76Greeks, greeks
+from bot.pricing.fitted_surface import Slice
 from bot.pricing.futures import inverse_delta_base
 from bot.pricing.surface import Smile, interpolate_vol
 
 REVALUE_AFTER_NS = NS_PER_S  # unchanged marks are repriced for the passing of time no more often than this …
 REVALUE_AFTER_TAU_FRACTION = 1e-4  # … and no less often than this fraction of the nearest time to expiry
 MAX_NODE_GAP = 0.2  # widest gap in log-moneyness between two fresh strikes a vol is interpolated across
+MAX_FITTED_GAP = 1.5  # … or where a slice is fitted, in standard deviations to expiry
 
 _DAYS_PER_YEAR = 365.0
 _BLACK = DeltaSettings()
@@ -552,7 +554,7 @@ class UnderlyingBook:
                 vol[leg] = substitute_vol
         tau_years = self._tau_years(now_ns)
         if self.smile is not None and now_ns >= self.smile.due_ns:
-            self.smile.watch(now_ns, self._expiries)
+            self.smile.watch(now_ns, self._expiries, self._strike_px, self._qty_base, self._expiry_index)
         values = greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
         self.set_option_marks(OptionMarks(now_ns, tau_years, forward_px, vol, values))
         self.legs = Legs(forward_px, self._strike_px, tau_years, vol, self._qty_base, self._is_call)
@@ -609,9 +611,14 @@ class UnderlyingBook:
     def _fitted_vol(self, option: Option, log_moneyness: float, now_ns: int) -> float | None:
         """Return the vol of the fitted slice of the option's own expiry, None where it has none or does not reach."""
         one = self._surface.slice_of(option.expiry_ns, now_ns) if self._surface is not None else None
-        if one is None or one.kind == "linear" or not one.low_k <= log_moneyness <= one.high_k:
+        if one is None or one.kind == "linear" or one.gap_at(log_moneyness) > _most_gap(one):
             return None
         return float(one.mark_vol(np.array([log_moneyness]))[0])
+
+
+def _most_gap(one: Slice) -> float:
+    """Return the widest gap between fresh strikes that a slice may bridge: wings say nothing of the middle."""
+    return max(MAX_NODE_GAP, MAX_FITTED_GAP * one.deviation)
 
 
 def _smiles_around(smiles: list[tuple[ExpiryMarks, Smile]], expiry: ExpiryMarks, k: float) -> list[Smile]:

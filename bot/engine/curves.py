@@ -2,8 +2,8 @@
 
 A spot pair is measured from one mid for all of them, so that the cheaper one is cheaper; a perpetual or future from its
 own, as what it trades above spot comes back: a future's by its expiry, a perpetual's as funding. What a venue shows
-behind its best price is not known here: as much again is taken to stand at every further spread, unless the vault
-says how an order moves its price (`HedgeSettings.impact_coefficient`).
+behind its best price is not quoted: as much again is taken to stand at every further spread, unless the vault says how
+deep its book is (`HedgeSettings.depth`) or how an order moves its price (`HedgeSettings.impact_coefficient`).
 """
 
 from __future__ import annotations
@@ -79,9 +79,12 @@ def hedge_curve(
     elif hedge.impact_coefficient > 0.0 and hedge.daily_volume_base > 0.0:
         daily_vol = hedge.daily_vol_fraction or (vol / sqrt(DAYS_PER_YEAR) if isfinite(vol) else 0.0)
         root = impact_root(mid_px, hedge.impact_coefficient, daily_vol, hedge.daily_volume_base)
-    elif touch_base > 0.0 and max_base > touch_base:
-        spread_px = max(quote.ask_px - quote.bid_px, instrument.tick_schedule.tick_px)
-        steps = tuple((share * touch_base, spreads * spread_px) for share, spreads in _BEHIND_TOUCH)
+    if touch_base > 0.0 and max_base > touch_base and terms is None:
+        if hedge.depth:
+            steps = _walk(hedge.depth, far_px, touch_base)
+        elif not root:
+            spread_px = max(quote.ask_px - quote.bid_px, instrument.tick_schedule.tick_px)
+            steps = tuple([(share * touch_base, spreads * spread_px) for share, spreads in _BEHIND_TOUCH])
     return CostCurve(
         label=instrument.instrument_id,
         fixed_quote=fixed,
@@ -94,6 +97,14 @@ def hedge_curve(
         min_base=min_base,
         max_base=max_base,
     )
+
+
+def _walk(depth: tuple[tuple[float, float], ...], far_px: float, touch_base: float) -> tuple[tuple[float, float], ...]:
+    """Return the steps of a book whose depth behind the touch is known."""
+    steps = [(touch_base, 0.0)]
+    for distance, notional_quote in depth:
+        steps.append((steps[-1][0] + notional_quote / far_px, distance * far_px))
+    return tuple(steps)
 
 
 def carried(
@@ -122,7 +133,7 @@ def carried(
     return with_carry(
         curve,
         mid_px,
-        hedge.holding_days or days,
+        days if hedge.holding_days is None else hedge.holding_days,
         is_buy=is_buy,
         funding_rate_per_day=funding,
         basis_px=basis_px,

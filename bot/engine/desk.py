@@ -14,7 +14,7 @@ from bot.domain.orders import Fill, OrderState, TimeInForce
 from bot.domain.units import BPS, NS_PER_MIN, NS_PER_YEAR
 from bot.engine.anticipation import FillLatencies, anticipated_drift_base, find_outstanding
 from bot.engine.book import Holding, UnderlyingBook
-from bot.engine.execution import Need
+from bot.engine.execution import FillRates, Need
 from bot.engine.inclusion import RealizedVol, fixed_cost_quote, gamma_weighted_vol
 from bot.engine.option_holding import NO_ROW, OptionHolding
 from bot.engine.orders import Order, OrderTracker
@@ -42,7 +42,8 @@ class Desk:
         self.hedge = self.holdings[self.settings.instrument.instrument_id]
         self.quoted = hedges  # those with a market to trade on, as of the last `find_bad_input`
         self.unquoted: list[Blocked] = []  # and why the others have none
-        self.is_maker = any(one.style == "maker" for one in hedges)
+        self.is_maker = any(one.style != "taker" for one in hedges)
+        self.fill_rates = FillRates()
         self.need: Need | None = None
         self.resting_from: list[tuple[Order, float]] = []  # resting orders, and the hedge before each
         self.traded_base = 0.0  # size of the newest need that was served
@@ -112,8 +113,8 @@ class Desk:
             self._ordered_on[instrument_id] = (order, self.book.market.quotes[instrument_id])
 
     def note_fill(self, order: Order, fill: Fill) -> None:
-        """Measure how long an order took; called with its first fill."""
-        holding = self.holdings.get(fill.instrument_id)  # an option's order says nothing of those that hedge delta
+        """Measure how long an order of a linear hedge took; called with its first fill."""
+        holding = self.holdings.get(fill.instrument_id)
         if holding is not None:
             self._fill_latencies.note(holding.instrument.venue, order, fill)
 
@@ -139,10 +140,14 @@ class Desk:
 
     def tidy_options(self, orders: OrderTracker, now_ns: int) -> None:
         """Mark option hedges that have to be marked, and no longer those that nothing is held of or under way on."""
-        busy = {order.intent.instrument_id for order in orders.live.values()}
         holdings = self.book.option_hedges.items()
-        for holding in [one for _, one in holdings if one.is_unmarked]:
-            self.join_option(holding.instrument, now_ns)
+        odd = [name for name, one in holdings if (one.row == NO_ROW) == (one.lots != 0)]
+        if not odd:
+            return
+        busy = set(orders.live_instruments())
+        for name in odd:
+            if self.book.option_hedges[name].lots:
+                self.join_option(self.book.option_hedges[name].instrument, now_ns)
         idle = [name for name, one in holdings if one.row != NO_ROW and not one.lots and name not in busy]
         if not idle:
             return
@@ -278,8 +283,9 @@ class Desk:
         legs = self.book.legs
         if legs is not self._summed_legs:  # these change with a revaluation only, and cost more than all the rest
             self._summed_legs = legs
-            self._option_vol = gamma_weighted_vol(legs)
             marks = self.book.option_marks
+            gamma = marks.greeks.gamma if marks is not None and marks.vol is legs.vol else None
+            self._option_vol = gamma_weighted_vol(legs, gamma)
             self._vanna_base_per_vol = float(legs.qty_base.dot(marks.greeks.vanna)) if marks is not None else 0.0
             is_held = legs.qty_base != 0.0
             held_years = legs.tau_years[is_held]

@@ -46,6 +46,7 @@ from bot.domain.orders import (
 )
 from bot.domain.portfolio import Greeks, PnlBreakdown
 from bot.domain.results import HedgeMark
+from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.book import UnderlyingBook
 from bot.engine.chain_book import ChainBook, is_sound
@@ -53,8 +54,8 @@ from bot.engine.desk import Desk
 from bot.engine.execution import (
     Move,
     Need,
+    find_crossing,
     find_repeg,
-    find_urgency,
     side_of,
 )
 from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
@@ -132,7 +133,7 @@ class Engine:
         self.accounts = Reconciliation(settings, self.orders, market, self.desks, self.venues)
         self.chains = ChainBook(settings, self.desks, self.venues)
         self.option_hedges = OptionHedging(
-            settings, market, self.orders, self.limits, self.venues, self.holdings.instruments
+            settings, market, self.orders, self.limits, self.venues, self.holdings.instruments, self.desks
         )
         self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
         self._appliers: dict[type, Callable[..., None]] = {
@@ -638,7 +639,7 @@ class Engine:
 
     def _view(self, desk: Desk, now_ns: int, routes: Sequence[HedgeSettings]) -> HedgeView:
         """Return what the policy may know, with what options are offered if it is time to look."""
-        view = self._widen(desk, desk.view(now_ns, self.orders, self.ordering.reference(desk, routes)))
+        view = self._widen(desk, self.ordering.see(desk, routes, now_ns))
         if not self.settings.option_hedges:
             return view
         offers = self.option_hedges.review(desk, now_ns)
@@ -885,7 +886,10 @@ class Engine:
         if room_lots(holding, side, self._holdings, self.orders, self.settings.venue_limits) < 0:
             return Move(0, f"exposure limit of {holding.instrument.venue}")
         if desk.need is not None and desk.need.side == side:
-            urgency = find_urgency(desk.need, hedge, target, view.greeks.delta_base, lot_base, view.now_ns)
+            urgency = find_crossing(
+                desk.need, hedge, target, view, self.market.quotes[instrument_id],
+                vol=desk.vol(), lot_base=lot_base, fill_rate_per_s=desk.fill_rates.rate_per_s(instrument_id),
+            )  # fmt: skip
             if urgency:
                 return Move(0, f"to cross: {urgency}")
         move = find_repeg(order, hedge, self.market.quotes[instrument_id], view.now_ns)
@@ -900,10 +904,15 @@ class Engine:
         if not any(order.state.is_terminal for order, _ in desk.resting_from):
             return
         for order, hedged_base in desk.resting_from:
-            if order.state.is_terminal and order.filled_lots:
-                holding = desk.holdings[order.intent.instrument_id]
+            if not order.state.is_terminal:
+                continue
+            intent = order.intent
+            rested_s = (desk.decided_ns - intent.decided_ns) / NS_PER_S
+            desk.fill_rates.note(intent.instrument_id, rested_s, order.filled_lots / intent.qty_lots)
+            if order.filled_lots:
+                holding = desk.holdings[intent.instrument_id]
                 filled_base = order.filled_lots * holding.instrument.lot_base(holding.mark_px)
-                self.limits.note_hedge(desk.underlying, order.intent.decided_ns, filled_base, hedged_base)
+                self.limits.note_hedge(desk.underlying, intent.decided_ns, filled_base, hedged_base)
         desk.resting_from = [entry for entry in desk.resting_from if not entry[0].state.is_terminal]
 
     def _withdraw(self, desk: Desk, why: str, now_ns: int) -> None:

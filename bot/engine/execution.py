@@ -7,14 +7,19 @@ takes. Nothing here sends anything.
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, isfinite, sqrt
 from typing import NamedTuple
 
-from bot.domain.decisions import HedgeTarget
+from bot.domain.decisions import HedgeTarget, HedgeView
 from bot.domain.market import Quote
 from bot.domain.units import BPS, NS_PER_S
 from bot.engine.orders import Order
 from bot.engine.settings import HedgeSettings
+from bot.pricing.impulse import implied_risk_aversion_per_quote, risk_rate_quote
+from bot.pricing.waiting import maker_or_taker
+
+FIRST_FILL_S = 30.0  # what a fill at the touch is taken to need before one was seen
+FILL_MEMORY = 20.0  # fills remembered, so that the rate follows the market
 
 
 class Need:
@@ -61,6 +66,76 @@ def find_urgency(
     if lot_base <= half_width_base < inf and outside_base > hedge.escalate_bands * half_width_base:
         return f"net delta {delta_base:+.3f} is {outside_base / half_width_base:.1f} half-widths outside its band"
     return ""
+
+
+class FillRates:
+    """How fast resting orders have been filled, by instrument: fills a second, starting from a guess."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[float, float]] = {}
+
+    def note(self, instrument_id: str, rested_s: float, filled_share: float) -> None:
+        """Take in how long an order rested until it was over, and how much of it was filled by then."""
+        fills, seconds = self._seen.get(instrument_id, (1.0, FIRST_FILL_S))
+        kept = FILL_MEMORY / (FILL_MEMORY + 1.0) if fills > FILL_MEMORY else 1.0
+        self._seen[instrument_id] = (kept * (fills + filled_share), kept * (seconds + max(0.0, rested_s)))
+
+    def rate_per_s(self, instrument_id: str) -> float:
+        """Return the fills a second to expect."""
+        fills, seconds = self._seen.get(instrument_id, (1.0, FIRST_FILL_S))
+        return fills / seconds
+
+
+def find_crossing(
+    need: Need,
+    hedge: HedgeSettings,
+    target: HedgeTarget,
+    view: HedgeView,
+    quote: Quote,
+    *,
+    vol: float,
+    lot_base: float,
+    fill_rate_per_s: float,
+) -> str:
+    """Return why the need should cross the spread now, "" if it may rest; for "auto" also where waiting is dearer.
+
+    What waiting risks is a (e² − m²) per time, net delta being off by e and traded to m; without a risk aversion of its
+    own the hedge takes the one that the policy's band implies. Who is filled at the touch is taken to lose the
+    half-spread to whoever knew better, so that resting saves no more than the fees (Glosten & Milgrom 1985, "Bid, ask
+    and transaction prices", Journal of Financial Economics 14:71-100).
+    """
+    urgency = find_urgency(need, hedge, target, view.greeks.delta_base, lot_base, view.now_ns)
+    if urgency or hedge.style != "auto":
+        return urgency
+    half_base = 0.5 * (target.high_base - target.low_base)
+    mid_px = 0.5 * (quote.bid_px + quote.ask_px)
+    half_spread = 0.5 * (quote.ask_px - quote.bid_px) / mid_px
+    aversion_per_quote = hedge.risk_aversion_per_quote
+    if not aversion_per_quote and lot_base <= half_base < inf:
+        gamma = view.greeks.gamma_base_per_px
+        aversion_per_quote = implied_risk_aversion_per_quote(half_base, view.cost_rate, view.spot_px, gamma)
+    if not (aversion_per_quote < inf and isfinite(vol)):
+        return ""
+    delta_base = view.greeks.delta_base
+    centre_base = 0.5 * (target.low_base + target.high_base) if half_base < inf else view.target_delta_base
+    stop_base = target.buy_to_base if need.side > 0 else target.sell_to_base
+    qty_base = max(lot_base, abs(stop_base - delta_base))
+    risk_base = (delta_base - centre_base) ** 2 - (stop_base - centre_base) ** 2
+    wait = maker_or_taker(
+        qty_base,
+        mid_px,
+        qty_base * mid_px * (half_spread + hedge.taker_bps * BPS),
+        half_spread_rate=half_spread,
+        maker_rate=hedge.maker_bps * BPS,
+        fill_rate_per_s=fill_rate_per_s,
+        off_base=sqrt(max(0.0, risk_base)),
+        risk_quote_per_year=risk_rate_quote(aversion_per_quote, view.spot_px, vol),
+        adverse_rate=half_spread,
+        max_rest_s=hedge.max_rest_ns / NS_PER_S,
+    )
+    if wait.is_maker:
+        return ""
+    return f"resting would cost {wait.rest_quote:.4g}, crossing {wait.cross_quote:.4g}"
 
 
 def near_touch_ticks(hedge: HedgeSettings, quote: Quote, side: int) -> int:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from bot.domain.decisions import HedgeTarget, HedgeView, Legs, Refusal
 from bot.domain.market import ExecutionTerms, GasTier, Quote
@@ -76,16 +77,26 @@ class RealizedVol:
             self._px, self._ns = px, ts_ns
 
 
-def gamma_weighted_vol(legs: Legs) -> float:
-    """Return the vol of the option legs, each counted by how much gamma it has; NaN without gamma."""
+def gamma_weighted_vol(legs: Legs, gamma_per_px: NDArray[np.float64] | None = None) -> float:
+    """Return the vol of the option legs, each counted by how much gamma it has; NaN without gamma.
+
+    `gamma_per_px` is that of one option each, where it has been computed already.
+    """
     alive = (legs.tau_years > 0.0) & (legs.qty_base != 0.0)
-    if not alive.any():
+    n = np.count_nonzero(alive)
+    if not n:
         return float("nan")
-    vol = legs.vol[alive]
-    marks = greeks(legs.forward_px[alive], legs.strike_px[alive], legs.tau_years[alive], vol, legs.is_call[alive])
-    weights = np.abs(legs.qty_base[alive] * marks.gamma)
+    vol, qty_base = legs.vol, legs.qty_base
+    if gamma_per_px is None:
+        marks = greeks(
+            legs.forward_px[alive], legs.strike_px[alive], legs.tau_years[alive], vol[alive], legs.is_call[alive]
+        )
+        vol, qty_base, gamma_per_px = vol[alive], qty_base[alive], marks.gamma
+    elif n < len(vol):
+        vol, qty_base, gamma_per_px = vol[alive], qty_base[alive], gamma_per_px[alive]
+    weights = np.abs(qty_base * gamma_per_px)
     total = float(weights.sum())
-    return float((weights * vol).sum() / total) if 0.0 < total < inf else float("nan")
+    return float(weights.dot(vol)) / total if 0.0 < total < inf else float("nan")
 
 
 def stale_terms_text(terms: ExecutionTerms | None, instrument_id: str, now_ns: int) -> str:
@@ -225,6 +236,14 @@ class _Situation:
         )
         self.risk_rate_quote = local.risk_rate_quote(self.risk_aversion_per_quote, view.spot_px, vol)
 
+    @property
+    def carried_base(self) -> float:
+        """How far the view has carried net delta on already: to when it believed an order would be filled."""
+        view = self.view
+        return anticipated_drift_base(
+            self.gamma_base_per_px, view.spot_px, view.vol, view.latency_years, view.tau_years, view.lot_base
+        )
+
     def shallow_stop_base(self, off_base: float, half_base: float, gas_quote: float) -> float:
         """Return how near to the centre a trade is worth its impact, for a policy that counted the gas itself; else 0.
 
@@ -236,14 +255,6 @@ class _Situation:
         solved = local.solve_impulse(gas_quote / (self.cost_per_base * unit_base))
         impact_share = unit_base / (self.terms.depth_base * self.view.cost_rate)
         return min(unit_base * local.stop_share(off_base / unit_base, impact_share, solved), half_base)
-
-    @property
-    def carried_base(self) -> float:
-        """How far the view has carried net delta on already: to when it believed an order would be filled."""
-        view = self.view
-        return anticipated_drift_base(
-            self.gamma_base_per_px, view.spot_px, view.vol, view.latency_years, view.tau_years, view.lot_base
-        )
 
     def off_base(self, drift_base: float) -> float:
         """Return how far net delta is from the middle of the band, at the end of its interval nearest to it."""

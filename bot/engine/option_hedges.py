@@ -22,7 +22,7 @@ from bot.domain.units import NS_PER_S, NS_PER_YEAR
 from bot.engine.desk import Desk
 from bot.engine.limits import LimitKeeper
 from bot.engine.market import MarketState
-from bot.engine.option_holding import OptionHolding
+from bot.engine.option_holding import NO_ROW, OptionHolding
 from bot.engine.option_prices import OptionPrices, is_coin_priced, option_fee_settle, prices_of
 from bot.engine.orders import OrderTracker
 from bot.engine.routing import VenueBoard, find_refusing
@@ -84,6 +84,7 @@ class OptionHedging:
         limits: LimitKeeper,
         venues: VenueBoard,
         instruments: Mapping[str, Instrument],
+        desks: Mapping[str, Desk],
     ) -> None:
         self._settings = settings
         self._market = market
@@ -92,8 +93,14 @@ class OptionHedging:
         self._venues = venues
         self._instruments = instruments
         rules = settings.option_hedges
+        self._desks = desks
         self._rules = rules if rules and settings.policy.needs_offers else {}
         self._reviews: dict[str, Review] = {}
+
+    def held(self) -> frozenset[str]:
+        """Return the options that are held as hedges, or that an order is under way on."""
+        holdings = (one for desk in self._desks.values() for one in desk.book.option_hedges.values())
+        return frozenset(one.instrument.instrument_id for one in holdings if one.lots or one.row != NO_ROW)
 
     def review(self, desk: Desk, now_ns: int) -> OptionOffers | None:
         """Return what may be traded now, None where nothing may or it is not time for the next look."""

@@ -26,7 +26,7 @@ from bot.engine.curves import (
     own_mid_px,
 )
 from bot.engine.desk import Desk
-from bot.engine.execution import Need, budget_ticks, crossing_ticks, find_urgency, near_touch_ticks
+from bot.engine.execution import Need, budget_ticks, crossing_ticks, find_crossing, near_touch_ticks
 from bot.engine.funding import FundingBoard
 from bot.engine.inclusion import Plan, fixed_cost_quote, plan_order, stale_terms_text
 from bot.engine.limits import LimitKeeper
@@ -169,6 +169,7 @@ class Ordering:
         self._holdings = holdings
         self._guards = guards
         self.funding = FundingBoard()
+        self.headroom_base: dict[str, float] = {}  # venue → how much a position there may grow; none: as limits say
 
     def next_order_id(self) -> str:
         """Return a client order id never used before."""
@@ -212,12 +213,18 @@ class Ordering:
         routes.sort(key=lambda hedge: hedge.instrument.instrument_id in losing)
         return [*blocks, *found]
 
-    def reference(self, desk: Desk, routes: Sequence[HedgeSettings]) -> HedgeSettings:
-        """Return the hedge whose cost and lot the policy is shown: the preferred one, or the cheapest to cross."""
-        if not routes:
-            return desk.quoted[0]
-        if len(routes) == 1 or self._settings.routing == "preference":
-            return routes[0]
+    def see(self, desk: Desk, routes: Sequence[HedgeSettings], now_ns: int) -> HedgeView:
+        """Return what a policy may know: the cost of the hedge that would be traded, and the lot of the finest one."""
+        if len(routes) < 2 or self._settings.routing == "preference":
+            return desk.view(now_ns, self._orders, routes[0] if routes else desk.quoted[0])
+        view = desk.view(now_ns, self._orders, self._find_cheapest(desk, routes))
+        finest_base = min(
+            [one.instrument.lot_base(desk.holdings[one.instrument.instrument_id].mark_px) for one in routes]
+        )
+        return view if finest_base >= view.lot_base else msgspec.structs.replace(view, lot_base=finest_base)
+
+    def _find_cheapest(self, desk: Desk, routes: Sequence[HedgeSettings]) -> HedgeSettings:
+        """Return the hedge that is cheapest to cross."""
         best, least = routes[0], inf
         for hedge in routes:
             instrument_id = hedge.instrument.instrument_id
@@ -368,6 +375,12 @@ class Ordering:
         if not isinstance(most, _Size):
             return Blocked(instrument_id, *most)
         most_lots = abs(most.lots)
+        headroom_base = self.headroom_base.get(instrument.venue)
+        if headroom_base is not None:
+            free_lots = int(headroom_base / lot_base + 1e-9) + max(0, -side * holding.lots)
+            if not free_lots:
+                return Blocked(instrument_id, Refusal.VENUE_LIMIT, f"{instrument.venue}: no margin is left there")
+            most_lots = min(most_lots, free_lots)
         if is_leaving:
             most_lots = min(most_lots, max(0, -side * holding.lots))
             if not most_lots:
@@ -561,7 +574,10 @@ class Ordering:
         far_px = quote.ask_px if side > 0 else quote.bid_px
         first_px = need.first_px.setdefault(hedge.instrument.instrument_id, far_px)
         lot_base = hedge.instrument.lot_base(far_px)
-        urgency = find_urgency(need, hedge, target, view.greeks.delta_base, lot_base, view.now_ns)
+        urgency = find_crossing(
+            need, hedge, target, view, quote,
+            vol=desk.vol(), lot_base=lot_base, fill_rate_per_s=desk.fill_rates.rate_per_s(quote.instrument_id),
+        )  # fmt: skip
         if not urgency:
             return _Price(near_touch_ticks(hedge, quote, side), TimeInForce.POST_ONLY, "; resting at the touch")
         budget = budget_ticks(need, hedge, side)
@@ -693,15 +709,16 @@ def _split_base(quantity_base: float, candidates: list[_Candidate], side: int, s
         if lots:
             legs.append(_Leg(candidates[place], side * lots, costs[place]))
     legs.sort(key=lambda leg: -abs(leg.lots) * leg.candidate.lot_base)
-    return _Plan(legs, cost_quote, split.next_best)
+    # others that can place next to nothing cost next to nothing, and are no plan
+    return _Plan(legs, cost_quote, split.next_best if split.next_best >= split.cost_quote - 1e-9 else inf)
 
 
 def _take_all(curves: list[CostCurve], place: int, placed_base: float) -> tuple[float, list[float], list[float]]:
-    """Return cost, parts and costs of a plan in which one instrument takes it all, rounded down to its lots."""
+    """Return cost, parts and costs of a plan in which one instrument takes it all; infinite if it cannot."""
     curve = curves[place]
     part_base = floor(placed_base / curve.lot_base + 1e-9) * curve.lot_base
-    is_close = placed_base - part_base < 0.5 * curve.lot_base
-    cost = curve.cost_quote(part_base) if part_base >= curve.min_base * (1.0 - 1e-9) and is_close else inf
+    is_whole = placed_base - part_base < 0.5 * min([one.lot_base for one in curves])
+    cost = curve.cost_quote(part_base) if is_whole and part_base >= curve.min_base * (1.0 - 1e-9) else inf
     parts, costs = [0.0] * len(curves), [0.0] * len(curves)
     parts[place], costs[place] = part_base, cost
     return cost, parts, costs
@@ -715,8 +732,8 @@ def _split_among(
     parts, costs = [0.0] * len(curves), [0.0] * len(curves)
     for place, part_base, cost_quote in zip(places, split.quantities_base, split.costs_quote, strict=True):
         parts[place], costs[place] = part_base, cost_quote
-    coarsest_base = max([curves[place].lot_base for place in places])
-    return (split.cost_quote if split.unplaced_base < coarsest_base else inf), parts, costs
+    is_whole = split.unplaced_base < 0.5 * min([one.lot_base for one in curves])
+    return (split.cost_quote if is_whole else inf), parts, costs
 
 
 def _least_rate(candidate: _Candidate) -> float:

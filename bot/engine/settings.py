@@ -61,16 +61,18 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     "taker" crosses the spread at once. "maker" rests at the near touch, follows it once it is `repeg_ticks` away but
     not more often than `repeg_every_ns`, and crosses after `max_rest_ns` (less by urgency/`escalate_urgency`), or with
-    net delta beyond the band by more than `escalate_bands` of its half-widths. `can_amend` says whether the venue can
-    move a resting order. With `one_outstanding` nothing new is sent on the instrument while an order on it is pending.
-    `ratio` and `target_delta_base` are the underlying's: those of its first hedge count.
+    net delta beyond the band by more than `escalate_bands` of its half-widths. "auto" does the same, and also crosses
+    where waiting is expected to cost more. `can_amend` says whether the venue can move a resting order. With
+    `one_outstanding` nothing new is sent on the instrument while an order on it is pending. `ratio` and
+    `target_delta_base` are the underlying's: those of its first hedge count.
     Where a trade is a transaction on a chain, `needs_terms`: without fresh `ExecutionTerms` nothing is sent. There
     `worse_fill_probability` is the chance that all a limit allows is taken by whoever orders the block, and
     `risk_aversion_per_quote` weighs gas against risk (0: as the policy's band implies).
-    For routing by cost: an order of q moves the price by `impact_coefficient` · √(q/`daily_volume_base`) vols of a day,
-    each `daily_vol_fraction` (0: as measured); what is traded is held for `holding_days` (0: as long as the need is
-    likely to last), for which a long pays `funding_rate_per_day` (None: as lately) and a short
-    `borrow_rate_per_year`; a future is left `roll_before_ns` before it expires.
+    For routing by cost: `depth` is what stands behind the touch (distance as a fraction, quote money there); an order
+    of q moves the price by `impact_coefficient` · √(q/`daily_volume_base`) vols of a day, each `daily_vol_fraction` (0:
+    as measured); what is traded is held for `holding_days` (None: as long as the need is likely to last), for which a
+    long pays `funding_rate_per_day` (None: as lately) and a short `borrow_rate_per_year`; a future is left
+    `roll_before_ns` before it expires.
     """
 
     instrument: Hedgeable
@@ -90,10 +92,11 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     needs_terms: bool = False
     worse_fill_probability: float = 0.05
     risk_aversion_per_quote: float = 0.0
+    depth: tuple[tuple[float, float], ...] = ()
     impact_coefficient: float = 0.0
     daily_volume_base: float = 0.0
     daily_vol_fraction: float = 0.0
-    holding_days: float = 0.0
+    holding_days: float | None = None
     funding_rate_per_day: float | None = None
     borrow_rate_per_year: float = 0.0
     roll_before_ns: int = NS_PER_HOUR

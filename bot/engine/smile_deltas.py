@@ -78,11 +78,23 @@ class SmileDeltas:
             t_ratio={str(model): self.record.gate(model).t_ratio for model in DeltaModel},
         )
 
-    def watch(self, now_ns: int, expiries: Iterable[ExpiryMarks]) -> None:
-        """Look at what moved since the last time, and choose the model to use from here."""
+    def watch(
+        self,
+        now_ns: int,
+        expiries: Iterable[ExpiryMarks],
+        strike_px: Floats,
+        qty_base: Floats,
+        expiry_index: NDArray[np.intp],
+    ) -> None:
+        """Look at what moved since the last time, and choose the model to use from here for the book of these legs."""
         self.due_ns = now_ns + self.settings.every_ns
         held = list(expiries)
-        moves = [one for expiry in held if (one := self._look_at(expiry, now_ns)) is not None]
+        moves = []
+        for expiry in held:
+            rows = expiry_index == expiry.index
+            one = self._look_at(expiry, now_ns, strike_px[rows], qty_base[rows])
+            if one is not None:
+                moves.append(one)
         self.record.note(moves)
         wanted = DeltaModel(self.settings.model)
         is_used = not self.settings.is_gated or self.record.gate(wanted).is_open
@@ -130,7 +142,7 @@ class SmileDeltas:
             else:
                 self._leg_skew[rows] = look.shape.skew_at(np.log(strike_px[rows] / forward_px[rows]))
 
-    def _look_at(self, expiry: ExpiryMarks, now_ns: int) -> Moves | None:
+    def _look_at(self, expiry: ExpiryMarks, now_ns: int, held_px: Floats, held_base: Floats) -> Moves | None:
         """Return how an expiry moved since the last look, None where it was not quoted anew or there was none."""
         if expiry.expiry_ns - now_ns < MIN_LEFT_NS or not expiry.forward_ns:
             return None
@@ -153,7 +165,7 @@ class SmileDeltas:
         self._looks[expiry.index] = look
         if before is None or before.shape is None or look.shape is None or look.ns - before.ns > MAX_INTERVAL_NS:
             return None
-        return _moves_between(before, look, tau_years)
+        return _moves_between(before, look, tau_years, held_px, held_base)
 
     def _new_look(self, slots: NDArray[np.int64], ns: int, tau_years: float) -> _Look:
         market = self._market
@@ -165,7 +177,7 @@ class SmileDeltas:
         return _Look(strike_px, vol, forward_px, ns, fit_shape(np.log(strike_px / forward_px), vol, tau_years))
 
 
-def _moves_between(before: _Look, after: _Look, tau_years: float) -> Moves | None:
+def _moves_between(before: _Look, after: _Look, tau_years: float, held_px: Floats, held_base: Floats) -> Moves | None:
     shape, shape_after = before.shape, after.shape
     strikes, old, new = np.intersect1d(before.strike_px, after.strike_px, assume_unique=True, return_indices=True)
     if shape is None or shape_after is None or not len(strikes):
@@ -178,7 +190,11 @@ def _moves_between(before: _Look, after: _Look, tau_years: float) -> Moves | Non
         return None
     log_move = np.log(after.forward_px[new] / forward_px)
     middle = int(np.abs(np.log(strikes / forward_px)).argmin())
+    is_there = np.isin(held_px, strikes)
+    rows = np.searchsorted(strikes, held_px[is_there])
+    held = np.bincount(rows, weights=held_base[is_there], minlength=len(strikes)).astype(np.float64)
     return Moves(
+        held[is_told],
         (values.vega / forward_px)[is_told],
         (after.vol[new] - vol)[is_told],
         log_move[is_told],

@@ -7,7 +7,7 @@ and no time, so it may be laid around another market's price; it must never clai
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ from bot.domain.units import BPS
 EDGES_BPS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)
 # A bucket counts only where nearly every snapshot reaches that far, or the median would measure the cut, not the book.
 REACH: Final = 0.9
+CLOCKS: Final = ("ts_event_ns", "local_ts_ns")  # columns that may tell a snapshot's time, the first one found is taken
 
 
 class BookShape(msgspec.Struct, frozen=True):
@@ -34,17 +35,40 @@ class BookShape(msgspec.Struct, frozen=True):
     snapshots: int
 
 
-def measure_shape(source: Path) -> BookShape:
-    """Return the median shape of the books in a Parquet file; raises RecordingError if it is not one of books."""
+class Books(NamedTuple):
+    """Book snapshots, a row each, best level first; `ts_ns` is empty where the table tells no times."""
+
+    ts_ns: NDArray[np.int64]
+    bid_px: NDArray[np.float64]
+    bid_base: NDArray[np.float64]
+    ask_px: NDArray[np.float64]
+    ask_base: NDArray[np.float64]
+
+
+def read_books(source: Path) -> Books:
+    """Return the books in a Parquet file; raises RecordingError if it is not one of books."""
     try:
         books = pl.read_parquet(source)
         levels = sum(column.startswith("bp") for column in books.columns)
-        bid_px, bid_base, ask_px, ask_base = (_side(books, prefix, levels) for prefix in ("bp", "bq", "ap", "aq"))
+        sides = [_side(books, prefix, levels) for prefix in ("bp", "bq", "ap", "aq")]
+        clock = next((column for column in CLOCKS if column in books.columns), None)
+        ts_ns = books[clock].cast(pl.Int64).to_numpy() if clock is not None else np.empty(0, np.int64)
     except (pl.exceptions.PolarsError, OSError) as error:
         what = str(error).splitlines()[0]
         raise RecordingError(f"{source}: expected order books bp0, bq0, ap0, aq0 …, found: {what}") from error
-    if not bid_px.size:
+    if not sides[0].size:
         raise RecordingError(f"{source}: expected order books bp0, bq0, ap0, aq0 …, found none")
+    return Books(ts_ns, *sides)
+
+
+def measure_shape(source: Path) -> BookShape:
+    """Return the median shape of the books in a Parquet file; raises RecordingError if it is not one of books."""
+    return shape_of(read_books(source))
+
+
+def shape_of(books: Books) -> BookShape:
+    """Return the median shape of these books."""
+    _, bid_px, bid_base, ask_px, ask_base = books
     best_bid, best_ask = bid_px[:, :1], ask_px[:, :1]
     distance_bps = np.vstack([(best_bid - bid_px) / best_bid, (ask_px - best_ask) / best_ask]) / BPS
     notional = np.vstack([bid_px * bid_base, ask_px * ask_base])

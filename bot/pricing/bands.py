@@ -14,16 +14,14 @@ makes no sense; it answers with a number that makes no sense either, and the cal
 
 from __future__ import annotations
 
-from math import cbrt, copysign, exp, hypot, inf, pi, sqrt
+from math import cbrt, exp, inf, pi, sqrt
 from math import pow as power
 
 # −ζ(1/2)/√(2π): Broadie, Glasserman & Kou (1997), "A continuity correction for discrete barrier options",
 # Mathematical Finance 7:325-349.
 MONITORING_SHIFT = 0.5825971579390107
 _SAFE_STEP = 1.2  # steps wider than this times the band: from here on the shift is bent, or the band would vanish
-_CENTRE_WEIGHT = 70.0  # of g S² |Γ|, where half of the centre's shift is made
 _COST_RATE_FACTOR = 0.5 * cbrt(2.25)  # ½ (3/2)^(2/3)
-_CENTRE_FACTOR = 0.6 * cbrt(2.25)  # (3/5) (3/2)^(2/3)
 
 
 def band_half_base(cost_rate: float, spot_px: float, gamma_base_per_px: float, risk_aversion_per_quote: float) -> float:
@@ -65,27 +63,11 @@ def floored_half_base(half_base: float, floor_base: float) -> float:
     strike above all. Found for this project by comparing bands with the exact optimum on a lattice, which it meets
     within a few per cent; a fit to nothing, as it has no constant (docs/hedging-efficiency.md).
     """
-    return cbrt(half_base**3 + floor_base**3)
-
-
-def centre_shift_base(
-    cost_rate: float,
-    spot_px: float,
-    vol: float,
-    gamma_base_per_px: float,
-    vanna_base_per_vol: float,
-    risk_aversion_per_quote: float,
-) -> float:
-    """Return how far the centre of the band lies from the target: the delta of what hedging itself will cost.
-
-    Costs raise the variance of a short book as if by the share K = 2J/(σ²S²|Γ|) = (3/2)^(2/3) (g k² S² |Γ|)^(1/3), J
-    being `edge_cost_rate_quote`: until expiry they come to W = (6/5) · ½ K σ |vega|, where 6/5 is for K, which grows as
-    the time left to the power −1/6 while an option stays at its strike. Its derivative by S, at this K, is
-    (3/5) K σ vanna with the sign of Γ: for a short call up where it is out of the money, down where it is in it.
-    `vanna_base_per_vol` is the net vanna of the book, what its delta changes with a vol of 1.
-    """
-    share = _CENTRE_FACTOR * cbrt(risk_aversion_per_quote * abs(gamma_base_per_px) * (cost_rate * spot_px) ** 2)
-    return copysign(share, gamma_base_per_px) * vol * vanna_base_per_vol
+    wide, narrow = (half_base, floor_base) if half_base > floor_base else (floor_base, half_base)
+    if not 0.0 < wide < inf:
+        return wide
+    share = narrow / wide
+    return wide * cbrt(1.0 + share * share * share)
 
 
 def monitored_half_base(half_base: float, step_base: float) -> float:
@@ -150,16 +132,21 @@ def zakamouline_shift(
     return 4.76 * power(cost_rate, 0.78) * power(tau_years, -0.02) * power(vol, -0.25) * power(gamma_share, 0.15)
 
 
-def centre_weight(spot_px: float, gamma_base_per_px: float, risk_aversion_per_quote: float) -> float:
-    """Return how much of `centre_shift_base` is worth making, from 0 to 1: x²/(70² + x²) with x = g S² |Γ|.
+def centre_vol_ratio(
+    cost_rate: float, spot_px: float, gamma_base_per_px: float, risk_aversion_per_quote: float
+) -> float:
+    """Return by how much to multiply every vol for the delta in the centre of a band: above 1 if short gamma.
 
-    Where x is small the band is wide, the hedge is rarely near its centre, and the shift would do a little harm; where
-    it is large (some hundred) it saves 2 to 3 % of all costs. The 70 was fitted to the exact solution of a 30-day call
-    at gK = 10 and 100 with costs of 5 and 10 bp, and holds at gK = 30.
+    Hedging costs J per year (`edge_cost_rate_quote`) beside the ½ σ²S²|Γ| that gamma costs, as if σ² were higher by the
+    share K = (3/2)^(2/3) (g k² S² |Γ|)^(1/3) for who is short gamma, lower for who is long. While an option stays at
+    its strike K grows as the time left to the power −1/6, so that until expiry it all comes to 6/5 K: a closed form of
+    the delta of the whole expected cost, dW/dS (`bot.pricing.ex_ante`), at a thousandth of its price, with no constant
+    that was fitted. It is worth up to 3 % of the cost where gK is 100, and little where it is 10
+    (docs/hedging-efficiency.md).
     """
-    x = risk_aversion_per_quote * spot_px * spot_px * abs(gamma_base_per_px)
-    root = x / hypot(x, _CENTRE_WEIGHT)
-    return root * root
+    weight = risk_aversion_per_quote * spot_px * spot_px * abs(gamma_base_per_px)
+    share = min(0.5, 1.2 * cbrt(2.25 * weight * cost_rate * cost_rate))
+    return sqrt(1.0 + share if gamma_base_per_px < 0.0 else 1.0 - share)
 
 
 def leland_number(cost_rate: float, vol: float, interval_years: float) -> float:

@@ -58,14 +58,16 @@ class Slice:
         return np.interp(log_moneyness, self.curve.log_moneyness, self.curve.vol**2 * self.curve.tau_years)
 
     @property
-    def low_k(self) -> float:
-        """The lowest quoted ln(K/F)."""
-        return float(self.nodes[0])
+    def deviation(self) -> float:
+        """Standard deviation of the log price to expiry, as the vol at the money has it."""
+        return float(np.sqrt(self.total_variance(np.zeros(1))[0]))
 
-    @property
-    def high_k(self) -> float:
-        """The highest quoted ln(K/F)."""
-        return float(self.nodes[-1])
+    def gap_at(self, log_moneyness: float) -> float:
+        """Return how far apart the quoted ln(K/F) on either side of this one are: 0 at a quote, infinite beyond all."""
+        right = int(np.searchsorted(self.nodes, log_moneyness))
+        if right < len(self.nodes) and self.nodes[right] == log_moneyness:
+            return 0.0
+        return float(self.nodes[right] - self.nodes[right - 1]) if 0 < right < len(self.nodes) else np.inf
 
     def mark_vol(self, log_moneyness: Floats) -> Floats:
         """Return the vol an unquoted strike is best marked at: the curve, bent to meet the quotes of its neighbours.

@@ -11,8 +11,8 @@ s = dσ/dlnK at its strike, h is
   J. Banking & Finance 82, 2017), by least squares.
 
 Each is held against Black's on every new move before it learns from it. What counts is the part of an option's profit
-that its vol earned: the squared error of vega × (Δσ - h Δln F), summed over the options of one moment. It knows no
-market and no clock: moves come in, coefficients and evidence come out.
+that its vol earned: the squared error of quantity × vega × (Δσ - h Δln F), summed over the options of one moment. It
+knows no market and no clock: moves come in, coefficients and evidence come out.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ MAX_DELTA_RATIO: Final = 0.15  # the most a smile may change the delta of an opt
 _LAGS: Final = 5  # of the standard error: neighbouring moments are not independent
 _SHAPE_REACH: Final = 2.5  # strikes used for the shape of a smile, in standard deviations from the money
 _MIN_STRIKES: Final = 5
+_LEAST_DETERMINANT: Final = 1e-8  # of its normal equations, as a share of the product of their diagonal
 
 
 class DeltaModel(StrEnum):
@@ -75,7 +76,7 @@ def fit_shape(log_moneyness: Floats, vol: Floats, tau_years: float) -> SmileShap
     weight = np.exp(-0.25 * d * d)
     powers = np.stack([weight, weight * d, weight * d * d])
     gram, right = powers @ powers.T, powers @ (weight * vol)
-    if np.linalg.cond(gram) > 1e10:
+    if not np.linalg.det(gram) > _LEAST_DETERMINANT * float(np.prod(np.diag(gram))):
         return None
     level, slope, bend = np.linalg.solve(gram, right).tolist()
     k = log_moneyness[is_near]
@@ -85,10 +86,12 @@ def fit_shape(log_moneyness: Floats, vol: Floats, tau_years: float) -> SmileShap
 class Moves(NamedTuple):
     """How the options of one expiry moved from one moment to the next: arrays over strikes, and vol at the money.
 
-    `vega_ratio` is vega over the forward, `log_move` the log return of the forward, `skew` and the call delta are those
-    before the move, of the strike it belongs to; `atm_skew_move` is skew at the money times the log return.
+    `held_base` is what the book holds at the strike, `vega_ratio` is vega over the forward, `log_move` the log return
+    of the forward, `skew` and the call delta are those before the move, of the strike it belongs to; `atm_skew_move` is
+    skew at the money times the log return.
     """
 
+    held_base: Floats
     vega_ratio: Floats
     vol_move: Floats
     log_move: Floats
@@ -172,9 +175,7 @@ class SmileRecord:
             return
         self.moments += 1
         if self.moments > MIN_BATCHES:
-            self._losses.append(
-                tuple(sum(self._loss(model, one) for one in moves) for model in (DeltaModel.BLACK, *MODELS))
-            )
+            self._losses.append(tuple(self._loss(model, moves) for model in (DeltaModel.BLACK, *MODELS)))
             self._judge()
         self._learn_stickiness(moves)
         self._learn_coefficients(moves)
@@ -190,10 +191,15 @@ class SmileRecord:
             return np.asarray((a + call_delta_ratio * (b + c * call_delta_ratio)) / root_tau)
         return np.zeros_like(skew)
 
-    def _loss(self, model: DeltaModel, moves: Moves) -> float:
-        h = self.vol_per_log_move(model, moves.skew, moves.call_delta_ratio, np.asarray(moves.root_tau))
-        change = bounded(moves.vega_ratio, h) * moves.log_move
-        return float(np.sum((moves.vega_ratio * moves.vol_move - change) ** 2))
+    def _loss(self, model: DeltaModel, moves: list[Moves]) -> float:
+        """Return the square of what vol earned the book in spite of this model; a book of nothing holds one of each."""
+        is_held = any(one.held_base.any() for one in moves)
+        off = 0.0
+        for one in moves:
+            h = self.vol_per_log_move(model, one.skew, one.call_delta_ratio, np.asarray(one.root_tau))
+            left = one.vega_ratio * one.vol_move - bounded(one.vega_ratio, h) * one.log_move
+            off += float(one.held_base @ left if is_held else left.sum())
+        return off * off
 
     def _learn_stickiness(self, moves: list[Moves]) -> None:
         x = np.array([one.atm_skew_move for one in moves])

@@ -102,9 +102,7 @@ def to_jump_wings(svi: RawSvi, tau_years: float) -> JumpWings:
         raise ValueError(f"expected a positive variance at the money, found {w}; hint: this slice has no vol")
     root = sqrt(w)
     psi = 0.5 * b / root * (rho - m / far)
-    return JumpWings(
-        w / tau_years, psi, b * (1.0 - rho) / root, b * (1.0 + rho) / root, svi.least_variance / tau_years
-    )
+    return JumpWings(w / tau_years, psi, b * (1.0 - rho) / root, b * (1.0 + rho) / root, svi.least_variance / tau_years)
 
 
 def from_jump_wings(wings: JumpWings, tau_years: float) -> RawSvi:

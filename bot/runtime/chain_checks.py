@@ -55,7 +55,7 @@ def _check_hedge_lines(source: YamlSource, vault: dict[str, Value], chains: dict
         venue, colon, _ = str(line.get("instrument", "")).partition(":")
         if not colon or venue not in chains:
             continue
-        if line.get("style") == "maker":
+        if line.get("style") in ("maker", "auto"):
             source.report((*place, "style"), "taker: nothing rests on a chain", "maker", "remove style")
         for key in ("maker_bps", "taker_bps"):
             if line.get(key):

@@ -39,6 +39,7 @@ from bot.domain.instruments import Payoff
 from bot.domain.results import RunSeries, RunSummary
 from bot.domain.units import utc_text
 from bot.runtime import control, tables
+from bot.runtime.calibrate_cli import calibrate_app
 from bot.runtime.clock import WallClock
 from bot.runtime.config import config_sha256, load_vaults
 from bot.runtime.daemon import Daemon, Runner, run_all
@@ -90,6 +91,7 @@ journal_app = typer.Typer(help="Look at a journal.", no_args_is_help=True)
 import_app = typer.Typer(help="Make a recording from other data.", no_args_is_help=True)
 app.add_typer(journal_app, name="journal")
 app.add_typer(import_app, name="import")
+app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(tx_app, name="tx")
 app.add_typer(vault_app, name="vault")
 

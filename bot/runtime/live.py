@@ -28,9 +28,10 @@ from bot.domain.events import (
     Restarted,
     SubmitOrder,
 )
-from bot.domain.instruments import Instrument, contract_of
+from bot.domain.instruments import Instrument, Option, contract_of
+from bot.domain.market import IndexPrice
 from bot.domain.orders import AmendRejected, OrderCanceled, OrderEvent, OrderRejected, OrderTruth
-from bot.domain.units import NS_PER_MIN, NS_PER_S
+from bot.domain.units import NS_PER_HOUR, NS_PER_MIN, NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.engine import Engine
 from bot.engine.latencies import Latencies
@@ -61,6 +62,8 @@ HEARTBEAT_S = 1.0  # with nothing to decide on, a decision this often still sees
 CLOCK_TOLERANCE_NS = NS_PER_S
 WITHDRAW_AGAIN_S = 0.5  # between two tries to cancel what rests when the daemon ends
 LOOK_BACK_NS = 10 * NS_PER_MIN  # trades known already are recognised by their ids
+CHOOSE_AGAIN_FRACTION = 0.02  # move of the index after which other options may be worth watching …
+CHOOSE_AGAIN_NS = NS_PER_HOUR  # … and the time after which expiries may have come within reach
 NOT_SENT = "not sent: "  # how the daemon's own refusals begin: such an order never left
 
 log = structlog.get_logger()
@@ -144,7 +147,9 @@ class LiveSession(NamedTuple):
 
     def _contracts(self, known: Mapping[str, Instrument]) -> dict[str, Instrument]:
         """Return what the vault names as the journal first knew it, also where it was delisted since."""
-        named = frozenset(self.vault.named_instruments).union(*(file.instrument_ids for file in self.book_files))
+        named = frozenset(self.vault.named_instruments).union(
+            *(file.instrument_ids for file in self.book_files), self.engine.option_hedges.held()
+        )
         first = {instrument.instrument_id: instrument for instrument in self.instruments}
         return {name: one for name, one in {**known, **first}.items() if name in named}
 
@@ -326,6 +331,8 @@ class LiveFeed:
         self._account_venues = {line.account for line in session.vault.book if isinstance(line, AccountLine)}
         self._held_of: dict[str, frozenset[str]] = {}
         self._watched: dict[str, frozenset[str]] = {}
+        self._index_px: dict[str, float] = {}  # by underlying with option hedges, when their options were last chosen
+        self._chosen_ns = 0
         self._early: list[tuple[Command, int]] | None = []  # commands from before the gateways run
         self._opening: list[Event] = [
             BookReport(file.source, file.held, 0) for file in session.book_files
@@ -460,6 +467,8 @@ class LiveFeed:
             case AccountReport() if event.venue in self._account_venues:
                 self._held_of[event.venue] = frozenset(one.instrument_id for one in event.positions if one.qty_lots)
                 self._watch()
+            case IndexPrice():
+                self._note_index(event)
             case OrderCanceled() | OrderRejected():
                 self._note_over(event.order_id)
             case OrderTruth() if event.state.is_terminal:
@@ -474,13 +483,37 @@ class LiveFeed:
         """Tell every gateway which instruments the vault needs to see."""
         session = self._session
         wanted = frozenset(session.vault.named_instruments).union(
-            *(file.instrument_ids for file in session.book_files), *self._held_of.values()
+            *(file.instrument_ids for file in session.book_files), *self._held_of.values(), self._options_to_watch()
         )
         for venue, gateway in session.gateways.items():
             mine = {name: one for name in wanted if (one := self._known.get(name)) is not None and one.venue == venue}
             if mine.keys() != self._watched.get(venue):
                 self._watched[venue] = frozenset(mine)
                 gateway.watch(tuple(mine.values()))
+
+    def _options_to_watch(self) -> frozenset[str]:
+        """Return the options that may be traded as hedges at today's price, and those that are held as such."""
+        engine = self._session.engine
+        held = set(engine.option_hedges.held())
+        self._chosen_ns = now_ns = self.now_ns()
+        for underlying, rules in engine.settings.option_hedges.items():
+            index_px = self._index_px.get(underlying, 0.0)
+            held |= {
+                name
+                for name, one in self._known.items()
+                if isinstance(one, Option) and one.base == underlying and rules.is_eligible(one, now_ns, index_px)
+            }
+        return frozenset(held)
+
+    def _note_index(self, event: IndexPrice) -> None:
+        """Choose the options to watch anew when their underlying has a price, once it moved far, and every hour."""
+        last_px = self._index_px.get(event.underlying, 0.0)
+        is_near = abs(event.px - last_px) <= CHOOSE_AGAIN_FRACTION * last_px
+        if event.underlying not in self._session.engine.settings.option_hedges or not event.px > 0.0:
+            return
+        if not is_near or self.now_ns() - self._chosen_ns > CHOOSE_AGAIN_NS:
+            self._index_px[event.underlying] = event.px
+            self._watch()
 
     async def _beat(self) -> None:
         while True:

@@ -87,6 +87,9 @@ def print_comparison(console: Console, summaries: Sequence[RunSummary], base: st
     row("decisions", lambda s: f"{s.decisions:,}")
     row("not decided, by reason", lambda s: "\n".join(f"{k} {n:,}" for k, n in s.refusals.items()) or "none")
     row("quotes refused", lambda s: "\n".join(f"{k} {n:,}" for k, n in s.quotes_refused.items()) or "none")
+    for underlying, evidence in first.deltas.items():
+        said = f"{evidence.used}: {evidence.why}" if evidence.why else evidence.used
+        table.add_row(f"delta of {underlying}", said, *[""] * (len(summaries) - 1))
     row("events per second", lambda s: f"{s.events_per_second:,.0f}")
     row("decision p50 / p99, µs", lambda s: f"{s.decision_us.p50:.0f} / {s.decision_us.p99:.0f}")
     row("state at the end", lambda s: s.state)

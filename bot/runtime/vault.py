@@ -127,26 +127,26 @@ class CostsSection(Section):
     """What trading a hedge costs beyond its fees and the spread of the moment; `calibrate costs` measures it."""
 
     half_spread_bps: float | None = Field(
-        default=None, ge=0, le=500, description="Half-spread to plan with; else that of the newest quote"
+        default=None, ge=0, le=500, description="Half-spread as measured, to plan with; orders go by the newest quote"
     )
     depth: Annotated[tuple[DepthLine, ...], BeforeValidator(_as_list)] = Field(
-        default=(), description="Depth behind the touch; without it only the touch is known"
+        default=(), description="Depth behind the touch as measured, to plan with; orders do not go by it yet"
     )
     impact_coefficient: float | None = Field(
         default=None, ge=0, le=10, description="Y of the peak impact Y · σ · √(q/V) of an order; needs the daily volume"
     )
     daily_volume_base: float | None = Field(default=None, gt=0, description="V, traded per day in base units")
     daily_vol_fraction: float | None = Field(
-        default=None, gt=0, le=1, description="σ, vol of one day; else that of the options held"
+        default=None, gt=0, le=1, description="σ, vol of one day; else that of the view, as hedges see it"
     )
     holding_days: float | None = Field(
-        default=None, ge=0, le=3650, description="How long a hedge is held on average, for carry; else no carry counts"
+        default=None, ge=0, le=3650, description="How long a hedge is held, for carry; else as long as likely needed"
     )
     funding_rate_per_day: float | None = Field(
         default=None,
         ge=-0.05,
         le=0.05,
-        description="Share of value a long pays a short per day; else as the venue says",
+        description="Share of value a long pays a short per day; else as paid lately",
     )
     borrow_rate_per_year: float | None = Field(
         default=None, ge=0, le=10, description="Interest on what is borrowed to sell short, per year"
@@ -172,8 +172,9 @@ class HedgeLine(Section):
     max_slippage_bps: float = Field(
         default=25.0, ge=0, le=1000, description="Farthest beyond the best price that an order may fill"
     )
-    style: Literal["taker", "maker"] = Field(
-        default="taker", description="taker crosses the spread at once; maker rests first and crosses later"
+    style: Literal["taker", "maker", "auto"] = Field(
+        default="taker",
+        description="taker crosses at once; maker rests first; auto rests where that is expected to cost less",
     )
     roll_before_s: float = Field(
         default=3600.0, ge=0, le=2_592_000, description="How long before its expiry a dated future is left for another"

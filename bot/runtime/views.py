@@ -119,6 +119,15 @@ def _desk_view(session: Session | LiveSession, desk: Desk, now_ns: int) -> dict[
             instrument_id: {"venue": holding.instrument.venue, "lots": holding.lots}
             for instrument_id, holding in desk.holdings.items()
         },
+        "option_hedges": {
+            instrument_id: {
+                "lots": holding.lots,
+                "cash_settle": holding.cash_settle,
+                "mark_px": desk.book.hedge_mark_px(holding),
+            }
+            for instrument_id, holding in desk.book.option_hedges.items()
+        },
+        "option_refusal": desk.option_refusal,
         "last_order": _last_order(desk),
         "plan": _plan(desk),
         "interpolated_legs": desk.book.interpolated_legs,
@@ -139,6 +148,8 @@ def _plan(desk: Desk) -> str:
     decision = desk.decision
     if decision is None:
         return "nothing decided yet"
+    if decision.option_orders:
+        return f"trading options: {'; '.join(decision.option_orders)}"
     if decision.refusal is not None:
         wanted = f"; it would trade {decision.wanted_lots:+} lots" if decision.wanted_lots else ""
         return f"not hedging: {decision.refusal}: {decision.refusal_detail}{wanted}"

@@ -110,7 +110,7 @@ def _page(
 <h2>Why it did not hedge</h2>
 {_refusal_tables(labels, summaries)}
 </section>
-<section>
+{_deltas_section(summary)}<section>
 <h2>Hedges of {escape(labels[0])}</h2>
 {_hedges_table(series.hedges, units)}
 </section>
@@ -208,6 +208,37 @@ def _refusal_tables(labels: Sequence[str], summaries: Sequence[RunSummary]) -> s
         )
     ]
     return "".join(tables)
+
+
+def _deltas_section(summary: RunSummary) -> str:
+    """Say which delta each underlying was hedged by and on what evidence; nothing where nobody asked."""
+    parts = []
+    for underlying, one in summary.deltas.items():
+        used = one.used.replace("_", " ")
+        asked = "" if one.used == one.model else f" instead of {one.model.replace('_', ' ')}"
+        error = "unknown" if one.stickiness_error_ratio is None else f"{one.stickiness_error_ratio:.2f}"
+        a, b, c = one.coefficients_ratio
+        rows = [
+            [model.replace("_", " "), f"{one.gain_share[model]:+.1%}", f"{one.t_ratio[model]:+.1f}"]
+            for model in one.gain_share
+            if model != "black"
+        ]
+        parts.append(
+            f"<p>{escape(underlying)} was hedged by the {escape(used)} delta at the end{escape(asked)}"
+            f"{escape(f': {one.why}' if one.why else '')}. Its smiles were looked at {one.moments:,} times: "
+            f"skew-stickiness ratio {one.stickiness_ratio:.2f}, standard error {error}; minimum variance "
+            f"{a:+.3f} {b:+.3f} δ {c:+.3f} δ².</p>"
+            + _table(
+                "Variance each delta would have saved this book against Black's, on moves it had not learnt from, and "
+                "how many standard errors that is.",
+                ["delta", "saved", "standard errors"],
+                rows,
+            )
+        )
+    if summary.surface_fallbacks:
+        rows = [[label, why] for label, why in summary.surface_fallbacks.items()]
+        parts.append(_table("Expiries whose surface could not be fitted when it was needed.", ["expiry", "why"], rows))
+    return f"<section>\n<h2>Deltas and surface</h2>\n{''.join(parts)}\n</section>\n" if parts else ""
 
 
 def _hedges_table(hedges: Sequence[HedgeMark], units: Units) -> str:

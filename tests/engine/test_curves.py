@@ -39,6 +39,11 @@ class TestHedgeCurve:
         extra = curve_of().cost_quote(64.0) - 64.0 * (1.0 + 2001.0 * 5e-4)
         assert extra == pytest.approx(4.0 * 2.0 * sum(range(16)))
 
+    def test_a_depth_that_is_known_is_walked(self) -> None:
+        hedge = msgspec.structs.replace(TAKER, depth=((5e-4, 2001.0 * 3.0), (1e-3, 2001.0 * 10.0)))
+        extra = curve_of(hedge).cost_quote(9.0) - 9.0 * (1.0 + 2001.0 * 5e-4)
+        assert extra == pytest.approx(3.0 * 5e-4 * 2001.0 + 2.0 * 1e-3 * 2001.0)
+
     def test_what_the_vault_says_of_impact_takes_its_place(self) -> None:
         hedge = msgspec.structs.replace(
             TAKER, impact_coefficient=0.9, daily_volume_base=10_000.0, daily_vol_fraction=0.04

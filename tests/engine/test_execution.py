@@ -25,6 +25,8 @@ from bot.domain.orders import (
 from bot.domain.units import NS_PER_S
 from bot.domain.venues import VenueHealth, VenueStatus
 from bot.engine.execution import (
+    FIRST_FILL_S,
+    FillRates,
     Move,
     Need,
     budget_ticks,
@@ -433,3 +435,79 @@ class TestRefusals:
         assert driver.tick() == [QueryOrder(intent.order_id, NAME)]
         driver.apply(OrderTruth(intent.order_id, S.CANCELED, (), driver.now_ns, driver.now_ns))
         assert driver.engine.orders.live == {}
+
+
+class TestFillRates:
+    def test_it_starts_from_a_guess_and_follows_what_was_seen(self) -> None:
+        rates = FillRates()
+        assert rates.rate_per_s("A") == pytest.approx(1.0 / FIRST_FILL_S)
+        rates.note("A", 10.0, 1.0)
+        assert rates.rate_per_s("A") == pytest.approx(2.0 / (FIRST_FILL_S + 10.0))
+        rates.note("A", 20.0, 0.0)
+        assert rates.rate_per_s("A") == pytest.approx(2.0 / (FIRST_FILL_S + 30.0)), "waiting in vain counts"
+        assert rates.rate_per_s("B") == pytest.approx(1.0 / FIRST_FILL_S)
+
+    def test_what_was_long_ago_is_forgotten(self) -> None:
+        rates = FillRates()
+        for _ in range(200):
+            rates.note("A", 100.0, 1.0)
+        for _ in range(200):
+            rates.note("A", 1.0, 1.0)
+        assert rates.rate_per_s("A") == pytest.approx(1.0, rel=0.05)
+
+
+class TestAuto:
+    AUTO = msgspec.structs.replace(MAKER, style="auto", risk_aversion_per_quote=1e-6)
+
+    def test_it_rests_while_waiting_is_cheap(self) -> None:
+        intent = only_intent(maker(1.9, hedge=self.AUTO).tick())
+        assert intent.time_in_force is TimeInForce.POST_ONLY
+
+    def test_it_crosses_where_waiting_risks_more_than_the_fee(self) -> None:
+        averse = msgspec.structs.replace(self.AUTO, risk_aversion_per_quote=1.0)
+        intent = only_intent(maker(1.9, hedge=averse).tick())
+        assert intent.time_in_force is TimeInForce.IOC
+        assert "crossing: resting would cost" in intent.reason
+
+    def test_and_where_a_maker_fill_is_not_the_cheaper_one(self) -> None:
+        dear = msgspec.structs.replace(self.AUTO, maker_bps=6.0)
+        assert only_intent(maker(1.9, hedge=dear).tick()).time_in_force is TimeInForce.IOC
+
+    def test_the_verdict_is_that_of_the_closed_form(self) -> None:
+        """At w = λ (C − M) both cost the same: a little more aversion crosses, a little less rests."""
+        driver = maker(1.9, hedge=self.AUTO)
+        driver.tick()
+        vol = driver.engine.desks["ETH"].vol()
+        saved_quote_per_base = 2000.0 * (0.05 / 2000.0 + 5.0 * 1e-4)  # maker fee 0, half-spread lost to who knew better
+        per_year = saved_quote_per_base * 0.9 / FIRST_FILL_S * 365.0 * 86_400.0
+        even = per_year / (0.5 * 2000.0**2 * vol**2 * (1.9**2 - 1.0))
+        for share, time_in_force in ((0.99, TimeInForce.POST_ONLY), (1.01, TimeInForce.IOC)):
+            hedge = msgspec.structs.replace(self.AUTO, risk_aversion_per_quote=even * share)
+            assert only_intent(maker(1.9, hedge=hedge).tick()).time_in_force is time_in_force
+
+    def test_a_resting_order_is_taken_back_to_cross_once_that_is_cheaper(self) -> None:
+        driver = maker(1.9, hedge=msgspec.structs.replace(self.AUTO, risk_aversion_per_quote=0.3))
+        intent = only_intent(driver.tick())
+        assert intent.time_in_force is TimeInForce.POST_ONLY
+        driver.accept(intent)
+        driver.engine.desks["ETH"].book.coin_cash = 9.0
+        commands = driver.tick()
+        assert [type(one) for one in commands] == [CancelOrder]
+        assert "to cross: resting would cost" in commands[0].reason  # type: ignore[union-attr]
+
+    def test_fills_that_were_seen_tell_how_long_waiting_takes(self) -> None:
+        driver = maker(1.9, hedge=self.AUTO)
+        intent = only_intent(driver.tick())
+        driver.accept(intent)
+        driver.wait(10.0)
+        driver.fill(intent)
+        driver.tick()
+        rate = driver.engine.desks["ETH"].fill_rates.rate_per_s(NAME)
+        assert rate == pytest.approx(2.0 / (FIRST_FILL_S + 11.0))
+
+    def test_an_urgent_policy_crosses_all_the_same(self) -> None:
+        driver = maker(1.9, hedge=self.AUTO)
+        intent = only_intent(driver.tick())
+        driver.accept(intent)
+        commands = driver.tick(after_s=31.0)
+        assert "to cross: wanted for" in commands[0].reason  # type: ignore[union-attr]

@@ -400,6 +400,8 @@ def test_the_vol_of_a_book_is_that_of_its_gamma() -> None:
     ]
     expected = (weights[0] * 0.5 + weights[1] * 0.9) / sum(weights)
     assert gamma_weighted_vol(legs) == pytest.approx(expected)  # the expired leg has none
+    known = greeks(legs.forward_px, legs.strike_px, legs.tau_years, legs.vol, legs.is_call).gamma
+    assert gamma_weighted_vol(legs, known) == pytest.approx(expected)
     assert isnan(gamma_weighted_vol(view().legs))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from bot.domain.decisions import BotState, Refusal
 from bot.domain.events import OperatorAction, Restarted
+from bot.domain.instruments import Option
 from bot.domain.orders import FillReversed, OrderState, OrderTruth, OutcomeLost, TimeInForce
 from bot.domain.units import NS_PER_DAY, NS_PER_S
 from bot.domain.venues import AccountReport, VenueHealth, VenuePosition, VenueStatus
@@ -272,18 +273,27 @@ class TestLedger:
             assert driver.held(name).cash_settle == pytest.approx(payoff)
             assert driver.desk.book.coin_cash == pytest.approx(book_cash[1] - 10 * 300.0 / 2300.0)
 
-    def test_a_delta_of_a_coin_option_is_less_the_coins_it_cost(self) -> None:
-        driver = OptionDriver({})
+    @pytest.mark.parametrize("numeraire", ["USD", "ETH"])
+    @pytest.mark.parametrize("option", [CALL, MONEY_CALL])
+    def test_a_trade_at_the_mark_changes_the_net_greeks_as_the_offer_said(self, numeraire: str, option: Option) -> None:
+        name = option.instrument_id
+        driver = OptionDriver({}, numeraire=numeraire)
         driver.tick()
-        before = driver.policy.views[-1].greeks
-        driver.policy.wanted = {NAME: 5.0}
-        driver.review()
-        expected = before.delta_base + 5 * driver.desk.book.pending_delta_base(driver.held())
-        order = next(iter(driver.engine.orders.live.values())).intent
-        driver.fill(order, px=driver.desk.book.hedge_mark_px(driver.held()))
-        driver.tick()
-        assert driver.policy.views[-1].greeks.delta_base == pytest.approx(expected, abs=2e-3)
-        assert driver.policy.views[-1].greeks.gamma_base_per_px > before.gamma_base_per_px
+        driver.policy.wanted = {name: 5.0}
+        (intent,) = driver.review()
+        view = driver.policy.views[-1]
+        assert view.offers is not None
+        row = view.offers.instrument_ids.index(name)
+        driver.fill(intent, px=driver.desk.book.hedge_mark_px(driver.held(name)))
+        driver.show()
+        driver.decide()
+        before, after = view.greeks, driver.policy.views[-1].greeks
+        assert after.value_quote == pytest.approx(before.value_quote, abs=1e-6)
+        assert after.delta_base - before.delta_base == pytest.approx(5 * view.offers.delta_ratio[row], rel=1e-6)
+        gained_gamma = after.gamma_base_per_px - before.gamma_base_per_px
+        assert gained_gamma == pytest.approx(5 * view.offers.gamma_per_px[row], rel=1e-6)
+        gained_vega = after.vega_quote_per_vol - before.vega_quote_per_vol
+        assert gained_vega == pytest.approx(5 * view.offers.vega_quote_per_vol[row], rel=1e-6)
         assert driver.policy.views[-1].hedge_base == 0.0
 
     def test_an_order_that_comes_back_unfilled_leaves_no_leg_behind(self) -> None:

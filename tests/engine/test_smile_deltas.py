@@ -140,7 +140,9 @@ def test_looking_twice_at_the_same_quotes_teaches_nothing() -> None:
     world = World(settings())
     world.sweep(5)
     seen = world.smile.record.moments
-    world.smile.watch(world.feed.now_ns, world.book.expiries)
+    world.feed.now_ns -= STEP_NS - NS_PER_MIN
+    assert world.book.mark(world.feed.now_ns) is None
+    assert world.smile.due_ns > world.feed.now_ns, "it looked"
     assert world.smile.record.moments == seen
 
 

@@ -76,13 +76,18 @@ class TestMarks:
         return UnderlyingBook("ETH", market, [BookLeg(option(2000.0), 1.0)], AGES, surface=surface)  # type: ignore[arg-type]
 
     def test_a_fitted_surface_reaches_over_a_wide_gap(self) -> None:
-        shown = STRIKES[np.abs(STRIKES - 2000.0) > 250.0]
+        shown = STRIKES[np.abs(STRIKES - 2000.0) > 150.0]
         book = self.book(shown)
         assert book.mark(self.LATE_NS) is None
         assert book.interpolated_legs == 1
         assert book.option_marks is not None
         assert book.option_marks.vol[0] == pytest.approx(0.5, abs=0.02)
         refused = self.book(shown, "linear").mark(self.LATE_NS)
+        assert refused is not None
+        assert "no fresh quotes surround it" in refused[1]
+
+    def test_wings_alone_say_nothing_of_the_middle(self) -> None:
+        refused = self.book(STRIKES[np.abs(STRIKES - 2000.0) > 250.0]).mark(self.LATE_NS)
         assert refused is not None
         assert "no fresh quotes surround it" in refused[1]
 

@@ -41,9 +41,10 @@ from bot.domain.orders import (
 )
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.venues import AccountReport, VenueOrder, VenuePosition
+from bot.engine.option_prices import price_quote
 from bot.gateways.paper import PaperExecution
 from bot.simulation.depth import DepthLevel, DepthProfile
-from bot.simulation.venue import NO_FAULTS, Faults, Fees, Latency, SimulatedVenue
+from bot.simulation.venue import NO_FAULTS, Faults, Fees, Latency, OptionFees, SimulatedVenue
 from tests import instruments
 from tests.simulation.test_chain import POOL
 
@@ -468,3 +469,23 @@ def test_quote_and_terms_of_a_block_may_come_in_any_order_of_time() -> None:
 
     assert len(story(turned=False)) == 2
     assert story(turned=False) == story(turned=True)
+
+
+def test_options_trade_at_the_vols_of_their_batches_and_again_when_rebuilt() -> None:
+    call = msgspec.structs.replace(instruments.CALL, expiry_ns=30 * 86_400 * NS_PER_S)
+    fees = {HOME.instrument_id: FEES[HOME.instrument_id], call.instrument_id: OptionFees(3.0, 0.125)}
+    told = []
+    for _ in range(2):
+        paper = PaperExecution((HOME, call), fees=fees, latency=JITTERY, depth={}, seed=7)
+        answers = []
+        for n in range(1, 20):
+            vols = VolQuote(call.instrument_id, 0.6, 0.58, 0.62, 2000.0 + n, n * 50 * MS, n * 50 * MS, n, 3.0, 3.0)
+            stranger = msgspec.structs.replace(vols, instrument_id="ETH-1JAN30-1-C")
+            answers += paper.absorb(n * 50 * MS, (vols, stranger))
+            if n in (2, 9):
+                intent = OrderIntent(f"a-{n}", call.instrument_id, 2, 2_000, TimeInForce.IOC, False, "", 0.0, 0)
+                paper.submit(SubmitOrder(intent), n * 50 * MS)
+        told.append(answers)
+    assert told[0] == told[1]
+    assert [fill.qty_lots for fill in fills(told[0])] == [2, 2]
+    assert fills(told[0])[0].px == pytest.approx(price_quote(call, told[0][0]).ask_px, abs=0.001)

@@ -47,10 +47,28 @@ def test_every_decision_sees_everything_move(bench: ModuleType, options: int) ->
 
 
 def test_decisions_are_timed_one_by_one_and_some_hedge(bench: ModuleType) -> None:
-    took_ns, hedging_ns = bench.time_decisions(10, 300)
-    assert len(took_ns) == 300
-    assert min(took_ns) > 0
-    assert 0 < len(hedging_ns) < 30
+    for venues in (1, 3):
+        took_ns, hedging_ns = bench.time_decisions(10, 300, venues)
+        assert len(took_ns) == 300
+        assert min(took_ns) > 0
+        assert 0 < len(hedging_ns) < 30
+
+
+def test_efficiencies_are_those_of_the_policies_named(capsys: pytest.CaptureFixture[str]) -> None:
+    hedging = load("bench_hedging")
+    scale = hedging.Scale(4, 4.0, 2.0)
+    specs = {
+        "default": "impulse:risk_aversion_per_quote={g}",
+        "clock": "fixed_interval:interval_s=86400",
+    }
+    hedging.Bench(scale).table("Title", specs, [hedging.call(scale, 5.0, 10.0)])
+    *_, row = capsys.readouterr().out.splitlines()
+    name, least, default, clock = (cell.strip() for cell in row.strip("|").split("|"))
+    assert name == "5 bp, gK 10"
+    assert float(least) == pytest.approx(0.12, abs=0.02)
+    assert 0.97 < float(default) <= 1.0
+    assert float(clock) < 0.9
+    assert hedging.main(["--slow"]) == 2
 
 
 def test_the_chain_is_one_that_is_quoted(bench: ModuleType) -> None:

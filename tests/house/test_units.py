@@ -30,6 +30,7 @@ PLAIN = {
     "EngineSettings.venue_limits": "venue to quote money",
     "HedgeSettings.escalate_urgency": "an urgency, from 0 to 1 without unit",
     "HedgeSettings.escalate_bands": "a multiple of the band's half-width",
+    "HedgeSettings.depth": "pairs of a fraction and quote money, as the class says",
     "HedgeSettings.impact_coefficient": "a multiple of the vol of a day, by the name the literature gives it",
     "HedgeSettings.borrow_rate_per_year": "a share of value per year",
     "HedgeLine.escalate_urgency": "an urgency, from 0 to 1 without unit",

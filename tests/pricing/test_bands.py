@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from bot.pricing.bands import (
     MONITORING_SHIFT,
     band_half_base,
-    centre_shift_base,
-    centre_weight,
+    centre_vol_ratio,
     daily_sd_half_base,
     delta_sd_base,
     edge_cost_rate_quote,
@@ -148,14 +147,20 @@ def test_costs_raise_the_vol_of_a_short_position_and_lower_that_of_a_long_one() 
     assert zakamouline_vol(0.5, 100.0, 0.6, 0.04, 0.03, 10.0) == 0.0
 
 
-def test_the_centre_counts_where_risk_aversion_is_high() -> None:
-    weights = [centre_weight(100.0, -0.0231, averse) for averse in (0.0, 1e-300, 0.1, 1.0, 10.0, 1e300)]
-    assert weights == sorted(weights)
-    assert (weights[0], weights[-1]) == (0.0, 1.0)
-    assert weights[2] < 0.1  # gK = 10
-    assert weights[3] > 0.9  # gK = 100
-    assert centre_weight(100.0, -0.07, 0.1) == pytest.approx(0.5)
-    assert centre_weight(100.0, 0.0231, 0.1) == weights[2]
+def test_the_centre_moves_by_the_cost_where_risk_aversion_is_high() -> None:
+    def ratio(averse: float, gamma: float = -0.0231) -> float:
+        return centre_vol_ratio(5e-4, 100.0, gamma, averse)
+
+    def rate(gamma: float, averse: float) -> float:
+        return edge_cost_rate_quote(5e-4, 100.0, gamma, averse, 0.6)
+
+    for averse in (10.0, 100.0):  # where all of it counts, J is what the change of variance costs: ½ Δσ² S² |Γ|
+        changed = 0.36 * (ratio(averse) ** 2 - 1.0)
+        assert 0.5 * changed * 1e4 * 0.0231 == pytest.approx(rate(-0.0231, averse), rel=0.02)
+        assert ratio(averse, 0.0231) ** 2 - 1.0 == pytest.approx(1.0 - ratio(averse) ** 2)
+    assert ratio(0.1) - 1.0 < 0.002  # gK = 10: hardly any
+    assert ratio(1e300) == pytest.approx(sqrt(1.5))
+    assert ratio(1e-300) == ratio(0.1, 0.0) == 1.0
 
 
 def test_a_daily_standard_deviation_is_that_of_a_uniform_place_in_the_band() -> None:
@@ -174,18 +179,20 @@ def test_the_floor_joins_the_band_in_cubes() -> None:
 @pytest.mark.parametrize("qty_base", [-1.0, 1.0, -7.0])
 @pytest.mark.parametrize("spot_px", [80.0, 92.0, 109.0, 130.0])
 def test_the_centre_is_the_slope_of_the_cost_still_to_come(qty_base: float, spot_px: float) -> None:
-    """Against the derivative of (6/5) · ½ K σ |vega| by S with K held: by finite differences of Black's vega."""
-    vol, tau, k, g = 0.6, 30.0 / 365.0, 5e-4, 0.1
+    """Against the derivative by S of W = (6/5) · J/(½σ²S²|Γ|) · ½ σ|vega| with the first factors held."""
+    vol, tau, k, g = 0.6, 30.0 / 365.0, 5e-4, 0.1 / abs(qty_base)
     here = greeks(spot_px, 100.0, tau, vol, True)
-    gamma, vanna = float(here.gamma) * qty_base, float(here.vanna) * qty_base
-    shift = centre_shift_base(k, spot_px, vol, gamma, vanna, g)
+    gamma = float(here.gamma) * qty_base
+    ratio = centre_vol_ratio(k, spot_px, gamma, g)
     share = 2.0 * edge_cost_rate_quote(k, spot_px, gamma, g, vol) / (vol * spot_px) ** 2 / abs(gamma)
     up, down = (float(greeks(spot_px + move, 100.0, tau, vol, True).vega) for move in (0.01, -0.01))
-    assert shift == pytest.approx(0.6 * share * vol * abs(qty_base) * (up - down) / 0.02, rel=1e-6)
-    assert shift > 0.0 if spot_px < 95.0 else shift < 0.0
+    slope_base = 0.6 * share * vol * abs(qty_base) * (up - down) / 0.02
+    assert -float(here.vanna) * qty_base * vol * (ratio - 1.0) == pytest.approx(slope_base, rel=0.02)
+    assert slope_base > 0.0 if spot_px < 95.0 else slope_base < 0.0
+    assert ratio > 1.0 if qty_base < 0.0 else ratio < 1.0
 
 
-def test_many_contracts_move_the_centre_as_one_at_as_many_times_the_risk_aversion() -> None:
-    one = centre_shift_base(5e-4, 100.0, 0.6, -0.03, -0.2, 0.5)
-    assert centre_shift_base(5e-4, 100.0, 0.6, -0.15, -1.0, 0.1) == pytest.approx(5.0 * one, rel=1e-13)
-    assert centre_shift_base(5e-4, 100.0, 0.6, 0.0, 0.1, 0.5) == 0.0
+def test_the_centre_stays_where_nothing_costs_or_bends() -> None:
+    assert centre_vol_ratio(0.0, 100.0, -0.03, 0.5) == 1.0
+    assert centre_vol_ratio(5e-4, 100.0, 0.0, 0.5) == 1.0
+    assert centre_vol_ratio(0.5, 100.0, 1.0, 1e6) == pytest.approx(sqrt(0.5))

@@ -56,6 +56,14 @@ def test_whatever_the_quotes_what_is_fitted_is_free_and_rises_in_time(seed: int)
         assert (np.diff(w, axis=0) >= -1e-12).all()
 
 
+def test_a_slice_knows_how_far_from_quotes_a_strike_is() -> None:
+    one = fit_surface(world()).slices[1]
+    assert one.gap_at(float(K[3])) == 0.0
+    assert one.gap_at(0.01) == pytest.approx(0.05)
+    assert (one.gap_at(-0.51), one.gap_at(0.51)) == (np.inf, np.inf)
+    assert one.deviation == pytest.approx(0.6 * 0.1**0.5, abs=1e-3)
+
+
 def test_too_few_quotes_are_joined_by_lines_and_said_so() -> None:
     few = SmileQuotes(0.05, np.array([-0.1, 0.0, 0.1]), np.array([0.7, 0.6, 0.65]), np.zeros(3), np.zeros(3))
     surface = fit_surface([few])

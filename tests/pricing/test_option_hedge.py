@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bot.domain.decisions import Legs
 from bot.pricing import black76
+from bot.pricing.ex_ante import expected_cost
 from bot.pricing.option_hedge import (
     OptionHedge,
     Situation,
@@ -92,6 +93,41 @@ def test_hedging_cost_is_that_of_the_exact_solution() -> None:
     for ghat, expected in ((1.0, 0.04096), (10.0, 0.08824), (100.0, 0.19011)):
         found = problem(STRADDLE, [-1.0], LISTED, ghat=ghat).hedging_quote(np.zeros(LISTED.strike_px.size))
         assert found / FORWARD_PX * 100.0 == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("terms", "qty_base"),
+    [
+        (((30_000.0, 7.0),), [-5.0]),
+        (((27_000.0, 30.0), (33_000.0, 30.0)), [-5.0, -5.0]),
+        (((30_000.0, 14.0), (30_000.0, 45.0)), [-5.0, 5.0]),
+    ],
+)
+def test_hedging_cost_is_nearly_that_of_the_fine_grid(
+    terms: tuple[tuple[float, float], ...], qty_base: list[float]
+) -> None:
+    """A third of a hundred nodes are within some per cent of what `ex_ante` has of thousands."""
+    book = options(*terms)
+    found = problem(book, qty_base, LISTED).hedging_quote(np.zeros(LISTED.strike_px.size))
+    legs = Legs(book.forward_px, book.strike_px, book.tau_years, book.vol, np.array(qty_base), book.is_call)
+    expected = expected_cost(legs, FORWARD_PX, VOL, 5e-4, 10.0 / FORWARD_PX).cost_quote
+    assert found == pytest.approx(expected, rel=0.05)
+
+
+def test_a_gap_costs_what_it_takes_from_the_hedged_value() -> None:
+    """Of one near-dated option over an instant: both gaps, as repricing has them, squared."""
+    for days, strike in ((1.0, 30_000.0), (1.0, 30_900.0), (30.0, 30_000.0), (7.0, 28_000.0)):
+        book = options((strike, days))
+        moves = STILL._replace(gaps_per_year=12.0, gap_share=0.03)
+        found = problem(book, [-5.0], LISTED, horizon_days=1e-4, moves=moves).risk_quote(np.zeros(28))
+        now, losses = greeks(book), []
+        for share in (0.03, -0.03):
+            after = black76.greeks(
+                book.forward_px * (1.0 + share), book.strike_px, book.tau_years, book.vol, book.is_call
+            )
+            losses.append(5.0 * (after.value - now.value - now.delta * share * FORWARD_PX).item())
+        expected = 0.5 * 10.0 / FORWARD_PX * 12.0 * 1e-4 / 365.0 * 0.5 * (losses[0] ** 2 + losses[1] ** 2)
+        assert found == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("cost_quote", [1.0, 30.0, 100.0, 1e4])

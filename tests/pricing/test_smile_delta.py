@@ -24,7 +24,9 @@ def smile(k: np.ndarray, level: float = 0.6, skew: float = -0.4, bend: float = 0
     return level + skew * k + bend * k * k
 
 
-def moves(rng: np.random.Generator, ratio: float, noise_vol: float = 0.002, skew: float = -0.4) -> Moves:
+def moves(
+    rng: np.random.Generator, ratio: float, noise_vol: float = 0.002, skew: float = -0.4, held: np.ndarray | None = None
+) -> Moves:
     """One move of a smile whose vol at the money moves by `ratio` times skew times return, and by chance."""
     log_move = 0.01 * rng.standard_normal()
     k = np.log(STRIKES / 100.0)
@@ -34,7 +36,10 @@ def moves(rng: np.random.Generator, ratio: float, noise_vol: float = 0.002, skew
     atm_move = ratio * skew * log_move + noise_vol * rng.standard_normal()
     vol_move = atm_move - slope * log_move
     full = np.full(len(k), log_move)
-    return Moves(values.vega / 100.0, vol_move, full, slope, values.delta, TAU_YEARS**0.5, atm_move, skew * log_move)
+    held_base = np.ones(len(k)) if held is None else held
+    return Moves(
+        held_base, values.vega / 100.0, vol_move, full, slope, values.delta, TAU_YEARS**0.5, atm_move, skew * log_move
+    )
 
 
 def learnt(ratio: float, count: int = 400, noise_vol: float = 0.002, skew: float = -0.4) -> SmileRecord:
@@ -121,6 +126,18 @@ class TestGate:
                 record.note([moves(rng, ratio)])
             states.append(record.gate(DeltaModel.STICKY_DELTA).is_open)
         assert states == [True, False]
+
+    def test_it_is_the_book_that_must_gain(self) -> None:
+        """Where only low strikes move along, a book of low ones gains by sticky delta and one of high ones does not."""
+        is_low, found = STRIKES < 100.0, {}
+        for name, held in (("low", is_low), ("high", ~is_low), ("nothing", np.zeros(len(STRIKES)))):
+            rng, record = np.random.default_rng(2), SmileRecord()
+            for _ in range(300):
+                one = moves(rng, 0.0, held=held.astype(float))
+                still = 0.01 * rng.standard_normal()
+                record.note([one._replace(vol_move=np.where(is_low, one.vol_move, still))])
+            found[name] = record.gate(DeltaModel.STICKY_DELTA).is_open
+        assert (found["low"], found["high"]) == (True, False)
 
     def test_black_needs_no_evidence(self) -> None:
         assert SmileRecord().gate(DeltaModel.BLACK).is_open

@@ -204,6 +204,16 @@ def test_one_underlying_may_have_several_hedges_in_order_of_preference(
     assert settings.venue_limits == {"deribit": 100_000.0}
 
 
+def test_what_a_hedge_costs_reaches_the_engine(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    costs = "impact_coefficient: 0.8, daily_volume_base: 1.0e+5, holding_days: 2, borrow_rate_per_year: 0.1"
+    line = HEDGE[:-1] + ", costs: {" + costs + ", depth: [{offset_bps: 1, notional_quote: 5000}]}}"
+    (hedge,) = build_engine_settings(load(tmp_path, change(text, HEDGE, line)), manifest).hedges["ETH"]
+    assert (hedge.impact_coefficient, hedge.daily_volume_base, hedge.daily_vol_fraction) == (0.8, 1e5, 0.0)
+    assert (hedge.holding_days, hedge.borrow_rate_per_year, hedge.funding_rate_per_day) == (2.0, 0.1, None)
+    without = costs.replace("daily_volume_base: 1.0e+5, ", "")
+    assert "daily_volume_base" in problems(tmp_path, change(text, HEDGE, line.replace(costs, without)))[0]
+
+
 def test_no_hedge_is_named_twice_and_limits_are_those_of_their_venues(tmp_path: Path, text: str) -> None:
     twice = (
         "hedge:\n"

@@ -17,6 +17,7 @@ from bot.domain.orders import OrderState
 from bot.domain.units import NS_PER_MIN, NS_PER_S
 from bot.runtime.config import load_vaults
 from bot.runtime.session import Session, open_session
+from bot.runtime.vault import Vault
 from bot.simulation.replay import replay
 from bot.simulation.venue import Faults
 from strategies import policy_from_spec
@@ -157,3 +158,35 @@ def test_a_recording_that_vanished_is_a_recording_error(busy: Path) -> None:
     feed = vault.feed.model_copy(update={"recording": str(busy / "gone")})
     with pytest.raises(RecordingError, match="found nothing there"):
         open_session(vault.model_copy(update={"feed": feed}))
+
+
+def open_with_options(busy: Path, faults: Faults | None = None) -> Session:
+    """Return a session that trades the options of its recording as hedges too."""
+    (vault,) = load_vaults([busy / "busy.yaml"])
+    rules = {"underlying": "ETH", "max_position_base": 40.0, "max_premium_quote": 50_000.0, "review_s": 600.0}
+    policy = {"type": "gamma_vega", "risk_aversion_per_quote": 3e-3}
+    return open_session(
+        Vault.model_validate({**vault.model_dump(), "option_hedges": rules, "policy": policy}), faults=faults
+    )
+
+
+@pytest.mark.parametrize("faults", [None, FAULTS["everything"]], ids=["calm", "everything"])
+def test_options_as_hedges_leave_ledger_and_venue_of_one_mind(busy: Path, faults: Faults | None) -> None:
+    session = open_with_options(busy, faults)
+    digest = run(session)
+    engine, venue = session.engine, session.world.venue
+    (desk,) = engine.desks.values()
+    held = {name: one.lots for name, one in desk.book.option_hedges.items() if one.lots}
+    assert held, "the policy found options worth their cost"
+    assert held == {name: lots for name, lots in venue.positions.items() if name != "ETH-PERPETUAL"}
+    coins = sum(one.cash_settle for one in desk.book.option_hedges.values())
+    assert coins == pytest.approx(venue.cash_settle["ETH"], abs=1e-9)
+    assert max(map(abs, held.values())) <= 40
+    engine.close_steps(desk.decided_ns)
+    assert engine.pnl().total == pytest.approx(engine.pnl_total_quote(), abs=1e-6)
+    assert session.score.commands_sha256 == digest
+    if faults is None:
+        alone = open_busy(busy)
+        run(alone)
+        assert engine.unhedged_pnl_quote() == alone.engine.unhedged_pnl_quote()
+        assert run(open_with_options(busy)) == digest

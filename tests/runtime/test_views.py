@@ -20,6 +20,7 @@ from bot.runtime.session import Session, open_session
 from bot.runtime.views import status_view
 from bot.simulation.score import Score
 from strategies import policy_from_spec
+from tests.runtime.test_session import open_with_options
 
 
 def open_busy(folder: Path, policy: str = "delta_band:half_width_base=0.3") -> Session:
@@ -97,6 +98,23 @@ def test_an_order_under_way_is_shown_with_its_state_and_why_it_was_sent(busy: Pa
     gates = {gate["name"]: gate for gate in view["desks"][0]["gates"]}
     assert not gates["outcomes known"]["is_open"]
     assert not gates["state"]["is_open"]
+
+
+def test_options_traded_as_hedges_are_shown_with_why(busy: Path) -> None:
+    session = open_with_options(busy)
+    plan = now_ns = 0
+    while not str(plan).startswith("trading options"):
+        found = step(session)
+        assert found is not None, "the policy never found an option worth its cost"
+        now_ns, plan = found, view_of(session, found)["desks"][0]["plan"]
+    (desk,) = view_of(session, now_ns)["desks"]
+    order = next(iter(session.engine.orders.live.values())).intent
+    assert f"{order.order_id}: {order.qty_lots:+} lots of {order.instrument_id}: {order.reason}" in desk["plan"]
+    assert desk["option_hedges"][order.instrument_id]["lots"] == 0
+    while session.engine.orders.live:
+        step(session)
+    (desk,) = view_of(session, now_ns)["desks"]
+    assert desk["option_hedges"][order.instrument_id]["lots"] == order.qty_lots
 
 
 def test_a_halt_is_shown_with_who_and_why(busy: Path) -> None:

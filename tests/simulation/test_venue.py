@@ -28,8 +28,9 @@ from bot.domain.orders import (
     OutcomeLost,
     TimeInForce,
 )
+from bot.engine.option_prices import price_quote, prices_of
 from bot.simulation.depth import DepthLevel, DepthProfile
-from bot.simulation.venue import CLOCK_TOLERANCE_NS, Faults, Fees, Latency, SimulatedVenue
+from bot.simulation.venue import CLOCK_TOLERANCE_NS, Faults, Fees, Latency, OptionFees, SimulatedVenue
 from tests import instruments
 
 EXPIRY_NS = 1_000_000
@@ -1029,3 +1030,97 @@ def test_an_order_fills_on_the_newest_quote_up_to_its_arrival_and_no_other(
         newest = max((item for item in quotes if item.ts_event_ns <= fill.ts_event_ns), key=lambda item: item.seq)
         assert fill.px == pytest.approx(newest.ask_px)
     assert len(fills_of(events)) == sum(now_ns >= delay_ns for now_ns in decided_at)
+
+
+# Options --------------------------------------------------------------------------------------------------------------
+
+LISTED = msgspec.structs.replace(CALL, expiry_ns=30 * 86_400 * 10**9, strike_px=2_000.0)
+MONEY = msgspec.structs.replace(LINEAR_PUT, expiry_ns=30 * 86_400 * 10**9, strike_px=2_000.0)
+RULE = OptionFees(taker_bps=3.0, cap_fraction=0.125)
+
+
+def option_venue(latency: Latency = INSTANT, faults: Faults | None = None) -> SimulatedVenue:
+    fees = {LISTED.instrument_id: RULE, MONEY.instrument_id: RULE}
+    return SimulatedVenue((LISTED, MONEY), fees=fees, latency=latency, depth={}, seed=7, faults=faults or Faults())
+
+
+def vols(ts_ns: int, bid_vol: float = 0.58, ask_vol: float = 0.62, size: float = 5.0, name: str = "") -> VolQuote:
+    return VolQuote(name or LISTED.instrument_id, 0.6, bid_vol, ask_vol, 2_000.0, ts_ns, ts_ns, ts_ns, size, 2.0 * size)
+
+
+def ioc(order_id: str, lots: int, limit_ticks: int, name: str = "", kind: TimeInForce = TimeInForce.IOC) -> SubmitOrder:
+    return order(order_id, lots, limit_ticks, kind, instrument_id=name or LISTED.instrument_id)
+
+
+def test_an_option_trades_at_the_prices_of_its_vols_up_to_the_size_shown() -> None:
+    venue = option_venue()
+    venue.on_market(vols(1))
+    ask = price_quote(LISTED, vols(1)).ask_px
+    ticks = round(ask / 0.0001)
+    venue.submit(ioc("under", 3, ticks - 5), 2)
+    venue.submit(ioc("most", 30, ticks), 2)
+    venue.submit(ioc("again", 1, ticks), 2)
+    events = venue.advance(10)
+    (fill,) = fills_of(events)
+    lots = round(10.0 / LISTED.lot_size)
+    assert (fill.order_id, fill.qty_lots, fill.px) == ("most", min(30, lots), pytest.approx(ask))
+    fee = abs(fill.qty_lots) * LISTED.lot_size * min(0.0003, 0.125 * ask)
+    assert fill.fee_settle == pytest.approx(fee)
+    assert venue.cash_settle == {"ETH": pytest.approx(-fill.qty_lots * LISTED.lot_size * ask - fee)}
+    assert venue.positions == {LISTED.instrument_id: fill.qty_lots}
+    mark = prices_of(LISTED, vols(1)).mark_px
+    assert venue.equity_settle["ETH"] == pytest.approx(fill.qty_lots * LISTED.lot_size * (mark - ask) - fee)
+    venue.on_market(vols(20))
+    venue.submit(ioc("fresh", 1, ticks), 21)
+    assert len(fills_of(venue.advance(30))) == 1, "a new quote is whole again"
+
+
+def test_a_cheap_option_pays_the_capped_fee_and_one_in_money_a_share_of_the_forward() -> None:
+    venue = option_venue()
+    for vol, expected in ((0.6, 0.6), (0.01, 0.125)):
+        quote = vols(1 if vol > 0.1 else 50, vol * 0.9, vol, name=MONEY.instrument_id)
+        venue.on_market(quote)
+        px = price_quote(MONEY, quote).ask_px
+        venue.submit(ioc(f"o{vol}", 1, round(px / 0.5), MONEY.instrument_id), 60)
+        (fill,) = fills_of(venue.advance(100))
+        cap = MONEY.lot_size * (expected if vol > 0.1 else expected * px)
+        assert fill.fee_settle == pytest.approx(cap)
+        assert px > 0.0
+
+
+def test_options_trade_at_once_or_not_at_all() -> None:
+    venue = option_venue()
+    venue.submit(ioc("early", 1, 100), 0)
+    venue.on_market(vols(1))
+    for number, kind in enumerate((TimeInForce.GTC, TimeInForce.POST_ONLY, TimeInForce.MARKET)):
+        venue.submit(ioc(f"o{number}", 1, 100, kind=kind), 2)
+    reasons = [event.reason for event in venue.advance(10) if isinstance(event, OrderRejected)]
+    assert "no market yet" in reasons[0]
+    assert all("immediately or not at all" in reason for reason in reasons[1:])
+    assert len(reasons) == 4
+
+
+@pytest.mark.parametrize(
+    "quote",
+    [vols(5, 0.58, 0.62, 0.0), vols(5, 0.7, 0.5), vols(5, 0.0, 0.0), vols(5, 0.58, nan), vols(5, 0.58, inf)],
+)
+def test_no_option_fills_where_nobody_stands(quote: VolQuote) -> None:
+    venue = option_venue()
+    venue.on_market(quote)
+    venue.submit(ioc("o", 1, 900_000), 6)
+    assert not fills_of(venue.advance(10))
+
+
+def test_an_option_order_sees_no_later_vol_quote_and_settles_in_coin() -> None:
+    venue = option_venue(Latency(entry_ns=100, response_ns=30))
+    venue.on_market(vols(1))
+    venue.submit(ioc("o", 2, 900_000), 2)
+    venue.on_market(vols(50, 0.3, 0.31))
+    venue.on_market(vols(200, 0.8, 0.81))
+    (fill,) = fills_of(venue.advance(300))
+    assert fill.px == pytest.approx(price_quote(LISTED, vols(50, 0.3, 0.31)).ask_px)
+    paid = venue.cash_settle["ETH"]
+    expiry_ns = LISTED.expiry_ns
+    venue.on_market(Settlement("ETH", expiry_ns, 2_500.0, expiry_ns, expiry_ns, 1))
+    assert venue.cash_settle["ETH"] - paid == pytest.approx(2 * LISTED.lot_size * 500.0 / 2_500.0)
+    assert venue.positions == {}

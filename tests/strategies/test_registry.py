@@ -85,8 +85,8 @@ def test_a_spec_reads_back_what_it_was_written_from(number: float) -> None:
         FixedInterval(interval_s=number),
         DeltaBand(half_width_base=number, trade_to="centre"),
         WhalleyWilmott(risk_aversion_per_quote=number),
-        Impulse(risk_aversion=RiskWords(daily_sd_quote=number), h0_floor=False, centre_term="none"),
         GammaVega(risk_aversion_per_quote=number),
+        Impulse(risk_aversion=RiskWords(daily_sd_quote=number), h0_floor=False, centre_term="none"),
     ):
         assert policy_from_spec(policy.spec) == policy
 

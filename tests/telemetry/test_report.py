@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bot.domain.portfolio import PnlBreakdown
-from bot.domain.results import HedgeMark, LatencySummary, RunSeries, RunSummary, pnl_parts
+from bot.domain.results import DeltaEvidence, HedgeMark, LatencySummary, RunSeries, RunSummary, pnl_parts
 from bot.domain.units import NS_PER_MIN, NS_PER_S
 from bot.telemetry.pictures import NARROW, WIDE, Shape, Units, draw_pictures, render_svg
 from bot.telemetry.report import MAX_HEDGES_LISTED, render_page, write_report
@@ -360,3 +360,31 @@ def test_nothing_is_written_from_nothing_or_from_torn_columns(tmp_path: Path) ->
 
 def as_number(written: str) -> float:
     return float(written.replace("−", "-").replace("$", "").replace(",", ""))
+
+
+EVIDENCE = DeltaEvidence(
+    model="minimum_variance",
+    used="black",
+    why="not surely better than Black: 1.4 standard errors",
+    moments=568,
+    stickiness_ratio=3.19,
+    stickiness_error_ratio=1.436,
+    coefficients_ratio=(-0.015, -0.084, 0.206),
+    gain_share={"black": 0.0, "sticky_delta": -0.112, "skew_stickiness": 0.0, "minimum_variance": 0.031},
+    t_ratio={"black": 0.0, "sticky_delta": -2.1, "skew_stickiness": 0.0, "minimum_variance": 1.4},
+)
+
+
+def test_the_delta_in_use_and_its_evidence_are_shown() -> None:
+    why = {"ETH 2023-05-26": "2 strikes are too few: linear"}
+    page = a_page((msgspec.structs.replace(a_summary(), deltas={"ETH": EVIDENCE}, surface_fallbacks=why), a_series()))
+    assert "ETH was hedged by the black delta at the end instead of minimum variance: not surely better" in page.text
+    assert "skew-stickiness ratio 3.19, standard error 1.44" in page.text
+    saved = page.table("Variance each delta would have saved")
+    assert saved["sticky delta"] == ["-11.2%", "-2.1"]
+    assert saved["minimum variance"] == ["+3.1%", "+1.4"]
+    assert page.table("Expiries whose surface")["ETH 2023-05-26"] == ["2 strikes are too few: linear"]
+
+
+def test_where_nobody_asked_for_a_delta_nothing_is_said_of_it() -> None:
+    assert "Deltas and surface" not in a_page((a_summary(), a_series())).text

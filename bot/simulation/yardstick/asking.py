@@ -96,6 +96,7 @@ class _Book:
         vegas = (self._greeks.vega @ self._quantities)[nodes].tolist()
         thetas = (self._greeks.theta @ self._quantities / 365.0)[nodes].tolist()
         values = (self._greeks.value @ self._quantities)[nodes].tolist()
+        vannas = (self._greeks.vanna @ self._quantities)[nodes].tolist()
         deltas = self.delta_base[nodes].tolist()
         forwards = self._forwards[nodes]
         answers = []
@@ -127,6 +128,7 @@ class _Book:
                 ),
                 vol=setting.vol,
                 tau_years=self._tau_years,
+                vanna_base_per_vol=vannas[node],
             )
             target = policy.target(view)
             answers.append((target.low_base, target.high_base, target.buy_to_base, target.sell_to_base))

@@ -189,7 +189,8 @@ def _density(distance: Floats, step_share: float) -> Floats:
 
 def _overshoot(distance: Floats) -> Floats:
     """Return E(Z − d)⁺ of a standard normal Z: how far beyond a bound `distance` away a step ends on average."""
-    return np.exp(-0.5 * distance * distance) / _ROOT_2PI - distance * ndtr(-distance)
+    mean: Floats = np.exp(-0.5 * distance * distance) / _ROOT_2PI - distance * ndtr(-distance)
+    return mean
 
 
 def _overshoot_of(distance: float) -> float:

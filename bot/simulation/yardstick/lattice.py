@@ -274,9 +274,7 @@ class Lattice:
             held[0], held[-1] = value[rows.start], value[rows.stop - 1]
         return held
 
-    def _trade(
-        self, held: Floats, rows: slice, low: Columns, high: Columns, buy_to: Columns, sell_to: Columns
-    ) -> None:
+    def _trade(self, held: Floats, rows: slice, low: Columns, high: Columns, buy_to: Columns, sell_to: Columns) -> None:
         """Replace what lies outside the band by what it is worth once traded, in place."""
         g_fixed = exp(self.setting.risk_aversion_per_quote * self.setting.fixed_cost_quote)
         nodes = np.arange(low.size)

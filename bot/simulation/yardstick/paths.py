@@ -53,7 +53,8 @@ class Gaussian(msgspec.Struct, frozen=True):
 
     def step(self, rng: np.random.Generator, state: Floats, vol: float, years: float) -> Floats:
         """Return normal log returns."""
-        return vol * sqrt(years) * rng.standard_normal(state.shape[1]) - 0.5 * vol * vol * years
+        noise: Floats = rng.standard_normal((state.shape[1],))
+        return vol * sqrt(years) * noise - 0.5 * vol * vol * years
 
 
 class Heston(msgspec.Struct, frozen=True):
@@ -74,10 +75,12 @@ class Heston(msgspec.Struct, frozen=True):
         """Return log returns at the variance as it stands, and move that on."""
         variance = np.maximum(state[0], 0.0)
         sd = np.sqrt(variance * years)
-        price_noise, other_noise = rng.standard_normal((2, state.shape[1]))
+        noise: Floats = rng.standard_normal((2, state.shape[1]))
+        price_noise, other_noise = noise[0], noise[1]
         mixed = self.correlation_ratio * price_noise + sqrt(1.0 - self.correlation_ratio**2) * other_noise
         state[0] += self.reversion_per_year * (vol * vol - variance) * years + self.vol_of_vol * sd * mixed
-        return sd * price_noise - 0.5 * variance * years
+        returns: Floats = sd * price_noise - 0.5 * variance * years
+        return returns
 
 
 class Merton(msgspec.Struct, frozen=True):
@@ -100,8 +103,9 @@ class Merton(msgspec.Struct, frozen=True):
         variance = vol * vol - self.jumps_per_year * self.jump_vol**2
         if variance < 0.0:
             raise ValueError(f"vol: expected at least that of the jumps alone, found {vol}")
-        returns = sqrt(variance * years) * rng.standard_normal(paths) - 0.5 * variance * years
-        jumps = rng.poisson(self.jumps_per_year * years, paths)
+        noise: Floats = rng.standard_normal((paths,))
+        returns = sqrt(variance * years) * noise - 0.5 * variance * years
+        jumps = rng.poisson(self.jumps_per_year * years, (paths,))
         hit = np.flatnonzero(jumps)
         count = jumps[hit]
         returns[hit] += self.jump_vol * np.sqrt(count) * rng.standard_normal(hit.size)
@@ -364,7 +368,8 @@ class _Seat:
         world = self._world
         years = self.entrant.latency_steps * world.step_years
         gamma = frame.gamma(frame.spot_px, np.sinh(frame.spread))
-        return delta_drift_base(1.0, 1.0, world.vol, years) * world.qty_base * gamma * frame.spot_px
+        drift: Floats = delta_drift_base(1.0, 1.0, world.vol, years) * world.qty_base * gamma * frame.spot_px
+        return drift
 
     def _target(self, frame: _Frame) -> Floats | None:
         """Return low, high, buy-to and sell-to for every path, None if the policy trades on none."""

@@ -12,10 +12,11 @@ from bot.domain.decisions import HedgeTarget, HedgeView
 from bot.pricing import black76
 from bot.simulation.yardstick.asking import FIRST_NS, bands_of
 from bot.simulation.yardstick.lattice import Grid, Lattice, Line, Setting, Settlement
-from strategies import FixedInterval, Unhedged, WhalleyWilmott
+from strategies import FixedInterval, Impulse, Unhedged, WhalleyWilmott
 
 BASE = Setting((Line(100.0, -1.0),), 100.0, 0.6, 30.0 / 365.0, 2880, 5e-4, 0.1, settlement=Settlement.LIQUIDATED)
 GRID = Grid(-0.05, 1.05, 0.005, 4.25)
+PLAIN = WhalleyWilmott(risk_aversion_per_quote=0.1, monitoring_correction=False, h0_floor=False, centre_term="none")
 COARSE = msgspec.structs.replace(BASE, steps=120)
 
 
@@ -62,7 +63,7 @@ def test_the_base_case_costs_what_it_is_known_to_cost(best_quote: float) -> None
 
 
 def test_whalley_wilmott_to_the_edge(base: Lattice, best_quote: float) -> None:
-    bands = bands_of(WhalleyWilmott(risk_aversion_per_quote=0.1), base, every=16)
+    bands = bands_of(PLAIN, base, every=16)
     assert best_quote / base.worth(bands).excess_quote == pytest.approx(0.976, abs=0.005)
 
 
@@ -75,6 +76,37 @@ def test_a_clock_of_a_day(best_quote: float) -> None:
     hourly = Lattice(msgspec.structs.replace(BASE, steps=720), GRID)
     bands = bands_of(FixedInterval(interval_s=86_400.0), hourly)
     assert best_quote / hourly.worth(bands).excess_quote == pytest.approx(0.72, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("risk_aversion", "cost_rate", "gas_quote", "least_share"),
+    [(0.01, 5e-4, 0.0, 0.99), (0.1, 5e-4, 0.0, 0.995), (1.0, 1e-3, 0.0, 0.99), (0.1, 5e-4, 0.005, 0.985)],
+)
+def test_the_default_policy_is_nearly_the_best_there_is(
+    risk_aversion: float, cost_rate: float, gas_quote: float, least_share: float
+) -> None:
+    setting = msgspec.structs.replace(
+        BASE,
+        steps=480,
+        cost_rate=cost_rate,
+        risk_aversion_per_quote=risk_aversion,
+        fixed_cost_quote=gas_quote,
+        settlement=Settlement.FREE,
+    )
+    grid = Grid(-0.3, 1.3, 0.01, 4.0) if risk_aversion < 0.05 else Grid(-0.1, 1.1, 0.005, 4.0)
+    lattice = Lattice(setting, grid)
+    bands = bands_of(Impulse(risk_aversion_per_quote=risk_aversion), lattice, every=8)
+    share = lattice.best().excess_quote / lattice.worth(bands).excess_quote
+    assert least_share < share <= 1.0
+
+
+@pytest.mark.parametrize("qty_base", [-3.0, 3.0])
+def test_the_default_policy_is_nearly_the_best_for_options_that_offset_each_other(qty_base: float) -> None:
+    lines = (Line(90.0, qty_base), Line(100.0, -2.0 * qty_base), Line(110.0, qty_base))
+    setting = msgspec.structs.replace(BASE, steps=240, lines=lines, settlement=Settlement.FREE)
+    lattice = Lattice(setting, Grid(-3.0, 3.0, 0.04, 4.0))
+    bands = bands_of(Impulse(risk_aversion_per_quote=0.1), lattice, every=4)
+    assert lattice.best().excess_quote / lattice.worth(bands).excess_quote > 0.96
 
 
 def test_views_are_those_of_the_book_and_answers_count_from_its_delta() -> None:
@@ -93,6 +125,7 @@ def test_views_are_those_of_the_book_and_answers_count_from_its_delta() -> None:
         greeks = black76.greeks(view.spot_px, [100.0, 90.0], view.tau_years, 0.6, [True, False])
         assert view.greeks.delta_base == pytest.approx(-2.0 * greeks.delta[0] + greeks.delta[1], rel=1e-12)
         assert view.greeks.gamma_base_per_px == pytest.approx(-2.0 * greeks.gamma[0] + greeks.gamma[1], rel=1e-12)
+        assert view.vanna_base_per_vol == pytest.approx(-2.0 * greeks.vanna[0] + greeks.vanna[1], rel=1e-12)
         legs = view.legs
         again = black76.greeks(legs.forward_px, legs.strike_px, legs.tau_years, legs.vol, legs.is_call)
         assert float(again.delta @ legs.qty_base) == pytest.approx(view.greeks.delta_base, rel=1e-12)
@@ -110,7 +143,7 @@ def test_a_clock_trades_when_its_interval_is_over_and_never_else() -> None:
 
 def test_asking_now_and_then_is_asking_always_but_for_a_hair() -> None:
     lattice = Lattice(COARSE, GRID)
-    policy = WhalleyWilmott(risk_aversion_per_quote=0.1)
+    policy = Impulse(risk_aversion_per_quote=0.1)
     always, sometimes = (lattice.worth(bands_of(policy, lattice, every)).excess_quote for every in (1, 4))
     assert sometimes == pytest.approx(always, rel=2e-3)
 
