@@ -283,12 +283,6 @@ def _hedge_settings(vault: Vault, index: int, instruments: dict[str, Instrument]
         can_amend=not is_on_chain,  # the simulated venue can; a transaction is what it is
         needs_terms=is_on_chain,
         risk_aversion_per_quote=_risk_aversion_per_quote(vault.policy) if is_on_chain else 0.0,
-        impact_coefficient=line.costs.impact_coefficient or 0.0,
-        daily_volume_base=line.costs.daily_volume_base or 0.0,
-        daily_vol_fraction=line.costs.daily_vol_fraction or 0.0,
-        holding_days=line.costs.holding_days or 0.0,
-        funding_rate_per_day=line.costs.funding_rate_per_day,
-        borrow_rate_per_year=line.costs.borrow_rate_per_year or 0.0,
     )
 
 
