@@ -86,7 +86,8 @@ def world(law: Law, steps: int, paths: int) -> list[dict[str, Any]]:
         extra, error = verdict.difference(label, DEFAULT)
         numbers = {key: round(value, 4) for key, value in score._asdict().items() if key != "label"}
         rows.append(
-            {"world": name, "policy": label, **numbers, "above_default": round(extra, 4), "error": round(error, 4)}
+            {"world": name, "looks": steps, "policy": label, **numbers}
+            | {"above_default": round(extra, 4), "error": round(error, 4)}
         )
     return rows
 
