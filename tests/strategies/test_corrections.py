@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bot.domain.decisions import Legs
-from bot.pricing.bands import MONITORING_SHIFT, band_half_base, delta_sd_base, floor_half_base
+from bot.pricing.bands import MONITORING_SHIFT, band_half_base, delta_sd_base, floor_half_base, floored_half_base
 from bot.pricing.black76 import greeks
 from bot.pricing.ex_ante import expected_cost
 from strategies import Impulse, WhalleyWilmott
@@ -56,9 +56,9 @@ def test_each_correction_does_what_it_says(kind: type[WhalleyWilmott | Impulse])
     nearer = kind(risk_aversion_per_quote=AVERSE, **{**PLAIN, "monitoring_correction": True})
     assert half(nearer, what) == pytest.approx(plain - MONITORING_SHIFT * step, rel=1e-12)
     wider = kind(risk_aversion_per_quote=AVERSE, **{**PLAIN, "h0_floor": True})
-    assert half(wider, what) == pytest.approx(plain + floor, rel=1e-12)
+    assert half(wider, what) == pytest.approx(floored_half_base(plain, floor), rel=1e-12)
     both = kind(risk_aversion_per_quote=AVERSE)
-    assert half(both, what) == pytest.approx(plain - MONITORING_SHIFT * step + floor, rel=1e-12)
+    assert half(both, what) == pytest.approx(floored_half_base(plain - MONITORING_SHIFT * step, floor), rel=1e-12)
     assert centre(both, what) != 0.0
 
 
