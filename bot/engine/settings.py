@@ -107,10 +107,10 @@ class OptionHedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Only options of `venue` with between `min_ns` and `max_ns` to expiry, strikes between `min_strike_ratio` and
     `max_strike_ratio` times the index, deltas up to `max_delta_ratio`, and bid and ask vols at most `max_spread_vol`
-    apart; a limit further than that from the mark's vol is not sent. What is held may be reduced whatever it has become. At
-    most `max_instruments` are held at a time, `max_position_base` of each, `max_premium_quote` of premium in all
-    (bought and sold alike), and one order is worth up to `max_order_quote` of it. The policy is shown what is offered
-    every `review_ns`. A fee is `taker_bps` of the underlying's worth, at most `fee_cap_fraction` of the option's price.
+    apart; a limit further than that from the mark's vol is not sent. What is held may be reduced whatever it has
+    become. At most `max_instruments` are held at a time, `max_position_base` of each, `max_premium_quote` of premium in
+    all (bought and sold alike), and one order is worth up to `max_order_quote` of it. The policy is shown what is
+    offered every `review_ns`. A fee is `taker_bps` of the underlying's worth, at most `fee_cap_fraction` of the price.
     """
 
     venue: str
