@@ -18,7 +18,7 @@ from bot.pricing.bands import (
     monitored_half_base,
 )
 from bot.pricing.ex_ante import expected_cost
-from strategies.modified_delta import centre_shift_base
+from strategies.modified_delta import delta_shift_base
 from strategies.risk import RiskAverse
 
 MOST_VOL = 100.0  # 10,000 %: beyond it is no vol
@@ -93,7 +93,7 @@ class CorrectedBand(RiskAverse):
             return 0.0
         ratio = centre_vol_ratio(cost_rate, spot_px, view.greeks.gamma_base_per_px, risk_aversion)
         if isnan(view.vanna_base_per_vol):
-            return centre_shift_base(view.legs, ratio)
+            return delta_shift_base(view.legs, ratio)
         return -view.vanna_base_per_vol * vol * (ratio - 1.0)
 
 

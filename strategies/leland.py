@@ -11,7 +11,7 @@ from bot.domain.decisions import HedgeTarget, HedgeView
 from bot.domain.units import NS_PER_S, NS_PER_YEAR
 from bot.pricing.bands import leland_vol
 from strategies.corrections import MOST_VOL
-from strategies.modified_delta import centre_shift_base
+from strategies.modified_delta import delta_shift_base
 from strategies.policy import NOT_TRADABLE, Policy, is_tradable
 
 
@@ -41,7 +41,7 @@ class Leland(Policy):
             return HedgeTarget.hold(f"holding: no delta from vol {vol}, gamma {gamma}, k {cost_rate}")
         interval_years = self.interval_s * NS_PER_S / NS_PER_YEAR
         modified = leland_vol(cost_rate, vol, interval_years, gamma) if gamma else vol
-        shift_base = centre_shift_base(view.legs, modified / vol)
+        shift_base = delta_shift_base(view.legs, modified / vol)
         centre_base = view.target_delta_base + shift_base
         if not isfinite(centre_base):
             return HedgeTarget.hold(f"holding: no delta at vol {modified}")

@@ -8,7 +8,7 @@ from bot.domain.decisions import Legs
 from bot.pricing.black76 import greeks
 
 
-def centre_shift_base(legs: Legs, vol_ratio: float) -> float:
+def delta_shift_base(legs: Legs, vol_ratio: float) -> float:
     """Return where net delta should be if the options' delta is that at `vol_ratio` times their vol, less the target.
 
     Net delta counts them at their own vol, so what is hedged in excess of it is Σ q (Δ(σ) − Δ(σ · ratio)). Deltas are
@@ -22,3 +22,12 @@ def centre_shift_base(legs: Legs, vol_ratio: float) -> float:
     own = greeks(forward, strike, tau, vol, is_call).delta
     modified = greeks(forward, strike, tau, vol * vol_ratio, is_call).delta
     return float(np.dot(qty, own - modified))
+
+
+def net_vanna_base_per_vol(legs: Legs) -> float:
+    """Return what a vol higher by 1.00 does to the delta of all options: Σ q vanna. What has expired has none."""
+    alive = (legs.tau_years > 0.0) & (legs.vol > 0.0)
+    if not alive.any():
+        return 0.0
+    forward, strike, tau, vol = legs.forward_px[alive], legs.strike_px[alive], legs.tau_years[alive], legs.vol[alive]
+    return float(np.dot(legs.qty_base[alive], greeks(forward, strike, tau, vol, legs.is_call[alive]).vanna))

@@ -8,7 +8,7 @@ from typing import Literal
 from bot.domain.decisions import HedgeTarget, HedgeView
 from bot.pricing.bands import floor_half_base, zakamouline_half_base, zakamouline_vol
 from strategies.corrections import MOST_VOL, horizon_years, too_late
-from strategies.modified_delta import centre_shift_base
+from strategies.modified_delta import delta_shift_base
 from strategies.policy import NOT_TRADABLE, is_tradable
 from strategies.risk import RiskAverse
 
@@ -42,7 +42,7 @@ class Zakamouline(RiskAverse):
             half_base = zakamouline_half_base(cost_rate, vol, fitted_years, gamma, risk_aversion)
             half_base += floor_half_base(cost_rate, spot_px, vol, years, risk_aversion)
             modified = zakamouline_vol(cost_rate, spot_px, vol, fitted_years, gamma, risk_aversion)
-            shift_base = centre_shift_base(view.legs, modified / vol)
+            shift_base = delta_shift_base(view.legs, modified / vol)
         if not (isfinite(half_base) and isfinite(shift_base)):
             return HedgeTarget.hold(f"holding: no band from spot {spot_px}, vol {vol}, gamma {gamma}, k {cost_rate}")
         half_base = max(half_base, view.lot_base)

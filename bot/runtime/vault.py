@@ -127,23 +127,20 @@ class CostsSection(Section):
     """What trading a hedge costs beyond its fees and the spread of the moment; `calibrate costs` measures it."""
 
     half_spread_bps: float | None = Field(
-        default=None, ge=0, le=500, description="Half-spread to plan with; else that of the newest quote"
+        default=None, ge=0, le=500, description="Half-spread as measured, to plan with; orders go by the newest quote"
     )
     depth: Annotated[tuple[DepthLine, ...], BeforeValidator(_as_list)] = Field(
-        default=(), description="Depth behind the touch; else as much again at every further spread"
+        default=(), description="Depth behind the touch as measured, to plan with; orders do not go by it yet"
     )
     impact_coefficient: float | None = Field(
         default=None, ge=0, le=10, description="Y of the peak impact Y · σ · √(q/V) of an order; needs the daily volume"
     )
     daily_volume_base: float | None = Field(default=None, gt=0, description="V, traded per day in base units")
     daily_vol_fraction: float | None = Field(
-        default=None, gt=0, le=1, description="σ, vol of one day; else that of the options held"
+        default=None, gt=0, le=1, description="σ, vol of one day; else that of the view, as hedges see it"
     )
     holding_days: float | None = Field(
-        default=None,
-        ge=0,
-        le=3650,
-        description="How long a hedge is held, for carry; else as its gamma and the next expiry suggest",
+        default=None, ge=0, le=3650, description="How long a hedge is held, for carry; else as long as likely needed"
     )
     funding_rate_per_day: float | None = Field(
         default=None,

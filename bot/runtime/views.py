@@ -153,6 +153,9 @@ def _plan(desk: Desk) -> str:
     if decision.refusal is not None:
         wanted = f"; it would trade {decision.wanted_lots:+} lots" if decision.wanted_lots else ""
         return f"not hedging: {decision.refusal}: {decision.refusal_detail}{wanted}"
+    if len(decision.legs) > 1:
+        parts = ", ".join(f"{leg.order_id} of {leg.qty_lots:+} lots on {leg.instrument_id}" for leg in decision.legs)
+        return f"hedging: orders {parts}"
     if decision.order_id is not None:
         return f"hedging: order {decision.order_id} of {decision.qty_lots:+} lots"
     return (

@@ -14,7 +14,7 @@ from tests.engine.builders import AGES, T0_NS, Feed, apply_market, option
 
 STRIKES = np.arange(1400.0, 2700.0, 100.0)
 STEP_NS = 5 * NS_PER_MIN
-LEGS = [BookLeg(option(1800.0, is_call=False), -5.0), BookLeg(option(2200.0), -3.0)]
+LEGS = [(option(1800.0, is_call=False), -5.0), (option(2200.0), -3.0)]
 
 
 def vol_at(strike_px: float, forward_px: float) -> float:
@@ -33,10 +33,7 @@ class World:
     def __init__(self, delta: DeltaSettings, days: float = 30.0) -> None:
         self.options = [option(one, days=days, is_call=is_call) for one in STRIKES for is_call in (True, False)]
         self.market = MarketState(self.options, AGES)
-        legs = [
-            BookLeg(option(leg.instrument.strike_px, days=days, is_call=leg.instrument.is_call), leg.qty_base)
-            for leg in LEGS
-        ]  # type: ignore[union-attr]
+        legs = [BookLeg(option(one.strike_px, days=days, is_call=one.is_call), qty_base) for one, qty_base in LEGS]
         self.book = UnderlyingBook("ETH", self.market, legs, AGES, delta=delta)
         self.feed = Feed(T0_NS)
         self.px = 2000.0

@@ -146,7 +146,7 @@ def test_hidden_strikes_of_a_recording_are_marked_nearer_than_by_lines() -> None
         for surface in ("svi", "linear"):
             market = MarketState(options, ages)
             apply_market(market, [q for q in quotes if q.instrument_id not in hidden])
-            book = UnderlyingBook("ETH", market, [BookLeg(held, 1.0)], ages, surface=surface)  # type: ignore[arg-type]
+            book = UnderlyingBook("ETH", market, [BookLeg(held, 1.0)], ages, surface=surface)
             if book.mark(now_ns) is None and book.option_marks is not None:
                 marked[surface] = float(book.option_marks.vol[0]) - true_vol
         if len(marked) == 2:

@@ -154,13 +154,14 @@ def test_the_centre_moves_by_the_cost_where_risk_aversion_is_high() -> None:
     def rate(gamma: float, averse: float) -> float:
         return edge_cost_rate_quote(5e-4, 100.0, gamma, averse, 0.6)
 
-    for averse in (10.0, 100.0):  # where all of it counts, J is what the change of variance costs: ½ Δσ² S² |Γ|
+    for averse in (10.0, 100.0):  # 6/5 J is what the change of variance costs: ½ Δσ² S² |Γ|
         changed = 0.36 * (ratio(averse) ** 2 - 1.0)
-        assert 0.5 * changed * 1e4 * 0.0231 == pytest.approx(rate(-0.0231, averse), rel=0.02)
+        assert 0.5 * changed * 1e4 * 0.0231 == pytest.approx(1.2 * rate(-0.0231, averse), rel=1e-9)
         assert ratio(averse, 0.0231) ** 2 - 1.0 == pytest.approx(1.0 - ratio(averse) ** 2)
-    assert ratio(0.1) - 1.0 < 0.002  # gK = 10: hardly any
+    assert ratio(0.1) - 1.0 == pytest.approx(0.014, abs=0.001)  # gK = 10
     assert ratio(1e300) == pytest.approx(sqrt(1.5))
-    assert ratio(1e-300) == ratio(0.1, 0.0) == 1.0
+    assert ratio(1e-300) == pytest.approx(1.0)
+    assert ratio(0.1, 0.0) == 1.0
 
 
 def test_a_daily_standard_deviation_is_that_of_a_uniform_place_in_the_band() -> None:

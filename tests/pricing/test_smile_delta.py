@@ -21,7 +21,7 @@ TAU_YEARS = 0.08
 
 
 def smile(k: np.ndarray, level: float = 0.6, skew: float = -0.4, bend: float = 0.8) -> np.ndarray:
-    return level + skew * k + bend * k * k
+    return np.asarray(level + skew * k + bend * k * k)
 
 
 def moves(

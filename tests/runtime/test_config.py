@@ -123,7 +123,7 @@ def test_the_paper_example_fits_the_recording_it_is_rehearsed_on() -> None:
 
 
 def test_the_examples_have_names_of_their_own() -> None:
-    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")), allow_live=True)) == 8
+    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")), allow_live=True)) == 9
 
 
 def test_the_manual_shows_the_demo_vault() -> None:
@@ -186,6 +186,26 @@ def test_every_underlying_has_its_hedge_and_its_target(tmp_path: Path, text: str
 HEDGE = "hedge: {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}"
 
 
+def test_how_hedges_are_routed_and_what_each_costs(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    several = (
+        "hedge:\n"
+        "  - {instrument: ETH-28APR23, maker_bps: 0, taker_bps: 5, style: auto, roll_before_s: 600, costs: {\n"
+        "     depth: [{offset_bps: 2, notional_quote: 1000}], impact_coefficient: 0.8, daily_volume_base: 9000,\n"
+        "     daily_vol_fraction: 0.03, holding_days: 0, funding_rate_per_day: -0.0001, borrow_rate_per_year: 0.05}}\n"
+        "  - {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}"
+    )
+    settings = build_engine_settings(load(tmp_path, change(text, HEDGE, several)), manifest)
+    first, second = settings.hedges["ETH"]
+    assert settings.routing == "cheapest"
+    assert (first.style, first.roll_before_ns, first.depth) == ("auto", 600 * NS_PER_S, ((2e-4, 1000.0),))
+    assert (first.impact_coefficient, first.daily_volume_base, first.daily_vol_fraction) == (0.8, 9000.0, 0.03)
+    assert (first.holding_days, first.funding_rate_per_day, first.borrow_rate_per_year) == (0.0, -0.0001, 0.05)
+    assert (second.roll_before_ns, second.depth, second.holding_days) == (3600 * NS_PER_S, (), None)
+    assert second.funding_rate_per_day is None
+    by_preference = change(text, HEDGE, HEDGE + "\nrouting: preference")
+    assert build_engine_settings(load(tmp_path, by_preference), manifest).routing == "preference"
+
+
 def test_one_underlying_may_have_several_hedges_in_order_of_preference(
     tmp_path: Path, text: str, manifest: Manifest
 ) -> None:
@@ -203,6 +223,16 @@ def test_one_underlying_may_have_several_hedges_in_order_of_preference(
     assert (first.max_rest_ns, first.escalate_urgency, first.escalate_bands) == (20 * NS_PER_S, 0.5, 2.0)
     assert (second.style, second.can_amend) == ("taker", True)
     assert settings.venue_limits == {"deribit": 100_000.0}
+
+
+def test_what_a_hedge_costs_reaches_the_engine(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    costs = "impact_coefficient: 0.8, daily_volume_base: 1.0e+5, holding_days: 2, borrow_rate_per_year: 0.1"
+    line = HEDGE[:-1] + ", costs: {" + costs + ", depth: [{offset_bps: 1, notional_quote: 5000}]}}"
+    (hedge,) = build_engine_settings(load(tmp_path, change(text, HEDGE, line)), manifest).hedges["ETH"]
+    assert (hedge.impact_coefficient, hedge.daily_volume_base, hedge.daily_vol_fraction) == (0.8, 1e5, 0.0)
+    assert (hedge.holding_days, hedge.borrow_rate_per_year, hedge.funding_rate_per_day) == (2.0, 0.1, None)
+    without = costs.replace("daily_volume_base: 1.0e+5, ", "")
+    assert "daily_volume_base" in problems(tmp_path, change(text, HEDGE, line.replace(costs, without)))[0]
 
 
 def test_no_hedge_is_named_twice_and_limits_are_those_of_their_venues(tmp_path: Path, text: str) -> None:

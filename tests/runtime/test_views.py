@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from bot.domain.decisions import PlannedLeg
 from bot.domain.events import OperatorAction, OperatorCommand, Restarted
 from bot.domain.orders import Fill, Liquidity
 from bot.domain.units import NS_PER_S, utc_text
@@ -89,6 +90,14 @@ def test_an_order_under_way_is_shown_with_its_state_and_why_it_was_sent(busy: Pa
     assert view["orders"] == [{**shown, "filled_lots": 0}]
     assert desk["plan"] == f"hedging: order {order.intent.order_id} of {order.intent.qty_lots:+} lots"
     assert order.intent.reason in desk["last_order"]
+    legs = (PlannedLeg("r-1", "ETH-A", -5, -0.5, 1.25), PlannedLeg("r-2", "ETH-B", -4, -0.4, 1.0))
+    (of_engine,) = session.engine.desks.values()
+    assert of_engine.decision is not None
+    of_engine.decision = msgspec.structs.replace(of_engine.decision, legs=legs, next_best_quote=float("inf"))
+    (split,) = json.loads(json.dumps(view_of(session, now_ns), allow_nan=False))["desks"]
+    assert split["plan"] == "hedging: orders r-1 of -5 lots on ETH-A, r-2 of -4 lots on ETH-B"
+    assert [leg["cost_quote"] for leg in split["decision"]["legs"]] == [1.25, 1.0]
+    assert split["decision"]["next_best_quote"] is None
     assert desk["last_hedge"] == utc_text(now_ns)
     assert view["hedges"] == 1
 

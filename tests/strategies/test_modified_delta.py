@@ -5,7 +5,7 @@ import pytest
 
 from bot.domain.decisions import Legs
 from bot.pricing.black76 import greeks
-from strategies.modified_delta import centre_shift_base
+from strategies.modified_delta import delta_shift_base, net_vanna_base_per_vol
 
 
 def legs(*rows: tuple[float, float, float, bool]) -> Legs:
@@ -20,20 +20,27 @@ def test_is_what_the_modified_deltas_lack_of_the_own() -> None:
     own = [float(greeks(100.0, strike, years, 0.6, call).delta) for strike, years, call in ROWS]
     modified = [float(greeks(100.0, strike, years, 0.66, call).delta) for strike, years, call in ROWS]
     expected = -2.0 * (own[0] - modified[0]) + 3.0 * (own[1] - modified[1])
-    assert centre_shift_base(book, 1.1) == pytest.approx(expected, rel=1e-12)
+    assert delta_shift_base(book, 1.1) == pytest.approx(expected, rel=1e-12)
 
 
 ROWS = [(110.0, 0.05, True), (95.0, 0.1, False)]
 
 
 def test_a_short_call_out_of_the_money_is_hedged_with_more_at_a_higher_vol() -> None:
-    assert centre_shift_base(legs((110.0, 0.05, -1.0, True)), 1.05) > 0.0
-    assert centre_shift_base(legs((90.0, 0.05, -1.0, True)), 1.05) < 0.0
+    assert delta_shift_base(legs((110.0, 0.05, -1.0, True)), 1.05) > 0.0
+    assert delta_shift_base(legs((90.0, 0.05, -1.0, True)), 1.05) < 0.0
 
 
 def test_without_a_change_or_with_what_has_expired_there_is_none() -> None:
-    assert centre_shift_base(legs((110.0, 0.05, -1.0, True)), 1.0) == 0.0
-    assert centre_shift_base(legs((110.0, 0.0, -1.0, True)), 1.1) == 0.0
-    assert centre_shift_base(legs((110.0, 0.0, -1.0, True), (105.0, 0.05, -1.0, True)), 1.1) == centre_shift_base(
+    assert delta_shift_base(legs((110.0, 0.05, -1.0, True)), 1.0) == 0.0
+    assert delta_shift_base(legs((110.0, 0.0, -1.0, True)), 1.1) == 0.0
+    assert delta_shift_base(legs((110.0, 0.0, -1.0, True), (105.0, 0.05, -1.0, True)), 1.1) == delta_shift_base(
         legs((105.0, 0.05, -1.0, True)), 1.1
     )
+
+
+def test_the_net_vanna_is_what_a_little_more_vol_does() -> None:
+    book = legs((110.0, 0.05, -2.0, True), (95.0, 0.1, 3.0, False), (100.0, 0.0, 9.0, True))
+    by_hand = -(delta_shift_base(book, 1.0 + 1e-5) - delta_shift_base(book, 1.0 - 1e-5)) / (2e-5 * 0.6)
+    assert net_vanna_base_per_vol(book) == pytest.approx(by_hand, rel=1e-6)
+    assert net_vanna_base_per_vol(legs((100.0, 0.0, 9.0, True))) == 0.0
