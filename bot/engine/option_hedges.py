@@ -32,6 +32,29 @@ from bot.pricing.black76 import Black76Greeks, greeks
 RETRY_NS = 10 * NS_PER_S  # where nothing was on offer, the next look comes sooner than the next review
 
 
+def may_trade(rules: OptionHedgeSettings, instrument: Instrument) -> bool:
+    """Tell whether an instrument is an option that these rules may ever let be traded: priced in what it pays."""
+    if not isinstance(instrument, Option) or instrument.venue != rules.venue:
+        return False
+    return is_coin_priced(instrument) == (instrument.settle == instrument.base)
+
+
+def is_eligible(rules: OptionHedgeSettings, option: Option, now_ns: int, index_px: float) -> bool:
+    """Tell whether an option may be bought or sold now as far as its terms go, whatever its quote."""
+    if not (may_trade(rules, option) and rules.min_ns <= option.expiry_ns - now_ns <= rules.max_ns):
+        return False
+    return rules.min_strike_ratio * index_px <= option.strike_px <= rules.max_strike_ratio * index_px
+
+
+def tradable_options(settings: EngineSettings) -> tuple[tuple[Option, OptionHedgeSettings], ...]:
+    """Return the options that may ever be traded as hedges, with the rules for them."""
+    return tuple(
+        (one, rules)
+        for one in settings.universe
+        if isinstance(one, Option) and (rules := settings.option_hedges.get(one.base)) and may_trade(rules, one)
+    )
+
+
 class Offered(NamedTuple):
     """One option on offer: its quote, what it is in prices, and the most base that may be bought and sold."""
 
@@ -190,7 +213,7 @@ class OptionHedging:
             if not isinstance(option, Option) or option.base != desk.underlying or option.expiry_ns <= now_ns:
                 continue
             holding = desk.book.option_hedges.get(name)
-            may_grow = rules.is_eligible(option, now_ns, index_px)
+            may_grow = is_eligible(rules, option, now_ns, index_px)
             if not (may_grow or (holding is not None and holding.lots)):
                 continue
             quote = self._market.vol_quotes[self._market.slot_of[name]]
@@ -264,7 +287,7 @@ class OptionHedging:
             np.array([one.option.is_call for one in ones], dtype=np.bool_),
         )
         values = greeks(terms.forward_px, terms.strike_px, terms.tau_years, terms.vol, terms.is_call)
-        is_far = np.abs(values.delta) > rules.max_abs_delta
+        is_far = np.abs(values.delta) > rules.max_delta_ratio
         for row, one in enumerate(ones):
             if is_far[row]:  # only what makes the position smaller
                 ones[row] = review.offered[one.option.instrument_id] = one._replace(

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from bot.domain.decisions import HedgePolicy
-from bot.domain.instruments import Hedgeable, Instrument, Option
+from bot.domain.instruments import Hedgeable, Option
 from bot.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_S
 from bot.risk.oracle_fusion import FusionRule
 
@@ -105,12 +105,12 @@ class HedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 class OptionHedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which listed options of one underlying may be traded as hedges, what that costs, and how much of it there may be.
 
-    Only options of `venue` with between `min_ns` and `max_ns` to expiry, strikes between `min_moneyness` and
-    `max_moneyness` times the index, deltas up to `max_abs_delta`, and bid and ask vols at most `max_spread_vol` apart;
-    a limit further than that from the mark's vol is not sent. What is held may be reduced whatever it has become. At
-    most `max_instruments` are held at a time, `max_position_base` of each, `max_premium_quote` of premium in all
-    (bought and sold alike), and one order is worth up to `max_order_quote` of it. The policy is shown what is offered
-    every `review_ns`. A fee is `taker_bps` of the underlying's worth, at most `fee_cap_fraction` of the option's price.
+    Only options of `venue` with between `min_ns` and `max_ns` to expiry, strikes between `min_strike_ratio` and
+    `max_strike_ratio` times the index, deltas up to `max_delta_ratio`, and bid and ask vols at most `max_spread_vol`
+    apart; a limit further than that from the mark's vol is not sent. What is held may be reduced whatever it has
+    become. At most `max_instruments` are held at a time, `max_position_base` of each, `max_premium_quote` of premium in
+    all (bought and sold alike), and one order is worth up to `max_order_quote` of it. The policy is shown what is
+    offered every `review_ns`. A fee is `taker_bps` of the underlying's worth, at most `fee_cap_fraction` of the price.
     """
 
     venue: str
@@ -121,24 +121,12 @@ class OptionHedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     fee_cap_fraction: float = 0.125
     min_ns: int = NS_PER_DAY
     max_ns: int = 90 * NS_PER_DAY
-    min_moneyness: float = 0.7
-    max_moneyness: float = 1.4
-    max_abs_delta: float = 0.8
+    min_strike_ratio: float = 0.7
+    max_strike_ratio: float = 1.4
+    max_delta_ratio: float = 0.8
     max_spread_vol: float = 0.05
     max_instruments: int = 5
     review_ns: int = 300 * NS_PER_S
-
-    def may_trade(self, instrument: Instrument) -> bool:
-        """Tell whether an instrument is an option that these rules may ever let be traded: priced in what it pays."""
-        if not isinstance(instrument, Option) or instrument.venue != self.venue:
-            return False
-        return (instrument.price_currency == instrument.base) == (instrument.settle == instrument.base)
-
-    def is_eligible(self, option: Option, now_ns: int, index_px: float) -> bool:
-        """Tell whether an option may be looked at now, as far as its terms go; no further look at its quote."""
-        if not (self.may_trade(option) and self.min_ns <= option.expiry_ns - now_ns <= self.max_ns):
-            return False
-        return self.min_moneyness * index_px <= option.strike_px <= self.max_moneyness * index_px
 
 
 class BookLeg(msgspec.Struct, frozen=True):
@@ -213,12 +201,3 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     surface: Literal["svi", "linear"] = "svi"
     delta: DeltaSettings = DeltaSettings()
     option_hedges: dict[str, OptionHedgeSettings] = {}
-
-    @property
-    def tradable_options(self) -> tuple[tuple[Option, OptionHedgeSettings], ...]:
-        """The options that may ever be traded as hedges, with the rules for them."""
-        return tuple(
-            (one, rules)
-            for one in self.universe
-            if isinstance(one, Option) and (rules := self.option_hedges.get(one.base)) and rules.may_trade(one)
-        )

@@ -35,6 +35,7 @@ from bot.domain.units import NS_PER_HOUR, NS_PER_MIN, NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.engine import Engine
 from bot.engine.latencies import Latencies
+from bot.engine.option_hedges import is_eligible, tradable_options
 from bot.gateways.exchange import Credentials
 from bot.gateways.gateway import Clock, Gateway
 from bot.runtime.book_file import BookFile
@@ -249,7 +250,7 @@ def _assemble(vault: Vault, instruments: tuple[Instrument, ...], run_id: str) ->
 def _open_paper(session: LiveSession, opener: ExecutionOpener) -> Execution:
     hedges = [hedge for hedges in session.engine.settings.hedges.values() for hedge in hedges]
     latency = session.vault.latency
-    options = session.engine.settings.tradable_options
+    options = tradable_options(session.engine.settings)
     return opener(
         [*(hedge.instrument for hedge in hedges), *(option for option, _ in options)],
         fees=fees_of(hedges, options),
@@ -501,7 +502,7 @@ class LiveFeed:
             held |= {
                 name
                 for name, one in self._known.items()
-                if isinstance(one, Option) and one.base == underlying and rules.is_eligible(one, now_ns, index_px)
+                if isinstance(one, Option) and one.base == underlying and is_eligible(rules, one, now_ns, index_px)
             }
         return frozenset(held)
 

@@ -17,6 +17,7 @@ from bot.domain.events import Command, Event
 from bot.domain.instruments import Instrument, Option, Spot
 from bot.engine.engine import Engine
 from bot.engine.latencies import Latencies
+from bot.engine.option_hedges import tradable_options
 from bot.engine.settings import EngineSettings, HedgeSettings, OptionHedgeSettings
 from bot.runtime.config import build_engine_settings, with_policy
 from bot.runtime.feed import RecordedFeed
@@ -129,7 +130,7 @@ def _open_venue(vault: Vault, manifest: Manifest, settings: EngineSettings, faul
         if isinstance(pool := hedge.instrument, Spot) and pool.venue in vault.chains
     }
     hedges = [hedge for hedge in hedges if hedge.instrument.instrument_id not in chains]
-    options = settings.tradable_options
+    options = tradable_options(settings)
     if chains and not (hedges or options):
         return Venues(chains)
     exchange = SimulatedVenue(

@@ -211,9 +211,9 @@ class OptionHedgesLine(Section):
     max_instruments: int = Field(default=5, ge=1, le=50, description="Most different options held as hedges at a time")
     min_days: float = Field(default=1.0, ge=0, le=3650, description="Fewest days to expiry of an option to be traded")
     max_days: float = Field(default=90.0, gt=0, le=3650, description="Most days to expiry of an option to be traded")
-    min_moneyness: float = Field(default=0.7, ge=0, le=10, description="Lowest strike, as a multiple of the index")
-    max_moneyness: float = Field(default=1.4, gt=0, le=10, description="Highest strike, as a multiple of the index")
-    max_abs_delta: float = Field(default=0.8, gt=0, le=1, description="Largest delta of an option traded, unsigned")
+    min_strike_ratio: float = Field(default=0.7, ge=0, le=10, description="Lowest strike, as a multiple of the index")
+    max_strike_ratio: float = Field(default=1.4, gt=0, le=10, description="Highest strike, as a multiple of the index")
+    max_delta_ratio: float = Field(default=0.8, gt=0, le=1, description="Largest delta of an option traded, unsigned")
     max_spread_vol: float = Field(
         default=0.05,
         gt=0,
@@ -228,8 +228,8 @@ class OptionHedgesLine(Section):
 
     @model_validator(mode="after")
     def _is_a_window(self) -> OptionHedgesLine:
-        if self.min_days > self.max_days or self.min_moneyness > self.max_moneyness:
-            raise PydanticCustomError("window", "min_days up to max_days and min_moneyness up to max_moneyness")
+        if self.min_days > self.max_days or self.min_strike_ratio > self.max_strike_ratio:
+            raise PydanticCustomError("window", "min_days up to max_days and min_strike_ratio up to max_strike_ratio")
         return self
 
 

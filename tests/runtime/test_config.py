@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from bot.domain.errors import ConfigError
 from bot.domain.instruments import Option
 from bot.domain.units import NS_PER_S
+from bot.engine.option_hedges import tradable_options
 from bot.gateways.chain.chain_gateway import contracts_of
 from bot.gateways.chain.protocols.registry import open_protocol
 from bot.runtime.chains import chain_settings
@@ -616,7 +617,7 @@ def test_option_hedges_are_told_to_the_engine(tmp_path: Path, text: str, manifes
     rules = settings.option_hedges["ETH"]
     assert (rules.venue, rules.max_position_base, rules.max_premium_quote) == ("deribit", 50.0, 2e4)
     assert (rules.max_order_quote, rules.min_ns, rules.review_ns) == (50_000.0, 2 * 86_400 * NS_PER_S, 60 * NS_PER_S)
-    tradable = [option.instrument_id for option, _ in settings.tradable_options]
+    tradable = [option.instrument_id for option, _ in tradable_options(settings)]
     assert tradable == ["ETH-28APR23-1900-C", "ETH-28APR23-1900-P", "ETH-12APR23-1900-C"]
 
 

@@ -155,9 +155,9 @@ def test_defaults_are_those_of_the_engine() -> None:
     lines = {key: field.default for key, field in OptionHedgesLine.model_fields.items()}
     for key in (
         "max_instruments",
-        "min_moneyness",
-        "max_moneyness",
-        "max_abs_delta",
+        "min_strike_ratio",
+        "max_strike_ratio",
+        "max_delta_ratio",
         "max_spread_vol",
         "fee_cap_fraction",
     ):
