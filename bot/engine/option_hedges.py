@@ -8,7 +8,7 @@ was not offered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from bot.engine.desk import Desk
 from bot.engine.limits import LimitKeeper
 from bot.engine.market import MarketState
 from bot.engine.option_holding import NO_ROW, OptionHolding
-from bot.engine.option_prices import OptionPrices, is_coin_priced, option_fee_settle, prices_of
+from bot.engine.option_prices import OptionPrices, is_coin_priced, option_fee_settle, prices_of_all
 from bot.engine.orders import OrderTracker
 from bot.engine.routing import VenueBoard, find_refusing
 from bot.engine.settings import EngineSettings, OptionHedgeSettings
@@ -208,28 +208,39 @@ class OptionHedging:
         """Return every option that may be bought or sold now, with how much of it."""
         index_px = desk.book.marks_of_underlying.index_px
         review = Review(now_ns, index_px, self._room(desk, rules))
+        found = list(self._find_quoted(desk, rules, now_ns, index_px))
+        every = prices_of_all([(option, quote) for option, quote, _ in found])
+        for (option, quote, may_grow), prices in zip(found, every, strict=True):
+            holding = desk.book.option_hedges.get(option.instrument_id)
+            one = self._offer(option, quote, prices, holding, rules, review, may_grow=may_grow)
+            if one.buy_max_base >= option.lot_size or one.sell_max_base >= option.lot_size:
+                review.offered[option.instrument_id] = one
+        return review
+
+    def _find_quoted(
+        self, desk: Desk, rules: OptionHedgeSettings, now_ns: int, index_px: float
+    ) -> Iterator[tuple[Option, VolQuote, bool]]:
+        """Yield the options with a fresh quote not traded on yet, and whether a position in them may grow."""
         oldest_ns = now_ns - self._settings.ages.vol_ns
         for name, option in self._instruments.items():
             if not isinstance(option, Option) or option.base != desk.underlying or option.expiry_ns <= now_ns:
                 continue
+            quote = self._market.vol_quotes[self._market.slot_of[name]]
+            if quote is None or quote.ts_event_ns < oldest_ns:
+                continue
             holding = desk.book.option_hedges.get(name)
-            may_grow = is_eligible(rules, option, now_ns, index_px)
+            may_grow = quote.bid_vol > 0.0 and quote.ask_vol - quote.bid_vol <= rules.max_spread_vol
+            may_grow = may_grow and is_eligible(rules, option, now_ns, index_px)
             if not (may_grow or (holding is not None and holding.lots)):
                 continue
-            quote = self._market.vol_quotes[self._market.slot_of[name]]
-            if quote is None or quote.ts_event_ns < oldest_ns or self._venues.find_block(option) is not None:
-                continue
-            if holding is not None and holding.ordered_on is quote:
-                continue  # it was traded on: what it showed may be gone
-            one = self._offer(option, quote, holding, rules, review, may_grow=may_grow)
-            if one.buy_max_base >= option.lot_size or one.sell_max_base >= option.lot_size:
-                review.offered[name] = one
-        return review
+            if self._venues.find_block(option) is None and (holding is None or holding.ordered_on is not quote):
+                yield option, quote, may_grow  # of one traded on, what it showed may be gone
 
     def _offer(
         self,
         option: Option,
         quote: VolQuote,
+        prices: OptionPrices,
         holding: OptionHolding | None,
         rules: OptionHedgeSettings,
         review: Review,
@@ -237,11 +248,9 @@ class OptionHedging:
         may_grow: bool,
     ) -> Offered:
         """Return one option with how much of it every limit allows to be bought and sold."""
-        prices = prices_of(option, quote)
         held_base = holding.qty if holding is not None else 0.0
         one = Offered(option, quote, prices, held_base, 0.0, 0.0)
-        is_two_sided = 0 < prices.bid_ticks < prices.ask_ticks
-        may_grow = may_grow and is_two_sided and quote.ask_vol - quote.bid_vol <= rules.max_spread_vol
+        may_grow = may_grow and 0 < prices.bid_ticks < prices.ask_ticks
         most = {}
         for side, size_base, vol in ((1, quote.ask_base, quote.ask_vol), (-1, quote.bid_base, quote.bid_vol)):
             unit_quote = review.unit_quote(one, side)
