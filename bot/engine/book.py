@@ -8,6 +8,7 @@ move of S: the premium-adjusted delta Δ − c for an option, nothing for plain 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -46,6 +47,7 @@ class OptionMarks(NamedTuple):
     forward_px: NDArray[np.float64]
     vol: NDArray[np.float64]
     greeks: Black76Greeks
+    moving_share: NDArray[np.float64] | None = None  # of each settlement price still to come; None: all of every one
 
 
 class StaticLeg(NamedTuple):
@@ -303,7 +305,8 @@ class UnderlyingBook:
         marks = self.option_marks
         if holding.row == NO_ROW or marks is None:
             return (1.0 if holding.instrument.is_call else -1.0) - coins
-        return float(marks.greeks.delta[holding.row]) - coins
+        share = 1.0 if marks.moving_share is None else float(marks.moving_share[holding.row])
+        return share * float(marks.greeks.delta[holding.row]) - coins
 
     def net_greeks(self, *, is_coin_numeraire: bool) -> Greeks:
         """Return the net Greeks in the vault's convention."""
@@ -382,14 +385,18 @@ class UnderlyingBook:
             self.smile_delta_base = self.smile.correction_base(
                 qty, values, self._strike_px, marks.forward_px, marks.tau_years, self._is_call, self._expiry_index
             )
-        self.option_delta_base = float(qty.dot(values.delta))
-        self.option_gamma = float(qty.dot(values.gamma))
+        by_delta = by_gamma = qty
+        if marks.moving_share is not None:
+            by_delta = qty * marks.moving_share
+            by_gamma = by_delta * marks.moving_share
+        self.option_delta_base = float(by_delta.dot(values.delta))
+        self.option_gamma = float(by_gamma.dot(values.gamma))
         self.option_vega = float(qty.dot(values.vega))
         self.option_theta_per_year = float(qty.dot(values.theta))
         self.option_value_quote = float(qty.dot(values.value))
         if self._hedge_rows:
             own = len(qty) - len(self._hedge_rows)
-            self.option_hedge_delta_base = float(qty[own:].dot(values.delta[own:]))
+            self.option_hedge_delta_base = float(by_delta[own:].dot(values.delta[own:]))
             self.option_hedge_value_quote = float(qty[own:].dot(values.value[own:]))
         else:
             self.option_hedge_delta_base = self.option_hedge_value_quote = 0.0
@@ -511,7 +518,8 @@ class UnderlyingBook:
         """Mark the legs as they were marked in these rows."""
         forward_px, vol, tau_years = marks.forward_px[rows], marks.vol[rows], marks.tau_years[rows]
         values = greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
-        self.set_option_marks(OptionMarks(marks.now_ns, tau_years, forward_px, vol, values))
+        share = self._moving_share(marks.now_ns)
+        self.set_option_marks(OptionMarks(marks.now_ns, tau_years, forward_px, vol, values, share))
 
     def _tau_years(self, now_ns: int) -> NDArray[np.float64]:
         """Time to expiry; a leg that waits for its settlement price is marked as if it had a second left.
@@ -522,6 +530,19 @@ class UnderlyingBook:
         is_nearly_over = now_ns > self._nearest_expiry_ns - NS_PER_S
         return np.maximum(tau_years, NS_PER_S / NS_PER_YEAR) if is_nearly_over else tau_years
 
+    def _moving_share(self, now_ns: int) -> NDArray[np.float64] | None:
+        """Return which share of each leg's settlement price is still to come; None if nothing of any is fixed yet.
+
+        An average over the last W is expected to be A = (1 − s) · what is fixed + s · S, s = τ/W: dA = s dS. The venue's
+        forward is A and its vol is quoted for A, so that by the chain rule Δ = s Δ_A and Γ = s² Γ_A, whatever the vol;
+        were it that of S, σ² τ would have to be s² σ² τ/3 (Levy 1992, J. Int. Money and Finance 11:474-491).
+        Deribit's own deltas are these to 0.004 (`scripts/exchange_delta`).
+        """
+        if now_ns <= self._window_opens_ns:
+            return None
+        share = (self._expiry_ns - now_ns) / np.maximum(self._window_ns, 1.0)
+        return np.where(self._window_ns > 0.0, np.clip(share, 0.0, 1.0), 1.0)
+
     def _index_options(self) -> None:
         options = self._options
         self._qty_base = np.array([qty for _, qty, _, _ in options], dtype=np.float64)
@@ -530,6 +551,9 @@ class UnderlyingBook:
         self._slots = np.array([slot for _, _, slot, _ in options], dtype=np.intp)
         self._expiry_index = np.array([expiry.index for _, _, _, expiry in options], dtype=np.intp)
         self._expiry_ns = np.array([option.expiry_ns for option, _, _, _ in options], dtype=np.float64)
+        self._window_ns = np.array([option.settlement_window_s for option, _, _, _ in options]) * NS_PER_S
+        opening_ns = (self._expiry_ns - self._window_ns)[self._window_ns > 0.0]
+        self._window_opens_ns = float(opening_ns.min()) if opening_ns.size else inf
         self._expiries = list({expiry.index: expiry for _, _, _, expiry in options}.values())
         self._nearest_expiry_ns = min((option.expiry_ns for option, _, _, _ in options), default=0)
         for row, holding in enumerate(self._hedge_rows, len(options) - len(self._hedge_rows)):
@@ -556,7 +580,7 @@ class UnderlyingBook:
         if self.smile is not None and now_ns >= self.smile.due_ns:
             self.smile.watch(now_ns, self._expiries, self._strike_px, self._qty_base, self._expiry_index)
         values = greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
-        self.set_option_marks(OptionMarks(now_ns, tau_years, forward_px, vol, values))
+        self.set_option_marks(OptionMarks(now_ns, tau_years, forward_px, vol, values, self._moving_share(now_ns)))
         self.legs = Legs(forward_px, self._strike_px, tau_years, vol, self._qty_base, self._is_call)
         self._version = self.marks_of_underlying.version
         left_ns = self._nearest_expiry_ns - now_ns

@@ -286,7 +286,10 @@ class Desk:
             marks = self.book.option_marks
             gamma = marks.greeks.gamma if marks is not None and marks.vol is legs.vol else None
             self._option_vol = gamma_weighted_vol(legs, gamma)
-            self._vanna_base_per_vol = float(legs.qty_base.dot(marks.greeks.vanna)) if marks is not None else 0.0
+            by_delta = legs.qty_base
+            if marks is not None and marks.moving_share is not None:
+                by_delta = by_delta * marks.moving_share
+            self._vanna_base_per_vol = float(by_delta.dot(marks.greeks.vanna)) if marks is not None else 0.0
             is_held = legs.qty_base != 0.0
             held_years = legs.tau_years[is_held]
             self._tau_years, self._last_tau_years = (
