@@ -68,38 +68,41 @@ def settle_lots(
         count = min(max(counts[leg], least), mosts[leg])
         counts[leg] = count
         left -= count
-    here, ups, downs = [0.0] * len(counts), [inf] * len(counts), [-inf] * len(counts)
-    changed: list[int] | range = range(len(counts))
+    ups, downs = [inf] * len(counts), [-inf] * len(counts)
+    for leg, cost in enumerate(costs):
+        count = counts[leg]
+        at = cost(count * lot_base) if count else 0.0
+        if count < mosts[leg]:
+            ups[leg] = cost((count + 1) * lot_base) - at
+        if count > leasts[leg]:
+            downs[leg] = at - cost((count - 1) * lot_base) if count > 1 else at
     while True:
-        for leg in changed:
-            count, cost = counts[leg], costs[leg]
-            at = cost(count * lot_base) if count else 0.0
-            ups[leg] = cost((count + 1) * lot_base) - at if count < mosts[leg] else inf
-            if count <= leasts[leg]:
-                downs[leg] = -inf
-            else:
-                downs[leg] = at - cost((count - 1) * lot_base) if count > 1 else at
-            here[leg] = at
         up, down = min(ups), max(downs)
         if left > 0 and up < inf:
-            to = ups.index(up)
-            counts[to] += 1
+            to, off = ups.index(up), -1
             left -= 1
-            changed = [to]
         elif left < 0 and down > -inf:
-            off = downs.index(down)
-            counts[off] -= 1
+            to, off = -1, downs.index(down)
             left += 1
-            changed = [off]
         elif down - up > _SLACK * (1.0 + abs(up)):
             to, off = ups.index(up), downs.index(down)
             if to == off:
                 return left
-            counts[to] += 1
-            counts[off] -= 1
-            changed = [to, off]
         else:
             return left
+        if to >= 0:
+            counts[to] = count = counts[to] + 1
+            downs[to] = up
+            ups[to] = _lot_cost(costs[to], count, lot_base) if count < mosts[to] else inf
+        if off >= 0:
+            counts[off] = count = counts[off] - 1
+            ups[off] = down
+            downs[off] = _lot_cost(costs[off], count - 1, lot_base) if count > leasts[off] else -inf
+
+
+def _lot_cost(cost: Form, count: int, lot_base: float) -> float:
+    """Return what the lot after so many costs."""
+    return cost((count + 1) * lot_base) - (cost(count * lot_base) if count else 0.0)
 
 
 class LotSearch:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import ceil, floor, inf, nan, nextafter, sqrt
 from typing import NamedTuple
 
@@ -87,10 +88,11 @@ class _Bound(NamedTuple):
 
 
 class _Solved(NamedTuple):
-    """The best split over one set of legs, lots aside."""
+    """The best split over one set of legs, lots aside, and what it costs at least."""
 
     marginal_quote: float
     sizes_base: list[float]
+    least_quote: float
 
 
 class _Search:
@@ -121,6 +123,7 @@ class _Search:
         "spare_base",
         "steady",
         "steady_legs",
+        "waiting",
         "worths",
     )
 
@@ -133,8 +136,6 @@ class _Search:
         self.worths: list[Form] = []
         self.costs: list[Form] = []
         self.optional = self.steady = 0
-        self.optional_legs: list[int] = []
-        self.steady_legs: list[int] = []
         self.marks: list[float] = []
         for place, curve in enumerate(curves):
             self._take_in(place, curve, quantity_base)
@@ -158,12 +159,10 @@ class _Search:
         sizer, worth, cost = _forms(curve, most, self.marks)
         if curve.fixed_quote > 0.0 or least > lot_base * (1.0 + _SLACK):
             self.optional |= 1 << leg
-            self.optional_legs.append(leg)
             if least > 0.0:
                 sizer, worth = _at_least(least, cost(least), sizer, worth)
         else:
             self.steady |= 1 << leg
-            self.steady_legs.append(leg)
             least = 0.0
         self.places.append(place)
         self.curves.append(curve)
@@ -177,15 +176,16 @@ class _Search:
         """Look for the best sizes with all legs `taken` and any of the `free` ones."""
         self.is_cut = False
         self.nodes = most_nodes
+        self.optional_legs, self.steady_legs = _bits(free), _bits(taken)
         self.best_cost, self.best_sizes = inf, [0.0] * len(self.curves)
         self.solved: dict[int, _Solved | None] = {}
+        self.waiting: dict[int, float] = {}
         self.bounds: list[_Bound] = []
         self.left_quote = 0.0
         if not free | taken or quantity_base <= 0.0:
             return
         lots = {self.curves[leg].lot_base for leg in _bits(free | taken)}
-        self.finest_base, self.coarsest_base = min(lots), max(lots)
-        finest_base = self.finest_base
+        self.finest_base, self.coarsest_base = finest_base, _ = min(lots), max(lots)
         self.spare_base = 0.0  # what may be left over without being missed
         if finest_base > 0.0:
             if len(lots) == 1 or all(_is_whole(lot_base / finest_base) for lot_base in lots):
@@ -196,6 +196,8 @@ class _Search:
         self.quantity_base = self._reachable(free, taken)
         if self.quantity_base > 0.0:
             self._branch(free, taken)
+            for chosen in sorted(self.waiting, key=self.waiting.__getitem__):
+                self._offer(chosen)
 
     def run_without(self, sizes: list[float], placed_base: float) -> float:
         """Return what the best plan without the most used leg costs; infinite where the others cannot take it all."""
@@ -204,7 +206,6 @@ class _Search:
         others = _bits(free | taken)
         if sum([self.most[leg] for leg in others]) < placed_base * (1.0 - _SLACK) - self.coarsest_base:
             return inf
-        self.optional_legs, self.steady_legs = _bits(free), _bits(taken)
         self.run(free, taken, placed_base, _MAX_NODES_NEXT)
         coarsest_base = max([self.curves[leg].lot_base for leg in others], default=0.0)
         found = self.best_sizes
@@ -235,10 +236,9 @@ class _Search:
         if len(self.solved) >= _MAX_SETS:
             self.is_cut = True
             return
-        doubtful = self._descend(free, taken)
+        doubtful, bound, at = self._descend(free, taken)
         if not free:
             return
-        bound, at = self._find_bound(free, taken)
         enough = self._enough()
         if bound >= enough:
             return
@@ -264,29 +264,38 @@ class _Search:
         for branch in (with_leg, without) if is_worth_it else (without, with_leg):
             self._branch(*branch)
 
-    def _descend(self, free: int, taken: int) -> int:
-        """Solve the set that looks best, look again at the marginal cost found, until that is known; return the doubt.
+    def _descend(self, free: int, taken: int) -> tuple[int, float, _Bound | None]:
+        """Solve the set that looks best, look again at the marginal cost found, until that is known.
 
-        The legs in doubt are those that pay at the marginal cost without them and do not pay at the one with them.
+        Return the legs in doubt, which pay at the marginal cost without them and do not pay at the one with them, and
+        what any set costs at least.
         """
-        bound, at = self._find_bound(free, taken)
+        bound, at = self._find_bound(free, taken) if self.bounds else (-inf, None)
         if bound >= self._enough():
-            return 0
+            return 0, bound, at
         chosen = self._preferred(at, free, taken)
+        doubtful, best_quote, best = 0, inf, 0
         while True:
             is_new = chosen not in self.solved
             found = self._solve(chosen)
             if found is None:
-                return 0
+                break
             if is_new:
-                self._offer(chosen, found)
+                if found.least_quote < best_quote:
+                    best_quote, best = found.least_quote, chosen
+                if not free:
+                    break
                 bound, at = self._find_bound(free, taken)
-                if bound >= self._enough():
-                    return 0
+                if bound >= best_quote - _SLACK * abs(best_quote):
+                    break
             again = self._preferred(at, free, taken)
             if again in self.solved:
-                return again ^ chosen
+                doubtful = again ^ chosen
+                break
             chosen = again
+        if best:
+            self._offer(best)
+        return doubtful, bound, at
 
     def _enough(self) -> float:
         """Return the bound from which on nothing is to be won."""
@@ -324,16 +333,24 @@ class _Search:
         found = None
         least = sum([self.least[leg] for leg in legs])
         if self._holds(chosen) and least <= self.quantity_base * (1.0 + _SLACK):
-            marginal, sizes = self.fill([self.sizers[leg] for leg in legs], self.quantity_base)
-            found = _Solved(marginal, sizes)
+            quantity = self.quantity_base
+            if self.spare_base:
+                quantity = min(quantity, sum([self.most[leg] for leg in legs]))
+            marginal, sizes = self.fill([self.sizers[leg] for leg in legs], quantity)
             if not self.left_quote:
                 self.left_quote = _LEFT_WORTH * abs(marginal)
+            least_quote = -inf
             if self.optional_legs:
-                self._remember(marginal)
+                least_quote, _, worth = self._remember(marginal)
+                for leg in self.optional_legs:
+                    if chosen >> leg & 1:
+                        least_quote -= worth[leg]
+                self.waiting[chosen] = least_quote
+            found = _Solved(marginal, sizes, least_quote)
         self.solved[chosen] = found
         return found
 
-    def _remember(self, marginal: float) -> None:
+    def _remember(self, marginal: float) -> _Bound:
         """Keep what every leg is worth at a marginal cost."""
         base, paying = marginal * self._bounded_base(marginal), 0
         worths = self.worths
@@ -344,9 +361,11 @@ class _Search:
             worth[leg] = value = worths[leg](marginal)
             if value > 0.0:
                 paying |= 1 << leg
-        self.bounds.append(_Bound(base, paying, worth))
+        found = _Bound(base, paying, worth)
+        self.bounds.append(found)
         if len(self.bounds) > _KEPT:
             del self.bounds[1]
+        return found
 
     def _bounded_base(self, marginal: float) -> float:
         """Return how much has to be placed in any case, for a bound."""
@@ -437,35 +456,32 @@ class _Search:
                 break
         return probe, sizes
 
-    def _offer(self, chosen: int, found: _Solved) -> None:
+    def _offer(self, chosen: int) -> None:
         """Round a solved set to lots, and keep it if it is the best so far."""
+        found = self.solved[chosen]
+        least_quote = self.waiting.pop(chosen, -inf)
+        if found is None or least_quote >= self._enough():
+            return
         legs = _bits(chosen)
         parts = found.sizes_base
         if self.coarsest_base > 0.0:
-            if self.best_cost < inf and self._least_cost(legs, found.marginal_quote) >= self._enough():
-                return
-            if self.finest_base == self.coarsest_base:
-                rounded = self._round(legs, parts)
-                if rounded is None:
-                    return
-                parts = rounded
-            else:
+            if self.finest_base < self.coarsest_base:
                 self._search_lots(legs, found)
                 return
+            rounded = self._round(legs, parts)
+            if rounded is None:
+                return
+            parts = rounded
         cost = sum([self.costs[leg](size) for leg, size in zip(legs, parts, strict=True) if size > 0.0])
         self._keep(legs, parts, cost)
 
-    def _least_cost(self, legs: list[int], marginal: float) -> float:
-        """Return what a set costs at least."""
-        return marginal * self._bounded_base(marginal) - sum([self.worths[leg](marginal) for leg in legs])
-
-    def _keep(self, legs: list[int], parts: list[float], cost: float) -> None:
+    def _keep(self, legs: Sequence[int], parts: list[float], cost: float) -> None:
         if cost < self.best_cost:
             self.best_cost, self.best_sizes = cost, [0.0] * len(self.curves)
             for leg, size in zip(legs, parts, strict=True):
                 self.best_sizes[leg] = size
 
-    def _round(self, legs: list[int], parts: list[float]) -> list[float] | None:
+    def _round(self, legs: Sequence[int], parts: list[float]) -> list[float] | None:
         """Round the sizes of a set to the one lot of all legs; None where that cannot place it all."""
         lot_base = self.finest_base
         counts = [int(size / lot_base + 1e-6) for size in parts]
@@ -474,12 +490,12 @@ class _Search:
         left = settle_lots(round(self.quantity_base / lot_base), lot_base, counts, costs, leasts, mosts)
         return None if left else [count * lot_base for count in counts]
 
-    def _limits(self, legs: list[int], lot_base: float) -> tuple[list[int], list[int]]:
+    def _limits(self, legs: Sequence[int], lot_base: float) -> tuple[list[int], list[int]]:
         """Return the least and most lots of legs that take part."""
         leasts = [max(1, round(self.least[leg] / lot_base)) if self.optional >> leg & 1 else 0 for leg in legs]
         return leasts, [round(self.most[leg] / lot_base) for leg in legs]
 
-    def _search_lots(self, legs: list[int], found: _Solved) -> None:
+    def _search_lots(self, legs: Sequence[int], found: _Solved) -> None:
         """Search a set whose lots differ for the best numbers of lots."""
         parts = [
             LotLeg(
@@ -504,14 +520,15 @@ def _is_whole(number: float) -> bool:
     return abs(number - round(number)) < 1e-6
 
 
-def _bits(mask: int) -> list[int]:
+@lru_cache(maxsize=4096)
+def _bits(mask: int) -> tuple[int, ...]:
     """Return the numbers of the bits that are set."""
     legs = []
     while mask:
         low = mask & -mask
         legs.append(low.bit_length() - 1)
         mask ^= low
-    return legs
+    return tuple(legs)
 
 
 def _at_least(least_base: float, least_quote: float, sizer: Form, worth: Form) -> tuple[Form, Form]:
