@@ -80,10 +80,10 @@ def best_split(quantity_base: float, curves: Sequence[CostCurve], *, is_explaine
 
 
 class _Bound(NamedTuple):
-    """What the legs that may be left out are worth at one marginal cost, when they trade as much as pays there."""
+    """What each leg is worth at one marginal cost, when it trades as much as pays there."""
 
-    base_quote: float  # λ Q less what the other legs are worth
-    paying: int  # those that are worth more than nothing
+    base_quote: float  # λ Q less what the legs that take part anyway are worth
+    paying: int  # those that may be left out and are worth more than nothing
     worth: list[float]
 
 
@@ -101,6 +101,7 @@ class _Search:
     __slots__ = (
         "best_cost",
         "best_sizes",
+        "bounded_base",
         "bounds",
         "coarsest_base",
         "costs",
@@ -141,6 +142,8 @@ class _Search:
             self._take_in(place, curve, quantity_base)
         self.marks.sort()
         self.hint, self.hint_quote = 0, 0.0
+        self.bounds: list[_Bound] = []
+        self.bounded_base = 0.0
 
     def _take_in(self, place: int, curve: CostCurve, quantity_base: float) -> None:
         """Make a leg of a curve, unless it can take nothing of this quantity."""
@@ -180,7 +183,7 @@ class _Search:
         self.best_cost, self.best_sizes = inf, [0.0] * len(self.curves)
         self.solved: dict[int, _Solved | None] = {}
         self.waiting: dict[int, float] = {}
-        self.bounds: list[_Bound] = []
+        known, self.bounds = self.bounds, []
         self.left_quote = 0.0
         if not free | taken or quantity_base <= 0.0:
             return
@@ -194,6 +197,10 @@ class _Search:
                 self.spare_base = finest_base * (1.0 - 1e-6)
         self.quantity_base = quantity_base
         self.quantity_base = self._reachable(free, taken)
+        bounded_base = self.quantity_base - self.spare_base
+        if bounded_base == self.bounded_base:
+            self.bounds = known
+        self.bounded_base = bounded_base
         if self.quantity_base > 0.0:
             self._branch(free, taken)
             for chosen in sorted(self.waiting, key=self.waiting.__getitem__):
@@ -201,11 +208,14 @@ class _Search:
 
     def run_without(self, sizes: list[float], placed_base: float) -> float:
         """Return what the best plan without the most used leg costs; infinite where the others cannot take it all."""
-        bit = 1 << sizes.index(max(sizes))
+        gone = sizes.index(max(sizes))
+        bit = 1 << gone
         free, taken = self.optional & ~bit, self.steady & ~bit
         others = _bits(free | taken)
         if sum([self.most[leg] for leg in others]) < placed_base * (1.0 - _SLACK) - self.coarsest_base:
             return inf
+        if taken != self.steady:  # what is known of this quantity without that leg
+            self.bounds = [one._replace(base_quote=one.base_quote + one.worth[gone]) for one in self.bounds]
         self.run(free, taken, placed_base, _MAX_NODES_NEXT)
         coarsest_base = max([self.curves[leg].lot_base for leg in others], default=0.0)
         found = self.best_sizes
@@ -356,7 +366,8 @@ class _Search:
         worths = self.worths
         worth = [0.0] * len(worths)
         for leg in self.steady_legs:
-            base -= worths[leg](marginal)
+            worth[leg] = value = worths[leg](marginal)
+            base -= value
         for leg in self.optional_legs:
             worth[leg] = value = worths[leg](marginal)
             if value > 0.0:
