@@ -127,7 +127,11 @@ class LotSearch:
         self._coarse = [place for place, leg in enumerate(legs) if leg.lot_base > lot_base]
         self._fine_most_base = sum([legs[place].most_base for place in self._fine])
         self._fine_least_base = sum([legs[place].least_base for place in self._fine])
-        self._paid: list[dict[int, float]] = [{} for _ in self._coarse]
+        self._fine_forms = [(legs[place].sizer, legs[place].worth) for place in self._fine]
+        self._coarse_forms: list[tuple[float, float, Form, Form, dict[int, float]]] = [
+            (legs[place].lot_base, 1.0 / legs[place].lot_base, legs[place].sizer, legs[place].cost, {0: 0.0})
+            for place in self._coarse
+        ]
         self._tried: set[tuple[int, ...]] = set()
         self._best: Combination | None = None
         self._best_quote = inf
@@ -217,41 +221,36 @@ class LotSearch:
                 children.append((child_lows, child_highs))
         return children
 
-    def _cost_at(self, leg: int, count: int) -> float:
-        """Return what so many lots of a coarse leg cost."""
-        paid = self._paid[leg]
-        cost = paid.get(count)
-        if cost is None:
-            part = self._legs[self._coarse[leg]]
-            paid[count] = cost = part.cost(count * part.lot_base) if count else 0.0
-        return cost
-
     def _probe(self, lows: list[int], highs: list[int], marginal: float) -> tuple[float, float, list[int], float]:
         """Return the bound at a marginal cost, how much is traded there, the coarse legs' lots, and the fine legs'."""
-        legs = self._legs
         spare_base = self._spare_base if marginal > 0.0 else 0.0
-        bound = marginal * (self._quantity_base - spare_base)
-        fine_base = 0.0
-        for place in self._fine:
-            leg = legs[place]
-            fine_base += leg.sizer(marginal)
-            bound -= leg.worth(marginal)
+        saved = fine_base = 0.0
+        for sizer, worth in self._fine_forms:
+            fine_base += sizer(marginal)
+            saved += worth(marginal)
         taken_base = fine_base + spare_base
         counts = []
-        for leg_, place in enumerate(self._coarse):
-            lot_base = legs[place].lot_base
-            count = int(legs[place].sizer(marginal) / lot_base + 1e-6)
-            high = highs[leg_]
-            if count < lows[leg_]:
-                count = lows[leg_]
-            elif count >= high:
+        for (lot_base, per_base, sizer, cost, paid), low, high in zip(self._coarse_forms, lows, highs, strict=True):
+            count = int(sizer(marginal) * per_base + 1e-6)
+            if count < low:
+                count = low
+            elif count > high:
                 count = high
-            elif self._cost_at(leg_, count + 1) - self._cost_at(leg_, count) <= marginal * lot_base:
-                count += 1
+            here = paid.get(count)
+            if here is None:
+                paid[count] = here = cost(count * lot_base)
+            if low <= count < high:
+                more = count + 1
+                next_ = paid.get(more)
+                if next_ is None:
+                    paid[more] = next_ = cost(more * lot_base)
+                if next_ - here <= marginal * lot_base:
+                    count, here = more, next_
+            size = count * lot_base
             counts.append(count)
-            taken_base += count * lot_base
-            bound -= marginal * count * lot_base - self._cost_at(leg_, count)
-        return bound, taken_base, counts, fine_base
+            taken_base += size
+            saved += marginal * size - here
+        return marginal * (self._quantity_base - spare_base) - saved, taken_base, counts, fine_base
 
     def _find_top(self, lows: list[int], highs: list[int], marginal: float) -> _Top | None:
         """Return the top of the bound over all marginal costs; None if nothing better than the best is below it."""
@@ -323,7 +322,8 @@ class LotSearch:
             size = counts[leg] * legs[place].lot_base
             sizes[place] = size
             rest_base -= size
-            cost += self._cost_at(leg, counts[leg])
+            if size > 0.0:
+                cost += legs[place].cost(size)
         slack = _SLACK * self._quantity_base
         if rest_base < self._fine_least_base - slack or cost >= self._best_quote and rest_base <= slack:
             return
