@@ -106,7 +106,7 @@ def _lot_cost(cost: Form, count: int, lot_base: float) -> float:
 
 
 class LotSearch:
-    """One search over the numbers of lots of a set of legs that all take part.
+    """One search over the numbers of lots of a set of legs that all take part, to be gone on with as often as needed.
 
     `spare_base` may be left over for nothing; whatever else is left costs `left_quote` per base. `fill` is the
     water-filling of `best_split`.
@@ -116,7 +116,6 @@ class LotSearch:
         self, legs: list[LotLeg], quantity_base: float, spare_base: float, left_quote: float, fill: Filler
     ) -> None:
         self.nodes = 0
-        self.is_cut = False
         self._legs = legs
         self._quantity_base = quantity_base
         self._spare_base = spare_base
@@ -135,39 +134,37 @@ class LotSearch:
         self._tried: set[tuple[int, ...]] = set()
         self._best: Combination | None = None
         self._best_quote = inf
+        self._nodes: list[tuple[float, int, _Top, list[int], list[int]]] = []
 
-    def run(self, marginal_quote: float, best_quote: float, most_nodes: int) -> Combination | None:
-        """Return the cheapest combination that costs less than `best_quote`, if there is one.
-
-        The search starts at a marginal cost and is cut after so many nodes, which `is_cut` tells.
-        """
+    def start(self, marginal_quote: float, best_quote: float) -> None:
+        """Bound the whole set, starting at a marginal cost, unless it costs at least `best_quote`."""
         self._best_quote = best_quote
         legs = self._legs
         lows = [round(legs[place].least_base / legs[place].lot_base) for place in self._coarse]
         highs = [round(legs[place].most_base / legs[place].lot_base) for place in self._coarse]
-        open_nodes: list[tuple[float, int, _Top, list[int], list[int]]] = []
-        self._open(open_nodes, lows, highs, marginal_quote)
-        while open_nodes:
-            bound, _, top, lows, highs = heappop(open_nodes)
+        self._open(lows, highs, marginal_quote)
+
+    def least_quote(self) -> float:
+        """Return what a combination not looked at yet costs at least."""
+        return self._nodes[0][0] if self._nodes else inf
+
+    def run(self, best_quote: float, most_nodes: int) -> Combination | None:
+        """Bound so many combinations more and return the cheapest one found so far if it beats `best_quote`."""
+        self._best_quote = min(best_quote, self._best_quote)
+        last = self.nodes + most_nodes
+        while self._nodes and self.nodes < last:
+            bound, _, top, lows, highs = heappop(self._nodes)
             if bound >= self._enough():
-                break
-            if self.nodes >= most_nodes:
-                self.is_cut = True
+                self._nodes.clear()
                 break
             for low, high in self._children(top, lows, highs):
-                self._open(open_nodes, low, high, top.marginal_quote)
-        return self._best
+                self._open(low, high, top.marginal_quote)
+        return self._best if self._best is not None and self._best.cost_quote < best_quote else None
 
     def _enough(self) -> float:
         return self._best_quote - _SAVING * abs(self._best_quote) - _SLACK if self._best_quote < inf else inf
 
-    def _open(
-        self,
-        open_nodes: list[tuple[float, int, _Top, list[int], list[int]]],
-        lows: list[int],
-        highs: list[int],
-        marginal_quote: float,
-    ) -> None:
+    def _open(self, lows: list[int], highs: list[int], marginal_quote: float) -> None:
         """Bound a node, try the combinations next to its top, and keep it open if it may hold a better one."""
         self.nodes += 1
         top = self._find_top(lows, highs, marginal_quote)
@@ -181,8 +178,22 @@ class LotSearch:
                 near = top.below.copy()
                 near[leg] = whole
                 self._try(near)
-        if top.bound_quote < self._enough() and lows != highs:
-            heappush(open_nodes, (top.bound_quote, self.nodes, top, lows, highs))
+        bound = max(top.bound_quote, self._shortfall(lows, highs) * self._left_quote)
+        if bound < self._enough() and lows != highs:
+            heappush(self._nodes, (bound, self.nodes, top, lows, highs))
+
+    def _shortfall(self, lows: list[int], highs: list[int]) -> float:
+        """Return how much the finest lots cannot fill of what the coarser ones leave, whatever their numbers."""
+        rest_base, grid_base = self._quantity_base, 0.0
+        for (lot_base, *_), low, high in zip(self._coarse_forms, lows, highs, strict=True):
+            rest_base -= low * lot_base
+            if low < high:
+                grid_base = _common(lot_base, grid_base)
+        if grid_base > 0.0:
+            rest_base -= self._fine_least_base
+            rest_base = self._fine_least_base + rest_base - int(rest_base / grid_base + 1e-6) * grid_base
+        short_base = rest_base - self._fine_most_base - self._spare_base
+        return short_base if short_base > _SLACK * self._quantity_base else 0.0
 
     def _split_at(self, top: _Top) -> int:
         """Return the coarse leg that trades more above the top than below it, the one of the largest lot."""
@@ -360,3 +371,11 @@ class LotSearch:
         for place, part in zip(self._fine, parts, strict=True):
             sizes[place] = part
         return rest_base - placed_base
+
+
+def _common(one_base: float, other_base: float) -> float:
+    """Return the largest size that both are whole multiples of (Euclid's algorithm)."""
+    slack = 1e-6 * one_base
+    while other_base > slack:
+        one_base, other_base = other_base, one_base - int(one_base / other_base + 1e-6) * other_base
+    return one_base

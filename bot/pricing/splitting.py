@@ -29,6 +29,7 @@ from bot.pricing.lots import LotLeg, LotSearch, settle_lots
 _MAX_SETS = 500  # sets solved before the best so far is taken, unproven
 _MAX_NODES = 400  # combinations of lots bounded before the best so far is taken, unproven
 _MAX_NODES_NEXT = 60  # the same for the plan that is only told of
+_FIRST_NODES = 6  # combinations of lots bounded at a time, before other sets are looked at
 _SLACK = 1e-9
 _CLOSE = 1e-8  # share of the quantity to which λ is solved; what the rest costs is of second order
 _SAVING = 1e-7  # share of the cost below which a better plan is not looked for
@@ -124,6 +125,7 @@ class _Search:
         "spare_base",
         "steady",
         "steady_legs",
+        "unfinished",
         "waiting",
         "worths",
     )
@@ -183,6 +185,7 @@ class _Search:
         self.best_cost, self.best_sizes = inf, [0.0] * len(self.curves)
         self.solved: dict[int, _Solved | None] = {}
         self.waiting: dict[int, float] = {}
+        self.unfinished: list[tuple[Sequence[int], LotSearch]] = []
         known, self.bounds = self.bounds, []
         self.left_quote = 0.0
         if not free | taken or quantity_base <= 0.0:
@@ -205,6 +208,7 @@ class _Search:
             self._branch(free, taken)
             for chosen in sorted(self.waiting, key=self.waiting.__getitem__):
                 self._offer(chosen)
+            self._finish_lots()
 
     def run_without(self, sizes: list[float], placed_base: float) -> float:
         """Return what the best plan without the most used leg costs; infinite where the others cannot take it all."""
@@ -520,11 +524,27 @@ class _Search:
             for leg in legs
         ]
         search = LotSearch(parts, self.quantity_base, self.spare_base, self.left_quote, self.fill)
-        best = search.run(found.marginal_quote, self.best_cost, self.nodes)
-        self.nodes -= search.nodes
-        self.is_cut = self.is_cut or search.is_cut
+        search.start(found.marginal_quote, self.best_cost)
+        self.unfinished.append((legs, search))
+        self._go_on(legs, search, _FIRST_NODES)
+
+    def _go_on(self, legs: Sequence[int], search: LotSearch, most_nodes: int) -> None:
+        before = search.nodes
+        best = search.run(self.best_cost, most_nodes)
+        self.nodes -= search.nodes - before
         if best is not None:
             self._keep(legs, best.sizes_base, best.cost_quote)
+
+    def _finish_lots(self) -> None:
+        """Go on with the lots of the set that may be the cheapest, until none may beat the best."""
+        while self.unfinished:
+            legs, search = min(self.unfinished, key=lambda one: one[1].least_quote())
+            if search.least_quote() >= self._enough():
+                return
+            if self.nodes <= 0:
+                self.is_cut = True
+                return
+            self._go_on(legs, search, _FIRST_NODES)
 
 
 def _is_whole(number: float) -> bool:
