@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from bot.domain.decisions import HedgeView
+from bot.domain.decisions import HedgeView, Peer
 from bot.pricing.bands import (
     band_half_base,
     centre_vol_ratio,
@@ -18,6 +18,7 @@ from bot.pricing.bands import (
     monitored_half_base,
 )
 from bot.pricing.ex_ante import expected_cost
+from bot.pricing.matrix_band import Companion, joint_band
 from strategies.modified_delta import delta_shift_base
 from strategies.risk import RiskAverse
 
@@ -25,13 +26,18 @@ MOST_VOL = 100.0  # 10,000 %: beyond it is no vol
 
 
 class Band(NamedTuple):
-    """The band before its corrections, and what they need; `half_base` is NaN where there is none."""
+    """The band before its corrections, and what they need; `half_base` is NaN where there is none.
+
+    `gamma_base_per_px` is what it was made of, `joint_base` the part of `shift_base` that is due to other underlyings.
+    """
 
     half_base: float
     risk_aversion_per_quote: float
     step_base: float
     floor_base: float
     shift_base: float
+    gamma_base_per_px: float
+    joint_base: float = 0.0
 
 
 class CorrectedBand(RiskAverse):
@@ -47,6 +53,10 @@ class CorrectedBand(RiskAverse):
     `centre_term`: the cost of hedging is part of what the book is worth, and so has a delta of its own, by which the
     centre moves. `local` takes it as a change of vol (`bot.pricing.bands.centre_vol_ratio`), `exact` as dW/dS of
     `bot.pricing.ex_ante`, which takes milliseconds per decision.
+
+    Where the vault has other underlyings that move along (`view.peers`), the band is that of all of them together: its
+    centre moves against what they are off by, its gamma is the joint one (`bot.pricing.matrix_band`). Not so under a
+    daily limit, which is one for each underlying.
 
     All of them need the vol of the view; without one the band is left as it was.
     """
@@ -64,7 +74,10 @@ class CorrectedBand(RiskAverse):
         spot_px, gamma, cost_rate, vol = view.spot_px, view.greeks.gamma_base_per_px, view.cost_rate, view.vol
         risk_aversion = self.risk_aversion_at(view)
         is_vol_known = 0.0 < vol <= MOST_VOL
-        step = floor = shift = 0.0
+        step = floor = shift = joint = 0.0
+        if view.peers and is_vol_known and not self.is_daily_limit and risk_aversion > 0.0:
+            others = [_companion(peer) for peer in view.peers]
+            gamma, joint = joint_band(spot_px, vol, gamma, risk_aversion, others)
         if self.is_daily_limit:
             words = self.risk_aversion
             limit_quote = words.daily_sd_quote if words is not None and words.daily_sd_quote is not None else 0.0
@@ -75,13 +88,13 @@ class CorrectedBand(RiskAverse):
             if self.h0_floor and is_vol_known and cost_rate > 0.0:
                 floor = floor_half_base(cost_rate, spot_px, vol, horizon_years(view), risk_aversion)
         if not (isfinite(half) and spot_px > 0.0):
-            return Band(float("nan"), risk_aversion, step, floor, shift)
+            return Band(float("nan"), risk_aversion, step, floor, shift, gamma)
         if self.monitoring_correction and is_vol_known:
             step = delta_sd_base(gamma, spot_px, vol, view.monitor_years)
         if is_vol_known and cost_rate > 0.0 and risk_aversion > 0.0:
             shift = self._shift_base(view, risk_aversion)
             shift = shift if isfinite(shift) else 0.0
-        return Band(max(0.0, half), risk_aversion, step, floor, shift)
+        return Band(max(0.0, half), risk_aversion, step, floor, shift + joint, gamma, joint)
 
     def _shift_base(self, view: HedgeView, risk_aversion: float) -> float:
         spot_px, vol, cost_rate = view.spot_px, view.vol, view.cost_rate
@@ -119,7 +132,16 @@ def about(view: HedgeView, band: Band) -> str:
         text += f", floor {band.floor_base:.3g}"
     if band.shift_base:
         text += f", centre {band.shift_base:+.3g}"
+    if view.peers and (band.joint_base or band.gamma_base_per_px != view.greeks.gamma_base_per_px):
+        others = " and ".join(f"{peer.underlying} ({peer.correlation_ratio:+.2f})" for peer in view.peers)
+        text += f", with {others} {band.joint_base:+.3g}, joint gamma {band.gamma_base_per_px:.3g}"
     return text
+
+
+def _companion(peer: Peer) -> Companion:
+    return Companion(
+        peer.spot_px, peer.vol, peer.gamma_base_per_px, peer.cost_rate, peer.correlation_ratio, peer.off_base
+    )
 
 
 def too_late(view: HedgeView) -> str:
