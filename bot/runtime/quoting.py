@@ -58,7 +58,9 @@ class Costs(msgspec.Struct, frozen=True):
 
     def less(self, other: Costs) -> Costs:
         """Return the differences."""
-        return Costs(*(a - b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)))
+        return Costs(
+            *(a - b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True))
+        )
 
 
 class BookQuote(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +133,9 @@ def quote_vault(
     """Return the quote of a vault on its recording, from `at_ns` on. Raises ConfigError for what cannot be quoted."""
     unreadable = [line for line in vault.book if isinstance(line, AccountLine | ChainLine)]
     if unreadable:
-        found = " and ".join(sorted({"an account" if isinstance(line, AccountLine) else "a chain" for line in unreadable}))
+        found = " and ".join(
+            sorted({"an account" if isinstance(line, AccountLine) else "a chain" for line in unreadable})
+        )
         hint = "write what is held there as lines of instrument and qty_base"
         raise ConfigError([f"vault {vault.vault}: expected a book of holdings, found {found} in it; hint: {hint}"])
     manifest = recording.manifest
@@ -185,26 +189,26 @@ def find_risk_aversion(policy: Policy, view: HedgeView) -> Averse:
         found = Averse(averse, f"at which {policy.interval_s:g} s is the best interval", CLOCK_FACTOR)
     else:
         hint = "name another in the vault, or whalley_wilmott:risk_aversion_per_quote=3e-4 with --policy"
-        raise ConfigError([f"policy {policy.name}: expected one that hedges by a rule, found none to quote; hint: {hint}"])
+        raise ConfigError(
+            [f"policy {policy.name}: expected one that hedges by a rule, found none to quote; hint: {hint}"]
+        )
     if not (isfinite(found.per_quote) and found.per_quote > 0.0):
         what = f"gamma {view.greeks.gamma_base_per_px:.3g}, cost {view.cost_rate * 1e4:.3g} bp, vol {view.vol:.3g}"
         hint = "--policy impulse:risk_aversion_per_quote=3e-4 gives one"
         raise ConfigError(
-            [f"policy {policy.name}: expected a risk aversion for {view.underlying}, found none from {what}; hint: {hint}"]
+            [
+                f"policy {policy.name}: expected a risk aversion for {view.underlying}, found none from {what}; hint: {hint}"
+            ]
         )
     return found
 
 
 def _of_band(half_base: float, view: HedgeView, source: str, *, is_centred: bool) -> Averse:
-    averse = implied_risk_aversion_per_quote(
-        half_base, view.cost_rate, view.spot_px, view.greeks.gamma_base_per_px
-    )
+    averse = implied_risk_aversion_per_quote(half_base, view.cost_rate, view.spot_px, view.greeks.gamma_base_per_px)
     return Averse(4.0 * averse, source, CENTRE_FACTOR) if is_centred else Averse(averse, source)
 
 
-def _quote_book(
-    policy: Policy, view: HedgeView, averse: Averse, look_years: float, horizon_years: float
-) -> BookQuote:
+def _quote_book(policy: Policy, view: HedgeView, averse: Averse, look_years: float, horizon_years: float) -> BookQuote:
     target = policy.target(view)
     gas_quote = view.fixed_cost_quote
     found = _expected(view.legs, view, averse, horizon_years)
@@ -337,7 +341,9 @@ def _alive_book(vault: Vault, by_id: dict[str, Instrument], now_ns: int) -> tupl
     lines = tuple(line for line in vault.holdings if not _is_expired(by_id[line.instrument], now_ns))
     alive = tuple(leg for leg in held if not _is_expired(leg.instrument, now_ns))
     if not (lines or alive):
-        raise ConfigError([f"vault {vault.vault}: expected a book alive at {utc_text(now_ns)}, found all of it expired"])
+        raise ConfigError(
+            [f"vault {vault.vault}: expected a book alive at {utc_text(now_ns)}, found all of it expired"]
+        )
     return vault.model_copy(update={"book": lines}), alive
 
 
@@ -357,11 +363,15 @@ def _find_trades(
             known = [one for one, found in by_id.items() if isinstance(found, Option)]
             nearest = get_close_matches(name, known, n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"there are {len(known)}, such as {known[0]}"
-            problems.append(f"--trade {name}: expected an option of the recording, found none of that name; hint: {hint}")
+            problems.append(
+                f"--trade {name}: expected an option of the recording, found none of that name; hint: {hint}"
+            )
         elif not isinstance(instrument, Option):
             problems.append(f"--trade {name}: expected an option, found what needs no hedging beyond its delta")
         elif hedged and instrument.base not in hedged:
-            problems.append(f"--trade {name}: expected an option on {' or '.join(sorted(hedged))}, found one on {instrument.base}")
+            problems.append(
+                f"--trade {name}: expected an option on {' or '.join(sorted(hedged))}, found one on {instrument.base}"
+            )
         elif instrument.expiry_ns <= now_ns:
             expired = f"found it expired at {utc_text(instrument.expiry_ns)}"
             problems.append(f"--trade {name}: expected an option alive at {utc_text(now_ns)}, {expired}")
