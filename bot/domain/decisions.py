@@ -204,6 +204,7 @@ class Refusal(StrEnum):
     ORACLE_DEVIATION = "oracle_deviation"
     STALE_TERMS = "stale_terms"
     GAS_OVER_BENEFIT = "gas_over_benefit"
+    UNCOVERED_SALE = "uncovered_sale"
 
 
 class BotState(StrEnum):
