@@ -235,7 +235,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     `order_id`, `qty_lots` and `wanted_lots` are those of the only order, or of the largest of several. `legs` are all
     orders where instruments were compared by cost; the best plan without the most used one would have cost
     `next_best_quote` (infinite: no other could take it; NaN: nothing was compared).
-    `option_orders` says of every option order that was sent what it is and why.
+    `option_orders` says of every option order that was sent what it is and why, `old_marks` which option hedges have
+    been marked without a quote of their own for long.
     """
 
     now_ns: int
@@ -258,3 +259,4 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     legs: tuple[PlannedLeg, ...] = ()
     next_best_quote: float = float("nan")
     option_orders: tuple[str, ...] = ()
+    old_marks: tuple[str, ...] = ()

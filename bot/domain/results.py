@@ -77,7 +77,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     `delta_rms_base`, `delta_max_base` and `not_deciding_s` are of the first underlying: net delta against its target.
     `latency_us` is of live feeds, by step from the venue's time to a fill. `transactions` are hedges on chains, each of
     which cost its gas; the failed ones filled nothing. `deltas` is by underlying, of vaults that watch their smiles;
-    `surface_fallbacks` says by expiry why the newest surface was not fitted there, where one was needed.
+    `surface_fallbacks` says by expiry why the newest surface was not fitted there, where one was needed, and
+    `unquoted_hedges_s` for how long an option hedge was marked without a quote of its own, where that was long.
     """
 
     vault: str
@@ -113,6 +114,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     failed_transactions: int = 0
     deltas: dict[str, DeltaEvidence] = {}
     surface_fallbacks: dict[str, str] = {}
+    unquoted_hedges_s: dict[str, float] = {}
 
 
 def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:

@@ -271,6 +271,7 @@ class Desk:
             hedge_base = book.hedge_delta_base(is_coin_numeraire=self.is_coin_numeraire)
             if book.option_hedges:
                 hedge_base += book.option_hedges_delta_base(is_coin_numeraire=self.is_coin_numeraire)
+                hedge_base += book.option_hedges_smile_base
             target_base += (1.0 - settings.ratio) * (net.delta_base - hedge_base)
         lot_base = instrument.lot_base(mid_px)
         pending = low = high = 0.0

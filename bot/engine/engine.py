@@ -1007,6 +1007,7 @@ class Engine:
             legs,
             next_best_quote,
             desk.option_orders,
+            desk.book.old_hedge_marks,
         )
 
     def _send(self, desk: Desk, view: HedgeView, routed: Routed) -> None:
@@ -1037,7 +1038,7 @@ class Engine:
         spot_px = desk.book.marks_of_underlying.index_px
         desk.decision = Decision(
             now_ns, desk.underlying, spot_px, _NO_GREEKS, nan, nan, nan, desk.book.hedge_delta_base(), 0.0, nan, nan,
-            "", refusal, detail, None, 0, 0,
+            "", refusal, detail, None, 0, 0, old_marks=desk.book.old_hedge_marks,
         )  # fmt: skip
 
 

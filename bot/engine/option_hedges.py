@@ -13,6 +13,7 @@ from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bot.domain.decisions import Legs, OptionOffers, OptionTrade, Refusal
 from bot.domain.instruments import Instrument, Option
@@ -303,19 +304,30 @@ class OptionHedging:
                     buy_max_base=one.buy_max_base if one.held_base < 0 else 0.0,
                     sell_max_base=one.sell_max_base if one.held_base > 0 else 0.0,
                 )
-        return _as_offers(ones, terms, values, index_px, rules, is_coin_numeraire=desk.is_coin_numeraire)
+        delta = values.delta
+        if desk.book.smile is not None:
+            index = np.array([market.expiry_of(market.slot_of[one.option.instrument_id]).index for one in ones])
+            smile = desk.book.smile.offered_ratio(
+                values, terms.strike_px, terms.forward_px, terms.tau_years, terms.is_call, index
+            )
+            delta = delta if smile is None else delta + smile
+        return _as_offers(ones, terms, values, delta, index_px, rules, is_coin_numeraire=desk.is_coin_numeraire)
 
 
 def _as_offers(
     ones: list[Offered],
     terms: Legs,
     values: Black76Greeks,
+    delta_ratio: NDArray[np.float64],
     index_px: float,
     rules: OptionHedgeSettings,
     *,
     is_coin_numeraire: bool,
 ) -> OptionOffers:
-    """Return the arrays of a policy: costs beyond the mark with the fee in them, deltas with the premium paid."""
+    """Return the arrays of a policy: costs beyond the mark with the fee in them, deltas with the premium paid.
+
+    `delta_ratio` are the deltas without it, by the model in use.
+    """
     costs: dict[int, list[float]] = {1: [], -1: []}
     for one in ones:
         to_quote = index_px if is_coin_priced(one.option) else 1.0
@@ -324,7 +336,7 @@ def _as_offers(
             fee = option_fee_settle(one.option, px, 1.0, one.quote.forward_px, rules.taker_bps, rules.fee_cap_fraction)
             list_of_side.append(((px - one.prices.mark_px) * side + fee) * to_quote)
     coins = np.array([one.prices.mark_px if is_coin_priced(one.option) else 0.0 for one in ones])
-    delta = values.delta - coins
+    delta = delta_ratio - coins
     return OptionOffers(
         tuple(one.option.instrument_id for one in ones),
         np.array(costs[1]),

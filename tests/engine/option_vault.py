@@ -114,6 +114,11 @@ class OptionDriver(Driver):
         """Let a review pass; return the orders of options."""
         return options_of(self.tick(px, vol, after_s=11.0))
 
+    def show_only_the_book(self, px: float = 2000.0, vol: float = 0.6, after_s: float = 0.0) -> None:
+        """Let time pass, then show the index, the perpetual and the option of the book, and nothing else."""
+        self.wait(after_s)
+        self.apply(self.index(px), self.quote(self.desk.settings.instrument, px), self.vol(BOOK_CALL, vol, px))
+
     def buy(self, fee_settle: float = 0.0, lots: int | None = None) -> OrderIntent:
         """Expect one order of an option and fill it at its limit."""
         (intent,) = self.review()

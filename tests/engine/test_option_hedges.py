@@ -306,24 +306,23 @@ class TestLedger:
         assert len(driver.desk.book.option_qty_base) == 1
         assert_adds_up(driver)
 
-    def test_a_late_fill_without_a_fresh_quote_is_held_and_nothing_is_decided_until_it_has_a_mark(self) -> None:
+    def test_a_late_fill_without_a_fresh_quote_is_held_and_marked_by_what_is_known(self) -> None:
         driver = OptionDriver({NAME: 5.0})
         (intent,) = driver.review()
         driver.apply(OrderTruth(intent.order_id, OrderState.EXPIRED, (), driver.now_ns, driver.now_ns))
         driver.policy.wanted = {}
         driver.tick()
-        driver.wait(700.0)
-        fresh = [one for one in driver.engine.settings.universe if one.instrument_id == BOOK_CALL.instrument_id]
-        linear = driver.desk.settings.instrument
-        driver.apply(driver.index(2000.0), driver.quote(linear, 2000.0), driver.vol(fresh[0], 0.6, 2000.0))  # type: ignore[arg-type]
+        driver.show_only_the_book(after_s=700.0)
         driver.decide()
         driver.apply(make_fill(intent, "late", 5, 0.04, 0.0, driver.now_ns))
         assert driver.decide() == []
-        assert driver.desk.decision.refusal is Refusal.NO_VOL  # type: ignore[union-attr]
+        assert driver.desk.decision is not None
+        assert driver.desk.decision.refusal is None
         assert driver.held().lots == 5
+        assert driver.desk.book.hedge_mark_px(driver.held()) != 0.04
         assert_adds_up(driver)
         driver.tick()
-        assert driver.desk.decision.refusal is None  # type: ignore[union-attr]
+        assert driver.desk.decision.refusal is None
         assert_adds_up(driver)
 
     def test_a_fill_that_is_no_more_is_taken_out_of_everything(self) -> None:
