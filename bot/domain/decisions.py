@@ -58,7 +58,7 @@ class Peer(msgspec.Struct, frozen=True, gc=False):
     """Another underlying of the vault that moves along: its residual counts in the risk of this one.
 
     `off_base` is its net delta less its target, all in flight counted; `correlation_ratio` is that of log returns,
-    nearer to 0 by what is uncertain of it. `cost_rate` is what trading it costs, one way, as a fraction of traded value.
+    nearer to 0 by what is uncertain of it. `cost_rate` is what trading it costs one way, per value traded.
     """
 
     underlying: str

@@ -570,8 +570,8 @@ class UnderlyingBook:
         """Return which share of each leg's settlement price is still to come; None if nothing of any is fixed yet.
 
         An average over the last W is expected to be A = (1 − s) · what is fixed + s · S, s = τ/W: dA = s dS. The
-        venue's forward is A and its vol is quoted for A, so that by the chain rule Δ = s Δ_A and Γ = s² Γ_A, whatever the vol;
-        were it that of S, σ² τ would have to be s² σ² τ/3 (Levy 1992, J. Int. Money and Finance 11:474-491).
+        venue's forward is A and its vol is quoted for A, so that by the chain rule Δ = s Δ_A and Γ = s² Γ_A, whatever
+        the vol; were it that of S, σ² τ would have to be s² σ² τ/3 (Levy 1992, J. Int. Money and Finance 11:474-491).
         Deribit's own deltas are these to 0.004 (`scripts/exchange_delta`).
         """
         if now_ns <= self._window_opens_ns:
