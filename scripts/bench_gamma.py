@@ -368,6 +368,8 @@ class Recorded:
         greeks = black76.greeks(forward, self.strikes, terms.tau_years, vol, self.calls)
         if self.policy.needs_offers and at % REVIEW_MARKS == 0 and self.book.any():
             offers = offers_at(marks, at, now_ns, greeks, terms, is_priced)
+            rows = np.flatnonzero((self.book + self.held != 0.0) & (terms.tau_years > 1e-6))
+            offers = msgspec.structs.replace(offers, own_base=self.book[rows])
             for trade in self.policy.target(self.view(at, now_ns, terms, greeks, offers)).options:
                 column = int(trade.instrument_id)
                 self.cash -= trade.qty_base * float(greeks.value[column]) + trade.cost_quote

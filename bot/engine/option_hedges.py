@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from bot.domain.decisions import Legs, OptionOffers, OptionTrade, Refusal
@@ -303,7 +304,8 @@ class OptionHedging:
                     buy_max_base=one.buy_max_base if one.held_base < 0 else 0.0,
                     sell_max_base=one.sell_max_base if one.held_base > 0 else 0.0,
                 )
-        return _as_offers(ones, terms, values, index_px, rules, is_coin_numeraire=desk.is_coin_numeraire)
+        offers = _as_offers(ones, terms, values, index_px, rules, is_coin_numeraire=desk.is_coin_numeraire)
+        return msgspec.structs.replace(offers, own_base=desk.book.own_legs_base())
 
 
 def _as_offers(
