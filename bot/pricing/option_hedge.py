@@ -89,8 +89,8 @@ class Situation(NamedTuple):
     """What an underlying's hedging costs and risks now; `vol_risk_share` is how much of vol's risk is to count.
 
     `gamma_base_per_px` is the net gamma, whatever of it the book's options do not explain is taken to stay; `off_base`
-    is net delta less its target. `turnover_per_year` is the rate at which the book is closed before its time. Where it
-    `pays_both_ways`, whatever is opened is paid for twice, and what is closed saves nothing later.
+    is net delta less its target. `turnover_per_year` is the rate at which the book is closed before its time. At least
+    `closing_share` of closing it is counted into what is opened now, and that much less is saved later by closing now.
     """
 
     spot_px: float
@@ -105,7 +105,7 @@ class Situation(NamedTuple):
     moves: VolMoves
     vol_risk_share: float = 1.0
     turnover_per_year: float = 0.0
-    pays_both_ways: bool = False
+    closing_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -313,9 +313,8 @@ def build_option_hedge(
     _check(situation, horizon_years)
     turnover = situation.turnover_per_year
     chance = np.where(offers.tau_years > horizon_years, 1.0, -np.expm1(-turnover * offers.tau_years))
-    saved = chance
-    if situation.pays_both_ways:
-        chance, saved = np.ones_like(chance), np.zeros_like(chance)
+    saved = chance * (1.0 - situation.closing_share)
+    chance = np.maximum(chance, situation.closing_share)
     buying = buy_cost_quote + np.where(held_base < 0.0, -saved * buy_cost_quote, chance * sell_cost_quote)
     selling = sell_cost_quote + np.where(held_base > 0.0, -saved * sell_cost_quote, chance * buy_cost_quote)
     # What closes costs less than what opens, so that one trade does only the one or the other.
