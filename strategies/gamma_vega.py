@@ -24,9 +24,9 @@ class GammaVega(WhalleyWilmott):
     future delta hedging, (g/2) of the variance delta hedging leaves, and half-spreads and fees; the formula and what it
     assumes are in `bot.pricing.option_hedge`. It trades only if the net gain is at least `min_benefit_quote`,
     `min_gain_ratio` of the cost and `min_saving_share` of what hedging and risk cost without the trade, and only if
-    that holds in a cautious view as well: vols move `sure_share` as far, the price never gaps, and what is opened has to
-    be closed again at its full cost. So it buys late and, because the plain view has to agree to every sale, sells late:
-    between what the one would hold and what the other would, nothing is traded.
+    that holds in a cautious view as well: vols move `sure_share` as far, the price never gaps, and what is opened has
+    to be closed again at its full cost. So it buys late and, because the plain view has to agree to every sale, sells
+    late: between what the one would hold and what the other would, nothing is traded.
 
     The risk aversion is taken at its word: a desk whose number says that it would pay to be rid of its vega will be rid
     of it. A desk that is paid to keep its vega says so with a `vol_risk_share` below 1.
@@ -45,7 +45,7 @@ class GammaVega(WhalleyWilmott):
     slope_vol: float = Field(default=0.2, ge=0, le=10, description="Likewise of the front against the back")
     skew_vol: float = Field(default=0.3, ge=0, le=10, description="Likewise of the wings, per unit of ln(K/F)/√τ")
     sure_share: float = Field(default=0.6, ge=0, le=1, description="As little of those moves must be worth it, too")
-    closing_share: float = Field(default=1.0, ge=0, le=1, description="And as much of closing again must be earned, too")
+    closing_share: float = Field(default=1.0, ge=0, le=1, description="And this much of closing them must be earned")
     book_days: float | None = Field(
         default=None, gt=0, description="Days until a book is turned over, on average; none: it is held to its expiry"
     )
