@@ -278,6 +278,12 @@ class UnderlyingBook:
                 delta -= holding.value_quote(holding.mark_px, index_px) / index_px
         return delta
 
+    def own_legs_base(self) -> NDArray[np.float64]:
+        """Return what the book itself holds of every option leg, by row: nothing of those that are hedges."""
+        own_base = self.legs.qty_base.copy()
+        own_base[len(own_base) - len(self._hedge_rows) :] = 0.0
+        return own_base
+
     def option_hedges_quote(self) -> float:
         """Return what option hedges are worth and what they left in cash, in quote money."""
         index_px = self.marks_of_underlying.index_px
