@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from bot.domain.decisions import HedgeView
+from bot.domain.decisions import HedgeView, Peer
 from bot.pricing.bands import (
     band_half_base,
     centre_vol_ratio,
@@ -19,6 +19,7 @@ from bot.pricing.bands import (
     monitored_half_base,
 )
 from bot.pricing.ex_ante import expected_cost
+from bot.pricing.matrix_band import Companion, joint_band
 from strategies.modified_delta import delta_shift_base
 from strategies.risk import RiskAverse
 
@@ -31,6 +32,7 @@ class Band(NamedTuple):
 
     `unwinding` is the sign of the hedge that is wanted where that hedge will have to be closed at a cost: 1 long,
     −1 short, 0 where it makes no difference. A hedge shrinks to within `closing_base` of what is wanted.
+    `gamma_base_per_px` is what it was made of, `joint_base` the part of `shift_base` that is due to other underlyings.
     """
 
     half_base: float
@@ -38,6 +40,8 @@ class Band(NamedTuple):
     step_base: float
     floor_base: float
     shift_base: float
+    gamma_base_per_px: float
+    joint_base: float = 0.0
     unwinding: float = 0.0
     closing_base: float = inf
 
@@ -66,6 +70,10 @@ class CorrectedBand(RiskAverse):
     which it shrinks is never further out than 0.7 of what delta will still wander until expiry. Which is which goes by
     the sign of the hedge that is wanted, not of the one that is held. It is part of the floor, and off without one.
 
+    Where the vault has other underlyings that move along (`view.peers`), the band is that of all of them together: its
+    centre moves against what they are off by, its gamma is the joint one (`bot.pricing.matrix_band`). Not so under a
+    daily limit, which is one for each underlying.
+
     All of them need the vol of the view; without one the band is left as it was.
     """
 
@@ -85,7 +93,10 @@ class CorrectedBand(RiskAverse):
         spot_px, gamma, cost_rate, vol = view.spot_px, view.greeks.gamma_base_per_px, view.cost_rate, view.vol
         risk_aversion = self.risk_aversion_at(view)
         is_vol_known = 0.0 < vol <= MOST_VOL
-        step = floor = shift = 0.0
+        step = floor = shift = joint = 0.0
+        if view.peers and is_vol_known and not self.is_daily_limit and risk_aversion > 0.0:
+            others = [_companion(peer) for peer in view.peers]
+            gamma, joint = joint_band(spot_px, vol, gamma, risk_aversion, others)
         if self.is_daily_limit:
             words = self.risk_aversion
             limit_quote = words.daily_sd_quote if words is not None and words.daily_sd_quote is not None else 0.0
@@ -96,15 +107,15 @@ class CorrectedBand(RiskAverse):
             if self.h0_floor and is_vol_known and cost_rate > 0.0:
                 floor = floor_half_base(cost_rate, spot_px, vol, horizon_years(view), risk_aversion)
         if not (isfinite(half) and spot_px > 0.0):
-            return Band(float("nan"), risk_aversion, step, floor, shift)
+            return Band(float("nan"), risk_aversion, step, floor, shift, gamma)
         if self.monitoring_correction and is_vol_known:
             step = delta_sd_base(gamma, spot_px, vol, view.monitor_years)
         if is_vol_known and cost_rate > 0.0 and risk_aversion > 0.0:
             shift = self._shift_base(view, risk_aversion)
             shift = shift if isfinite(shift) else 0.0
-        band = Band(max(0.0, half), risk_aversion, step, floor, shift)
+        band = Band(max(0.0, half), risk_aversion, step, floor, shift + joint, gamma, joint)
         if self.unwinds_at_expiry and floor > 0.0:
-            wanted_base = view.hedge_base - (view.greeks.delta_base - view.target_delta_base - shift)
+            wanted_base = view.hedge_base - (view.greeks.delta_base - view.target_delta_base - shift - joint)
             closing = closing_half_base(gamma, spot_px, vol, horizon_years(view))
             band = band._replace(unwinding=_sign(wanted_base), closing_base=closing)
         return band
@@ -170,7 +181,16 @@ def about(view: HedgeView, band: Band) -> str:
         text += f", floor {band.floor_base:.3g}"
     if band.shift_base:
         text += f", centre {band.shift_base:+.3g}"
+    if view.peers and (band.joint_base or band.gamma_base_per_px != view.greeks.gamma_base_per_px):
+        others = " and ".join(f"{peer.underlying} ({peer.correlation_ratio:+.2f})" for peer in view.peers)
+        text += f", with {others} {band.joint_base:+.3g}, joint gamma {band.gamma_base_per_px:.3g}"
     return text
+
+
+def _companion(peer: Peer) -> Companion:
+    return Companion(
+        peer.spot_px, peer.vol, peer.gamma_base_per_px, peer.cost_rate, peer.correlation_ratio, peer.off_base
+    )
 
 
 def too_late(view: HedgeView) -> str:

@@ -85,7 +85,7 @@ class Impulse(CorrectedBand):
             solved = solve_impulse(share)
             trigger_base, stop_base = half_base * solved.trigger_share, half_base * solved.target_share
         else:  # nothing but the fixed cost counts
-            gamma = view.greeks.gamma_base_per_px
+            gamma = band.gamma_base_per_px
             is_averse = band.risk_aversion_per_quote > 0.0
             trigger_base = fixed_cost_half_base(fixed_quote, gamma, band.risk_aversion_per_quote) if is_averse else 0.0
             stop_base = 0.0
