@@ -278,6 +278,12 @@ class UnderlyingBook:
                 delta -= holding.value_quote(holding.mark_px, index_px) / index_px
         return delta
 
+    def own_legs_base(self) -> NDArray[np.float64]:
+        """Return what the book itself holds of every option leg, by row: nothing of those that are hedges."""
+        own_base = self.legs.qty_base.copy()
+        own_base[len(own_base) - len(self._hedge_rows) :] = 0.0
+        return own_base
+
     def option_hedges_quote(self) -> float:
         """Return what option hedges are worth and what they left in cash, in quote money."""
         index_px = self.marks_of_underlying.index_px
@@ -564,9 +570,9 @@ class UnderlyingBook:
     def _moving_share(self, now_ns: int) -> NDArray[np.float64] | None:
         """Return which share of each leg's settlement price is still to come; None if nothing of any is fixed yet.
 
-        An average over the last W is expected to be A = (1 − s) · what is fixed + s · S, s = τ/W: dA = s dS. The venue's
-        forward is A and its vol is quoted for A, so that by the chain rule Δ = s Δ_A and Γ = s² Γ_A, whatever the vol;
-        were it that of S, σ² τ would have to be s² σ² τ/3 (Levy 1992, J. Int. Money and Finance 11:474-491).
+        An average over the last W is expected to be A = (1 − s) · what is fixed + s · S, s = τ/W: dA = s dS. The
+        venue's forward is A and its vol is quoted for A, so that by the chain rule Δ = s Δ_A and Γ = s² Γ_A, whatever
+        the vol; were it that of S, σ² τ would have to be s² σ² τ/3 (Levy 1992, J. Int. Money and Finance 11:474-491).
         Deribit's own deltas are these to 0.004 (`scripts/exchange_delta`).
         """
         if now_ns <= self._window_opens_ns:

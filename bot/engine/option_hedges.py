@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from math import inf, isfinite
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -375,7 +376,8 @@ class OptionHedging:
                 values, terms.strike_px, terms.forward_px, terms.tau_years, terms.is_call, index
             )
             delta = delta if smile is None else delta + smile
-        return _as_offers(ones, terms, values, delta, index_px, rules, is_coin_numeraire=desk.is_coin_numeraire)
+        offers = _as_offers(ones, terms, values, delta, index_px, rules, is_coin_numeraire=desk.is_coin_numeraire)
+        return msgspec.structs.replace(offers, own_base=desk.book.own_legs_base())
 
 
 def _fits(room_quote: float, unit_quote: float) -> float:

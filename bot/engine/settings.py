@@ -173,7 +173,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     Options without a fresh vol are marked by `surface`: fitted ("svi") where the quotes support it, or joined by lines.
     `fusion` is by underlying: its index is then the fused price of all sources, and nothing else. Nothing is traded
     before every chain of `chain_venues` reported what it holds, nor on a block older than `chain_max_age_ns` (0: any).
-    `option_hedges` are by underlying; only a policy that needs offers trades them.
+    `option_hedges` are by underlying; only a policy that needs offers trades them. With `bands` "joint" the
+    policy sees what the other underlyings are off by and how they move along.
     """
 
     vault: str
@@ -203,3 +204,4 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     surface: Literal["svi", "linear"] = "svi"
     delta: DeltaSettings = DeltaSettings()
     option_hedges: dict[str, OptionHedgeSettings] = {}
+    bands: Literal["joint", "own"] = "joint"

@@ -416,6 +416,10 @@ class Vault(Section):
     target: AnyTarget = Field(
         default=Target(), description="Where net delta should be: one target for all, or one per underlying"
     )
+    bands: Literal["joint", "own"] = Field(
+        default="joint",
+        description="Hedge several coins by the risk of all of them together, by how they move along, or each alone",
+    )
     surface: Literal["svi", "linear"] = Field(
         default="svi",
         description="Vols of strikes without a fresh quote: from a fitted surface, or from lines between quotes",

@@ -137,6 +137,25 @@ class TestOffers:
         assert NAME not in offers.instrument_ids
         assert [one.qty_lots for one in driver.review()] == [3]
 
+    def test_they_say_which_legs_are_the_books_own_whether_or_not_a_hedge_is_offered(self) -> None:
+        driver = OptionDriver({})
+        driver.tick()
+        view = driver.policy.views[-1]
+        assert view.offers is not None
+        assert view.offers.own_base is not None
+        assert view.offers.own_base.tolist() == view.legs.qty_base.tolist() == [-10.0]
+        driver.policy.wanted = {NAME: 5.0}
+        driver.cancel(driver.buy(lots=2))
+        driver.wait(11.0)
+        driver.apply(driver.index(2000.0), driver.quote(driver.desk.settings.instrument, 2000.0))
+        driver.decide()
+        view = driver.policy.views[-1]
+        assert view.offers is not None
+        assert NAME not in view.offers.instrument_ids, "its quote was traded on"
+        assert view.offers.own_base is not None
+        assert view.legs.qty_base.tolist() == [-10.0, 2.0]
+        assert view.offers.own_base.tolist() == [-10.0, 0.0]
+
 
 class TestOrders:
     def test_an_order_takes_the_price_shown_or_nothing(self) -> None:
