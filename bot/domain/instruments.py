@@ -94,11 +94,16 @@ class InstrumentBase(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True
 
 
 class Option(InstrumentBase, frozen=True, tag="option", kw_only=True):
-    """A European option, cash-settled at expiry."""
+    """A European option, cash-settled at expiry.
+
+    With a `settlement_window_s` it settles at the average price of that long before expiry. The forward its venue tells
+    is, within that time, of the average: what is fixed of it stays, and only the rest still moves with the price.
+    """
 
     strike_px: float
     expiry_ns: int
     is_call: bool
+    settlement_window_s: float = 0.0
 
     @property
     def is_quote_sized(self) -> bool:
@@ -122,11 +127,14 @@ class Spot(InstrumentBase, frozen=True, tag="spot", kw_only=True):
 
 Instrument = Option | Perpetual | Future | Spot
 Hedgeable = Perpetual | Future | Spot
-TERMS_THAT_MAY_CHANGE = frozenset({"min_lots", "min_quote", "taker_bps", "maker_bps"})
+TERMS_THAT_MAY_CHANGE = frozenset({"min_lots", "min_quote", "taker_bps", "maker_bps", "settlement_window_s"})
 
 
 def contract_of(instrument: Instrument) -> dict[str, object]:
-    """Return what must not change while anything is held or working, by name; fees and minimums may."""
+    """Return what must not change while anything is held or working, by name.
+
+    Fees and minimums may, and what we know of how the venue averages.
+    """
     fixed = {
         name: value for name, value in msgspec.structs.asdict(instrument).items() if name not in TERMS_THAT_MAY_CHANGE
     }

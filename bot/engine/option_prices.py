@@ -7,6 +7,7 @@ price that side was quoted at. Must never show a price that no side stands behin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,17 +33,32 @@ def is_coin_priced(option: Option) -> bool:
 
 def prices_of(option: Option, quote: VolQuote) -> OptionPrices:
     """Return the prices of a vol quote as of the time it was made."""
-    vols = np.array([quote.bid_vol, quote.ask_vol, quote.mark_vol])
-    full = np.ones(3)
-    tau_years = max(0.0, (option.expiry_ns - quote.ts_event_ns) / NS_PER_YEAR)
-    values = greeks(
-        full * quote.forward_px, full * option.strike_px, full * tau_years, vols, np.full(3, option.is_call)
-    ).value
-    unit_px = quote.forward_px if is_coin_priced(option) else 1.0
-    bid_px, ask_px, mark_px = (values / unit_px).tolist()
-    bid_ticks = nearest_ticks(option, bid_px) if quote.bid_vol > 0.0 else 0
-    ask_ticks = nearest_ticks(option, ask_px) if quote.ask_vol > 0.0 else 0
-    return OptionPrices(bid_ticks, ask_ticks, mark_px)
+    return prices_of_all([(option, quote)])[0]
+
+
+def prices_of_all(quoted: Sequence[tuple[Option, VolQuote]]) -> list[OptionPrices]:
+    """Return the prices of many vol quotes at once, each as of the time it was made."""
+    terms = np.array(
+        [
+            (
+                quote.forward_px,
+                option.strike_px,
+                max(0.0, (option.expiry_ns - quote.ts_event_ns) / NS_PER_YEAR),
+                quote.forward_px if is_coin_priced(option) else 1.0,
+            )
+            for option, quote in quoted
+        ]
+    ).reshape(-1, 4)
+    vols = np.array([(quote.bid_vol, quote.ask_vol, quote.mark_vol) for _, quote in quoted]).reshape(-1, 3)
+    forward_px, strike_px, tau_years, unit_px = np.repeat(terms, 3, axis=0).T
+    is_call = np.repeat(np.array([option.is_call for option, _ in quoted], dtype=np.bool_), 3)
+    values = greeks(forward_px, strike_px, tau_years, vols.ravel(), is_call).value / unit_px
+    found = []
+    for (option, quote), (bid_px, ask_px, mark_px) in zip(quoted, values.reshape(-1, 3).tolist(), strict=True):
+        bid_ticks = nearest_ticks(option, bid_px) if quote.bid_vol > 0.0 else 0
+        ask_ticks = nearest_ticks(option, ask_px) if quote.ask_vol > 0.0 else 0
+        found.append(OptionPrices(bid_ticks, ask_ticks, mark_px))
+    return found
 
 
 def nearest_ticks(option: Option, px: float) -> int:

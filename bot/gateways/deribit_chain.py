@@ -62,6 +62,9 @@ COINS: Final = {"BTC": _Coin(0.1, 0.5, 0.001, 10.0), "ETH": _Coin(1.0, 0.05, 0.1
 OPTION_TICKS: Final = TickSchedule(tick_px=0.0005)
 
 
+SETTLEMENT_WINDOW_S: Final = 1800.0  # Deribit's delivery price is the mean of its index over the last half hour
+
+
 class Chain(NamedTuple):
     """What chain files hold: options, (coin, expiry) of listed futures, first index by coin, rows, sweeps they span."""
 
@@ -153,6 +156,7 @@ def option_of(name: str) -> Option:
         strike_px=float(match["strike"]),
         expiry_ns=_expiry_ns(match["expiry"]),
         is_call=match["kind"] == "C",
+        settlement_window_s=SETTLEMENT_WINDOW_S,
     )
 
 

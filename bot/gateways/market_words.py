@@ -128,6 +128,7 @@ class MarketWords:
     chain_tells_all: ClassVar[bool] = False  # one request tells the vols of all options of an underlying
     tells_fees: ClassVar[bool] = False  # else ccxt's market fees are a table somebody typed in, not the venue's word
     spot_shares_ids: ClassVar[bool] = False  # whether spot and contracts are listed under the same id
+    settlement_window_s: ClassVar[float] = 0.0  # options settle at the average of so long, and forwards are of it then
 
     def is_plain(self, market: Raw) -> bool:
         """Tell whether a market is one instrument that we know the kind of, not a combination of several."""

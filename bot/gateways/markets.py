@@ -193,7 +193,7 @@ class Markets:
             "taker_bps": taker_bps,
             "maker_bps": maker_bps,
         }
-        instrument = _instrument(market, terms)
+        instrument = _instrument(market, terms, words.settlement_window_s)
         return instrument if isinstance(instrument, str) else (instrument, str(market["symbol"]), lot_amount)
 
 
@@ -210,7 +210,7 @@ def _payoff(market: Raw) -> Payoff | None:
     return Payoff.INVERSE if is_inverse else None
 
 
-def _instrument(market: Raw, terms: dict[str, Any]) -> Instrument | str:
+def _instrument(market: Raw, terms: dict[str, Any], window_s: float) -> Instrument | str:
     """Return the instrument of a market's own kind, or what it lacks."""
     kind = market.get("type")
     if kind == "spot":
@@ -225,4 +225,5 @@ def _instrument(market: Raw, terms: dict[str, Any]) -> Instrument | str:
     strike_px, side = positive(market.get("strike")), market.get("optionType")
     if strike_px is None or side not in {"call", "put"}:
         return "expected its strike, and whether it is a call or a put, found none"
-    return Option(**terms, strike_px=strike_px, expiry_ns=expiry_ms * NS_PER_MS, is_call=side == "call")
+    terms |= {"strike_px": strike_px, "expiry_ns": expiry_ms * NS_PER_MS, "is_call": side == "call"}
+    return Option(**terms, settlement_window_s=window_s)

@@ -22,6 +22,7 @@ class DeribitMarketWords(MarketWords):
     vol_unit: ClassVar[float] = 0.01
     chain_tells_all: ClassVar[bool] = True
     tells_fees: ClassVar[bool] = True
+    settlement_window_s: ClassVar[float] = 1800.0
 
     def is_plain(self, market: Raw) -> bool:
         """Tell whether a market is no combo."""
