@@ -19,7 +19,7 @@ from bot.pricing.splitting import best_split
 from tests.pricing.test_splitting import random_curves
 
 CASES = 200
-TRIES = 5
+TRIES = 3
 LOT_BASE = 0.001
 UNEQUAL = (1, 5, 10, 100)
 

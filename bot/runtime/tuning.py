@@ -92,7 +92,9 @@ FAMILIES: Final[dict[str, Callable[[Scale], Policy]]] = {
     "whalley_wilmott": lambda at: WhalleyWilmott(risk_aversion_per_quote=_short(at.risk_aversion_per_quote)),
     "zakamouline": lambda at: Zakamouline(risk_aversion_per_quote=_short(at.risk_aversion_per_quote)),
     "delta_band_edge": lambda at: DeltaBand(half_width_base=_short(at.edge_base())),
-    "delta_band_centre": lambda at: DeltaBand(half_width_base=_short(CENTRE_WIDTH * at.edge_base()), trade_to="centre"),
+    "delta_band_centre": lambda at: DeltaBand(
+        half_width_base=_short(CENTRE_WIDTH * at.edge_base()), trade_to="centre"
+    ),
     "price_move": lambda at: PriceMove(move_fraction=_short(at.move_fraction())),
     "fixed_interval": lambda at: FixedInterval(interval_s=_short(at.interval_s())),
     "leland": lambda at: Leland(interval_s=_short(at.interval_s())),
@@ -140,9 +142,7 @@ def choose_families(words: str, vault: Vault, scale: Scale) -> list[str]:
     chosen: list[str] = []
     problems = []
     for word in (part.strip() for part in words.split(",")):
-        found = [
-            family for family in FAMILIES if word in (family, family.removesuffix("_edge").removesuffix("_centre"))
-        ]
+        found = [family for family in FAMILIES if word in (family, family.removesuffix("_edge").removesuffix("_centre"))]
         if not found:
             problems.append(f"--policies: expected all, or some of {', '.join(POLICIES)}, found {word!r}")
         if word == "gamma_vega" and not vault.option_hedges:
