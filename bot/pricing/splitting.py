@@ -27,7 +27,7 @@ from bot.pricing.costs import CostCurve
 from bot.pricing.lots import LotLeg, LotSearch, settle_lots
 
 _MAX_SETS = 500  # sets solved before the best so far is taken, unproven
-_MAX_NODES = 400  # combinations of lots bounded before the best so far is taken, unproven
+_MAX_NODES = 250  # combinations of lots bounded before the best so far is taken, unproven
 _MAX_NODES_NEXT = 60  # the same for the plan that is only told of
 _FIRST_NODES = 6  # combinations of lots bounded at a time, before other sets are looked at
 _SLACK = 1e-9
