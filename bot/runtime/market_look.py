@@ -90,7 +90,9 @@ def look(
     why = waiting.decision.refusal_detail if waiting.decision is not None else "no data"
     when = utc_text(recording.manifest.start_ns if at_ns is None else at_ns)
     raise ConfigError(
-        [f"vault {vault.vault}: expected a market to quote on from {when} on, found none of {waiting.underlying}: {why}"]
+        [
+            f"vault {vault.vault}: expected a market to quote on from {when} on, found none of {waiting.underlying}: {why}"
+        ]
     )
 
 
@@ -106,7 +108,8 @@ def _look_years(
         legs = view.legs
         with np.errstate(all="ignore"):
             width = legs.vol * np.sqrt(legs.tau_years)
-            weight = np.abs(legs.qty_base) * np.exp(-0.5 * (np.log(legs.forward_px / legs.strike_px) / width) ** 2) / width
+            distance = np.log(legs.forward_px / legs.strike_px) / width
+            weight = np.abs(legs.qty_base) * np.exp(-0.5 * distance**2) / width
         heaviest = options[base][int(np.nanargmax(weight))].instrument.instrument_id
         if heaviest not in numbers:
             continue

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from bot.domain.decisions import HedgeTarget, HedgeView, Legs
 from bot.domain.errors import ConfigError
@@ -43,7 +44,7 @@ class Averse(NamedTuple):
 
 
 class Costs(msgspec.Struct, frozen=True):
-    """What is expected to be spent, in quote money: `fees_quote` is fees and spread, `risk_quote` is not paid but risked.
+    """What is expected to be spent, in quote money; `fees_quote` is fees and spread, `risk_quote` is not paid.
 
     `hedging_quote` is the first three together; set-up and unwind are beside it.
     """
@@ -58,7 +59,9 @@ class Costs(msgspec.Struct, frozen=True):
 
     def less(self, other: Costs) -> Costs:
         """Return the differences."""
-        return Costs(*(a - b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)))
+        return Costs(
+            *(a - b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True))
+        )
 
 
 class BookQuote(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +134,9 @@ def quote_vault(
     """Return the quote of a vault on its recording, from `at_ns` on. Raises ConfigError for what cannot be quoted."""
     unreadable = [line for line in vault.book if isinstance(line, AccountLine | ChainLine)]
     if unreadable:
-        found = " and ".join(sorted({"an account" if isinstance(line, AccountLine) else "a chain" for line in unreadable}))
+        found = " and ".join(
+            sorted({"an account" if isinstance(line, AccountLine) else "a chain" for line in unreadable})
+        )
         hint = "write what is held there as lines of instrument and qty_base"
         raise ConfigError([f"vault {vault.vault}: expected a book of holdings, found {found} in it; hint: {hint}"])
     manifest = recording.manifest
@@ -146,11 +151,10 @@ def quote_vault(
     before = look(vault, held, at_ns=after.now_ns, recording=recording) if extra else after
     horizon_years = inf if horizon_days is None else horizon_days / DAYS_PER_YEAR
     books, told = [], []
-    for base, view in before.views.items():
+    for base, seen in before.views.items():
         own = [leg for leg in extra if leg.instrument.base == base]
-        wide = after.views[base]
-        vol = view.vol if view.legs.qty_base.any() else wide.vol
-        view, wide = (msgspec.structs.replace(one, vol=vol) for one in (view, wide))
+        vol = seen.vol if seen.legs.qty_base.any() else after.views[base].vol
+        view, wide = (msgspec.structs.replace(one, vol=vol) for one in (seen, after.views[base]))
         averse = find_risk_aversion(vault.policy, wide)
         look_years = after.look_years[base]
         book = _quote_book(vault.policy, view, averse, look_years, horizon_years)
@@ -164,7 +168,7 @@ def quote_vault(
 
 
 def find_risk_aversion(policy: Policy, view: HedgeView) -> Averse:
-    """Return the risk aversion of a policy, or the one at which its band, interval or move would be the best of its kind.
+    """Return the risk aversion of a policy, or that at which its band, interval or move would be the best.
 
     The best clock is Δt = (c √(2/π)/(a v))^(2/3), the best band back to the centre H = (3 c v²/a)^(1/3), with c = kS,
     v = |Γ|Sσ and a = ½ g σ²S² (the local model of `bot.pricing.bands`). Raises ConfigError where there is none.
@@ -185,26 +189,22 @@ def find_risk_aversion(policy: Policy, view: HedgeView) -> Averse:
         found = Averse(averse, f"at which {policy.interval_s:g} s is the best interval", CLOCK_FACTOR)
     else:
         hint = "name another in the vault, or whalley_wilmott:risk_aversion_per_quote=3e-4 with --policy"
-        raise ConfigError([f"policy {policy.name}: expected one that hedges by a rule, found none to quote; hint: {hint}"])
+        raise ConfigError(
+            [f"policy {policy.name}: expected one that hedges by a rule, found none to quote; hint: {hint}"]
+        )
     if not (isfinite(found.per_quote) and found.per_quote > 0.0):
         what = f"gamma {view.greeks.gamma_base_per_px:.3g}, cost {view.cost_rate * 1e4:.3g} bp, vol {view.vol:.3g}"
         hint = "--policy impulse:risk_aversion_per_quote=3e-4 gives one"
-        raise ConfigError(
-            [f"policy {policy.name}: expected a risk aversion for {view.underlying}, found none from {what}; hint: {hint}"]
-        )
+        raise ConfigError([f"policy {policy.name}: expected a risk aversion, found none from {what}; hint: {hint}"])
     return found
 
 
 def _of_band(half_base: float, view: HedgeView, source: str, *, is_centred: bool) -> Averse:
-    averse = implied_risk_aversion_per_quote(
-        half_base, view.cost_rate, view.spot_px, view.greeks.gamma_base_per_px
-    )
+    averse = implied_risk_aversion_per_quote(half_base, view.cost_rate, view.spot_px, view.greeks.gamma_base_per_px)
     return Averse(4.0 * averse, source, CENTRE_FACTOR) if is_centred else Averse(averse, source)
 
 
-def _quote_book(
-    policy: Policy, view: HedgeView, averse: Averse, look_years: float, horizon_years: float
-) -> BookQuote:
+def _quote_book(policy: Policy, view: HedgeView, averse: Averse, look_years: float, horizon_years: float) -> BookQuote:
     target = policy.target(view)
     gas_quote = view.fixed_cost_quote
     found = _expected(view.legs, view, averse, horizon_years)
@@ -324,20 +324,23 @@ def _sd_day_quote(policy: Policy, view: HedgeView, target: HedgeTarget) -> float
     return off_base * view.spot_px * view.vol / sqrt(DAYS_PER_YEAR)
 
 
-def _with_quantities(legs: Legs, qty_base: np.ndarray) -> Legs:
+def _with_quantities(legs: Legs, qty_base: NDArray[np.float64]) -> Legs:
     return msgspec.structs.replace(legs, qty_base=qty_base)
 
 
 def _alive_book(vault: Vault, by_id: dict[str, Instrument], now_ns: int) -> tuple[Vault, tuple[BookLeg, ...]]:
     """Return the vault without options that have expired by then, and what its files hold besides."""
-    held = []
-    for path in vault.book_files:
-        for one in read_book(Path(path), by_id.keys()):
-            held.append(BookLeg(by_id[one.instrument_id], one.qty_base))
+    held = [
+        BookLeg(by_id[one.instrument_id], one.qty_base)
+        for path in vault.book_files
+        for one in read_book(Path(path), by_id.keys())
+    ]
     lines = tuple(line for line in vault.holdings if not _is_expired(by_id[line.instrument], now_ns))
     alive = tuple(leg for leg in held if not _is_expired(leg.instrument, now_ns))
     if not (lines or alive):
-        raise ConfigError([f"vault {vault.vault}: expected a book alive at {utc_text(now_ns)}, found all of it expired"])
+        raise ConfigError(
+            [f"vault {vault.vault}: expected a book alive at {utc_text(now_ns)}, found all of it expired"]
+        )
     return vault.model_copy(update={"book": lines}), alive
 
 
@@ -357,11 +360,15 @@ def _find_trades(
             known = [one for one, found in by_id.items() if isinstance(found, Option)]
             nearest = get_close_matches(name, known, n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"there are {len(known)}, such as {known[0]}"
-            problems.append(f"--trade {name}: expected an option of the recording, found none of that name; hint: {hint}")
+            problems.append(
+                f"--trade {name}: expected an option of the recording, found none of that name; hint: {hint}"
+            )
         elif not isinstance(instrument, Option):
             problems.append(f"--trade {name}: expected an option, found what needs no hedging beyond its delta")
         elif hedged and instrument.base not in hedged:
-            problems.append(f"--trade {name}: expected an option on {' or '.join(sorted(hedged))}, found one on {instrument.base}")
+            problems.append(
+                f"--trade {name}: expected an option on {' or '.join(sorted(hedged))}, found one on {instrument.base}"
+            )
         elif instrument.expiry_ns <= now_ns:
             expired = f"found it expired at {utc_text(instrument.expiry_ns)}"
             problems.append(f"--trade {name}: expected an option alive at {utc_text(now_ns)}, {expired}")

@@ -63,7 +63,9 @@ class Tracking:
             return 0.0
         scale = NS_PER_DAY / (self._held_ns * self._moved_ns)
         rows = zip(self._squares, self._returns, strict=True)
-        return sqrt(max(0.0, scale * sum(x * r for squares, returns in rows for x, r in zip(squares, returns, strict=True))))
+        return sqrt(
+            max(0.0, scale * sum(x * r for squares, returns in rows for x, r in zip(squares, returns, strict=True)))
+        )
 
     @property
     def realised_sd_day_quote(self) -> float:
