@@ -167,7 +167,8 @@ def _sign(amount: float) -> float:
 
 def width(below_base: float, above_base: float) -> str:
     """Return how wide a band is, in words."""
-    return f"±{above_base:.4g}" if below_base == above_base else f"−{below_base:.4g} +{above_base:.4g}"
+    below, above = f"{below_base:.4g}", f"{above_base:.4g}"
+    return f"±{above}" if below == above else f"−{below} +{above}"
 
 
 def about(view: HedgeView, band: Band) -> str:

@@ -28,7 +28,8 @@ class OptionOffers(msgspec.Struct, frozen=True, gc=False):
 
     `buy_cost_quote` and `sell_cost_quote` are what a trade costs beyond the mark: half-spread and fee. `buy_max_base`
     and `sell_max_base` bound one trade: what is shown, and what every limit leaves. `held_base` is the position hedges
-    have built so far, which the net Greeks of the view count already.
+    have built so far, which the net Greeks of the view count already. `own_base` is what the book itself holds of the
+    view's legs, by row: the rest is held by hedges, offered now or not (None: no hedge is held).
     """
 
     instrument_ids: tuple[str, ...]
@@ -42,6 +43,7 @@ class OptionOffers(msgspec.Struct, frozen=True, gc=False):
     delta_ratio: NDArray[np.float64]
     gamma_per_px: NDArray[np.float64]
     vega_quote_per_vol: NDArray[np.float64]
+    own_base: NDArray[np.float64] | None = None
 
 
 class OptionTrade(msgspec.Struct, frozen=True, gc=False):
@@ -204,6 +206,7 @@ class Refusal(StrEnum):
     ORACLE_DEVIATION = "oracle_deviation"
     STALE_TERMS = "stale_terms"
     GAS_OVER_BENEFIT = "gas_over_benefit"
+    UNCOVERED_SALE = "uncovered_sale"
 
 
 class BotState(StrEnum):

@@ -121,3 +121,21 @@ def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:
     """Return the parts and their total, as the summary shows them."""
     parts: dict[str, float] = msgspec.structs.asdict(pnl)
     return {**parts, "total": pnl.total}
+
+
+class FrontierPoint(msgspec.Struct, frozen=True):
+    """One setting of a policy and what came of it on a recording; `family` is the policy and what sets it apart.
+
+    `sd_day_quote` is a day's tracking error, one standard deviation: the exposure left open with the moves of the whole
+    run. `realised_sd_day_quote` is what that exposure did earn and lose, minute by minute.
+    """
+
+    family: str
+    spec: str
+    cost_quote: float
+    delta_rms_base: float
+    sd_day_quote: float
+    realised_sd_day_quote: float
+    hedges: int
+    pnl_quote: float
+    state: str = "running"

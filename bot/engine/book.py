@@ -278,6 +278,12 @@ class UnderlyingBook:
                 delta -= holding.value_quote(holding.mark_px, index_px) / index_px
         return delta
 
+    def own_legs_base(self) -> NDArray[np.float64]:
+        """Return what the book itself holds of every option leg, by row: nothing of those that are hedges."""
+        own_base = self.legs.qty_base.copy()
+        own_base[len(own_base) - len(self._hedge_rows) :] = 0.0
+        return own_base
+
     def option_hedges_quote(self) -> float:
         """Return what option hedges are worth and what they left in cash, in quote money."""
         index_px = self.marks_of_underlying.index_px
@@ -319,6 +325,16 @@ class UnderlyingBook:
             return holding.px_paid
         value_px = float(marks.greeks.value[holding.row])
         return value_px / float(marks.forward_px[holding.row]) if is_coin_priced(holding.instrument) else value_px
+
+    def hedge_exposure_quote(self, holding: OptionHolding) -> float:
+        """Return what is at stake in a unit of an option hedge: the larger of its delta and its worth, in quote money.
+
+        Without a mark it is all that an option can move by.
+        """
+        marks, index_px = self.option_marks, self.marks_of_underlying.index_px
+        if holding.row == NO_ROW or marks is None:
+            return index_px
+        return max(abs(float(marks.greeks.delta[holding.row])) * index_px, float(marks.greeks.value[holding.row]))
 
     def pending_delta_base(self, holding: OptionHolding) -> float:
         """Return the delta a unit more of an option hedge adds, premium and all; all it can be without a mark."""
@@ -661,13 +677,16 @@ class UnderlyingBook:
             if len(alive_ns):
                 self._stale_at_ns = min(int(alive_ns.min()), *forward_ns) + self._ages.vol_ns + 1
             return None
-        smiles = self.market.fresh_smiles(self.underlying, now_ns)
+        smiles: list[tuple[ExpiryMarks, Smile]] | None = None  # made once a fitted slice does not reach
         own = len(self._options) - len(self._hedge_rows)
         for leg in np.flatnonzero(is_stale).tolist():
             option, _, _, expiry = self._options[leg]
             k = log(option.strike_px / float(forward_px[leg]))
             keeper = self._surface if leg < own else self._hedge_surface
-            substitute_vol = _interpolated_vol(keeper, smiles, option, expiry, k, now_ns)
+            substitute_vol = _fitted_vol(keeper, option, k, now_ns)
+            if substitute_vol is None:
+                smiles = self.market.fresh_smiles(self.underlying, now_ns) if smiles is None else smiles
+                substitute_vol = _interpolated_vol(smiles, option, expiry, k, now_ns)
             if substitute_vol is None and leg >= own:
                 fitted = keeper.surface(now_ns) if keeper is not None else None
                 substitute_vol = hedge_vol(self.market, fitted, option, k, now_ns)
@@ -696,18 +715,18 @@ class UnderlyingBook:
         self.old_hedge_marks = tuple(told)
 
 
-def _interpolated_vol(
-    keeper: SurfaceKeeper | None,
-    smiles: list[tuple[ExpiryMarks, Smile]],
-    option: Option,
-    expiry: ExpiryMarks,
-    k: float,
-    now_ns: int,
-) -> float | None:
-    """Return a vol from fresh quotes close to ln(K/F) = k, fitted or joined by lines; None where they are too far."""
+def _fitted_vol(keeper: SurfaceKeeper | None, option: Option, k: float, now_ns: int) -> float | None:
+    """Return the vol of the fitted slice of the option's own expiry, None where it has none or does not reach."""
     one = keeper.slice_of(option.expiry_ns, now_ns) if keeper is not None else None
-    if one is not None and one.kind != "linear" and one.gap_at(k) <= _most_gap(one):
-        return float(one.mark_vol(np.array([k]))[0])
+    if one is None or one.kind == "linear" or one.gap_at(k) > _most_gap(one):
+        return None
+    return float(one.mark_vol(np.array([k]))[0])
+
+
+def _interpolated_vol(
+    smiles: list[tuple[ExpiryMarks, Smile]], option: Option, expiry: ExpiryMarks, k: float, now_ns: int
+) -> float | None:
+    """Return a vol from fresh quotes close to ln(K/F) = k, joined by lines; None where they are too far."""
     around = _smiles_around(smiles, expiry, k)
     if not around:
         return None

@@ -655,6 +655,7 @@ class Engine:
                 view = msgspec.structs.replace(view, peers=peers)
         if not self.settings.option_hedges:
             return view
+        self.ordering.taken_quote = self.option_hedges.exposure_quote()
         offers = self.option_hedges.review(desk, now_ns)
         return view if offers is None else msgspec.structs.replace(view, offers=offers)
 
@@ -729,6 +730,8 @@ class Engine:
         desk.option_orders = tuple(
             f"{one.order_id}: {one.qty_lots:+} lots of {one.instrument_id}: {one.reason}" for one in sent
         )
+        if sent:
+            self.ordering.taken_quote = self.option_hedges.exposure_quote()
         if sent and lots and outcome_so_far is None:
             return Refusal.ORDER_IN_FLIGHT, f"options first: {sent[0].order_id}; what they change is hedged then"
         return outcome_so_far
@@ -905,7 +908,7 @@ class Engine:
             return Move(0, str(self.state))
         if lots_to_trade(target, low, high, lot_base) * side <= 0 or lots * side < 0:
             return Move(0, "no longer wanted")
-        if room_lots(holding, side, self._holdings, self.orders, self.settings.venue_limits) < 0:
+        if room_lots(holding, side, self._holdings, self.orders, self.ordering.venue_limits()) < 0:
             return Move(0, f"exposure limit of {holding.instrument.venue}")
         if desk.need is not None and desk.need.side == side:
             urgency = find_crossing(

@@ -247,7 +247,7 @@ class _Search:
 
     def _branch(self, free: int, taken: int) -> None:
         """Search all sets of the `taken` legs and any of the `free` ones, as long as they may be better."""
-        if len(self.solved) >= _MAX_SETS:
+        if len(self.solved) >= _MAX_SETS or self.nodes <= 0:
             self.is_cut = True
             return
         doubtful, bound, at = self._descend(free, taken)

@@ -209,6 +209,7 @@ class OptionHedgesLine(Section):
         default=None, gt=0, description="Largest premium of one order, in quote money; else as limits says"
     )
     max_instruments: int = Field(default=5, ge=1, le=50, description="Most different options held as hedges at a time")
+    may_sell: bool = Field(default=False, description="Whether options may be sold that were not bought before")
     min_days: float = Field(default=1.0, ge=0, le=3650, description="Fewest days to expiry of an option to be traded")
     max_days: float = Field(default=90.0, gt=0, le=3650, description="Most days to expiry of an option to be traded")
     min_strike_ratio: float = Field(default=0.7, ge=0, le=10, description="Lowest strike, as a multiple of the index")

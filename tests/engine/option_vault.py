@@ -45,6 +45,7 @@ RULES = OptionHedgeSettings(
     max_premium_quote=1e6,
     review_ns=10 * NS_PER_S,
     max_spread_vol=0.06,
+    may_sell=True,
 )
 
 
@@ -84,12 +85,14 @@ class OptionDriver(Driver):
         rules: OptionHedgeSettings = RULES,
         half_base: float = 1e9,
         qty_base: float = -10.0,
+        book_option: Option = BOOK_CALL,
+        more: tuple[Option, ...] = (),
         **changes: Any,
     ) -> None:
         self.policy = Asking(wanted, half_base)
         settings = make_settings(
-            (BookLeg(BOOK_CALL, qty_base),),
-            others=(CALL, PUT, MONEY_CALL),
+            (BookLeg(book_option, qty_base),),
+            others=(CALL, PUT, MONEY_CALL, *more),
             policy=self.policy,
             option_hedges={"ETH": rules},
             **changes,
