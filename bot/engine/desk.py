@@ -403,7 +403,7 @@ def _horizons(legs: Legs, gamma_per_px: NDArray[np.float64] | None) -> tuple[flo
     total = float(weights.sum())
     if not 0.0 < total < inf:
         return nearest, last, 0.0
-    if nearest < last:
+    if nearest < last and weights[legs.tau_years == nearest].sum() < MATERIAL_SHARE * total:
         years, rows = np.unique(legs.tau_years, return_inverse=True)
         share = np.bincount(rows, weights) / total
         nearest = float(years[share >= min(MATERIAL_SHARE, float(share.max()))][0])

@@ -357,6 +357,71 @@ class TestPassingOfTime:
             assert net.value_quote == pytest.approx(max(0.0, 2000.0 - strike_px), abs=0.5)
 
 
+WINDOW_S = 1800.0
+
+
+class TestSettlementWindow:
+    """In its last half hour a forward is of an average that is fixed in part: options move by the rest of it only."""
+
+    def book(self, left_s: float, *, is_averaged: bool = True) -> UnderlyingBook:
+        call = msgspec.structs.replace(option(2010.0), settlement_window_s=WINDOW_S if is_averaged else 0.0)
+        book = make_book([BookLeg(call, -10.0)])
+        move_to(book, 2000.0, now_ns=EXPIRY_NS - round(left_s * NS_PER_S))
+        return book
+
+    @pytest.mark.parametrize(("left_s", "share"), [(3600.0, 1.0), (1800.0, 1.0), (900.0, 0.5), (180.0, 0.1)])
+    def test_delta_and_gamma_are_of_what_still_moves(self, left_s: float, share: float) -> None:
+        plain, averaged = self.book(left_s, is_averaged=False), self.book(left_s)
+        assert averaged.option_delta_base == pytest.approx(share * plain.option_delta_base, rel=1e-12)
+        assert averaged.option_gamma == pytest.approx(share**2 * plain.option_gamma, rel=1e-12)
+        assert averaged.equity_quote() == plain.equity_quote()
+        assert (averaged.option_vega, averaged.option_theta_per_year) == (
+            plain.option_vega,
+            plain.option_theta_per_year,
+        )
+
+    def test_nothing_moves_an_option_whose_price_is_only_waited_for(self) -> None:
+        book = self.book(60.0)
+        for now_ns in (EXPIRY_NS, EXPIRY_NS + 60 * NS_PER_S):
+            assert book.mark(now_ns) is None
+            assert (book.option_delta_base, book.option_gamma) == (0.0, 0.0)
+
+    def test_each_leg_by_its_own_expiry(self) -> None:
+        near, far = (
+            msgspec.structs.replace(option(2000.0, days=days), settlement_window_s=WINDOW_S) for days in (30.0, 60.0)
+        )
+        book, alone = make_book([BookLeg(near, 3.0), BookLeg(far, 5.0)]), make_book([BookLeg(far, 5.0)])
+        now_ns = EXPIRY_NS - 900 * NS_PER_S
+        move_to(book, 2000.0, now_ns=now_ns)
+        move_to(alone, 2000.0, now_ns=now_ns)
+        marks = book.option_marks
+        assert marks is not None
+        assert book.option_delta_base - alone.option_delta_base == pytest.approx(1.5 * float(marks.greeks.delta[0]))
+
+    def test_hedging_by_it_leaves_less_than_hedging_by_black(self) -> None:
+        """The average of a path in steps of a minute, marked by Black on the average to come; hedged every minute."""
+        rng = np.random.default_rng(11)
+        paths, minutes, vol = 400, 30, 0.6
+        minute_years = 60.0 / (365.0 * 86_400.0)
+        moves = vol * np.sqrt(minute_years) * rng.standard_normal((paths, minutes))
+        spot = 2000.0 * np.exp(np.cumsum(moves - 0.5 * vol**2 * minute_years, axis=1))
+        spot = np.column_stack([np.full(paths, 2000.0), spot])
+        payoff = np.maximum(0.0, spot[:, 1:].mean(axis=1) - 2000.0)
+        errors = {"averaged": -payoff, "black": -payoff}
+        for minute in range(minutes):
+            left = (minutes - minute) / minutes
+            forward = spot[:, 1 : minute + 1].sum(axis=1) / minutes + left * spot[:, minute]
+            left_years = left * minutes * minute_years
+            # quoted for the average: its own deviation, spread over the time that is left
+            quoted_vol = vol * left * spot[:, minute] / forward / np.sqrt(3.0)
+            delta = greeks(forward, 2000.0, left_years, quoted_vol, True).delta
+            move = spot[:, minute + 1] - spot[:, minute]
+            errors["averaged"] = errors["averaged"] + left * delta * move
+            errors["black"] = errors["black"] + delta * move
+        assert errors["averaged"].std() < 0.25 * errors["black"].std()
+        assert errors["averaged"].std() < 0.15 * payoff.std()
+
+
 class TestSettlement:
     @pytest.mark.parametrize(("px", "payoffs"), [(2300.0, (300.0, 0.0)), (1700.0, (0.0, 300.0)), (2000.0, (0.0, 0.0))])
     @pytest.mark.parametrize("settle", ["ETH", "USD"])

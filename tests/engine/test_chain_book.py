@@ -401,3 +401,21 @@ def test_options_and_liquidity_net_and_the_parts_stay_whole() -> None:
         driver.see(px, after_s=60.0)
         driver.report(msgspec.structs.replace(LP, owed_quote=px - 1900.0))
     assert driver.parts()["lp_fees"] == pytest.approx(110.0 + 40.0), "110 earned, collected down to 90, then 40 more"
+
+
+def test_the_vol_of_liquidity_is_that_of_the_index_and_each_counts_by_its_gamma() -> None:
+    driver = Chains(book=(BookLeg(CALL, -1.0),), policy=DeltaBand(half_width_base=100.0))
+    driver.report(LP)
+    for step in range(600):
+        driver.wait(29.0)
+        driver.show(2000.0 * (1.0 + 1e-5 * (step % 2)))
+        driver.report(LP)
+        driver.decide()
+    desk = driver.engine.desks["ETH"]
+    measured = desk.realized_vol.vol
+    assert measured < 0.2
+    share = abs(desk.book.option_gamma) / (abs(desk.book.option_gamma) + abs(LP_GAMMA))
+    assert desk.vol() == pytest.approx(share * 0.6 + (1.0 - share) * measured, rel=1e-3)
+    view = desk.view(driver.now_ns, driver.engine.orders, desk.settings)
+    assert view.horizon_years == inf
+    assert view.greeks.gamma_base_per_px == pytest.approx(desk.book.option_gamma + LP_GAMMA, rel=1e-3)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from bot.domain.decisions import Refusal
+from bot.domain.decisions import HedgeView, Refusal
 from bot.domain.market import QuoteFault, Settlement
 from bot.domain.units import NS_PER_DAY, NS_PER_MIN, NS_PER_S
 from bot.engine.desk import Desk
 from bot.engine.settings import BookLeg, HedgeSettings
-from strategies import DeltaBand, FixedInterval, Unhedged
+from strategies import DeltaBand, FixedInterval, Unhedged, WhalleyWilmott
 from tests.engine.builders import (
     CALL,
     LIMITS,
@@ -173,3 +173,42 @@ def test_a_coin_vault_with_a_ratio_hedges_that_share_of_the_book() -> None:
     assert bare_base < 0.0
     assert view.target_delta_base == pytest.approx(0.5 * book_base)
     assert driver.now_ns > T0_NS
+
+
+class TestWhatTheViewSaysOfTime:
+    def view_of(self, *legs: BookLeg) -> HedgeView:
+        driver = Driver(make_settings(legs))
+        driver.tick()
+        desk = desk_of(driver)
+        return desk.view(driver.now_ns, driver.engine.orders, desk.settings)
+
+    def test_the_nearest_expiry_is_one_that_gamma_is_material_of(self) -> None:
+        view = self.view_of(BookLeg(NEAR, -0.1), BookLeg(CALL, -100.0))
+        assert view.tau_years == pytest.approx(30 / 365, rel=1e-4)
+        view = self.view_of(BookLeg(NEAR, -10.0), BookLeg(CALL, -100.0))
+        assert view.tau_years == pytest.approx(1 / 365, rel=1e-4)
+        assert view.horizon_years == pytest.approx(30 / 365, rel=1e-4)
+
+    def test_of_many_small_expiries_the_one_with_most_counts(self) -> None:
+        legs = [BookLeg(option(2000.0, days=float(days)), -1.0) for days in range(20, 60)]
+        view = self.view_of(*legs)
+        assert 20 / 365 - 1e-6 < view.tau_years < 25 / 365
+
+    def test_one_band_of_net_gamma_and_no_sum_of_bands_per_option(self) -> None:
+        """A butterfly's gammas offset each other: its band is far narrower than those of its options together."""
+        legs = [BookLeg(option(strike), qty) for strike, qty in ((1950.0, -50.0), (2000.0, 100.0), (2050.0, -50.0))]
+        policy = WhalleyWilmott(risk_aversion_per_quote=1e-3)
+
+        def half_base(*some: BookLeg) -> float:
+            target = policy.target(self.view_of(*some))
+            return 0.5 * (target.high_base - target.low_base)
+
+        assert half_base(*legs) < 0.4 * sum(half_base(leg) for leg in legs)
+        assert half_base(*legs, BookLeg(PERPETUAL, 30.0)) == pytest.approx(half_base(*legs), rel=1e-9)
+
+
+def test_the_vol_of_an_index_is_measured_where_hedges_are_no_transactions_too() -> None:
+    driver = Driver(make_settings((BookLeg(PERPETUAL, 10.0),)))
+    for step in range(500):
+        driver.tick(2000.0 * (1.0 + 2e-5 * (step % 2)), after_s=55.0)
+    assert desk_of(driver).vol() < 0.1

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, Refusal
+from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, Peer, Refusal
 from bot.domain.events import CancelOrder, Command, OperatorAction, QueryOrder, Restarted, SubmitOrder
 from bot.domain.instruments import Payoff
 from bot.domain.orders import OrderIntent, OrderState, OrderTruth, OutcomeLost, TimeInForce
@@ -36,6 +36,7 @@ from tests.engine.builders import (
 
 R = Refusal
 B = BotState
+WIDE = WhalleyWilmott(risk_aversion_per_quote=1e-7)
 CENTRE = DeltaBand(half_width_base=0.1, trade_to="centre")
 COINS = (BookLeg(CALL, -1e-12),)
 
@@ -163,6 +164,84 @@ def two_underlyings(btc_legs: tuple[BookLeg, ...] = (), **changes: Any) -> TwoUn
     hedges = {one.base: (HedgeSettings(instrument=one, maker_bps=0, taker_bps=5),) for one in (PERPETUAL, btc)}
     cash = {"ETH": 10.0, "BTC": -20.0}
     return TwoUnderlyings(make_settings((*COINS, *btc_legs), hedges=hedges, **{"cash": cash} | changes))
+
+
+class TestPeers:
+    """Underlyings that move together are shown to each other's policy."""
+
+    def driver(self, **changes: Any) -> TwoUnderlyings:
+        legs = (BookLeg(CALL, -10.0), BookLeg(option(30_000.0, base="BTC"), -5.0))
+        driver = two_underlyings(legs, policy=WIDE, cash={}, **changes)
+        driver.tick_both()
+        return driver
+
+    def move(self, driver: TwoUnderlyings, beats: int, together: float = 1.0) -> None:
+        eth_px, btc_px = 2000.0, 30_000.0
+        for move in np.random.default_rng(3).standard_normal(beats).tolist():
+            driver.wait(300.0)
+            eth_px *= 1.0 + 1e-3 * move
+            btc_px *= 1.0 + 1e-3 * move * together
+            driver.tick_both(eth_px, btc_px)
+
+    def peers(self, driver: TwoUnderlyings) -> tuple[Peer, ...]:
+        engine = driver.engine
+        assert engine.correlations is not None
+        return engine._peers(engine.desks["ETH"], driver.now_ns, engine.correlations)
+
+    def test_none_before_they_were_seen_to_move_together(self) -> None:
+        driver = self.driver()
+        assert self.peers(driver) == ()
+        self.move(driver, 40)
+        (peer,) = self.peers(driver)
+        assert peer.underlying == "BTC"
+        assert 0.9 < peer.correlation_ratio < 1.0
+        assert peer.vol == pytest.approx(0.5)
+        assert peer.cost_rate == pytest.approx(5e-4, rel=0.01)
+
+    def test_what_a_peer_is_off_by_counts_what_is_in_flight(self) -> None:
+        driver = self.driver()
+        self.move(driver, 40)
+        desk = driver.engine.desks["BTC"]
+        decision = decision_of(driver, "BTC")
+        assert self.peers(driver)[0].off_base == decision.delta_low_base == decision.delta_high_base
+        assert desk.residual is not None
+        desk.note_residual(desk.residual.view, 1.5)
+        assert self.peers(driver)[0].off_base == pytest.approx(decision.delta_low_base + 1.5)
+
+    def test_an_order_counts_for_who_decides_after_it(self) -> None:
+        driver = two_underlyings(policy=DeltaBand(half_width_base=0.5))
+        commands = driver.tick_both()
+        assert len(commands) == 2
+        for desk in driver.engine.desks.values():
+            assert desk.residual is not None
+            assert abs(desk.residual.off_base) == pytest.approx(0.5, abs=0.11)
+
+    def test_a_peer_that_is_not_decided_any_more_is_left_out(self) -> None:
+        driver = self.driver()
+        self.move(driver, 40)
+        for _ in range(5):
+            driver.wait(30.0)
+            driver.show_eth()
+            driver.decide()
+        assert self.peers(driver) == ()
+
+    def test_the_reason_of_a_band_names_them(self) -> None:
+        driver = self.driver()
+        self.move(driver, 40)
+        driver.tick_both()
+        reason = decision_of(driver, "ETH").policy_reason
+        assert "with BTC (+" in reason
+        assert "joint gamma" in reason
+
+    def test_a_vault_may_do_without(self) -> None:
+        driver = self.driver(bands="own")
+        self.move(driver, 40)
+        driver.tick_both()
+        assert driver.engine.correlations is None
+        assert "BTC" not in decision_of(driver, "ETH").policy_reason
+
+    def test_one_underlying_has_nothing_to_compare(self) -> None:
+        assert Driver().engine.correlations is None
 
 
 class TestTargets:
