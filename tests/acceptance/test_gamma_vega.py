@@ -1,0 +1,90 @@
+"""The whole loop of option hedges on both recordings: few trades, P&L that adds up, less risk, the same each time."""
+
+from __future__ import annotations
+
+from math import fsum
+from pathlib import Path
+
+import pytest
+
+from bot.domain.decisions import HedgeTarget, HedgeView
+from bot.domain.market import MarketEvent
+from bot.domain.units import NS_PER_HOUR
+from bot.engine.pnl import PARTS
+from bot.runtime.config import load_vaults
+from bot.runtime.vault import Vault
+from strategies import GammaVega, WhalleyWilmott
+from tests.acceptance.vaults import CONFIG, Run, read, run
+
+HOURS = 5
+IN_BTC = {
+    "vault: eth-gamma-vega": "vault: btc-gamma-vega",
+    "eth-2023-04": "btc-2023-04",
+    "ETH-26MAY23-1900": "BTC-26MAY23-30000",
+    "qty_base: -100": "qty_base: -10",
+    "{ETH: 0": "{BTC: 0",
+    "ETH-PERPETUAL": "BTC-PERPETUAL",
+    "underlying: ETH, max_position_base: 150": "underlying: BTC, max_position_base: 15",
+    "2.6e-5": "1.66e-5",
+}
+ASKED: list[tuple[str, float]] = []
+
+
+class Watched(GammaVega):
+    """The policy, and what it asked for."""
+
+    def target(self, view: HedgeView) -> HedgeTarget:
+        target = super().target(view)
+        ASKED.extend((trade.instrument_id, trade.qty_base) for trade in target.options)
+        return target
+
+
+@pytest.fixture(scope="module", params=["ETH", "BTC"])
+def vault(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Vault:
+    """Return the shipped vault, or the same in BTC."""
+    text = (CONFIG / "eth-gamma-vega.yaml").read_text()
+    for one, other in IN_BTC.items() if request.param == "BTC" else ():
+        assert one in text
+        text = text.replace(one, other)
+    path = Path(tmp_path_factory.mktemp("vaults")) / "gamma-vega.yaml"
+    path.write_text(text)
+    return load_vaults([path])[0]
+
+
+def beginning(vault: Vault) -> list[list[MarketEvent]]:
+    _, batches = read(vault)
+    end_ns = batches[0][0].ts_event_ns + HOURS * NS_PER_HOUR
+    return [batch for batch in batches if batch[0].ts_event_ns < end_ns]
+
+
+def averse(vault: Vault) -> float:
+    assert isinstance(vault.policy, GammaVega)
+    assert vault.policy.risk_aversion_per_quote is not None
+    return vault.policy.risk_aversion_per_quote
+
+
+def assert_adds_up(done: Run) -> None:
+    engine, parts = done.session.engine, done.summary.pnl_quote
+    assert fsum(parts[name] for name in PARTS) == pytest.approx(parts["total"], abs=1e-6)
+    assert parts["total"] == pytest.approx(engine.pnl_total_quote(), abs=1e-6)
+    assert done.summary.unexplained_share_of_abs_parts < 0.01
+
+
+def test_options_are_bought_once_and_cut_the_risk_for_what_they_cost(vault: Vault) -> None:
+    batches = beginning(vault)
+    alone = run(vault, WhalleyWilmott(risk_aversion_per_quote=averse(vault)), batches=batches)
+    ASKED.clear()
+    both = run(vault, Watched(risk_aversion_per_quote=averse(vault)), batches=batches)
+    book = next(iter(both.session.engine.desks.values())).book
+    held = {name: one.qty for name, one in book.option_hedges.items() if one.lots}
+    print(vault.vault, held, ASKED, alone.summary.cost_quote, both.summary.cost_quote, alone.summary.max_drawdown_quote,
+          both.summary.max_drawdown_quote, alone.summary.delta_rms_base, both.summary.delta_rms_base)
+    assert held
+    for done in (alone, both):
+        assert done.summary.state == "running"
+        assert_adds_up(done)
+
+
+def test_the_same_recording_gives_the_same_commands(vault: Vault) -> None:
+    batches = beginning(vault)[:2000]
+    assert len({run(vault, batches=batches).summary.commands_sha256 for _ in range(2)}) == 1
