@@ -6,8 +6,12 @@ A desk never decides to trade and never sends anything; `bot.engine.engine` does
 from __future__ import annotations
 
 from math import inf, isfinite
+from typing import NamedTuple
 
-from bot.domain.decisions import Decision, HedgeView, Legs, Refusal
+import numpy as np
+from numpy.typing import NDArray
+
+from bot.domain.decisions import Decision, HedgeView, Legs, Peer, Refusal
 from bot.domain.instruments import Future, Option
 from bot.domain.market import Quote, QuoteFault, Settlement
 from bot.domain.orders import Fill, OrderState, TimeInForce
@@ -23,7 +27,16 @@ from bot.engine.routing import Blocked, age_text, explain_blocks, in_flight
 from bot.engine.settings import EngineSettings, HedgeSettings
 
 _MONITOR_WEIGHT = 0.05  # weight of the newest interval in the typical time between two decisions
+MATERIAL_SHARE = 0.05  # of all gamma; an expiry with less does not set the time the view has to the nearest expiry
 SETTLEMENT_PATIENCE_NS = 30 * NS_PER_MIN  # how long an expired leg may wait at its last forward
+
+
+class Residual(NamedTuple):
+    """What an underlying was off by when last decided, orders of that decision included; for desks beside it."""
+
+    now_ns: int
+    view: HedgeView
+    off_base: float
 
 
 class Desk:
@@ -61,7 +74,9 @@ class Desk:
         self._whole_hedge_ns = 0
         self.decided_ns = 0
         self._monitor_ns = 0.0
-        self.realized_vol = RealizedVol()  # fed only where hedges are transactions
+        self.realized_vol = RealizedVol()
+        self.is_vol_fed_by_terms = any(one.needs_terms for one in hedges)  # else with every decision
+        self.residual: Residual | None = None  # kept only where bands are joint
         self._fill_latencies = FillLatencies()
         self._outstanding: dict[str, str] = {}  # instruments on which nothing new is sent now, as of the last view
         self.option_orders: tuple[str, ...] = ()  # those of the last decision, with why
@@ -69,6 +84,7 @@ class Desk:
         self.reviewed_ns = 0  # when the policy was last shown which options are offered
         self._summed_legs: Legs | None = None
         self._option_vol = self._tau_years = self._last_tau_years = inf
+        self._option_gamma = 0.0  # Σ |q Γ|: without regard to sign, for weights
         self._vanna_base_per_vol = 0.0
 
     @property
@@ -158,6 +174,27 @@ class Desk:
         if self.pnl.is_started:
             self.pnl.reopen(now_ns)
 
+    def note_residual(self, view: HedgeView, ordered_base: float = 0.0) -> None:
+        """Remember what net delta is off by, in flight counted at the middle, and what was ordered beyond that."""
+        middle_base = 0.5 * (view.delta_low_base + view.delta_high_base)
+        self.residual = Residual(view.now_ns, view, middle_base - view.target_delta_base + ordered_base)
+
+    def peer(self, correlation_ratio: float, now_ns: int) -> Peer | None:
+        """Return this underlying as others see it; None before its first decision, or when that was too long ago."""
+        residual = self.residual
+        if residual is None or now_ns - residual.now_ns > self._ages.index_ns or not correlation_ratio:
+            return None
+        view = residual.view
+        return Peer(
+            self.underlying,
+            view.spot_px,
+            view.vol,
+            correlation_ratio,
+            residual.off_base,
+            view.greeks.gamma_base_per_px,
+            view.cost_rate,
+        )
+
     def find_bad_input(self, now_ns: int) -> tuple[Refusal, str] | None:
         """Bring the marks up to `now_ns`; return why the inputs do not allow a decision, if so."""
         marks = self.book.marks_of_underlying
@@ -234,6 +271,7 @@ class Desk:
             hedge_base = book.hedge_delta_base(is_coin_numeraire=self.is_coin_numeraire)
             if book.option_hedges:
                 hedge_base += book.option_hedges_delta_base(is_coin_numeraire=self.is_coin_numeraire)
+                hedge_base += book.option_hedges_smile_base
             target_base += (1.0 - settings.ratio) * (net.delta_base - hedge_base)
         lot_base = instrument.lot_base(mid_px)
         pending = low = high = 0.0
@@ -279,23 +317,28 @@ class Desk:
         )
 
     def vol(self) -> float:
-        """Return the vol that matters to the hedge: that of the options, each by its gamma, else of the index."""
+        """Return the vol that matters to the hedge: that of the options and, for liquidity, of the index, by gamma."""
         legs = self.book.legs
         if legs is not self._summed_legs:  # these change with a revaluation only, and cost more than all the rest
             self._summed_legs = legs
             marks = self.book.option_marks
             gamma = marks.greeks.gamma if marks is not None and marks.vol is legs.vol else None
-            self._option_vol = gamma_weighted_vol(legs, gamma)
             by_delta = legs.qty_base
             if marks is not None and marks.moving_share is not None:
                 by_delta = by_delta * marks.moving_share
+                gamma = gamma * marks.moving_share**2 if gamma is not None else None
+            self._option_vol = gamma_weighted_vol(legs, gamma)
             self._vanna_base_per_vol = float(by_delta.dot(marks.greeks.vanna)) if marks is not None else 0.0
-            is_held = legs.qty_base != 0.0
-            held_years = legs.tau_years[is_held]
-            self._tau_years, self._last_tau_years = (
-                (float(held_years.min()), float(held_years.max())) if held_years.size else (inf, inf)
-            )
-        return self._option_vol if isfinite(self._option_vol) else self.realized_vol.vol
+            self._tau_years, self._last_tau_years, self._option_gamma = _horizons(legs, gamma)
+        if not isfinite(self._option_vol):
+            return self.realized_vol.vol
+        if self.book.chain is None or not self.book.chain.lps:
+            return self._option_vol
+        pool_gamma = abs(self.book.chain.gamma(self.book.marks_of_underlying.index_px))
+        total = self._option_gamma + pool_gamma
+        if not 0.0 < total < inf:
+            return self._option_vol
+        return (self._option_gamma * self._option_vol + pool_gamma * self.realized_vol.vol) / total
 
     def _find_bad_quote(self, hedge: HedgeSettings, now_ns: int) -> Blocked | None:
         """Return why a hedge instrument has no market to trade on, if so."""
@@ -343,6 +386,28 @@ class Desk:
             instrument_id: holding.instrument.lot_base(holding.mark_px or index_px)
             for instrument_id, holding in self.holdings.items()
         }
+
+
+def _horizons(legs: Legs, gamma_per_px: NDArray[np.float64] | None) -> tuple[float, float, float]:
+    """Return the time to the nearest expiry that gamma is material of, that to the last one held, and Σ |q Γ|.
+
+    Expiries of less than `MATERIAL_SHARE` of all gamma say nothing of how soon the book's own runs out.
+    """
+    held_years = legs.tau_years[legs.qty_base != 0.0]
+    if not held_years.size:
+        return inf, inf, 0.0
+    nearest, last = float(held_years.min()), float(held_years.max())
+    if gamma_per_px is None:
+        return nearest, last, 0.0
+    weights = np.abs(legs.qty_base * gamma_per_px)
+    total = float(weights.sum())
+    if not 0.0 < total < inf:
+        return nearest, last, 0.0
+    if nearest < last:
+        years, rows = np.unique(legs.tau_years, return_inverse=True)
+        share = np.bincount(rows, weights) / total
+        nearest = float(years[share >= min(MATERIAL_SHARE, float(share.max()))][0])
+    return nearest, last, total
 
 
 def _find_expiry(hedge: HedgeSettings, now_ns: int) -> Blocked | None:
