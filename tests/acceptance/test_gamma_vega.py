@@ -114,8 +114,9 @@ def test_options_are_bought_once_and_cut_the_risk_for_what_they_cost(vault: Vaul
     paid_quote = both.summary.cost_quote - alone.summary.cost_quote
     assert 50.0 < paid_quote < 250.0, "measured: 138 for ETH, 173 for BTC"
     moves = [np.diff(np.array(equity)[6:]) for equity in (alone_equity, both_equity)]
-    print(vault.vault, paid_quote, [m.std() for m in moves], [np.sort(m)[:3].mean() for m in moves], len(moves[0]), alone.summary.delta_rms_base, both.summary.delta_rms_base)
+    # Measured, by five minutes: 78 → 42 USD for ETH, 141 → 102 for BTC; the worst three −163 → −34 and −225 → −134.
     assert moves[1].std() < 0.8 * moves[0].std()
+    assert np.sort(moves[1])[:3].mean() > 0.7 * np.sort(moves[0])[:3].mean()
 
 
 def test_the_same_recording_gives_the_same_commands(vault: Vault) -> None:
