@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import inf, isfinite
 
-from bot.domain.decisions import Decision, HedgeView, Legs, Refusal
+from bot.domain.decisions import Decision, HedgeView, Refusal
 from bot.domain.instruments import Future, Option
 from bot.domain.market import Quote, QuoteFault, Settlement
 from bot.domain.orders import Fill, OrderState, TimeInForce
@@ -15,7 +15,8 @@ from bot.domain.units import BPS, NS_PER_MIN, NS_PER_YEAR
 from bot.engine.anticipation import FillLatencies, anticipated_drift_base, find_outstanding
 from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.execution import FillRates, Need
-from bot.engine.inclusion import RealizedVol, fixed_cost_quote, gamma_weighted_vol
+from bot.engine.inclusion import RealizedVol, fixed_cost_quote
+from bot.engine.leg_sums import LegSums
 from bot.engine.option_holding import NO_ROW, OptionHolding
 from bot.engine.orders import Order, OrderTracker
 from bot.engine.pnl import PnlLedger
@@ -67,9 +68,7 @@ class Desk:
         self.option_orders: tuple[str, ...] = ()  # those of the last decision, with why
         self.option_refusal = ""  # why the last trade of an option that a policy asked for was not made
         self.reviewed_ns = 0  # when the policy was last shown which options are offered
-        self._summed_legs: Legs | None = None
-        self._option_vol = self._tau_years = self._last_tau_years = inf
-        self._vanna_base_per_vol = 0.0
+        self._sums = LegSums()
 
     @property
     def last_hedge_ns(self) -> int:
@@ -246,13 +245,13 @@ class Desk:
             self._outstanding = self._find_outstanding(orders, now_ns)
         terms = book.market.terms.get(instrument.instrument_id)
         half_spread = 0.5 * (quote.ask_px - quote.bid_px) / mid_px
-        index_px, vol = book.marks_of_underlying.index_px, self.vol()
+        index_px, vol, sums = book.marks_of_underlying.index_px, self.vol(), self._sums
         latency_years = self._fill_latencies.years(instrument.venue, terms)
         at_fill_base = net.delta_base + pending
         if latency_years:
             gamma_base_per_px = net.gamma_base_per_px
             at_fill_base += anticipated_drift_base(
-                gamma_base_per_px, index_px, vol, latency_years, self._tau_years, lot_base
+                gamma_base_per_px, index_px, vol, latency_years, sums.first_years, lot_base
             )
         return HedgeView(
             now_ns,
@@ -272,30 +271,17 @@ class Desk:
             self.last_hedge_px,
             book.legs,
             vol,
-            self._tau_years,
+            sums.first_years,
             latency_years,
-            horizon_years=self._last_tau_years if book.chain is None or not book.chain.lps else inf,
-            vanna_base_per_vol=self._vanna_base_per_vol,
+            horizon_years=sums.last_years if book.chain is None or not book.chain.lps else inf,
+            vanna_base_per_vol=sums.vanna_base_per_vol,
         )
 
     def vol(self) -> float:
         """Return the vol that matters to the hedge: that of the options, each by its gamma, else of the index."""
-        legs = self.book.legs
-        if legs is not self._summed_legs:  # these change with a revaluation only, and cost more than all the rest
-            self._summed_legs = legs
-            marks = self.book.option_marks
-            gamma = marks.greeks.gamma if marks is not None and marks.vol is legs.vol else None
-            self._option_vol = gamma_weighted_vol(legs, gamma)
-            by_delta = legs.qty_base
-            if marks is not None and marks.moving_share is not None:
-                by_delta = by_delta * marks.moving_share
-            self._vanna_base_per_vol = float(by_delta.dot(marks.greeks.vanna)) if marks is not None else 0.0
-            is_held = legs.qty_base != 0.0
-            held_years = legs.tau_years[is_held]
-            self._tau_years, self._last_tau_years = (
-                (float(held_years.min()), float(held_years.max())) if held_years.size else (inf, inf)
-            )
-        return self._option_vol if isfinite(self._option_vol) else self.realized_vol.vol
+        sums = self._sums
+        sums.update(self.book.legs, self.book.option_marks)
+        return sums.vol if isfinite(sums.vol) else self.realized_vol.vol
 
     def _find_bad_quote(self, hedge: HedgeSettings, now_ns: int) -> Blocked | None:
         """Return why a hedge instrument has no market to trade on, if so."""
