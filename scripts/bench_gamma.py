@@ -30,20 +30,28 @@ Floats = NDArray[np.float64]
 
 QUIET = SurfaceWorld()
 JUMPY = SurfaceWorld(jump_rate=12.0, jump_vol=0.06, start_vol=0.55, mean_vol=0.55)
+CALM = SurfaceWorld(variance_vol=0.7, skew_wander=0.08)  # vol moves half as far as the policy assumes
+WILD = SurfaceWorld(variance_vol=2.2, spot_vol_correlation=-0.6)  # half as far again
 LISTED_DAYS = (3.0, 7.0, 14.0, 30.0, 60.0, 90.0)
 RESAMPLES = 400
 BP = 1e-4
 
 
 class Case(NamedTuple):
-    """One book in one world, held until its last expiry; lines are (strike over spot, days, is call, quantity)."""
+    """One book in one world, held until its last expiry or sold before; what the policy was told of that.
+
+    Lines are (strike over spot, days, is call, quantity).
+    """
 
     name: str
     lines: tuple[tuple[float, float, bool, float], ...]
     days: float
     steps: int
     review_steps: int
+    ghats: tuple[float, ...]
     world: SurfaceWorld = QUIET
+    end_days: float = float("inf")
+    book_days: float | None = None
 
 
 def straddle(days: float, quantity: float = -5.0) -> tuple[tuple[float, float, bool, float], ...]:
@@ -56,40 +64,43 @@ def reversal(days: float, width: float) -> tuple[tuple[float, float, bool, float
     return (1.0 + width, days, True, -5.0), (1.0 - width, days, False, 5.0)
 
 
+SHORT_PATHS, LONG_PATHS, QUICK_PATHS = 48, 32, 12
+SEED = 20230412  # the policy's parameters were chosen with other paths of other seeds
 CASES = (
-    Case("short straddle 3 d", straddle(3.0), 3.0, 72, 12),
-    Case("short straddle 7 d", straddle(7.0), 7.0, 84, 12),
-    Case("short straddle 7 d, jumps", straddle(7.0), 7.0, 84, 12, JUMPY),
-    Case("risk reversal 7 d", reversal(7.0, 0.06), 7.0, 84, 12),
-    Case("short straddle 30 d", straddle(30.0), 30.0, 180, 12),
-    Case("short straddle 30 d, jumps", straddle(30.0), 30.0, 180, 12, JUMPY),
-    Case("long straddle 30 d", straddle(30.0, 5.0), 30.0, 180, 12),
-    Case("short straddle 45 d, not listed", straddle(45.0), 45.0, 180, 12),
-    Case("calendar 30 d / 60 d", (*straddle(30.0), *straddle(60.0, 5.0)), 60.0, 240, 12),
-    Case("risk reversal 60 d", reversal(60.0, 0.15), 60.0, 240, 12),
-    Case("short straddle 90 d", straddle(90.0), 90.0, 270, 12),
+    Case("short straddle 3 d", straddle(3.0), 3.0, 72, 12, (10.0, 30.0)),
+    Case("short straddle 7 d", straddle(7.0), 7.0, 84, 12, (10.0, 30.0)),
+    Case("short straddle 7 d, jumps", straddle(7.0), 7.0, 84, 12, (10.0, 30.0), JUMPY),
+    Case("risk reversal 7 d", reversal(7.0, 0.06), 7.0, 84, 12, (30.0,)),
+    Case("short straddle 30 d", straddle(30.0), 30.0, 180, 12, (10.0, 30.0)),
+    Case("short straddle 30 d, jumps", straddle(30.0), 30.0, 180, 12, (10.0, 30.0), JUMPY),
+    Case("short straddle 30 d, calm", straddle(30.0), 30.0, 180, 12, (30.0,), CALM),
+    Case("short straddle 30 d, wild", straddle(30.0), 30.0, 180, 12, (30.0,), WILD),
+    Case("long straddle 30 d", straddle(30.0, 5.0), 30.0, 180, 12, (30.0,)),
+    Case("short straddle 45 d, not listed", straddle(45.0), 45.0, 180, 12, (10.0, 30.0)),
+    Case("calendar 30 d / 60 d", (*straddle(30.0), *straddle(60.0, 5.0)), 60.0, 240, 12, (10.0, 30.0)),
+    Case("risk reversal 60 d", reversal(60.0, 0.15), 60.0, 240, 12, (10.0, 30.0)),
+    Case("short straddle 90 d", straddle(90.0), 90.0, 270, 12, (3.0, 10.0)),
+    Case("short straddle 90 d, calm", straddle(90.0), 90.0, 270, 12, (10.0,), CALM),
+    Case("short straddle 90 d, sold after 30 d", straddle(90.0), 90.0, 270, 12, (10.0,), end_days=30.0),
+    Case("the same, and told so", straddle(90.0), 90.0, 270, 12, (10.0,), end_days=30.0, book_days=30.0),
 )
-GHATS = {
-    "short straddle 3 d": (10.0, 30.0),
-    "short straddle 7 d": (10.0, 30.0),
-    "short straddle 30 d": (3.0, 10.0, 30.0),
-}
+QUICK = ("short straddle 7 d", "short straddle 30 d", "short straddle 90 d")
 
 
 def main() -> None:
     """Print the table."""
     is_quick = "--quick" in sys.argv[1:]
-    paths = 24 if is_quick else 100
-    began_s = time.perf_counter()
-    worlds = [
-        compare(case, ghat, paths)
-        for case in CASES
-        for ghat in (GHATS.get(case.name, (10.0,)) if not is_quick else (10.0,))
-    ]
+    began_s = time.process_time()
+    worlds = []
+    for case in CASES:
+        paths = SHORT_PATHS if case.days <= 7.0 else LONG_PATHS
+        if is_quick and case.name not in QUICK:
+            continue
+        worlds += [compare(case, ghat, QUICK_PATHS if is_quick else paths) for ghat in case.ghats]
     recordings = [row for name in ("btc-2023-04", "eth-2023-04") for row in replay(name)]
     table = {
-        "paths": paths,
-        "seconds": round(time.perf_counter() - began_s, 1),
+        "seed": SEED,
+        "cpu_seconds": round(time.process_time() - began_s, 1),
         "half_spreads": [half_spreads(name) for name in ("btc-2023-04", "eth-2023-04")],
         "worlds": worlds,
         "recordings": recordings,
@@ -102,26 +113,28 @@ def compare(case: Case, ghat: float, paths: int) -> dict[str, Any]:
     """Return what a book costs either way on the same paths, in bp of its notional, with standard errors."""
     gross_quote = case.world.spot_px * sum(abs(line[3]) for line in case.lines)
     averse = ghat / gross_quote
-    market = draw_market(case.world, case.days / 365.0, case.steps, paths, seed=20230412)
+    market = draw_market(case.world, case.days / 365.0, case.steps, paths, seed=SEED)
     listed = listing(case.world.spot_px, case.lines, tuple(d for d in LISTED_DAYS if d != 3.0 or case.days <= 7.0))
-    terms = Terms(review_steps=case.review_steps)
+    terms = Terms(review_steps=case.review_steps, end_years=case.end_days / 365.0)
     took_s, outcomes = [], []
-    for policy in (WhalleyWilmott(risk_aversion_per_quote=averse), GammaVega(risk_aversion_per_quote=averse)):
-        began_s = time.perf_counter()
+    both_ways = GammaVega(risk_aversion_per_quote=averse, book_days=case.book_days)
+    for policy in (WhalleyWilmott(risk_aversion_per_quote=averse), both_ways):
+        began_s = time.process_time()
         outcomes.append(run_book(policy, market, listed, terms))
-        took_s.append(time.perf_counter() - began_s)
+        took_s.append(time.process_time() - began_s)
     unit = gross_quote * BP
     plain, both = (figures(outcome, averse, unit) for outcome in outcomes)
     traded = outcomes[1].option_trades > 0
     row = {
         "book": case.name,
         "ghat": ghat,
+        "paths": paths,
         "traded_share": round(float(traded.mean()), 3),
         "option_trades": round(float(outcomes[1].option_trades.mean()), 2),
         "delta_only": plain,
         "gamma_vega": both,
         "difference": differences(outcomes[0], outcomes[1], averse, unit),
-        "seconds": round(sum(took_s), 1),
+        "cpu_seconds": round(sum(took_s), 1),
     }
     say(json.dumps(row))
     return row
@@ -368,6 +381,8 @@ class Recorded:
         greeks = black76.greeks(forward, self.strikes, terms.tau_years, vol, self.calls)
         if self.policy.needs_offers and at % REVIEW_MARKS == 0 and self.book.any():
             offers = offers_at(marks, at, now_ns, greeks, terms, is_priced)
+            rows = np.flatnonzero((self.book + self.held != 0.0) & (terms.tau_years > 1e-6))
+            offers = msgspec.structs.replace(offers, own_base=self.book[rows])
             for trade in self.policy.target(self.view(at, now_ns, terms, greeks, offers)).options:
                 column = int(trade.instrument_id)
                 self.cash -= trade.qty_base * float(greeks.value[column]) + trade.cost_quote

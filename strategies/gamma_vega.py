@@ -23,8 +23,10 @@ class GammaVega(WhalleyWilmott):
     Without offers it is `whalley_wilmott` to the last digit. With them it looks for the quantities that make least of
     future delta hedging, (g/2) of the variance delta hedging leaves, and half-spreads and fees; the formula and what it
     assumes are in `bot.pricing.option_hedge`. It trades only if the net gain is at least `min_benefit_quote`,
-    `min_gain_ratio` of the cost and `min_saving_share` of what hedging and risk cost without the trade, so that it does
-    not trade again for every little move.
+    `min_gain_ratio` of the cost and `min_saving_share` of what hedging and risk cost without the trade, and only if
+    that holds in a cautious view as well: vols move `sure_share` as far, the price never gaps, and what is opened has
+    to be closed again at its full cost. So it buys late and, because the plain view has to agree to every sale, sells
+    late: between what the one would hold and what the other would, nothing is traded.
 
     The risk aversion is taken at its word: a desk whose number says that it would pay to be rid of its vega will be rid
     of it. A desk that is paid to keep its vega says so with a `vol_risk_share` below 1.
@@ -42,6 +44,11 @@ class GammaVega(WhalleyWilmott):
     level_vol: float = Field(default=0.5, ge=0, le=10, description="A year's move of 30-day vol, one deviation")
     slope_vol: float = Field(default=0.2, ge=0, le=10, description="Likewise of the front against the back")
     skew_vol: float = Field(default=0.3, ge=0, le=10, description="Likewise of the wings, per unit of ln(K/F)/√τ")
+    sure_share: float = Field(default=0.6, ge=0, le=1, description="As little of those moves must be worth it, too")
+    closing_share: float = Field(default=1.0, ge=0, le=1, description="And this much of closing them must be earned")
+    book_days: float | None = Field(
+        default=None, gt=0, description="Days until a book is turned over, on average; none: it is held to its expiry"
+    )
     gap_interval_days: float = Field(default=30.0, gt=0, description="Days between two gaps nobody can hedge in")
     gap_share: float = Field(default=0.03, ge=0, lt=1, description="How far the price moves in a gap")
 
@@ -59,27 +66,54 @@ class GammaVega(WhalleyWilmott):
         if not offers.instrument_ids:
             return band
         try:
+            x_base = self._agreed(view, offers)
+            if not x_base.any():
+                return band
             problem = self._problem(view, offers)
         except ValueError:  # a number of the view is no number: delta alone is hedged
             return band
-        x_base = round_to_lots(problem, problem.solve(self.max_instruments), offers.lot_base)
-        without_quote = problem.objective_quote(np.zeros_like(x_base))
-        gain_quote = without_quote - problem.objective_quote(x_base)
-        cost_quote = problem.trading_quote(x_base)
-        least_quote = max(
-            self.min_benefit_quote, self.min_gain_ratio * cost_quote, self.min_saving_share * without_quote
-        )
-        if not x_base.any() or gain_quote < least_quote:
-            return band
         trades = _trades(problem, offers, x_base)
+        gain_quote = problem.objective_quote(np.zeros_like(x_base)) - problem.objective_quote(x_base)
+        cost_quote = problem.trading_quote(x_base)
         reason = f"{band.reason}; {len(trades)} options for {cost_quote:.4g} gain {gain_quote:.4g}"
         return msgspec.structs.replace(band, reason=reason, options=trades)
 
-    def _problem(self, view: HedgeView, offers: OptionOffers) -> OptionHedge:
+    def _agreed(self, view: HedgeView, offers: OptionOffers) -> NDArray[np.float64]:
+        """Return what is worth its cost in both views of what lies ahead, the one that gains more in the worse of them.
+
+        Where the cautious view would trade nothing, nothing else is worth it there either.
+        """
+        cautious = self._problem(view, offers, is_cautious=True)
+        found = [round_to_lots(cautious, cautious.solve(self.max_instruments), offers.lot_base)]
+        nothing = np.zeros_like(found[0])
+        if not found[0].any():
+            return nothing
+        plain = self._problem(view, offers)
+        found.append(round_to_lots(plain, plain.solve(self.max_instruments), offers.lot_base))
+        best, best_quote = nothing, 0.0
+        for x_base in found:
+            quote = min(self._beyond_least(problem, x_base) for problem in (plain, cautious))
+            if quote > best_quote:
+                best, best_quote = x_base, quote
+        return best
+
+    def _beyond_least(self, problem: OptionHedge, x_base: NDArray[np.float64]) -> float:
+        """Return by how much a trade gains more than the least that is worth it."""
+        without_quote = problem.objective_quote(np.zeros_like(x_base))
+        gain_quote = without_quote - problem.objective_quote(x_base)
+        cost_quote = problem.trading_quote(x_base)
+        shares = self.min_gain_ratio * cost_quote, self.min_saving_share * without_quote
+        return gain_quote - max(self.min_benefit_quote, *shares)
+
+    def _problem(self, view: HedgeView, offers: OptionOffers, *, is_cautious: bool = False) -> OptionHedge:
         legs = view.legs
-        book = _taken(legs, np.flatnonzero((legs.qty_base != 0.0) & (legs.tau_years > 0.0)))
+        is_held = (legs.qty_base != 0.0) & (legs.tau_years > 0.0)
+        book = _taken(legs, np.flatnonzero(is_held))
         most_years = self.horizon_days / DAYS_PER_YEAR
-        own_years = book.tau_years[_own_base(book, offers) != 0.0]
+        own_base = legs.qty_base if offers.own_base is None else offers.own_base
+        own_years = legs.tau_years[is_held & (own_base != 0.0)]
+        sure = self.sure_share if is_cautious else 1.0
+        gaps_per_year = 0.0 if is_cautious else DAYS_PER_YEAR / self.gap_interval_days
         situation = Situation(
             spot_px=view.spot_px,
             vol=view.vol,
@@ -91,9 +125,11 @@ class GammaVega(WhalleyWilmott):
             lot_base=view.lot_base,
             latency_years=view.latency_years,
             moves=VolMoves(
-                self.level_vol, self.slope_vol, self.skew_vol, DAYS_PER_YEAR / self.gap_interval_days, self.gap_share
+                sure * self.level_vol, sure * self.slope_vol, sure * self.skew_vol, gaps_per_year, self.gap_share
             ),
             vol_risk_share=self.vol_risk_share,
+            turnover_per_year=DAYS_PER_YEAR / self.book_days if self.book_days is not None else 0.0,
+            closing_share=self.closing_share if is_cautious else 0.0,
         )
         return build_option_hedge(
             situation,
@@ -141,25 +177,12 @@ def _usable(offers: OptionOffers) -> OptionOffers:
         delta_ratio=offers.delta_ratio[rows],
         gamma_per_px=offers.gamma_per_px[rows],
         vega_quote_per_vol=offers.vega_quote_per_vol[rows],
+        own_base=offers.own_base,
     )
 
 
 def _taken(legs: Legs, rows: NDArray[np.intp]) -> Legs:
     return Legs(*(column[rows] for column in msgspec.structs.astuple(legs)))
-
-
-def _own_base(book: Legs, offers: OptionOffers) -> NDArray[np.float64]:
-    """Return the quantities of the book without what hedges hold: the end of the book is not theirs."""
-    own_base = book.qty_base.copy()
-    for i in np.flatnonzero(offers.held_base).tolist():
-        terms = offers.terms
-        is_same = (book.strike_px == terms.strike_px[i]) & (book.is_call == terms.is_call[i])
-        is_same &= np.abs(book.tau_years - terms.tau_years[i]) < 1.0 / (DAYS_PER_YEAR * 24.0)
-        rows = np.flatnonzero(is_same)
-        if rows.size:
-            own_base[rows[0]] -= offers.held_base[i]
-    own_base[np.abs(own_base) < 1e-9 * np.abs(book.qty_base)] = 0.0
-    return own_base
 
 
 def _trades(problem: OptionHedge, offers: OptionOffers, x_base: NDArray[np.float64]) -> tuple[OptionTrade, ...]:

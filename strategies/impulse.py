@@ -6,9 +6,20 @@ from math import inf, isinf, isnan, sqrt
 from typing import Literal
 
 from bot.domain.decisions import HedgeTarget, HedgeView
-from bot.pricing.bands import fixed_cost_half_base, floored_half_base, risk_rate_quote
+from bot.pricing.bands import fixed_cost_half_base, floored_half_base, monitored_half_base, risk_rate_quote
 from bot.pricing.impulse import solve_impulse
-from strategies.corrections import MOST_VOL, Band, CorrectedBand, about, corrected_half_base, horizon_years, too_late
+from strategies.corrections import (
+    MOST_VOL,
+    UNKNOWN_HEDGE,
+    Band,
+    CorrectedBand,
+    about,
+    by_side,
+    edges_base,
+    horizon_years,
+    too_late,
+    width,
+)
 from strategies.policy import NOT_TRADABLE, is_tradable
 
 
@@ -24,6 +35,8 @@ class Impulse(CorrectedBand):
 
     `h0_floor` asks of F what it asks of k: the time left must earn it back. Going from e to H0 saves a(e − H0)² τ more
     than what is traded costs, a = ½ g σ²S²; so H0 + √(F/(aτ)) is what the trigger is floored by, in cubes again.
+    Likewise `unwinds_at_expiry`: 2 H0 in place of H0 where the hedge grows; where it shrinks, trigger and inner edge come
+    nearer together, until the inner edge is where the band would end without F.
     """
 
     type: Literal["impulse"] = "impulse"
@@ -36,47 +49,65 @@ class Impulse(CorrectedBand):
         fixed_quote = view.fixed_cost_quote
         if isnan(band.half_base) or not 0.0 <= fixed_quote < inf:
             return HedgeTarget.hold(f"holding: no band from {about(view, band)}, fixed cost {fixed_quote:.4g}")
-        trigger_base, stop_base = self._trigger_and_stop(view, band)
-        if isinf(trigger_base):
+        triggers_base, stops_base = self._triggers_and_stops(view, band)
+        below_base, above_base = triggers_base
+        if isnan(below_base):
+            return HedgeTarget.hold(UNKNOWN_HEDGE)
+        if isinf(below_base) or isinf(above_base):
             return HedgeTarget.hold(too_late(view))
-        trigger_base = max(trigger_base, view.lot_base)
+        below_base, above_base = max(below_base, view.lot_base), max(above_base, view.lot_base)
         centre_base = view.target_delta_base + band.shift_base
-        low_base, high_base = centre_base - trigger_base, centre_base + trigger_base
-        reason = f"band ±{trigger_base:.4g} {view.underlying}: {about(view, band)}"
+        low_base, high_base = centre_base - below_base, centre_base + above_base
+        reason = f"band {width(below_base, above_base)} {view.underlying}: {about(view, band)}"
         if fixed_quote == 0.0:
             return HedgeTarget.to_edge(low_base, high_base, reason)
         # Strictly inside: a band that is traded to its very edge has left the fixed cost to the engine.
-        stop_base = min(stop_base, trigger_base * (1.0 - 1e-6))
+        below_stop_base = min(stops_base[0], below_base * (1.0 - 1e-6))
+        above_stop_base = min(stops_base[1], above_base * (1.0 - 1e-6))
         return HedgeTarget(
             low_base,
             high_base,
-            centre_base - stop_base,
-            centre_base + stop_base,
+            centre_base - below_stop_base,
+            centre_base + above_stop_base,
             0.0,
-            f"{reason}, to ±{stop_base:.4g} for {fixed_quote:.4g} a trade",
+            f"{reason}, to {width(below_stop_base, above_stop_base)} for {fixed_quote:.4g} a trade",
         )
 
-    def _trigger_and_stop(self, view: HedgeView, band: Band) -> tuple[float, float]:
+    def _triggers_and_stops(self, view: HedgeView, band: Band) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return the triggers below and above the centre, and likewise where a trade through them ends."""
         half_base, fixed_quote = band.half_base, view.fixed_cost_quote
         if fixed_quote == 0.0:
-            trigger_base = corrected_half_base(half_base, band)
-            return trigger_base, trigger_base
+            edges = edges_base(half_base, band)
+            return edges, edges
         unit_quote = view.cost_rate * view.spot_px * half_base
         share = fixed_quote / unit_quote if unit_quote > 0.0 else inf
         if share < 1e12:
             solved = solve_impulse(share)
             trigger_base, stop_base = half_base * solved.trigger_share, half_base * solved.target_share
         else:  # nothing but the fixed cost counts
-            gamma = view.greeks.gamma_base_per_px
+            gamma = band.gamma_base_per_px
             is_averse = band.risk_aversion_per_quote > 0.0
             trigger_base = fixed_cost_half_base(fixed_quote, gamma, band.risk_aversion_per_quote) if is_averse else 0.0
             stop_base = 0.0
-        trigger_base = corrected_half_base(trigger_base, band._replace(floor_base=self._least_base(view, band)))
-        return trigger_base, floored_half_base(stop_base, band.floor_base)
+        last_base = self._last_trade_base(view, band)
+        trigger_base = monitored_half_base(trigger_base, band.step_base) if band.step_base else trigger_base
+        opening = band.opening_floor_base
+        opening_base = floored_half_base(trigger_base, opening + last_base)
+        opening_stop_base = floored_half_base(stop_base, opening)
+        if not band.unwinding or isinf(opening_base):
+            return (opening_base, opening_base), (opening_stop_base, opening_stop_base)
+        # Closing has its gas to earn, whatever the units cost: the trigger stays as far beyond the stop as it was.
+        closing_base = floored_half_base(trigger_base, band.floor_base + last_base)
+        closing_stop_base = min(floored_half_base(stop_base, band.floor_base), closing_base)
+        nearer_base = max(0.0, closing_stop_base - band.closing_base)
+        return (
+            by_side(band, opening_base, closing_base - nearer_base),
+            by_side(band, opening_stop_base, closing_stop_base - nearer_base),
+        )
 
-    def _least_base(self, view: HedgeView, band: Band) -> float:
-        """Return how far off net delta must be for one last trade to earn its cost in the time that is left."""
+    def _last_trade_base(self, view: HedgeView, band: Band) -> float:
+        """Return how far beyond its stop net delta must be for a last trade to earn its gas in the time that is left."""
         if not (self.h0_floor and 0.0 < view.vol <= MOST_VOL) or self.is_daily_limit:
             return 0.0
         saved = risk_rate_quote(band.risk_aversion_per_quote, view.spot_px, view.vol) * horizon_years(view)
-        return band.floor_base + sqrt(view.fixed_cost_quote / saved) if saved > 0.0 else inf
+        return sqrt(view.fixed_cost_quote / saved) if saved > 0.0 else inf

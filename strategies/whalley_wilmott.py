@@ -6,7 +6,7 @@ from math import isinf, isnan
 from typing import Literal
 
 from bot.domain.decisions import HedgeTarget, HedgeView
-from strategies.corrections import CorrectedBand, about, corrected_half_base, too_late
+from strategies.corrections import UNKNOWN_HEDGE, CorrectedBand, about, edges_base, too_late, width
 from strategies.policy import NOT_TRADABLE, is_tradable
 
 
@@ -35,10 +35,12 @@ class WhalleyWilmott(CorrectedBand):
             return HedgeTarget.hold(f"holding: no band from {about(view, band)}")
         if view.fixed_cost_quote > 0.0:
             band = band._replace(step_base=0.0)
-        half_base = corrected_half_base(band.half_base, band)
-        if isinf(half_base):
+        below_base, above_base = edges_base(band.half_base, band)
+        if isnan(below_base):
+            return HedgeTarget.hold(UNKNOWN_HEDGE)
+        if isinf(below_base) or isinf(above_base):
             return HedgeTarget.hold(too_late(view))
-        half_base = max(half_base, view.lot_base)
+        below_base, above_base = max(below_base, view.lot_base), max(above_base, view.lot_base)
         centre_base = view.target_delta_base + band.shift_base
-        reason = f"band ±{half_base:.4g} {view.underlying}: {about(view, band)}"
-        return HedgeTarget.to_edge(centre_base - half_base, centre_base + half_base, reason)
+        reason = f"band {width(below_base, above_base)} {view.underlying}: {about(view, band)}"
+        return HedgeTarget.to_edge(centre_base - below_base, centre_base + above_base, reason)

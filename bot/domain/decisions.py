@@ -28,7 +28,8 @@ class OptionOffers(msgspec.Struct, frozen=True, gc=False):
 
     `buy_cost_quote` and `sell_cost_quote` are what a trade costs beyond the mark: half-spread and fee. `buy_max_base`
     and `sell_max_base` bound one trade: what is shown, and what every limit leaves. `held_base` is the position hedges
-    have built so far, which the net Greeks of the view count already.
+    have built so far, which the net Greeks of the view count already. `own_base` is what the book itself holds of the
+    view's legs, by row: the rest is held by hedges, offered now or not (None: no hedge is held).
     """
 
     instrument_ids: tuple[str, ...]
@@ -42,6 +43,7 @@ class OptionOffers(msgspec.Struct, frozen=True, gc=False):
     delta_ratio: NDArray[np.float64]
     gamma_per_px: NDArray[np.float64]
     vega_quote_per_vol: NDArray[np.float64]
+    own_base: NDArray[np.float64] | None = None
 
 
 class OptionTrade(msgspec.Struct, frozen=True, gc=False):
@@ -57,7 +59,8 @@ class OptionTrade(msgspec.Struct, frozen=True, gc=False):
 class Peer(msgspec.Struct, frozen=True, gc=False):
     """Another underlying of the vault that moves along: its residual counts in the risk of this one.
 
-    `off_base` is its net delta less its target, all in flight counted; `correlation_ratio` is that of log returns.
+    `off_base` is its net delta less its target, all in flight counted; `correlation_ratio` is that of log returns,
+    nearer to 0 by what is uncertain of it. `cost_rate` is what trading it costs one way, per value traded.
     """
 
     underlying: str
@@ -66,6 +69,7 @@ class Peer(msgspec.Struct, frozen=True, gc=False):
     correlation_ratio: float
     off_base: float
     gamma_base_per_px: float
+    cost_rate: float
 
 
 class HedgeView(msgspec.Struct, frozen=True, gc=False):
@@ -76,8 +80,9 @@ class HedgeView(msgspec.Struct, frozen=True, gc=False):
     unknown outcome at either end. `hedge_base` is the hedge position held. `cost_rate` is the one-way cost as a
     fraction of traded value, `lot_base` the smallest tradable hedge, `monitor_years` the typical time between two
     decisions. `last_hedge_ns` is 0 and `last_hedge_px` 0.0 before the first hedge. `vol` is the annualised vol that
-    matters to the hedge (each option's by its gamma; realised where there are none; NaN unknown), `tau_years` the time
-    to the nearest expiry of an option held (infinite without), `latency_years` from a decision to its fill. `offers`
+    matters to the hedge (each option's by its gamma; realised for liquidity, and where there are none; NaN unknown),
+    `tau_years` the time to the nearest expiry with a material share of the gamma (infinite without options),
+    `latency_years` from a decision to its fill. `offers`
     are given only to a policy that `needs_offers`, and then only when options may be traded now. `horizon_years` is the
     time to the last expiry of an option held (infinite without, or with what never expires; NaN: as `tau_years`).
     `vanna_base_per_vol` is what a vol point of 1.00 does to the delta of all options (NaN: see `legs`).
@@ -201,6 +206,7 @@ class Refusal(StrEnum):
     ORACLE_DEVIATION = "oracle_deviation"
     STALE_TERMS = "stale_terms"
     GAS_OVER_BENEFIT = "gas_over_benefit"
+    UNCOVERED_SALE = "uncovered_sale"
 
 
 class BotState(StrEnum):
@@ -232,7 +238,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     `order_id`, `qty_lots` and `wanted_lots` are those of the only order, or of the largest of several. `legs` are all
     orders where instruments were compared by cost; the best plan without the most used one would have cost
     `next_best_quote` (infinite: no other could take it; NaN: nothing was compared).
-    `option_orders` says of every option order that was sent what it is and why.
+    `option_orders` says of every option order that was sent what it is and why, `old_marks` which option hedges have
+    been marked without a quote of their own for long.
     """
 
     now_ns: int
@@ -255,3 +262,4 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     legs: tuple[PlannedLeg, ...] = ()
     next_best_quote: float = float("nan")
     option_orders: tuple[str, ...] = ()
+    old_marks: tuple[str, ...] = ()

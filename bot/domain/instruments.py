@@ -131,7 +131,10 @@ TERMS_THAT_MAY_CHANGE = frozenset({"min_lots", "min_quote", "taker_bps", "maker_
 
 
 def contract_of(instrument: Instrument) -> dict[str, object]:
-    """Return what must not change while anything is held or working, by name; fees and minimums may, and our word for an average."""
+    """Return what must not change while anything is held or working, by name.
+
+    Fees and minimums may, and what we know of how the venue averages.
+    """
     fixed = {
         name: value for name, value in msgspec.structs.asdict(instrument).items() if name not in TERMS_THAT_MAY_CHANGE
     }

@@ -77,7 +77,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     `delta_rms_base`, `delta_max_base` and `not_deciding_s` are of the first underlying: net delta against its target.
     `latency_us` is of live feeds, by step from the venue's time to a fill. `transactions` are hedges on chains, each of
     which cost its gas; the failed ones filled nothing. `deltas` is by underlying, of vaults that watch their smiles;
-    `surface_fallbacks` says by expiry why the newest surface was not fitted there, where one was needed.
+    `surface_fallbacks` says by expiry why the newest surface was not fitted there, where one was needed, and
+    `unquoted_hedges_s` for how long an option hedge was marked without a quote of its own, where that was long.
     """
 
     vault: str
@@ -113,9 +114,28 @@ class RunSummary(msgspec.Struct, frozen=True):
     failed_transactions: int = 0
     deltas: dict[str, DeltaEvidence] = {}
     surface_fallbacks: dict[str, str] = {}
+    unquoted_hedges_s: dict[str, float] = {}
 
 
 def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:
     """Return the parts and their total, as the summary shows them."""
     parts: dict[str, float] = msgspec.structs.asdict(pnl)
     return {**parts, "total": pnl.total}
+
+
+class FrontierPoint(msgspec.Struct, frozen=True):
+    """One setting of a policy and what came of it on a recording; `family` is the policy and what sets it apart.
+
+    `sd_day_quote` is a day's tracking error, one standard deviation: the exposure left open with the moves of the whole
+    run. `realised_sd_day_quote` is what that exposure did earn and lose, minute by minute.
+    """
+
+    family: str
+    spec: str
+    cost_quote: float
+    delta_rms_base: float
+    sd_day_quote: float
+    realised_sd_day_quote: float
+    hedges: int
+    pnl_quote: float
+    state: str = "running"

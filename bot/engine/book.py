@@ -8,7 +8,7 @@ move of S: the premium-adjusted delta Δ − c for an option, nothing for plain 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import inf
+from math import exp, inf, log
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from bot.domain.instruments import Future, Hedgeable, Option
 from bot.domain.portfolio import Greeks
 from bot.domain.units import NS_PER_S, NS_PER_YEAR
 from bot.engine.chain_legs import ChainLegs
+from bot.engine.hedge_marks import basis_between, hedge_basis, hedge_vol, tell_old_mark
 from bot.engine.market import ExpiryMarks, MarketState
 from bot.engine.option_holding import NO_ROW, OptionHolding
 from bot.engine.option_prices import is_coin_priced
@@ -150,9 +151,15 @@ class UnderlyingBook:
             else:
                 self.static.append(StaticLeg(Holding(leg.instrument), leg.qty_base))
         self._surface = SurfaceKeeper(underlying, market) if surface == "svi" else None
+        # that of hedges is fitted by itself, or they would change what marks the book
+        self._hedge_surface = SurfaceKeeper(underlying, market) if surface == "svi" else None
         self.smile = SmileDeltas(market, delta) if delta.needs_record else None
-        self.smile_delta_base = 0.0  # what the delta model adds to the Black delta of the options
+        self.smile_delta_base = 0.0  # what the delta model adds to the Black delta of the options, …
+        self._smile_ratio: NDArray[np.float64] | None = None  # … and to that of a unit of each, None if nothing
         self._substitutes: list[tuple[int, int, float]] = []  # leg, time of its stale quote, vol in its place
+        self._bases: list[tuple[ExpiryMarks, int, float]] = []  # expiry, time of its stale forward, basis in its place
+        self.old_hedge_marks: tuple[str, ...] = ()  # option hedges that had no quote of their own for too long
+        self.unquoted_hedge_ns: dict[str, int] = {}  # the longest that each option hedge held had none, if too long
         self._qty_base: NDArray[np.float64] = np.empty(0)
         self._index_options()
         self.option_marks: OptionMarks | None = None
@@ -184,13 +191,18 @@ class UnderlyingBook:
         return self._surface.fallbacks if self._surface is not None else {}
 
     def waiting_for_settlement_ns(self, now_ns: int) -> int:
-        """Return for how long the first expired leg has been waiting for its settlement price; 0 if none is."""
-        return max(0, now_ns - self._nearest_expiry_ns) if self._options else 0
+        """Return for how long the book's first expired leg has been waiting for its settlement price; 0 if none is."""
+        return max(0, now_ns - self._own_nearest_expiry_ns) if self._own_nearest_expiry_ns else 0
 
     @property
     def expiries(self) -> list[ExpiryMarks]:
-        """The expiries of the option legs still alive."""
+        """The expiries of the option legs still alive, those of option hedges last."""
         return self._expiries
+
+    @property
+    def own_expiries(self) -> list[ExpiryMarks]:
+        """The expiries that options of the book itself are of: those whose forwards have to be fresh."""
+        return [expiry for expiry in self._expiries if expiry.index in self._own_expiry_indices]
 
     @property
     def holdings(self) -> list[Holding]:
@@ -267,6 +279,12 @@ class UnderlyingBook:
                 delta -= holding.value_quote(holding.mark_px, index_px) / index_px
         return delta
 
+    def own_legs_base(self) -> NDArray[np.float64]:
+        """Return what the book itself holds of every option leg, by row: nothing of those that are hedges."""
+        own_base = self.legs.qty_base.copy()
+        own_base[len(own_base) - len(self._hedge_rows) :] = 0.0
+        return own_base
+
     def option_hedges_quote(self) -> float:
         """Return what option hedges are worth and what they left in cash, in quote money."""
         index_px = self.marks_of_underlying.index_px
@@ -287,10 +305,19 @@ class UnderlyingBook:
     def option_hedges_delta_base(self, *, is_coin_numeraire: bool = False) -> float:
         """Return the delta of option hedges: the USD delta with the coins they cost, in a coin vault less their worth.
 
-        What is traded at its mark changes no wealth, so that in either vault a coin-settled option adds Δ − c.
+        What is traded at its mark changes no wealth, so that in either vault a coin-settled option adds Δ − c. What the
+        delta model adds to Black's is not in it.
         """
         delta = self.option_hedge_delta_base + self.option_hedge_coins()
         return delta - self.option_hedges_quote() / self.marks_of_underlying.index_px if is_coin_numeraire else delta
+
+    @property
+    def option_hedges_smile_base(self) -> float:
+        """What of `smile_delta_base` is that of option hedges."""
+        if self._smile_ratio is None or not self._hedge_rows:
+            return 0.0
+        own = len(self._options) - len(self._hedge_rows)
+        return float(self._qty_base[own:].dot(self._smile_ratio[own:]))
 
     def hedge_mark_px(self, holding: OptionHolding) -> float:
         """Return the mark of an option hedge in the venue's own price, that of its last trade where there is none."""
@@ -300,6 +327,16 @@ class UnderlyingBook:
         value_px = float(marks.greeks.value[holding.row])
         return value_px / float(marks.forward_px[holding.row]) if is_coin_priced(holding.instrument) else value_px
 
+    def hedge_exposure_quote(self, holding: OptionHolding) -> float:
+        """Return what is at stake in a unit of an option hedge: the larger of its delta and its worth, in quote money.
+
+        Without a mark it is all that an option can move by.
+        """
+        marks, index_px = self.option_marks, self.marks_of_underlying.index_px
+        if holding.row == NO_ROW or marks is None:
+            return index_px
+        return max(abs(float(marks.greeks.delta[holding.row])) * index_px, float(marks.greeks.value[holding.row]))
+
     def pending_delta_base(self, holding: OptionHolding) -> float:
         """Return the delta a unit more of an option hedge adds, premium and all; all it can be without a mark."""
         coins = self.hedge_mark_px(holding) if holding.is_coin_settled else 0.0
@@ -307,7 +344,8 @@ class UnderlyingBook:
         if holding.row == NO_ROW or marks is None:
             return (1.0 if holding.instrument.is_call else -1.0) - coins
         share = 1.0 if marks.moving_share is None else float(marks.moving_share[holding.row])
-        return share * float(marks.greeks.delta[holding.row]) - coins
+        smile = 0.0 if self._smile_ratio is None else float(self._smile_ratio[holding.row])
+        return share * float(marks.greeks.delta[holding.row]) + smile - coins
 
     def net_greeks(self, *, is_coin_numeraire: bool) -> Greeks:
         """Return the net Greeks in the vault's convention."""
@@ -383,9 +421,10 @@ class UnderlyingBook:
         values = marks.greeks
         self.option_marks = marks
         if self.smile is not None:
-            self.smile_delta_base = self.smile.correction_base(
-                qty, values, self._strike_px, marks.forward_px, marks.tau_years, self._is_call, self._expiry_index
+            self._smile_ratio = self.smile.corrections_ratio(
+                values, self._strike_px, marks.forward_px, marks.tau_years, self._is_call, self._expiry_index
             )
+            self.smile_delta_base = float(qty.dot(self._smile_ratio)) if self._smile_ratio is not None else 0.0
         by_delta = by_gamma = qty
         if marks.moving_share is not None:
             by_delta = qty * marks.moving_share
@@ -511,6 +550,9 @@ class UnderlyingBook:
 
     def _forget_marks(self) -> None:
         self._substitutes = []
+        self._bases = []
+        self.old_hedge_marks = ()
+        self._smile_ratio = None
         self._stale_at_ns = 0
         self._index_options()
         self._version = -1
@@ -536,9 +578,9 @@ class UnderlyingBook:
     def _moving_share(self, now_ns: int) -> NDArray[np.float64] | None:
         """Return which share of each leg's settlement price is still to come; None if nothing of any is fixed yet.
 
-        An average over the last W is expected to be A = (1 − s) · what is fixed + s · S, s = τ/W: dA = s dS. The venue's
-        forward is A and its vol is quoted for A, so that by the chain rule Δ = s Δ_A and Γ = s² Γ_A, whatever the vol;
-        were it that of S, σ² τ would have to be s² σ² τ/3 (Levy 1992, J. Int. Money and Finance 11:474-491).
+        An average over the last W is expected to be A = (1 − s) · what is fixed + s · S, s = τ/W: dA = s dS. The
+        venue's forward is A and its vol is quoted for A, so that by the chain rule Δ = s Δ_A and Γ = s² Γ_A, whatever
+        the vol; were it that of S, σ² τ would have to be s² σ² τ/3 (Levy 1992, J. Int. Money and Finance 11:474-491).
         Deribit's own deltas are these to 0.004 (`scripts/exchange_delta`).
         """
         if now_ns <= self._window_opens_ns:
@@ -559,6 +601,9 @@ class UnderlyingBook:
         self._window_opens_ns = float(opening_ns.min()) if opening_ns.size else inf
         self._expiries = list({expiry.index: expiry for _, _, _, expiry in options}.values())
         self._nearest_expiry_ns = min((option.expiry_ns for option, _, _, _ in options), default=0)
+        own = options[: len(options) - len(self._hedge_rows)]
+        self._own_expiry_indices = frozenset(expiry.index for _, _, _, expiry in own)
+        self._own_nearest_expiry_ns = min((option.expiry_ns for option, _, _, _ in own), default=0)
         for row, holding in enumerate(self._hedge_rows, len(options) - len(self._hedge_rows)):
             holding.row = row
         if not options:
@@ -572,10 +617,16 @@ class UnderlyingBook:
         market = self.market
         forward_px = market.forward_px.take(self._expiry_index)
         vol = market.vol.take(self._slots)
-        if now_ns >= self._stale_at_ns:  # never true again before an input may have grown too old
-            refusal = self._find_stale_forward(now_ns) or self._find_substitutes(now_ns, vol)
-            if refusal is not None:
-                return refusal
+        is_due = now_ns >= self._stale_at_ns  # never true again before an input may have grown too old
+        refusal = self._find_bases(now_ns) if is_due else None
+        if refusal is not None:
+            return refusal
+        for expiry, forward_ns, basis in self._bases:
+            if expiry.forward_ns == forward_ns:
+                forward_px[self._expiry_index == expiry.index] = self.marks_of_underlying.index_px * exp(basis)
+        refusal = self._find_substitutes(now_ns, vol, forward_px) if is_due else None
+        if refusal is not None:
+            return refusal
         for leg, vol_ns, substitute_vol in self._substitutes:
             if market.vol_ns[self._slots[leg]] == vol_ns:
                 vol[leg] = substitute_vol
@@ -591,56 +642,98 @@ class UnderlyingBook:
         self._revalue_at_ns = now_ns + min(REVALUE_AFTER_NS, wait_ns)
         return None
 
-    def _find_stale_forward(self, now_ns: int) -> tuple[Refusal, str] | None:
+    def _find_bases(self, now_ns: int) -> tuple[Refusal, str] | None:
+        """Find what stands in for stale forwards; refuse where the book's own has none between fresh expiries."""
+        self._bases = []
+        oldest_ns = now_ns - self._ages.vol_ns
         for expiry in self._expiries:
-            if not expiry.forward_ns:
+            is_own = expiry.index in self._own_expiry_indices
+            if not expiry.forward_ns and is_own:
                 return Refusal.NO_MARKET, f"no forward of {expiry.label} yet"
-            age_ns = now_ns - expiry.forward_ns
-            if age_ns > self._ages.vol_ns and now_ns < expiry.expiry_ns:
+            is_stale = expiry.forward_ns < oldest_ns and now_ns < expiry.expiry_ns
+            if expiry.forward_ns and not is_stale:
+                continue
+            find = basis_between if is_own else hedge_basis
+            basis = find(self.market, expiry, now_ns, oldest_ns)
+            if basis is None:
+                age_ns = now_ns - expiry.forward_ns
                 return Refusal.STALE_FORWARD, (
                     f"forward of {expiry.label} is {age_ns / NS_PER_S:.0f} s old, "
                     f"limit {self._ages.vol_ns / NS_PER_S:.0f} s"
                 )
+            self._bases.append((expiry, expiry.forward_ns, basis))
         return None
 
-    def _find_substitutes(self, now_ns: int, vol: NDArray[np.float64]) -> tuple[Refusal, str] | None:
-        """Interpolate the vol of legs without a fresh quote; refuse where the surface does not reach."""
+    def _find_substitutes(
+        self, now_ns: int, vol: NDArray[np.float64], forward_px: NDArray[np.float64]
+    ) -> tuple[Refusal, str] | None:
+        """Find the vol of legs without a fresh quote; refuse where the surface does not reach one of the book."""
         self._substitutes = []
         vol_ns = self.market.vol_ns[self._slots]
         is_alive = self._expiry_ns > now_ns
         is_stale = is_alive & ((vol_ns < now_ns - self._ages.vol_ns) | ~np.isfinite(vol))
+        if self._hedge_rows:
+            self._tell_old_marks(now_ns, vol_ns)
         if not is_stale.any():
             alive_ns = vol_ns[is_alive]
             forward_ns = [expiry.forward_ns for expiry in self._expiries if expiry.expiry_ns > now_ns]
             if len(alive_ns):
                 self._stale_at_ns = min(int(alive_ns.min()), *forward_ns) + self._ages.vol_ns + 1
             return None
-        smiles = self.market.fresh_smiles(self.underlying, now_ns)
-        for leg in np.flatnonzero(is_stale):
+        smiles: list[tuple[ExpiryMarks, Smile]] | None = None  # made once a fitted slice does not reach
+        own = len(self._options) - len(self._hedge_rows)
+        for leg in np.flatnonzero(is_stale).tolist():
             option, _, _, expiry = self._options[leg]
-            k = float(np.log(option.strike_px / expiry.forward_px))
-            fitted_vol = self._fitted_vol(option, k, now_ns)
-            around = _smiles_around(smiles, expiry, k) if fitted_vol is None else []
-            if fitted_vol is None and not around:
+            k = log(option.strike_px / float(forward_px[leg]))
+            keeper = self._surface if leg < own else self._hedge_surface
+            substitute_vol = _fitted_vol(keeper, option, k, now_ns)
+            if substitute_vol is None:
+                smiles = self.market.fresh_smiles(self.underlying, now_ns) if smiles is None else smiles
+                substitute_vol = _interpolated_vol(smiles, option, expiry, k, now_ns)
+            if substitute_vol is None and leg >= own:
+                fitted = keeper.surface(now_ns) if keeper is not None else None
+                substitute_vol = hedge_vol(self.market, fitted, option, k, now_ns)
+            if substitute_vol is None:
                 age_ns = now_ns - int(vol_ns[leg])
                 age = f"{age_ns / NS_PER_S:.0f} s old" if vol_ns[leg] else "missing"
                 return Refusal.NO_VOL, (
                     f"vol quote of {option.instrument_id} is {age} and no fresh quotes surround it closely enough"
                 )
-            substitute_vol = fitted_vol
-            if substitute_vol is None:
-                tau_years = (option.expiry_ns - now_ns) / NS_PER_YEAR
-                substitute_vol = float(interpolate_vol(around, tau_years, np.array([k]))[0])
-            self._substitutes.append((int(leg), int(vol_ns[leg]), substitute_vol))
+            self._substitutes.append((leg, int(vol_ns[leg]), substitute_vol))
         self._stale_at_ns = now_ns + REVALUE_AFTER_NS
         return None
 
-    def _fitted_vol(self, option: Option, log_moneyness: float, now_ns: int) -> float | None:
-        """Return the vol of the fitted slice of the option's own expiry, None where it has none or does not reach."""
-        one = self._surface.slice_of(option.expiry_ns, now_ns) if self._surface is not None else None
-        if one is None or one.kind == "linear" or one.gap_at(log_moneyness) > _most_gap(one):
-            return None
-        return float(one.mark_vol(np.array([log_moneyness]))[0])
+    def _tell_old_marks(self, now_ns: int, vol_ns: NDArray[np.int64]) -> None:
+        """Note which option hedges have been without a quote of their own for long."""
+        told = []
+        for holding in self._hedge_rows:
+            option = holding.instrument
+            quoted_ns = int(vol_ns[holding.row])
+            text = tell_old_mark(option, quoted_ns, now_ns, self._ages.vol_ns) if holding.lots else ""
+            if text:
+                told.append(text)
+                age_ns = now_ns - min(quoted_ns or now_ns, option.expiry_ns)
+                longest_ns = self.unquoted_hedge_ns.get(option.instrument_id, 0)
+                self.unquoted_hedge_ns[option.instrument_id] = max(longest_ns, age_ns)
+        self.old_hedge_marks = tuple(told)
+
+
+def _fitted_vol(keeper: SurfaceKeeper | None, option: Option, k: float, now_ns: int) -> float | None:
+    """Return the vol of the fitted slice of the option's own expiry, None where it has none or does not reach."""
+    one = keeper.slice_of(option.expiry_ns, now_ns) if keeper is not None else None
+    if one is None or one.kind == "linear" or one.gap_at(k) > _most_gap(one):
+        return None
+    return float(one.mark_vol(np.array([k]))[0])
+
+
+def _interpolated_vol(
+    smiles: list[tuple[ExpiryMarks, Smile]], option: Option, expiry: ExpiryMarks, k: float, now_ns: int
+) -> float | None:
+    """Return a vol from fresh quotes close to ln(K/F) = k, joined by lines; None where they are too far."""
+    around = _smiles_around(smiles, expiry, k)
+    if not around:
+        return None
+    return float(interpolate_vol(around, (option.expiry_ns - now_ns) / NS_PER_YEAR, np.array([k]))[0])
 
 
 def _most_gap(one: Slice) -> float:

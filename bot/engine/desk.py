@@ -6,8 +6,9 @@ A desk never decides to trade and never sends anything; `bot.engine.engine` does
 from __future__ import annotations
 
 from math import inf, isfinite
+from typing import NamedTuple
 
-from bot.domain.decisions import Decision, HedgeView, Refusal
+from bot.domain.decisions import Decision, HedgeView, Peer, Refusal
 from bot.domain.instruments import Future, Option
 from bot.domain.market import Quote, QuoteFault, Settlement
 from bot.domain.orders import Fill, OrderState, TimeInForce
@@ -25,6 +26,14 @@ from bot.engine.settings import EngineSettings, HedgeSettings
 
 _MONITOR_WEIGHT = 0.05  # weight of the newest interval in the typical time between two decisions
 SETTLEMENT_PATIENCE_NS = 30 * NS_PER_MIN  # how long an expired leg may wait at its last forward
+
+
+class Residual(NamedTuple):
+    """What an underlying was off by when last decided, orders of that decision included; for desks beside it."""
+
+    now_ns: int
+    view: HedgeView
+    off_base: float
 
 
 class Desk:
@@ -62,7 +71,9 @@ class Desk:
         self._whole_hedge_ns = 0
         self.decided_ns = 0
         self._monitor_ns = 0.0
-        self.realized_vol = RealizedVol()  # fed only where hedges are transactions
+        self.realized_vol = RealizedVol()
+        self.is_vol_fed_by_terms = any(one.needs_terms for one in hedges)  # else with every decision
+        self.residual: Residual | None = None  # kept only where bands are joint
         self._fill_latencies = FillLatencies()
         self._outstanding: dict[str, str] = {}  # instruments on which nothing new is sent now, as of the last view
         self.option_orders: tuple[str, ...] = ()  # those of the last decision, with why
@@ -157,6 +168,27 @@ class Desk:
         if self.pnl.is_started:
             self.pnl.reopen(now_ns)
 
+    def note_residual(self, view: HedgeView, ordered_base: float = 0.0) -> None:
+        """Remember what net delta is off by, in flight counted at the middle, and what was ordered beyond that."""
+        middle_base = 0.5 * (view.delta_low_base + view.delta_high_base)
+        self.residual = Residual(view.now_ns, view, middle_base - view.target_delta_base + ordered_base)
+
+    def peer(self, correlation_ratio: float, now_ns: int) -> Peer | None:
+        """Return this underlying as others see it; None before its first decision, or when that was too long ago."""
+        residual = self.residual
+        if residual is None or now_ns - residual.now_ns > self._ages.index_ns or not correlation_ratio:
+            return None
+        view = residual.view
+        return Peer(
+            self.underlying,
+            view.spot_px,
+            view.vol,
+            correlation_ratio,
+            residual.off_base,
+            view.greeks.gamma_base_per_px,
+            view.cost_rate,
+        )
+
     def find_bad_input(self, now_ns: int) -> tuple[Refusal, str] | None:
         """Bring the marks up to `now_ns`; return why the inputs do not allow a decision, if so."""
         marks = self.book.marks_of_underlying
@@ -233,6 +265,7 @@ class Desk:
             hedge_base = book.hedge_delta_base(is_coin_numeraire=self.is_coin_numeraire)
             if book.option_hedges:
                 hedge_base += book.option_hedges_delta_base(is_coin_numeraire=self.is_coin_numeraire)
+                hedge_base += book.option_hedges_smile_base
             target_base += (1.0 - settings.ratio) * (net.delta_base - hedge_base)
         lot_base = instrument.lot_base(mid_px)
         pending = low = high = 0.0
@@ -278,10 +311,18 @@ class Desk:
         )
 
     def vol(self) -> float:
-        """Return the vol that matters to the hedge: that of the options, each by its gamma, else of the index."""
+        """Return the vol that matters to the hedge: that of the options and, for liquidity, of the index, by gamma."""
         sums = self._sums
         sums.update(self.book.legs, self.book.option_marks)
-        return sums.vol if isfinite(sums.vol) else self.realized_vol.vol
+        if not isfinite(sums.vol):
+            return self.realized_vol.vol
+        if self.book.chain is None or not self.book.chain.lps:
+            return sums.vol
+        pool_gamma = abs(self.book.chain.gamma(self.book.marks_of_underlying.index_px))
+        total = sums.gamma + pool_gamma
+        if not 0.0 < total < inf:
+            return sums.vol
+        return (sums.gamma * sums.vol + pool_gamma * self.realized_vol.vol) / total
 
     def _find_bad_quote(self, hedge: HedgeSettings, now_ns: int) -> Blocked | None:
         """Return why a hedge instrument has no market to trade on, if so."""

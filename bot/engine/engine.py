@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from bot.domain.chain import ChainReport, GasPaid
-from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, PlannedLeg, Refusal
+from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, Peer, PlannedLeg, Refusal
 from bot.domain.events import (
     AmendOrder,
     CancelOrder,
@@ -50,6 +50,7 @@ from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.book import UnderlyingBook
 from bot.engine.chain_book import ChainBook, is_sound
+from bot.engine.correlations import Correlations
 from bot.engine.desk import Desk
 from bot.engine.execution import (
     Move,
@@ -126,6 +127,9 @@ class Engine:
         self.ordering = Ordering(
             settings, self.market, self.orders, self.limits, self.venues, self.oracles, self._holdings, self
         )
+        self.correlations: Correlations | None = None
+        if settings.bands == "joint" and len(self.desks) > 1:
+            self.correlations = Correlations({name: self.market.underlyings[name] for name in self.desks})
         self._home = home = self.desks.get(settings.numeraire) or next(iter(self.desks.values()))
         home.book.quote_cash = settings.cash.get("USD", 0.0)  # in a coin vault money is short the coin it counts in
         market = self.market
@@ -190,6 +194,8 @@ class Engine:
                 self.state, self.state_reason = BotState.RUNNING, ""
         if self.alert and self.state is BotState.RUNNING:
             self.state, self.state_reason = BotState.REDUCE_ONLY, self.alert
+        if self.correlations is not None and now_ns >= self.correlations.due_ns:
+            self.correlations.note(now_ns)
         for desk in self.desks.values():
             self._decide_desk(desk, now_ns)
         return commands
@@ -608,6 +614,9 @@ class Engine:
             self._withdraw(desk, refusal[1], now_ns)
             self._refuse(desk, now_ns, *refusal)
             return
+        if not desk.is_vol_fed_by_terms:
+            marks = desk.book.marks_of_underlying
+            desk.realized_vol.note(marks.index_px, marks.index_ns)
         pnl = desk.pnl
         if not pnl.is_started:
             desk.book.enter_static_positions()
@@ -640,10 +649,24 @@ class Engine:
     def _view(self, desk: Desk, now_ns: int, routes: Sequence[HedgeSettings]) -> HedgeView:
         """Return what the policy may know, with what options are offered if it is time to look."""
         view = self._widen(desk, self.ordering.see(desk, routes, now_ns))
+        if self.correlations is not None:
+            desk.note_residual(view)
+            if peers := self._peers(desk, now_ns, self.correlations):
+                view = msgspec.structs.replace(view, peers=peers)
         if not self.settings.option_hedges:
             return view
+        self.ordering.taken_quote = self.option_hedges.exposure_quote()
         offers = self.option_hedges.review(desk, now_ns)
         return view if offers is None else msgspec.structs.replace(view, offers=offers)
+
+    def _peers(self, desk: Desk, now_ns: int, correlations: Correlations) -> tuple[Peer, ...]:
+        """Return the other underlyings that move along, each as of its own last decision."""
+        found = [
+            other.peer(correlations.between(desk.underlying, other.underlying), now_ns)
+            for other in self.desks.values()
+            if other is not desk
+        ]
+        return tuple([peer for peer in found if peer is not None])
 
     def _order(
         self,
@@ -707,6 +730,8 @@ class Engine:
         desk.option_orders = tuple(
             f"{one.order_id}: {one.qty_lots:+} lots of {one.instrument_id}: {one.reason}" for one in sent
         )
+        if sent:
+            self.ordering.taken_quote = self.option_hedges.exposure_quote()
         if sent and lots and outcome_so_far is None:
             return Refusal.ORDER_IN_FLIGHT, f"options first: {sent[0].order_id}; what they change is hedged then"
         return outcome_so_far
@@ -883,7 +908,7 @@ class Engine:
             return Move(0, str(self.state))
         if lots_to_trade(target, low, high, lot_base) * side <= 0 or lots * side < 0:
             return Move(0, "no longer wanted")
-        if room_lots(holding, side, self._holdings, self.orders, self.settings.venue_limits) < 0:
+        if room_lots(holding, side, self._holdings, self.orders, self.ordering.venue_limits()) < 0:
             return Move(0, f"exposure limit of {holding.instrument.venue}")
         if desk.need is not None and desk.need.side == side:
             urgency = find_crossing(
@@ -957,6 +982,8 @@ class Engine:
             order_id, lots, wanted_lots = largest.intent.order_id, largest.intent.qty_lots, largest.wanted_lots
             next_best_quote = outcome.next_best_quote
             self._send(desk, view, outcome)
+            if self.correlations is not None:  # others decide after this one, and before it sees its own orders
+                desk.note_residual(view, sum([one.intent.qty_lots * one.lot_base for one in outcome.orders]))
             if not isnan(next_best_quote):
                 legs = tuple([_leg(order) for order in outcome.orders])
         elif outcome is not None:
@@ -983,6 +1010,7 @@ class Engine:
             legs,
             next_best_quote,
             desk.option_orders,
+            desk.book.old_hedge_marks,
         )
 
     def _send(self, desk: Desk, view: HedgeView, routed: Routed) -> None:
@@ -1013,7 +1041,7 @@ class Engine:
         spot_px = desk.book.marks_of_underlying.index_px
         desk.decision = Decision(
             now_ns, desk.underlying, spot_px, _NO_GREEKS, nan, nan, nan, desk.book.hedge_delta_base(), 0.0, nan, nan,
-            "", refusal, detail, None, 0, 0,
+            "", refusal, detail, None, 0, 0, old_marks=desk.book.old_hedge_marks,
         )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
             _age_gate(
                 f"forward age of {expiry.label}", now_ns - expiry.forward_ns if expiry.forward_ns else None, ages.vol_ns
             )
-            for expiry in desk.book.expiries
+            for expiry in desk.book.own_expiries
         ],
         Gate(
             "jumps confirmed",

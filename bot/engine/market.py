@@ -64,7 +64,17 @@ class JumpGuard:
 class ExpiryMarks:
     """The forward of one underlying and expiry, and the slots of its options."""
 
-    __slots__ = ("expiry_ns", "forward_ns", "forward_px", "guard", "index", "is_held", "slots", "underlying")
+    __slots__ = (
+        "expiry_ns",
+        "forward_index_px",
+        "forward_ns",
+        "forward_px",
+        "guard",
+        "index",
+        "is_held",
+        "slots",
+        "underlying",
+    )
 
     def __init__(self, index: int, underlying: str, expiry_ns: int, max_jump_fraction: float) -> None:
         self.index = index
@@ -72,6 +82,7 @@ class ExpiryMarks:
         self.expiry_ns = expiry_ns
         self.forward_px = 0.0
         self.forward_ns = 0
+        self.forward_index_px = 0.0  # the index when that forward came; 0 where there was none yet
         self.guard = JumpGuard(max_jump_fraction)
         self.slots: list[int] = []
         self.is_held = False
@@ -163,6 +174,10 @@ class MarketState:
         expiry = self._expiry_of_slot[slot]
         expiry.is_held = True
         return slot, expiry
+
+    def expiry_of(self, slot: int) -> ExpiryMarks:
+        """Return the expiry of an option's slot."""
+        return self._expiry_of_slot[slot]
 
     def forward_of(self, slot: int) -> float:
         """Return the forward of an option's expiry, NaN before the first one."""
@@ -310,13 +325,20 @@ class MarketState:
                 return False
             expiry.forward_px = forward_px
             expiry.forward_ns = ts_ns
+            expiry.forward_index_px = self._index_at(expiry.underlying, ts_ns)
             self.forward_px[expiry.index] = forward_px
             if expiry.is_held:
                 self.underlyings[expiry.underlying].version += 1
         elif ts_ns > expiry.forward_ns:
             expiry.forward_ns = ts_ns
+            expiry.forward_index_px = self._index_at(expiry.underlying, ts_ns)
             expiry.guard.forget_suspect()
         return True
+
+    def _index_at(self, underlying: str, ts_ns: int) -> float:
+        """Return the index that a forward of this moment belongs to, 0 where it is too old for one."""
+        marks = self.underlyings[underlying]
+        return marks.index_px if ts_ns - marks.index_ns <= self._ages.index_ns else 0.0
 
     def _confirms_vol(self, slot: int, vol: float) -> bool:
         """Tell whether a vol far from the last one stands beside the one refused just before it."""

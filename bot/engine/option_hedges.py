@@ -9,10 +9,12 @@ was not offered.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import isfinite
+from math import inf, isfinite
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from bot.domain.decisions import Legs, OptionOffers, OptionTrade, Refusal
 from bot.domain.instruments import Instrument, Option
@@ -25,10 +27,15 @@ from bot.engine.market import MarketState
 from bot.engine.option_holding import NO_ROW, OptionHolding
 from bot.engine.option_prices import OptionPrices, is_coin_priced, option_fee_settle, prices_of_all
 from bot.engine.orders import OrderTracker
-from bot.engine.routing import VenueBoard, find_refusing
+from bot.engine.routing import VenueBoard, find_refusing, lot_quote, span_of
 from bot.engine.settings import EngineSettings, OptionHedgeSettings
 from bot.pricing.black76 import Black76Greeks, greeks
 
+MOST_BASE = 1e12  # where nothing limits it
+MAY_NOT_SELL = (
+    "options are not sold that were not bought before, because their margin is not checked yet; "
+    "hint: a book that is long gamma or vega needs to sell: option_hedges.may_sell allows it"
+)
 RETRY_NS = 10 * NS_PER_S  # where nothing was on offer, the next look comes sooner than the next review
 
 
@@ -56,7 +63,10 @@ def tradable_options(settings: EngineSettings) -> tuple[tuple[Option, OptionHedg
 
 
 class Offered(NamedTuple):
-    """One option on offer: its quote, what it is in prices, and the most base that may be bought and sold."""
+    """One option on offer: its quote, what it is in prices, and the most base that may be bought and sold.
+
+    `exposure_quote` is what is at stake in a unit of it: the larger of its delta and its worth, in quote money.
+    """
 
     option: Option
     quote: VolQuote
@@ -64,6 +74,7 @@ class Offered(NamedTuple):
     held_base: float
     buy_max_base: float
     sell_max_base: float
+    exposure_quote: float = 0.0
 
     def limit_ticks(self, side: int) -> int:
         """Return the price shown on the other side."""
@@ -75,10 +86,11 @@ class Offered(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What the limits on all option hedges of an underlying leave: premium in quote money, and new instruments."""
+    """What limits leave: premium in quote money and new instruments of one underlying, exposure at the venue."""
 
     premium_quote: float
     instruments: int
+    exposure_quote: float
 
 
 class Review:
@@ -132,6 +144,8 @@ class OptionHedging:
             return None
         if any(name in desk.book.option_hedges for name in self._orders.live_instruments()):
             return None
+        if not (rules.may_sell or desk.option_refusal) and desk.book.option_gamma > 0.0:
+            desk.option_refusal = f"{Refusal.UNCOVERED_SALE}: {desk.underlying} is long gamma, and {MAY_NOT_SELL}"
         review = self._look(desk, rules, now_ns)
         if not review.offered:
             desk.reviewed_ns = now_ns - rules.review_ns + min(rules.review_ns, RETRY_NS)
@@ -168,7 +182,11 @@ class OptionHedging:
         base = lots * one.option.lot_size
         if one.held_base * side >= 0:
             premium_quote = review.room.premium_quote - base * review.unit_quote(one, side)
-            review.room = Room(premium_quote, review.room.instruments - (not one.held_base))
+            review.room = Room(
+                premium_quote,
+                review.room.instruments - (not one.held_base),
+                review.room.exposure_quote - base * one.exposure_quote,
+            )
         wanted_base = abs(trade.qty_base)
         cut = f", cut from {wanted_base:g}" if base < wanted_base - 0.5 * one.option.lot_size else ""
         return OrderIntent(
@@ -190,8 +208,14 @@ class OptionHedging:
         if one.held_base * side >= 0:
             if not one.held_base and review.room.instruments < 1:
                 return Refusal.VENUE_LIMIT, f"{option.instrument_id}: as many options are held as may be"
+            if side < 0 and not self._rules[option.base].may_sell:
+                return Refusal.UNCOVERED_SALE, f"{option.instrument_id}: {MAY_NOT_SELL}"
             unit_quote = review.unit_quote(one, side)
-            most_base = min(most_base, review.room.premium_quote / unit_quote if unit_quote else 0.0)
+            most_base = min(
+                most_base,
+                review.room.premium_quote / unit_quote if unit_quote else 0.0,
+                _fits(review.room.exposure_quote, one.exposure_quote),
+            )
         lots = int(min(abs(trade.qty_base), most_base) / option.lot_size + 1e-9)
         if lots >= option.min_lots:
             return lots
@@ -265,6 +289,8 @@ class OptionHedging:
                 most_base = min(most_base, limits.max_order_base)
             if held_base * side < 0:
                 most_base = min(most_base, abs(held_base))  # an order may close, it does not turn over
+            elif side < 0 and not rules.may_sell:
+                most_base = 0.0
             elif may_grow and (held_base or review.room.instruments >= 1):
                 room_base = rules.max_position_base - abs(held_base)
                 most_base = min(most_base, room_base, review.room.premium_quote / unit_quote)
@@ -279,7 +305,44 @@ class OptionHedging:
         index_px = book.marks_of_underlying.index_px
         held = [one for one in book.option_hedges.values() if one.lots]
         premium_quote = sum(abs(one.to_quote(one.qty * book.hedge_mark_px(one), index_px)) for one in held)
-        return Room(max(0.0, rules.max_premium_quote - premium_quote), rules.max_instruments - len(held))
+        return Room(
+            max(0.0, rules.max_premium_quote - premium_quote),
+            rules.max_instruments - len(held),
+            self._exposure_room_quote(rules.venue),
+        )
+
+    def exposure_quote(self) -> dict[str, float]:
+        """Return what option hedges put at stake by venue, whatever becomes of their orders; of limited venues only."""
+        limits = self._settings.venue_limits
+        found: dict[str, float] = {}
+        if not limits:
+            return found
+        for desk in self._desks.values():
+            for name, one in desk.book.option_hedges.items():
+                venue = one.instrument.venue
+                if venue not in limits or not (one.lots or one.row != NO_ROW):
+                    continue
+                low_lots = high_lots = one.lots
+                for order in self._orders.live.values():
+                    if order.intent.instrument_id == name:
+                        low_lots += min(0, order.remaining_lots)
+                        high_lots += max(0, order.remaining_lots)
+                most_base = max(abs(low_lots), abs(high_lots)) * one.lot_size
+                found[venue] = found.get(venue, 0.0) + most_base * desk.book.hedge_exposure_quote(one)
+        return found
+
+    def _exposure_room_quote(self, venue: str) -> float:
+        """Return what the exposure limit of a venue leaves after all hedges there, in flight included."""
+        limit_quote = self._settings.venue_limits.get(venue)
+        if limit_quote is None:
+            return inf
+        linear_quote = 0.0
+        for desk in self._desks.values():
+            for holding in desk.book.hedges.values():
+                if holding.instrument.venue == venue:
+                    span = span_of(holding, self._orders)
+                    linear_quote += max(abs(span.low_lots), abs(span.high_lots)) * lot_quote(holding)
+        return max(0.0, limit_quote - linear_quote - self.exposure_quote().get(venue, 0.0))
 
     def _offers(self, desk: Desk, review: Review) -> OptionOffers:
         """Return what is offered as a policy sees it, within the limit on deltas."""
@@ -297,25 +360,47 @@ class OptionHedging:
         )
         values = greeks(terms.forward_px, terms.strike_px, terms.tau_years, terms.vol, terms.is_call)
         is_far = np.abs(values.delta) > rules.max_delta_ratio
-        for row, one in enumerate(ones):
-            if is_far[row]:  # only what makes the position smaller
-                ones[row] = review.offered[one.option.instrument_id] = one._replace(
-                    buy_max_base=one.buy_max_base if one.held_base < 0 else 0.0,
-                    sell_max_base=one.sell_max_base if one.held_base > 0 else 0.0,
-                )
-        return _as_offers(ones, terms, values, index_px, rules, is_coin_numeraire=desk.is_coin_numeraire)
+        exposure_quote = np.maximum(np.abs(values.delta) * index_px, values.value).tolist()
+        for row, offered in enumerate(ones):
+            fits_base = _fits(review.room.exposure_quote, exposure_quote[row])
+            most_base = 0.0 if is_far[row] else fits_base // offered.option.lot_size * offered.option.lot_size
+            ones[row] = review.offered[offered.option.instrument_id] = offered._replace(
+                exposure_quote=exposure_quote[row],  # what makes a position smaller is always allowed
+                buy_max_base=offered.buy_max_base if offered.held_base < 0 else min(offered.buy_max_base, most_base),
+                sell_max_base=offered.sell_max_base if offered.held_base > 0 else min(offered.sell_max_base, most_base),
+            )
+        delta = values.delta
+        if desk.book.smile is not None:
+            index = np.array([market.expiry_of(market.slot_of[one.option.instrument_id]).index for one in ones])
+            smile = desk.book.smile.offered_ratio(
+                values, terms.strike_px, terms.forward_px, terms.tau_years, terms.is_call, index
+            )
+            delta = delta if smile is None else delta + smile
+        offers = _as_offers(ones, terms, values, delta, index_px, rules, is_coin_numeraire=desk.is_coin_numeraire)
+        return msgspec.structs.replace(offers, own_base=desk.book.own_legs_base())
+
+
+def _fits(room_quote: float, unit_quote: float) -> float:
+    """Return how many units of something fit into a room."""
+    if room_quote == inf:
+        return MOST_BASE
+    return min(MOST_BASE, room_quote / unit_quote) if unit_quote > 0.0 else MOST_BASE
 
 
 def _as_offers(
     ones: list[Offered],
     terms: Legs,
     values: Black76Greeks,
+    delta_ratio: NDArray[np.float64],
     index_px: float,
     rules: OptionHedgeSettings,
     *,
     is_coin_numeraire: bool,
 ) -> OptionOffers:
-    """Return the arrays of a policy: costs beyond the mark with the fee in them, deltas with the premium paid."""
+    """Return the arrays of a policy: costs beyond the mark with the fee in them, deltas with the premium paid.
+
+    `delta_ratio` are the deltas without it, by the model in use.
+    """
     costs: dict[int, list[float]] = {1: [], -1: []}
     for one in ones:
         to_quote = index_px if is_coin_priced(one.option) else 1.0
@@ -324,7 +409,7 @@ def _as_offers(
             fee = option_fee_settle(one.option, px, 1.0, one.quote.forward_px, rules.taker_bps, rules.fee_cap_fraction)
             list_of_side.append(((px - one.prices.mark_px) * side + fee) * to_quote)
     coins = np.array([one.prices.mark_px if is_coin_priced(one.option) else 0.0 for one in ones])
-    delta = values.delta - coins
+    delta = delta_ratio - coins
     return OptionOffers(
         tuple(one.option.instrument_id for one in ones),
         np.array(costs[1]),

@@ -169,7 +169,15 @@ class Ordering:
         self._holdings = holdings
         self._guards = guards
         self.funding = FundingBoard()
+        self.taken_quote: dict[str, float] = {}  # venue → what option hedges there take up of its exposure limit
         self.headroom_base: dict[str, float] = {}  # venue → how much a position there may grow; none: as limits say
+
+    def venue_limits(self) -> Mapping[str, float]:
+        """Return what the exposure limits of venues leave to linear hedges."""
+        limits = self._settings.venue_limits
+        if not self.taken_quote:
+            return limits
+        return {venue: limit - self.taken_quote.get(venue, 0.0) for venue, limit in limits.items()}
 
     def next_order_id(self) -> str:
         """Return a client order id never used before."""
@@ -323,7 +331,7 @@ class Ordering:
         self, desk: Desk, view: HedgeView, target: HedgeTarget, plan: _Plan
     ) -> Routed | Blocked | tuple[Refusal, str]:
         """Return the orders of a plan of several legs; which instrument cannot take its leg, if one cannot."""
-        venue_limits = dict(self._settings.venue_limits)  # less what the legs before take up
+        venue_limits = dict(self.venue_limits())  # less what the legs before take up
         drafts: list[tuple[_Draft, float]] = []
         skipped: tuple[Refusal, str] | None = None
         for leg in plan.legs:
@@ -371,7 +379,7 @@ class Ordering:
         terms = self._market.terms.get(instrument_id)
         px = quote.ask_px if side > 0 else quote.bid_px
         lot_base = instrument.lot_base(holding.mark_px)
-        most = self._cap(desk, holding, side * MOST_LOTS, lot_base, px, self._settings.venue_limits)
+        most = self._cap(desk, holding, side * MOST_LOTS, lot_base, px, self.venue_limits())
         if not isinstance(most, _Size):
             return Blocked(instrument_id, *most)
         most_lots = abs(most.lots)
@@ -451,7 +459,7 @@ class Ordering:
         holding = desk.holdings[leaving.instrument_id]
         lot_base = leaving.lot_base(holding.mark_px)
         px = quote.bid_px if side > 0 else quote.ask_px
-        closing = self._cap(desk, holding, -roll.held_lots, lot_base, px, self._settings.venue_limits)
+        closing = self._cap(desk, holding, -roll.held_lots, lot_base, px, self.venue_limits())
         if not candidates or not isinstance(closing, _Size):
             return None
         plan = _split_base(abs(closing.lots) * lot_base, candidates, side, view.spot_px)
@@ -529,7 +537,7 @@ class Ordering:
         if waiting is not None:
             return waiting
         if venue_limits is None:
-            venue_limits = self._settings.venue_limits
+            venue_limits = self.venue_limits()
         size = self._size(desk, view, target, hedge, wanted, price.limit_ticks, venue_limits, may_raise=not share_lots)
         if not isinstance(size, _Size):
             return size

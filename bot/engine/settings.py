@@ -109,8 +109,9 @@ class OptionHedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     `max_strike_ratio` times the index, deltas up to `max_delta_ratio`, and bid and ask vols at most `max_spread_vol`
     apart; a limit further than that from the mark's vol is not sent. What is held may be reduced whatever it has
     become. At most `max_instruments` are held at a time, `max_position_base` of each, `max_premium_quote` of premium in
-    all (bought and sold alike), and one order is worth up to `max_order_quote` of it. The policy is shown what is
-    offered every `review_ns`. A fee is `taker_bps` of the underlying's worth, at most `fee_cap_fraction` of the price.
+    all (bought and sold alike), and one order is worth up to `max_order_quote` of it. Only with `may_sell` is one sold
+    that was not bought before. The policy is shown what is offered every `review_ns`. A fee is `taker_bps` of the
+    underlying's worth, at most `fee_cap_fraction` of the price.
     """
 
     venue: str
@@ -126,6 +127,7 @@ class OptionHedgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_delta_ratio: float = 0.8
     max_spread_vol: float = 0.05
     max_instruments: int = 5
+    may_sell: bool = False
     review_ns: int = 300 * NS_PER_S
 
 
@@ -162,7 +164,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     `numeraire` is "USD" or a base coin; `cash` is currency → amount; `hedges` underlying → its hedges in order of
     preference, over which `routing` splits a need where that is cheapest, or takes the first that can; `venue_limits`
-    venue → largest hedge exposure there in quote money, whatever is in flight included.
+    venue → largest hedge exposure there in quote money, options and whatever is in flight included.
     `run_id` prefixes client order ids (ASCII alphanumeric).
     The accounts at `account_venues` must agree with the ledger of hedges before anything is traded, and go on being
     compared: with a report older than `account_max_age_ns` (0: any) nothing is traded. What others do there is adopted
@@ -171,7 +173,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     Options without a fresh vol are marked by `surface`: fitted ("svi") where the quotes support it, or joined by lines.
     `fusion` is by underlying: its index is then the fused price of all sources, and nothing else. Nothing is traded
     before every chain of `chain_venues` reported what it holds, nor on a block older than `chain_max_age_ns` (0: any).
-    `option_hedges` are by underlying; only a policy that needs offers trades them.
+    `option_hedges` are by underlying; only a policy that needs offers trades them. With `bands` "joint" the
+    policy sees what the other underlyings are off by and how they move along.
     """
 
     vault: str
@@ -201,3 +204,4 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     surface: Literal["svi", "linear"] = "svi"
     delta: DeltaSettings = DeltaSettings()
     option_hedges: dict[str, OptionHedgeSettings] = {}
+    bands: Literal["joint", "own"] = "joint"

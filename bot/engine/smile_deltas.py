@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,14 @@ class _Look:
         self.shape = shape
 
 
+class _Prepared(NamedTuple):
+    """What depends on legs only, until the next beat: skews, 1 for each put, and 0 where nothing can be said."""
+
+    skew: Floats
+    is_put: Floats  # the call delta of a put is its own plus one
+    weight: Floats
+
+
 class SmileDeltas:
     """What the smiles of one underlying taught, and what that does to the deltas of its option legs."""
 
@@ -51,10 +60,9 @@ class SmileDeltas:
         self.due_ns = 0
         self._looks: dict[int, _Look] = {}
         self._model = DeltaModel.BLACK
+        self._unwatched: dict[int, SmileShape | None] = {}  # of expiries nothing is held of, since the last beat
         self._legs: Floats | None = None  # the strikes these were worked out for
-        self._leg_skew: Floats = np.empty(0)
-        self._is_put: Floats = np.empty(0)
-        self._weight: Floats = np.empty(0)
+        self._prepared = _Prepared(np.empty(0), np.empty(0), np.empty(0))
 
     @property
     def model(self) -> DeltaModel:
@@ -100,27 +108,49 @@ class SmileDeltas:
         is_used = not self.settings.is_gated or self.record.gate(wanted).is_open
         self._model = wanted if is_used else DeltaModel.BLACK
         self._legs = None
+        self._unwatched = {}
         for index in self._looks.keys() - {expiry.index for expiry in held}:
             del self._looks[index]
 
-    def correction_base(
+    def corrections_ratio(
         self,
-        qty_base: Floats,
         values: Black76Greeks,
         strike_px: Floats,
         forward_px: Floats,
         tau_years: Floats,
         is_call: NDArray[np.bool_],
         expiry_index: NDArray[np.intp],
-    ) -> float:
-        """Return what the model in use adds to the Black delta of these legs."""
+    ) -> Floats | None:
+        """Return what the model in use adds to the Black delta of a unit of each of these legs, None where that is it.
+
+        What depends on the legs alone is worked out once per beat, as long as `strike_px` is the same array.
+        """
         if self._model is DeltaModel.BLACK:
-            return 0.0
+            return None
         if self._legs is not strike_px:
-            self._prepare(strike_px, forward_px, tau_years, is_call, expiry_index)
-        root_tau = np.sqrt(tau_years)
-        h = self.record.vol_per_log_move(self._model, self._leg_skew, values.delta + self._is_put, root_tau)
-        return float((qty_base * self._weight).dot(bounded(values.vega / forward_px, h)))
+            self._legs = strike_px
+            self._prepared = self._prepare(strike_px, forward_px, tau_years, is_call, expiry_index)
+        return self._correct(self._prepared, values, forward_px, tau_years)
+
+    def offered_ratio(
+        self,
+        values: Black76Greeks,
+        strike_px: Floats,
+        forward_px: Floats,
+        tau_years: Floats,
+        is_call: NDArray[np.bool_],
+        expiry_index: NDArray[np.intp],
+    ) -> Floats | None:
+        """Return the same for options that are not held."""
+        if self._model is DeltaModel.BLACK:
+            return None
+        prepared = self._prepare(strike_px, forward_px, tau_years, is_call, expiry_index)
+        return self._correct(prepared, values, forward_px, tau_years)
+
+    def _correct(self, prepared: _Prepared, values: Black76Greeks, forward_px: Floats, tau_years: Floats) -> Floats:
+        call_delta = values.delta + prepared.is_put
+        h = self.record.vol_per_log_move(self._model, prepared.skew, call_delta, np.sqrt(tau_years))
+        return prepared.weight * bounded(values.vega / forward_px, h)
 
     def _prepare(
         self,
@@ -129,18 +159,33 @@ class SmileDeltas:
         tau_years: Floats,
         is_call: NDArray[np.bool_],
         expiry_index: NDArray[np.intp],
-    ) -> None:
-        """Work out once per beat what depends on the legs only."""
-        self._legs = strike_px
-        self._is_put = np.where(is_call, 0.0, 1.0)  # the call delta of a put is its own plus one
-        self._leg_skew = np.zeros(len(strike_px))
-        self._weight = np.where(tau_years * NS_PER_YEAR >= MIN_LEFT_NS, 1.0, 0.0)
+    ) -> _Prepared:
+        is_put = np.where(is_call, 0.0, 1.0)
+        skew = np.zeros(len(strike_px))
+        weight = np.where(tau_years * NS_PER_YEAR >= MIN_LEFT_NS, 1.0, 0.0)
         for index in np.unique(expiry_index).tolist():
-            look, rows = self._looks.get(index), expiry_index == index
-            if look is None or look.shape is None:
-                self._weight[rows] = 0.0
+            rows = expiry_index == index
+            shape = self._shape_of(index)
+            if shape is None:
+                weight[rows] = 0.0
             else:
-                self._leg_skew[rows] = look.shape.skew_at(np.log(strike_px[rows] / forward_px[rows]))
+                skew[rows] = shape.skew_at(np.log(strike_px[rows] / forward_px[rows]))
+        return _Prepared(skew, is_put, weight)
+
+    def _shape_of(self, index: int) -> SmileShape | None:
+        """Return the smile of an expiry as it was last looked at; of one nothing is held of, as it was last quoted."""
+        look = self._looks.get(index)
+        if look is not None:
+            return look.shape
+        if index not in self._unwatched:
+            expiry, vol_ns = self._market.expiries[index], self._market.vol_ns
+            slots = np.array(expiry.slots)
+            newest_ns = int(vol_ns[slots].max())
+            slots = slots[np.isfinite(self._market.vol[slots]) & (vol_ns[slots] > newest_ns - _SAME_PASS_NS)]
+            left_years = (expiry.expiry_ns - newest_ns) / NS_PER_YEAR
+            is_enough = len(slots) > 1 and left_years > 0.0
+            self._unwatched[index] = self._new_look(slots, newest_ns, left_years).shape if is_enough else None
+        return self._unwatched[index]
 
     def _look_at(self, expiry: ExpiryMarks, now_ns: int, held_px: Floats, held_base: Floats) -> Moves | None:
         """Return how an expiry moved since the last look, None where it was not quoted anew or there was none."""

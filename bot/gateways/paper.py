@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from bot.domain.events import CancelForeign, Command, Event, QueryAccount, Restarted, SubmitOrder
-from bot.domain.instruments import Instrument
+from bot.domain.instruments import Instrument, Option
 from bot.domain.market import ExecutionTerms, FundingRate, Quote, Settlement, VolQuote
 from bot.domain.orders import OrderSent
-from bot.domain.venues import AccountReport, VenuePosition
+from bot.domain.venues import AccountReport, InstrumentListed, VenuePosition
 from bot.simulation.depth import DepthProfile
 from bot.simulation.venue import NO_FAULTS, Faults, Fees, Latency, OptionFees, SimulatedVenue
 from bot.simulation.watched_chain import WatchedChain
@@ -44,10 +44,12 @@ class PaperExecution:
         faults: Faults = NO_FAULTS,
         cash: Mapping[str, Mapping[str, float]] | None = None,
         chains: Mapping[str, str] | None = None,
+        option_fees: Mapping[tuple[str, str], OptionFees] | None = None,
     ) -> None:
         """Open one account per venue of `instruments`; `fees` and `depth` go by instrument id, `cash` by venue.
 
-        `chains` is what pays for gas, by the name of every venue that is a chain.
+        `chains` is what pays for gas, by the name of every venue that is a chain. Options that a venue lists later are
+        traded there from then on where `option_fees` has their venue and underlying.
         The first venue draws as a `SimulatedVenue` of this seed does in a replay, the others from seeds spawned of it.
         Raises ValueError without instruments, or as `SimulatedVenue` does.
         """
@@ -67,6 +69,7 @@ class PaperExecution:
                 )
         self._home = {instrument.instrument_id: self._venues[instrument.venue] for instrument in instruments}
         self._first = self._venues[names[0]]
+        self._option_fees = dict(option_fees or {})
         self._latency = latency
         self._cash = {name: dict((cash or {}).get(name, {})) for name in names}
         self._sent: list[OrderSent] = []
@@ -80,6 +83,9 @@ class PaperExecution:
         is matched without it. So no order looks ahead, and none misses what was on show already. Answers among `events`
         mean nothing here: a journalled batch can be absorbed again as it is. A leading `Restarted` stays first.
         """
+        for event in events:
+            if isinstance(event, InstrumentListed):
+                self._list(event.instrument)
         shown = [event for event in events if isinstance(event, Shown)]
         shown.sort(key=_happened_ns)
         for event in shown:
@@ -97,6 +103,15 @@ class PaperExecution:
         sent, self._sent = self._sent, []
         is_restart = bool(events) and isinstance(events[0], Restarted)
         return (*events[:is_restart], *sent, *answers, *events[is_restart:])
+
+    def _list(self, instrument: Instrument) -> None:
+        """Trade an option that a venue lists now, if it is one that may be traded as a hedge."""
+        fees = self._option_fees.get((instrument.venue, instrument.base))
+        venue = self._venues.get(instrument.venue)
+        is_new = isinstance(instrument, Option) and instrument.instrument_id not in self._home
+        if is_new and fees is not None and isinstance(venue, SimulatedVenue):
+            venue.list_instrument(instrument, fees)
+            self._home[instrument.instrument_id] = venue
 
     def submit(self, command: Command, now_ns: int) -> None:
         """Send a command on its way; an order is reported as sent with the next batch.

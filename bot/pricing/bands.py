@@ -21,6 +21,7 @@ from math import pow as power
 # Mathematical Finance 7:325-349.
 MONITORING_SHIFT = 0.5825971579390107
 _SAFE_STEP = 1.2  # steps wider than this times the band: from here on the shift is bent, or the band would vanish
+_CLOSING_SHARE = 0.7
 _COST_RATE_FACTOR = 0.5 * cbrt(2.25)  # ½ (3/2)^(2/3)
 
 
@@ -68,6 +69,17 @@ def floored_half_base(half_base: float, floor_base: float) -> float:
         return wide
     share = narrow / wide
     return wide * cbrt(1.0 + share * share * share)
+
+
+def closing_half_base(gamma_base_per_px: float, spot_px: float, vol: float, tau_years: float) -> float:
+    """Return 0.7 |Γ| S σ √τ: how far a hedge that must be closed at expiry may be beyond what is wanted.
+
+    Closing it now costs what closing it then would, so nothing holds it back but that delta may wander back and ask for
+    it again; which is a matter of how far it wanders in the time left. The constant was fitted to the exact optimum on
+    a lattice, calls and books alike, and is flat about its best (docs/hedging-efficiency.md). 0 without gamma,
+    infinite where time has no end.
+    """
+    return _CLOSING_SHARE * delta_sd_base(gamma_base_per_px, spot_px, vol, tau_years) if tau_years < inf else inf
 
 
 def monitored_half_base(half_base: float, step_base: float) -> float:

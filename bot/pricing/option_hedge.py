@@ -15,8 +15,10 @@ value m of one more is exactly its cost, or |m| is no more than the cost and non
 why one trade does not call for the next.
 
 Assumed: options are held to their expiry and settle for nothing, or, where they outlive the book, are closed when it
-ends at the cost they have today; vols stay where they are by strike; the price moves without drift. It must never
-propose what its own objective calls worse than doing nothing, and knows nothing of venues, policies or orders.
+ends at the cost they have today; vols stay where they are by strike; the price moves without drift. A book that is
+turned over may end at any moment, at a constant rate: what lies ahead then counts by the chance that it is still
+there, and closing by the chance that it is not. It must never propose what its own objective calls worse than doing
+nothing, and knows nothing of venues, policies or orders.
 """
 
 from __future__ import annotations
@@ -87,7 +89,8 @@ class Situation(NamedTuple):
     """What an underlying's hedging costs and risks now; `vol_risk_share` is how much of vol's risk is to count.
 
     `gamma_base_per_px` is the net gamma, whatever of it the book's options do not explain is taken to stay; `off_base`
-    is net delta less its target.
+    is net delta less its target. `turnover_per_year` is the rate at which the book is closed before its time. At least
+    `closing_share` of closing it is counted into what is opened now, and that much less is saved later by closing now.
     """
 
     spot_px: float
@@ -101,6 +104,8 @@ class Situation(NamedTuple):
     latency_years: float
     moves: VolMoves
     vol_risk_share: float = 1.0
+    turnover_per_year: float = 0.0
+    closing_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -301,17 +306,24 @@ def build_option_hedge(
 ) -> OptionHedge:
     """Return the problem of a book and the options offered to it, for risks until `horizon_years` from now.
 
-    `held_base` is what earlier hedges hold of the options offered, and part of the book. Raises ValueError where a
-    number is not finite, or a price, vol or time that must be positive is not.
+    `held_base` is what earlier hedges hold of the options offered, and part of the book: what of it is sold now need
+    not be sold in the end. Raises ValueError where a number is not finite, or a price, vol or time that must be
+    positive is not.
     """
     _check(situation, horizon_years)
-    outlives = offers.tau_years > horizon_years
-    buying, selling = _costs_to_the_end(buy_cost_quote, sell_cost_quote, held_base, outlives)
-    low = np.where(outlives & (held_base > 0.0), np.maximum(low_base, -held_base), low_base)
-    high = np.where(outlives & (held_base < 0.0), np.minimum(high_base, -held_base), high_base)
+    turnover = situation.turnover_per_year
+    chance = np.where(offers.tau_years > horizon_years, 1.0, -np.expm1(-turnover * offers.tau_years))
+    saved = chance * (1.0 - situation.closing_share)
+    chance = np.maximum(chance, situation.closing_share)
+    buying = buy_cost_quote + np.where(held_base < 0.0, -saved * buy_cost_quote, chance * sell_cost_quote)
+    selling = sell_cost_quote + np.where(held_base > 0.0, -saved * sell_cost_quote, chance * buy_cost_quote)
+    # What closes costs less than what opens, so that one trade does only the one or the other.
+    low = np.where((chance > 0.0) & (held_base > 0.0), np.maximum(low_base, -held_base), low_base)
+    high = np.where((chance > 0.0) & (held_base < 0.0), np.minimum(high_base, -held_base), high_base)
 
     spot, vol, averse = situation.spot_px, situation.vol, situation.risk_aversion_per_quote
     times_years, spot_share, weight_years = _nodes(vol, horizon_years, book.tau_years[book_qty_base != 0.0])
+    weight_years = weight_years * np.exp(-turnover * times_years)
     own = _exposures(book, book_qty_base, times_years, spot_share)
     each = _exposures(offers, None, times_years, spot_share)
     unexplained = situation.gamma_base_per_px - _exposures(book, book_qty_base, np.zeros(1), np.ones(1)).gamma.item()
@@ -386,18 +398,6 @@ def _check(situation: Situation, horizon_years: float) -> None:
     for name in ("gamma_base_per_px", "off_base", "cost_rate", "fixed_cost_quote", "latency_years"):
         if not np.isfinite(getattr(situation, name)):
             raise ValueError(f"{name}: expected a finite number, found {getattr(situation, name)}; hint: drop the view")
-
-
-def _costs_to_the_end(
-    buy: Floats, sell: Floats, held_base: Floats, outlives: NDArray[np.bool_]
-) -> tuple[Floats, Floats]:
-    """Return what buying and selling cost until the book ends, closing included.
-
-    What outlives the book and is sold now need not be sold then: that costs nothing more. What is opened is closed.
-    """
-    buying = np.where(outlives, np.where(held_base < 0.0, 0.0, buy + sell), buy)
-    selling = np.where(outlives, np.where(held_base > 0.0, 0.0, buy + sell), sell)
-    return buying, selling
 
 
 def _reach(marginal: Callable[[float], float], target: float, bound: float) -> float:

@@ -49,9 +49,11 @@ from bot.runtime.importing import ImportOptions, import_deribit_chain, parse_boo
 from bot.runtime.journal import Batch, Journal, export, verify
 from bot.runtime.live import LiveSession, look_at
 from bot.runtime.live_run import LiveRun, record_vault, spare_collector
+from bot.runtime.quote_cli import quote
 from bot.runtime.recovery import check_header, rebuild
 from bot.runtime.session import Session, open_session, open_vault_recording
 from bot.runtime.transactions_cli import tx_app
+from bot.runtime.tune_cli import tune
 from bot.runtime.vault import Vault
 from bot.runtime.vault_cli import vault_app
 from bot.runtime.venues import refuse_shared_accounts, vault_underlyings
@@ -94,6 +96,8 @@ app.add_typer(import_app, name="import")
 app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(tx_app, name="tx")
 app.add_typer(vault_app, name="vault")
+app.command()(quote)
+app.command()(tune)
 
 out = Console(soft_wrap=True, markup=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)
 err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)

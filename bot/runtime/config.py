@@ -206,6 +206,7 @@ def _engine_settings(vault: Vault, instruments: tuple[Instrument, ...], ages: Ag
         routing=vault.routing,
         venue_limits=dict(vault.venue_limits),
         surface=vault.surface,
+        bands=vault.bands,
         delta=DeltaSettings(
             model=vault.delta.model,
             is_gated=vault.delta.gate == "significant",

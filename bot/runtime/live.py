@@ -57,7 +57,7 @@ from bot.runtime.venues import (
     venue_settings,
 )
 from bot.simulation.score import Score
-from bot.simulation.venue import Faults, Latency
+from bot.simulation.venue import Faults, Latency, OptionFees
 
 HEARTBEAT_S = 1.0  # with nothing to decide on, a decision this often still sees what went stale or was never answered
 CLOCK_TOLERANCE_NS = NS_PER_S
@@ -260,6 +260,10 @@ def _open_paper(session: LiveSession, opener: ExecutionOpener) -> Execution:
         faults=Faults(),
         cash=dict.fromkeys(list(session.vault.venues)[:1], session.vault.fixed_cash),
         chains={name: chain.coin for name, chain in session.vault.chains.items()},
+        option_fees={
+            (rules.venue, underlying): OptionFees(rules.taker_bps, rules.fee_cap_fraction)
+            for underlying, rules in session.engine.settings.option_hedges.items()
+        },
     )
 
 

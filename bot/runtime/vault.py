@@ -209,6 +209,7 @@ class OptionHedgesLine(Section):
         default=None, gt=0, description="Largest premium of one order, in quote money; else as limits says"
     )
     max_instruments: int = Field(default=5, ge=1, le=50, description="Most different options held as hedges at a time")
+    may_sell: bool = Field(default=False, description="Whether options may be sold that were not bought before")
     min_days: float = Field(default=1.0, ge=0, le=3650, description="Fewest days to expiry of an option to be traded")
     max_days: float = Field(default=90.0, gt=0, le=3650, description="Most days to expiry of an option to be traded")
     min_strike_ratio: float = Field(default=0.7, ge=0, le=10, description="Lowest strike, as a multiple of the index")
@@ -414,6 +415,10 @@ class Vault(Section):
     policy: AnyPolicy = Field(description="When and how far to hedge; its type and the parameters of that type")
     target: AnyTarget = Field(
         default=Target(), description="Where net delta should be: one target for all, or one per underlying"
+    )
+    bands: Literal["joint", "own"] = Field(
+        default="joint",
+        description="Hedge several coins by the risk of all of them together, by how they move along, or each alone",
     )
     surface: Literal["svi", "linear"] = Field(
         default="svi",

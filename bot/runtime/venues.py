@@ -70,6 +70,7 @@ class ExecutionOpener(Protocol):
         faults: Faults,
         cash: Mapping[str, Mapping[str, float]],
         chains: Mapping[str, str],
+        option_fees: Mapping[tuple[str, str], OptionFees],
     ) -> Execution:
         """Return the simulated venue, as it was before its first event."""
 
@@ -93,10 +94,19 @@ def open_execution(
     faults: Faults,
     cash: Mapping[str, Mapping[str, float]],
     chains: Mapping[str, str],
+    option_fees: Mapping[tuple[str, str], OptionFees],
 ) -> Execution:
     """Return the simulated venue of a paper run on live data."""
     return PaperExecution(
-        instruments, fees=fees, latency=latency, depth=depth, seed=seed, faults=faults, cash=cash, chains=chains
+        instruments,
+        fees=fees,
+        latency=latency,
+        depth=depth,
+        seed=seed,
+        faults=faults,
+        cash=cash,
+        chains=chains,
+        option_fees=option_fees,
     )
 
 

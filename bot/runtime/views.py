@@ -128,6 +128,7 @@ def _desk_view(session: Session | LiveSession, desk: Desk, now_ns: int) -> dict[
             for instrument_id, holding in desk.book.option_hedges.items()
         },
         "option_refusal": desk.option_refusal,
+        "old_hedge_marks": list(desk.book.old_hedge_marks),
         "last_order": _last_order(desk),
         "plan": _plan(desk),
         "interpolated_legs": desk.book.interpolated_legs,

@@ -135,6 +135,11 @@ class Score:
             surface_fallbacks={
                 label: why for desk in engine.desks.values() for label, why in desk.book.surface_fallbacks.items()
             },
+            unquoted_hedges_s={
+                name: longest_ns / NS_PER_S
+                for desk in engine.desks.values()
+                for name, longest_ns in desk.book.unquoted_hedge_ns.items()
+            },
         )
 
     def _mark_profit(self) -> None:

@@ -179,17 +179,8 @@ class SimulatedVenue:
         """
         self._books: dict[str, _Book] = {}
         for instrument in instruments:
-            profile = depth.get(instrument.instrument_id, DepthProfile())
-            if profile.levels and instrument.price_currency == instrument.base:
-                raise ValueError(
-                    f"expected {instrument.instrument_id} to be priced in {instrument.quote} as its depth profile "
-                    f"counts in it, found prices in {instrument.price_currency}; leave its depth out"
-                )
-            levels = tuple(sorted(profile.levels, key=lambda level: level.offset_bps))
-            expiry_ns = instrument.expiry_ns if isinstance(instrument, Option | Future) else NEVER_NS
-            self._books[instrument.instrument_id] = _Book(
-                instrument, DepthProfile(levels), fees.get(instrument.instrument_id), expiry_ns
-            )
+            name = instrument.instrument_id
+            self.list_instrument(instrument, fees.get(name), depth.get(name, DepthProfile()))
         self._latency = latency
         self._faults = faults
         # Two streams, so that what is sent never changes the draws of what is answered.
@@ -209,6 +200,22 @@ class SimulatedVenue:
         self._trades = 0
         self._accepted = 0
         self._payments = 0
+
+    def list_instrument(
+        self, instrument: Instrument, fees: Fees | OptionFees | None, depth: DepthProfile | None = None
+    ) -> None:
+        """Trade `instrument` from now on; one listed already stays as it is. Raises ValueError as the venue itself."""
+        profile = depth or DepthProfile()
+        if instrument.instrument_id in self._books:
+            return
+        if profile.levels and instrument.price_currency == instrument.base:
+            raise ValueError(
+                f"expected {instrument.instrument_id} to be priced in {instrument.quote} as its depth profile "
+                f"counts in it, found prices in {instrument.price_currency}; leave its depth out"
+            )
+        levels = tuple(sorted(profile.levels, key=lambda level: level.offset_bps))
+        expiry_ns = instrument.expiry_ns if isinstance(instrument, Option | Future) else NEVER_NS
+        self._books[instrument.instrument_id] = _Book(instrument, DepthProfile(levels), fees, expiry_ns)
 
     @property
     def positions(self) -> dict[str, int]:

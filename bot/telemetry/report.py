@@ -238,6 +238,10 @@ def _deltas_section(summary: RunSummary) -> str:
     if summary.surface_fallbacks:
         rows = [[label, why] for label, why in summary.surface_fallbacks.items()]
         parts.append(_table("Expiries whose surface could not be fitted when it was needed.", ["expiry", "why"], rows))
+    if summary.unquoted_hedges_s:
+        rows = [[name, f"{longest_s / 60:.0f} min"] for name, longest_s in summary.unquoted_hedges_s.items()]
+        caption = "Option hedges that were marked by the surface for long, without a quote of their own."
+        parts.append(_table(caption, ["option", "longest"], rows))
     return f"<section>\n<h2>Deltas and surface</h2>\n{''.join(parts)}\n</section>\n" if parts else ""
 
 

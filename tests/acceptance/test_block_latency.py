@@ -69,7 +69,7 @@ def test_every_rule_hedges_and_the_same_run_gives_the_same_figures() -> None:
     path = make_path(2, hours=0.4, tick_s=3.0)
     own = float(np.mean(path.delta_base[200:] ** 2))
     for rule in ("aware", "naive", "centre"):
-        runs = [hedge(path, BLOCK_S, make_hedger(rule, WhalleyWilmott(risk_aversion_per_quote=0.1))) for _ in range(2)]
+        runs = [hedge(path, BLOCK_S, make_hedger(rule, WhalleyWilmott(risk_aversion_per_quote=1.0))) for _ in range(2)]
         assert runs[0] == runs[1]
         assert runs[0][0] < 0.5 * own
         assert runs[0][2].fills >= 1

@@ -45,6 +45,7 @@ RULES = OptionHedgeSettings(
     max_premium_quote=1e6,
     review_ns=10 * NS_PER_S,
     max_spread_vol=0.06,
+    may_sell=True,
 )
 
 
@@ -84,12 +85,14 @@ class OptionDriver(Driver):
         rules: OptionHedgeSettings = RULES,
         half_base: float = 1e9,
         qty_base: float = -10.0,
+        book_option: Option = BOOK_CALL,
+        more: tuple[Option, ...] = (),
         **changes: Any,
     ) -> None:
         self.policy = Asking(wanted, half_base)
         settings = make_settings(
-            (BookLeg(BOOK_CALL, qty_base),),
-            others=(CALL, PUT, MONEY_CALL),
+            (BookLeg(book_option, qty_base),),
+            others=(CALL, PUT, MONEY_CALL, *more),
             policy=self.policy,
             option_hedges={"ETH": rules},
             **changes,
@@ -113,6 +116,11 @@ class OptionDriver(Driver):
     def review(self, px: float = 2000.0, vol: float = 0.6) -> list[OrderIntent]:
         """Let a review pass; return the orders of options."""
         return options_of(self.tick(px, vol, after_s=11.0))
+
+    def show_only_the_book(self, px: float = 2000.0, vol: float = 0.6, after_s: float = 0.0) -> None:
+        """Let time pass, then show the index, the perpetual and the option of the book, and nothing else."""
+        self.wait(after_s)
+        self.apply(self.index(px), self.quote(self.desk.settings.instrument, px), self.vol(BOOK_CALL, vol, px))
 
     def buy(self, fee_settle: float = 0.0, lots: int | None = None) -> OrderIntent:
         """Expect one order of an option and fill it at its limit."""

@@ -38,12 +38,20 @@ def test_every_revaluation_and_every_trade_is_summed_anew() -> None:
             assert sums.vol == pytest.approx(gamma_weighted_vol(legs), rel=1e-14)
             assert sums.vanna_base_per_vol == pytest.approx(float(qty_base @ marks.greeks.vanna), rel=1e-14)
             assert (sums.first_years, sums.last_years) == (first_years, 0.3)
+            assert sums.gamma == pytest.approx(float(np.abs(qty_base) @ marks.greeks.gamma), rel=1e-14)
+
+
+def test_an_expiry_without_gamma_to_speak_of_is_not_the_first() -> None:
+    sums, (legs, marks) = LegSums(), marked(np.array([-10.0, 20.0, -0.01]), 1_900.0)
+    sums.update(legs, marks)
+    assert (sums.first_years, sums.last_years) == (0.1, 0.3)
 
 
 def test_a_price_fixed_in_part_moves_with_vol_by_the_rest_only() -> None:
     sums, (legs, marks) = LegSums(), marked(QTY_BASE, 1_900.0, np.array([1.0, 1.0, 0.25]))
     sums.update(legs, marks)
     assert sums.vanna_base_per_vol == pytest.approx(float(QTY_BASE @ (marks.greeks.vanna * [1.0, 1.0, 0.25])))
+    assert sums.vol == pytest.approx(gamma_weighted_vol(legs, marks.greeks.gamma * [1.0, 1.0, 0.0625]))
 
 
 def test_without_options_there_is_no_vol_and_no_expiry() -> None:

@@ -28,6 +28,7 @@ from tests.engine.option_vault import (
     RULES,
     Asking,
     OptionDriver,
+    coin_option,
 )
 
 NAME = CALL.instrument_id
@@ -134,6 +135,25 @@ class TestOffers:
         assert offers is not None
         assert NAME not in offers.instrument_ids
         assert [one.qty_lots for one in driver.review()] == [3]
+
+    def test_they_say_which_legs_are_the_books_own_whether_or_not_a_hedge_is_offered(self) -> None:
+        driver = OptionDriver({})
+        driver.tick()
+        view = driver.policy.views[-1]
+        assert view.offers is not None
+        assert view.offers.own_base is not None
+        assert view.offers.own_base.tolist() == view.legs.qty_base.tolist() == [-10.0]
+        driver.policy.wanted = {NAME: 5.0}
+        driver.cancel(driver.buy(lots=2))
+        driver.wait(11.0)
+        driver.apply(driver.index(2000.0), driver.quote(driver.desk.settings.instrument, 2000.0))
+        driver.decide()
+        view = driver.policy.views[-1]
+        assert view.offers is not None
+        assert NAME not in view.offers.instrument_ids, "its quote was traded on"
+        assert view.offers.own_base is not None
+        assert view.legs.qty_base.tolist() == [-10.0, 2.0]
+        assert view.offers.own_base.tolist() == [-10.0, 0.0]
 
 
 class TestOrders:
@@ -306,24 +326,23 @@ class TestLedger:
         assert len(driver.desk.book.option_qty_base) == 1
         assert_adds_up(driver)
 
-    def test_a_late_fill_without_a_fresh_quote_is_held_and_nothing_is_decided_until_it_has_a_mark(self) -> None:
+    def test_a_late_fill_without_a_fresh_quote_is_held_and_marked_by_what_is_known(self) -> None:
         driver = OptionDriver({NAME: 5.0})
         (intent,) = driver.review()
         driver.apply(OrderTruth(intent.order_id, OrderState.EXPIRED, (), driver.now_ns, driver.now_ns))
         driver.policy.wanted = {}
         driver.tick()
-        driver.wait(700.0)
-        fresh = [one for one in driver.engine.settings.universe if one.instrument_id == BOOK_CALL.instrument_id]
-        linear = driver.desk.settings.instrument
-        driver.apply(driver.index(2000.0), driver.quote(linear, 2000.0), driver.vol(fresh[0], 0.6, 2000.0))  # type: ignore[arg-type]
+        driver.show_only_the_book(after_s=700.0)
         driver.decide()
         driver.apply(make_fill(intent, "late", 5, 0.04, 0.0, driver.now_ns))
         assert driver.decide() == []
-        assert driver.desk.decision.refusal is Refusal.NO_VOL  # type: ignore[union-attr]
+        assert driver.desk.decision is not None
+        assert driver.desk.decision.refusal is None
         assert driver.held().lots == 5
+        assert driver.desk.book.hedge_mark_px(driver.held()) != 0.04
         assert_adds_up(driver)
         driver.tick()
-        assert driver.desk.decision.refusal is None  # type: ignore[union-attr]
+        assert driver.desk.decision.refusal is None
         assert_adds_up(driver)
 
     def test_a_fill_that_is_no_more_is_taken_out_of_everything(self) -> None:
@@ -347,6 +366,193 @@ class TestLedger:
         driver.apply(OrderTruth(intent.order_id, OrderState.FILLED, (fill,), driver.now_ns, driver.now_ns))
         assert driver.held().lots == 5
         assert_adds_up(driver)
+
+
+NEAR_CALL, FAR_CALL = coin_option(2100.0, days=20.0), coin_option(2100.0, days=60.0)
+
+
+class TestWithoutQuotes:
+    """A hedge of another expiry than the book's, which nobody quotes any more."""
+
+    def driver(self, wanted: float = 5.0, **changes: object) -> OptionDriver:
+        driver = OptionDriver({FAR_CALL.instrument_id: wanted}, more=(FAR_CALL, NEAR_CALL), half_base=1.0, **changes)
+        for command in driver.tick(after_s=11.0):
+            driver.fill(command.intent, px=0.1 if "PERP" not in command.intent.instrument_id else 2000.0)  # type: ignore[union-attr]
+        return driver
+
+    def test_it_never_stops_the_hedging_and_is_marked_where_the_market_went(self) -> None:
+        driver = self.driver()
+        book, held = driver.desk.book, driver.held(FAR_CALL.instrument_id)
+        assert held.lots == 5
+        for _ in range(60):
+            driver.show_only_the_book(2100.0, after_s=15.0)
+            for command in driver.decide():
+                driver.fill(command.intent, px=2100.0)  # type: ignore[union-attr]
+            decision = driver.desk.decision
+            assert decision is not None
+            assert decision.refusal is None, decision.refusal_detail
+        marks = book.option_marks
+        assert marks is not None
+        assert marks.forward_px[held.row] == pytest.approx(2100.0)
+        tau = np.array([(FAR_CALL.expiry_ns - driver.now_ns) / (365 * NS_PER_DAY)])
+        worth = greeks(np.array([2100.0]), np.array([2100.0]), tau, np.array([0.6]), np.array([True]))
+        assert book.hedge_mark_px(held) * 2100.0 == pytest.approx(float(worth.value[0]), rel=1e-4)
+        assert decision.greeks.delta_base == pytest.approx(book.net_greeks(is_coin_numeraire=False).delta_base)
+        assert abs(decision.greeks.delta_base) <= 1.2, "hedged with the delta of the option in it"
+        assert_adds_up(driver)
+
+    def test_its_age_is_told_once_it_is_old_and_no_more_when_it_is_quoted_again(self) -> None:
+        driver = self.driver()
+        for minutes, told in ((11, 0), (18, 0), (2, 1)):
+            driver.show_only_the_book(after_s=60.0 * minutes)
+            driver.decide()
+            assert driver.desk.decision is not None
+            assert len(driver.desk.decision.old_marks) == told
+        assert driver.desk.decision.old_marks[0].endswith("marked by the surface: its own quote is 31 min old")
+        assert driver.desk.book.unquoted_hedge_ns == {FAR_CALL.instrument_id: 31 * 60 * NS_PER_S}
+        driver.tick()
+        assert driver.desk.decision.old_marks == ()
+        driver.tick()
+        assert driver.desk.book.interpolated_legs == 0
+
+    def test_a_leg_of_the_book_still_needs_its_forward(self) -> None:
+        driver = self.driver()
+        driver.wait(700.0)
+        driver.apply(
+            driver.index(2000.0),
+            driver.quote(driver.desk.settings.instrument, 2000.0),
+            driver.vol(FAR_CALL, 0.6, 2000.0),
+        )
+        driver.decide()
+        assert driver.desk.decision is not None
+        assert driver.desk.decision.refusal is Refusal.STALE_FORWARD
+        driver.apply(driver.vol(NEAR_CALL, 0.6, 2000.0))
+        driver.wait(1.0)
+        driver.decide()
+        assert driver.desk.decision.refusal is Refusal.NO_VOL, "the forwards around it would do, but no vol is close"
+
+    def test_or_one_between_those_of_fresh_expiries_before_and_after_it(self) -> None:
+        driver = OptionDriver({}, book_option=CALL, more=(FAR_CALL, NEAR_CALL))
+        driver.tick()
+        driver.wait(700.0)
+        driver.apply(driver.index(2050.0), driver.quote(driver.desk.settings.instrument, 2050.0))
+        driver.apply(driver.vol(NEAR_CALL, 0.6, 2050.0), driver.vol(FAR_CALL, 0.6, 2050.0))
+        driver.decide()
+        decision, marks = driver.desk.decision, driver.desk.book.option_marks
+        assert decision is not None
+        assert decision.refusal is None, decision.refusal_detail
+        assert marks is not None
+        assert (marks.forward_px[0], marks.vol[0]) == (pytest.approx(2050.0), pytest.approx(0.6))
+
+    def test_an_expired_one_that_waits_for_its_price_does_not_stop_the_hedging_either(self) -> None:
+        driver = OptionDriver({NAME: 5.0}, book_option=FAR_CALL, more=(FAR_CALL,))
+        driver.buy()
+        driver.now_ns = CALL.expiry_ns + NS_PER_DAY
+        driver.tick()
+        assert driver.desk.decision is not None
+        assert driver.desk.decision.refusal is None
+        assert "has waited 1440 min for its settlement price" in driver.desk.decision.old_marks[0]
+
+    @pytest.mark.parametrize("numeraire", ["USD", "ETH"])
+    def test_what_the_book_would_have_earned_alone_is_the_same_with_and_without(self, numeraire: str) -> None:
+        alone = []
+        for wanted in (5.0, 0.0):
+            driver = OptionDriver(
+                {FAR_CALL.instrument_id: wanted}, more=(FAR_CALL,), half_base=1.0, numeraire=numeraire
+            )
+            rng = np.random.default_rng(3)
+            px, vol, seen = 2000.0, 0.6, []
+            for step in range(120):
+                px *= float(np.exp(0.004 * rng.standard_normal()))
+                vol = max(0.3, vol + 0.005 * float(rng.standard_normal()))
+                driver.wait(15.0)
+                if 20 < step < 90:
+                    driver.show_only_the_book(px, vol)
+                else:
+                    driver.show(px, vol)
+                for command in driver.decide():
+                    intent = command.intent  # type: ignore[union-attr]
+                    tick = driver.engine.holdings.instruments[intent.instrument_id].tick_schedule.tick_px
+                    driver.fill(intent, px=intent.limit_ticks * tick)
+                seen.append(driver.engine.unhedged_pnl_quote())
+            driver.engine.close_steps(driver.now_ns)
+            assert driver.engine.refusals == ({Refusal.ORDER_IN_FLIGHT: 1} if wanted else {})
+            assert_adds_up(driver)
+            driver.apply(driver.settlement(BOOK_CALL.expiry_ns, px))
+            alone.append([*seen, driver.engine.unhedged_pnl_quote()])
+        assert alone[0] == pytest.approx(alone[1], abs=1e-6)
+
+
+class TestSelling:
+    def test_nothing_is_sold_that_was_not_bought_unless_the_vault_says_so(self) -> None:
+        driver = OptionDriver({}, rules=replaced(may_sell=False), qty_base=10.0)
+        driver.tick()
+        driver.review()
+        assert "uncovered_sale: ETH is long gamma" in driver.desk.option_refusal
+        driver.policy.wanted = {NAME: -5.0}
+        assert driver.review() == []
+        assert "option_hedges.may_sell allows it" in driver.desk.option_refusal
+        offers = driver.policy.views[-1].offers
+        assert offers is not None
+        assert not offers.sell_max_base.any()
+        assert offers.buy_max_base.all()
+        assert driver.engine.refusals == {Refusal.UNCOVERED_SALE: 1}
+
+    def test_what_was_bought_may_be_sold_down_to_nothing_and_no_further(self) -> None:
+        driver = OptionDriver({NAME: 5.0}, rules=replaced(may_sell=False))
+        driver.buy()
+        driver.policy.wanted = {NAME: -3.0}
+        (intent,) = driver.review()
+        assert intent.qty_lots == -5
+        driver.fill(intent, px=intent.limit_ticks * COIN_TICKS.tick_px)
+        assert driver.review() == []
+
+    def test_what_was_sold_may_be_bought_back(self) -> None:
+        driver = OptionDriver({NAME: -5.0})
+        driver.buy()
+        driver.policy.wanted = {NAME: 0.0}
+        assert [one.qty_lots for one in driver.review()] == [5]
+
+
+class TestVenueLimits:
+    def test_options_count_with_their_delta_or_worth_and_leave_less_to_the_perpetual(self) -> None:
+        driver = OptionDriver({NAME: 40.0}, venue_limits={"sim": 20_000.0})
+        (intent,) = driver.review()
+        row = driver.desk.book.hedge_exposure_quote(driver.held())
+        assert row == pytest.approx(abs(driver.desk.book.pending_delta_base(driver.held())) * 2000.0, rel=0.15)
+        assert intent.qty_lots == int(20_000.0 / row)
+        taken_quote = driver.engine.option_hedges.exposure_quote()["sim"]
+        assert taken_quote == pytest.approx(intent.qty_lots * row)
+        assert driver.engine.ordering.venue_limits()["sim"] == pytest.approx(20_000.0 - taken_quote)
+        driver.fill(intent, px=intent.limit_ticks * COIN_TICKS.tick_px)
+        driver.policy.wanted, driver.policy.half_base = {}, 0.05
+        driver.tick()
+        decision = driver.desk.decision
+        assert decision is not None
+        assert decision.wanted_lots < decision.qty_lots < 0, "cut"
+        assert -decision.qty_lots == int((20_000.0 - driver.engine.option_hedges.exposure_quote()["sim"]) / 200.0)
+
+    def test_the_perpetual_leaves_less_to_options_but_they_may_always_be_closed(self) -> None:
+        driver = OptionDriver({}, venue_limits={"sim": 20_000.0}, half_base=0.05)
+        for command in driver.tick():
+            driver.fill(command.intent, px=2000.0)  # type: ignore[union-attr]
+        linear_quote = abs(driver.desk.hedge.lots) * 0.1 * 2000.0
+        assert linear_quote > 10_000.0
+        driver.policy.half_base = 1e9
+        driver.policy.wanted = {NAME: 40.0}
+        (intent,) = driver.review()
+        driver.fill(intent, px=intent.limit_ticks * COIN_TICKS.tick_px)
+        used_quote = linear_quote + driver.engine.option_hedges.exposure_quote()["sim"]
+        assert 20_000.0 - driver.desk.book.hedge_exposure_quote(driver.held()) < used_quote <= 20_000.0
+        driver.policy.wanted = {NAME: 60.0}
+        assert driver.review() == []
+        driver.policy.wanted = {NAME: 0.0}
+        assert [one.qty_lots for one in driver.review()] == [-driver.held().lots]
+
+    def test_trades_of_one_decision_share_what_is_left(self) -> None:
+        driver = OptionDriver({NAME: 40.0, PUT.instrument_id: 40.0}, venue_limits={"sim": 20_000.0})
+        assert len(driver.review()) == 1
+        assert driver.engine.refusals == {Refusal.BELOW_MINIMUM: 1}
 
 
 def report(driver: OptionDriver, lots: int | None, others: tuple[VenuePosition, ...] = ()) -> None:

@@ -40,7 +40,7 @@ from bot.domain.orders import (
     TimeInForce,
 )
 from bot.domain.units import NS_PER_MS, NS_PER_S
-from bot.domain.venues import AccountReport, VenueOrder, VenuePosition
+from bot.domain.venues import AccountReport, InstrumentListed, VenueOrder, VenuePosition
 from bot.engine.option_prices import price_quote
 from bot.gateways.paper import PaperExecution
 from bot.simulation.depth import DepthLevel, DepthProfile
@@ -489,3 +489,19 @@ def test_options_trade_at_the_vols_of_their_batches_and_again_when_rebuilt() -> 
     assert told[0] == told[1]
     assert [fill.qty_lots for fill in fills(told[0])] == [2, 2]
     assert fills(told[0])[0].px == pytest.approx(price_quote(call, told[0][0]).ask_px, abs=0.001)
+
+
+def test_an_option_listed_on_the_way_trades_from_then_on_where_options_are_hedges() -> None:
+    call = msgspec.structs.replace(instruments.CALL, expiry_ns=30 * 86_400 * NS_PER_S)
+    intent = OrderIntent("a-1", call.instrument_id, 2, 2_000, TimeInForce.IOC, False, "", 0.0, 0)
+    for underlying, lots in (("ETH", [2]), ("BTC", [])):
+        option_fees = {("sim", underlying): OptionFees(3.0, 0.125)}
+        home = msgspec.structs.replace(HOME, venue="sim")
+        call = msgspec.structs.replace(call, venue="sim")
+        paper = PaperExecution((home,), fees=FEES, latency=LATENCY, depth={}, seed=7, option_fees=option_fees)
+        vols = VolQuote(call.instrument_id, 0.6, 0.58, 0.62, 2000.0, 50 * MS, 50 * MS, 1, 3.0, 3.0)
+        paper.absorb(50 * MS, (vols, InstrumentListed(call, 50 * MS)))
+        paper.submit(SubmitOrder(intent), 60 * MS)
+        answers = paper.absorb(200 * MS, ())
+        assert [fill.qty_lots for fill in fills(answers)] == lots
+        assert any(isinstance(one, OrderRejected) for one in answers) == (not lots)

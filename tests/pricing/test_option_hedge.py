@@ -211,6 +211,23 @@ def test_what_outlives_the_book_is_paid_for_twice_unless_it_is_held_already() ->
     assert problem(book, [-5.0], offers, horizon_days=60.0).buy_cost_quote.item() == 15.0
 
 
+def test_closing_is_paid_for_by_the_chance_that_it_comes_to_that() -> None:
+    """A book turned over twice a year has ended before an option of 30 days with a chance of 1 − e^(−60/365)."""
+    book, offers = options((30_000.0, 30.0)), options((30_000.0, 30.0))
+    chance = -np.expm1(-60.0 / 365.0)
+    new = problem(book, [-5.0], offers, turnover_per_year=2.0)
+    assert new.buy_cost_quote.item() == new.sell_cost_quote.item() == pytest.approx(15.0 * (1.0 + chance))
+    held = problem(book, [-5.0], offers, held=2.0, turnover_per_year=2.0)
+    assert held.sell_cost_quote.item() == pytest.approx(15.0 * (1.0 - chance))
+    assert held.low_base.item() == -2.0
+    earned = problem(book, [-5.0], offers, held=2.0, turnover_per_year=2.0, closing_share=1.0)
+    assert (earned.buy_cost_quote.item(), earned.sell_cost_quote.item()) == (30.0, 15.0)
+    nothing = np.zeros(1)
+    ending, lasting = (problem(STRADDLE, [-5.0], STRADDLE, turnover_per_year=rate) for rate in (12.0, 0.0))
+    assert ending.hedging_quote(nothing) < 0.75 * lasting.hedging_quote(nothing)
+    assert ending.risk_quote(nothing) < 0.75 * lasting.risk_quote(nothing)
+
+
 def test_once_it_has_traded_it_does_not_trade_again() -> None:
     first = problem(STRADDLE, [-5.0], LISTED)
     x_base = first.solve(3)

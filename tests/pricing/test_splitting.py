@@ -152,24 +152,62 @@ def test_without_lots_no_other_split_of_the_same_venues_is_cheaper() -> None:
                 assert sum(costs) >= split.cost_quote - 1e-6
 
 
-def test_lots_of_several_sizes_cost_little_more_than_brute_force() -> None:
-    """Lots of 0.01, 0.05 and 0.1 of 0.5 to 5 coins: exact nine times in ten, and never a percent off."""
-    rng = np.random.default_rng(8)
-    exact = 0
-    for _ in range(60):
-        lots = int(rng.integers(50, 500))
+def can_trade(curve: CostCurve, quantity_base: float) -> bool:
+    lots = int(min(curve.max_base, quantity_base) / curve.lot_base + 1e-6)
+    return lots > 0 and curve.min_base <= lots * curve.lot_base + 1e-9
+
+
+@pytest.mark.parametrize("sizes", [(1, 2, 5, 10), tuple(range(1, 11)), (1, 10, 100), (1, 5, 10)])
+def test_500_random_cases_of_unequal_lots_equal_brute_force_to_the_cent(sizes: tuple[int, ...]) -> None:
+    """As much is placed as any combination of lots can place, but for less than the finest lot, for the least cost."""
+    rng = np.random.default_rng(sum(sizes))
+    unproven = 0
+    for _ in range(125):
+        grid_base = float(rng.choice([0.001, 0.01, 0.1]))
+        lots = int(rng.integers(1, 250))
+        quantity_base = lots * grid_base
         curves = [
-            msgspec.structs.replace(curve, lot_base=float(rng.choice([0.01, 0.05, 0.1])))
-            for curve in random_curves(rng, 6, 0.0)
+            msgspec.structs.replace(curve, lot_base=grid_base * float(rng.choice(sizes)))
+            for curve in random_curves(rng, int(rng.integers(2, 7)), 0.0)
         ]
-        curves[0] = spread_curve(PX, 0.0, 8e-4, lot_base=0.01)
-        split = best_split(lots * 0.01, curves)
+        split = best_split(quantity_base, curves)
         check_legal(split, curves)
-        assert sum(split.quantities_base) == pytest.approx(lots * 0.01)
-        least = by_brute_force(lots, 0.01, curves)[-1]
-        exact += split.cost_quote < least + CENT
-        assert least - CENT < split.cost_quote < least * 1.01 + CENT
-    assert exact >= 54
+        costs = by_brute_force(lots, grid_base, curves)
+        most = int(np.flatnonzero(costs < inf)[-1])
+        finest = min([round(one.lot_base / grid_base) for one in curves if can_trade(one, quantity_base)], default=1)
+        if lots - most < finest:
+            assert split.unplaced_base < finest * grid_base * (1.0 - 1e-9)
+            least = float(costs[max(0, lots - finest + 1) : most + 1].min())
+        else:
+            assert sum(split.quantities_base) == pytest.approx(most * grid_base)
+            least = float(costs[most])
+        assert split.cost_quote == pytest.approx(least, abs=CENT)
+        unproven += not split.is_proven
+    assert unproven <= 2
+
+
+def test_a_coarse_lot_gives_way_to_the_combination_that_places_everything() -> None:
+    """Seven tenths are no multiple of 0.3 or 0.2, and together they are: one of 0.3 and two of 0.2."""
+    cheap, dear = spread_curve(PX, 1e-4, 0.0, lot_base=0.3), spread_curve(PX, 9e-4, 0.0, lot_base=0.2)
+    split = best_split(0.7, [cheap, dear])
+    assert split.quantities_base == pytest.approx((0.6, 0.0))  # what is left is less than the finest lot
+    finest = spread_curve(PX, 90e-4, 0.0, lot_base=0.1, max_base=0.1)
+    split = best_split(0.7, [cheap, dear, finest])
+    assert split.quantities_base == pytest.approx((0.3, 0.4, 0.0))
+    assert split.unplaced_base == 0.0
+
+
+def test_where_the_search_was_cut_that_is_said() -> None:
+    """Knapsacks of many coarse lots, and of a fine one that can take next to nothing."""
+    rng = np.random.default_rng(4)
+    curves = [spread_curve(PX, 1e-6, 0.0, lot_base=1e-4, max_base=1e-4)]
+    for lot in (37, 41, 43, 47, 53, 59, 61, 67, 71, 73):
+        rate = float(rng.uniform(1e-4, 9e-4))
+        curves.append(spread_curve(PX, rate, 0.0, root_coefficient=8.0, lot_base=lot * 1e-3, fixed_quote=1.0))
+    split = best_split(1.2345, curves)
+    check_legal(split, curves)
+    assert not split.is_proven
+    assert split.unplaced_base < 1e-3
 
 
 def test_what_cannot_be_placed_is_said() -> None:

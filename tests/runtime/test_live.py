@@ -27,7 +27,7 @@ from bot.runtime.live import HEARTBEAT_S, LiveFeed, LiveSession, open_live
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.recovery import rebuild
 from bot.simulation.depth import DepthProfile
-from bot.simulation.venue import Faults, Fees, Latency, SimulatedVenue
+from bot.simulation.venue import Faults, Fees, Latency, OptionFees, SimulatedVenue
 from tests.runtime.audit import read_rows
 from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange, SimulatedGateway, cancels
 from tests.runtime.test_live_run import KEYS, running, until
@@ -51,7 +51,9 @@ class PaperVenue:
         faults: Faults,
         cash: Mapping[str, Mapping[str, float]],
         chains: Mapping[str, str],
+        option_fees: Mapping[tuple[str, str], OptionFees],
     ) -> None:
+        assert option_fees == {}
         assert cash == {"deribit": {"ETH": 0.0, "USD": 500_000.0}}
         assert chains == {}
         self.venue = SimulatedVenue(instruments, fees=fees, latency=latency, depth=depth, seed=seed, faults=faults)
@@ -122,6 +124,7 @@ def reopened(folder: Path) -> tuple[LiveSession, PaperVenue]:
             faults=Faults(),
             cash={"deribit": {"ETH": 0.0, "USD": 500_000.0}},
             chains={},
+            option_fees={},
         )
         session = session._replace(execution=execution)
         rebuild(session, journal)

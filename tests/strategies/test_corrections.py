@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from bot.domain.decisions import Legs
+from bot.domain.portfolio import Greeks
 from bot.pricing.bands import MONITORING_SHIFT, band_half_base, delta_sd_base, floor_half_base, floored_half_base
 from bot.pricing.black76 import greeks
 from bot.pricing.ex_ante import expected_cost
 from strategies import Impulse, WhalleyWilmott
 from strategies.corrections import horizon_years
+from strategies.risk import RiskWords
 from tests.strategies.views import view
 
 SPOT, VOL, TAU, COST, AVERSE = 100.0, 0.6, 14 / 365, 5e-4, 1.0
@@ -55,11 +57,115 @@ def test_each_correction_does_what_it_says(kind: type[WhalleyWilmott | Impulse])
     floor = floor_half_base(COST, SPOT, VOL, TAU, AVERSE)
     nearer = kind(risk_aversion_per_quote=AVERSE, **{**PLAIN, "monitoring_correction": True})
     assert half(nearer, what) == pytest.approx(plain - MONITORING_SHIFT * step, rel=1e-12)
-    wider = kind(risk_aversion_per_quote=AVERSE, **{**PLAIN, "h0_floor": True})
+    wider = kind(risk_aversion_per_quote=AVERSE, **{**PLAIN, "h0_floor": True}, unwinds_at_expiry=False)
     assert half(wider, what) == pytest.approx(floored_half_base(plain, floor), rel=1e-12)
-    both = kind(risk_aversion_per_quote=AVERSE)
+    both = kind(risk_aversion_per_quote=AVERSE, unwinds_at_expiry=False)
     assert half(both, what) == pytest.approx(floored_half_base(plain - MONITORING_SHIFT * step, floor), rel=1e-12)
     assert centre(both, what) != 0.0
+
+
+def reach(policy: WhalleyWilmott | Impulse, what: Any) -> tuple[float, float]:
+    """How far below and above the centre of its other corrections the band goes."""
+    middle = centre(policy.model_copy(update={"unwinds_at_expiry": False}), what)
+    target = policy.target(what)
+    return middle - target.low_base, target.high_base - middle
+
+
+def inner(policy: Impulse, what: Any) -> tuple[float, float]:
+    """Where a trade ends, likewise."""
+    middle = centre(policy.model_copy(update={"unwinds_at_expiry": False}), what)
+    target = policy.target(what)
+    return middle - target.buy_to_base, target.sell_to_base - middle
+
+
+SOON = 0.5 / 365  # half a day to expiry
+
+
+@pytest.mark.parametrize("kind", [WhalleyWilmott, Impulse])
+@pytest.mark.parametrize(("wanted", "net", "target"), [(0.4, 0.0, 0.0), (0.4, 0.3, 0.2), (-0.4, -0.3, 0.0)])
+def test_a_hedge_that_will_be_closed_grows_late_and_shrinks_early(
+    kind: type[WhalleyWilmott | Impulse], wanted: float, net: float, target: float
+) -> None:
+    policy = kind(risk_aversion_per_quote=AVERSE)
+    held = wanted + net - target  # net delta is the options' and this
+    what = seen(-1.0, 1.03, tau_years=SOON, hedge_base=held, target_delta_base=target, greeks=Greeks(net, -0.005))
+    plain = band_half_base(COST, 103.0, 0.005, AVERSE) - MONITORING_SHIFT * delta_sd_base(0.005, 103.0, VOL, 1e-5)
+    floor = floor_half_base(COST, 103.0, VOL, SOON, AVERSE)
+    grows = floored_half_base(plain, 2.0 * floor)
+    shrinks = min(floored_half_base(plain, floor), 0.7 * 0.005 * 103.0 * VOL * math.sqrt(SOON))
+    assert grows > 1.5 * shrinks
+    # a long hedge grows by buying, which is at the low end of net delta, a short one by selling
+    below, above = (grows, shrinks) if wanted > 0.0 else (shrinks, grows)
+    assert reach(policy, what) == pytest.approx((below, above), rel=1e-9)
+
+
+@pytest.mark.parametrize("gas", [0.0, 0.5])
+def test_a_hedge_held_on_the_wrong_side_is_judged_by_what_is_wanted(gas: float) -> None:
+    policy = Impulse(risk_aversion_per_quote=AVERSE)
+    short_still = seen(-1.0, tau_years=SOON, hedge_base=-0.2, greeks=Greeks(-0.6, -0.03), fixed_cost_quote=gas)
+    held_long = seen(-1.0, tau_years=SOON, hedge_base=0.5, greeks=Greeks(0.1, -0.03), fixed_cost_quote=gas)
+    assert reach(policy, short_still) == pytest.approx(reach(policy, held_long), rel=1e-12)
+    below, above = reach(policy, held_long)
+    assert below > above
+
+
+def test_what_gas_asks_for_is_asked_for_on_both_sides() -> None:
+    policy, lives_on = (Impulse(risk_aversion_per_quote=AVERSE, unwinds_at_expiry=flag) for flag in (True, False))
+    what = seen(-1.0, tau_years=SOON, hedge_base=0.4, greeks=Greeks(0.0, -0.003), fixed_cost_quote=0.05)
+    (grow, shrink), (grow_to, shrink_to) = reach(policy, what), inner(policy, what)
+    trigger, stop = half(lives_on, what), inner(lives_on, what)[1]
+    assert shrink_to == pytest.approx(0.7 * delta_sd_base(0.003, SPOT, VOL, SOON))
+    assert shrink_to < stop < grow_to
+    assert shrink - shrink_to == pytest.approx(trigger - stop)
+    assert grow - grow_to > 0.5 * (trigger - stop)
+
+
+@pytest.mark.parametrize("kind", [WhalleyWilmott, Impulse])
+@pytest.mark.parametrize("gas", [0.0, 0.01])
+def test_with_all_the_time_in_the_world_nothing_is_unwound(kind: type[WhalleyWilmott | Impulse], gas: float) -> None:
+    policy, lives_on = (kind(risk_aversion_per_quote=AVERSE, unwinds_at_expiry=flag) for flag in (True, False))
+    for wanted in (0.4, -0.4):
+        endless = seen(-1.0, horizon_years=math.inf, hedge_base=wanted, fixed_cost_quote=gas)
+        assert policy.target(endless) == lives_on.target(endless)
+        distant = seen(-1.0, horizon_years=300.0, hedge_base=wanted, fixed_cost_quote=gas)
+        assert reach(policy, distant) == pytest.approx(reach(lives_on, distant), rel=1e-6)
+
+
+@pytest.mark.parametrize("gas", [0.0, 0.01])
+def test_nothing_is_churned_while_time_runs_out(gas: float) -> None:
+    """While the hedge wanted stays what it is, the edge at which it grows only goes away: what was closed stays so."""
+    policy = Impulse(risk_aversion_per_quote=AVERSE, centre_term="none")
+    for gamma in (-1e-6, -0.01, -1.0):
+        for wanted in (0.4, 1e-9, -1e-9, -0.4):
+            grown = 0.0
+            for years in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8):
+                changes = {"hedge_base": wanted, "greeks": Greeks(0.0, gamma), "fixed_cost_quote": gas}
+                found = policy.target(seen(-1.0, horizon_years=years, **changes))
+                assert found.low_base <= found.buy_to_base <= found.sell_to_base <= found.high_base
+                below, above = -found.buy_to_base, found.sell_to_base
+                grows = below if wanted > 0.0 else above
+                assert grows >= grown
+                grown = grows
+            assert grown > 10.0
+
+
+@pytest.mark.parametrize("kind", [WhalleyWilmott, Impulse])
+@pytest.mark.parametrize("gas", [0.0, 0.01])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_who_knows_neither_hedge_nor_delta_holds(
+    kind: type[WhalleyWilmott | Impulse], gas: float, bad: float
+) -> None:
+    policy = kind(risk_aversion_per_quote=AVERSE)
+    for changes in ({"hedge_base": bad}, {"greeks": Greeks(bad, -0.03)}):
+        target = policy.target(seen(-1.0, fixed_cost_quote=gas, **changes))
+        assert (target.low_base, target.high_base) == (-math.inf, math.inf)
+        assert "which hedge is wanted is not known" in target.reason
+
+
+def test_a_daily_limit_is_a_limit_on_both_sides() -> None:
+    policy = WhalleyWilmott(risk_aversion=RiskWords(daily_sd_quote=1.0), centre_term="none")
+    target = policy.target(seen(-1.0, tau_years=SOON, hedge_base=0.4))
+    assert target.high_base == -target.low_base
 
 
 @pytest.mark.parametrize("kind", [WhalleyWilmott, Impulse])
@@ -111,14 +217,22 @@ def test_the_floor_counts_to_the_last_expiry_and_is_none_where_there_is_no_last(
 def test_a_book_without_gamma_is_left_alone_within_its_floor_and_not_churned() -> None:
     policy = WhalleyWilmott(risk_aversion_per_quote=AVERSE)
     flat = view(0.0, vol=VOL, tau_years=TAU, spot_px=SPOT, cost_rate=COST, lot_base=1e-9)
-    assert half(policy, flat) == pytest.approx(floor_half_base(COST, SPOT, VOL, TAU, AVERSE))
+    lives_on = policy.model_copy(update={"unwinds_at_expiry": False})
+    floor = floor_half_base(COST, SPOT, VOL, TAU, AVERSE)
+    assert half(lives_on, flat) == pytest.approx(floor)
+    assert sum(reach(policy, flat)) == pytest.approx(2.0 * floor + 1e-9)  # grows rarely, shrinks to the lot, then rests
     endless = view(0.0, vol=VOL, spot_px=SPOT, cost_rate=COST, lot_base=0.1)
     assert half(policy, endless) == 0.1
 
 
 @pytest.mark.parametrize("kind", [WhalleyWilmott, Impulse])
-def test_in_the_last_moment_nothing_is_traded(kind: type[WhalleyWilmott | Impulse]) -> None:
-    target = kind(risk_aversion_per_quote=AVERSE).target(seen(-1.0, tau_years=0.0))
+@pytest.mark.parametrize("wanted", [0.4, -0.4])
+@pytest.mark.parametrize("gas", [0.0, 0.01])
+def test_in_the_last_moment_nothing_is_traded(
+    kind: type[WhalleyWilmott | Impulse], wanted: float, gas: float
+) -> None:
+    last = seen(-1.0, tau_years=0.0, hedge_base=wanted, fixed_cost_quote=gas)
+    target = kind(risk_aversion_per_quote=AVERSE).target(last)
     assert (target.low_base, target.high_base) == (-math.inf, math.inf)
     assert "no time left" in target.reason
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from bot.domain.decisions import HedgeView, Legs, OptionOffers
+from bot.domain.decisions import HedgeView, Legs, OptionOffers, OptionTrade
 from bot.domain.portfolio import Greeks
 from bot.pricing import black76
 from strategies import GammaVega, WhalleyWilmott
@@ -32,7 +32,7 @@ def legs(days: float, strikes_px: tuple[float, ...], qty_base: tuple[float, ...]
     )
 
 
-def offered(days: float, cost_quote: float, held_base: float = 0.0, **changes: Any) -> OptionOffers:
+def offered(days: float, cost_quote: float, held_base: Any = 0.0, **changes: Any) -> OptionOffers:
     terms = legs(days, STRIKES_PX, (0.0,) * 5)
     greeks = black76.greeks(terms.forward_px, terms.strike_px, terms.tau_years, terms.vol, terms.is_call)
     full = np.full(5, 1.0)
@@ -134,26 +134,78 @@ def test_what_is_hedged_is_not_hedged_again() -> None:
     for days in (60.0, 90.0):  # the hedge ends with the book, or outlives it
         first = POLICY.target(short_straddles(60.0, offered(days, 1.5))).options
         assert first
-        bought = {trade.instrument_id: trade.qty_base for trade in first}
-        offers = offered(days, 1.5)
-        held = np.array([bought.get(name, 0.0) for name in offers.instrument_ids])
-        own = legs(60.0, (1_900.0,), (-200.0,))
-        hedge = legs(days, STRIKES_PX, tuple(held.tolist()))
-        book = Legs(
-            *(
-                np.concatenate(both)
-                for both in zip(msgspec.structs.astuple(own), msgspec.structs.astuple(hedge), strict=True)
-            )
-        )
-        greeks = black76.greeks(book.forward_px, book.strike_px, book.tau_years, book.vol, book.is_call)
-        gamma = float(greeks.gamma @ book.qty_base)
-        again = short_straddles(
-            60.0,
-            msgspec.structs.replace(offers, held_base=held),
-            legs=book,
-            greeks=Greeks(gamma_base_per_px=gamma),
-        )
-        assert not POLICY.target(again).options
+        held = held_of(offered(days, 1.5), first)
+        assert not POLICY.target(with_hedge(days, held, offered(days, 1.5, held_base=held))).options
+
+
+def test_a_hedge_that_is_not_on_offer_is_not_hedged_again_nor_taken_for_the_book() -> None:
+    """What is held of 90 days ends a book of 60 no later, and saves what it saves, wherever its quotes are."""
+    offers = offered(90.0, 1.5)
+    first = POLICY.target(short_straddles(60.0, offers)).options
+    held = held_of(offers, first)
+    elsewhere = with_hedge(90.0, held, offered(60.0, 1.5))
+    assert not POLICY.target(elsewhere).options
+    assert elsewhere.offers is not None
+    unknown = msgspec.structs.replace(elsewhere, offers=msgspec.structs.replace(elsewhere.offers, own_base=None))
+    known, taken = (POLICY._problem(one, one.offers) for one in (elsewhere, unknown) if one.offers is not None)
+    assert known.base_risk_quote < 0.9 * taken.base_risk_quote, "to the end of the book, not to that of its hedge"
+
+
+def test_it_is_slow_to_buy_and_slow_to_sell() -> None:
+    """Between what the cautious view would hold and what the plain one would, what is held stays."""
+    offers = offered(60.0, 1.5)
+    view = short_straddles(60.0, offers)
+    plain, cautious = (POLICY._problem(view, offers, is_cautious=one).solve(3) for one in (False, True))
+    assert abs(cautious).sum() < 0.9 * plain.sum()
+    for held in (plain.round(), cautious.round()):
+        assert not POLICY.target(with_hedge(60.0, held, offered(60.0, 1.5, held_base=held))).options
+    gone = with_hedge(60.0, plain.round(), offered(60.0, 1.5, held_base=plain.round()))
+    assert gone.offers is not None
+    hedges = msgspec.structs.replace(gone.legs, qty_base=gone.legs.qty_base - np.array([-200.0, 0, 0, 0, 0, 0]))
+    gamma = float(gone.greeks.gamma_base_per_px - short_straddles(60.0).greeks.gamma_base_per_px)
+    offers = msgspec.structs.replace(gone.offers, own_base=np.zeros(6))
+    sold = POLICY.target(
+        msgspec.structs.replace(gone, legs=hedges, offers=offers, greeks=Greeks(gamma_base_per_px=gamma))
+    ).options
+    assert sum(trade.qty_base for trade in sold) < -0.5 * plain.sum()
+
+
+def test_what_would_not_pay_its_way_back_is_left_to_the_perpetual() -> None:
+    """A book of a week saves what its options cost to buy, but not to buy and to close again."""
+    averse = GammaVega(risk_aversion_per_quote=3.0 * G)
+    view = short_straddles(7.0, offered(7.0, 1.5))
+    assert view.offers is not None
+    once = averse._problem(view, view.offers)
+    x_base = once.solve(3)
+    assert once.objective_quote(x_base) < 0.8 * once.objective_quote(np.zeros_like(x_base))
+    assert not averse.target(view).options
+
+
+def test_a_book_that_is_turned_over_is_worth_fewer_options() -> None:
+    view = short_straddles(60.0, offered(60.0, 1.5))
+    bought = [
+        sum(one.qty_base for one in GammaVega(risk_aversion_per_quote=G, book_days=days).target(view).options)
+        for days in (None, 400.0, 20.0)
+    ]
+    assert bought[0] > bought[1] > bought[2] == 0.0
+
+
+def held_of(offers: OptionOffers, trades: tuple[OptionTrade, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    bought = {trade.instrument_id: trade.qty_base for trade in trades}
+    assert bought
+    return np.array([bought.get(name, 0.0) for name in offers.instrument_ids])
+
+
+def with_hedge(days: float, held: np.ndarray[Any, np.dtype[np.float64]], offers: OptionOffers) -> HedgeView:
+    """Return short straddles of 60 days with a hedge of `days`."""
+    own = legs(60.0, (1_900.0,), (-200.0,))
+    columns = (msgspec.structs.astuple(one) for one in (own, legs(days, STRIKES_PX, tuple(held.tolist()))))
+    book = Legs(*(np.concatenate(both) for both in zip(*columns, strict=True)))
+    greeks = black76.greeks(book.forward_px, book.strike_px, book.tau_years, book.vol, book.is_call)
+    offers = msgspec.structs.replace(offers, own_base=np.array([-200.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
+    return short_straddles(
+        60.0, offers, legs=book, greeks=Greeks(gamma_base_per_px=float(greeks.gamma @ book.qty_base))
+    )
 
 
 @pytest.mark.parametrize(

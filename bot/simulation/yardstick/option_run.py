@@ -37,13 +37,17 @@ class Listing(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What trading costs and allows: the perpetual's one-way cost and lot, the options' lot and most per trade."""
+    """What trading costs and allows: the perpetual's one-way cost and lot, the options' lot and most per trade.
+
+    A book is held to its last expiry, or sold at its mid after `end_years`, whatever its policy expected.
+    """
 
     cost_rate: float = 5e-4
     lot_base: float = 0.001
     option_lot_base: float = 0.1
     option_max_base: float = 25.0
     review_steps: int = 1
+    end_years: float = float("inf")
 
 
 class Outcome(NamedTuple):
@@ -101,7 +105,7 @@ class _Run:
         self._last_ns = np.zeros(paths, np.int64)
         self._last_px = np.zeros(paths)
         self._is_open = np.ones(options.strike_px.size, np.bool_)  # not expired yet
-        end_years = float(options.expiry_years[options.book_base != 0.0].max())
+        end_years = min(float(options.expiry_years[options.book_base != 0.0].max()), terms.end_years)
         self._steps = round(end_years / market.step_years)
 
     def outcome(self) -> Outcome:
@@ -148,6 +152,9 @@ class _Run:
         cost = self._terms.cost_rate * spot * np.abs(self._perpetual)
         self._perpetual_cost += cost
         self._cash -= cost
+        own = np.flatnonzero(self._is_open & (self._options.book_base != 0.0))
+        if own.size:
+            self._cash += self._prices(step, own).value @ self._options.book_base[own]
         rows = np.flatnonzero(self._is_open & self._held.any(axis=0))
         if rows.size:
             prices = self._prices(step, rows)
@@ -190,6 +197,7 @@ class _Run:
                 delta_ratio=offered.delta[path, keep],
                 gamma_per_px=offered.gamma[path, keep],
                 vega_quote_per_vol=offered.vega[path, keep],
+                own_base=options.book_base[active],
             )
             for trade in self._policy.target(_with_offers(view, shown)).options:
                 row = int(trade.instrument_id)

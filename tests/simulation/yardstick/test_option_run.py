@@ -98,9 +98,27 @@ def test_hedging_by_the_clock_leaves_little_and_pays_for_what_it_trades() -> Non
     assert (paid.perpetual_cost_quote > 0.0).all()
 
 
+def test_a_book_sold_early_is_worth_its_mid_and_its_hedges_cost_their_spread() -> None:
+    drawn = market(7.0, 14, 6)
+    strikes, expiries, calls = np.array([30e3, 30e3]), np.array([30.0, 7.0]) * DAY, np.array([True, True])
+    options = Listing(strikes, expiries, calls, np.array([-5.0, 0.0]))
+    alone = run_book(Unhedged(), drawn, options, Terms(end_years=3.0 * DAY))
+    found = run_book(BuyBack(), drawn, options, Terms(end_years=3.0 * DAY))
+    values = []
+    for at in (0, 6):
+        state = (drawn.spot_px[at], drawn.variance[at], drawn.skew[at])
+        tau = expiries[0] - at * drawn.step_years
+        vol = quoted_vol(WORLD, *state, strikes[:1], np.array([tau]))
+        values.append(5.0 * black76.greeks(state[0], 30e3, tau, vol, np.array([True] * 6)).value)
+    assert alone.loss_quote == pytest.approx(values[1] - values[0])
+    assert alone.loss_quote - found.loss_quote == pytest.approx(found.hedges_quote - found.option_cost_quote)
+    assert (found.option_cost_quote > 2 * 5.0 * 8e-4 * 25_000.0).all()
+
+
 def test_a_month_is_hedged_with_options_and_three_days_are_not() -> None:
     """Little is left of the risk of a month; docs/gamma-vega.md has the costs, with many more paths."""
-    plain, both = WhalleyWilmott(risk_aversion_per_quote=AVERSE), GammaVega(risk_aversion_per_quote=AVERSE)
+    averse = 3.0 * AVERSE
+    plain, both = WhalleyWilmott(risk_aversion_per_quote=averse), GammaVega(risk_aversion_per_quote=averse)
     drawn, options = market(30.0, 60, 24), straddle(30.0)
     one, other = (run_book(policy, drawn, options, Terms(review_steps=10)) for policy in (plain, both))
     assert (other.option_trades > 0).all()
