@@ -37,6 +37,7 @@ MAX_NODE_GAP = 0.2  # widest gap in log-moneyness between two fresh strikes a vo
 MAX_FITTED_GAP = 1.5  # … or where a slice is fitted, in standard deviations to expiry
 
 _DAYS_PER_YEAR = 365.0
+_NS_PER_YEAR = np.array(float(NS_PER_YEAR))
 _BLACK = DeltaSettings()
 
 
@@ -563,7 +564,9 @@ class UnderlyingBook:
 
         At no time left at all gamma and theta would be infinite at the strike.
         """
-        tau_years = (self._expiry_ns - now_ns) / NS_PER_YEAR
+        # numpy takes as long to make floats of two integers of this size as for all the rest
+        tau_years = self._expiry_ns - float(now_ns)
+        tau_years /= _NS_PER_YEAR
         is_nearly_over = now_ns > self._nearest_expiry_ns - NS_PER_S
         return np.maximum(tau_years, NS_PER_S / NS_PER_YEAR) if is_nearly_over else tau_years
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 from math import inf, isfinite
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bot.domain.decisions import Decision, HedgeView, Legs, Peer, Refusal
+from bot.domain.decisions import Decision, HedgeView, Peer, Refusal
 from bot.domain.instruments import Future, Option
 from bot.domain.market import Quote, QuoteFault, Settlement
 from bot.domain.orders import Fill, OrderState, TimeInForce
@@ -19,7 +16,8 @@ from bot.domain.units import BPS, NS_PER_MIN, NS_PER_YEAR
 from bot.engine.anticipation import FillLatencies, anticipated_drift_base, find_outstanding
 from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.execution import FillRates, Need
-from bot.engine.inclusion import RealizedVol, fixed_cost_quote, gamma_weighted_vol
+from bot.engine.inclusion import RealizedVol, fixed_cost_quote
+from bot.engine.leg_sums import LegSums
 from bot.engine.option_holding import NO_ROW, OptionHolding
 from bot.engine.orders import Order, OrderTracker
 from bot.engine.pnl import PnlLedger
@@ -27,7 +25,6 @@ from bot.engine.routing import Blocked, age_text, explain_blocks, in_flight
 from bot.engine.settings import EngineSettings, HedgeSettings
 
 _MONITOR_WEIGHT = 0.05  # weight of the newest interval in the typical time between two decisions
-MATERIAL_SHARE = 0.05  # of all gamma; an expiry with less does not set the time the view has to the nearest expiry
 SETTLEMENT_PATIENCE_NS = 30 * NS_PER_MIN  # how long an expired leg may wait at its last forward
 
 
@@ -82,10 +79,7 @@ class Desk:
         self.option_orders: tuple[str, ...] = ()  # those of the last decision, with why
         self.option_refusal = ""  # why the last trade of an option that a policy asked for was not made
         self.reviewed_ns = 0  # when the policy was last shown which options are offered
-        self._summed_legs: Legs | None = None
-        self._option_vol = self._tau_years = self._last_tau_years = inf
-        self._option_gamma = 0.0  # Σ |q Γ|: without regard to sign, for weights
-        self._vanna_base_per_vol = 0.0
+        self._sums = LegSums()
 
     @property
     def last_hedge_ns(self) -> int:
@@ -284,13 +278,13 @@ class Desk:
             self._outstanding = self._find_outstanding(orders, now_ns)
         terms = book.market.terms.get(instrument.instrument_id)
         half_spread = 0.5 * (quote.ask_px - quote.bid_px) / mid_px
-        index_px, vol = book.marks_of_underlying.index_px, self.vol()
+        index_px, vol, sums = book.marks_of_underlying.index_px, self.vol(), self._sums
         latency_years = self._fill_latencies.years(instrument.venue, terms)
         at_fill_base = net.delta_base + pending
         if latency_years:
             gamma_base_per_px = net.gamma_base_per_px
             at_fill_base += anticipated_drift_base(
-                gamma_base_per_px, index_px, vol, latency_years, self._tau_years, lot_base
+                gamma_base_per_px, index_px, vol, latency_years, sums.first_years, lot_base
             )
         return HedgeView(
             now_ns,
@@ -310,35 +304,25 @@ class Desk:
             self.last_hedge_px,
             book.legs,
             vol,
-            self._tau_years,
+            sums.first_years,
             latency_years,
-            horizon_years=self._last_tau_years if book.chain is None or not book.chain.lps else inf,
-            vanna_base_per_vol=self._vanna_base_per_vol,
+            horizon_years=sums.last_years if book.chain is None or not book.chain.lps else inf,
+            vanna_base_per_vol=sums.vanna_base_per_vol,
         )
 
     def vol(self) -> float:
         """Return the vol that matters to the hedge: that of the options and, for liquidity, of the index, by gamma."""
-        legs = self.book.legs
-        if legs is not self._summed_legs:  # these change with a revaluation only, and cost more than all the rest
-            self._summed_legs = legs
-            marks = self.book.option_marks
-            gamma = marks.greeks.gamma if marks is not None and marks.vol is legs.vol else None
-            by_delta = legs.qty_base
-            if marks is not None and marks.moving_share is not None:
-                by_delta = by_delta * marks.moving_share
-                gamma = gamma * marks.moving_share**2 if gamma is not None else None
-            self._option_vol = gamma_weighted_vol(legs, gamma)
-            self._vanna_base_per_vol = float(by_delta.dot(marks.greeks.vanna)) if marks is not None else 0.0
-            self._tau_years, self._last_tau_years, self._option_gamma = _horizons(legs, gamma)
-        if not isfinite(self._option_vol):
+        sums = self._sums
+        sums.update(self.book.legs, self.book.option_marks)
+        if not isfinite(sums.vol):
             return self.realized_vol.vol
         if self.book.chain is None or not self.book.chain.lps:
-            return self._option_vol
+            return sums.vol
         pool_gamma = abs(self.book.chain.gamma(self.book.marks_of_underlying.index_px))
-        total = self._option_gamma + pool_gamma
+        total = sums.gamma + pool_gamma
         if not 0.0 < total < inf:
-            return self._option_vol
-        return (self._option_gamma * self._option_vol + pool_gamma * self.realized_vol.vol) / total
+            return sums.vol
+        return (sums.gamma * sums.vol + pool_gamma * self.realized_vol.vol) / total
 
     def _find_bad_quote(self, hedge: HedgeSettings, now_ns: int) -> Blocked | None:
         """Return why a hedge instrument has no market to trade on, if so."""
@@ -386,28 +370,6 @@ class Desk:
             instrument_id: holding.instrument.lot_base(holding.mark_px or index_px)
             for instrument_id, holding in self.holdings.items()
         }
-
-
-def _horizons(legs: Legs, gamma_per_px: NDArray[np.float64] | None) -> tuple[float, float, float]:
-    """Return the time to the nearest expiry that gamma is material of, that to the last one held, and Σ |q Γ|.
-
-    Expiries of less than `MATERIAL_SHARE` of all gamma say nothing of how soon the book's own runs out.
-    """
-    held_years = legs.tau_years[legs.qty_base != 0.0]
-    if not held_years.size:
-        return inf, inf, 0.0
-    nearest, last = float(held_years.min()), float(held_years.max())
-    if gamma_per_px is None:
-        return nearest, last, 0.0
-    weights = np.abs(legs.qty_base * gamma_per_px)
-    total = float(weights.sum())
-    if not 0.0 < total < inf:
-        return nearest, last, 0.0
-    if nearest < last and weights[legs.tau_years == nearest].sum() < MATERIAL_SHARE * total:
-        years, rows = np.unique(legs.tau_years, return_inverse=True)
-        share = np.bincount(rows, weights) / total
-        nearest = float(years[share >= min(MATERIAL_SHARE, float(share.max()))][0])
-    return nearest, last, total
 
 
 def _find_expiry(hedge: HedgeSettings, now_ns: int) -> Blocked | None:

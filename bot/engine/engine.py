@@ -931,7 +931,7 @@ class Engine:
 
     def _note_rested(self, desk: Desk) -> None:
         """Once a resting order is over, what it filled was a hedge: one that loops is to be noticed."""
-        if not any(order.state.is_terminal for order, _ in desk.resting_from):
+        if not desk.resting_from or not any(order.state.is_terminal for order, _ in desk.resting_from):
             return
         for order, hedged_base in desk.resting_from:
             if not order.state.is_terminal:

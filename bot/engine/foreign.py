@@ -127,6 +127,8 @@ class ForeignActivity:
 
     def next_flattening(self, desk: Desk) -> Flattening | None:
         """Return the oldest order still to be sent against a foreign fill on the desk's hedges."""
+        if not self._flattenings:  # as at nearly every decision
+            return None
         return next((one for one in self._flattenings if one.instrument_id in desk.book.hedges), None)
 
     def drop_flattening(self, flattening: Flattening) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bot.domain.portfolio import PnlBreakdown
 from bot.engine.book import OptionMarks, UnderlyingBook
+from bot.pricing.black76 import HALF
 from bot.pricing.futures import inverse_delta_base, inverse_gamma_settle, linear_profit_quote
 
 PARTS = PnlBreakdown.__struct_fields__
@@ -166,13 +167,18 @@ def _explain_options(start: OptionMarks | None, end: OptionMarks | None, qty: ND
     move_px = end.forward_px - start.forward_px
     move_vol = end.vol - start.vol
     years = start.tau_years - end.tau_years  # no time passes for a leg that waits for its settlement price
+    bend = g.volga * HALF
+    bend *= move_vol * move_vol
+    twist = g.vanna * move_px
+    twist *= move_vol
+    twist += bend
     parts = {
-        "delta": float(qty @ (g.delta * move_px)),
-        "gamma": 0.5 * float(qty @ (g.gamma * move_px**2)),
-        "theta": float(qty @ (g.theta * years)),
-        "vega": float(qty @ (g.vega * move_vol)),
-        "vanna_volga": float(qty @ (g.vanna * move_px * move_vol + 0.5 * g.volga * move_vol**2)),
+        "delta": float(qty.dot(g.delta * move_px)),
+        "gamma": 0.5 * float(qty.dot(g.gamma * (move_px * move_px))),
+        "theta": float(qty.dot(g.theta * years)),
+        "vega": float(qty.dot(g.vega * move_vol)),
+        "vanna_volga": float(qty.dot(twist)),
     }
-    change = float(qty @ (end.greeks.value - g.value))
+    change = float(qty.dot(end.greeks.value - g.value))
     parts["unexplained"] = change - fsum(parts.values())
     return parts

@@ -48,10 +48,17 @@ def test_every_decision_sees_everything_move(bench: ModuleType, options: int) ->
 
 def test_decisions_are_timed_one_by_one_and_some_hedge(bench: ModuleType) -> None:
     for venues in (1, 3):
-        took_ns, hedging_ns = bench.time_decisions(10, 300, venues)
+        took_ns, hedging_ns, orders = bench.time_decisions(10, 300, venues)
         assert len(took_ns) == 300
         assert min(took_ns) > 0
         assert 0 < len(hedging_ns) < 30
+        assert orders >= len(hedging_ns)
+
+
+def test_hedges_are_timed_where_there_are_many_and_most_are_split(bench: ModuleType) -> None:
+    _, hedging_ns, orders = bench.time_decisions(10, 100, 3, is_busy=True)
+    assert 5 <= len(hedging_ns) < 50
+    assert orders > 1.5 * len(hedging_ns)
 
 
 def test_efficiencies_are_those_of_the_policies_named(capsys: pytest.CaptureFixture[str]) -> None:
