@@ -158,7 +158,7 @@ def test_it_hedges_in_blocks_pays_gas_and_the_books_agree(busy: Path) -> None:
 
 def test_next_to_an_exchange_what_is_not_worth_its_gas_goes_there(busy: Path) -> None:
     (vault,) = load_vaults([chain_vault(busy, f'[{{instrument: "sim:POOL"}}, {PERPETUAL}]')])
-    session = open_session(vault)
+    session = open_session(vault.model_copy(update={"routing": "preference"}))
     run(session)
     check(session)
     marks = list(session.engine.hedge_marks)
@@ -168,6 +168,20 @@ def test_next_to_an_exchange_what_is_not_worth_its_gas_goes_there(busy: Path) ->
     assert any("gas_over_benefit" in mark.reason for mark in elsewhere)
     summary = session.score.summary(policy="delta_band", seed=1, wall_seconds=1.0)
     assert summary.transactions - summary.failed_transactions == len(marks) - len(elsewhere)
+
+
+def test_by_cost_a_need_is_split_with_the_exchange_and_what_is_not_worth_gas_goes_there(busy: Path) -> None:
+    (vault,) = load_vaults([chain_vault(busy, f'[{{instrument: "sim:POOL"}}, {PERPETUAL}]')])
+    session = open_session(vault)
+    run(session)
+    check(session)
+    marks = list(session.engine.hedge_marks)
+    alone = [mark for mark in marks if "; split at " not in mark.reason]
+    assert {mark.instrument_id for mark in marks if mark not in alone} == {"sim:POOL", "ETH-PERPETUAL"}
+    smallest = {name: min(abs(mark.qty_base) for mark in alone if mark.instrument_id == name) for name in
+                ("sim:POOL", "ETH-PERPETUAL")}  # fmt: skip
+    assert smallest["ETH-PERPETUAL"] == pytest.approx(0.1)
+    assert smallest["sim:POOL"] > 0.1, "less than that is not worth its gas"
 
 
 def test_the_same_here_again_and_in_another_process(busy: Path) -> None:
