@@ -86,7 +86,7 @@ SOON = 0.5 / 365  # half a day to expiry
 def test_a_hedge_that_will_be_closed_grows_late_and_shrinks_early(
     kind: type[WhalleyWilmott | Impulse], wanted: float, net: float, target: float
 ) -> None:
-    policy = kind(risk_aversion_per_quote=AVERSE)
+    policy = kind(risk_aversion_per_quote=AVERSE, unwinds_at_expiry=True)
     held = wanted + net - target  # net delta is the options' and this
     what = seen(-1.0, 1.03, tau_years=SOON, hedge_base=held, target_delta_base=target, greeks=Greeks(net, -0.005))
     plain = band_half_base(COST, 103.0, 0.005, AVERSE) - MONITORING_SHIFT * delta_sd_base(0.005, 103.0, VOL, 1e-5)
@@ -101,7 +101,7 @@ def test_a_hedge_that_will_be_closed_grows_late_and_shrinks_early(
 
 @pytest.mark.parametrize("gas", [0.0, 0.5])
 def test_a_hedge_held_on_the_wrong_side_is_judged_by_what_is_wanted(gas: float) -> None:
-    policy = Impulse(risk_aversion_per_quote=AVERSE)
+    policy = Impulse(risk_aversion_per_quote=AVERSE, unwinds_at_expiry=True)
     short_still = seen(-1.0, tau_years=SOON, hedge_base=-0.2, greeks=Greeks(-0.6, -0.03), fixed_cost_quote=gas)
     held_long = seen(-1.0, tau_years=SOON, hedge_base=0.5, greeks=Greeks(0.1, -0.03), fixed_cost_quote=gas)
     assert reach(policy, short_still) == pytest.approx(reach(policy, held_long), rel=1e-12)
@@ -134,7 +134,7 @@ def test_with_all_the_time_in_the_world_nothing_is_unwound(kind: type[WhalleyWil
 @pytest.mark.parametrize("gas", [0.0, 0.01])
 def test_nothing_is_churned_while_time_runs_out(gas: float) -> None:
     """While the hedge wanted stays what it is, the edge at which it grows only goes away: what was closed stays so."""
-    policy = Impulse(risk_aversion_per_quote=AVERSE, centre_term="none")
+    policy = Impulse(risk_aversion_per_quote=AVERSE, unwinds_at_expiry=True, centre_term="none")
     for gamma in (-1e-6, -0.01, -1.0):
         for wanted in (0.4, 1e-9, -1e-9, -0.4):
             grown = 0.0
@@ -153,7 +153,7 @@ def test_nothing_is_churned_while_time_runs_out(gas: float) -> None:
 @pytest.mark.parametrize("gas", [0.0, 0.01])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_who_knows_neither_hedge_nor_delta_holds(kind: type[WhalleyWilmott | Impulse], gas: float, bad: float) -> None:
-    policy = kind(risk_aversion_per_quote=AVERSE)
+    policy = kind(risk_aversion_per_quote=AVERSE, unwinds_at_expiry=True)
     for changes in ({"hedge_base": bad}, {"greeks": Greeks(bad, -0.03)}):
         target = policy.target(seen(-1.0, fixed_cost_quote=gas, **changes))
         assert (target.low_base, target.high_base) == (-math.inf, math.inf)
@@ -213,7 +213,7 @@ def test_the_floor_counts_to_the_last_expiry_and_is_none_where_there_is_no_last(
 
 
 def test_a_book_without_gamma_is_left_alone_within_its_floor_and_not_churned() -> None:
-    policy = WhalleyWilmott(risk_aversion_per_quote=AVERSE)
+    policy = WhalleyWilmott(risk_aversion_per_quote=AVERSE, unwinds_at_expiry=True)
     flat = view(0.0, vol=VOL, tau_years=TAU, spot_px=SPOT, cost_rate=COST, lot_base=1e-9)
     lives_on = policy.model_copy(update={"unwinds_at_expiry": False})
     floor = floor_half_base(COST, SPOT, VOL, TAU, AVERSE)
