@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import copysign, inf, isfinite, isnan
+from math import inf, isfinite, isnan
 from typing import Literal, NamedTuple
 
 from pydantic import Field
@@ -30,8 +30,8 @@ MOST_VOL = 100.0  # 10,000 %: beyond it is no vol
 class Band(NamedTuple):
     """The band before its corrections, and what they need; `half_base` is NaN where there is none.
 
-    `unwinding` is the sign of the hedge that is wanted where that hedge will have to be closed at a cost: 1 long,
-    −1 short, 0 where it makes no difference. A hedge shrinks to within `closing_base` of what is wanted.
+    `wanted_base` is the hedge that is wanted, where it will have to be closed at a cost: 0 where that makes no
+    difference, NaN where nobody knows. A hedge shrinks to within `closing_base` of what is wanted.
     `gamma_base_per_px` is what it was made of, `joint_base` the part of `shift_base` that is due to other underlyings.
     """
 
@@ -42,13 +42,13 @@ class Band(NamedTuple):
     shift_base: float
     gamma_base_per_px: float
     joint_base: float = 0.0
-    unwinding: float = 0.0
+    wanted_base: float = 0.0
     closing_base: float = inf
 
     @property
     def opening_floor_base(self) -> float:
         """The floor of the edge at which a hedge grows: twice H0 where what is opened must be closed as well."""
-        return 2.0 * self.floor_base if self.unwinding else self.floor_base
+        return 2.0 * self.floor_base if self.wanted_base else self.floor_base
 
 
 class CorrectedBand(RiskAverse):
@@ -117,7 +117,8 @@ class CorrectedBand(RiskAverse):
         if self.unwinds_at_expiry and floor > 0.0:
             wanted_base = view.hedge_base - (view.greeks.delta_base - view.target_delta_base - shift - joint)
             closing = closing_half_base(gamma, spot_px, vol, horizon_years(view))
-            band = band._replace(unwinding=_sign(wanted_base), closing_base=closing)
+            known_base = wanted_base if isfinite(wanted_base) else float("nan")
+            band = band._replace(wanted_base=known_base, closing_base=closing)
         return band
 
     def _shift_base(self, view: HedgeView, risk_aversion: float) -> float:
@@ -146,7 +147,7 @@ def edges_base(half_base: float, band: Band) -> tuple[float, float]:
     Net delta is below the band where the hedge is too short, so that is where a long one would grow.
     """
     monitored_base = monitored_half_base(half_base, band.step_base) if band.step_base else half_base
-    if not band.unwinding:
+    if not band.wanted_base:
         floored_base = floored_half_base(monitored_base, band.floor_base)
         return floored_base, floored_base
     opening_base = floored_half_base(monitored_base, band.opening_floor_base)
@@ -156,13 +157,9 @@ def edges_base(half_base: float, band: Band) -> tuple[float, float]:
 
 def by_side(band: Band, opening_base: float, closing_base: float) -> tuple[float, float]:
     """Return which of the two is below the centre and which above; NaN if the hedge wanted is not known."""
-    if isnan(band.unwinding):
-        return band.unwinding, band.unwinding
-    return (opening_base, closing_base) if band.unwinding > 0.0 else (closing_base, opening_base)
-
-
-def _sign(amount: float) -> float:
-    return copysign(1.0, amount) if isfinite(amount) else float("nan")
+    if isnan(band.wanted_base):
+        return band.wanted_base, band.wanted_base
+    return (opening_base, closing_base) if band.wanted_base > 0.0 else (closing_base, opening_base)
 
 
 def width(below_base: float, above_base: float) -> str:

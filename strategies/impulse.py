@@ -35,8 +35,8 @@ class Impulse(CorrectedBand):
 
     `h0_floor` asks of F what it asks of k: the time left must earn it back. Going from e to H0 saves a(e − H0)² τ more
     than what is traded costs, a = ½ g σ²S²; so H0 + √(F/(aτ)) is what the trigger is floored by, in cubes again.
-    Likewise `unwinds_at_expiry`: 2 H0 in place of H0 where the hedge grows; where it shrinks, trigger and inner edge come
-    nearer together, until the inner edge is where the band would end without F.
+    Likewise `unwinds_at_expiry`: 2 H0 in place of H0 where the hedge grows; where it shrinks, trigger and inner edge
+    come nearer together, until the inner edge is where the band would end without F.
     """
 
     type: Literal["impulse"] = "impulse"
@@ -94,7 +94,7 @@ class Impulse(CorrectedBand):
         opening = band.opening_floor_base
         opening_base = floored_half_base(trigger_base, opening + last_base)
         opening_stop_base = floored_half_base(stop_base, opening)
-        if not band.unwinding or isinf(opening_base):
+        if not band.wanted_base or isinf(opening_base):
             return (opening_base, opening_base), (opening_stop_base, opening_stop_base)
         # Closing has its gas to earn, whatever the units cost: the trigger stays as far beyond the stop as it was.
         closing_base = floored_half_base(trigger_base, band.floor_base + last_base)
@@ -106,7 +106,7 @@ class Impulse(CorrectedBand):
         )
 
     def _last_trade_base(self, view: HedgeView, band: Band) -> float:
-        """Return how far beyond its stop net delta must be for a last trade to earn its gas in the time that is left."""
+        """Return how far beyond its stop net delta must be for a last trade to earn its gas in the time left."""
         if not (self.h0_floor and 0.0 < view.vol <= MOST_VOL) or self.is_daily_limit:
             return 0.0
         saved = risk_rate_quote(band.risk_aversion_per_quote, view.spot_px, view.vol) * horizon_years(view)

@@ -382,10 +382,8 @@ class UnderlyingBook:
             payoff_quote = qty_base * max(0.0, px - option.strike_px if option.is_call else option.strike_px - px)
             if row >= own:  # a hedge pays into its own ledger
                 holding = self._hedge_rows[row - own]
-                payoff_settle = payoff_quote / px if holding.is_coin_settled else payoff_quote
-                hedge_coins += payoff_settle if holding.is_coin_settled else 0.0
-                holding.cash_settle += payoff_settle
-                holding.lots = 0
+                hedge_coins += payoff_quote / px if holding.is_coin_settled else 0.0
+                holding.settle(px)
             elif option.settle == option.base:
                 coins += payoff_quote / px
             else:
@@ -395,10 +393,7 @@ class UnderlyingBook:
         self._keep_options(~is_settled)
         for holding in self.option_hedges.values():  # one that never had a mark
             if holding.instrument.expiry_ns == expiry_ns and holding.lots:
-                option = holding.instrument
-                payoff_px = max(0.0, px - option.strike_px if option.is_call else option.strike_px - px)
-                holding.cash_settle += holding.qty * (payoff_px / px if holding.is_coin_settled else payoff_px)
-                holding.lots = 0
+                holding.settle(px)
         worth_quote = self.book_value_quote() + self.option_hedges_quote()
         return moved_quote, worth_quote - value_before - moved_quote
 

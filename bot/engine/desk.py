@@ -65,7 +65,7 @@ class Desk:
         self.profit_quote = 0.0  # as of the last decision that could mark the book
         self.last_hedge_px = 0.0
         self.last_orders: tuple[Order, ...] = ()  # of the newest decision that sent any, largest first
-        self.settled_ns: set[int] = set()
+        self.settled_px: dict[int, float] = {}  # by expiry
         self._ages = vault.ages
         self.is_coin_numeraire = vault.numeraire == book.underlying
         self._ordered_on: dict[str, tuple[Order, Quote]] = {}  # newest order of an instrument, and its quote then
@@ -225,7 +225,7 @@ class Desk:
             return QuoteFault.NOT_POSITIVE if isfinite(event.px) else QuoteFault.NOT_FINITE
         if event.ts_event_ns < event.expiry_ns:
             return QuoteFault.EARLY_SETTLEMENT
-        return QuoteFault.DUPLICATE if event.expiry_ns in self.settled_ns else None
+        return QuoteFault.DUPLICATE if event.expiry_ns in self.settled_px else None
 
     def reference_px(self, hedge: HedgeSettings) -> float:
         """Return what a hedge price is held against: a dated future's own forward where known, else the index."""

@@ -350,7 +350,9 @@ class Engine:
         book, holding = desk.book, desk.book.option_hedges[fill.instrument_id]
         desk.join_option(holding.instrument, fill.ts_recv_ns)
         index_px = book.marks_of_underlying.index_px
-        mark_px = book.hedge_mark_px(holding) or fill.px
+        settled_px = desk.settled_px.get(holding.instrument.expiry_ns)
+        mark_px = book.hedge_mark_px(holding) if settled_px is None else holding.payoff_settle(settled_px)
+        mark_px = mark_px if mark_px or settled_px is not None else fill.px
         gained_quote = self._trade_option(desk, holding, fill)
         base = fill.qty_lots * holding.lot_size
         slippage_quote = holding.to_quote(base * (mark_px - fill.px), index_px)
@@ -368,6 +370,9 @@ class Engine:
         before_quote = desk.book.equity_quote()
         desk.book.trade_option_hedge(holding, -fill.qty_lots if is_undone else fill.qty_lots, fill.px)
         holding.cash_settle += fill.fee_settle if is_undone else -fill.fee_settle
+        settled_px = desk.settled_px.get(holding.instrument.expiry_ns)
+        if settled_px is not None:  # told of late: where it was traded it is settled already
+            holding.settle(settled_px)
         return desk.book.equity_quote() - before_quote
 
     def _note_hedge(
@@ -532,7 +537,7 @@ class Engine:
         if fault is not None:
             self.market.refuse(fault)
             return
-        desk.settled_ns.add(event.expiry_ns)
+        desk.settled_px[event.expiry_ns] = event.px
         self._close_step(desk, event.ts_recv_ns)
         self.holdings.note_settlement(desk, event.expiry_ns, event.px)
         desk.pnl.settle(event.ts_recv_ns, event.expiry_ns, event.px)

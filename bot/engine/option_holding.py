@@ -48,6 +48,17 @@ class OptionHolding:
         self.cash_settle -= lots * self.lot_size * px
         self.px_paid = px
 
+    def payoff_settle(self, px: float) -> float:
+        """Return what a unit pays at a settlement price."""
+        option = self.instrument
+        payoff_px = max(0.0, px - option.strike_px if option.is_call else option.strike_px - px)
+        return payoff_px / px if self.is_coin_settled else payoff_px
+
+    def settle(self, px: float) -> None:
+        """Turn what is held into cash at a settlement price."""
+        self.cash_settle += self.qty * self.payoff_settle(px)
+        self.lots = 0
+
     def to_quote(self, amount_settle: float, index_px: float) -> float:
         """Return an amount of settlement money in quote money."""
         return amount_settle * index_px if self.is_coin_settled else amount_settle

@@ -90,7 +90,7 @@ class ExAnte(NamedTuple):
 
     @property
     def risk_quote(self) -> float:
-        """What of W is not paid but risked: g/2 times the variance that the band leaves; a third, with gas up to half."""
+        """What of W is not paid but risked, g/2 times the variance left: a third, with gas up to half."""
         return (self.cost_quote + self.gas_quote) / 3.0
 
     @property
@@ -250,7 +250,7 @@ def _power_8_3(px: Floats) -> Floats:
 
 @cache
 def _gas_table() -> tuple[Floats, Floats, Floats]:
-    """Return ln φ, the logarithm of J with gas over J without, and its derivative by ln φ, which is the share of gas."""
+    """Return ln φ, the logarithm of J with gas over J without, and its derivative by ln φ: the share of gas."""
     log_phi = np.linspace(*_PHI_DECADES, 401) * np.log(10.0)
     log_share = np.log([solve_impulse(phi).cost_share for phi in np.exp(log_phi).tolist()])
     return log_phi, log_share, np.gradient(log_share, log_phi)

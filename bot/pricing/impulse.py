@@ -13,8 +13,11 @@ and Control 30:1-25). Its equations are solved here for all of a, c, v and F at 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import acos, cbrt, cos, inf, pi, sqrt
 from typing import NamedTuple
+
+import numpy as np
 
 from bot.pricing.bands import (
     MONITORING_SHIFT,
@@ -38,11 +41,17 @@ __all__ = [
     "implied_risk_aversion_per_quote",
     "latency_cost_rate_quote",
     "monitored_half_base",
+    "partial_stop_share",
     "risk_rate_quote",
     "solve_impulse",
     "stop_share",
     "value_share",
 ]  # the band without a fixed cost is part of this model, so it is found here as well
+
+
+_REACH = 4.0  # how far off the value with impact is solved, in half-widths, and in how many points on either side
+_POINTS = 160
+_LEAST_STEP = 0.05
 
 
 class Impulse(NamedTuple):
@@ -107,6 +116,63 @@ def stop_share(off_share: float, impact_share: float, impulse: Impulse) -> float
         else:
             high = middle
     return min(0.5 * (low + high), off_share)
+
+
+def partial_stop_share(off_share: float, impact_share: float, step_share: float) -> float:
+    """Return where to trade to from `off_share` where impact makes a large trade dear and the next look is soon.
+
+    A trade of u half-widths costs u + `impact_share` · u^1.5 in units of c·H_WW, and between two looks the hedge moves
+    by `step_share` half-widths (one standard deviation). What is not traded now can be traded at the next look, so a
+    trade stops where W'(m) = 1 + 1.5 · impact_share · √(off − m), W being what being off by m costs from then on; less
+    is left the longer the step. That is solved as a programme of average cost, and remembered: no work for a hot path.
+    Raises ValueError for steps below 0.05, at which impact is avoided by trading little by little.
+    """
+    if not step_share >= _LEAST_STEP or impact_share < 0.0:
+        found = f"{step_share} and {impact_share}"
+        raise ValueError(f"step_share: expected at least {_LEAST_STEP} and an impact of at least 0, found {found}")
+    slopes = _value_slopes(impact_share, step_share)
+    spacing = _REACH / _POINTS
+    off = abs(off_share)
+    low, high = 0.0, min(off, _REACH)
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        place = min(middle / spacing, len(slopes) - 1.001)
+        whole = int(place)
+        slope = slopes[whole] + (place - whole) * (slopes[whole + 1] - slopes[whole])
+        if slope < 1.0 + 1.5 * impact_share * sqrt(off - middle):
+            low = middle
+        else:
+            high = middle
+    return 0.5 * (low + high)
+
+
+@lru_cache(maxsize=32)
+def _value_slopes(impact_share: float, step_share: float) -> tuple[float, ...]:
+    """Return W' from no deviation on, by value iteration of V(e) = min over m of C(|e − m|) + W(m), less V(0).
+
+    W(m) = ¾ m² s² + E[V(m + s Z)], s the step: in these units a = ¾ and v = 1, as H_WW³ = ¾ c v²/a.
+    """
+    spacing = _REACH / _POINTS
+    offs = np.linspace(-_REACH, _REACH, 2 * _POINTS + 1)
+    wide = int(5.0 * step_share / spacing) + 1
+    moves = np.arange(-wide, wide + 1)
+    chances = np.exp(-0.5 * (moves * spacing / step_share) ** 2)
+    chances /= chances.sum()
+    trades = np.abs(offs[:, None] - offs[None, :])
+    costs = trades + impact_share * trades * np.sqrt(trades)
+    value = np.zeros_like(offs)
+    later = value
+    for _ in range(3000):
+        beyond = np.arange(1, wide + 1) * (value[-1] - value[-2])
+        later = np.convolve(np.concatenate((value[0] + beyond[::-1], value, value[-1] + beyond)), chances, "valid")
+        later = later + 0.75 * (offs * step_share) ** 2
+        found = (costs + later).min(axis=1)
+        found -= found[_POINTS]
+        is_close = float(np.abs(found - value).max()) < 1e-7
+        value = found
+        if is_close:
+            break
+    return tuple(np.gradient(later, spacing)[_POINTS:].tolist())
 
 
 def delta_drift_base(gamma_base_per_px: float, spot_px: float, vol: float, years: float) -> float:

@@ -44,6 +44,16 @@ class Combination(NamedTuple):
     cost_quote: float
 
 
+class _Probe(NamedTuple):
+    """The bound at one marginal cost, how much is traded there, and of that the coarse legs' lots and the fine legs."""
+
+    marginal_quote: float
+    bound_quote: float
+    taken_base: float
+    counts: list[int]
+    fine_base: float
+
+
 class _Top(NamedTuple):
     """The highest bound found in a node, and how many lots the coarse legs trade right below and above it."""
 
@@ -232,8 +242,8 @@ class LotSearch:
                 children.append((child_lows, child_highs))
         return children
 
-    def _probe(self, lows: list[int], highs: list[int], marginal: float) -> tuple[float, float, list[int], float]:
-        """Return the bound at a marginal cost, how much is traded there, the coarse legs' lots, and the fine legs'."""
+    def _probe(self, lows: list[int], highs: list[int], marginal: float) -> _Probe:
+        """Return the bound of a node at a marginal cost."""
         spare_base = self._spare_base if marginal > 0.0 else 0.0
         saved = fine_base = 0.0
         for sizer, worth in self._fine_forms:
@@ -261,64 +271,44 @@ class LotSearch:
             counts.append(count)
             taken_base += size
             saved += marginal * size - here
-        return marginal * (self._quantity_base - spare_base) - saved, taken_base, counts, fine_base
+        bound = marginal * (self._quantity_base - spare_base) - saved
+        return _Probe(marginal, bound, taken_base, counts, fine_base)
 
     def _find_top(self, lows: list[int], highs: list[int], marginal: float) -> _Top | None:
         """Return the top of the bound over all marginal costs; None if nothing better than the best is below it."""
-        quantity = self._quantity_base
-        enough = self._enough()
-        least_base = self._fine_least_base
-        for leg, place in enumerate(self._coarse):
-            least_base += lows[leg] * self._legs[place].lot_base
+        quantity, enough = self._quantity_base, self._enough()
+        least_base = self._fine_least_base + sum(
+            [low * lot_base for (lot_base, *_), low in zip(self._coarse_forms, lows, strict=True)]
+        )
         if least_base > quantity * (1.0 + _SLACK):
             return None
         close = 1e-9 * quantity
-        low, high = -inf, inf
-        low_bound = high_bound = low_slope = high_slope = 0.0
-        below: list[int] = []
-        above: list[int] = []
-        low_fine = 0.0
         width = max(1e-6, 1e-3 * abs(marginal))
-        probe = marginal
+        below = above = None
         for turn in range(_MAX_TANGENTS):
-            bound, taken_base, counts, fine_base = self._probe(lows, highs, probe)
-            if bound >= enough:
+            one = self._probe(lows, highs, marginal)
+            if one.bound_quote >= enough:
                 return None
-            slope = quantity - taken_base
-            if slope > close:
-                if probe >= self._left_quote:  # not all can be placed here
-                    return _Top(bound, probe, counts, counts, fine_base)
-                low, low_bound, low_slope, below, low_fine = probe, bound, slope, counts, fine_base
+            slope = quantity - one.taken_base
+            if abs(slope) <= close or (slope > 0.0 and marginal >= self._left_quote):
+                return _Top(one.bound_quote, marginal, one.counts, one.counts, one.fine_base)
+            if slope > 0.0:
+                below = one
             else:
-                high, high_bound, high_slope, above = probe, bound, slope, counts
-                if slope >= -close:
-                    if not below:
-                        below, low_fine = counts, fine_base
-                    return _Top(bound, probe, counts, counts, fine_base)
-            if high == inf:
-                probe = min(low + width, self._left_quote)
+                above = one
+            if below is None or above is None:
+                marginal = min(marginal + width, self._left_quote) if above is None else marginal - width
                 width *= 8.0
                 continue
-            if low == -inf:
-                probe = high - width
-                width *= 8.0
-                if width > 1e30:
-                    return None
-                continue
-            top = low_bound + low_slope * (
-                (high_bound - low_bound + low_slope * low - high_slope * high) / (low_slope - high_slope) - low
-            )
-            best = max(low_bound, high_bound)
-            if top - best <= 0.1 * _SAVING * abs(best) + _SLACK or high - low <= 1e-14 * (abs(low) + abs(high)):
+            top_quote, marginal = _meet(below, above, quantity, turn)
+            best_quote = max(below.bound_quote, above.bound_quote)
+            is_narrow = above.marginal_quote - below.marginal_quote <= 1e-14 * abs(marginal)
+            if is_narrow or top_quote - best_quote <= 0.1 * _SAVING * abs(best_quote) + _SLACK:
                 break
-            if turn % 2:
-                probe = high - high_slope * (high - low) / (high_slope - low_slope)  # the root of the slope
-            else:
-                probe = low + (top - low_bound) / low_slope  # where the tangents meet
-            if not low < probe < high:
-                probe = 0.5 * (low + high)
-        bound, at = (low_bound, low) if low_bound >= high_bound else (high_bound, high)
-        return _Top(bound, at, below or above, above or below, low_fine)
+        if below is None or above is None:  # no marginal cost is low or high enough: the bound still holds
+            below = above = one
+        best = below if below.bound_quote >= above.bound_quote else above
+        return _Top(best.bound_quote, best.marginal_quote, below.counts, above.counts, below.fine_base)
 
     def _try(self, counts: list[int]) -> None:
         """Let the legs of the finest lot take what these numbers of lots leave, and keep that if it is the best."""
@@ -336,7 +326,7 @@ class LotSearch:
             if size > 0.0:
                 cost += legs[place].cost(size)
         slack = _SLACK * self._quantity_base
-        if rest_base < self._fine_least_base - slack or cost >= self._best_quote and rest_base <= slack:
+        if rest_base < self._fine_least_base - slack or (cost >= self._best_quote and rest_base <= slack):
             return
         left_base = self._place_rest(sizes, max(0.0, rest_base))
         for place in self._fine:
@@ -371,6 +361,17 @@ class LotSearch:
         for place, part in zip(self._fine, parts, strict=True):
             sizes[place] = part
         return rest_base - placed_base
+
+
+def _meet(below: _Probe, above: _Probe, quantity: float, turn: int) -> tuple[float, float]:
+    """Return how high the top can be at most, where the tangents of both sides meet, and where to look next."""
+    low, high = below.marginal_quote, above.marginal_quote
+    low_slope, high_slope = quantity - below.taken_base, quantity - above.taken_base
+    meet = (above.bound_quote - below.bound_quote + low_slope * low - high_slope * high) / (low_slope - high_slope)
+    top_quote = below.bound_quote + low_slope * (meet - low)
+    # a kink is where they meet, and in between two kinks the slope has its root
+    probe = high - high_slope * (high - low) / (high_slope - low_slope) if turn % 2 else meet
+    return top_quote, (probe if low < probe < high else 0.5 * (low + high))
 
 
 def _common(one_base: float, other_base: float) -> float:

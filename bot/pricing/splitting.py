@@ -27,7 +27,7 @@ from bot.pricing.costs import CostCurve
 from bot.pricing.lots import LotLeg, LotSearch, settle_lots
 
 _MAX_SETS = 500  # sets solved before the best so far is taken, unproven
-_MAX_NODES = 400  # combinations of lots bounded before the best so far is taken, unproven
+_MAX_NODES = 250  # combinations of lots bounded before the best so far is taken, unproven
 _MAX_NODES_NEXT = 60  # the same for the plan that is only told of
 _FIRST_NODES = 6  # combinations of lots bounded at a time, before other sets are looked at
 _SLACK = 1e-9
@@ -150,8 +150,7 @@ class _Search:
     def _take_in(self, place: int, curve: CostCurve, quantity_base: float) -> None:
         """Make a leg of a curve, unless it can take nothing of this quantity."""
         lot_base, least, most = curve.lot_base, curve.min_base, curve.max_base
-        if most > quantity_base:
-            most = quantity_base
+        most = min(most, quantity_base)
         if curve.depth_px and 0.0 < curve.depth_base <= most:
             most = curve.depth_base * (1.0 - 1e-6)
         if lot_base > 0.0:
@@ -580,7 +579,7 @@ def _at_least(least_base: float, least_quote: float, sizer: Form, worth: Form) -
 
 
 def _forms(curve: CostCurve, most_base: float, marks: list[float]) -> tuple[Form, Form, Form]:
-    """Return a curve as three functions made for being asked a few dozen times, and mark where its size jumps or starts.
+    """Return a curve as three functions made for being asked a few dozen times, and mark where it jumps or starts.
 
     They are the size at a marginal cost, what that is worth (λ x − C(x)), and the cost of a size above 0.
     """
@@ -626,12 +625,11 @@ def _step_forms(
     prices: list[float] = []
     sizes, paid = [0.0], [fixed]
     below, total = 0.0, fixed
-    for size, extra in steps:
+    for reach, extra in steps:
         if below >= most_base:
             break
         price = first + extra
-        if size > most_base:
-            size = most_base
+        size = min(reach, most_base)
         total += price * (size - below)
         prices.append(price)
         sizes.append(size)
@@ -648,9 +646,7 @@ def _step_forms(
         return marginal_quote * sizes[step] - paid[step]
 
     def cost(size_base: float) -> float:
-        step = bisect_left(sizes, size_base)
-        if step > last:
-            step = last
+        step = min(bisect_left(sizes, size_base), last)
         return paid[step] - prices[step - 1] * (sizes[step] - size_base)
 
     return lambda marginal: sizes[bisect_right(prices, marginal)], worth_at, cost

@@ -108,9 +108,8 @@ def _look_years(
         legs = view.legs
         with np.errstate(all="ignore"):
             width = legs.vol * np.sqrt(legs.tau_years)
-            weight = (
-                np.abs(legs.qty_base) * np.exp(-0.5 * (np.log(legs.forward_px / legs.strike_px) / width) ** 2) / width
-            )
+            distance = np.log(legs.forward_px / legs.strike_px) / width
+            weight = np.abs(legs.qty_base) * np.exp(-0.5 * distance**2) / width
         heaviest = options[base][int(np.nanargmax(weight))].instrument.instrument_id
         if heaviest not in numbers:
             continue

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from bot.domain.decisions import HedgeTarget, HedgeView, Legs
 from bot.domain.errors import ConfigError
@@ -43,7 +44,7 @@ class Averse(NamedTuple):
 
 
 class Costs(msgspec.Struct, frozen=True):
-    """What is expected to be spent, in quote money: `fees_quote` is fees and spread, `risk_quote` is not paid but risked.
+    """What is expected to be spent, in quote money; `fees_quote` is fees and spread, `risk_quote` is not paid.
 
     `hedging_quote` is the first three together; set-up and unwind are beside it.
     """
@@ -150,11 +151,10 @@ def quote_vault(
     before = look(vault, held, at_ns=after.now_ns, recording=recording) if extra else after
     horizon_years = inf if horizon_days is None else horizon_days / DAYS_PER_YEAR
     books, told = [], []
-    for base, view in before.views.items():
+    for base, seen in before.views.items():
         own = [leg for leg in extra if leg.instrument.base == base]
-        wide = after.views[base]
-        vol = view.vol if view.legs.qty_base.any() else wide.vol
-        view, wide = (msgspec.structs.replace(one, vol=vol) for one in (view, wide))
+        vol = seen.vol if seen.legs.qty_base.any() else after.views[base].vol
+        view, wide = (msgspec.structs.replace(one, vol=vol) for one in (seen, after.views[base]))
         averse = find_risk_aversion(vault.policy, wide)
         look_years = after.look_years[base]
         book = _quote_book(vault.policy, view, averse, look_years, horizon_years)
@@ -168,7 +168,7 @@ def quote_vault(
 
 
 def find_risk_aversion(policy: Policy, view: HedgeView) -> Averse:
-    """Return the risk aversion of a policy, or the one at which its band, interval or move would be the best of its kind.
+    """Return the risk aversion of a policy, or that at which its band, interval or move would be the best.
 
     The best clock is Δt = (c √(2/π)/(a v))^(2/3), the best band back to the centre H = (3 c v²/a)^(1/3), with c = kS,
     v = |Γ|Sσ and a = ½ g σ²S² (the local model of `bot.pricing.bands`). Raises ConfigError where there is none.
@@ -195,11 +195,7 @@ def find_risk_aversion(policy: Policy, view: HedgeView) -> Averse:
     if not (isfinite(found.per_quote) and found.per_quote > 0.0):
         what = f"gamma {view.greeks.gamma_base_per_px:.3g}, cost {view.cost_rate * 1e4:.3g} bp, vol {view.vol:.3g}"
         hint = "--policy impulse:risk_aversion_per_quote=3e-4 gives one"
-        raise ConfigError(
-            [
-                f"policy {policy.name}: expected a risk aversion for {view.underlying}, found none from {what}; hint: {hint}"
-            ]
-        )
+        raise ConfigError([f"policy {policy.name}: expected a risk aversion, found none from {what}; hint: {hint}"])
     return found
 
 
@@ -328,16 +324,17 @@ def _sd_day_quote(policy: Policy, view: HedgeView, target: HedgeTarget) -> float
     return off_base * view.spot_px * view.vol / sqrt(DAYS_PER_YEAR)
 
 
-def _with_quantities(legs: Legs, qty_base: np.ndarray) -> Legs:
+def _with_quantities(legs: Legs, qty_base: NDArray[np.float64]) -> Legs:
     return msgspec.structs.replace(legs, qty_base=qty_base)
 
 
 def _alive_book(vault: Vault, by_id: dict[str, Instrument], now_ns: int) -> tuple[Vault, tuple[BookLeg, ...]]:
     """Return the vault without options that have expired by then, and what its files hold besides."""
-    held = []
-    for path in vault.book_files:
-        for one in read_book(Path(path), by_id.keys()):
-            held.append(BookLeg(by_id[one.instrument_id], one.qty_base))
+    held = [
+        BookLeg(by_id[one.instrument_id], one.qty_base)
+        for path in vault.book_files
+        for one in read_book(Path(path), by_id.keys())
+    ]
     lines = tuple(line for line in vault.holdings if not _is_expired(by_id[line.instrument], now_ns))
     alive = tuple(leg for leg in held if not _is_expired(leg.instrument, now_ns))
     if not (lines or alive):

@@ -33,7 +33,8 @@ from strategies import POLICIES, RiskAverse
 
 NO_TERMINAL_COLUMNS: Final = 160  # of a file or a pipe, which has no width
 QUICK_POINTS: Final = 3
-QUICK_HOURS: Final = 12.0
+USUAL_EVERY_S: Final = 10.0  # a fifth of the time of deciding on every event, and figures within a few per cent
+QUICK_EVERY_S: Final = 30.0
 
 VaultFile = Annotated[Path, typer.Argument(metavar="VAULT.yaml", help="Vault file")]
 Policies = Annotated[str, typer.Option("--policies", metavar="all|POLICY,…", help="Which policies to run")]
@@ -42,8 +43,12 @@ Risk = Annotated[
     str, typer.Option("--risk", metavar="daily_sd=QUOTE", help="Find the risk aversion with this tracking error a day")
 ]
 Output = Annotated[Path | None, typer.Option("--output", metavar="DIR", help="Write frontier.png and frontier.json")]
-Quick = Annotated[bool, typer.Option("--quick", help="Three settings of each, on the first twelve hours")]
+Quick = Annotated[bool, typer.Option("--quick", help="Three settings of each, and a decision every 30 s only")]
 Hours = Annotated[float | None, typer.Option("--hours", min=0.1, help="End so long after the recording's start")]
+Every = Annotated[
+    float,
+    typer.Option("--every", metavar="SECONDS", min=0, help="Decide no more often; 0: on every event, as replay does"),
+]
 Workers = Annotated[int, typer.Option("--workers", min=0, max=256, help="Processes; default: one per core")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object")]
 
@@ -68,6 +73,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     start: str
     end: str
     hours: float | None
+    every_s: float
     underlying: str
     points: list[FrontierPoint]
     efficient: list[str]
@@ -79,11 +85,12 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
 def tune(
     vault_file: VaultFile,
     policies: Policies = "all",
-    points: Points = 4,
+    points: Points = 6,
     risk: Risk = "",
     output: Output = None,
     quick: Quick = False,
     hours: Hours = None,
+    every_s: Every = USUAL_EVERY_S,
     workers: Workers = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -96,7 +103,7 @@ def tune(
     recording = open_vault_recording(vault)
     manifest = recording.manifest
     if quick:
-        points, hours = min(points, QUICK_POINTS), hours or QUICK_HOURS
+        points, every_s = min(points, QUICK_POINTS), max(every_s, QUICK_EVERY_S)
     scale = find_scale(vault, recording)
     families = choose_families(policies, vault, scale)
     own_family = family_of(vault.policy)
@@ -104,7 +111,7 @@ def tune(
     jobs = {job.policy.spec: job for job in (own_job, *jobs_of(families, scale, points))}
     err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     found: list[FrontierPoint] = []
-    for point in run_all(vault, jobs.values(), workers=workers, hours=hours):
+    for point in run_all(vault, jobs.values(), workers=workers, hours=hours, every_s=every_s):
         found.append(point)
         err.print(f"{len(found)} of {len(jobs)}: {point.spec}")
     order = [*FAMILIES, own_family]
@@ -120,7 +127,7 @@ def tune(
             span = f"{min(reached):,.0f} to {max(reached):,.0f}" if reached else "none, as no policy of it was run"
             raise ConfigError([f"--risk: expected a tracking error that was reached, {span}, found {wanted_quote:g}"])
         policy = with_daily_sd(vault.policy, setting)
-        (point,) = run_all(vault, [Job(averse, policy)], workers=1, hours=hours)
+        (point,) = run_all(vault, [Job(averse, policy)], workers=1, hours=hours, every_s=every_s)
         met = Met(wanted_quote, policy.known_risk_aversion_per_quote, point)
     efficient = frontier(one for one in found if one.hedges)
     least_quote = cost_at(efficient, own.sd_day_quote)
@@ -130,6 +137,7 @@ def tune(
         start=utc_text(manifest.start_ns),
         end=utc_text(manifest.end_ns),
         hours=hours,
+        every_s=every_s,
         underlying=scale.view.underlying,
         points=found,
         efficient=[one.spec for one in efficient],
@@ -163,6 +171,7 @@ def parse_risk(text: str) -> float:
 def print_tuned(console: Console, result: Tuned) -> None:
     """Print the table for people, and what it says of the vault."""
     cut = f", first {result.hours:g} hours" if result.hours is not None else ""
+    cut += f", a decision every {result.every_s:g} s" if result.every_s else ""
     table = Table(title=f"{result.vault} on {result.recording}{cut}; limits lifted", title_justify="left")
     table.add_column("setting")
     columns = ("cost", f"delta rms, {result.underlying}", "sd a day", "realised", "hedges", "P&L")
@@ -201,8 +210,8 @@ def verdict(result: Tuned) -> list[str]:
     if result.met is not None:
         met = result.met
         lines.append(
-            f"for {met.daily_sd_quote:,.0f} a day: risk_aversion_per_quote: {met.risk_aversion_per_quote:.3g}, which left "
-            f"{met.point.sd_day_quote:,.0f} a day for {met.point.cost_quote:,.2f}"
+            f"for {met.daily_sd_quote:,.0f} a day: risk_aversion_per_quote: {met.risk_aversion_per_quote:.3g}, which left"
+            f" {met.point.sd_day_quote:,.0f} a day for {met.point.cost_quote:,.2f}"
         )
         lines.append(f"or as a limit on the band itself: risk_aversion: {{daily_sd_quote: {met.daily_sd_quote:g}}}")
     return lines

@@ -14,13 +14,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from math import pi, sqrt
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from bot.domain.decisions import HedgeView
 from bot.domain.errors import ConfigError
 from bot.domain.market import MarketEvent
 from bot.domain.results import FrontierPoint
-from bot.domain.units import NS_PER_HOUR
+from bot.domain.units import NS_PER_HOUR, NS_PER_S
+from bot.engine.engine import Engine
 from bot.pricing.bands import band_half_base, delta_sd_base, fixed_cost_half_base, risk_rate_quote
 from bot.runtime.market_look import look
 from bot.runtime.quoting import find_risk_aversion
@@ -28,6 +27,7 @@ from bot.runtime.session import open_session, open_vault_recording
 from bot.runtime.vault import Vault
 from bot.simulation.recording import Recording
 from bot.simulation.replay import replay
+from bot.simulation.score import Score
 from bot.simulation.tracking import Tracking
 from bot.simulation.world import World
 from strategies import (
@@ -47,7 +47,7 @@ from strategies import (
 )
 
 SECONDS_PER_YEAR: Final = 365.0 * 86_400.0
-REACH_DECADES: Final = (-1.0, 2.0)  # of risk aversions tried, around the vault's own
+REACH_DECADES: Final = (-1.0, 1.5)  # of risk aversions tried, around the vault's own
 CENTRE_WIDTH: Final = 4.0 ** (1.0 / 3.0)  # the best band back to the centre, as a multiple of the best one to the edge
 LONGEST_INTERVAL_S: Final = 31_536_000.0
 NO_LIMITS: Final = {
@@ -92,9 +92,7 @@ FAMILIES: Final[dict[str, Callable[[Scale], Policy]]] = {
     "whalley_wilmott": lambda at: WhalleyWilmott(risk_aversion_per_quote=_short(at.risk_aversion_per_quote)),
     "zakamouline": lambda at: Zakamouline(risk_aversion_per_quote=_short(at.risk_aversion_per_quote)),
     "delta_band_edge": lambda at: DeltaBand(half_width_base=_short(at.edge_base())),
-    "delta_band_centre": lambda at: DeltaBand(
-        half_width_base=_short(CENTRE_WIDTH * at.edge_base()), trade_to="centre"
-    ),
+    "delta_band_centre": lambda at: DeltaBand(half_width_base=_short(CENTRE_WIDTH * at.edge_base()), trade_to="centre"),
     "price_move": lambda at: PriceMove(move_fraction=_short(at.move_fraction())),
     "fixed_interval": lambda at: FixedInterval(interval_s=_short(at.interval_s())),
     "leland": lambda at: Leland(interval_s=_short(at.interval_s())),
@@ -142,7 +140,9 @@ def choose_families(words: str, vault: Vault, scale: Scale) -> list[str]:
     chosen: list[str] = []
     problems = []
     for word in (part.strip() for part in words.split(",")):
-        found = [family for family in FAMILIES if word in (family, family.removesuffix("_edge").removesuffix("_centre"))]
+        found = [
+            family for family in FAMILIES if word in (family, family.removesuffix("_edge").removesuffix("_centre"))
+        ]
         if not found:
             problems.append(f"--policies: expected all, or some of {', '.join(POLICIES)}, found {word!r}")
         if word == "gamma_vega" and not vault.option_hedges:
@@ -154,7 +154,7 @@ def choose_families(words: str, vault: Vault, scale: Scale) -> list[str]:
 
 
 def jobs_of(families: Sequence[str], scale: Scale, points: int) -> list[Job]:
-    """Return the runs of these families from loose to tight, `points` risk aversions each; settings are not repeated."""
+    """Return the runs of these families from loose to tight, `points` risk aversions each, none twice."""
     low, high = REACH_DECADES
     steps = [low + (high - low) * step / max(1, points - 1) for step in range(points)] if points > 1 else [0.0]
     jobs: dict[str, Job] = {}
@@ -167,21 +167,22 @@ def jobs_of(families: Sequence[str], scale: Scale, points: int) -> list[Job]:
 
 
 def run_all(
-    vault: Vault, jobs: Iterable[Job], *, workers: int = 0, hours: float | None = None
+    vault: Vault, jobs: Iterable[Job], *, workers: int = 0, hours: float | None = None, every_s: float = 0.0
 ) -> Iterator[FrontierPoint]:
     """Yield a point per run as they finish, in no order. `hours` ends the runs so long after the recording's start.
 
-    `workers` 0 is one per core at our disposal, 1 runs them here.
+    `every_s` is the shortest time between two decisions; 0 decides on everything, as `replay` does. `workers` 0 is one
+    per core at our disposal, 1 runs them here.
     """
     jobs = list(jobs)
     workers = min(workers or len(os.sched_getaffinity(0)), len(jobs))
     if workers <= 1:
-        bench = Bench(vault, hours)
+        bench = Bench(vault, hours, every_s)
         yield from (bench.run(job) for job in jobs)
         return
     # Fresh processes: a fork would copy threads of the tables' reader in the middle of whatever they do.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_set_up, initargs=(vault, hours)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_set_up, initargs=(vault, hours, every_s)) as pool:
         try:
             for done in as_completed([pool.submit(_run, job) for job in jobs]):
                 yield done.result()
@@ -192,7 +193,8 @@ def run_all(
 class Bench:
     """A vault's recording, read once, and runs over it without the vault's limits."""
 
-    def __init__(self, vault: Vault, hours: float | None = None) -> None:
+    def __init__(self, vault: Vault, hours: float | None = None, every_s: float = 0.0) -> None:
+        self._every_ns = round(every_s * NS_PER_S)
         limits = vault.limits.model_copy(update=NO_LIMITS)
         self._vault = vault.model_copy(update={"limits": limits})
         self._recording = open_vault_recording(vault)
@@ -208,7 +210,7 @@ class Bench:
         session = open_session(self._vault, policy=job.policy, recording=self._recording)
         tracking = Tracking(session.engine)
         world = World(iter(self._batches), session.world.venue)
-        replay(session.engine, world, session.score, stopwatch_ns=lambda: 0, progress=tracking.observe)
+        self._replay(session.engine, world, session.score, tracking)
         summary = session.score.summary(policy=job.policy.name, seed=self._vault.seed, wall_seconds=1.0)
         return FrontierPoint(
             job.family,
@@ -221,6 +223,26 @@ class Bench:
             summary.pnl_quote["total"],
             summary.state,
         )
+
+    def _replay(self, engine: Engine, world: World, score: Score, tracking: Tracking) -> None:
+        """Do as `bot.simulation.replay` does, but decide no more often than is asked for, to save time."""
+        if not self._every_ns:
+            replay(engine, world, score, stopwatch_ns=lambda: 0, progress=tracking.observe)
+            return
+        due_ns = heard = 0
+        while (step := world.step()) is not None:
+            now_ns, events = step
+            for event in events:
+                engine.apply(event)
+            heard += len(events)
+            if now_ns < due_ns:
+                continue
+            commands = engine.decide(now_ns)
+            for command in commands:
+                world.submit(command, now_ns)
+            score.observe(now_ns, heard, commands, 0)
+            tracking.observe(now_ns)
+            due_ns, heard = now_ns + self._every_ns, 0
 
 
 def with_daily_sd(own: Policy, risk_aversion_per_quote: float) -> RiskAverse:
@@ -240,8 +262,8 @@ def aversion_of(point: FrontierPoint) -> float | None:
 _BENCHES: list[Bench] = []  # of a worker process: the one it was started with
 
 
-def _set_up(vault: Vault, hours: float | None) -> None:
-    _BENCHES.append(Bench(vault, hours))
+def _set_up(vault: Vault, hours: float | None, every_s: float) -> None:
+    _BENCHES.append(Bench(vault, hours, every_s))
 
 
 def _run(job: Job) -> FrontierPoint:

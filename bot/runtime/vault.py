@@ -127,10 +127,13 @@ class CostsSection(Section):
     """What trading a hedge costs beyond its fees and the spread of the moment; `calibrate costs` measures it."""
 
     half_spread_bps: float | None = Field(
-        default=None, ge=0, le=500, description="Half-spread as measured, to plan with; orders go by the newest quote"
+        default=None,
+        ge=0,
+        le=500,
+        description="Half-spread as measured, kept for the record; routing goes by the newest quote",
     )
     depth: Annotated[tuple[DepthLine, ...], BeforeValidator(_as_list)] = Field(
-        default=(), description="Depth behind the touch as measured, to plan with; orders do not go by it yet"
+        default=(), description="Depth behind the touch as measured; routing walks it from the newest best price"
     )
     impact_coefficient: float | None = Field(
         default=None, ge=0, le=10, description="Y of the peak impact Y · σ · √(q/V) of an order; needs the daily volume"

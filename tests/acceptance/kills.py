@@ -115,7 +115,7 @@ def _write_vault(folder: Path, market: Market, server: DeribitServer) -> None:
     text = VAULT.format(
         options=msgspec.json.encode(server.options).decode(), call=market.options[0], put=market.options[1],
         hedge=HEDGE, folder="state", most_orders=MOST_ORDERS_PER_MIN, most_order_quote=MOST_ORDER_QUOTE,
-        most_venue_quote=MOST_VENUE_QUOTE, style="",
+        most_venue_quote=10 * MOST_VENUE_QUOTE, style="",  # at a limit it would wait for the market instead of a kill
     )  # fmt: skip
     (folder / "rehearsal.yaml").write_text(text.replace("deribit: {", "deribit: {credentials: keys.yaml, "))
 

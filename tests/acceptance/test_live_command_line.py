@@ -406,6 +406,7 @@ async def test_a_need_moves_to_the_next_venue_and_is_never_met_twice(
         showing(stand.market.show, lambda: show_there(stand, there)),
     ):
         stand.write_vault(deribit, other, hedges=(f"{HEDGE}, {TAKER}", f"'binance:ETHUSDT', {TAKER}"))
+        stand.change("state_dir:", "routing: preference\nstate_dir:")  # by cost it stays where it is as cheap
         daemon = await stand.start_daemon()
         hedged = there if is_moved else here
         assert await until(lambda: hedged.trades or daemon.is_over), (await end(daemon)).err[-2_000:]

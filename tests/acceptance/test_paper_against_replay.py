@@ -8,7 +8,7 @@ import pytest
 
 from tests.acceptance.paper_against_replay import compare
 
-FROM_HOURS, HOURS = 3.5, 0.6  # of the recording: three hedges are made
+FROM_HOURS, HOURS = 3.7, 0.5  # of the recording: four hedges are made
 FEED_LATENCY_S = 0.05  # what a replay adds to every event, and a message over loopback does not
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from bot.domain.decisions import HedgeTarget, HedgeView, OptionTrade
 from bot.domain.events import Command, SubmitOrder
-from bot.domain.instruments import Option, TickSchedule
+from bot.domain.instruments import Option, Payoff, TickSchedule
 from bot.domain.market import VolQuote
 from bot.domain.orders import OrderIntent
 from bot.domain.units import NS_PER_S
@@ -30,7 +30,7 @@ def coin_option(strike_px: float = 2000.0, *, is_call: bool = True, days: float 
 def money_option(strike_px: float = 2000.0, days: float = 30.0) -> Option:
     """Return an option that is priced and settled in quote money."""
     listed = option(strike_px, days=days, settle="USD")
-    return msgspec.structs.replace(listed, instrument_id=f"ETH_USD-{days:g}D-{strike_px:g}-C")
+    return msgspec.structs.replace(listed, instrument_id=f"ETH_USD-{days:g}D-{strike_px:g}-C", payoff=Payoff.LINEAR)
 
 
 BOOK_CALL = coin_option(2000.0)

@@ -11,12 +11,13 @@ import pytest
 from bot.domain.decisions import BotState, Refusal
 from bot.domain.events import OperatorAction, Restarted
 from bot.domain.instruments import Option
+from bot.domain.market import VolQuote
 from bot.domain.orders import FillReversed, OrderState, OrderTruth, OutcomeLost, TimeInForce
 from bot.domain.units import NS_PER_DAY, NS_PER_S
 from bot.domain.venues import AccountReport, VenueHealth, VenuePosition, VenueStatus
 from bot.engine.engine import Engine
 from bot.engine.pnl import PARTS
-from bot.engine.settings import OptionHedgeSettings
+from bot.engine.settings import DeltaSettings, OptionHedgeSettings
 from bot.pricing.black76 import greeks
 from tests.engine.builders import LIMITS, T0_NS, make_fill
 from tests.engine.option_vault import (
@@ -481,6 +482,47 @@ class TestWithoutQuotes:
             driver.apply(driver.settlement(BOOK_CALL.expiry_ns, px))
             alone.append([*seen, driver.engine.unhedged_pnl_quote()])
         assert alone[0] == pytest.approx(alone[1], abs=1e-6)
+
+
+class Smiling(OptionDriver):
+    """Options whose vol falls by 4 points per tenth of ln(strike/forward), in two expiries."""
+
+    def vol(self, leg: Option, vol: float, forward_px: float) -> VolQuote:
+        return super().vol(leg, vol - 0.4 * float(np.log(leg.strike_px / forward_px)), forward_px)
+
+
+class TestSmileDeltas:
+    @pytest.mark.parametrize("days", [30.0, 60.0], ids=["the book's expiry", "another"])
+    @pytest.mark.parametrize("numeraire", ["USD", "ETH"])
+    def test_offers_have_the_delta_of_the_model_and_so_has_what_is_bought(self, days: float, numeraire: str) -> None:
+        strikes = (1700.0, 1800.0, 1900.0, 2000.0, 2200.0, 2300.0)
+        wing = tuple(coin_option(one, days=days) for one in strikes if (one, days) != (2000.0, 30.0))
+        wanted = CALL if days == 30.0 else coin_option(2100.0, days=days)
+        sticky = DeltaSettings(model="sticky_delta", is_gated=False)
+        driver = Smiling({}, more=(*wing, wanted), delta=sticky, numeraire=numeraire)
+        driver.tick()
+        for _ in range(3):
+            driver.tick(after_s=65.0)
+        view = driver.policy.views[-1]
+        assert view.offers is not None
+        row = view.offers.instrument_ids.index(wanted.instrument_id)
+        terms = view.offers.terms
+        value = greeks(terms.forward_px, terms.strike_px, terms.tau_years, terms.vol, terms.is_call)
+        black = float(value.delta[row] - value.value[row] / 2000.0)
+        expected = 0.4 * float(value.vega[row]) / 2000.0
+        assert view.offers.delta_ratio[row] - black == pytest.approx(expected, rel=0.05)
+        driver.policy.wanted = {wanted.instrument_id: 5.0}
+        (intent,) = driver.review()
+        before = driver.policy.views[-1]
+        assert before.offers is not None
+        offered = float(before.offers.delta_ratio[before.offers.instrument_ids.index(wanted.instrument_id)])
+        holding = driver.held(wanted.instrument_id)
+        assert driver.desk.book.pending_delta_base(holding) == pytest.approx(offered, rel=1e-3)
+        driver.fill(intent, px=driver.desk.book.hedge_mark_px(holding))
+        driver.show()
+        driver.decide()
+        gained_base = driver.policy.views[-1].greeks.delta_base - before.greeks.delta_base
+        assert gained_base == pytest.approx(5 * offered, rel=1e-3)
 
 
 class TestSelling:

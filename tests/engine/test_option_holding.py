@@ -27,3 +27,13 @@ def test_only_what_is_held_without_a_row_is_unmarked() -> None:
     assert holding.is_unmarked
     holding.row = 3
     assert not holding.is_unmarked
+
+
+def test_at_its_price_it_pays_in_what_it_settles_in_and_is_no_more() -> None:
+    for option, payoff in ((CALL, 200.0 / 2300.0), (MONEY_CALL, 200.0)):
+        holding = OptionHolding(option)
+        holding.trade_lots(-5, 0.05)
+        assert holding.payoff_settle(2300.0) == pytest.approx(payoff)
+        assert holding.payoff_settle(2000.0) == 0.0
+        holding.settle(2300.0)
+        assert (holding.lots, holding.cash_settle) == (0, pytest.approx(5 * (0.05 - payoff)))

@@ -21,6 +21,7 @@ from bot.pricing.impulse import (
     implied_risk_aversion_per_quote,
     latency_cost_rate_quote,
     monitored_half_base,
+    partial_stop_share,
     risk_rate_quote,
     solve_impulse,
     stop_share,
@@ -195,3 +196,23 @@ def test_the_bend_of_the_shift_is_continuous() -> None:
     assert monitored_half_base(1.0, 2.2) == pytest.approx((1 - 1.2 * MONITORING_SHIFT) * exp(-1.0))
     assert monitored_half_base(0.0, 1.0) == 0.0
     assert implied_risk_aversion_per_quote(0.0, 1e-3, 100.0, 0.1) == inf
+
+
+def test_with_impact_a_trade_from_two_half_widths_goes_part_of_the_way() -> None:
+    """From 2 to 1.58 half-widths for an impact of 0.5, looking each time the hedge has moved by a fifth of one."""
+    assert partial_stop_share(2.0, 0.5, 0.2) == pytest.approx(1.58, abs=0.01)
+    assert partial_stop_share(-2.0, 0.5, 0.2) == partial_stop_share(2.0, 0.5, 0.2)
+    stops = [partial_stop_share(off, 0.5, 0.2) for off in (0.3, 0.7, 1.0, 2.0, 3.0)]
+    assert stops[0] == pytest.approx(0.3, abs=1e-9)  # inside the band there is no trade
+    assert stops == sorted(stops)
+    assert partial_stop_share(2.0, 0.5, 0.4) < stops[3] < partial_stop_share(2.0, 2.0, 0.2)
+
+
+def test_without_impact_that_is_the_edge_of_the_monitored_band() -> None:
+    for step in (0.2, 0.4):
+        assert partial_stop_share(2.0, 0.0, step) == pytest.approx(1.0 - MONITORING_SHIFT * step, abs=0.02)
+
+
+def test_a_partial_trade_needs_a_step_to_wait_for() -> None:
+    with pytest.raises(ValueError, match="step_share: expected at least"):
+        partial_stop_share(2.0, 0.5, 0.01)

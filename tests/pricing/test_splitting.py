@@ -183,7 +183,7 @@ def test_500_random_cases_of_unequal_lots_equal_brute_force_to_the_cent(sizes: t
             least = float(costs[most])
         assert split.cost_quote == pytest.approx(least, abs=CENT)
         unproven += not split.is_proven
-    assert unproven <= 2
+    assert unproven <= 4
 
 
 def test_a_coarse_lot_gives_way_to_the_combination_that_places_everything() -> None:

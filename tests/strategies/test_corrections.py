@@ -152,9 +152,7 @@ def test_nothing_is_churned_while_time_runs_out(gas: float) -> None:
 @pytest.mark.parametrize("kind", [WhalleyWilmott, Impulse])
 @pytest.mark.parametrize("gas", [0.0, 0.01])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_who_knows_neither_hedge_nor_delta_holds(
-    kind: type[WhalleyWilmott | Impulse], gas: float, bad: float
-) -> None:
+def test_who_knows_neither_hedge_nor_delta_holds(kind: type[WhalleyWilmott | Impulse], gas: float, bad: float) -> None:
     policy = kind(risk_aversion_per_quote=AVERSE)
     for changes in ({"hedge_base": bad}, {"greeks": Greeks(bad, -0.03)}):
         target = policy.target(seen(-1.0, fixed_cost_quote=gas, **changes))
@@ -228,9 +226,7 @@ def test_a_book_without_gamma_is_left_alone_within_its_floor_and_not_churned() -
 @pytest.mark.parametrize("kind", [WhalleyWilmott, Impulse])
 @pytest.mark.parametrize("wanted", [0.4, -0.4])
 @pytest.mark.parametrize("gas", [0.0, 0.01])
-def test_in_the_last_moment_nothing_is_traded(
-    kind: type[WhalleyWilmott | Impulse], wanted: float, gas: float
-) -> None:
+def test_in_the_last_moment_nothing_is_traded(kind: type[WhalleyWilmott | Impulse], wanted: float, gas: float) -> None:
     last = seen(-1.0, tau_years=0.0, hedge_base=wanted, fixed_cost_quote=gas)
     target = kind(risk_aversion_per_quote=AVERSE).target(last)
     assert (target.low_base, target.high_base) == (-math.inf, math.inf)

@@ -293,6 +293,11 @@ class _Frame:
         dev = self.world.vol * sqrt(self.tau_years)
         return np.exp(-0.5 * d1 * d1) / (_ROOT_2PI * spot_px * dev)
 
+    def vanna(self, spot_px: Floats, d1: Floats) -> Floats:
+        """Return what a vol higher by 1.00 does to the delta of one option: −φ(d1) d2/σ."""
+        dev = self.world.vol * sqrt(self.tau_years)
+        return -self.gamma(spot_px, d1) * spot_px * dev * (d1 - dev) / self.world.vol
+
 
 class _Seat:
     """One entrant: what it holds and has under way on every path, and what that cost so far."""
@@ -416,7 +421,8 @@ class _Seat:
         world = self._world
         d1 = frame.d1(np.log(spots / world.strike_px))
         delta, gamma = world.qty_base * ndtr(d1), world.qty_base * frame.gamma(spots, d1)
-        views = _views(world, frame.tau_years, frame.now_ns, spots, delta, gamma, last_ns, last_px)
+        vanna = frame.vanna(spots, d1) * world.qty_base
+        views = _views(world, frame.tau_years, frame.now_ns, spots, delta, gamma, vanna, last_ns, last_px)
         years = self.entrant.latency_steps * world.step_years
         ask = self.entrant.policy.target
         answers = np.empty((4, spots.size))
@@ -441,6 +447,7 @@ def _views(
     spots: Floats,
     delta: Floats,
     gamma: Floats,
+    vanna: Floats,
     last_ns: NDArray[np.int64],
     last_px: Floats,
 ) -> list[HedgeView]:
@@ -453,9 +460,10 @@ def _views(
             now_ns, "SIM", spot_px, 0.0, Greeks(0.0, gamma_base), 0.0, 0.0, -delta_base, 0.0, world.cost_rate,
             world.fixed_cost_quote, LOT_BASE, world.step_years, hedged_ns, hedged_px,
             Legs(forwards[place : place + 1], strike, tau, vol, qty, is_call), world.vol, tau_years,
+            vanna_base_per_vol=vanna_base,
         )
-        for place, (spot_px, delta_base, gamma_base, hedged_ns, hedged_px) in enumerate(
-            zip(spots.tolist(), delta.tolist(), gamma.tolist(), last_ns.tolist(), last_px.tolist(), strict=True)
+        for place, (spot_px, delta_base, gamma_base, vanna_base, hedged_ns, hedged_px) in enumerate(
+            zip(*(column.tolist() for column in (spots, delta, gamma, vanna, last_ns, last_px)), strict=True)
         )
     ]  # fmt: skip
 
@@ -466,11 +474,11 @@ def _memory_of(policy: HedgePolicy, world: World) -> tuple[bool, bool]:
     seconds = [0, now_ns - 1, now_ns - NS_PER_YEAR // 365, now_ns - NS_PER_YEAR]
     prices = [0.0, world.spot_px, 0.8 * world.spot_px, 1.2 * world.spot_px]
     one = np.array([world.spot_px])
-    delta, gamma = 0.5 * world.qty_base * one / one, 4.0 * world.qty_base / one
+    delta, gamma, vanna = 0.5 * world.qty_base * one / one, 4.0 * world.qty_base / one, 0.0 * one
 
     def answer(last_ns: int, last_px: float) -> tuple[float, ...]:
         stamp, px = np.array([last_ns], dtype=np.int64), np.array([last_px])
-        (view,) = _views(world, 0.5 * world.tau_years, now_ns, one, delta, gamma, stamp, px)
+        (view,) = _views(world, 0.5 * world.tau_years, now_ns, one, delta, gamma, vanna, stamp, px)
         target = policy.target(view)
         return target.low_base, target.high_base, target.buy_to_base, target.sell_to_base
 
