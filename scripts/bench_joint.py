@@ -27,19 +27,17 @@ def main() -> None:
 
 
 def row(gamma_ratio: float, ratio: float) -> dict[str, Any]:
-    """Return what hedging costs alone, and the share of it when told the correlation, or one 0.2 lower or 0.1 higher."""
+    """Return what hedging costs alone, and the share of it when told the correlation, or one too low or high."""
     btc_gamma = gamma_ratio * ETH.gamma_base_per_px * (ETH.unit_px / 15_000.0) ** 2
     sides = (ETH, Side("BTC", 30_000.0, 0.5, btc_gamma, 5.1e-4))
     policy = Impulse(risk_aversion_per_quote=AVERSE)
 
     def total_quote(told: float) -> float:
-        return play_together(
-            policy, AVERSE, sides, ratio, told, seed=3, ticks=TICKS, step_years=STEP_YEARS
-        ).total_quote
+        return play_together(policy, AVERSE, sides, ratio, told, seed=3, ticks=TICKS, step_years=STEP_YEARS).total_quote
 
     alone = total_quote(0.0)
     found = {"gamma_ratio": gamma_ratio, "correlation": ratio, "alone_quote": round(alone)}
-    for name, told in (("told", ratio), ("told_too_low", ratio - 0.2), ("told_too_high", min(0.99, ratio + 0.1))):
+    for name, told in (("told", ratio), ("told_too_low", ratio - 0.2), ("told_too_high", min(0.99, ratio + 0.15))):
         if told > 0.0:
             found[name] = round(total_quote(told) / alone, 3)
     say(str(found))
