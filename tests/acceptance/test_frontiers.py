@@ -1,7 +1,7 @@
 """The default policy on the frontier of cost against tracking error, on the two bundled recordings.
 
-Decisions are taken once a minute of the recording, which leaves cost within a few per cent and takes a tenth of the time;
-docs/frontier.md has the whole table.
+Decisions are taken once a minute of the recording: cost is within a few per cent then, in a tenth of the time.
+The whole table is in docs/frontier.md.
 """
 
 from __future__ import annotations

@@ -30,5 +30,5 @@ def test_it_looks_from_the_moment_asked_for_and_says_where_nothing_is_to_be_seen
     recording = open_vault_recording(vault)
     at_ns = recording.manifest.start_ns + 5 * NS_PER_HOUR
     assert 0 <= look(vault, at_ns=at_ns, recording=recording).now_ns - at_ns < NS_PER_HOUR
-    with pytest.raises(ConfigError, match="expected a market from .* on, found none of ETH"):
+    with pytest.raises(ConfigError, match="found none of ETH"):
         look(vault, at_ns=recording.manifest.end_ns + NS_PER_HOUR, recording=recording)
