@@ -90,9 +90,7 @@ def look(
     why = waiting.decision.refusal_detail if waiting.decision is not None else "no data"
     when = utc_text(recording.manifest.start_ns if at_ns is None else at_ns)
     raise ConfigError(
-        [
-            f"vault {vault.vault}: expected a market to quote on from {when} on, found none of {waiting.underlying}: {why}"
-        ]
+        [f"vault {vault.vault}: expected a market from {when} on, found none of {waiting.underlying}: {why}"]
     )
 
 

@@ -210,8 +210,8 @@ def verdict(result: Tuned) -> list[str]:
     if result.met is not None:
         met = result.met
         lines.append(
-            f"for {met.daily_sd_quote:,.0f} a day: risk_aversion_per_quote: {met.risk_aversion_per_quote:.3g}, which left"
-            f" {met.point.sd_day_quote:,.0f} a day for {met.point.cost_quote:,.2f}"
+            f"for {met.daily_sd_quote:,.0f} a day: risk_aversion_per_quote: {met.risk_aversion_per_quote:.3g},"
+            f" which left {met.point.sd_day_quote:,.0f} a day for {met.point.cost_quote:,.2f}"
         )
         lines.append(f"or as a limit on the band itself: risk_aversion: {{daily_sd_quote: {met.daily_sd_quote:g}}}")
     return lines

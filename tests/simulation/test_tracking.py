@@ -19,7 +19,7 @@ class Desks:
     def __init__(self, count: int) -> None:
         self.desks = {str(number): SimpleNamespace(decision=None) for number in range(count)}
         self.settings = SimpleNamespace(gap_ns=600 * NS_PER_S)
-        self.tracking = Tracking(cast(Engine, self))
+        self.tracking = Tracking(cast("Engine", self))
         self.now_ns = NS_PER_MIN
 
     def show(self, *states: tuple[float, float], after_ns: int = NS_PER_MIN) -> None:

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from bot.domain.errors import ConfigError
+from bot.runtime.tune_cli import parse_risk, short_spec, tune
+from tests.acceptance.vaults import CONFIG
+
+ETH = str(CONFIG / "eth-straddle.yaml")
+SHORT = ["--hours", "3", "--every", "60", "--workers", "1"]
+app = typer.Typer()
+app.command()(tune)
+
+
+def test_it_writes_a_table_a_picture_and_json(tmp_path: Path) -> None:
+    words = [ETH, "--policies", "impulse,unhedged", "--points", "2", "--output", str(tmp_path), *SHORT]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "the vault's policy costs" in result.output
+    assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads((tmp_path / "frontier.json").read_text())
+    assert {point["family"] for point in found["points"]} == {"impulse", "unhedged"}
+    assert found["own"] in found["points"]
+
+
+@pytest.mark.parametrize("text", ["300", "daily_sd", "daily_sd=", "daily_sd=-1", "monthly_sd=300", "daily_sd=nan"])
+def test_a_risk_that_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="daily_sd=QUOTE"):
+        parse_risk(text)
+
+
+def test_specs_are_shown_without_what_stands_at_its_default() -> None:
+    assert short_spec("impulse:risk_aversion_per_quote=0.0003:h0_floor=true:centre_term=none") == (
+        "impulse:risk_aversion_per_quote=0.0003:centre_term=none"
+    )
