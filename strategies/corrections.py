@@ -68,8 +68,9 @@ class CorrectedBand(RiskAverse):
     `unwinds_at_expiry`: what is opened now is closed when the options expire, so it costs k twice, and what is closed
     now costs nothing, as it would be closed anyway. The edge at which the hedge grows has a floor of 2 H0; the one at
     which it shrinks is never further out than 0.7 of what delta will still wander until expiry. Which is which goes by
-    the sign of the hedge that is wanted, not of the one that is held. It is part of the floor. Off by default:
-    a desk that rolls its book keeps its hedge, and to expect a closing that never comes costs more than not to expect one.
+    the sign of the hedge that is wanted, not of the one that is held. It is part of the floor. Off by
+    default: a desk that rolls its book keeps its hedge, and to expect a closing that never comes costs more than not to
+    expect one.
 
     Where the vault has other underlyings that move along (`view.peers`), the band is that of all of them together: its
     centre moves against what they are off by, its gamma is the joint one (`bot.pricing.matrix_band`). Not so under a

@@ -70,7 +70,7 @@ def through(vault: Vault, policy: Policy) -> tuple[Run, list[float]]:
     """
     recording, _ = read(vault)
     session = open_session(vault, policy=policy, recording=recording)
-    desk, equity = session.engine.desks[vault.book[0].instrument[:3]], {}
+    desk, equity = next(iter(session.engine.desks.values())), {}
 
     def batches() -> Iterator[list[MarketEvent]]:
         for batch in beginning(vault):
