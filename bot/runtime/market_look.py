@@ -30,7 +30,8 @@ WARM_UP_NS = 20 * NS_PER_MIN  # read before the moment asked for: longer than an
 class Look(NamedTuple):
     """What a policy is shown at one moment, by underlying, and when that was.
 
-    `options` are the option legs of a view in its order: first those of the book, then those asked about.
+    `options` are the option legs of a view in its order: first those of the book, then those asked about; what has
+    expired by then is left out.
     `look_years` is the typical time between two vol quotes of the option with the largest gamma: how often a hedger
     sees net delta move where forwards come with vols; NaN if it cannot be told.
     """
@@ -81,7 +82,11 @@ def look(
         if watcher.views.keys() == engine.desks.keys():
             options = {
                 base: tuple(
-                    leg for leg in settings.book if isinstance(leg.instrument, Option) and leg.instrument.base == base
+                    leg
+                    for leg in settings.book
+                    if isinstance(leg.instrument, Option)
+                    and leg.instrument.base == base
+                    and leg.instrument.expiry_ns > now_ns
                 )
                 for base in engine.desks
             }
@@ -101,13 +106,15 @@ def _look_years(
     numbers = {one.instrument_id: place for place, one in enumerate(recording.manifest.instruments)}
     found = dict.fromkeys(views, float("nan"))
     for base, view in views.items():
-        if not options[base]:
-            continue
         legs = view.legs
+        if len(options[base]) != legs.qty_base.size:  # some have expired and are not settled yet
+            continue
         with np.errstate(all="ignore"):
             width = legs.vol * np.sqrt(legs.tau_years)
             distance = np.log(legs.forward_px / legs.strike_px) / width
             weight = np.abs(legs.qty_base) * np.exp(-0.5 * distance**2) / width
+        if not np.isfinite(weight).any():
+            continue
         heaviest = options[base][int(np.nanargmax(weight))].instrument.instrument_id
         if heaviest not in numbers:
             continue

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from bot.domain.errors import ConfigError
 from bot.domain.instruments import Option
-from bot.domain.units import NS_PER_HOUR, NS_PER_YEAR
+from bot.domain.units import NS_PER_HOUR, NS_PER_S, NS_PER_YEAR
 from bot.engine.settings import BookLeg
 from bot.runtime.market_look import look
 from bot.runtime.session import open_vault_recording
@@ -32,3 +34,14 @@ def test_it_looks_from_the_moment_asked_for_and_says_where_nothing_is_to_be_seen
     assert 0 <= look(vault, at_ns=at_ns, recording=recording).now_ns - at_ns < NS_PER_HOUR
     with pytest.raises(ConfigError, match="found none of ETH"):
         look(vault, at_ns=recording.manifest.end_ns + NS_PER_HOUR, recording=recording)
+
+
+def test_what_expires_between_the_moment_asked_for_and_the_first_look_is_left_out() -> None:
+    """A second before the expiry of the whole book the next thing to be seen is its settlement."""
+    vault = load("eth-near-expiry")
+    recording = open_vault_recording(vault)
+    expiries = [one.expiry_ns for one in recording.manifest.instruments if one.instrument_id == "ETH-14APR23-1900-C"]
+    found = look(vault, at_ns=expiries[0] - NS_PER_S, recording=recording)
+    assert found.now_ns >= expiries[0]
+    assert found.options["ETH"] == ()
+    assert math.isnan(found.look_years["ETH"])
