@@ -350,11 +350,15 @@ def _report_shape(source: YamlSource, errors: Sequence[ErrorDetails]) -> None:
         elif error["type"] == "missing":
             if error["loc"] in absent:
                 source.report(place, f"the key {error['loc'][-1]}", "none", _describe(error["loc"]))
+        elif error["type"] == "value_error" and (says := _WHOLE.fullmatch(error["msg"])) is not None:
+            source.report(place, *says.groups())  # what a model checks as a whole says itself what it found
         elif error["type"] != "extra_forbidden":
             source.report(place, _expected(error), _found(error["input"]), _describe(error["loc"]))
 
 
+_WHOLE: Final = re.compile(r"Value error, expected (.+), found (.+?); hint: (.+)", re.DOTALL)
 _EXPECTED: Final = {
+    "bool_type": "true or false",
     "float_type": "a number",
     "int_type": "a whole number",
     "int_from_float": "a whole number",

@@ -304,6 +304,19 @@ WRONG = {
     "negative risk aversion": ("3.0e-4", "-3.0e-4", 10, "expected a number above 0.0, found -0.0003"),
     "unknown policy": ("whalley_wilmott", "whaley_wilmot", 10, "did you mean whalley_wilmott?"),
     "policy without type": ("type: whalley_wilmott, ", "", 10, "expected a mapping with the key type"),
+    "two risk aversions": (
+        "3.0e-4",
+        "3.0e-4, risk_aversion: {daily_sd_quote: 5}",
+        10,
+        "expected risk_aversion_per_quote or risk_aversion, found both; hint: risk_aversion_per_quote: 3.0e-4, or",
+    ),
+    "half a risk aversion in words": (
+        "risk_aversion_per_quote: 3.0e-4",
+        "risk_aversion: {pay_quote: 5}",
+        10,
+        "expected pay_quote and to_remove_sd_quote, or daily_sd_quote alone, found pay_quote; hint: ",
+    ),
+    "not a yes or no": ("3.0e-4", "3.0e-4, h0_floor: 3", 10, "expected true or false, found 3"),
     "policy as a word": (POLICY, "policy: wide", 10, "expected a mapping with the key type, found 'wide'"),
     "parameter of another policy": (POLICY, "policy: {type: unhedged, interval_s: 5}", 10, "found interval_s"),
     "unknown instrument": ("ETH-PERPETUAL", "ETH-PERPETUAAL", 9, "did you mean ETH-PERPETUAL?"),
@@ -349,8 +362,8 @@ def test_each_mistake_has_one_error_with_its_line(tmp_path: Path, text: str, nam
     (problem,) = problems(tmp_path, change(text, old, new))
     assert problem.startswith(f"vault.yaml:{line}: expected ")
     assert words in problem
-    assert ", found " in problem
-    assert "; hint: " in problem
+    assert problem.count(", found ") == 1
+    assert problem.count("; hint: ") == 1
     assert "hunter2" not in problem
 
 
