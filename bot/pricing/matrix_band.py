@@ -63,7 +63,8 @@ def joint_band(
     for one in companions:
         ratio, moved_px = one.correlation_ratio, one.vol * one.spot_px
         wander = one.gamma_base_per_px * moved_px * moved_px
-        if not (-1.0 <= ratio <= 1.0 and ratio and moved_px > 0.0 and isfinite(wander) and isfinite(one.off_base)):
+        is_known = isfinite(wander) and isfinite(one.off_base) and isfinite(one.cost_rate)
+        if not (-1.0 <= ratio <= 1.0 and ratio and moved_px > 0.0 and is_known):
             continue
         square = ratio * ratio
         along += square * wander

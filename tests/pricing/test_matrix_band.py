@@ -52,6 +52,7 @@ def test_the_centre_moves_no_further_than_the_peers_own_band() -> None:
         {"correlation_ratio": 1.5},
         {"vol": nan},
         {"off_base": nan},
+        {"cost_rate": nan},
         {"gamma_base_per_px": nan},
     ],
 )
