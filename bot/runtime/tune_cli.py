@@ -108,6 +108,8 @@ def tune(
     families = choose_families(policies, vault, scale)
     own_family = family_of(vault.policy)
     own_job = Job(own_family, vault.policy)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)  # now, not when minutes have been spent
     jobs = {job.policy.spec: job for job in (own_job, *jobs_of(families, scale, points))}
     err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     found: list[FrontierPoint] = []
@@ -117,7 +119,7 @@ def tune(
     order = [*FAMILIES, own_family]
     found.sort(key=lambda point: (order.index(point.family), point.sd_day_quote))
     own = next(point for point in found if point.spec == vault.policy.spec)
-    met = None
+    met = unmet = None
     if wanted_quote is not None:
         averse = own_family if isinstance(vault.policy, RiskAverse) else "impulse"
         settings = [(value, one) for one in found if one.family == averse and (value := aversion_of(one)) is not None]
@@ -125,10 +127,11 @@ def tune(
         if setting is None:
             reached = [one.sd_day_quote for _, one in settings]
             span = f"{min(reached):,.0f} to {max(reached):,.0f}" if reached else "none, as no policy of it was run"
-            raise ConfigError([f"--risk: expected a tracking error that was reached, {span}, found {wanted_quote:g}"])
-        policy = with_daily_sd(vault.policy, setting)
-        (point,) = run_all(vault, [Job(averse, policy)], workers=1, hours=hours, every_s=every_s)
-        met = Met(wanted_quote, policy.known_risk_aversion_per_quote, point)
+            unmet = f"--risk: expected a tracking error that was reached, {span}, found {wanted_quote:g}"
+        else:
+            policy = with_daily_sd(vault.policy, setting)
+            (point,) = run_all(vault, [Job(averse, policy)], workers=1, hours=hours, every_s=every_s)
+            met = Met(wanted_quote, policy.known_risk_aversion_per_quote, point)
     efficient = frontier(one for one in found if one.hedges)
     least_quote = cost_at(efficient, own.sd_day_quote)
     result = Tuned(
@@ -149,11 +152,13 @@ def tune(
         _write(result, output, err)
     if as_json:
         typer.echo(json.dumps(msgspec.to_builtins(result), indent=2, allow_nan=False))
-        return
-    console = Console(soft_wrap=True, markup=False, highlight=False)
-    if not console.is_terminal:
-        console = Console(soft_wrap=True, markup=False, highlight=False, width=NO_TERMINAL_COLUMNS)
-    print_tuned(console, result)
+    else:
+        console = Console(soft_wrap=True, markup=False, highlight=False)
+        if not console.is_terminal:
+            console = Console(soft_wrap=True, markup=False, highlight=False, width=NO_TERMINAL_COLUMNS)
+        print_tuned(console, result)
+    if unmet is not None:
+        raise ConfigError([unmet])
 
 
 def parse_risk(text: str) -> float:

@@ -28,6 +28,21 @@ def test_it_writes_a_table_a_picture_and_json(tmp_path: Path) -> None:
     assert found["own"] in found["points"]
 
 
+def test_a_risk_nothing_reached_is_told_after_what_was_found() -> None:
+    words = [ETH, "--policies", "unhedged", "--points", "1", "--hours", "0.2", "--every", "60", "--workers", "1"]
+    result = CliRunner().invoke(app, [*words, "--risk", "daily_sd=1e9", "--json"])
+    assert isinstance(result.exception, ConfigError)
+    assert "expected a tracking error that was reached" in str(result.exception)
+    assert json.loads(result.stdout)["met"] is None
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    result = CliRunner().invoke(app, [ETH, "--output", str(tmp_path / "taken"), *SHORT])
+    assert isinstance(result.exception, FileExistsError)
+    assert " of " not in result.output
+
+
 @pytest.mark.parametrize("text", ["300", "daily_sd", "daily_sd=", "daily_sd=-1", "monthly_sd=300", "daily_sd=nan"])
 def test_a_risk_that_is_no_amount_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="daily_sd=QUOTE"):
