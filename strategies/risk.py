@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf, isfinite
 from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -43,7 +43,19 @@ class RiskWords(BaseModel):
             raise ValueError(
                 f"expected pay_quote and to_remove_sd_quote, or daily_sd_quote alone, found {found}; {_HINT}"
             )
+        if self.pay_quote is not None and not 0.0 < self.averse_per_quote < inf:
+            raise ValueError(
+                f"expected amounts of one currency, found {self.pay_quote:g} to be rid of {self.to_remove_sd_quote:g};"
+                f" hint: g = 2 · pay / sd² is {self.averse_per_quote:g}, which is no risk aversion"
+            )
         return self
+
+    @property
+    def averse_per_quote(self) -> float:
+        """The risk aversion g of what one would pay to be rid of a standard deviation; 0 for a daily limit."""
+        if self.pay_quote is None or self.to_remove_sd_quote is None:
+            return 0.0
+        return 2.0 * self.pay_quote / self.to_remove_sd_quote / self.to_remove_sd_quote  # its square may overflow
 
 
 class RiskAverse(Policy):
@@ -73,10 +85,7 @@ class RiskAverse(Policy):
         """The risk aversion where it is one number whatever the market does, else 0."""
         if self.risk_aversion_per_quote is not None:
             return self.risk_aversion_per_quote
-        words = self.risk_aversion
-        if words is None or words.pay_quote is None or words.to_remove_sd_quote is None:
-            return 0.0
-        return 2.0 * words.pay_quote / words.to_remove_sd_quote**2
+        return self.risk_aversion.averse_per_quote if self.risk_aversion is not None else 0.0
 
     @property
     def is_daily_limit(self) -> bool:

@@ -55,6 +55,8 @@ def test_a_daily_limit_without_a_vol_holds(name: str, damage: dict[str, float]) 
         ({"risk_aversion": {"pay_quote": 5.0, "daily_sd_quote": 5.0}}, "found pay_quote and daily_sd_quote; hint"),
         ({"risk_aversion": {"daily_sd_quote": 0.0}}, "greater than 0"),
         ({"risk_aversion": {"daily_sd": 5.0}}, "not permitted"),
+        ({"risk_aversion": {"pay_quote": 1.0, "to_remove_sd_quote": 1e200}}, "found 1 to be rid of 1e+200; hint"),
+        ({"risk_aversion": {"pay_quote": 1.0, "to_remove_sd_quote": 1e-200}}, "found 1 to be rid of 1e-200; hint"),
     ],
 )
 def test_exactly_one_is_asked_for(name: str, words: dict[str, object], text: str) -> None:
