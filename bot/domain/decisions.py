@@ -84,7 +84,7 @@ class HedgeView(msgspec.Struct, frozen=True, gc=False):
     `tau_years` the time to the nearest expiry with a material share of the gamma (infinite without options),
     `latency_years` from a decision to its fill. `offers`
     are given only to a policy that `needs_offers`, and then only when options may be traded now. `horizon_years` is the
-    time to the last expiry of an option held (infinite without, or with what never expires; NaN: as `tau_years`).
+    time to the last expiry of an option held (infinite without, or with much that never expires; NaN: as `tau_years`).
     `vanna_base_per_vol` is what a vol point of 1.00 does to the delta of all options (NaN: see `legs`).
     """
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from math import inf, isfinite
 from typing import NamedTuple
 
+import numpy as np
+
 from bot.domain.decisions import Decision, HedgeView, Peer, Refusal
 from bot.domain.instruments import Future, Option
 from bot.domain.market import Quote, QuoteFault, Settlement
@@ -17,7 +19,7 @@ from bot.engine.anticipation import FillLatencies, anticipated_drift_base, find_
 from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.execution import FillRates, Need
 from bot.engine.inclusion import RealizedVol, fixed_cost_quote
-from bot.engine.leg_sums import LegSums
+from bot.engine.leg_sums import MATERIAL_SHARE, LegSums
 from bot.engine.option_holding import NO_ROW, OptionHolding
 from bot.engine.orders import Order, OrderTracker
 from bot.engine.pnl import PnlLedger
@@ -306,9 +308,17 @@ class Desk:
             vol,
             sums.first_years,
             latency_years,
-            horizon_years=sums.last_years if book.chain is None or not book.chain.lps else inf,
+            horizon_years=inf if self._outlives_options(index_px) else sums.last_years,
             vanna_base_per_vol=sums.vanna_base_per_vol,
         )
+
+    def _outlives_options(self, index_px: float) -> bool:
+        """Tell whether a material part of the book is liquidity or linear, and off its target after any expiry too."""
+        book = self.book
+        if book.chain is not None and book.chain.lps:
+            return True
+        linear_base = sum(abs(one.qty_base) + abs(one.qty_own) / index_px for one in book.static)
+        return linear_base > 0.0 and linear_base >= MATERIAL_SHARE * float(np.abs(book.legs.qty_base).sum())
 
     def vol(self) -> float:
         """Return the vol that matters to the hedge: that of the options and, for liquidity, of the index, by gamma."""

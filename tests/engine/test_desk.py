@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import pytest
 
@@ -189,6 +191,12 @@ class TestWhatTheViewSaysOfTime:
         assert view.tau_years == pytest.approx(1 / 365, rel=1e-4)
         assert view.horizon_years == pytest.approx(30 / 365, rel=1e-4)
 
+    def test_a_linear_position_is_there_after_the_last_expiry_too(self) -> None:
+        """One option with little time left must not widen the band of a position that has no end."""
+        assert self.view_of(BookLeg(PERPETUAL, 60.0), BookLeg(NEAR, -1.0)).horizon_years == math.inf
+        view = self.view_of(BookLeg(PERPETUAL, 1.0), BookLeg(NEAR, -100.0))
+        assert view.horizon_years == pytest.approx(1 / 365, rel=1e-4), "too little of the book to say so"
+
     def test_of_many_small_expiries_the_one_with_most_counts(self) -> None:
         legs = [BookLeg(option(2000.0, days=float(days)), -1.0) for days in range(20, 60)]
         view = self.view_of(*legs)
@@ -197,7 +205,7 @@ class TestWhatTheViewSaysOfTime:
     def test_one_band_of_net_gamma_and_no_sum_of_bands_per_option(self) -> None:
         """A butterfly's gammas offset each other: its band is far narrower than those of its options together."""
         legs = [BookLeg(option(strike), qty) for strike, qty in ((1950.0, -50.0), (2000.0, 100.0), (2050.0, -50.0))]
-        policy = WhalleyWilmott(risk_aversion_per_quote=1e-3)
+        policy = WhalleyWilmott(risk_aversion_per_quote=1e-3, h0_floor=False)  # which a linear leg takes away
 
         def half_base(*some: BookLeg) -> float:
             target = policy.target(self.view_of(*some))
