@@ -150,11 +150,14 @@ def _usable(offers: OptionOffers) -> OptionOffers:
     """Return the offers whose numbers are numbers and of which a lot can be traded.
 
     A price better than the mark is no gain: it is the mark that is wrong then, so such a trade costs nothing, not less.
+    A bound below nothing is nothing, and never calls for a trade the other way.
     """
     offers = msgspec.structs.replace(
         offers,
         buy_cost_quote=np.maximum(offers.buy_cost_quote, 0.0),
         sell_cost_quote=np.maximum(offers.sell_cost_quote, 0.0),
+        buy_max_base=np.maximum(offers.buy_max_base, 0.0),
+        sell_max_base=np.maximum(offers.sell_max_base, 0.0),
     )
     terms = offers.terms
     is_usable = (terms.tau_years > 0.0) & (terms.vol > 0.0) & (terms.forward_px > 0.0) & (terms.strike_px > 0.0)

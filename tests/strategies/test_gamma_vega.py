@@ -241,6 +241,15 @@ def test_nothing_is_traded_where_nothing_is_offered() -> None:
     assert POLICY.target(short_straddles(60.0, none)) == POLICY.target(short_straddles(60.0))
 
 
+def test_a_bound_below_nothing_forces_no_trade_the_other_way() -> None:
+    nothing, less = (
+        POLICY.target(short_straddles(60.0, offered(60.0, 1.5, sell_max_base=np.full(5, most))))
+        for most in (0.0, -20.0)
+    )
+    assert less.options == nothing.options
+    assert less.options
+
+
 def test_the_end_of_the_book_is_that_of_its_own_options() -> None:
     """A book with no option but held hedges has no end of its own: risks are counted to the horizon."""
     offers = offered(60.0, 0.01, held_base=0.0)
