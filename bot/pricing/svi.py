@@ -122,15 +122,13 @@ def from_jump_wings(wings: JumpWings, tau_years: float) -> RawSvi:
     rho = min(1.0, max(-1.0, (c - p) / (c + p)))
     cosine = min(1.0, max(-1.0, rho - 2.0 * psi * root / b))  # m over the distance of the forward
     thin = sqrt((1.0 - rho) * (1.0 + rho))
-    if cosine == 0.0:
-        lift = 1.0 - thin
-        if lift == 0.0:
-            raise ValueError(f"expected a slice that says its own width, found {wings}; hint: it is symmetric")
-        m, s = 0.0, (w - least) / (b * lift)
-    else:
-        alpha = copysign(sqrt(1.0 / cosine**2 - 1.0), cosine)
-        m = (w - least) / (b * (copysign(sqrt(1.0 + alpha * alpha), alpha) - rho - alpha * thin))
-        s = alpha * m
+    is_centred = abs(cosine) < 1e-9  # symmetric but for rounding: 1/cosine has no digits left
+    alpha = 0.0 if is_centred else copysign(sqrt(1.0 / cosine**2 - 1.0), cosine)
+    lift = 1.0 - thin if is_centred else copysign(sqrt(1.0 + alpha * alpha), alpha) - rho - alpha * thin
+    if abs(lift) < 1e-12:
+        raise ValueError(f"expected a slice that says its own width, found {wings}; hint: it is symmetric")
+    width = (w - least) / (b * lift)
+    m, s = (0.0, width) if is_centred else (width, alpha * width)
     return RawSvi(least - b * s * thin, b, rho, m, s)
 
 

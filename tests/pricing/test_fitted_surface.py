@@ -56,6 +56,15 @@ def test_whatever_the_quotes_what_is_fitted_is_free_and_rises_in_time(seed: int)
         assert (np.diff(w, axis=0) >= -1e-12).all()
 
 
+def test_symmetric_smiles_whose_expiries_cross_are_fitted_or_said_not_to_be() -> None:
+    k = np.linspace(-0.5, 0.5, 15)
+    vols = ((0.02, 1.5 + k * k), (0.021, 0.4 + k * k), (0.022, 1.5 + k * k))
+    smiles = [SmileQuotes(tau, k, vol, vol - 0.01, vol + 0.01) for tau, vol in vols]
+    surface = fit_surface(smiles)
+    assert surface.find_arbitrage() == []
+    assert surface.fallbacks
+
+
 def test_a_slice_knows_how_far_from_quotes_a_strike_is() -> None:
     one = fit_surface(world()).slices[1]
     assert one.gap_at(float(K[3])) == 0.0

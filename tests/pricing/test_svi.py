@@ -71,6 +71,12 @@ def test_a_slice_whose_skew_is_that_of_its_wings_comes_back_too() -> None:
     np.testing.assert_allclose(from_jump_wings(to_jump_wings(svi, 0.5), 0.5), svi, atol=1e-12)
 
 
+@pytest.mark.parametrize("psi", [0.0, 1e-17, -1e-16])
+def test_wings_that_are_symmetric_but_for_rounding_are_refused_and_never_divided_by_nothing(psi: float) -> None:
+    with pytest.raises(ValueError, match="hint: it is symmetric"):
+        from_jump_wings(safe_wings(JumpWings(0.04, psi, 0.5, 0.5, 0.03)), 1.0)
+
+
 @pytest.mark.parametrize(
     "wings",
     [
