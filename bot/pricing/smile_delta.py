@@ -170,7 +170,8 @@ class SmileRecord:
         return self._gates[model]
 
     def note(self, moves: list[Moves]) -> None:
-        """Take in what moved at one moment: test every model on it, then learn from it."""
+        """Take in what moved at one moment: test every model on it, then learn from it; leave out what is no number."""
+        moves = [one for one in moves if all(np.isfinite(part).all() for part in one)]  # else nothing is, ever after
         if not moves:
             return
         self.moments += 1

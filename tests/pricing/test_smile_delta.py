@@ -174,3 +174,17 @@ def test_sticky_delta_is_the_scale_invariant_delta() -> None:
     np.testing.assert_allclose(
         values.delta + bounded(values.vega / 100.0, h), (values.value - along) / 100.0, atol=1e-8
     )
+
+
+@pytest.mark.parametrize("field", ["vol_move", "log_move", "skew", "held_base", "atm_vol_move", "atm_skew_move"])
+def test_one_move_that_is_no_number_does_not_spoil_the_record(field: str) -> None:
+    full = np.ones(3)
+    sound = Moves(full, 500.0 * full, 0.01 * full, 0.01 * full, -0.1 * full, 0.5 * full, 0.3, 0.01, -0.001)
+    record, clean = SmileRecord(), SmileRecord()
+    for moment in range(70):
+        clean.note([sound])
+        record.note([sound])
+        if moment == 30:
+            record.note([sound._replace(**{field: float("nan") * np.asarray(getattr(sound, field))})])
+    assert record.stickiness == clean.stickiness
+    assert record.coefficients == clean.coefficients
