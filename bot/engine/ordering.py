@@ -299,9 +299,12 @@ class Ordering:
         days = likely_days(view, target)
         candidates: list[_Candidate] = []
         spot_px = self._spot_mid_px(steady)
+        is_closing = _can_close(desk, view, target, steady, side)
         for hedge in steady:
             is_leaving = bool(staying) and is_ending(hedge, view.now_ns)
-            candidate = self._find_candidate(desk, view, hedge, side, days=days, spot_px=spot_px, is_leaving=is_leaving)
+            candidate = self._find_candidate(
+                desk, view, hedge, side, days=days, spot_px=spot_px, is_leaving=is_leaving, is_closing=is_closing
+            )
             if isinstance(candidate, _Candidate):
                 candidates.append(candidate)
             else:
@@ -367,8 +370,12 @@ class Ordering:
         days: float,
         spot_px: float,
         is_leaving: bool,
+        is_closing: bool = False,
     ) -> _Candidate | Blocked:
-        """Return what a part of the need would cost on one instrument, or why it can take none."""
+        """Return what a part of the need would cost on one instrument, or why it can take none.
+
+        While it `is_closing`, what funding and basis earn is no reason to open a position against one that is held.
+        """
         instrument = hedge.instrument
         instrument_id = instrument.instrument_id
         quote = self._market.quotes[instrument_id]
@@ -416,6 +423,7 @@ class Ordering:
             days=days,
             paid_rate_per_day=self.funding.rate_per_day(instrument_id, view.now_ns),
             now_ns=view.now_ns,
+            is_closing=is_closing,
         )
         return _Candidate(hedge, lot_base, curve)
 
@@ -678,6 +686,18 @@ class Ordering:
             return inf
         quote = self._market.quotes[instrument_id]
         return ((quote.ask_base if lots > 0 else quote.bid_base) / lot_base + 1e-9) // 1
+
+
+def _can_close(
+    desk: Desk, view: HedgeView, target: HedgeTarget, hedges: Sequence[HedgeSettings], side: int
+) -> bool:
+    """Tell whether positions held the other way could serve a whole need by being closed.
+
+    Carry alone would buy where funding is low and sell where it is high, and never close either.
+    """
+    need_base = target.buy_to_base - view.delta_high_base if side > 0 else view.delta_low_base - target.sell_to_base
+    held = [desk.holdings[one.instrument.instrument_id] for one in hedges]
+    return sum([max(0, -side * one.lots) * one.instrument.lot_base(one.mark_px) for one in held]) >= need_base
 
 
 def _split(view: HedgeView, target: HedgeTarget, candidates: list[_Candidate], side: int) -> _Plan:

@@ -167,6 +167,18 @@ class TestSplit:
                 market.apply(FundingRate("ETH-A", -1e-4, ts_ns, ts_ns, n), FundingRate("ETH-B", 2e-4, ts_ns, ts_ns, n))
             assert set(market.orders()) == {best}
 
+    def test_two_fundings_never_build_up_positions_against_each_other(self) -> None:
+        market = Market(A, B, coins=0.0)
+        for n in range(3):
+            ts_ns = T0_NS - (3 - n) * 8 * NS_PER_HOUR
+            market.apply(FundingRate("ETH-A", 1e-4, ts_ns, ts_ns, n), FundingRate("ETH-B", 1.1e-4, ts_ns, ts_ns, n))
+        for second in range(12):
+            market.engine.desks["ETH"].book.coin_cash = 5.0 if second % 2 else -5.0
+            for intent in market.intents():
+                market.fill(intent)
+        held = [abs(holding.lots) for holding in market.engine.desks["ETH"].holdings.values()]
+        assert sum(held) <= 120, "bounded by two needs and not by how often it went to and fro"
+
     def test_a_dated_future_is_sold_for_its_basis(self) -> None:
         dated = msgspec.structs.replace(future(T0_NS + 30 * NS_PER_DAY), instrument_id="ETH-D")
         market = Market(A, dated)
