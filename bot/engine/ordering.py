@@ -447,8 +447,10 @@ class Ordering:
         if self._settings.routing != "cheapest":
             return None
         roll = find_roll(desk, view.now_ns)
-        if roll is None or roll.hedge not in routes or self._orders.live:
+        if roll is None or roll.hedge not in routes:
             return None
+        if any(name in desk.holdings or name in desk.book.option_hedges for name in self._orders.live_instruments()):
+            return None  # of this desk: what rests for another may rest until long after the expiry
         others = [
             one
             for one in routes
@@ -515,6 +517,11 @@ class Ordering:
         if terms is None:
             plan = None
             wanted = share_lots or lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
+            # what shrinks in the finest lot may not in a coarser one, which is rounded up into the band
+            if wanted and not share_lots and self._guards.may_only_shrink(desk):
+                ends = (view.delta_low_base, view.delta_high_base, view.target_delta_base)
+                if not shrinks(wanted, lot_base, *ends):
+                    wanted -= 1 if wanted > 0 else -1
         else:
             vol = desk.vol()
             moved = self._market.moved_since_terms_fraction(instrument.instrument_id, desk.underlying)

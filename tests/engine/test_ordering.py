@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bot.domain.decisions import BotState, Decision, Refusal
+from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, Refusal
 from bot.domain.events import OperatorAction, SubmitOrder
 from bot.domain.instruments import Hedgeable
 from bot.domain.market import ExecutionTerms, FundingRate, GasTier, Quote
@@ -292,6 +292,24 @@ class TestLimits:
         market.operate(OperatorAction.RESUME)
         market.operate(OperatorAction.REDUCE_ONLY)
         assert sum(market.orders().values()) == -90
+
+
+    def test_reduce_only_holds_in_the_lots_of_whatever_is_traded(self) -> None:
+        """In the finest lot a quarter of a coin shrinks net delta; four coins at once would more than turn it."""
+
+        class Skewed:
+            name = "skewed"
+            needs_offers = False
+
+            def target(self, _view: HedgeView) -> HedgeTarget:
+                return HedgeTarget.to_edge(-3.0, 1.0, "skewed")
+
+        coarse, picky = perpetual("A", contract_size=40.0), perpetual("B", min_lots=60)
+        for is_reduce_only, lots in ((False, {"A": -1}), (True, {})):
+            market = Market(coarse, picky, coins=1.25, taker_bps=(1.0, 50.0), policy=Skewed())
+            if is_reduce_only:
+                market.operate(OperatorAction.REDUCE_ONLY)
+            assert market.orders() == lots
 
 
 class TestFaults:

@@ -15,7 +15,17 @@ from bot.engine.desk import Desk
 from bot.engine.rolls import find_roll, is_ending
 from bot.engine.settings import BookLeg, HedgeSettings
 from strategies import DeltaBand
-from tests.engine.builders import CALL, LIMITS, PERPETUAL, T0_NS, Driver, future, linear_perpetual, make_settings
+from tests.engine.builders import (
+    CALL,
+    LIMITS,
+    PERPETUAL,
+    T0_NS,
+    Driver,
+    future,
+    linear_perpetual,
+    make_intent,
+    make_settings,
+)
 
 EXPIRY_NS = T0_NS + NS_PER_DAY
 DATED = future(EXPIRY_NS)
@@ -162,6 +172,11 @@ class TestRoll:
         first = driver.at(50 * NS_PER_MIN)
         assert len(first) == 2
         assert driver.at(49 * NS_PER_MIN) == []
+
+    def test_what_rests_for_another_underlying_is_not_waited_for(self) -> None:
+        driver = Rolling().hedged()
+        driver.engine.orders.intend(make_intent(1, "other-1", instrument=linear_perpetual("BTC")))
+        assert [intent.instrument_id for intent in driver.at(50 * NS_PER_MIN)] == [NAME, "ETH-PERPETUAL"]
 
     def test_the_order_rate_allows_both_or_none(self) -> None:
         driver = Rolling(limits=msgspec.structs.replace(LIMITS, max_orders_per_min=1)).hedged()
