@@ -93,6 +93,7 @@ class _Candidate(NamedTuple):
     hedge: HedgeSettings
     lot_base: float
     curve: CostCurve
+    most_lots: int = MOST_LOTS  # by what no single order is checked against: margin, and a future that is only left
 
 
 class _Leg(NamedTuple):
@@ -263,6 +264,7 @@ class Ordering:
         routes: Sequence[HedgeSettings],
         blocks: list[Blocked],
         note: str = "",
+        most_lots: int = MOST_LOTS,
     ) -> Routed | tuple[Refusal, str]:
         """Return the order on the most preferred instrument that can take it, or why none can."""
         preference = list(desk.holdings)
@@ -271,7 +273,7 @@ class Ordering:
             rank = preference.index(instrument_id)
             blocks = [block for block in blocks if block.instrument_id != instrument_id]  # now it is the last resort
             passed = [block for block in blocks if preference.index(block.instrument_id) < rank]
-            draft = self._draft(desk, view, target, hedge, note + _tell_passed(hedge, passed))
+            draft = self._draft(desk, view, target, hedge, note + _tell_passed(hedge, passed), most_lots=most_lots)
             if isinstance(draft, _Draft):
                 refused = self._limits.refuse_rate(view.now_ns)
                 if refused is not None:
@@ -314,7 +316,9 @@ class Ordering:
             if len(plan.legs) < 2:
                 # one takes it all, or it is too small for any but as a need of its own: the usual way sees to that
                 chosen = plan.legs[0].candidate if plan.legs else min(candidates, key=_least_rate)
-                passed = self._by_preference(desk, view, target, [chosen.hedge], [], plan.note if plan.legs else "")
+                passed = self._by_preference(
+                    desk, view, target, [chosen.hedge], [], plan.note if plan.legs else "", chosen.most_lots
+                )
                 if isinstance(passed, Routed):
                     return _with_costs(passed, plan)
                 if passed[0] not in _TRY_ELSEWHERE:
@@ -425,7 +429,7 @@ class Ordering:
             now_ns=view.now_ns,
             is_closing=is_closing,
         )
-        return _Candidate(hedge, lot_base, curve)
+        return _Candidate(hedge, lot_base, curve, most_lots if most_lots < abs(most.lots) else MOST_LOTS)
 
     def _spot_mid_px(self, routes: Sequence[HedgeSettings]) -> float:
         """Return the mean mid of all spot pairs, 0 without any."""
@@ -504,6 +508,7 @@ class Ordering:
         share_lots: int = 0,
         venue_limits: Mapping[str, float] | None = None,
         is_roll: bool = False,
+        most_lots: int = MOST_LOTS,
     ) -> _Draft | tuple[Refusal, str]:
         """Return the order on one instrument after every limit but the rate had its say, or the refusal.
 
@@ -553,7 +558,9 @@ class Ordering:
             return waiting
         if venue_limits is None:
             venue_limits = self.venue_limits()
-        size = self._size(desk, view, target, hedge, wanted, price.limit_ticks, venue_limits, may_raise=not share_lots)
+        asked = max(-most_lots, min(most_lots, wanted))
+        may_raise = not share_lots and most_lots == MOST_LOTS
+        size = self._size(desk, view, target, hedge, asked, price.limit_ticks, venue_limits, may_raise=may_raise)
         if not isinstance(size, _Size):
             return size
         lots = size.lots

@@ -241,6 +241,11 @@ class TestLimits:
         market.engine.ordering.headroom_base["b"] = 0.0
         assert market.orders() == {"A": -20, "C": -70}
 
+    def test_so_it_does_where_one_instrument_is_all_that_is_left(self) -> None:
+        market = Market(A, perpetual("B"), venue_limits={"b": 100.0})
+        market.engine.ordering.headroom_base["a"] = 2.05
+        assert market.orders() == {"A": -20}
+
     def test_a_headroom_does_not_keep_a_position_from_shrinking(self) -> None:
         market = Market(A, B)
         market.hedge()

@@ -120,6 +120,19 @@ class TestRoll:
         (less,) = driver.at(56 * NS_PER_MIN)
         assert (less.instrument_id, less.qty_lots) == (NAME, 30)
 
+    def test_it_never_turns_there_where_the_others_have_to_wait_for_a_fresh_quote(self) -> None:
+        driver = Rolling().hedged()
+        driver.half_spread_px = 4.0
+        driver.desk.book.coin_cash = 15.0
+        (more,) = driver.at(58 * NS_PER_MIN)
+        driver.fill(more, -30)
+        driver.cancel(more)
+        driver.desk.book.coin_cash = -10.0
+        driver.wait(1.0)
+        driver.apply(driver.index(2000.0), driver.quote(DATED, 2000.0))
+        (less,) = [command.intent for command in driver.decide() if isinstance(command, SubmitOrder)]
+        assert (less.instrument_id, less.qty_lots) == (NAME, 90)
+
     def test_large_positions_move_in_parts_within_every_limit(self) -> None:
         driver = Rolling(limits=msgspec.structs.replace(LIMITS, max_order_quote=8_001.0))
         while intents := driver.tick():
