@@ -521,12 +521,7 @@ class Ordering:
         terms = self._market.terms.get(instrument.instrument_id)
         if terms is None:
             plan = None
-            wanted = share_lots or lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
-            # what shrinks in the finest lot may not in a coarser one, which is rounded up into the band
-            if wanted and not share_lots and self._guards.may_only_shrink(desk):
-                ends = (view.delta_low_base, view.delta_high_base, view.target_delta_base)
-                if not shrinks(wanted, lot_base, *ends):
-                    wanted -= 1 if wanted > 0 else -1
+            wanted = share_lots or self._lots_to_trade(desk, view, target, lot_base)
         else:
             vol = desk.vol()
             moved = self._market.moved_since_terms_fraction(instrument.instrument_id, desk.underlying)
@@ -568,6 +563,14 @@ class Ordering:
         reason = why + size.note + price.note + note
         gas = plan.gas if plan is not None else None
         return _Draft(hedge, lots, wanted, lot_base, price.limit_ticks, price.time_in_force, gas, reason)
+
+    def _lots_to_trade(self, desk: Desk, view: HedgeView, target: HedgeTarget, lot_base: float) -> int:
+        """Return the lots of a whole need; where only shrinking is allowed none that a coarse lot would turn."""
+        lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
+        if lots and self._guards.may_only_shrink(desk):
+            if not shrinks(lots, lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base):
+                return lots - (1 if lots > 0 else -1)
+        return lots
 
     def _approve(self, desk: Desk, view: HedgeView, draft: _Draft, cost_quote: float = 0.0) -> Approved:
         """Return the order that a draft has become, under a number of its own."""
@@ -702,9 +705,7 @@ class Ordering:
         return ((quote.ask_base if lots > 0 else quote.bid_base) / lot_base + 1e-9) // 1
 
 
-def _can_close(
-    desk: Desk, view: HedgeView, target: HedgeTarget, hedges: Sequence[HedgeSettings], side: int
-) -> bool:
+def _can_close(desk: Desk, view: HedgeView, target: HedgeTarget, hedges: Sequence[HedgeSettings], side: int) -> bool:
     """Tell whether positions held the other way could serve a whole need by being closed.
 
     Carry alone would buy where funding is low and sell where it is high, and never close either.

@@ -298,7 +298,6 @@ class TestLimits:
         market.operate(OperatorAction.REDUCE_ONLY)
         assert sum(market.orders().values()) == -90
 
-
     def test_reduce_only_holds_in_the_lots_of_whatever_is_traded(self) -> None:
         """In the finest lot a quarter of a coin shrinks net delta; four coins at once would more than turn it."""
 
