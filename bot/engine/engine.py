@@ -666,6 +666,8 @@ class Engine:
 
     def _peers(self, desk: Desk, now_ns: int, correlations: Correlations) -> tuple[Peer, ...]:
         """Return the other underlyings that move along, each as of its own last decision."""
+        if not correlations.is_current(now_ns):
+            return ()
         found = [
             other.peer(correlations.between(desk.underlying, other.underlying), now_ns)
             for other in self.desks.values()

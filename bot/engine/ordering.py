@@ -567,10 +567,10 @@ class Ordering:
     def _lots_to_trade(self, desk: Desk, view: HedgeView, target: HedgeTarget, lot_base: float) -> int:
         """Return the lots of a whole need; where only shrinking is allowed none that a coarse lot would turn."""
         lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
-        if lots and self._guards.may_only_shrink(desk):
-            if not shrinks(lots, lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base):
-                return lots - (1 if lots > 0 else -1)
-        return lots
+        if not lots or not self._guards.may_only_shrink(desk):
+            return lots
+        is_shrinking = shrinks(lots, lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base)
+        return lots if is_shrinking else lots - (1 if lots > 0 else -1)
 
     def _approve(self, desk: Desk, view: HedgeView, draft: _Draft, cost_quote: float = 0.0) -> Approved:
         """Return the order that a draft has become, under a number of its own."""
