@@ -230,7 +230,7 @@ class TestPeers:
         self.move(driver, 40)
         assert driver.engine.correlations is not None
         driver.engine.correlations.due_ns = driver.now_ns + 10**18  # as if the index of a third one stood still
-        self.move(driver, 12)
+        self.move(driver, 11)
         assert len(self.peers(driver)) == 1
         self.move(driver, 1)
         assert self.peers(driver) == ()
