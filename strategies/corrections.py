@@ -24,6 +24,7 @@ from strategies.modified_delta import delta_shift_base
 from strategies.risk import RiskAverse
 
 UNKNOWN_HEDGE = "holding: which hedge is wanted is not known, as net delta or the hedge held is no number"
+MOST_SHIFT_SHARE = 0.5  # of the half-width: a local centre further out is more than the local theory of costs can tell
 MOST_VOL = 100.0  # 10,000 %: beyond it is no vol
 
 
@@ -62,8 +63,8 @@ class CorrectedBand(RiskAverse):
     the very end no trade does, and the hedge is left as it is. A daily limit is a limit: it gets no floor.
 
     `centre_term`: the cost of hedging is part of what the book is worth, and so has a delta of its own, by which the
-    centre moves. `local` takes it as a change of vol (`bot.pricing.bands.centre_vol_ratio`), `exact` as dW/dS of
-    `bot.pricing.ex_ante`, which takes milliseconds per decision.
+    centre moves. `local` takes it as a change of vol (`bot.pricing.bands.centre_vol_ratio`), at most half a half-width,
+    `exact` as dW/dS of `bot.pricing.ex_ante`, which takes milliseconds per decision.
 
     `unwinds_at_expiry`: what is opened now is closed when the options expire, so it costs k twice, and what is closed
     now costs nothing, as it would be closed anyway. The edge at which the hedge grows has a floor of 2 H0; the one at
@@ -115,6 +116,8 @@ class CorrectedBand(RiskAverse):
         if is_vol_known and cost_rate > 0.0 and risk_aversion > 0.0:
             shift = self._shift_base(view, risk_aversion)
             shift = shift if isfinite(shift) else 0.0
+            if self.centre_term == "local":
+                shift = max(-MOST_SHIFT_SHARE * half, min(MOST_SHIFT_SHARE * half, shift))
         band = Band(max(0.0, half), risk_aversion, step, floor, shift + joint, gamma, joint)
         if self.unwinds_at_expiry and floor > 0.0:
             wanted_base = view.hedge_base - (view.greeks.delta_base - view.target_delta_base - shift - joint)

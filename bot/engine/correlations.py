@@ -45,6 +45,10 @@ class Correlations:
         """Return the correlation of two underlyings, as much of it as is certain; 0 where nothing is known."""
         return self._told.get((one, other), 0.0)
 
+    def is_current(self, now_ns: int) -> bool:
+        """Tell whether returns still come: they stop for all underlyings while the index of one does."""
+        return now_ns - self._ns <= MOST_BEATS * BEAT_NS
+
     def note(self, now_ns: int) -> None:
         """Take in the index prices of a beat, once every one of them is newer than that of the last."""
         marks = self._marks

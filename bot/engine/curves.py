@@ -118,16 +118,20 @@ def carried(
     days: float,
     paid_rate_per_day: float,
     now_ns: int,
+    is_closing: bool = False,
 ) -> CostCurve:
     """Return the curve with what holding what is bought, or having sold it, costs for so many days.
 
-    `paid_rate_per_day` is what a long has paid lately.
+    `paid_rate_per_day` is what a long has paid lately. Where the need `is_closing` what is held elsewhere, neither
+    funding nor basis counts: either would open two positions against each other.
     """
     instrument = hedge.instrument
     basis_px, expiry_days = 0.0, inf
     if isinstance(instrument, Future):
         basis_px, expiry_days = mid_px - index_px, (instrument.expiry_ns - now_ns) / NS_PER_DAY
     funding = hedge.funding_rate_per_day if hedge.funding_rate_per_day is not None else paid_rate_per_day
+    if is_closing:
+        basis_px = funding = 0.0
     if not (basis_px or funding or hedge.borrow_rate_per_year):
         return curve
     return with_carry(

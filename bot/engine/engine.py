@@ -666,6 +666,8 @@ class Engine:
 
     def _peers(self, desk: Desk, now_ns: int, correlations: Correlations) -> tuple[Peer, ...]:
         """Return the other underlyings that move along, each as of its own last decision."""
+        if not correlations.is_current(now_ns):
+            return ()
         found = [
             other.peer(correlations.between(desk.underlying, other.underlying), now_ns)
             for other in self.desks.values()
@@ -690,9 +692,10 @@ class Engine:
         if _may_be_outside(view, target):
             span = f"{view.delta_low_base:.4g} to {view.delta_high_base:.4g}"
             return Refusal.UNKNOWN_OUTCOME, f"net delta may be anything from {span}"
-        if len(routes) > 1 and self.state is BotState.RUNNING and not desk.oracle_doubt:
-            return self.ordering.find_roll(desk, view, routes)
-        return None
+        if len(routes) < 2 or self.state is not BotState.RUNNING or desk.oracle_doubt:
+            return None
+        is_known = view.delta_low_base == view.delta_high_base  # else what is rolled may not be what is held
+        return self.ordering.find_roll(desk, view, routes) if is_known and not self._refuse_to_trade(view) else None
 
     def _trade_options(
         self,

@@ -10,6 +10,8 @@ from bot.domain.units import NS_PER_DAY, NS_PER_HOUR
 
 MEMORY_NS = NS_PER_DAY  # what was paid over a day says what to expect; one payment says little
 FIRST_INTERVAL_NS = 8 * NS_PER_HOUR  # what a single payment is taken to be for, the longest that venues have
+LEAST_SPAN_NS = NS_PER_HOUR  # two payments nearer than that, as a correction, are no rate for a day
+MOST_PER_DAY = 0.05  # as much as a vault file may state; more is believed by nobody
 
 
 class FundingBoard:
@@ -35,7 +37,8 @@ class FundingBoard:
         if not paid or now_ns - paid[-1][0] > 2 * MEMORY_NS:
             return 0.0
         if len(paid) == 1:
-            return paid[0][1] * NS_PER_DAY / FIRST_INTERVAL_NS
-        # the first payment is for the time before it, which is not part of the span
-        total = sum(rate for _, rate in paid) - paid[0][1]
-        return total * NS_PER_DAY / (paid[-1][0] - paid[0][0])
+            rate = paid[0][1] * NS_PER_DAY / FIRST_INTERVAL_NS
+        else:  # the first payment is for the time before it, which is not part of the span
+            total = sum(rate for _, rate in paid) - paid[0][1]
+            rate = total * NS_PER_DAY / max(LEAST_SPAN_NS, paid[-1][0] - paid[0][0])
+        return max(-MOST_PER_DAY, min(MOST_PER_DAY, rate))

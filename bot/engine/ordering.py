@@ -93,6 +93,7 @@ class _Candidate(NamedTuple):
     hedge: HedgeSettings
     lot_base: float
     curve: CostCurve
+    most_lots: int = MOST_LOTS  # by what no single order is checked against: margin, and a future that is only left
 
 
 class _Leg(NamedTuple):
@@ -263,6 +264,7 @@ class Ordering:
         routes: Sequence[HedgeSettings],
         blocks: list[Blocked],
         note: str = "",
+        most_lots: int = MOST_LOTS,
     ) -> Routed | tuple[Refusal, str]:
         """Return the order on the most preferred instrument that can take it, or why none can."""
         preference = list(desk.holdings)
@@ -271,7 +273,7 @@ class Ordering:
             rank = preference.index(instrument_id)
             blocks = [block for block in blocks if block.instrument_id != instrument_id]  # now it is the last resort
             passed = [block for block in blocks if preference.index(block.instrument_id) < rank]
-            draft = self._draft(desk, view, target, hedge, note + _tell_passed(hedge, passed))
+            draft = self._draft(desk, view, target, hedge, note + _tell_passed(hedge, passed), most_lots=most_lots)
             if isinstance(draft, _Draft):
                 refused = self._limits.refuse_rate(view.now_ns)
                 if refused is not None:
@@ -299,9 +301,12 @@ class Ordering:
         days = likely_days(view, target)
         candidates: list[_Candidate] = []
         spot_px = self._spot_mid_px(steady)
+        is_closing = _can_close(desk, view, target, steady, side)
         for hedge in steady:
             is_leaving = bool(staying) and is_ending(hedge, view.now_ns)
-            candidate = self._find_candidate(desk, view, hedge, side, days=days, spot_px=spot_px, is_leaving=is_leaving)
+            candidate = self._find_candidate(
+                desk, view, hedge, side, days=days, spot_px=spot_px, is_leaving=is_leaving, is_closing=is_closing
+            )
             if isinstance(candidate, _Candidate):
                 candidates.append(candidate)
             else:
@@ -311,7 +316,9 @@ class Ordering:
             if len(plan.legs) < 2:
                 # one takes it all, or it is too small for any but as a need of its own: the usual way sees to that
                 chosen = plan.legs[0].candidate if plan.legs else min(candidates, key=_least_rate)
-                passed = self._by_preference(desk, view, target, [chosen.hedge], [], plan.note if plan.legs else "")
+                passed = self._by_preference(
+                    desk, view, target, [chosen.hedge], [], plan.note if plan.legs else "", chosen.most_lots
+                )
                 if isinstance(passed, Routed):
                     return _with_costs(passed, plan)
                 if passed[0] not in _TRY_ELSEWHERE:
@@ -367,8 +374,12 @@ class Ordering:
         days: float,
         spot_px: float,
         is_leaving: bool,
+        is_closing: bool = False,
     ) -> _Candidate | Blocked:
-        """Return what a part of the need would cost on one instrument, or why it can take none."""
+        """Return what a part of the need would cost on one instrument, or why it can take none.
+
+        While it `is_closing`, what funding and basis earn is no reason to open a position against one that is held.
+        """
         instrument = hedge.instrument
         instrument_id = instrument.instrument_id
         quote = self._market.quotes[instrument_id]
@@ -416,8 +427,9 @@ class Ordering:
             days=days,
             paid_rate_per_day=self.funding.rate_per_day(instrument_id, view.now_ns),
             now_ns=view.now_ns,
+            is_closing=is_closing,
         )
-        return _Candidate(hedge, lot_base, curve)
+        return _Candidate(hedge, lot_base, curve, most_lots if most_lots < abs(most.lots) else MOST_LOTS)
 
     def _spot_mid_px(self, routes: Sequence[HedgeSettings]) -> float:
         """Return the mean mid of all spot pairs, 0 without any."""
@@ -439,8 +451,10 @@ class Ordering:
         if self._settings.routing != "cheapest":
             return None
         roll = find_roll(desk, view.now_ns)
-        if roll is None or roll.hedge not in routes or self._orders.live:
+        if roll is None or roll.hedge not in routes:
             return None
+        if any(name in desk.holdings or name in desk.book.option_hedges for name in self._orders.live_instruments()):
+            return None  # of this desk: what rests for another may rest until long after the expiry
         others = [
             one
             for one in routes
@@ -494,6 +508,7 @@ class Ordering:
         share_lots: int = 0,
         venue_limits: Mapping[str, float] | None = None,
         is_roll: bool = False,
+        most_lots: int = MOST_LOTS,
     ) -> _Draft | tuple[Refusal, str]:
         """Return the order on one instrument after every limit but the rate had its say, or the refusal.
 
@@ -506,7 +521,7 @@ class Ordering:
         terms = self._market.terms.get(instrument.instrument_id)
         if terms is None:
             plan = None
-            wanted = share_lots or lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
+            wanted = share_lots or self._lots_to_trade(desk, view, target, lot_base)
         else:
             vol = desk.vol()
             moved = self._market.moved_since_terms_fraction(instrument.instrument_id, desk.underlying)
@@ -538,7 +553,9 @@ class Ordering:
             return waiting
         if venue_limits is None:
             venue_limits = self.venue_limits()
-        size = self._size(desk, view, target, hedge, wanted, price.limit_ticks, venue_limits, may_raise=not share_lots)
+        asked = max(-most_lots, min(most_lots, wanted))
+        may_raise = not share_lots and most_lots == MOST_LOTS
+        size = self._size(desk, view, target, hedge, asked, price.limit_ticks, venue_limits, may_raise=may_raise)
         if not isinstance(size, _Size):
             return size
         lots = size.lots
@@ -546,6 +563,14 @@ class Ordering:
         reason = why + size.note + price.note + note
         gas = plan.gas if plan is not None else None
         return _Draft(hedge, lots, wanted, lot_base, price.limit_ticks, price.time_in_force, gas, reason)
+
+    def _lots_to_trade(self, desk: Desk, view: HedgeView, target: HedgeTarget, lot_base: float) -> int:
+        """Return the lots of a whole need; where only shrinking is allowed none that a coarse lot would turn."""
+        lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
+        if not lots or not self._guards.may_only_shrink(desk):
+            return lots
+        is_shrinking = shrinks(lots, lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base)
+        return lots if is_shrinking else lots - (1 if lots > 0 else -1)
 
     def _approve(self, desk: Desk, view: HedgeView, draft: _Draft, cost_quote: float = 0.0) -> Approved:
         """Return the order that a draft has become, under a number of its own."""
@@ -678,6 +703,16 @@ class Ordering:
             return inf
         quote = self._market.quotes[instrument_id]
         return ((quote.ask_base if lots > 0 else quote.bid_base) / lot_base + 1e-9) // 1
+
+
+def _can_close(desk: Desk, view: HedgeView, target: HedgeTarget, hedges: Sequence[HedgeSettings], side: int) -> bool:
+    """Tell whether positions held the other way could serve a whole need by being closed.
+
+    Carry alone would buy where funding is low and sell where it is high, and never close either.
+    """
+    need_base = target.buy_to_base - view.delta_high_base if side > 0 else view.delta_low_base - target.sell_to_base
+    held = [desk.holdings[one.instrument.instrument_id] for one in hedges]
+    return sum([max(0, -side * one.lots) * one.instrument.lot_base(one.mark_px) for one in held]) >= need_base
 
 
 def _split(view: HedgeView, target: HedgeTarget, candidates: list[_Candidate], side: int) -> _Plan:

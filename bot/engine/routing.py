@@ -139,7 +139,8 @@ def room_lots(
             limit_quote -= max(abs(span.low_lots), abs(span.high_lots)) * lot_quote(other)
     span = span_of(holding, orders)
     reached_lots = span.high_lots if side > 0 else -span.low_lots
-    return (limit_quote / lot_quote(holding) + 1e-9) // 1 - reached_lots
+    # beyond the limit by what others hold, as options whose deltas grew, what is held here may still shrink to nothing
+    return (max(0.0, limit_quote) / lot_quote(holding) + 1e-9) // 1 - reached_lots
 
 
 def lot_quote(holding: Holding) -> float:

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from math import pi, sqrt
+from math import cbrt, pi, sqrt
 from typing import Any, Final, NamedTuple
 
 from bot.domain.decisions import HedgeView
@@ -77,8 +77,8 @@ class Scale(NamedTuple):
         view = self.view
         year_base = delta_sd_base(view.greeks.gamma_base_per_px, view.spot_px, view.vol, 1.0)
         risk = risk_rate_quote(self.risk_aversion_per_quote, view.spot_px, view.vol)
-        years: float = (view.cost_rate * view.spot_px * sqrt(2.0 / pi) / (risk * year_base)) ** (2.0 / 3.0)
-        years = max(years, sqrt(2.0 * view.fixed_cost_quote / risk) / year_base)
+        root = cbrt(view.cost_rate * view.spot_px * sqrt(2.0 / pi) / (risk * year_base))
+        years = max(root * root, sqrt(2.0 * view.fixed_cost_quote / risk) / year_base)
         return min(LONGEST_INTERVAL_S, years * SECONDS_PER_YEAR)
 
     def move_fraction(self) -> float:

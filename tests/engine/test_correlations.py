@@ -101,3 +101,15 @@ def test_indices_that_do_not_move_at_all_have_none() -> None:
 
 def test_of_one_that_is_unknown_nothing_is_known() -> None:
     assert World().correlations.between("ETH", "SOL") == 0.0
+
+
+def test_while_one_index_stands_still_nothing_is_current_after_a_while() -> None:
+    world = World()
+    world.run(0.9, 60)
+    assert world.correlations.is_current(world.now_ns)
+    for _ in range(MOST_BEATS):
+        world.now_ns += BEAT_NS
+        world.marks["ETH"].index_ns = world.now_ns
+        world.correlations.note(world.now_ns)
+    assert world.correlations.is_current(world.now_ns)
+    assert not world.correlations.is_current(world.now_ns + 1)

@@ -225,6 +225,16 @@ class TestPeers:
             driver.decide()
         assert self.peers(driver) == ()
 
+    def test_correlations_that_nothing_renews_are_no_more_used(self) -> None:
+        driver = self.driver()
+        self.move(driver, 40)
+        assert driver.engine.correlations is not None
+        driver.engine.correlations.due_ns = driver.now_ns + 10**18  # as if the index of a third one stood still
+        self.move(driver, 11)
+        assert len(self.peers(driver)) == 1
+        self.move(driver, 1)
+        assert self.peers(driver) == ()
+
     def test_the_reason_of_a_band_names_them(self) -> None:
         driver = self.driver()
         self.move(driver, 40)

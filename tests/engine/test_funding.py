@@ -53,3 +53,13 @@ def test_what_is_told_twice_or_is_no_number_changes_nothing() -> None:
     board.note(FundingRate("A", 0.5, T0_NS, T0_NS, 9))
     board.note(FundingRate("A", nan, T0_NS + NS_PER_DAY, T0_NS + NS_PER_DAY, 10))
     assert board.rate_per_day("A", T0_NS) == before
+
+
+def test_a_payment_corrected_at_once_is_no_rate_for_a_day() -> None:
+    board = board_of(0.0001, 0.0001, every_hours=1.0 / 3600.0)
+    assert board.rate_per_day("A", T0_NS) == pytest.approx(0.0024)
+
+
+def test_more_than_a_vault_may_state_is_not_believed() -> None:
+    assert board_of(0.3).rate_per_day("A", T0_NS) == 0.05
+    assert board_of(0.0, -0.3).rate_per_day("A", T0_NS) == -0.05

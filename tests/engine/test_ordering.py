@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bot.domain.decisions import BotState, Decision, Refusal
+from bot.domain.decisions import BotState, Decision, HedgeTarget, HedgeView, Refusal
 from bot.domain.events import OperatorAction, SubmitOrder
 from bot.domain.instruments import Hedgeable
 from bot.domain.market import ExecutionTerms, FundingRate, GasTier, Quote
@@ -167,6 +167,18 @@ class TestSplit:
                 market.apply(FundingRate("ETH-A", -1e-4, ts_ns, ts_ns, n), FundingRate("ETH-B", 2e-4, ts_ns, ts_ns, n))
             assert set(market.orders()) == {best}
 
+    def test_two_fundings_never_build_up_positions_against_each_other(self) -> None:
+        market = Market(A, B, coins=0.0)
+        for n in range(3):
+            ts_ns = T0_NS - (3 - n) * 8 * NS_PER_HOUR
+            market.apply(FundingRate("ETH-A", 1e-4, ts_ns, ts_ns, n), FundingRate("ETH-B", 1.1e-4, ts_ns, ts_ns, n))
+        for second in range(12):
+            market.engine.desks["ETH"].book.coin_cash = 5.0 if second % 2 else -5.0
+            for intent in market.intents():
+                market.fill(intent)
+        held = [abs(holding.lots) for holding in market.engine.desks["ETH"].holdings.values()]
+        assert sum(held) <= 120, "bounded by two needs and not by how often it went to and fro"
+
     def test_a_dated_future_is_sold_for_its_basis(self) -> None:
         dated = msgspec.structs.replace(future(T0_NS + 30 * NS_PER_DAY), instrument_id="ETH-D")
         market = Market(A, dated)
@@ -229,6 +241,11 @@ class TestLimits:
         market.engine.ordering.headroom_base["b"] = 0.0
         assert market.orders() == {"A": -20, "C": -70}
 
+    def test_so_it_does_where_one_instrument_is_all_that_is_left(self) -> None:
+        market = Market(A, perpetual("B"), venue_limits={"b": 100.0})
+        market.engine.ordering.headroom_base["a"] = 2.05
+        assert market.orders() == {"A": -20}
+
     def test_a_headroom_does_not_keep_a_position_from_shrinking(self) -> None:
         market = Market(A, B)
         market.hedge()
@@ -280,6 +297,23 @@ class TestLimits:
         market.operate(OperatorAction.RESUME)
         market.operate(OperatorAction.REDUCE_ONLY)
         assert sum(market.orders().values()) == -90
+
+    def test_reduce_only_holds_in_the_lots_of_whatever_is_traded(self) -> None:
+        """In the finest lot a quarter of a coin shrinks net delta; four coins at once would more than turn it."""
+
+        class Skewed:
+            name = "skewed"
+            needs_offers = False
+
+            def target(self, _view: HedgeView) -> HedgeTarget:
+                return HedgeTarget.to_edge(-3.0, 1.0, "skewed")
+
+        coarse, picky = perpetual("A", contract_size=40.0), perpetual("B", min_lots=60)
+        for is_reduce_only, lots in ((False, {"A": -1}), (True, {})):
+            market = Market(coarse, picky, coins=1.25, taker_bps=(1.0, 50.0), policy=Skewed())
+            if is_reduce_only:
+                market.operate(OperatorAction.REDUCE_ONLY)
+            assert market.orders() == lots
 
 
 class TestFaults:

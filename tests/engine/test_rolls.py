@@ -10,12 +10,23 @@ import pytest
 from bot.domain.events import OperatorAction, SubmitOrder
 from bot.domain.market import Quote
 from bot.domain.orders import OrderIntent
-from bot.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN
+from bot.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_S
+from bot.domain.venues import AccountReport, VenuePosition
 from bot.engine.desk import Desk
 from bot.engine.rolls import find_roll, is_ending
 from bot.engine.settings import BookLeg, HedgeSettings
 from strategies import DeltaBand
-from tests.engine.builders import CALL, LIMITS, PERPETUAL, T0_NS, Driver, future, linear_perpetual, make_settings
+from tests.engine.builders import (
+    CALL,
+    LIMITS,
+    PERPETUAL,
+    T0_NS,
+    Driver,
+    future,
+    linear_perpetual,
+    make_intent,
+    make_settings,
+)
 
 EXPIRY_NS = T0_NS + NS_PER_DAY
 DATED = future(EXPIRY_NS)
@@ -49,6 +60,12 @@ class Rolling(Driver):
         """Show the market so long before the expiry; return what is ordered."""
         commands = self.tick(after_s=(EXPIRY_NS - left_ns - self.now_ns) / 1e9)
         return [command.intent for command in commands if isinstance(command, SubmitOrder)]
+
+    def report(self, *positions: VenuePosition) -> None:
+        """Tell of the account as it is now."""
+        asked_ns = self.now_ns
+        self.wait(0.01)
+        self.apply(AccountReport("sim", positions, (), {}, asked_ns, self.now_ns))
 
     def hedged(self) -> Rolling:
         assert self.hedge().instrument_id == NAME
@@ -102,6 +119,19 @@ class TestRoll:
         driver.desk.book.coin_cash = 10.0
         (less,) = driver.at(56 * NS_PER_MIN)
         assert (less.instrument_id, less.qty_lots) == (NAME, 30)
+
+    def test_it_never_turns_there_where_the_others_have_to_wait_for_a_fresh_quote(self) -> None:
+        driver = Rolling().hedged()
+        driver.half_spread_px = 4.0
+        driver.desk.book.coin_cash = 15.0
+        (more,) = driver.at(58 * NS_PER_MIN)
+        driver.fill(more, -30)
+        driver.cancel(more)
+        driver.desk.book.coin_cash = -10.0
+        driver.wait(1.0)
+        driver.apply(driver.index(2000.0), driver.quote(DATED, 2000.0))
+        (less,) = [command.intent for command in driver.decide() if isinstance(command, SubmitOrder)]
+        assert (less.instrument_id, less.qty_lots) == (NAME, 90)
 
     def test_large_positions_move_in_parts_within_every_limit(self) -> None:
         driver = Rolling(limits=msgspec.structs.replace(LIMITS, max_order_quote=8_001.0))
@@ -162,6 +192,25 @@ class TestRoll:
         first = driver.at(50 * NS_PER_MIN)
         assert len(first) == 2
         assert driver.at(49 * NS_PER_MIN) == []
+
+    def test_what_rests_for_another_underlying_is_not_waited_for(self) -> None:
+        driver = Rolling().hedged()
+        driver.engine.orders.intend(make_intent(1, "other-1", instrument=linear_perpetual("BTC")))
+        assert [intent.instrument_id for intent in driver.at(50 * NS_PER_MIN)] == [NAME, "ETH-PERPETUAL"]
+
+    @pytest.mark.parametrize(("max_age_ns", "off_lots"), [(10 * NS_PER_S, 0), (0, -5)])
+    def test_nothing_is_rolled_on_an_account_that_is_old_or_says_something_else(
+        self, max_age_ns: int, off_lots: int
+    ) -> None:
+        driver = Rolling(account_venues=frozenset({"sim"}), account_max_age_ns=max_age_ns)
+        driver.report()
+        driver.hedged()
+        driver.wait(1.0)
+        held = driver.held()[NAME]
+        driver.report(VenuePosition(NAME, held + off_lots, 2000.0))
+        assert driver.at(40 * NS_PER_MIN) == []
+        driver.report(VenuePosition(NAME, held, 2000.0))
+        assert len(driver.at(40 * NS_PER_MIN - NS_PER_S)) == 2
 
     def test_the_order_rate_allows_both_or_none(self) -> None:
         driver = Rolling(limits=msgspec.structs.replace(LIMITS, max_orders_per_min=1)).hedged()

@@ -134,6 +134,11 @@ class TestArithmetic:
         other.instrument = msgspec.structs.replace(INVERSE, venue="first")
         assert room_lots(mine, 1, [mine, other, elsewhere], self.tracker(), {"first": 4000.0}) == (4000 - 300) // 200
 
+    def test_beyond_the_limit_what_is_held_may_shrink_to_nothing_and_not_turn(self) -> None:
+        holding, orders = self.holding(lots=5), self.tracker()
+        assert room_lots(holding, -1, [holding], orders, {"first": -9000.0}) == 5
+        assert room_lots(holding, 1, [holding], orders, {"first": -9000.0}) == -5
+
     def test_an_inverse_lot_is_worth_its_contract(self) -> None:
         assert lot_quote(self.holding(INVERSE, mark_px=0.0)) == 10.0
         assert lot_quote(self.holding(FIRST, mark_px=1500.0)) == pytest.approx(150.0)
