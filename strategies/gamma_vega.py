@@ -50,7 +50,7 @@ class GammaVega(WhalleyWilmott):
         default=None, gt=0, description="Days until a book is turned over, on average; none: it is held to its expiry"
     )
     gap_interval_days: float = Field(default=30.0, gt=0, description="Days between two gaps nobody can hedge in")
-    gap_share: float = Field(default=0.03, ge=0, lt=1, description="How far the price moves in a gap")
+    gap_share: float = Field(default=0.03, ge=0, le=0.9, description="How far the price moves in a gap")
 
     @property
     def needs_offers(self) -> bool:

@@ -22,12 +22,3 @@ def delta_shift_base(legs: Legs, vol_ratio: float) -> float:
     own = greeks(forward, strike, tau, vol, is_call).delta
     modified = greeks(forward, strike, tau, vol * vol_ratio, is_call).delta
     return float(np.dot(qty, own - modified))
-
-
-def net_vanna_base_per_vol(legs: Legs) -> float:
-    """Return what a vol higher by 1.00 does to the delta of all options: Σ q vanna. What has expired has none."""
-    alive = (legs.tau_years > 0.0) & (legs.vol > 0.0)
-    if not alive.any():
-        return 0.0
-    forward, strike, tau, vol = legs.forward_px[alive], legs.strike_px[alive], legs.tau_years[alive], legs.vol[alive]
-    return float(np.dot(legs.qty_base[alive], greeks(forward, strike, tau, vol, legs.is_call[alive]).vanna))

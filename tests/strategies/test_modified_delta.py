@@ -5,7 +5,7 @@ import pytest
 
 from bot.domain.decisions import Legs
 from bot.pricing.black76 import greeks
-from strategies.modified_delta import delta_shift_base, net_vanna_base_per_vol
+from strategies.modified_delta import delta_shift_base
 
 
 def legs(*rows: tuple[float, float, float, bool]) -> Legs:
@@ -37,10 +37,3 @@ def test_without_a_change_or_with_what_has_expired_there_is_none() -> None:
     assert delta_shift_base(legs((110.0, 0.0, -1.0, True), (105.0, 0.05, -1.0, True)), 1.1) == delta_shift_base(
         legs((105.0, 0.05, -1.0, True)), 1.1
     )
-
-
-def test_the_net_vanna_is_what_a_little_more_vol_does() -> None:
-    book = legs((110.0, 0.05, -2.0, True), (95.0, 0.1, 3.0, False), (100.0, 0.0, 9.0, True))
-    by_hand = -(delta_shift_base(book, 1.0 + 1e-5) - delta_shift_base(book, 1.0 - 1e-5)) / (2e-5 * 0.6)
-    assert net_vanna_base_per_vol(book) == pytest.approx(by_hand, rel=1e-6)
-    assert net_vanna_base_per_vol(legs((100.0, 0.0, 9.0, True))) == 0.0
