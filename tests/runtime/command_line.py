@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +53,8 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         """Send a signal; a process that has just ended does not mind."""
         if not self.is_over:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it ended since
+                os.kill(self.pid, number)
 
     def wait(self) -> Result:
         """Wait for the end and return what is left."""
