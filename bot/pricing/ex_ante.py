@@ -38,7 +38,7 @@ _MOST_PRICES = 4_000  # of one moment's grid; reached only in the last moments b
 _PHI_DECADES = (-8.0, 12.0)  # of φ: below it gas costs nothing worth a digit, above it gas is all there is
 
 
-class OptionLegs(Protocol):
+class OptionTerms(Protocol):
     """Options as arrays of one length, as `bot.domain.decisions.Legs` has them."""
 
     @property
@@ -56,6 +56,10 @@ class OptionLegs(Protocol):
     @property
     def vol(self) -> Floats:
         """Implied vol of each option."""
+
+
+class OptionLegs(OptionTerms, Protocol):
+    """Options and how much of each is held."""
 
     @property
     def qty_base(self) -> Floats:

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import log, sqrt
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from scipy.optimize import brentq
 
 from bot.pricing import black76
 from bot.pricing.bands import band_half_base, edge_cost_rate_quote
+from bot.pricing.ex_ante import OptionTerms
 from bot.pricing.impulse import solve_impulse
 
 Floats = NDArray[np.float64]
@@ -48,26 +49,6 @@ _LEAST_STEP: Final = 1e-9  # of the largest quantity: nearer the optimum than an
 _MOST_SWEEPS: Final = 60
 _MOST_ENTRIES: Final = 100  # an option may leave and enter again
 _PROMISING: Final = 6  # options tried one by one for the next place among those traded
-
-
-class OptionTerms(Protocol):
-    """Options as arrays of one length; `bot.domain.decisions.Legs` is one."""
-
-    @property
-    def forward_px(self) -> Floats:
-        """Forwards of the expiries."""
-
-    @property
-    def strike_px(self) -> Floats:
-        """Strikes."""
-
-    @property
-    def tau_years(self) -> Floats:
-        """Times to expiry."""
-
-    @property
-    def vol(self) -> Floats:
-        """Implied vols."""
 
 
 class VolMoves(NamedTuple):

@@ -224,7 +224,8 @@ def _most_slopes(far: RawSvi | None) -> tuple[float, float]:
     """Return the most that p/s and q/s, half the slopes of the call and the put wing, may be."""
     if far is None:
         return _STEEPEST, _STEEPEST
-    return tuple(max(1e-9, min(_STEEPEST, 0.5 * far.b * (1.0 + sign * far.rho))) for sign in (1.0, -1.0))  # type: ignore[return-value]
+    call, put = (max(1e-9, min(_STEEPEST, 0.5 * far.b * (1.0 + sign * far.rho))) for sign in (1.0, -1.0))
+    return call, put
 
 
 def _refit(quotes: SmileQuotes, start: RawSvi, far: RawSvi | None) -> RawSvi:
