@@ -9,6 +9,7 @@ import msgspec
 from bot.domain.chain import ChainEvent
 from bot.domain.market import MarketEvent
 from bot.domain.orders import OrderEvent, OrderIntent
+from bot.domain.risk import RiskEvent
 from bot.domain.venues import VenueEvent
 
 
@@ -82,5 +83,5 @@ class QueryOrder(msgspec.Struct, frozen=True, tag="query", gc=False):
     instrument_id: str
 
 
-Event = MarketEvent | OrderEvent | VenueEvent | ChainEvent | OperatorCommand | Restarted
+Event = MarketEvent | OrderEvent | VenueEvent | ChainEvent | RiskEvent | OperatorCommand | Restarted
 Command = SubmitOrder | CancelOrder | AmendOrder | QueryOrder | CancelForeign | QueryAccount

@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from bot.domain.instruments import Instrument
+from bot.domain.risk import ReportedMargin
 
 
 class VenueHealth(StrEnum):
@@ -59,10 +60,11 @@ class VenueOrder(msgspec.Struct, frozen=True, gc=False):
     limit_px: float
 
 
-class AccountReport(msgspec.Struct, frozen=True, tag="account_report"):
+class AccountReport(msgspec.Struct, frozen=True, tag="account_report", omit_defaults=True):
     """The whole of our account at one venue: what is not in it is flat, or not open.
 
-    It was true at some moment between `ts_asked_ns` and `ts_recv_ns`. `balances` is currency → equity in it.
+    It was true at some moment between `ts_asked_ns` and `ts_recv_ns`. `balances` is currency → equity in it,
+    `margins` what the venue says of margin, empty where it does not.
     """
 
     venue: str
@@ -71,6 +73,7 @@ class AccountReport(msgspec.Struct, frozen=True, tag="account_report"):
     balances: dict[str, float]
     ts_asked_ns: int
     ts_recv_ns: int
+    margins: tuple[ReportedMargin, ...] = ()
 
 
 class BookHolding(msgspec.Struct, frozen=True, gc=False):

@@ -46,6 +46,7 @@ from bot.domain.orders import (
 )
 from bot.domain.portfolio import Greeks, PnlBreakdown
 from bot.domain.results import HedgeMark
+from bot.domain.risk import CollateralPrice, CounterpartySigns, MarginTerms, SeriesValue, TransferUpdate
 from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.book import UnderlyingBook
@@ -159,6 +160,7 @@ class Engine:
             BookReport: self.holdings.take_book,
             InstrumentListed: lambda event: self.holdings.list_instrument(event.instrument),
             InstrumentDelisted: self.venues.apply_delisting,
+            **dict.fromkeys((MarginTerms, CollateralPrice, CounterpartySigns, SeriesValue, TransferUpdate), _ignore),
         }
 
     def apply(self, event: Event) -> None:

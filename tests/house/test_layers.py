@@ -15,7 +15,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "risk": frozenset({"domain", "pricing"}),
     "engine": frozenset({"domain", "pricing", "risk"}),
     "strategies": frozenset({"domain", "pricing"}),
-    "simulation": frozenset({"domain", "pricing", "engine"}),
+    "simulation": frozenset({"domain", "pricing", "risk", "engine"}),
     "gateways": frozenset({"domain", "pricing"}),
     "telemetry": frozenset({"domain"}),
     "runtime": EVERYTHING,

@@ -19,6 +19,7 @@ ONLY_DECLARES = {
     "bot.domain.events",
     "bot.domain.market",
     "bot.domain.results",
+    "bot.domain.risk",
     "bot.domain.venues",
     "bot.engine.settings",
     "bot.gateways.chain.nouns",
