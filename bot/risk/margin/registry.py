@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import OPTION, ROW_COLUMNS, RiskBook
-from bot.risk.margin import house, paradex
+from bot.risk.margin import house, paradex, span
 from bot.risk.requirement import Charge, Requirement
 
 
@@ -24,6 +24,7 @@ MODELS: dict[str, Model] = {
     "house": Model(house.HouseParameters, house.requirement),
     "paradex_cross": Model(paradex.CrossParameters, paradex.cross_requirement),
     "paradex_portfolio": Model(paradex.PortfolioParameters, paradex.portfolio_requirement),
+    "span": Model(span.SpanParameters, span.requirement),
 }
 
 
