@@ -153,7 +153,7 @@ def _scan(book: RiskBook, name: str, asset: SpanAsset) -> _Scanned:
 
 
 def _spread_charge(deltas: Floats, tau_years: Floats, asset: SpanAsset) -> float:
-    years = tau_years.tolist()
+    years: list[float] = tau_years.tolist()
     return sum(
         pair.amount * max(asset.spread_rate, asset.spread_per_year * abs(years[pair.long] - years[pair.short]))
         for pair in pair_off(deltas, tau_years)
