@@ -1,0 +1,1 @@
+"""Margin models, one venue's each: positions and dated parameters in, an itemised requirement out."""
