@@ -1,1 +1,1 @@
-"""Margin models, one venue's each: positions and dated parameters in, an itemised requirement out."""
+"""Margin models, one module each: parameters as data, one `requirement` that answers item by item."""
