@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import OPTION, ROW_COLUMNS, RiskBook
-from bot.risk.margin import house
+from bot.risk.margin import house, paradex, span
 from bot.risk.requirement import Charge, Requirement
 
 
@@ -22,6 +22,9 @@ class Model(msgspec.Struct, frozen=True):
 
 MODELS: dict[str, Model] = {
     "house": Model(house.HouseParameters, house.requirement),
+    "paradex_cross": Model(paradex.CrossParameters, paradex.cross_requirement),
+    "paradex_portfolio": Model(paradex.PortfolioParameters, paradex.portfolio_requirement),
+    "span": Model(span.SpanParameters, span.requirement),
 }
 
 
@@ -34,9 +37,9 @@ def decode_values(model: str, values: dict[str, Any]) -> msgspec.Struct:
         raise ValueError(f"expected one of the margin models {', '.join(sorted(MODELS))}, found {model!r}")
     try:
         found: msgspec.Struct = msgspec.convert(values, MODELS[model].parameters, strict=True)
-        return found
     except msgspec.ValidationError as error:
         raise ValueError(f"expected parameters of margin model {model}, found {error}") from None
+    return found
 
 
 def evaluate(model: str, book: RiskBook, values: dict[str, Any]) -> Requirement:
