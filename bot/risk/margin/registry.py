@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import OPTION, ROW_COLUMNS, RiskBook
-from bot.risk.margin import house
+from bot.risk.margin import aevo, binance, bybit, deribit, deribit_portfolio, drift, dydx, house, hyperliquid, okx
 from bot.risk.requirement import Charge, Requirement
 
 
@@ -21,7 +21,16 @@ class Model(msgspec.Struct, frozen=True):
 
 
 MODELS: dict[str, Model] = {
+    "aevo": Model(aevo.AevoParameters, aevo.requirement),
+    "binance": Model(binance.BinanceParameters, binance.requirement),
+    "bybit": Model(bybit.BybitParameters, bybit.requirement),
+    "deribit": Model(deribit.DeribitParameters, deribit.requirement),
+    "deribit_portfolio": Model(deribit_portfolio.DeribitPortfolioParameters, deribit_portfolio.requirement),
+    "drift": Model(drift.DriftParameters, drift.requirement),
+    "dydx": Model(dydx.DydxParameters, dydx.requirement),
     "house": Model(house.HouseParameters, house.requirement),
+    "hyperliquid": Model(hyperliquid.HyperliquidParameters, hyperliquid.requirement),
+    "okx": Model(okx.OkxParameters, okx.requirement),
 }
 
 

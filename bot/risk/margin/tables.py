@@ -73,3 +73,9 @@ def add_up(model: str, charges: Iterable[Charge], money: str = QUOTE) -> Require
     kept = tuple(charge for charge in charges if charge.initial or charge.maintenance)
     initial, maintenance = sum(one.initial for one in kept), sum(one.maintenance for one in kept)
     return Requirement(model, money, float(initial), float(maintenance), kept)
+
+
+def order_sides(book: RiskBook) -> tuple[RiskBook, ...]:
+    """Return the book with all orders to buy done, and with all orders to sell done, where there are any."""
+    sides = (book.qty_base + book.buy_base, book.qty_base - book.sell_base)
+    return tuple(msgspec.structs.replace(book, qty_base=qty) for qty in sides if not np.array_equal(qty, book.qty_base))
