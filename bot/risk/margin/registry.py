@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import OPTION, ROW_COLUMNS, RiskBook
-from bot.risk.margin import house
+from bot.risk.margin import derive_pmrm, derive_pmrm2, derive_standard, house
 from bot.risk.requirement import Charge, Requirement
 
 
@@ -21,6 +21,9 @@ class Model(msgspec.Struct, frozen=True):
 
 
 MODELS: dict[str, Model] = {
+    "derive_pmrm": Model(derive_pmrm.PmrmParameters, derive_pmrm.requirement),
+    "derive_pmrm2": Model(derive_pmrm2.Pmrm2Parameters, derive_pmrm2.requirement),
+    "derive_standard": Model(derive_standard.StandardParameters, derive_standard.requirement),
     "house": Model(house.HouseParameters, house.requirement),
 }
 
