@@ -23,6 +23,7 @@ from bot.risk.margin import (
     paradex,
     span,
 )
+from bot.risk.margin import derive_pmrm, derive_pmrm2, derive_standard, house
 from bot.risk.requirement import Charge, Requirement
 
 
@@ -41,6 +42,9 @@ MODELS: dict[str, Model] = {
     "deribit_portfolio": Model(deribit_portfolio.DeribitPortfolioParameters, deribit_portfolio.requirement),
     "drift": Model(drift.DriftParameters, drift.requirement),
     "dydx": Model(dydx.DydxParameters, dydx.requirement),
+    "derive_pmrm": Model(derive_pmrm.PmrmParameters, derive_pmrm.requirement),
+    "derive_pmrm2": Model(derive_pmrm2.Pmrm2Parameters, derive_pmrm2.requirement),
+    "derive_standard": Model(derive_standard.StandardParameters, derive_standard.requirement),
     "house": Model(house.HouseParameters, house.requirement),
     "paradex_cross": Model(paradex.CrossParameters, paradex.cross_requirement),
     "paradex_portfolio": Model(paradex.PortfolioParameters, paradex.portfolio_requirement),
