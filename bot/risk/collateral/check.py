@@ -6,6 +6,8 @@ bounds; so every plan, whoever made it, is counted through here before it is sho
 
 from __future__ import annotations
 
+from math import inf
+
 import msgspec
 import numpy as np
 
@@ -135,3 +137,37 @@ def _broken(tables: Tables, sent: Floats, is_used: Flags, over: Floats, allowed:
         if over[n] > max(one.held - one.most, 0.0) + allowed[n]:
             found.append(f"{one.name} is {over[n]:g} over its cap in the end")
     return found
+
+
+def stock_left(tables: Tables, sent: Floats, r: int) -> float:
+    """Return how much more value may leave where a route begins, gas for the first use of it set aside."""
+    asset, place, gas_asset = int(tables.route_asset[r]), int(tables.route_from[r]), int(tables.gas_asset[r])
+    is_new = gas_asset >= 0 and sent[r] <= 0.0
+    left = _unspent(tables, sent, asset, place)
+    if is_new and gas_asset == asset:
+        left -= float(tables.gas[r])
+    elif is_new and _unspent(tables, sent, gas_asset, place) < tables.gas[r]:
+        return 0.0
+    return max(left, 0.0)
+
+
+def cap_room(tables: Tables, sent: Floats, r: int) -> tuple[float, str]:
+    """Return how much more value a route may carry under every cap, and the name of the cap that says so."""
+    room, name = inf, ""
+    for one in tables.caps:
+        here = inf
+        if one.at_once[r] > 0.0:
+            here = max(one.most - one.now, 0.0) - float(one.at_once @ sent)
+        if one.in_the_end[r] > 0.0:
+            left = max(one.most, one.held) - one.held - float(one.in_the_end @ sent)
+            here = min(here, left / float(one.in_the_end[r]))
+        if here < room:
+            room, name = here, one.name
+    return max(room, 0.0), name
+
+
+def _unspent(tables: Tables, sent: Floats, asset: int, place: int) -> float:
+    here = tables.route_from == place
+    gone = float(sent[here & (tables.route_asset == asset)].sum())
+    burnt = float(tables.gas[here & (tables.gas_asset == asset) & (sent > 0.0)].sum())
+    return float(tables.spare[asset, place]) - gone - burnt
