@@ -1,6 +1,6 @@
 """Margin as it will be when a transfer sent now has arrived, and how much above the least an account should have.
 
-Equity and margin are carried to the 95 % transfer delay by a bad move: a quantile of the vol forecast, not its mean, and
+Equity and margin are carried to the 95 % transfer delay by a bad move: a quantile of the vol forecast, no mean, and
 the loss that short gamma adds. The target is equity per margin: a base that calm never lowers, times how high the vol
 forecast is over its reference, times what macro and liquidity conditions add. Those may only raise it, and every change
 of one is told with its reason.
