@@ -307,8 +307,12 @@ def _net(
     matched = cost = 0.0
     for group in groups.values():
         left = [node.delta for node in group]
+        pairs = pair_off(left, [node.years for node in group])
+        if not pairs:
+            out += group
+            continue
         before = 0.0
-        for pair in pair_off(np.array(left), np.array([node.years for node in group])):
+        for pair in pairs:
             left[pair.long] -= pair.amount
             left[pair.short] += pair.amount
             cost += charge(group[pair.long], group[pair.short], pair.amount * spot_px, before)
