@@ -7,6 +7,7 @@ loop of the same run says how fast the machine was. Prints one JSON object.
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import sys
 import time
@@ -24,6 +25,8 @@ from bot.risk.margin.registry import MODELS, decode_values, find_fault
 from bot.risk.netting import NettingParameters, net_exposure
 from bot.risk.parameters import ParameterSet, decode_parameters
 from bot.risk.repricing import ScenarioMatrix, base_deltas, scenario_pnl
+from bot.risk.requirement import Requirement
+from bot.risk.sheet import RiskSheet
 
 SETS = Path("bot/risk/parameter_sets")
 ROUNDS = 31
@@ -117,12 +120,27 @@ def full_risk(sets: dict[str, ParameterSet]) -> list[dict[str, Any]]:
         distances()
 
     where = f"{POSITIONS} positions over {len(models)} accounts, one per model"
+    asks = {model: asking(model, parameters[model]) for model in models}
+    sheet = RiskSheet(book, asks, netting)
+    one_option = [np.flatnonzero(book.is_option & (book.account == number))[:1] for number in range(len(models))]
+    all_of_btc = np.flatnonzero(book.underlying == 0)
+    turns = itertools.cycle(one_option)
     return [
         {"what": f"margin, {where}", **timed(margins)},
         {"what": f"netting, {where}", **timed(lambda: net_exposure(book, netting))},
         {"what": f"distances by Greeks, {where}", **timed(distances)},
         {"what": f"full risk, {where}", **timed(all_of_it)},
+        {
+            "what": f"after one option's quote, accounts in turn, {where}",
+            **timed(lambda: sheet.update(book, next(turns))),
+        },
+        {"what": f"after one index price, all accounts, {where}", **timed(lambda: sheet.update(book, all_of_btc))},
     ]
+
+
+def asking(model: str, parameters: msgspec.Struct) -> Callable[[RiskBook], Requirement]:
+    """Return what answers for an account by that model."""
+    return lambda book: MODELS[model].requirement(book, parameters)
 
 
 def one_quote(sets: dict[str, ParameterSet]) -> list[dict[str, Any]]:

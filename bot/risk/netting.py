@@ -9,8 +9,9 @@ Source of layers and first figures: design of this project, section netting; eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -207,7 +208,7 @@ def net_exposure(
                 tuple(layers),
             )
         )
-    return Netted(tuple(exposures), tuple(_correlate(exposures, parameters)), tuple(notes))
+    return Netted(tuple(exposures), correlate(exposures, parameters), tuple(notes))
 
 
 def _convert(
@@ -300,9 +301,10 @@ def _net(
     spot_px: float,
 ) -> tuple[list[_Node], Layer]:
     """Pair off nodes that are `alike`; return what is left of each, and the layer of what was matched."""
-    groups: dict[tuple[str, ...], list[_Node]] = {}
+    key: Callable[[_Node], object] = attrgetter(*alike) if alike else _all_alike
+    groups: dict[object, list[_Node]] = {}
     for node in nodes:
-        groups.setdefault(tuple(getattr(node, one) for one in alike), []).append(node)
+        groups.setdefault(key(node), []).append(node)
     out: list[_Node] = []
     matched = cost = 0.0
     for group in groups.values():
@@ -327,7 +329,12 @@ def _net(
     return out, Layer(name, matched, cost)
 
 
-def _correlate(exposures: list[Exposure], parameters: NettingParameters) -> list[Layer]:
+def _all_alike(_node: _Node) -> object:
+    return None
+
+
+def correlate(exposures: Sequence[Exposure], parameters: NettingParameters) -> tuple[Layer, ...]:
+    """Return what net exposures of correlated underlyings offset of each other, in the order of the parameters."""
     free = {one.underlying: one.net_quote for one in exposures}
     out: list[Layer] = []
     for pair in parameters.correlated:
@@ -339,4 +346,4 @@ def _correlate(exposures: list[Exposure], parameters: NettingParameters) -> list
         free[pair.second] -= (matched if second > 0.0 else -matched) / pair.beta
         cost = matched * pair.move * (1.0 - pair.offset)
         out.append(Layer(f"{pair.first} against {pair.second}", matched, cost))
-    return out
+    return tuple(out)
