@@ -20,8 +20,9 @@ import numpy as np
 
 from bot.risk.book import FUTURE, OPTION, PERPETUAL, Ints, Position, RiskBook, build_book
 from bot.risk.distances import greek_health, measure_distance
+from bot.risk.gaps import find_fault
 from bot.risk.margin.house import HouseParameters, requirement_of
-from bot.risk.margin.registry import MODELS, decode_values, find_fault
+from bot.risk.margin.registry import MODELS, decode_values
 from bot.risk.netting import NettingParameters, net_exposure
 from bot.risk.parameters import ParameterSet, decode_parameters
 from bot.risk.repricing import ScenarioMatrix, base_deltas, scenario_pnl

@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 
 from bot.pricing.black76 import greeks
-from bot.risk.book import Floats, Ints, RiskBook
+from bot.risk.book import Flags, Floats, Ints, RiskBook
+from bot.risk.gaps import call, gaps
 from bot.risk.repricing import base_deltas
 from bot.risk.spreads import pair_off
 
@@ -176,21 +177,31 @@ def net_exposure(
     """Return the exposure of a book with what each layer matches and charges.
 
     `redemption` is what one unit of a form is redeemed for in units of its underlying; where it is not told, the ratio
-    of their spot prices stands in, and a note says so. Raises ValueError for a form whose underlying has no spot price.
+    of their spot prices stands in, and a note says so. A row that cannot be priced counts with its whole quantity in
+    gross, in nothing else, and is noted. Raises ValueError where what is held, or what it is a form of, has no spot
+    price.
     """
     notes: list[str] = []
     units, roots, spots = _convert(book, parameters, redemption or {}, notes)
-    deltas = base_deltas(book) * units[book.underlying]
+    is_usable = ~gaps(book)
+    for row in np.flatnonzero(~is_usable).tolist():
+        notes.append(f"{call(book, row)} cannot be priced: it is gross, and offsets nothing")
+    deltas = np.where(is_usable, 0.0, np.nan_to_num(book.qty_base))
+    usable = np.flatnonzero(is_usable)
+    deltas[usable] = base_deltas(book.where(usable))
+    deltas *= units[book.underlying]
     root_of_row = roots[book.underlying]
-    gamma, vega = _curvature(book)
+    gamma, vega = _curvature(book, is_usable)
     exposures: list[Exposure] = []
     for root in np.unique(root_of_row).tolist():
         rows = np.flatnonzero(root_of_row == root)
         name, spot = book.underlyings[root], float(spots[root])
-        nodes = _nodes(book, rows, deltas)
+        netting = rows[is_usable[rows]]
+        nodes = _nodes(book, netting, deltas)
         gross = float(np.abs(deltas[rows]).sum())
+        before = float(np.abs(deltas[netting]).sum())
         left = sum(abs(node.delta) for node in nodes)
-        layers = [Layer("same expiry", 0.5 * (gross - left) * spot, 0.0)]
+        layers = [Layer("same expiry", 0.5 * (before - left) * spot, 0.0)]
         accounts = dict.fromkeys(sorted({node.account for node in nodes}), 0.0)
         for node in nodes:
             accounts[node.account] += node.delta
@@ -200,7 +211,7 @@ def net_exposure(
                 name,
                 spot,
                 gross,
-                float(deltas[rows].sum()),
+                float(deltas[netting].sum()),
                 float(np.abs(vega[rows]).sum()),
                 float(vega[rows].sum()),
                 float(gamma[rows].sum()),
@@ -219,6 +230,8 @@ def _convert(
     roots = np.arange(len(book.underlyings))
     for number in np.unique(book.underlying).tolist():
         name = book.underlyings[number]
+        if not 0.0 < book.spot_px[number] < np.inf:
+            raise ValueError(f"expected a spot price of {name}, found {book.spot_px[number]:g}")
         root = parameters.root(name)
         if root == name:
             continue
@@ -233,10 +246,10 @@ def _convert(
     return units, roots, book.spot_px
 
 
-def _curvature(book: RiskBook) -> tuple[Floats, Floats]:
+def _curvature(book: RiskBook, is_usable: Flags) -> tuple[Floats, Floats]:
     """Return each row's gamma (base per quote) and vega (quote per 1.00 of vol)."""
     gamma, vega = np.zeros(len(book)), np.zeros(len(book))
-    rows = np.flatnonzero(book.is_option & (book.tau_years > 0.0) & (book.vol > 0.0))
+    rows = np.flatnonzero(is_usable & book.is_option & (book.tau_years > 0.0) & (book.vol > 0.0))
     if rows.size:
         found = greeks(
             book.forward_px[rows], book.strike_px[rows], book.tau_years[rows], book.vol[rows], book.is_call[rows]

@@ -4,7 +4,7 @@ Forwards move with their spot in proportion, vols as the scenario set says, time
 without discount: out of the money lesser·N(h - z) - greater·N(-h - z), where z = |ln F/K| / v, h = v/2 and lesser and
 greater are of forward and strike, in the money that and the intrinsic value (put-call parity), which loses no digits in
 the tails. At expiry and without vol what is left is the intrinsic value. It never warns, and answers NaN for no book
-that `registry.find_fault` lets through. Matrices have one line per scenario and one column per row of the book.
+that `gaps.find_fault` lets through. Matrices have one line per scenario and one column per row of the book.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import Ints, RiskBook
-from bot.risk.margin.registry import assume_worst, find_fault
+from bot.risk.gaps import find_fault
+from bot.risk.margin.registry import assume_worst
 from bot.risk.netting import Netted, NettingParameters, correlate, net_exposure
 from bot.risk.requirement import Requirement
 
@@ -57,7 +58,10 @@ class RiskSheet:
             self._parameters.root(book.underlyings[number]) for number in np.unique(book.underlying[rows]).tolist()
         }
         touched = np.array([self._parameters.root(name) in roots for name in book.underlyings], dtype=bool)
-        part = net_exposure(book.where(touched[book.underlying]), self._parameters, self._redemption)
+        part = self._net(book.where(touched[book.underlying]))
+        if part.notes or self.netted.notes:  # what is noted is of the whole book
+            self.netted = self._net(book)
+            return
         fresh = {one.underlying: one for one in part.exposures}
         exposures = tuple(fresh.get(one.underlying, one) for one in self.netted.exposures)
         self.netted = msgspec.structs.replace(
@@ -72,7 +76,13 @@ class RiskSheet:
             if np.any(book.account == number)
         }
         self.requirements = {account: self._ask(account) for account in self._rows}
-        self.netted = net_exposure(book, self._parameters, self._redemption)
+        self.netted = self._net(book)
+
+    def _net(self, book: RiskBook) -> Netted:
+        try:
+            return net_exposure(book, self._parameters, self._redemption)
+        except ValueError as error:
+            return Netted((), (), (f"nothing is netted: {error}",))
 
     def _ask(self, account: str) -> Requirement:
         held = self.book.where(self._rows[account])

@@ -124,6 +124,18 @@ def test_options_bring_their_delta_and_curvature() -> None:
     assert found.gamma_net < 0.0
 
 
+def test_what_cannot_be_priced_is_gross_offsets_nothing_and_is_noted() -> None:
+    legs = [position(option(-2.0, 60_000.0), "a"), linear(3.0), linear(-1.0)]
+    made = build_book(legs, SPOT_PX)
+    gap = msgspec.structs.replace(made, vol=np.array([np.nan, np.nan, np.nan]))
+    found = net_exposure(gap, PARAMETERS)
+    assert found.notes == ("BTC row 0 cannot be priced: it is gross, and offsets nothing",)
+    assert (found.of("BTC").gross_base, found.of("BTC").net_base) == (6.0, 2.0)
+    assert found.of("BTC").layers[0].matched_quote == pytest.approx(60_000.0)
+    with pytest.raises(ValueError, match="expected a spot price of BTC, found nan"):
+        net_exposure(msgspec.structs.replace(made, spot_px=np.array([np.nan, 3_000.0, 1.0])), PARAMETERS)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(

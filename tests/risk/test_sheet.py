@@ -98,3 +98,9 @@ def test_an_account_that_cannot_be_asked_is_asked_for_its_whole_value_with_the_r
     kept, _ = sheet(BOOK)
     kept.update(gap, np.array([3]))
     assert "vol" in kept.requirements["b"].charges[0].detail
+    assert kept.netted.notes == ("ETH row 3 cannot be priced: it is gross, and offsets nothing",)
+    assert kept.netted == sheet(gap)[0].netted
+    kept.update(BOOK, np.array([3]))
+    assert kept.netted == sheet(BOOK)[0].netted
+    kept.update(msgspec.structs.replace(BOOK, spot_px=np.array([np.nan, 3_000.0])), np.array([0, 1, 2]))
+    assert kept.netted.notes == ("nothing is netted: expected a spot price of BTC, found nan",)

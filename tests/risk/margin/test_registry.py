@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from bot.risk.book import Position, RiskBook, build_book
-from bot.risk.margin.registry import MODELS, assume_worst, decode_values, evaluate, evaluate_or_assume, find_fault
+from bot.risk.gaps import find_fault
+from bot.risk.margin.registry import MODELS, assume_worst, decode_values, evaluate, evaluate_or_assume
 from bot.risk.parameters import decode_parameters
 from tests.risk.legs import SETS, book_of, option, perpetual, values_of
 
@@ -61,13 +62,6 @@ def test_a_gap_in_the_book_is_named_and_the_whole_value_is_assumed(name: str, ro
     assert assumed.model == "assumed"
     assert name in assumed.charges[0].detail
     assert assumed.maintenance > evaluate("house", BOOK, HOUSE).maintenance
-
-
-def test_a_spot_price_that_is_missing_is_a_gap_too() -> None:
-    book = msgspec.structs.replace(BOOK, spot_px=np.array([nan]))
-    assert "spot price" in find_fault(book)
-    assert find_fault(BOOK) == ""
-    assert find_fault(build_book([], {"BTC": 1.0})) == ""
 
 
 def test_the_worst_is_the_whole_value_and_for_a_short_option_spot_beside_it() -> None:
