@@ -60,12 +60,16 @@ class PoolState(msgspec.Struct, frozen=True):
 
 
 class Deleveraging(NamedTuple):
-    """Whether automatic deleveraging is triggered, at which ratio, and how much of loss it would take away."""
+    """Whether automatic deleveraging is triggered, at which ratio, and how much loss it takes away.
 
-    is_triggered: bool
-    pnl_ratio: float
-    amount_quote: float
+    `amount_quote` is what leads back to the trigger, `most_amount_quote` to the ratio at which it stops.
+    """
+
     reason: str
+    pnl_ratio: float = math.nan
+    amount_quote: float = 0.0
+    most_amount_quote: float = 0.0
+    is_triggered: bool = False
 
 
 class ReportedAsset(msgspec.Struct, frozen=True):
@@ -120,16 +124,17 @@ def deleveraging(pool: PoolState, parameters: BybitParameters) -> Deleveraging:
     ratio = (P&L - its high) / the pool's highest balance; what is beyond the trigger is what deleveraging takes away.
     """
     if not pool.balance_quote > 0.0:
-        return Deleveraging(True, math.nan, 0.0, f"pool balance {pool.balance_quote:,.0f}")
+        return Deleveraging(reason=f"pool balance {pool.balance_quote:,.0f}", is_triggered=True)
     drawdown = pool.symbol_pnl_quote - pool.symbol_max_pnl_quote
     ratio = drawdown / pool.max_balance_quote if pool.max_balance_quote > 0.0 else math.nan
     if math.isnan(ratio):
-        return Deleveraging(False, ratio, 0.0, "the pool's P&L is not told")
+        return Deleveraging(reason="the pool's P&L is not told")
     told = f"P&L {ratio:+.1%} of the pool's high, trigger {parameters.adl_pnl_ratio:+.0%}"
     if pool.balance_quote <= parameters.adl_balance_threshold_quote or ratio > parameters.adl_pnl_ratio:
-        return Deleveraging(False, ratio, 0.0, told)
+        return Deleveraging(reason=told, pnl_ratio=ratio)
     amount = parameters.adl_pnl_ratio * pool.max_balance_quote - drawdown
-    return Deleveraging(True, ratio, amount, told)
+    at_most = parameters.adl_stop_ratio * pool.max_balance_quote - drawdown
+    return Deleveraging(told, ratio, amount, at_most, is_triggered=True)
 
 
 def _charges(book: RiskBook, name: str, terms: BybitTerms) -> tuple[list[Charge], str]:
@@ -173,7 +178,8 @@ def _net_options(book: RiskBook) -> Floats:
         return np.zeros(0)
     keys = np.stack([part.tau_years, part.is_call.astype(float)], axis=1)
     _, label = np.unique(keys, axis=0, return_inverse=True)
-    return np.bincount(np.ravel(label), weights=part.qty_base).astype(float)
+    net: Floats = np.bincount(np.ravel(label), weights=part.qty_base).astype(np.float64)
+    return net
 
 
 def _offset(by_expiry: Floats) -> Floats:
