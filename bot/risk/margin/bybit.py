@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from bot.domain.risk import MarginGrid
 from bot.risk.book import SPOT, Floats, RiskBook
 from bot.risk.margin.tables import QUOTE, by_underlying, is_linear, order_sides, terms_of
 from bot.risk.repricing import Groups, base_deltas, scenario_pnl
@@ -72,16 +73,6 @@ class Deleveraging(NamedTuple):
     is_triggered: bool = False
 
 
-class ReportedAsset(msgspec.Struct, frozen=True):
-    """One line of `assetPnlRange`: P&L of the grid, contingencies, and what Bybit makes of them, in quote money."""
-
-    underlying: str
-    pnl_quote: tuple[float, ...]
-    contingency_quote: float
-    initial_quote: float
-    maintenance_quote: float
-
-
 def requirement(book: RiskBook, parameters: BybitParameters) -> Requirement:
     """Return the local estimate of what portfolio margin asks of one account, in quote money.
 
@@ -106,14 +97,14 @@ def requirement(book: RiskBook, parameters: BybitParameters) -> Requirement:
     return Requirement(MODEL, QUOTE, initial, maintenance, tuple(charges), worst)
 
 
-def from_grid(asset: ReportedAsset) -> Requirement:
+def from_grid(grid: MarginGrid) -> Requirement:
     """Return the requirement that Bybit's own grid and contingencies come to: to be held against its own sum."""
-    loss = max([-pnl for pnl in asset.pnl_quote] + [0.0])
-    maintenance = loss + asset.contingency_quote
-    factor = asset.initial_quote / asset.maintenance_quote if asset.maintenance_quote > 0.0 else 1.0
+    loss = max([-pnl for pnl in grid.pnl_quote] + [0.0])
+    maintenance = loss + grid.contingency_quote
+    factor = grid.initial_quote / grid.maintenance_quote if grid.maintenance_quote > 0.0 else 1.0
     charges = (
-        Charge(f"{asset.underlying} grid", factor * loss, loss),
-        Charge(f"{asset.underlying} contingencies", factor * asset.contingency_quote, asset.contingency_quote),
+        Charge(f"{grid.scope} grid", factor * loss, loss),
+        Charge(f"{grid.scope} contingencies", factor * grid.contingency_quote, grid.contingency_quote),
     )
     return Requirement(MODEL, QUOTE, factor * maintenance, maintenance, charges)
 
@@ -184,7 +175,8 @@ def _net_options(book: RiskBook) -> Floats:
 
 def _offset(by_expiry: Floats) -> Floats:
     """Return, line by line, how much of one sign is offset by the other."""
-    return np.minimum(np.maximum(by_expiry, 0.0).sum(axis=1), np.maximum(-by_expiry, 0.0).sum(axis=1))
+    offset: Floats = np.minimum(np.maximum(by_expiry, 0.0).sum(axis=1), np.maximum(-by_expiry, 0.0).sum(axis=1))
+    return offset
 
 
 def _stablecoin_hedge(book: RiskBook, quote: Floats) -> float:

@@ -7,8 +7,9 @@ import math
 import msgspec
 import pytest
 
+from bot.domain.risk import MarginGrid
 from bot.risk.book import FUTURE, OPTION, PERPETUAL, SPOT, Position, build_book
-from bot.risk.margin.bybit import BybitParameters, PoolState, ReportedAsset, deleveraging, from_grid, requirement
+from bot.risk.margin.bybit import BybitParameters, PoolState, deleveraging, from_grid, requirement
 from tests.risk.margin.cases import expected, inputs, parameters
 
 P: BybitParameters = parameters("bybit")
@@ -42,10 +43,10 @@ def test_the_trigger_itself_counts(pnl: float, is_triggered: bool) -> None:
 
 
 def test_the_venues_own_grid_is_held_against_its_own_sum() -> None:
-    found = from_grid(ReportedAsset("BTC", (120.0, -80.0, -40.0), 7.5, 105.0, 87.5))
+    found = from_grid(MarginGrid("BTC", (120.0, -80.0, -40.0), 7.5, 105.0, 87.5))
     assert (found.initial, found.maintenance) == pytest.approx((105.0, 87.5))
     assert found.charge("BTC grid").maintenance == 80.0
-    assert from_grid(ReportedAsset("BTC", (5.0,), 0.0, 0.0, 0.0)).maintenance == 0.0
+    assert from_grid(MarginGrid("BTC", (5.0,), 0.0, 0.0, 0.0)).maintenance == 0.0
 
 
 def test_the_local_check_adds_contingencies_to_the_worst_of_the_grid() -> None:

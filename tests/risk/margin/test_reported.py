@@ -7,7 +7,7 @@ import math
 import pytest
 
 from bot.domain.risk import ReportedMargin
-from bot.risk.margin.reported import scaled, settle, whole
+from bot.risk.margin.reported import scaled, settle, tightest, whole
 from bot.risk.requirement import Charge, Requirement
 
 LOCAL = Requirement("deribit", "quote", 1_000.0, 800.0, (Charge("a", 1_000.0, 800.0),))
@@ -72,3 +72,16 @@ def test_a_stand_in_says_how_much_is_its_surplus() -> None:
     assert (found.initial, found.maintenance) == (1_250.0, 1_000.0)
     assert found.charge("degraded") == Charge("degraded", 250.0, 200.0, "expired")
     assert scaled(LOCAL, 1.0, "") is LOCAL
+
+
+def test_the_part_nearest_to_liquidation_is_not_hidden_by_the_sum() -> None:
+    rich = ReportedMargin("BTC", 1e6, 10.0, 5.0)
+    poor = ReportedMargin("ETH", 50.0, 60.0, 48.0)
+    idle = ReportedMargin("SOL", 0.0, 0.0, 0.0)
+    assert tightest((rich, poor, idle)) is poor
+    broke = ReportedMargin("USDC", -1.0, 1.0, 1.0)
+    assert tightest((rich, broke, poor)) is broke
+    silent = ReportedMargin("X", 1.0, 1.0, math.nan)
+    assert tightest((rich, silent, poor)) is silent
+    assert tightest((idle, rich)) is rich
+    assert tightest(()) is None
