@@ -102,7 +102,9 @@ def random_problem(
         for c in range(chains)
     ]
     holdings += [
-        Holding(places[v], names[a], round(float(posted[a, v] / px[a]), 6)) for a in range(assets) for v in range(venues)
+        Holding(places[v], names[a], round(float(posted[a, v] / px[a]), 6))
+        for a in range(assets)
+        for v in range(venues)
     ]
     acceptances = [
         Acceptance(
@@ -164,7 +166,9 @@ def random_problem(
         ),
         venues=tuple(
             Venue(
-                name=n, cap_quote=float(1.6 * total * (s + 0.1)), charge_per_year=round(float(rng.uniform(0.002, 0.01)), 4)
+                name=n,
+                cap_quote=float(1.6 * total * (s + 0.1)),
+                charge_per_year=round(float(rng.uniform(0.002, 0.01)), 4),
             )
             for n, s in zip(places, shares, strict=True)
         ),
