@@ -192,7 +192,8 @@ def _in_the_way(tables: Tables, outcome: Outcome, n: int, h: int) -> tuple[str, 
         else:
             r = usable[route.name]
             names_cap = tables.caps[cap[r]].name if cap[r] >= 0 else ""
-            words = _limit_of(tables, outcome, r, accepted[route.asset], n, float(stock[r]), float(room[r]), names_cap)
+            rooms = float(stock[r]), float(room[r]), names_cap
+            words = _limit_of(tables, outcome, r, accepted[route.asset], (n, h), rooms)
         found.setdefault(words, {})[route.asset] = None
     texts = [(rank, words.format(", ".join(names))) for (rank, words), names in found.items()]
     if late_s:
@@ -202,10 +203,11 @@ def _in_the_way(tables: Tables, outcome: Outcome, n: int, h: int) -> tuple[str, 
 
 
 def _limit_of(
-    tables: Tables, outcome: Outcome, r: int, q: int, n: int, stock: float, room: float, cap: str
+    tables: Tables, outcome: Outcome, r: int, q: int, where: tuple[int, int], rooms: tuple[float, float, str]
 ) -> tuple[int, str]:
     """Return how soon to name what limits a route that is open, and the sentence, in which {} is its asset."""
     route, sent = tables.routes[r], outcome.sent
+    stock, room, cap = rooms
     least = max(float(tables.lot[r]), float(tables.least[r] - sent[r]), ENOUGH_QUOTE)
     origin = route.from_place
     if room < least:
@@ -218,9 +220,11 @@ def _limit_of(
     more = sent.copy()
     more[r] += min(least if least > ENOUGH_QUOTE else stock, stock)
     short, _ = shortfalls(tables, counts_as(tables, balances(tables, more, more > 0.0)))
-    others = np.arange(len(short)) != n
+    others = np.arange(len(short)) != where[0]
     if bool(np.any(short[others] > outcome.short[others])):
         return 3, f"{origin} needs its {{}} itself"
+    if short[where] < outcome.short[where]:
+        return 6, f"more {{}} from {origin} would still help"
     if tables.share[q] < 1.0:
         return 1, f"{{}} counts for at most {tables.share[q]:.0%} of what is counted there"
     return 4, f"more {{}} from {origin} would count nothing in the worst scenario"

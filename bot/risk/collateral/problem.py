@@ -274,8 +274,9 @@ def _wrong_number(field: str, name: str, value: float) -> Iterator[str]:
 
 def _wrong_pairs(problem: CollateralProblem) -> Iterator[str]:
     """Yield a sentence for numbers that do not go together."""
-    if min(problem.buffer, *(one.buffer or problem.buffer for one in problem.needs)) < 1.0:
-        yield "expected a buffer of at least 1 over maintenance margin, found less"
+    for buffer in (problem.buffer, *(one.buffer for one in problem.needs if one.buffer is not None)):
+        if buffer < 1.0:
+            yield f"expected a buffer of at least 1 times maintenance margin, found {buffer:g}"
     gas_assets = {one.name: one.gas_asset for one in problem.wallets}
     for route in problem.routes:
         if route.delay_p95_s < route.delay_p50_s:

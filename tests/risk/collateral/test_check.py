@@ -15,7 +15,7 @@ from tests.risk.collateral.test_tables import SMALL
 
 def test_a_part_counts_no_more_than_its_share_of_what_counts() -> None:
     rng = np.random.default_rng(3)
-    for _ in range(200):
+    for _ in range(40):
         parts = rng.uniform(0.0, 10.0, 4) * (rng.random(4) < 0.8)
         shares = rng.choice([0.2, 0.4, 0.6, 1.0], 4)
         counted = within_shares(parts, shares)
@@ -23,9 +23,9 @@ def test_a_part_counts_no_more_than_its_share_of_what_counts() -> None:
         assert np.all(counted <= np.minimum(parts, shares * total) + 1e-9)
         # nothing larger is allowed: cutting again and again from above ends at the same
         cut = parts
-        for _ in range(2000):
+        for _ in range(600):
             cut = np.minimum(cut, shares * cut.sum())
-        assert counted.tolist() == pytest.approx(cut.tolist(), abs=1e-6)
+        assert counted.tolist() == pytest.approx(cut.tolist(), abs=1e-4)
 
 
 def test_a_part_alone_under_a_share_counts_nothing() -> None:

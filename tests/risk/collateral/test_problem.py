@@ -62,7 +62,10 @@ def plus(name: str, *more: object) -> CollateralProblem:
         ),
         (plus("routes", msgspec.structs.replace(ROUTE, name="x", from_place="DERIBIT")), "expected route x to lead"),
         (plus("routes", msgspec.structs.replace(ROUTE, name="x", delay_p50_s=9.0)), "a p95 delay of route x"),
-        (plus("routes", msgspec.structs.replace(ROUTE, name="x", fee_bps=1e4)), "expected route x to take less than all"),
+        (
+            plus("routes", msgspec.structs.replace(ROUTE, name="x", fee_bps=1e4)),
+            "expected route x to take less than all",
+        ),
         (plus("routes", msgspec.structs.replace(ROUTE, name="x", gas=0.1)), "expected a gas asset of wallet"),
         (plus("caps", Cap(name="g", most_quote=1.0, carriers=("tron",))), "expected a carrier that is listed in cap g"),
         (plus("needs", Need(venue="FTX", maintenance_quote=(1.0,), pnl_quote=(0.0,))), "in a need, found FTX"),

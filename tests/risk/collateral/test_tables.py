@@ -27,7 +27,9 @@ SMALL = CollateralProblem(
     wallets=(Wallet(name="hot", chain="ethereum", gas_asset="ETH", least_gas=0.5),),
     acceptances=(
         Acceptance(venue="V", asset="USDC", px=1.0),
-        Acceptance(venue="V", asset="ETH", px=1990.0, tiers=(Tier(10_000.0, 0.05), Tier(None, 0.2)), yield_per_year=0.01),
+        Acceptance(
+            venue="V", asset="ETH", px=1990.0, tiers=(Tier(10_000.0, 0.05), Tier(None, 0.2)), yield_per_year=0.01
+        ),
     ),
     holdings=(Holding("hot", "USDC", 9_000.0), Holding("hot", "ETH", 4.5), Holding("W", "ETH", 1.0)),
     pending=(Pending(asset="USDC", amount=700.0, to_place="V", carrier="bridge", arrives_s=300.0),),
@@ -62,9 +64,7 @@ def test_gas_that_stays_may_not_leave() -> None:
     poor = msgspec.structs.replace(SMALL, holdings=(Holding("hot", "USDC", 1.0), Holding("hot", "ETH", 0.2)))
     tables = build_tables(poor)
     assert tables.routes == ()
-    assert tables.warnings == (
-        "hot has no ETH for gas beyond the 0.5 that stay: nothing that needs gas leaves it",
-    )
+    assert tables.warnings == ("hot has no ETH for gas beyond the 0.5 that stay: nothing that needs gas leaves it",)
 
 
 def test_a_need_is_buffered_and_counts_from_its_time_on() -> None:
