@@ -66,8 +66,7 @@ def test_what_nobody_listed_is_taken_as_the_most_careful_class_and_told() -> Non
     [
         (
             Overrides(members={"ETH": "mayor"}),
-            "expected one of the asset classes major, large, small, stable, staked, wrapped, found 'mayor' for asset ETH; "
-            "hint: check spelling",
+            "small, stable, staked, wrapped, found 'mayor' for asset ETH; hint: check spelling",
         ),
         (Overrides(classes={"tiny": {}}), "found 'tiny' for an override of the vault"),
         (Overrides(assets={"ETH": {"haircut": 0.1}}), "in asset ETH of the vault, found haircut"),
