@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from bot.domain.units import NS_PER_S
+from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet
+from bot.risk.transfers import TransferRules
 
 
 class AccountRiskSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,45 +28,23 @@ class AccountRiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     counts_long_options: bool = False
 
 
-class TransferRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """One way collateral may be moved, and how much of it: what is not listed is never moved.
-
-    Amounts are in units of the asset; a day is UTC's. `p95_ns` is the time within which 95 % arrive.
-    """
-
-    asset: str
-    from_venue: str
-    to_venue: str
-    route: str
-    max_amount: float
-    max_per_day: float
-    min_amount: float = 0.0
-    fee: float = 0.0
-    p95_ns: int = 1800 * NS_PER_S
-
-
 class RiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine knows of margin: nothing where a vault has no risk section.
 
     No hedge may bring initial margin above `max_initial_ratio` of equity (C23). What the local model alone says a
     change adds is raised by `local_margin_share`, and once more where its parameters have expired. Accounts are looked
     at every `review_ns`, sooner after an index moved by `review_move_fraction` or anything traded there. Top-ups aim at
-    `target_ratio` of utilisation; a venue's own word older than `report_max_age_ns` is no longer taken.
+    `target_ratio` of utilisation; what is reduced goes in steps of
+    `slice_share` of a position. A venue's own word older than `report_max_age_ns` is no longer taken.
     """
 
     accounts: dict[str, AccountRiskSettings]
-    routes: tuple[TransferRoute, ...] = ()
+    states: StateRule = StateRule()
+    transfers: TransferRules = TransferRules(routes=(), day_caps={})
     max_initial_ratio: float = 0.9
     local_margin_share: float = 0.25
-    review_ns: int = 5 * NS_PER_S
+    review_ns: int = 60 * NS_PER_S
     review_move_fraction: float = 0.002
     report_max_age_ns: int = 120 * NS_PER_S
-    watch_ratio: float = 0.60
-    act_ratio: float = 0.80
-    critical_ratio: float = 0.90
-    emergency_ratio: float = 0.97
-    relieved_ratio: float = 0.70
-    hysteresis_ratio: float = 0.05
-    min_step_ns: int = 30 * NS_PER_S
     target_ratio: float = 0.50
     slice_share: float = 0.10

@@ -14,10 +14,10 @@ import numpy as np
 
 from bot.pricing import black76
 from bot.risk.book import FUTURE, PERPETUAL, SPOT, Flags, Floats, Ints, RiskBook
+from bot.risk.repricing import option_values
 from bot.risk.requirement import Charge, Requirement
 
 SECONDS_PER_YEAR: Final = 365.0 * 86_400.0
-DAYS_PER_YEAR: Final = 365.0
 SKEWS: Final = ("linear", "abs")
 
 
@@ -97,6 +97,25 @@ class Haircut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 NOT_ACCEPTED: Final = Haircut(1.0, 0.0)
 
 
+class Scenarios:
+    """The scenarios of a parameter set as arrays, one number each, with what they are called."""
+
+    def __init__(self, scenarios: tuple[Scenario, ...], words: tuple[str, ...]) -> None:
+        """Take them; `words` are the lines that vols will have. Raises ValueError for none, or one that is unknown."""
+        unknown = [one.name for one in scenarios if one.vol not in words]
+        if not scenarios or unknown:
+            raise ValueError(f"expected scenarios with vol {', '.join(words)}, found {', '.join(unknown) or 'none'}")
+        self.names = [one.name for one in scenarios]
+        self.multiples: Floats = np.array([one.spot_multiple for one in scenarios])
+        self.damping: Floats = np.array([one.damping for one in scenarios])
+        self.vol_of: Ints = np.array([words.index(one.vol) for one in scenarios], dtype=np.int64)
+        self.is_skew: Flags = np.array([one.vol in SKEWS for one in scenarios], dtype=bool)
+
+    def values(self, options: Expiries, vols: Floats) -> Floats:
+        """Return the value of every expiry (columns) in every scenario (rows)."""
+        return options.values(self.multiples, vols, np.arange(self.multiples.size), self.vol_of)
+
+
 class Expiries(msgspec.Struct, frozen=True, gc=False):
     """The options of one underlying by expiry: rows belong to columns, and every expiry is valued as a whole."""
 
@@ -120,23 +139,28 @@ class Expiries(msgspec.Struct, frozen=True, gc=False):
         selector[np.arange(self.rows.size), self.column] = 1.0
         return by_row @ selector
 
-    def values(self, spot_multiple: Floats, vol: Floats) -> Floats:
-        """Return the discounted Black-76 value of every expiry (columns) in every scenario (rows).
+    def values(self, multiples: Floats, vols: Floats, multiple_of: Ints, vol_of: Ints) -> Floats:
+        """Return the value of every expiry (columns) in every scenario (rows), discounted where these are.
 
-        The forward is its variable part times the multiple, plus what is fixed; `vol` is by scenario and option.
+        The forward is its variable part times the multiple, plus what is fixed. `vols` has a line per distinct shock;
+        `multiple_of` and `vol_of` say which ones a scenario has.
         """
-        forward = (self.forward_px - self.fixed_px) * spot_multiple[:, None] + self.fixed_px
         if not self.rows.size:
-            return np.zeros((spot_multiple.size, self.tau_years.size))
-        px = black76.greeks(
-            np.maximum(forward, np.finfo(float).tiny), self.strike_px, self.row_tau_years, vol, self.is_call
-        ).value
-        return self.by_expiry(px * self.qty_base) * self.discount
+            return np.zeros((multiple_of.size, 0))
+        moves: Floats = multiples - 1.0
+        if self.fixed_px.any():
+            moves = moves[:, None] * (1.0 - self.fixed_px / self.forward_px)
+        px = option_values(
+            self.forward_px, self.strike_px, self.row_tau_years, self.is_call, moves, vols, multiple_of, vol_of
+        )
+        values: Floats = self.by_expiry(px * self.qty_base) * self.discount
+        return values
 
     @property
     def current(self) -> Floats:
         """The value of each expiry as things are."""
-        return self.values(np.ones(1), self.vol[None, :])[0]
+        once = np.zeros(1, dtype=np.int64)
+        return self.values(np.ones(1), self.vol[None, :], once, once)[0]
 
 
 def expiries_of(book: RiskBook, feeds: RowFeeds, underlying: int, *, is_discounted: bool = True) -> Expiries:
@@ -177,29 +201,6 @@ class Scenario(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
         return f"skew {self.vol}" if self.vol in SKEWS else f"{self.spot_multiple - 1.0:+.4g} vol {self.vol}"
 
 
-class VolShock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Vol up is x (1 + `up` m) and at least `least_up_vol`, down x (1 - `down` m), with m = (30 d / T)^power."""
-
-    up: float
-    down: float
-    short_power: float
-    long_power: float
-    floor_days: float
-    least_up_vol: float = 0.0
-
-    def multiple(self, tau_years: Floats) -> Floats:
-        """Return m: the power is that of short tenors below 30 days, that of long ones from there on."""
-        days = np.maximum(tau_years * DAYS_PER_YEAR, self.floor_days)
-        m: Floats = (30.0 / days) ** np.where(days <= 30.0, self.short_power, self.long_power)
-        return m
-
-    def shocked(self, vol: Floats, tau_years: Floats) -> dict[str, Floats]:
-        """Return the vols as they are, up and down."""
-        m = self.multiple(tau_years)
-        up = np.maximum(vol * (1.0 + self.up * m), self.least_up_vol)
-        return {"same": vol, "up": up, "down": vol * np.maximum(1.0 - self.down * m, 0.0)}
-
-
 class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Forwards move against each other: the worse of two moves of each expiry, x (add + mult T)."""
 
@@ -210,7 +211,9 @@ class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     def charge_quote(self, options: Expiries) -> float:
         """Return the P&L of it, not above zero."""
-        both = options.values(np.array([self.up_multiple, self.down_multiple]), options.vol[None, :])
+        which = np.array([0, 1])
+        moves = np.array([self.up_multiple, self.down_multiple])
+        both = options.values(moves, options.vol[None, :], which, np.zeros_like(which))
         worst = np.minimum((both - options.current).min(axis=0, initial=0.0), 0.0)
         return float((worst * (self.add + self.per_year * options.tau_years)).sum())
 
@@ -275,9 +278,7 @@ def markets_of(book: RiskBook, moving: Ints) -> list[int]:
     return found
 
 
-def haircuts(
-    book: RiskBook, held: Ints, value_quote: Floats, rates: dict[str, Haircut]
-) -> tuple[float, float, str]:
+def haircuts(book: RiskBook, held: Ints, value_quote: Floats, rates: dict[str, Haircut]) -> tuple[float, float, str]:
     """Return what coins lose of their value for maintenance, what more for initial margin, and which are refused.
 
     A coin without a rate counts nothing: it loses all it is worth. One that is owed loses the same again.
@@ -315,15 +316,16 @@ class Markets:
 
     def requirement(self, model: str, charges: tuple[Charge, ...]) -> Requirement:
         """Return the sum of the charges, with every scenario of every market."""
-        several = len(self._found) > 1
+        prefixes = [f"{name} " if len(self._found) > 1 else "" for name, _, _, _ in self._found]
+        names = [before + name for before, (_, own, _, _) in zip(prefixes, self._found, strict=True) for name in own]
         return Requirement(
             model=model,
-            money="USD",
+            money="quote",
             initial=sum(one.initial for one in charges),
             maintenance=sum(one.maintenance for one in charges),
             charges=charges,
             worst=self.worst,
-            scenario_names=tuple(f"{one} {name}" if several else name for one, names, _, _ in self._found for name in names),
+            scenario_names=tuple(names),
             scenario_pnl=tuple(value for _, _, pnl, _ in self._found for value in pnl),
         )
 

@@ -16,7 +16,7 @@ from bot.risk.margin.derive_common import (
     Feeds,
     Markets,
     Scenario,
-    VolShock,
+    Scenarios,
     asset_of,
     coin_values_quote,
     coins,
@@ -27,8 +27,10 @@ from bot.risk.margin.derive_common import (
     naked_shorts_base,
 )
 from bot.risk.requirement import Charge, Requirement
+from bot.risk.scenarios import VolShock
 
 MODEL = "derive_pmrm"
+WORDS = ("same", "up", "down")
 
 
 class PmrmParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -69,6 +71,7 @@ def requirement(book: RiskBook, parameters: PmrmParameters, feeds: Feeds | None 
     bases, bases_quote = held[own], held_quote[own]
     refused_quote = float(np.abs(held_quote[~own]).sum())
     refused = ", ".join(asset_of(book, row) for row in held[~own].tolist())
+    scenarios = Scenarios(parameters.scenarios, WORDS)
     found = Markets()
     perp_quote = short_quote = doubt_quote = 0.0
     for market in markets_of(book, bases):
@@ -77,8 +80,8 @@ def requirement(book: RiskBook, parameters: PmrmParameters, feeds: Feeds | None 
         spot_px = float(book.spot_px[market])
         base = book.underlying[bases] == market
         moving_quote = float((book.qty_base[perps] * book.mark_px[perps]).sum()) + float(bases_quote[base].sum())
-        pnl = _scenario_pnl(parameters, options, moving_quote)
-        names = [*(one.name for one in parameters.scenarios), "basis"]
+        pnl = _scenario_pnl(parameters, scenarios, options, moving_quote)
+        names = [*scenarios.names, "basis"]
         found.note(book.underlyings[market], names, [*pnl.tolist(), parameters.basis.charge_quote(options)])
         perp_quote += float(np.abs(book.qty_base[perps]).sum()) * spot_px
         short_quote += naked_shorts_base(options) * spot_px
@@ -108,15 +111,13 @@ def requirement(book: RiskBook, parameters: PmrmParameters, feeds: Feeds | None 
     return found.requirement(MODEL, charges)
 
 
-def _scenario_pnl(parameters: PmrmParameters, options: Expiries, moving_quote: float) -> Floats:
+def _scenario_pnl(parameters: PmrmParameters, scenarios: Scenarios, options: Expiries, moving_quote: float) -> Floats:
     """Return the P&L in every scenario of one market's options, and of what moves as its spot does."""
-    scenarios = parameters.scenarios
-    multiples = np.array([one.spot_multiple for one in scenarios])
-    vols = parameters.vol.shocked(options.vol, options.row_tau_years)
-    shocked = options.values(multiples, np.stack([vols[one.vol] for one in scenarios]))
+    vols = [parameters.vol.shocked(options.vol, options.row_tau_years, word) for word in WORDS]
+    shocked = scenarios.values(options, np.stack(vols))
     tau, rate = options.tau_years, options.rate_per_year
     discount = parameters.discount * np.exp(-tau * (rate * parameters.rate_multiple + parameters.rate_add))
     counted = shocked * np.where(shocked > 0.0, discount, 1.0)
-    damping = np.array([one.damping for one in scenarios])
-    pnl: Floats = ((counted - options.current).sum(axis=1) + moving_quote * (multiples - 1.0)) * damping
+    moved = moving_quote * (scenarios.multiples - 1.0)
+    pnl: Floats = ((counted - options.current).sum(axis=1) + moved) * scenarios.damping
     return pnl

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from bot.risk.book import Floats, Ints, RiskBook
+from bot.risk.book import Floats, RiskBook
 from bot.risk.margin.derive_common import (
     NOT_ACCEPTED,
     SKEWS,
@@ -19,7 +19,7 @@ from bot.risk.margin.derive_common import (
     Haircut,
     Markets,
     Scenario,
-    VolShock,
+    Scenarios,
     asset_of,
     coin_values_quote,
     coins,
@@ -31,8 +31,10 @@ from bot.risk.margin.derive_common import (
     naked_shorts_base,
 )
 from bot.risk.requirement import Charge, Requirement
+from bot.risk.scenarios import VolShock
 
 MODEL = "derive_pmrm2"
+WORDS = ("same", "up", "down", *SKEWS)
 
 
 class SkewShock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -51,9 +53,9 @@ class SkewShock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         """Return what each option's vol is multiplied by in the scenario of this kind."""
         root = np.sqrt(options.row_tau_years)
         k = np.log(options.strike_px / options.forward_px)
-        base, slope = (
-            (self.linear_base, self.linear_per_root_year) if kind == "linear" else (self.abs_base, self.abs_per_root_year)
-        )
+        base, slope = self.abs_base, self.abs_per_root_year
+        if kind == "linear":
+            base, slope = self.linear_base, self.linear_per_root_year
         cap = np.maximum(base + slope * root, 0.0)
         reach = np.maximum(root * self.width * (self.vol_static + self.vol_per_root_year * root), self.least_k)
         return 1.0 + np.clip((k if kind == "linear" else np.abs(k)) * cap / reach, -cap, cap)
@@ -79,7 +81,7 @@ class StaticDiscount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 class Contingency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Charges that do not depend on a scenario: shares of notional for maintenance, and once more for initial margin."""
+    """Charges beside the scenarios: shares of notional for maintenance, and what initial margin has on top."""
 
     perp_maintenance: float
     perp_initial: float
@@ -110,8 +112,8 @@ class Pmrm2Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 def requirement(book: RiskBook, parameters: Pmrm2Parameters, feeds: Feeds | None = None) -> Requirement:
     """Return what PMRM_2 asks for, to be held against equity at marks (coins at theirs, cash included).
 
-    MM = - worst x maintenance factor + charges; IM = - worst x (initial factor + peg) + charges of both kinds. The basis
-    competes with the scenarios, it is not added. A coin without a haircut counts nothing and is named.
+    MM = - worst x maintenance factor + charges; IM = - worst x (initial factor + peg) + charges of both kinds. The
+    basis competes with the scenarios, it is not added. A coin without a haircut counts nothing and is named.
     """
     of_rows = (Feeds() if feeds is None else feeds).of(book, parameters.fixing_s)
     terms = parameters.contingency
@@ -119,6 +121,7 @@ def requirement(book: RiskBook, parameters: Pmrm2Parameters, feeds: Feeds | None
     held_quote = coin_values_quote(book, held, of_rows)
     offsets = [parameters.collateral.get(asset_of(book, row), NOT_ACCEPTED).offsets_risk for row in held.tolist()]
     covers, covers_quote = held[offsets], held_quote[offsets]
+    scenarios = Scenarios(parameters.scenarios, WORDS)
     found = Markets()
     perp_quote = short_quote = 0.0
     doubt_quote = confidence_charge(
@@ -130,8 +133,8 @@ def requirement(book: RiskBook, parameters: Pmrm2Parameters, feeds: Feeds | None
         spot_px = float(book.spot_px[market])
         moving_quote = float((book.qty_base[perps] * book.mark_px[perps]).sum())
         moving_quote += float(covers_quote[book.underlying[covers] == market].sum())
-        pnl = _scenario_pnl(parameters, options, moving_quote)
-        names = [*(one.name for one in parameters.scenarios), "basis"]
+        pnl = _scenario_pnl(parameters, scenarios, options, moving_quote)
+        names = [*scenarios.names, "basis"]
         found.note(book.underlyings[market], names, [*pnl.tolist(), parameters.basis.charge_quote(options)])
         perp_quote += float(np.abs(book.qty_base[perps]).sum()) * spot_px
         short_quote += naked_shorts_base(options) * spot_px
@@ -155,18 +158,14 @@ def requirement(book: RiskBook, parameters: Pmrm2Parameters, feeds: Feeds | None
     return found.requirement(MODEL, charges)
 
 
-def _scenario_pnl(parameters: Pmrm2Parameters, options: Expiries, moving_quote: float) -> Floats:
+def _scenario_pnl(parameters: Pmrm2Parameters, scenarios: Scenarios, options: Expiries, moving_quote: float) -> Floats:
     """Return the damped P&L in every scenario of one market's options, and of what moves as its spot does."""
-    scenarios = parameters.scenarios
-    multiples = np.array([one.spot_multiple for one in scenarios])
-    vols = parameters.vol.shocked(options.vol, options.row_tau_years)
-    for kind in SKEWS:
-        if any(one.vol == kind for one in scenarios):
-            vols[kind] = options.vol * parameters.skew.multiple(options, kind)
-    is_skew = np.array([one.vol in SKEWS for one in scenarios], dtype=bool)
-    shocked = options.values(multiples, np.stack([vols[one.vol] for one in scenarios]))
-    current = options.current
-    held = shocked * parameters.discount.of(shocked, options.tau_years, options.rate_per_year) - current
-    by_expiry = np.where(is_skew[:, None], -np.abs(held), held)
-    linear = np.where(is_skew, 0.0, moving_quote * (multiples - 1.0))
-    return (by_expiry.sum(axis=1) + linear) * np.array([one.damping for one in scenarios])
+    shock, tau = parameters.vol, options.row_tau_years
+    straight = [shock.shocked(options.vol, tau, word) for word in WORDS if word not in SKEWS]
+    skewed = [options.vol * parameters.skew.multiple(options, word) for word in SKEWS]
+    shocked = scenarios.values(options, np.stack([*straight, *skewed]))
+    held = shocked * parameters.discount.of(shocked, options.tau_years, options.rate_per_year) - options.current
+    by_expiry = np.where(scenarios.is_skew[:, None], -np.abs(held), held)
+    linear = np.where(scenarios.is_skew, 0.0, moving_quote * (scenarios.multiples - 1.0))
+    pnl: Floats = (by_expiry.sum(axis=1) + linear) * scenarios.damping
+    return pnl
