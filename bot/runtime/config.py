@@ -25,6 +25,7 @@ from bot.domain.decisions import HedgePolicy
 from bot.domain.errors import ConfigError, RecordingError
 from bot.domain.instruments import Future, Instrument, Option
 from bot.domain.units import BPS, NS_PER_DAY, NS_PER_S
+from bot.engine.risk_settings import RiskSettings
 from bot.engine.settings import (
     Ages,
     BookLeg,
@@ -38,6 +39,7 @@ from bot.engine.settings import (
 from bot.risk.oracle_fusion import FusionRule
 from bot.runtime.chain_checks import check_chains
 from bot.runtime.chain_sections import FusionSection
+from bot.runtime.risk_checks import build_risk, check_risk
 from bot.runtime.simulated_chains import pool_instrument, pool_instruments
 from bot.runtime.vault import AccountCash, AccountLine, OptionHedgesLine, Target, Vault
 from bot.runtime.yaml_source import Location, Value, YamlSource
@@ -215,7 +217,15 @@ def _engine_settings(vault: Vault, instruments: tuple[Instrument, ...], ages: Ag
             window=vault.delta.window,
         ),
         option_hedges={line.underlying: _option_hedges(vault, line) for line in vault.option_hedges},
+        risk=_risk(vault),
     )
+
+
+def _risk(vault: Vault) -> RiskSettings | None:
+    try:
+        return build_risk(vault)
+    except ValueError as error:
+        raise ConfigError([f"vault {vault.vault}: {error}; hint: {MANUAL}"]) from None
 
 
 def _option_hedges(vault: Vault, line: OptionHedgesLine) -> OptionHedgeSettings:
