@@ -230,7 +230,7 @@ def linear_health(equity_quote: float, qty_base: float, px: float, maintenance_f
 def greek_health(
     equity_quote: float, maintenance_quote: float, delta_quote: float, gamma_quote_per_pct: float
 ) -> Health:
-    """Return the health of an account by its Greeks, for moves m of some per cent: E + Δm + ½ Γ (100 m) m and MM (1 + |m|).
+    """Return the health of an account by its Greeks, for small moves m: E + Δm + ½ Γ (100 m) m and MM (1 + |m|).
 
     `gamma_quote_per_pct` is by how much delta in quote money changes when the price moves by 1 %.
     """

@@ -17,7 +17,7 @@ from scipy.special import ndtr
 from bot.risk.book import OPTION, Flags, Floats, Ints, RiskBook
 from bot.risk.scenarios import ScenarioSet
 
-LEAST_DEV: Final = 1e-12  # below this deviation an option is at its expiry
+LEAST_DEV: Final = 1e-15  # below this deviation an option is at its expiry
 CHUNK: Final = 512  # rows at a time: what they need stays in the processor's cache, however large the book is
 
 

@@ -67,7 +67,7 @@ def requirement_of(matrix: ScenarioMatrix, parameters: HouseParameters) -> Requi
         pnl = _dampened(matrix.by_underlying(underlying), scenarios, parameters)
         total += pnl
         at = int(pnl.argmin())
-        loss = max(-float(pnl[at]), 0.0)
+        loss = max(0.0, -float(pnl[at]))
         roll = float(rolls[groups.underlying == underlying].sum())
         charges.append(Charge(f"{name} worst", loss, parameters.mm_factor * loss, scenarios.names[at]))
         charges.append(Charge(f"{name} roll", roll, parameters.mm_factor * roll))

@@ -9,7 +9,21 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import OPTION, ROW_COLUMNS, RiskBook
-from bot.risk.margin import house
+from bot.risk.margin import (
+    aevo,
+    binance,
+    bybit,
+    deribit,
+    deribit_portfolio,
+    drift,
+    dydx,
+    house,
+    hyperliquid,
+    okx,
+    paradex,
+    span,
+)
+from bot.risk.margin import derive_pmrm, derive_pmrm2, derive_standard, house
 from bot.risk.requirement import Charge, Requirement
 
 
@@ -21,7 +35,22 @@ class Model(msgspec.Struct, frozen=True):
 
 
 MODELS: dict[str, Model] = {
+    "aevo": Model(aevo.AevoParameters, aevo.requirement),
+    "binance": Model(binance.BinanceParameters, binance.requirement),
+    "bybit": Model(bybit.BybitParameters, bybit.requirement),
+    "deribit": Model(deribit.DeribitParameters, deribit.requirement),
+    "deribit_portfolio": Model(deribit_portfolio.DeribitPortfolioParameters, deribit_portfolio.requirement),
+    "drift": Model(drift.DriftParameters, drift.requirement),
+    "dydx": Model(dydx.DydxParameters, dydx.requirement),
+    "derive_pmrm": Model(derive_pmrm.PmrmParameters, derive_pmrm.requirement),
+    "derive_pmrm2": Model(derive_pmrm2.Pmrm2Parameters, derive_pmrm2.requirement),
+    "derive_standard": Model(derive_standard.StandardParameters, derive_standard.requirement),
     "house": Model(house.HouseParameters, house.requirement),
+    "paradex_cross": Model(paradex.CrossParameters, paradex.cross_requirement),
+    "paradex_portfolio": Model(paradex.PortfolioParameters, paradex.portfolio_requirement),
+    "span": Model(span.SpanParameters, span.requirement),
+    "hyperliquid": Model(hyperliquid.HyperliquidParameters, hyperliquid.requirement),
+    "okx": Model(okx.OkxParameters, okx.requirement),
 }
 
 
@@ -34,9 +63,9 @@ def decode_values(model: str, values: dict[str, Any]) -> msgspec.Struct:
         raise ValueError(f"expected one of the margin models {', '.join(sorted(MODELS))}, found {model!r}")
     try:
         found: msgspec.Struct = msgspec.convert(values, MODELS[model].parameters, strict=True)
-        return found
     except msgspec.ValidationError as error:
         raise ValueError(f"expected parameters of margin model {model}, found {error}") from None
+    return found
 
 
 def evaluate(model: str, book: RiskBook, values: dict[str, Any]) -> Requirement:
