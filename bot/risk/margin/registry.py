@@ -15,6 +15,9 @@ from bot.risk.margin import (
     bybit,
     deribit,
     deribit_portfolio,
+    derive_pmrm,
+    derive_pmrm2,
+    derive_standard,
     drift,
     dydx,
     house,
@@ -23,7 +26,6 @@ from bot.risk.margin import (
     paradex,
     span,
 )
-from bot.risk.margin import derive_pmrm, derive_pmrm2, derive_standard, house
 from bot.risk.requirement import Charge, Requirement
 
 
