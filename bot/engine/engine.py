@@ -51,7 +51,7 @@ from bot.domain.results import HedgeMark
 from bot.domain.risk import CollateralPrice, CounterpartySigns, MarginTerms, SeriesValue, TransferUpdate
 from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
-from bot.engine.book import UnderlyingBook
+from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.chain_book import ChainBook, is_sound
 from bot.engine.correlations import Correlations
 from bot.engine.desk import Desk
@@ -991,12 +991,7 @@ class Engine:
             return Move(0, str(self.state))
         if lots_to_trade(target, low, high, lot_base) * side <= 0 or lots * side < 0:
             return Move(0, "no longer wanted")
-        over = ""
-        if room_lots(holding, side, self._holdings, self.orders, self.ordering.venue_limits()) < 0:
-            over = f"exposure limit of {holding.instrument.venue}"
-        elif self.margin is not None:
-            over = self.margin.overdone(instrument_id, side, holding.instrument.venue)
-        if over:
+        if over := self._find_overdone(holding, side):
             return Move(0, over)
         if desk.need is not None and desk.need.side == side:
             urgency = find_crossing(
@@ -1011,6 +1006,13 @@ class Engine:
             refused = self.limits.refuse_price(limit_px, desk.reference_px(hedge))
             return move if refused is None else Move(0, refused)
         return move
+
+    def _find_overdone(self, holding: Holding, side: int) -> str:
+        """Return which limit of a venue what rests there would take a position over, "" if none."""
+        venue = holding.instrument.venue
+        if room_lots(holding, side, self._holdings, self.orders, self.ordering.venue_limits()) < 0:
+            return f"exposure limit of {venue}"
+        return "" if self.margin is None else self.margin.overdone(holding.instrument.instrument_id, side, venue)
 
     def _note_rested(self, desk: Desk) -> None:
         """Once a resting order is over, what it filled was a hedge: one that loops is to be noticed."""

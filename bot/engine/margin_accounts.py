@@ -18,6 +18,7 @@ from bot.engine.risk_settings import AccountRiskSettings, RiskSettings
 from bot.risk.book import RiskBook
 from bot.risk.distances import utilise
 from bot.risk.margin.registry import MODELS, decode_values
+from bot.risk.margin.reported import whole
 from bot.risk.margin_states import Permission, Standing, permit
 from bot.risk.parameters import ParameterSet, decode_parameters
 from bot.risk.requirement import Requirement
@@ -59,6 +60,7 @@ class MarginAccount:
         self.standing: Standing | None = None
         self.unknown = "not looked at yet"  # why nothing can be said of it
         self.degraded: tuple[str, ...] = ()  # what is not known of it, and what stands in
+        self.queue_share = nan  # how much of the venue's queue of automatic deleveraging stands before us
         self.banned = ""  # why nothing may be added there whatever its margin, as where withdrawals stopped
         self.told: Told | None = None
         self.report: AccountReport | None = None  # one whose margins wait for the next review
@@ -181,12 +183,8 @@ class MarginAccount:
 
 
 def told_of(report: AccountReport) -> tuple[float, Figures] | None:
-    """Return equity and margin of a whole account as its venue tells them, None where it does not.
-
-    The line of the whole account goes before those of its parts, which add up.
-    """
-    lines = [one for one in report.margins if not one.scope] or list(report.margins)
-    sums = [sum(getattr(one, name) for one in lines) for name in ("equity_quote", "initial_quote", "maintenance_quote")]
-    if not lines or not all(isfinite(number) for number in sums):
+    """Return equity and margin of a whole account as its venue tells them, None where it does not."""
+    told = whole(report.margins)
+    if told is None or not all(isfinite(x) for x in (told.equity_quote, told.initial_quote, told.maintenance_quote)):
         return None
-    return sums[0], Figures(sums[1], sums[2])
+    return told.equity_quote, Figures(told.initial_quote, told.maintenance_quote)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from bot.domain.decisions import BotState
 from bot.domain.instruments import Instrument
 from bot.domain.risk import CollateralPrice, MarginState, MarginTerms
-from bot.domain.units import NS_PER_YEAR
+from bot.domain.units import BPS, NS_PER_YEAR
 from bot.domain.venues import AccountReport
 from bot.engine.desk import Desk
 from bot.engine.margin_accounts import QUOTE_MONEY, Figures, MarginAccount, Told, told_of
@@ -23,6 +23,7 @@ from bot.engine.orders import OrderTracker
 from bot.engine.risk_rows import AccountRows, Row, account_rows, with_qty
 from bot.engine.settings import EngineSettings
 from bot.risk.book import OPTION, RiskBook
+from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
 from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
 from bot.risk.margin.registry import assume_worst, find_fault
 from bot.risk.margin_states import bot_state_of, stand
@@ -469,7 +470,6 @@ class MarginKeeper:
         return self._reliefs[desk.underlying]
 
     def _find_relief(self, desk: Desk) -> Relief | None:
-        best: tuple[float, Relief] | None = None
         for account in self.accounts.values():
             allowed = account.permission
             rows = self._rows.get(account.name)
@@ -477,32 +477,51 @@ class MarginKeeper:
                 continue
             if rows.book.buy_base.any() or rows.book.sell_base.any():
                 continue
-            for hedge in desk.hedges:
-                name = hedge.instrument.instrument_id
-                holding = desk.holdings[name]
-                if hedge.instrument.venue != account.name or not holding.lots or name not in rows.row_of:
-                    continue
-                share = 1.0 if allowed.must_close else self._risk.slice_share
-                lots = -(1 if holding.lots > 0 else -1) * max(1, int(abs(holding.lots) * share + 0.5))
-                base = lots * rows.rows[rows.row_of[name]].lot_base
-                after = account.reckon_maintenance(rows.with_more({name: base}))
-                released_quote = account.figures.maintenance - after
-                if not released_quote > 0.0:
-                    continue
-                quote = self._market.quotes.get(name)
-                if quote is None:
-                    continue
-                cost_quote = abs(base) * (0.5 * (quote.ask_px - quote.bid_px) + hedge.taker_bps * 1e-4 * quote.ask_px)
-                rate = released_quote / max(cost_quote, 1e-9)
-                standing = account.standing
-                assert standing is not None, "what must reduce has a standing"
-                reason = (
-                    f"margin at {account.name} is {standing.state} ({standing.reason}): closing a slice releases "
-                    f"{released_quote:,.0f} for {cost_quote:,.2f}"
+            goal = self._risk.states.critical_until_ratio * account.settings.liquidation_ratio * account.equity_quote
+            needed_quote = account.figures.maintenance - max(0.0, goal)
+            found = self._reducible(account, rows, desk)
+            if allowed.must_close:
+                slices = closing_set(found, needed_quote)
+                chosen = slices[0] if slices else None
+            else:
+                chosen = next_slice(found, needed_quote, ReductionRule(most_share=self._risk.slice_share))
+            if chosen is None:
+                continue
+            lot_base = rows.rows[rows.row_of[chosen.instrument_id]].lot_base
+            held_lots = desk.holdings[chosen.instrument_id].lots
+            lots = min(abs(held_lots), max(1, int(abs(chosen.trade_base) / lot_base + 0.5)))
+            standing = account.standing
+            assert standing is not None, "what must reduce has a standing"
+            reason = f"margin at {account.name} is {standing.state} ({standing.reason}): {chosen.reason}"
+            return Relief(chosen.instrument_id, -lots if held_lots > 0 else lots, chosen.released_quote, reason)
+        return None
+
+    def _reducible(self, account: MarginAccount, rows: AccountRows, desk: Desk) -> list[Reducible]:
+        """Return what closing a slice of each hedge at an account releases, and what it is expected to cost."""
+        found = []
+        for hedge in desk.hedges:
+            name = hedge.instrument.instrument_id
+            lots = desk.holdings[name].lots
+            quote = self._market.quotes.get(name)
+            if hedge.instrument.venue != account.name or not lots or name not in rows.row_of or quote is None:
+                continue
+            row = rows.rows[rows.row_of[name]]
+            share = max(self._risk.slice_share, 1.0 / abs(lots))
+            slice_base = lots * row.lot_base * share
+            after_quote = account.reckon_maintenance(rows.with_more({name: -slice_base}))
+            cost_px = 0.5 * (quote.ask_px - quote.bid_px) + hedge.taker_bps * BPS * quote.ask_px
+            found.append(
+                Reducible(
+                    instrument_id=name,
+                    account=account.name,
+                    qty_base=lots * row.lot_base,
+                    share=share,
+                    released_quote=account.figures.maintenance - after_quote,
+                    slippage_quote=abs(slice_base) * cost_px,
+                    deleverage_rank_share=account.queue_share,
                 )
-                if best is None or rate > best[0]:
-                    best = (rate, Relief(name, lots, released_quote, reason))
-        return best[1] if best is not None else None
+            )
+        return found
 
 
 def _refuse_gaps(book: RiskBook) -> None:

@@ -177,14 +177,14 @@ class OptionHedging:
         block = find_refusing(self._orders, one.option, self._settings.limits.max_reject_streak, now_ns)
         if block is not None:
             return block.refusal, block.why
-        lots = self._lots(review, one, trade, side)
-        fits = self._margin_lots(review, one, side, lots) if isinstance(lots, int) else lots
-        if not (isinstance(lots, int) and isinstance(fits, int)):
+        allowed = self._lots(review, one, trade, side)
+        fits = self._margin_lots(review, one, side, allowed) if isinstance(allowed, int) else allowed
+        if isinstance(fits, tuple):
             return fits
         refused = self._limits.refuse_rate(now_ns)
         if refused is not None:
             return Refusal.ORDER_RATE, refused
-        is_cut_by_margin, lots = fits < lots, fits
+        lots, is_cut_by_margin = fits, allowed != fits
         base = lots * one.option.lot_size
         if one.held_base * side >= 0:
             premium_quote = review.room.premium_quote - base * review.unit_quote(one, side)

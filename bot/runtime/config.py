@@ -333,7 +333,11 @@ def _check(source: YamlSource, manifests: _Manifests, *, allow_live: bool) -> Va
         place = f"recording {manifest.name}"
         start = f"at the recording's start, {_utc(manifest.start_ns)}"
         instruments = (*manifest.instruments, *_pools(source, manifest))
+        if vault is not None:
+            check_risk(source, vault, _venues_of(source.value, instruments))
         _check_market(source, _Listing(place, "the recording", start, manifest.start_ns, instruments))
+    elif vault is not None and vault.is_live_feed:
+        check_risk(source, vault, (*vault.venues, *vault.chains))
     return vault
 
 
@@ -592,6 +596,12 @@ def _pools(source: YamlSource, manifest: Manifest) -> Iterator[Instrument]:
             expected = f"at most {0.5 * oldest_s:g}"
             source.report((*place, "block_s"), expected, f"{block_s:g}", "older quotes are not traded on")
         yield pool_instrument(name, str(base), manifest.instruments)
+
+
+def _venues_of(value: Value, instruments: Iterable[Instrument]) -> set[str]:
+    """Return the venues of what the book and the hedges name."""
+    names = {*_names_at(value, "book").values(), *_names_at(value, "hedge").values()}
+    return {one.venue for one in instruments if one.instrument_id in names}
 
 
 class _Listing(NamedTuple):

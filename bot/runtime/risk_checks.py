@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +12,7 @@ from bot.risk.margin.registry import MODELS, decode_values
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet, decode_parameters
 from bot.risk.transfers import Route, TransferRules
+from bot.runtime.margin_parameters import carried_sets
 from bot.runtime.risk_sections import AccountRiskSection, RiskSection
 from bot.runtime.vault import Vault
 from bot.runtime.yaml_source import Location, YamlSource
@@ -118,24 +118,15 @@ def find_parameters(account: AccountRiskSection) -> ParameterSet:
         except OSError as error:
             raise ValueError(f"expected a readable parameter file, found {error.strerror}: {named}") from None
     else:
-        carried = [one for one in carried_sets() if one.model == account.model and named in ("", one.name)]
+        carried = [one for one in carried_sets(account.model) if named in ("", one.name)]
         if not carried:
-            names = ", ".join(sorted(one.name for one in carried_sets() if one.model == account.model)) or "none"
+            names = ", ".join(sorted(one.name for one in carried_sets(account.model))) or "none"
             raise ValueError(f"expected a parameter set of model {account.model} ({names}), found {named or 'none'}")
         found = max(carried, key=_age_of)
     if found.model != account.model:
         raise ValueError(f"expected parameters of model {account.model}, found {found.name} of {found.model}")
     decode_values(found.model, found.values)
     return found
-
-
-def carried_sets() -> list[ParameterSet]:
-    """Return the parameter sets that come with the package."""
-    folder = files("bot.risk").joinpath("parameter_sets")
-    if not folder.is_dir():
-        return []
-    names = sorted((one for one in folder.iterdir() if one.name.endswith(".json")), key=lambda one: one.name)
-    return [decode_parameters(one.read_bytes()) for one in names]
 
 
 def _age_of(one: ParameterSet) -> tuple[str, str]:

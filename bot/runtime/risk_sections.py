@@ -127,7 +127,7 @@ class RiskSection(RiskPart):
         default=0.25, ge=0, le=5, description="What is added to margin that only the local model tells"
     )
     review_s: float = Field(
-        default=5.0, gt=0, le=3600, description="Time between two looks at the margin of an account"
+        default=60.0, gt=0, le=3600, description="Time between two looks at the margin of an account"
     )
     review_move_fraction: float = Field(
         default=0.002, gt=0, le=1, description="Move of an index after which it is looked at sooner"
@@ -136,7 +136,7 @@ class RiskSection(RiskPart):
         default=120.0, gt=0, le=86_400, description="Oldest word of a venue on margin that still goes before the model"
     )
     target_ratio: float = Field(default=0.5, gt=0, le=1, description="Utilisation that a top-up aims at")
-    slice_share: float = Field(default=0.1, gt=0, le=1, description="Share of a position that is reduced at once")
+    slice_share: float = Field(default=0.1, gt=0, le=0.1, description="Share of a position that is reduced at once")
     states: MarginStatesSection = Field(
         default=MarginStatesSection(), description="From which utilisation on an account is in which state"
     )
