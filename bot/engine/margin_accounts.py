@@ -25,6 +25,7 @@ from bot.risk.requirement import Requirement
 
 EPOCH: Final = date(1970, 1, 1).toordinal()
 QUOTE_MONEY: Final = frozenset({"quote", "USD", "USDT", "USDC", "USDe", "DAI", "USDG", "PYUSD", "FDUSD"})
+MODEL_ERRORS: Final = (ValueError, ArithmeticError, LookupError)  # what a model may fail with on odd parameters
 
 
 class Figures(NamedTuple):
@@ -163,7 +164,7 @@ class MarginAccount:
         """Return the maintenance margin of a book as it is reckoned; infinite where the model cannot say."""
         try:
             return self.reckon(self.local(book, self.ask(book))).maintenance
-        except ValueError:
+        except MODEL_ERRORS:
             return float("inf")
 
     def counted_options_quote(self, options_quote: float) -> float:

@@ -17,7 +17,7 @@ from bot.domain.risk import CollateralPrice, MarginState, MarginTerms
 from bot.domain.units import BPS, NS_PER_YEAR
 from bot.domain.venues import AccountReport
 from bot.engine.desk import Desk
-from bot.engine.margin_accounts import QUOTE_MONEY, Figures, MarginAccount, Told, told_of
+from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount, Told, told_of
 from bot.engine.market import MarketState
 from bot.engine.orders import OrderTracker
 from bot.engine.risk_rows import AccountRows, Row, account_rows, with_qty
@@ -158,11 +158,17 @@ class MarginKeeper:
             self._dirty.update(self.accounts)
         self._rooms.clear()
         self._reliefs.clear()
+        for desk in self._desks.values():
+            desk.book.mark(now_ns)  # a price missing is told of the row that lacks it
         self._index_px = {name: desk.book.marks_of_underlying.index_px for name, desk in self._desks.items()}
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
         self._dirty.clear()
         self._due_ns = now_ns + self._risk.review_ns
+        for account in self.accounts.values():
+            standing = account.standing
+            if standing is not None and standing.asked is not standing.state:  # the next step is due sooner
+                self._due_ns = min(self._due_ns, standing.stepped_up_ns + self._risk.states.step_up_ns)
 
     @property
     def doubt(self) -> str:
@@ -204,7 +210,7 @@ class MarginKeeper:
             _refuse_gaps(book)
             requirement = account.ask(book)
             local = account.local(book, requirement)
-        except ValueError as error:
+        except MODEL_ERRORS as error:
             requirement = assume_worst(book, str(error))
             local = Figures(requirement.initial, requirement.maintenance)
             degraded.append(
@@ -399,7 +405,7 @@ class MarginKeeper:
                 qty[place] += side * base
                 try:
                     initial_quote = account.reckon_initial(with_qty(book, qty))
-                except ValueError:
+                except MODEL_ERRORS:
                     return inf
                 equity_quote = account.equity_quote
                 if is_option:
@@ -425,17 +431,33 @@ class MarginKeeper:
                 break
         return Room(low, self._tell(account), reach_base)
 
+    def tell(self, account: MarginAccount) -> str:
+        """Say in a sentence how an account is."""
+        if account.unknown or account.standing is None:
+            return f"not known: {account.unknown}"
+        parts = [
+            f"{account.standing.asked}: {account.standing.reason}",
+            self._tell_figures(account),
+            f"as {account.name} tells" if account.is_told else f"by the model {account.parameters.model}",
+            account.banned and f"nothing is added: {account.banned}",
+            *account.degraded,
+        ]
+        return "; ".join(filter(None, parts))
+
     def _tell(self, account: MarginAccount) -> str:
-        figures = (
-            f"initial margin {account.figures.initial:,.0f} of {account.equity_quote:,.0f} equity, "
-            f"limit {self._risk.max_initial_ratio:.0%}"
-        )
+        figures = self._tell_figures(account)
         if account.banned:
             return f"{account.name}: only what releases margin, {account.banned}; {figures}"
         if not account.may_add and account.standing is not None:
             why = f"{account.standing.asked}: {account.standing.reason}"
             return f"{account.name}: only what releases margin, it is {why}; {figures}"
         return f"{account.name}: {figures}"
+
+    def _tell_figures(self, account: MarginAccount) -> str:
+        return (
+            f"initial margin {account.figures.initial:,.0f} of {account.equity_quote:,.0f} equity, "
+            f"limit {self._risk.max_initial_ratio:.0%}"
+        )
 
     # ── relief ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -536,6 +558,6 @@ def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook,
     for book in rows.ends():
         try:
             found.append((book, account.reckon_initial(book)))
-        except ValueError:
+        except MODEL_ERRORS:
             found.append((book, -inf))
     return found
