@@ -63,7 +63,7 @@ def test_a_value_is_known_when_it_was_published_and_not_before() -> None:
     kept.note(value("DVOL-BTC", 110.0, 10 * NS_PER_S, as_of_ns=0))
     assert kept.at(9 * NS_PER_S).missing == ("DVOL-BTC",)
     assert kept.at(10 * NS_PER_S).multiplier == 1.5
-    kept.note(value("DVOL-BTC", 60.0, 5 * NS_PER_S))  # told late, published earlier
+    kept.note(value("DVOL-BTC", 60.0, 5 * NS_PER_S, as_of_ns=0))  # told late, published earlier
     assert kept.at(9 * NS_PER_S).multiplier == 1.0
     assert kept.at(10 * NS_PER_S).multiplier == 1.5
 
