@@ -12,9 +12,10 @@ from bot.gateways.okx.margin import contracts_of, read_margins
 from bot.gateways.okx.orders import OkxOrderWords
 from tests.gateways.answering import answering
 
+LINEAR: dict[str, Any] = {"inverse": False, "option": False, "spot": False}
 MARKETS: list[dict[str, Any]] = [
-    {"id": "BTC-USDT-SWAP", "symbol": "BTC/USDT:USDT", "contractSize": 0.01, "inverse": False, "option": False, "spot": False},
-    {"id": "LTC-USDT-SWAP", "symbol": "LTC/USDT:USDT", "contractSize": 1.0, "inverse": False, "option": False, "spot": False},
+    {"id": "BTC-USDT-SWAP", "symbol": "BTC/USDT:USDT", "contractSize": 0.01, **LINEAR},
+    {"id": "LTC-USDT-SWAP", "symbol": "LTC/USDT:USDT", "contractSize": 1.0, **LINEAR},
 ]
 # The documented example of the position builder, of 2025-01-15, cut to what is read.
 UNITS = [
