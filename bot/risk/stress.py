@@ -272,10 +272,9 @@ def margin_of(book: RiskBook, terms: MarginTermsOf | None) -> Requirement:
     """Return what an account's model asks for, in quote money; all that could be lost where there is no model."""
     if terms is None:
         return evaluate_or_assume("no terms of this account", book, {})
-    is_cash = [asset in terms.cash for asset in _assets(book)]
-    found = evaluate_or_assume(
-        terms.model, book.where(~(np.array(is_cash, dtype=bool) & (book.kind == SPOT))), terms.values
-    )
+    cash = [row for row, asset in _coins(book) if asset in terms.cash]
+    shown = book.where(np.delete(np.arange(len(book)), cash)) if cash else book
+    found = evaluate_or_assume(terms.model, shown, terms.values)
     px = 1.0
     if found.money in book.underlyings:  # a coin's model asks in coin
         px = float(book.spot_px[book.underlyings.index(found.money)])
@@ -340,18 +339,17 @@ def _coin_multiples(book: RiskBook, scenario: StressScenario, cast: Mapping[str,
     """Return what each row of coins is multiplied by where a mark says so, else 1; a named account comes first."""
     found: Floats = np.ones(len(book))
     for one in sorted(scenario.marks, key=lambda mark: mark.account != ANY):
-        for row, asset in enumerate(_assets(book)):
+        for row, asset in _coins(book):
             account = book.accounts[book.account[row]]
-            is_there = one.account in (ANY, account, _role_of(account, cast))
-            if book.kind[row] == SPOT and asset == one.asset and is_there:
+            if asset == one.asset and one.account in (ANY, account, _role_of(account, cast)):
                 found[row] = one.multiple
     return found
 
 
-def _assets(book: RiskBook) -> list[str]:
-    """Return what each row, were it a coin, is called: its id, else its underlying."""
-    named = zip(book.instrument_ids, book.underlying.tolist(), strict=True)
-    return [name or book.underlyings[number] for name, number in named]
+def _coins(book: RiskBook) -> list[tuple[int, str]]:
+    """Return the rows of coins with what each is called: its id, else its underlying."""
+    rows = np.flatnonzero(book.kind == SPOT).tolist()
+    return [(row, book.instrument_ids[row] or book.underlyings[book.underlying[row]]) for row in rows]
 
 
 def _role_of(account: str, cast: Mapping[str, str]) -> str:
