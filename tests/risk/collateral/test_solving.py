@@ -1,4 +1,4 @@
-"""From problem to plan: the published case, a scenario case on a grid, random ones against every way there is, cut off."""
+"""From problem to plan: the published case, a scenario case on a grid, random ones beside every way there is, cut off."""
 
 from __future__ import annotations
 
