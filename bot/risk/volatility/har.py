@@ -18,7 +18,7 @@ SANITY_WIDTH: Final = 1.0  # how far beyond the range of its training, in logs, 
 LEAST_PER_COEFFICIENT: Final = 5
 
 
-class Linear(msgspec.Struct, frozen=True):
+class Linear(msgspec.Struct, frozen=True, tag="linear"):
     """A fitted regression of log variance: names, coefficients, residual variance, and the range it was fitted in."""
 
     names: tuple[str, ...]
