@@ -135,7 +135,11 @@ def calibrate(sources: Sequence[str], *, with_trees: bool = True, holdout: date 
     season = _common_season(assets)
     contests, horizons = [], []
     for setting, candidates in CONTESTS:
-        of_returns = {"GARCH": _Refitted(False), "GJR-GARCH": _Refitted(True)} if setting.horizon == DAY else {}
+        of_returns = (
+            {"GARCH": _Refitted(is_asymmetric=False), "GJR-GARCH": _Refitted(is_asymmetric=True)}
+            if setting.horizon == DAY
+            else {}
+        )
         outcome = run(assets, setting, candidates, boost=boost, of_returns=of_returns)
         names = ranked(outcome, candidates)
         contests.append(_contest(outcome, names[0].name if names else EWMA, holdout))
@@ -158,7 +162,7 @@ def write_artefact(found: Calibration, path: Path) -> None:
 class _Refitted:
     """A GARCH that is fitted now and then to all returns it is given, and forecasts the next one's variance."""
 
-    def __init__(self, is_asymmetric: bool) -> None:  # noqa: FBT001 — one of two models
+    def __init__(self, *, is_asymmetric: bool) -> None:
         self._is_asymmetric = is_asymmetric
         self._fitted_on = 0
         self._model: Garch | None = None
@@ -297,8 +301,11 @@ def _artefact(
 
 
 def _regimes(assets: Mapping[str, Hours], *, is_bundled: bool) -> dict[str, Regimes]:
-    """Return the regimes of each asset's days. The bundled months are few for that: there they are those of BTC's
-    closes since 2022, which ETH shares, at its own scale."""
+    """Return the regimes of each asset's days.
+
+    The bundled months are few for that: there they are those of BTC's closes since 2022, which ETH shares, at its own
+    scale.
+    """
     if is_bundled:
         days, series = bundled_days()
         first = days.index(REGIMES_SINCE)

@@ -73,12 +73,8 @@ def _hours_of_file(path: Path) -> Hours:
     time = next((one for one in TIMES if one in table.columns), None)
     price = next((one for one in PRICES if one in table.columns), None)
     if time is None or price is None:
-        raise ConfigError(
-            [
-                f"{path}: expected a column of times ({', '.join(TIMES)}) and one of prices ({', '.join(PRICES)}), "
-                f"found {', '.join(table.columns)}"
-            ]
-        )
+        wanted = f"a column of times ({', '.join(TIMES)}) and one of prices ({', '.join(PRICES)})"
+        raise ConfigError([f"{path}: expected {wanted}, found {', '.join(table.columns)}"])
     table = table.drop_nulls([time, price]).sort(time)
     kind = table.schema[time]
     if kind.is_temporal():

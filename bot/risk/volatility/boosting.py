@@ -1,4 +1,4 @@
-"""Gradient boosting fitted with scikit-learn, seeded, and taken out of it as arrays. For calibration only: it is heavy."""
+"""Gradient boosting fitted with scikit-learn, seeded, and taken out of it as arrays: heavy, for calibration only."""
 
 from __future__ import annotations
 

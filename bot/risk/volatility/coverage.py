@@ -1,4 +1,4 @@
-"""Quantiles of realised variance through a contest: made of past errors only, moved by their own record, then judged."""
+"""Quantiles of variance through a contest: made of past errors only, moved by their own record, then judged."""
 
 from __future__ import annotations
 

@@ -84,12 +84,12 @@ class Features:
         return np.log(self.mean_variance(self.hours.rv, window))
 
     def _calm_rv(self, window: int) -> Floats:
-        """The variance of the window against what its hours usually have."""
+        """Return the variance of the window against what its hours usually have."""
         usual = season_sum(self.season, self.hours.hour - window, window) / window
         return np.asarray(self._rv(window) - np.log(usual), dtype=np.float64)
 
     def _range(self, window: int) -> Floats:
-        """The variance that ranges tell: of the window itself up to a day, else the mean of its days' ranges."""
+        """Return the variance that ranges tell: of the window up to a day, else the mean of its days' ranges."""
         one = min(window, DAY)
         if one not in self._ranges:
             self._ranges[one] = trailing_range(self.hours, one)

@@ -297,7 +297,7 @@ class VolForecaster:
             return None
 
     def _ewma(self, anchor: _Anchor, features: Features, newest: int) -> float | None:
-        """Return EWMA's forecast of the anchor's variance: the newest hours count most; few are eked out by the usual."""
+        """Return EWMA's forecast of the anchor's variance; few hours are eked out by what is usual."""
         calm = np.exp(features.column("calm1", 1))
         known = calm[np.isfinite(calm)]
         usual = self._usual
@@ -370,7 +370,7 @@ def _between(anchors: Sequence[int], hours: float) -> tuple[int, float]:
 
 
 def _place_after(hour: int) -> int:
-    """The hour of the week that begins when `hour` ends."""
+    """Return the hour of the week that begins when `hour` ends."""
     return (hour + 3 * DAY) % HOURS_PER_WEEK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 from math import isfinite, log, nan, pi
 from typing import Final
 
@@ -51,10 +52,8 @@ class HourBuilder:
         self.last_ns = now_ns
         self.last_px = px
         self._is_fresh = True
-        if px > self._high_px:
-            self._high_px = px
-        if px < self._low_px:
-            self._low_px = px
+        self._high_px = max(self._high_px, px)
+        self._low_px = min(self._low_px, px)
         return has_ended
 
     def pass_time(self, now_ns: int) -> bool:
@@ -80,12 +79,12 @@ class HourBuilder:
         return without_gaps(Hours(table[:, 0].astype(np.int64), *(table[:, column].copy() for column in range(1, 8))))
 
     def variance_so_far(self) -> float:
-        """Return the variance of the hour that has not ended, up to the newest price; nought before anything is known."""
+        """Return the variance of the hour that has not ended, up to the newest price; nought at first."""
         move = log(self.last_px / self._edge_px) if isfinite(self._edge_px) else 0.0
-        return sum(one * one for one in self._returns if one == one) + move * move  # noqa: PLR0124 — NaN is not itself
+        return sum(one * one for one in self._returns if isfinite(one)) + move * move
 
     def hours_so_far(self, rest: float) -> Hours:
-        """Return the hours with the one that has not ended as the newest, as if `rest` were the variance still to come."""
+        """Return the hours with the one that has not ended as the newest, as if `rest` were still to come of it."""
         so_far = self.variance_so_far()
         move = log(self.last_px / self._edge_px) if isfinite(self._edge_px) else 0.0
         down = sum(one * one for one in (*self._returns, move) if one < 0.0) + 0.5 * rest
@@ -132,12 +131,12 @@ class HourBuilder:
         return ended
 
     def _row(self, hour: int) -> tuple[float, ...]:
-        known = [one for one in self._returns if one == one]  # noqa: PLR0124 — NaN is not itself
+        known = [one for one in self._returns if isfinite(one)]
         if len(known) < LEAST_STEPS:
             sums = (nan, nan, nan, nan)
         else:
             scale = STEPS_PER_HOUR / len(known)
-            pairs = [abs(a * b) for a, b in zip(self._returns, self._returns[1:], strict=False) if a * b == a * b]  # noqa: PLR0124
+            pairs = [size for a, b in pairwise(self._returns) if isfinite(size := abs(a * b))]
             sums = (
                 scale * sum(one * one for one in known),
                 scale * sum(one * one for one in known if one < 0.0),

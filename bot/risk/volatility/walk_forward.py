@@ -77,7 +77,7 @@ class Outcome(msgspec.Struct, frozen=True):
         return float(np.mean(qlike(self.realised[asset], self.paths[model][asset].variance)))
 
     def part(self, first: int, end: int) -> Outcome:
-        """Return what came of the origins from the hour `first` on and before `end`; assets without any are left out."""
+        """Return what came of the origins from the hour `first` on and before `end`."""
         return self.where({a: (times >= first) & (times < end) for a, times in self.origins.items()})
 
     def where(self, kept: Mapping[str, NDArray[np.bool_]]) -> Outcome:
@@ -175,7 +175,8 @@ def _origins(hours: Hours, setting: Setting) -> Ints:
     target = Features(hours).target(setting.horizon)
     behind = trailing_sum(hours.rv, setting.look_back)
     is_origin = (hours.hour % setting.every == 0) & (target > 0.0) & np.isfinite(behind)
-    return place[is_origin & (place >= setting.warm_up)]
+    found: Ints = place[is_origin & (place >= setting.warm_up)]
+    return found
 
 
 def _periods(origins: Mapping[str, Ints], setting: Setting) -> list[tuple[int, int]]:
