@@ -101,7 +101,8 @@ async def test_binance_tells_fund_rank_and_open_interest_and_coins_are_no_dollar
             assert await FUNDS["binanceusdm"](binance) == 4e6
             assert await rank_share(binance, ["ETH/USDT:USDT", "BTC/USDT:USDT"]) == 0.75
             assert await rank_share(binance, ["BTC/USDT:USDT"]) == 0.25
-            assert await open_interest(binance, ["ETH/USDT:USDT"]) == pytest.approx(1_000 * 2_001.0)  # the last trade: its ticker names no quotes
+            traded_px = 2_001.0  # its ticker names no quotes
+            assert await open_interest(binance, ["ETH/USDT:USDT"]) == pytest.approx(1_000 * traded_px)
             assert isnan(await open_interest(binance, []))
             assert withdrawals_word(await binance.fetch_currencies(), ["USDC"]) == "enabled"
             server.is_withdrawing = False
