@@ -46,7 +46,7 @@ class JsonPages:
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=self._timeout_s),
             headers=_HEADERS,
-            connector=aiohttp.TCPConnector(force_close=True),  # a kept one that breaks is asked again by aiohttp itself
+            middlewares=(_once_only,),
         )
         return self
 
@@ -114,6 +114,16 @@ class JsonPages:
         if isinstance(inner, OSError) and inner.strerror:
             return inner.strerror
         return type(error).__name__
+
+
+async def _once_only(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Turn the two errors that make aiohttp ask again by itself into one that does not: tries are counted here."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError(type(error).__name__) from None
 
 
 class _Later(Exception):
