@@ -5,7 +5,7 @@ from __future__ import annotations
 import ccxt.pro
 
 from bot.domain.risk import ReportedMargin
-from bot.gateways.margin_words import reported
+from bot.gateways.margin_words import lines, reported
 from bot.gateways.market_words import number, part
 
 
@@ -16,7 +16,7 @@ def read_margins(info: object) -> tuple[ReportedMargin, ...]:
     if whole:
         return whole
     found: list[ReportedMargin] = []
-    for one in part(info, "assets") or []:
+    for one in lines(part(info, "assets")):
         if number(part(one, "marginBalance")) or number(part(one, "maintMargin")):
             sums = (part(one, name) for name in ("marginBalance", "initialMargin", "maintMargin"))
             found += reported(str(part(one, "asset")), *sums)
@@ -33,7 +33,7 @@ async def read_options(exchange: ccxt.pro.Exchange) -> tuple[ReportedMargin, ...
     """Return the margin of European options, by asset. Raises what ccxt raises."""
     told = await exchange.eapiPrivateGetMarginAccount()
     found: list[ReportedMargin] = []
-    for one in part(told, "asset") or []:
+    for one in lines(part(told, "asset")):
         sums = (part(one, name) for name in ("equity", "initialMargin", "maintMargin"))
         found += reported(f"options {part(one, 'asset')}", *sums)
     return tuple(found)

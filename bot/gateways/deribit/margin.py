@@ -14,7 +14,7 @@ from typing import Any, Final
 import ccxt.pro
 
 from bot.domain.risk import ReportedMargin, SupposedMargin
-from bot.gateways.margin_words import items_of, reported
+from bot.gateways.margin_words import items_of, lines, reported
 from bot.gateways.market_words import number, part
 
 POOL: Final = "cross"
@@ -29,7 +29,7 @@ async def read_margins(exchange: ccxt.pro.Exchange, info: object) -> tuple[Repor
     found: list[ReportedMargin] = []
     pool: tuple[ReportedMargin, ...] = ()
     apart: list[Mapping[str, Any]] = []
-    for summary in part(info, "summaries") or [info]:
+    for summary in lines(part(info, "summaries")) or [info]:
         if not isinstance(summary, Mapping):
             continue
         if part(summary, "cross_collateral_enabled") is True:
@@ -48,7 +48,7 @@ async def read_margins(exchange: ccxt.pro.Exchange, info: object) -> tuple[Repor
 
 async def is_cross(exchange: ccxt.pro.Exchange) -> bool:
     """Tell whether the account has a pool of cross collateral. Raises what ccxt raises."""
-    summaries = part(part(await exchange.privateGetGetAccountSummaries(), "result"), "summaries") or []
+    summaries = lines(part(part(await exchange.privateGetGetAccountSummaries(), "result"), "summaries"))
     return any(part(one, "cross_collateral_enabled") is True for one in summaries)
 
 
