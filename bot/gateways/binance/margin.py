@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ccxt.pro
 
 from bot.domain.risk import ReportedMargin
@@ -37,3 +39,21 @@ async def read_options(exchange: ccxt.pro.Exchange) -> tuple[ReportedMargin, ...
         sums = (part(one, name) for name in ("equity", "initialMargin", "maintMargin"))
         found += reported(f"options {part(one, 'asset')}", *sums)
     return tuple(found)
+
+
+async def read_terms(exchange: ccxt.pro.Exchange) -> dict[str, list[Any]]:
+    """Return the brackets of USD-M perpetuals in use, by underlying; of two contracts the stricter.
+
+    Raises what ccxt raises.
+    """
+    found: dict[str, list[Any]] = {}
+    for line in lines(await exchange.fapiPrivateGetLeverageBracket()):
+        market = exchange.safe_market(part(line, "symbol"), None, None, "contract")
+        base, brackets = part(market, "base"), lines(part(line, "brackets"))
+        if base and brackets and part(market, "swap") and _rates(brackets) > _rates(found.get(str(base), [])):
+            found[str(base)] = brackets
+    return found
+
+
+def _rates(brackets: list[Any]) -> list[float]:
+    return [number(part(one, "maintMarginRatio")) or 0.0 for one in brackets]

@@ -80,6 +80,22 @@ async def simulate(exchange: ccxt.pro.Exchange, currency: str, positions: Mappin
     return SupposedMargin(tuple(found), items)
 
 
+async def read_terms(exchange: ccxt.pro.Exchange, currencies: Iterable[str]) -> dict[str, Any]:
+    """Return the parameters of portfolio margin in use, as an empty simulation of each currency tells them.
+
+    Raises what ccxt raises, as for an account without portfolio margin.
+    """
+    found: dict[str, Any] = {}
+    for currency in ["CROSS"] if await is_cross(exchange) else sorted(currencies):
+        asked = {"currency": currency, "add_positions": "true"}
+        told = part(part(await exchange.request("pme/simulate", ["private"], "GET", asked), "result"), "model_params")
+        if not isinstance(told, dict):
+            raise ccxt.BadResponse(f"deribit: expected model_params, found {str(told)[:100]}")
+        for name, value in told.items():
+            found[name] = {**found.get(name, {}), **value} if isinstance(value, dict) else value
+    return found
+
+
 async def simulate_sums(exchange: ccxt.pro.Exchange, currency: str, positions: Mapping[str, float]) -> SupposedMargin:
     """Return the sums that `private/simulate_portfolio` tells. Raises what ccxt raises."""
     asked = {"currency": currency, "add_positions": "true", "simulated_positions": json.dumps(dict(positions))}
