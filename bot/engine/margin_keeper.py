@@ -116,7 +116,7 @@ class MarginKeeper:
         if account is None:
             return
         if event.balances:
-            account.balances = dict(event.balances)
+            account.balances, account.balances_ns = dict(event.balances), event.ts_asked_ns
         if event.margins:
             account.report = event
         self.note_change(event.venue)
@@ -169,6 +169,11 @@ class MarginKeeper:
             standing = account.standing
             if standing is not None and standing.asked is not standing.state:  # the next step is due sooner
                 self._due_ns = min(self._due_ns, standing.stepped_up_ns + self._risk.states.step_up_ns)
+
+    @property
+    def is_relieving(self) -> bool:
+        """Tell whether any hedge is to be closed in slices now."""
+        return any(one.permission.must_reduce or one.is_draining for one in self.accounts.values())
 
     @property
     def doubt(self) -> str:
@@ -254,14 +259,10 @@ class MarginKeeper:
     def _equity(self, account: MarginAccount) -> tuple[float, list[str]]:
         """Return what is posted at an account after haircuts, in quote money, and what could not be counted."""
         if account.told is not None:
-            return account.told.equity_quote, []
+            return account.told.equity_quote - self._leaving_quote(account, account.told.at_ns), []
         missing: list[str] = []
         is_told = account.balances is not None
-        amounts = dict(account.balances if account.balances is not None else account.settings.collateral)
-        if not is_told:
-            for more in (account.settled, account.moved):
-                for asset, amount in more.items():
-                    amounts[asset] = amounts.get(asset, 0.0) + amount
+        amounts = self._amounts(account)
         total_quote = 0.0
         for asset, amount in amounts.items():
             if not amount:
@@ -277,6 +278,29 @@ class MarginKeeper:
         if not is_told:
             total_quote += self._earned_quote(account) + account.counted_options_quote(account.options_quote)
         return total_quote, missing
+
+    def _amounts(self, account: MarginAccount) -> dict[str, float]:
+        """Return what is posted at an account by asset: what it told, else what the vault says and what came since."""
+        if account.balances is not None:
+            amounts = dict(account.balances)
+            for asset, amount, planned_ns in account.leaving.values():
+                if planned_ns >= account.balances_ns:
+                    amounts[asset] = amounts.get(asset, 0.0) - amount
+            return amounts
+        amounts = dict(account.settings.collateral)
+        for more in (account.settled, account.moved):
+            for asset, amount in more.items():
+                amounts[asset] = amounts.get(asset, 0.0) + amount
+        return amounts
+
+    def _leaving_quote(self, account: MarginAccount, since_ns: int) -> float:
+        """Return what was ordered to leave since an account last told what is there."""
+        leaving = [one for one in account.leaving.values() if one[2] >= since_ns]
+        return sum([amount * (self.asset_px(account, asset) or 0.0) for asset, amount, _ in leaving])
+
+    def held(self, account: MarginAccount, asset: str) -> float:
+        """Return how much of an asset is posted at an account."""
+        return max(0.0, self._amounts(account).get(asset, 0.0))
 
     def asset_px(self, account: MarginAccount, asset: str) -> float | None:
         """Return what a unit of an asset counts at an account in quote money, None where nobody told."""
@@ -495,12 +519,13 @@ class MarginKeeper:
         for account in self.accounts.values():
             allowed = account.permission
             rows = self._rows.get(account.name)
-            if not allowed.must_reduce or rows is None or account.name in self._dirty:
+            is_moving = account.is_draining and self._has_room_elsewhere(desk, account)
+            if not (allowed.must_reduce or is_moving) or rows is None or account.name in self._dirty:
                 continue
             if rows.book.buy_base.any() or rows.book.sell_base.any():
                 continue
             goal = self._risk.states.critical_until_ratio * account.settings.liquidation_ratio * account.equity_quote
-            needed_quote = account.figures.maintenance - max(0.0, goal)
+            needed_quote = inf if is_moving else account.figures.maintenance - max(0.0, goal)
             found = self._reducible(account, rows, desk)
             if allowed.must_close:
                 slices = closing_set(found, needed_quote)
@@ -512,11 +537,17 @@ class MarginKeeper:
             lot_base = rows.rows[rows.row_of[chosen.instrument_id]].lot_base
             held_lots = desk.holdings[chosen.instrument_id].lots
             lots = min(abs(held_lots), max(1, int(abs(chosen.trade_base) / lot_base + 0.5)))
-            standing = account.standing
-            assert standing is not None, "what must reduce has a standing"
-            reason = f"margin at {account.name} is {standing.state} ({standing.reason}): {chosen.reason}"
+            why = f"{account.name} is left: {account.banned}"
+            if not is_moving and account.standing is not None:
+                why = f"margin at {account.name} is {account.standing.state} ({account.standing.reason})"
+            reason = f"{why}: {chosen.reason}"
             return Relief(chosen.instrument_id, -lots if held_lots > 0 else lots, chosen.released_quote, reason)
         return None
+
+    def _has_room_elsewhere(self, desk: Desk, account: MarginAccount) -> bool:
+        """Tell whether another venue of a desk's hedges may take what leaves an account: it is hedged there next."""
+        others = {one.instrument.venue for one in desk.hedges} - {account.name}
+        return any(name not in self.accounts or self.accounts[name].may_add for name in others)
 
     def _reducible(self, account: MarginAccount, rows: AccountRows, desk: Desk) -> list[Reducible]:
         """Return what closing a slice of each hedge at an account releases, and what it is expected to cost."""

@@ -1,4 +1,4 @@
-"""Margin by account while the engine trades: what a hedge may add, what is released, and in which state an account is."""
+"""Margin by account while the engine trades: what a hedge may add, what is released, and how an account stands."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from bot.engine.gates import list_gates
 from bot.risk.margin_states import StateRule
 from tests.engine.builders import Driver
 from tests.engine.margin_vault import (
-    A,
-    B,
     INITIAL_SHARE,
     LONG_SHARE,
     PARAMETERS,
+    A,
+    B,
     MarginVault,
     account,
 )
