@@ -33,14 +33,14 @@ def simulated(count: int) -> tuple[Floats, Ints]:
 
 
 def test_a_chain_is_found_and_its_states_are_told() -> None:
-    returns, state = simulated(800)
+    returns, state = simulated(600)
     found = fit_regimes(returns, 2)
     assert found.vol == pytest.approx(CHAIN.vol, rel=0.1)
     assert found.transition[0][0] == pytest.approx(0.97, abs=0.025)
     assert found.transition[1][1] == pytest.approx(0.94, abs=0.04)
     assert found.durations[0] == pytest.approx(1.0 / (1.0 - found.transition[0][0]))
     told = probabilities(found, returns)
-    assert told.sum(axis=1) == pytest.approx(np.ones(800))
+    assert told.sum(axis=1) == pytest.approx(np.ones(600))
     assert np.mean(told.argmax(axis=1) == state) > 0.9
     assert is_sound(found)
     assert len(chosen_regimes(returns[:300]).vol) == 2
