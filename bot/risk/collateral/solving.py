@@ -1,0 +1,166 @@
+"""From a collateral problem to a plan: HiGHS within a time limit, counted again, and the greedy plan where that fails.
+
+All needs are asked to be met first. If that cannot be, the smallest violation is looked for, and then the cheapest plan
+that violates no more. Shares of the time limit are given to each of these, as nothing here may look at a clock.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from bot.risk.collateral.check import Outcome, evaluate
+from bot.risk.collateral.explain import (
+    explain_excesses,
+    explain_marginals,
+    explain_postings,
+    explain_transfers,
+    explain_violations,
+)
+from bot.risk.collateral.greedy import least_short_quote, solve_greedy
+from bot.risk.collateral.lp import Solution, Status, solve_lp
+from bot.risk.collateral.milp import solve_milp
+from bot.risk.collateral.plan import CollateralPlan, ShadowPrice, in_order
+from bot.risk.collateral.problem import CollateralProblem
+from bot.risk.collateral.program import Program, build_program
+from bot.risk.collateral.tables import ENOUGH_QUOTE, Floats, Ints, Tables, build_tables
+
+MOST_WHOLE: Final = 200  # whole numbers that are searched; of more routes the likeliest are kept
+
+_FIRST, _LEAST, _CHEAPEST, _PRICES, _RELAXED = 0.4, 0.2, 0.2, 0.1, 0.1  # shares of the time limit
+
+
+class _Found(msgspec.Struct, frozen=True):
+    outcome: Outcome
+    method: str
+    is_proven: bool
+    prices: tuple[ShadowPrice, ...]
+    notes: tuple[str, ...]
+
+
+def solve(problem: CollateralProblem, *, time_limit_s: float = 1.0) -> CollateralPlan:
+    """Return the cheapest plan that meets every need, or the one with the smallest violation, named.
+
+    Raises ValueError for a problem that cannot be. Where HiGHS fails, is stopped at the time limit or gives an answer
+    that does not hold when it is counted again, the plan is the greedy one if that is better, and the notes say so.
+    """
+    if not time_limit_s > 0.0:
+        raise ValueError(f"expected a time limit above zero, found {time_limit_s:g} s")
+    tables = build_tables(problem)
+    found, notes = _by_solver(tables, time_limit_s)
+    if found is None or not found.is_proven:
+        greedy = solve_greedy(tables)
+        if found is None or _is_better(greedy, found.outcome):
+            found = _Found(greedy, "greedy", is_proven=False, prices=(), notes=notes)
+    outcome = found.outcome
+    floor = 0.0
+    if outcome.short_quote > 0.0:
+        floor = outcome.short_quote if found.is_proven else min(least_short_quote(tables), outcome.short_quote)
+    return CollateralPlan(
+        method=found.method,
+        is_met=outcome.is_met,
+        is_proven=found.is_proven,
+        cost_quote=outcome.cost_quote,
+        cost_as_is_quote=tables.cost_as_is,
+        transfers=in_order(explain_transfers(tables, outcome)),
+        postings=explain_postings(tables, outcome),
+        shadow_prices=found.prices,
+        violations=explain_violations(tables, outcome),
+        excesses=explain_excesses(tables, outcome),
+        least_short_quote=floor,
+        notes=found.notes,
+        warnings=tables.warnings,
+    )
+
+
+def _by_solver(tables: Tables, time_limit_s: float) -> tuple[_Found | None, tuple[str, ...]]:
+    notes: list[str] = []
+    kept = np.arange(len(tables.routes))
+    program = build_program(tables)
+    if int(program.is_whole.sum()) > MOST_WHOLE:
+        kept = _likeliest(program, time_limit_s * _RELAXED)
+        notes.append(f"{len(kept)} of {len(tables.routes)} routes with fees, minimums or lots were searched")
+        program = build_program(tables.only(kept))
+    solved, is_proven, status = _search(program, time_limit_s)
+    if solved is None:
+        notes.append(
+            f"the solver gave no answer ({status.value}, limit {time_limit_s:g} s): the plan is the greedy one"
+        )
+        return None, tuple(notes)
+    program, solution = solved
+    solution, prices = _polished(program, solution, time_limit_s * _PRICES)
+    sent = np.zeros(len(tables.routes))
+    sent[kept] = program.sent(solution)
+    outcome = evaluate(tables, sent)
+    if outcome.broken:
+        notes.append(f"the solver's answer does not hold ({outcome.broken[0]}): the plan is the greedy one")
+        return None, tuple(notes)
+    asked = float(program.upper[program.short_from : program.over_from].sum()) * program.unit
+    if outcome.short_quote > asked + ENOUGH_QUOTE * max(len(outcome.short.ravel()), 1):
+        notes.append("the solver's answer falls short when it is counted again")
+        is_proven = False
+    if not is_proven:
+        notes.append("the search was cut off: there may be a better plan")
+    if len(kept) < len(tables.routes):
+        is_proven = False
+    method = "milp" if program.tables.has_whole_numbers else "lp"
+    return _Found(outcome, method, is_proven, prices, tuple(notes)), tuple(notes)
+
+
+def _search(program: Program, time_limit_s: float) -> tuple[tuple[Program, Floats] | None, bool, Status]:
+    """Return the program and the columns that solve it, whether nothing is better, and how the solver ended."""
+    first = _ask(program, program.cost, time_limit_s * _FIRST)
+    if first.columns is not None:
+        return (program, first.columns), first.is_optimal, first.status
+    if first.status is not Status.INFEASIBLE:
+        return None, False, first.status
+    loose = program.with_violations_at_most(None)
+    least = _ask(loose, loose.violation, time_limit_s * _LEAST)
+    if least.columns is None:
+        return None, False, least.status
+    tight = program.with_violations_at_most(np.maximum(least.columns[program.elastic], 0.0))
+    cheapest = _ask(tight, tight.cost, time_limit_s * _CHEAPEST)
+    if cheapest.columns is None:
+        return (tight, least.columns), False, cheapest.status
+    return (tight, cheapest.columns), least.is_optimal and cheapest.is_optimal, cheapest.status
+
+
+def _ask(program: Program, objective: Floats, time_limit_s: float) -> Solution:
+    ask = solve_milp if program.tables.has_whole_numbers else solve_lp
+    return ask(program, objective, time_limit_s=time_limit_s)
+
+
+def _polished(program: Program, columns: Floats, time_limit_s: float) -> tuple[Floats, tuple[ShadowPrice, ...]]:
+    """Return the columns with what is not in lots chosen again, whole numbers as they are, and the shadow prices.
+
+    A search over whole numbers takes a use of a millionth for none, and has no marginals.
+    """
+    fixed = program.with_choices_of(columns)
+    again = solve_lp(fixed, fixed.cost, time_limit_s=time_limit_s)
+    if again.columns is None or again.marginals is None:
+        return columns, ()
+    return again.columns, explain_marginals(fixed, again.marginals)
+
+
+def _likeliest(program: Program, time_limit_s: float) -> Ints:
+    """Return the routes worth searching: what is used where nothing need be whole, and then what comes next in cost."""
+    tables = program.tables
+    loose = program.with_violations_at_most(None)
+    relaxed = solve_lp(loose, loose.cost + 10.0 * loose.violation, time_limit_s=time_limit_s)
+    routes = len(tables.routes)
+    if relaxed.columns is None or relaxed.reduced is None:
+        rank = tables.cost + tables.cost_of_use / np.maximum(tables.most, 1.0)
+    else:
+        rank = np.where(relaxed.columns[:routes] > 1e-9, -1.0, relaxed.reduced[:routes])
+    whole = tables.uses.astype(int) + (tables.lot > 0.0)
+    order = np.argsort(rank, kind="stable")
+    taken = np.cumsum(whole[order]) <= MOST_WHOLE
+    return np.sort(order[taken])
+
+
+def _is_better(one: Outcome, other: Outcome) -> bool:
+    if abs(one.short_quote - other.short_quote) > ENOUGH_QUOTE:
+        return one.short_quote < other.short_quote
+    return (float(one.over.sum()), one.cost_quote) < (float(other.over.sum()), other.cost_quote)

@@ -1,0 +1,233 @@
+"""Margin as it will be when a transfer sent now has arrived, and how much above the least an account should have.
+
+Equity and margin are carried to the 95 % transfer delay by a bad move: a quantile of the vol forecast, no mean, and
+the loss that short gamma adds. The target is equity per margin: a base that calm never lowers, times how high the vol
+forecast is over its reference, times what macro and liquidity conditions add. Those may only raise it, and every change
+of one is told with its reason.
+"""
+
+from __future__ import annotations
+
+from math import isnan, sqrt
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from bot.risk.distances import Health, utilise
+
+Z_99: Final = 2.3263478740408408
+
+
+class LookAhead(msgspec.Struct, frozen=True, kw_only=True):
+    """How far ahead and how badly: vols that stand in for what is not known are named here, not in the formula.
+
+    A vol below `least_vol` is not believed, and `fallback_vol` is used where there is none: for a book of money it is
+    chosen high. `fallback_delay_years` likewise: two hours.
+    """
+
+    z: float = Z_99
+    least_vol: float = 0.20
+    fallback_vol: float = 1.50
+    fallback_delay_years: float = 2.0 / 8760.0
+
+    def __post_init__(self) -> None:
+        """Refuse what would make the outlook better than today."""
+        if not (self.z > 0.0 and 0.0 <= self.least_vol <= self.fallback_vol and self.fallback_delay_years > 0.0):
+            raise ValueError(f"expected a positive z and delay and a fallback vol above the least, found {self}")
+
+
+class Outlook(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An account as a bad move until the delay leaves it, in quote money; `topup_quote` restores the target then.
+
+    `ratio` is equity per maintenance margin; `degraded` says what was not known and what stood in for it.
+    """
+
+    move_fraction: float
+    loss_quote: float
+    equity_quote: float
+    maintenance_quote: float
+    ratio: float
+    topup_quote: float
+    degraded: str = ""
+
+
+def look_ahead(
+    equity_quote: float,
+    maintenance_quote: float,
+    delta_quote: float,
+    gamma_quote_per_pct: float,
+    vol_quantile: float,
+    delay_years: float,
+    target_ratio: float,
+    rule: LookAhead = LookAhead(),  # noqa: B008 — frozen
+) -> Outlook:
+    """Return the account after move = z σ √delay against it; the sign of delta does not matter, that of gamma does.
+
+    loss = |Δ| move + ½ |Γ| (100 move) move where gamma is short (long gamma is not counted on), margin × (1 + move),
+    top-up = max(0, target × margin − equity after), `gamma_quote_per_pct` being what a move of 1 % adds to delta.
+    """
+    move, missing = _bad_move(vol_quantile, delay_years, rule)
+    if isnan(delta_quote) or isnan(gamma_quote_per_pct):
+        missing.append("delta or gamma unknown: all of equity taken as lost")
+        loss = max(equity_quote, 0.0)
+    else:
+        loss = abs(delta_quote) * move + 50.0 * max(-gamma_quote_per_pct, 0.0) * move * move
+    return _outlook(move, equity_quote, loss, maintenance_quote * (1.0 + move), target_ratio, missing)
+
+
+def look_ahead_by_repricing(
+    health: Health,
+    vol_quantile: float,
+    delay_years: float,
+    target_ratio: float,
+    vol_up_fraction: float = 0.0,
+    rule: LookAhead = LookAhead(),  # noqa: B008 — frozen
+) -> Outlook:
+    """Return the account after the worse of a bad move either way, with vols up by a fraction, repriced in full.
+
+    Worse is what needs the larger top-up, so that margin that grows with the move counts as much as what is lost.
+    """
+    move, missing = _bad_move(vol_quantile, delay_years, rule)
+    now_quote = float(health(np.zeros(1), 1.0)[0][0])
+    moves = np.array([max(-move, -0.99), 0.0, move])
+    equity, maintenance = health(moves, 1.0 + vol_up_fraction)
+    needs = target_ratio * maintenance - equity
+    worst = int(np.argmax(np.where(np.isnan(needs), np.inf, needs)))
+    after_quote, margin_quote = float(equity[worst]), float(maintenance[worst])
+    return _outlook(move, now_quote, now_quote - after_quote, margin_quote, target_ratio, missing)
+
+
+class Condition(msgspec.Struct, frozen=True, gc=False):
+    """What a series from outside adds to every target: `multiplier` from 1 to 2, with the reason it is what it is."""
+
+    name: str
+    multiplier: float
+    reason: str
+
+
+class ConditionChange(msgspec.Struct, frozen=True, gc=False):
+    """One change of a condition, for the journal and for people."""
+
+    name: str
+    before: float
+    after: float
+    reason: str
+    ts_ns: int
+
+
+class TargetRule(msgspec.Struct, frozen=True, kw_only=True):
+    """Equity per maintenance margin to hold: `base_ratio` at least, `most_multiple` times it at most for vol alone.
+
+    All conditions together raise it to `most_condition` times at most; an unknown one counts `unknown_condition`.
+    The idea of the floor: a buffer of 25 % that is used up rather than lowered (EMIR RTS 153/2013, article 28).
+    """
+
+    base_ratio: float = 1.5
+    most_multiple: float = 2.0
+    most_condition: float = 2.0
+    unknown_condition: float = 1.25
+
+    def __post_init__(self) -> None:
+        """Refuse a target at or below liquidation, and anything that could lower it."""
+        least = min(self.most_multiple, self.most_condition, self.unknown_condition)
+        if not (self.base_ratio > 1.0 and least >= 1.0 and self.unknown_condition <= self.most_condition):
+            raise ValueError(f"expected a base above 1 and multipliers that only raise it, found {self}")
+
+
+class Target(msgspec.Struct, frozen=True, gc=False):
+    """The equity per margin to hold, what raised it over the base, and why."""
+
+    ratio: float
+    vol_multiplier: float
+    condition_multiplier: float
+    reason: str
+    degraded: str = ""
+
+
+def set_target(
+    vol_quantile: float,
+    reference_vol: float,
+    conditions: tuple[Condition, ...] = (),
+    rule: TargetRule = TargetRule(),  # noqa: B008 — frozen
+) -> Target:
+    """Return base × clip(σ_q / σ_ref, 1, most) × conditions, never below the base. An unusable vol counts most."""
+    degraded = ""
+    if vol_quantile >= 0.0 and reference_vol > 0.0:
+        vol_multiplier = min(max(vol_quantile / reference_vol, 1.0), rule.most_multiple)
+    else:
+        vol_multiplier = rule.most_multiple
+        degraded = f"vol {vol_quantile:g} of {reference_vol:g} is not usable: the largest multiple is taken"
+    product = 1.0
+    for one in conditions:
+        product *= max(1.0, one.multiplier) if not isnan(one.multiplier) else rule.unknown_condition
+    product = min(product, rule.most_condition)
+    raised = "; ".join(f"{one.name} ×{one.multiplier:.2f}: {one.reason}" for one in conditions if one.multiplier != 1.0)
+    told = f"{rule.base_ratio:g} × {vol_multiplier:.2f} for vol × {product:.2f} for conditions"
+    reason = f"{told} ({raised})" if raised else told
+    return Target(rule.base_ratio * vol_multiplier * product, vol_multiplier, product, reason, degraded)
+
+
+def note_condition(
+    conditions: tuple[Condition, ...],
+    name: str,
+    multiplier: float,
+    reason: str,
+    now_ns: int,
+    rule: TargetRule = TargetRule(),  # noqa: B008 — frozen
+) -> tuple[tuple[Condition, ...], ConditionChange | None]:
+    """Return the conditions with this one renewed, and what changed, None if nothing did.
+
+    A multiplier below 1 counts 1: a condition may only raise. One that is no number keeps what was known of it, and
+    counts `unknown_condition` at least, so that a feed that fails never lowers a target.
+    """
+    before = next((one.multiplier for one in conditions if one.name == name), 1.0)
+    if isnan(multiplier):
+        after, why = max(before, rule.unknown_condition), f"unknown, kept high: {reason}"
+    else:
+        after, why = min(max(multiplier, 1.0), rule.most_condition), reason
+    others = tuple(one for one in conditions if one.name != name)
+    renewed = (*others, Condition(name, after, why))
+    return renewed, None if after == before else ConditionChange(name, before, after, why, now_ns)
+
+
+def rate_condition(value: float, calm: float, stressed: float, most: float = 2.0) -> float:
+    """Return the multiplier of a series: 1 up to its calm level, `most` from the stressed one, a line between.
+
+    For a series that is bad when low (depth, supply), `stressed` is the lower of the two. NaN stays NaN.
+    """
+    share = (value - calm) / (stressed - calm)
+    return 1.0 + (most - 1.0) * min(max(share, 0.0), 1.0) if not isnan(share) else share
+
+
+def _bad_move(vol_quantile: float, delay_years: float, rule: LookAhead) -> tuple[float, list[str]]:
+    missing = []
+    vol, delay = max(vol_quantile, rule.least_vol), delay_years
+    if not vol_quantile >= 0.0:
+        vol = rule.fallback_vol
+        missing.append(f"vol forecast {vol_quantile:g} is not usable: {vol:.0%} taken")
+    if not delay >= 0.0:
+        delay = rule.fallback_delay_years
+        missing.append(f"transfer delay {delay_years:g} is not usable: {delay * 8760.0:g} h taken")
+    return rule.z * vol * sqrt(delay), missing
+
+
+def _outlook(
+    move: float, equity_quote: float, loss_quote: float, margin_quote: float, target_ratio: float, missing: list[str]
+) -> Outlook:
+    after_quote = equity_quote - loss_quote
+    if isnan(after_quote) or isnan(margin_quote) or isnan(target_ratio):
+        missing.append("equity, margin or target unknown: no ratio, nothing can be planned on it")
+        ratio = 0.0
+    else:
+        used = utilise(after_quote, margin_quote)
+        ratio = 1.0 / used if used > 0.0 else float("inf")
+    return Outlook(
+        move_fraction=move,
+        loss_quote=loss_quote,
+        equity_quote=after_quote,
+        maintenance_quote=margin_quote,
+        ratio=ratio,
+        topup_quote=max(0.0, target_ratio * margin_quote - after_quote),
+        degraded="; ".join(missing),
+    )
