@@ -9,7 +9,7 @@ of one is told with its reason.
 from __future__ import annotations
 
 from math import isnan, sqrt
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
@@ -120,10 +120,13 @@ class TargetRule(msgspec.Struct, frozen=True, kw_only=True):
     """Equity per maintenance margin to hold: `base_ratio` at least, `most_multiple` times it at most for vol alone.
 
     All conditions together raise it to `most_condition` times at most; an unknown one counts `unknown_condition`.
-    The idea of the floor: a buffer of 25 % that is used up rather than lowered (EMIR RTS 153/2013, article 28).
+    What is scaled is the whole ratio, b × m, or only the buffer above margin, 1 + (b − 1) m, which is enough for models
+    that ask for large moves already. The idea of the floor: a buffer of 25 % that is used up rather than lowered (EMIR
+    RTS 153/2013, article 28).
     """
 
     base_ratio: float = 1.5
+    scales: Literal["ratio", "buffer"] = "ratio"
     most_multiple: float = 2.0
     most_condition: float = 2.0
     unknown_condition: float = 1.25
@@ -163,9 +166,12 @@ def set_target(
         product *= max(1.0, one.multiplier) if not isnan(one.multiplier) else rule.unknown_condition
     product = min(product, rule.most_condition)
     raised = "; ".join(f"{one.name} ×{one.multiplier:.2f}: {one.reason}" for one in conditions if one.multiplier != 1.0)
-    told = f"{rule.base_ratio:g} × {vol_multiplier:.2f} for vol × {product:.2f} for conditions"
+    scaled = f"{rule.base_ratio:g}" if rule.scales == "ratio" else f"1 + {rule.base_ratio - 1.0:g}"
+    told = f"{scaled} × {vol_multiplier:.2f} for vol × {product:.2f} for conditions"
     reason = f"{told} ({raised})" if raised else told
-    return Target(rule.base_ratio * vol_multiplier * product, vol_multiplier, product, reason, degraded)
+    multiple = vol_multiplier * product
+    ratio = rule.base_ratio * multiple if rule.scales == "ratio" else 1.0 + (rule.base_ratio - 1.0) * multiple
+    return Target(ratio, vol_multiplier, product, reason, degraded)
 
 
 def note_condition(

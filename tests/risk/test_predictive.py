@@ -86,6 +86,10 @@ def test_calm_never_shrinks_the_buffer() -> None:
     assert set_target(0.1, 0.6).ratio == 1.5
     assert set_target(0.9, 0.6).ratio == pytest.approx(2.25)
     assert set_target(3.0, 0.6).ratio == 3.0
+    assert set_target(0.9, 0.6, rule=TargetRule(scales="buffer")).ratio == pytest.approx(1.75)
+    assert (
+        set_target(3.0, 0.6, rule=TargetRule(scales="buffer")).reason == "1 + 0.5 × 2.00 for vol × 1.00 for conditions"
+    )
     raised = set_target(0.6, 0.6, (Condition("vix", 1.3, "VIX 34"), Condition("depth", 1.0, "as usual")))
     assert raised.ratio == pytest.approx(1.95)
     assert raised.reason == "1.5 × 1.00 for vol × 1.30 for conditions (vix ×1.30: VIX 34)"
