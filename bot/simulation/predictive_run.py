@@ -385,7 +385,7 @@ class _Accounts:
         ]
 
     def _need(self, world: _Paths) -> Floats:
-        """Return the equity that each policy wants now: `look_ahead_by_repricing` of `bot.risk.predictive`, in arrays."""
+        """Return the equity each policy wants now: `look_ahead_by_repricing` of `bot.risk.predictive`, in arrays."""
         needed: Floats = self._base * world.margin
         if not self._predicts.any():
             return needed
