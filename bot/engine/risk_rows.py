@@ -51,7 +51,7 @@ class AccountRows:
         qty = self.book.qty_base.copy()
         for name, base in trades.items():
             qty[self.row_of[name]] += base
-        return msgspec.structs.replace(self.book, qty_base=qty)
+        return with_qty(self.book, qty)
 
     def ends(self) -> list[RiskBook]:
         """Return what positions may become by what is under way: all purchases done, all sales done, neither.
@@ -65,6 +65,11 @@ class AccountRows:
             if more.any():
                 found.append(msgspec.structs.replace(found[0], qty_base=book.qty_base + more))
         return found
+
+
+def with_qty(book: RiskBook, qty_base: Floats) -> RiskBook:
+    """Return the book with other quantities."""
+    return msgspec.structs.replace(book, qty_base=qty_base)
 
 
 def account_rows(
@@ -103,9 +108,7 @@ def linear_row(instrument: Hedgeable, qty_base: float, mark_px: float, now_ns: i
     return Row(instrument, SPOT if isinstance(instrument, Spot) else PERPETUAL, qty_base, lot_base, mark_px, mark_px)
 
 
-def option_row(
-    option: Option, qty_base: float, mark_px: float, forward_px: float, vol: float, now_ns: int
-) -> Row:
+def option_row(option: Option, qty_base: float, mark_px: float, forward_px: float, vol: float, now_ns: int) -> Row:
     """Return the row of an option; `mark_px` is its worth in quote money."""
     years = max(LEAST_YEARS, (option.expiry_ns - now_ns) / NS_PER_YEAR)
     return Row(
@@ -118,16 +121,15 @@ def _rows_of(account: str, desk: Desk, now_ns: int) -> tuple[list[Row], str]:
     index_px = book.marks_of_underlying.index_px
     rows: list[Row] = []
     held: dict[str, tuple[Holding, float]] = {}
-    for leg in (*book.static, *[(one, 0.0) for one in book.hedges.values()]):
-        holding = leg[0]
+    legs = [(leg.holding, leg.qty_base) for leg in book.static] + [(one, 0.0) for one in book.hedges.values()]
+    for holding, said_base in legs:
         if holding.instrument.venue != account:
             continue
         mark_px = holding.mark_px or index_px
-        # the book's own legs are entered with their first mark: before it, what their sources say
-        qty = holding.qty or (leg[1] if not holding.is_inverse else leg[1] * mark_px)
-        base = (qty / mark_px if holding.is_inverse else qty) if mark_px else 0.0
-        before = held.get(holding.instrument.instrument_id, (holding, 0.0))
-        held[holding.instrument.instrument_id] = (holding, before[1] + base)
+        # the book's own legs are entered at their first mark: before it, what their sources say
+        held_base = (holding.qty / mark_px if mark_px else 0.0) if holding.is_inverse else holding.qty
+        _, before_base = held.get(holding.instrument.instrument_id, (holding, 0.0))
+        held[holding.instrument.instrument_id] = (holding, before_base + (held_base or said_base))
     for holding, base in held.values():
         rows.append(linear_row(holding.instrument, base, holding.mark_px or index_px, now_ns))
     options = [(row, leg) for row, leg in enumerate(book.option_legs) if leg[0].venue == account]

@@ -4,7 +4,7 @@ Forwards move with their spot in proportion, vols as the scenario set says, time
 without discount: out of the money lesser·N(h - z) - greater·N(-h - z), where z = |ln F/K| / v, h = v/2 and lesser and
 greater are of forward and strike, in the money that and the intrinsic value (put-call parity), which loses no digits in
 the tails. At expiry and without vol what is left is the intrinsic value. It never warns, and answers NaN for no book
-that `registry.find_fault` lets through. Matrices have one line per scenario and one column per row of the book.
+that `gaps.find_fault` lets through. Matrices have one line per scenario and one column per row of the book.
 """
 
 from __future__ import annotations
@@ -80,16 +80,20 @@ def scenario_pnl(book: RiskBook, scenarios: ScenarioSet, rows: Ints | None = Non
 
 def _option_pnl(book: RiskBook, scenarios: ScenarioSet, rows: Ints, qty: Floats) -> Floats:
     forward, strike, tau, vol = (column[rows] for column in (book.forward_px, book.strike_px, book.tau_years, book.vol))
-    is_call = book.is_call[rows]
-    vols = scenarios.shocked_vols(vol, tau)
-    out = option_values(forward, strike, tau, is_call, scenarios.moves, vols, scenarios.move_of, scenarios.vol_of)
-    out -= option_values(forward, strike, tau, is_call, _NONE, vol[None, :], _FIRST, _FIRST)
-    out *= qty
-    return out
-
-
-_NONE: Final[Floats] = np.zeros(1)
-_FIRST: Final[Ints] = np.zeros(1, dtype=np.int64)
+    out = option_values(
+        forward,
+        strike,
+        tau,
+        book.is_call[rows],
+        scenarios.with_now_moves,
+        scenarios.shocked_vols(vol, tau),
+        scenarios.with_now_move_of,
+        scenarios.with_now_vol_of,
+    )
+    pnl: Floats = out[:-1]
+    pnl -= out[-1]
+    pnl *= qty
+    return pnl
 
 
 def base_deltas(book: RiskBook) -> Floats:
@@ -183,4 +187,4 @@ class ScenarioMatrix:
         self.pnl_quote[:, rows] = scenario_pnl(book, self.scenarios, rows)
         for group in np.unique(self.groups.label[rows]).tolist():
             columns = self.pnl_quote[:, self.groups.rows(group)]
-            self.by_expiry[:, group] = np.add.reduceat(columns, _FIRST, axis=1)[:, 0]
+            self.by_expiry[:, group] = np.add.reduceat(columns, [0], axis=1)[:, 0]

@@ -96,7 +96,10 @@ class ScenarioSet:
     `moves` and `vols` are the distinct price moves and vol words; `move_of` and `vol_of` say which ones a scenario has.
     """
 
-    __slots__ = ("is_extended", "move", "move_of", "moves", "names", "scenarios", "shock", "vol_of", "vols", "weight")
+    __slots__ = (
+        *("is_extended", "move", "move_of", "moves", "names", "scenarios", "shock", "vol_of", "vols", "weight"),
+        *("with_now_move_of", "with_now_moves", "with_now_vol_of"),
+    )
 
     def __init__(self, scenarios: Sequence[Scenario], shock: VolShock) -> None:
         """Take at least one scenario. Raises ValueError for none, an unknown vol word or a price that falls to 0."""
@@ -118,13 +121,18 @@ class ScenarioSet:
         moves = self.moves.tolist()
         self.move_of: Ints = np.array([moves.index(one.move) for one in scenarios], dtype=np.int64)
         self.vol_of: Ints = np.array([self.vols.index(one.vol) for one in scenarios], dtype=np.int64)
+        # The same with one more scenario at the end, in which nothing moves: repricing takes both in one pass.
+        self.with_now_moves: Floats = np.append(self.moves, 0.0)
+        self.with_now_move_of: Ints = np.append(self.move_of, len(self.moves))
+        self.with_now_vol_of: Ints = np.append(self.vol_of, len(self.vols))
 
     def __len__(self) -> int:
         return len(self.scenarios)
 
     def shocked_vols(self, vol: Floats, tau_years: Floats) -> Floats:
-        """Return the vols after each of `vols`, one line per shock."""
-        out = np.empty((len(self.vols), len(vol)))
+        """Return the vols after each of `vols`, one line per shock, and as they are now in a last line."""
+        out = np.empty((len(self.vols) + 1, len(vol)))
+        out[-1] = vol
         scale = self.shock.scale(tau_years)
         for line, word in enumerate(self.vols):
             out[line] = self.shock.shocked(vol, tau_years, word, scale)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Sequence
 
-from bot.risk.scenarios import Floats
+import msgspec
 
 
 class Pair(msgspec.Struct, frozen=True, gc=False):
@@ -15,20 +15,21 @@ class Pair(msgspec.Struct, frozen=True, gc=False):
     amount: float
 
 
-def pair_off(amounts: Floats, at: Floats) -> list[Pair]:
+def pair_off(amounts: Sequence[float], at: Sequence[float]) -> list[Pair]:
     """Return pairs of longs and shorts until one side is used up, those nearest to each other along `at` first.
 
     Amounts are signed. Equally near pairs go by place, so that the same book is always paired alike.
     """
-    left = amounts.tolist()
-    places = at.tolist()
-    longs = [n for n, amount in enumerate(left) if amount > 0.0]
-    shorts = [n for n, amount in enumerate(left) if amount < 0.0]
-    near = sorted((abs(places[a] - places[b]), a, b) for a in longs for b in shorts)
+    longs = [n for n, amount in enumerate(amounts) if amount > 0.0]
+    shorts = [n for n, amount in enumerate(amounts) if amount < 0.0]
+    if not longs or not shorts:
+        return []
+    left = list(amounts)
+    near = sorted([(abs(at[a] - at[b]), a, b) for a in longs for b in shorts])
     out: list[Pair] = []
     for _, a, b in near:
-        amount = min(left[a], -left[b])
-        if amount > 0.0:
+        if left[a] > 0.0 and left[b] < 0.0:
+            amount = min(left[a], -left[b])
             left[a] -= amount
             left[b] += amount
             out.append(Pair(a, b, amount))

@@ -65,7 +65,7 @@ def test_a_set_knows_its_distinct_moves_and_vols() -> None:
     assert [found.vols[at] for at in found.vol_of] == [one.vol for one in found.scenarios]
     assert len(found.moves) == 3
     assert len(found.vols) == 4
-    assert found.shocked_vols(np.array([0.6]), MONTH)[:, 0] == pytest.approx([0.45, 0.6, 0.84, 0.84])
+    assert found.shocked_vols(np.array([0.6]), MONTH)[:, 0] == pytest.approx([0.45, 0.6, 0.84, 0.84, 0.6])
 
 
 @pytest.mark.parametrize(

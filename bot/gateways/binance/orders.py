@@ -6,6 +6,8 @@ from typing import Final
 
 import ccxt.pro
 
+from bot.domain.risk import ReportedMargin
+from bot.gateways.binance import margin
 from bot.gateways.dead_man import Countdown, DeadMan, NoProtection
 from bot.gateways.exchange import VenueSettings
 from bot.gateways.gateway import Clock
@@ -74,6 +76,11 @@ class BinanceOrderWords(OrderWords):
             bool(may_trade) if may_trade is not None else can_trade,
             bool(may_withdraw) if may_withdraw is not None else None,
         )
+
+    async def margins_of(self, exchange: ccxt.pro.Exchange, info: object) -> tuple[ReportedMargin, ...]:
+        """Return the margin of the account as its balances tell it."""
+        del exchange
+        return margin.read_margins(info)
 
     def outcome_of(self, error: BaseException, *, may_have_left: bool = True) -> Outcome:
         """Return what an error means: a code of Binance's own is a no, but for those that say nothing."""

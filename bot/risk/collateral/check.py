@@ -1,7 +1,7 @@
-"""What comes of sending this much over each route: shortfalls, caps, rules kept, cost. Nobody's answer is taken on trust.
+"""What comes of sending this much over each route: shortfalls, caps, rules kept, cost.
 
-A solver at its time limit may call anything a solution, and one with whole numbers has been seen to break its own
-bounds; so every plan, whoever made it, is counted through here before it is shown.
+Nobody's answer is taken on trust. A solver at its time limit may call anything a solution, and one with whole numbers
+has been seen to break its own bounds; so every plan, whoever made it, is counted through here before it is shown.
 """
 
 from __future__ import annotations
@@ -73,10 +73,11 @@ def counts_as(tables: Tables, values: Floats) -> Floats:
     value = np.maximum(values[tables.post_asset, tables.post_place], 0.0) * tables.ratio[:, None]
     filled = np.clip(value[:, :, None] - tables.tier_from[:, None, :], 0.0, tables.tier_width[:, None, :])
     counted: Floats = (filled * tables.tier_kept[:, None, :]).sum(axis=2)
-    for place in np.unique(tables.post_place[tables.share < 1.0]):
+    for place in tables.places_with_shares:
         rows = tables.posts_at(place)
-        for h in range(counted.shape[1]):
-            counted[rows, h] = within_shares(counted[rows, h], tables.share[rows])
+        share = tables.share[rows]
+        for h in np.flatnonzero(np.any(counted[rows] > share[:, None] * counted[rows].sum(axis=0), axis=0)):
+            counted[rows, h] = within_shares(counted[rows, h], share)
     return counted
 
 
@@ -92,9 +93,9 @@ def within_shares(counted: Floats, share: Floats) -> Floats:
     for total in bends[bends <= uncut]:
         gap = float(np.minimum(counted, share * total).sum()) - total
         if gap >= 0.0:
-            if above is not None and gap > 0.0:
-                total += gap * (above[0] - total) / (gap - above[1])
-            return np.minimum(counted, share * total)
+            between = gap * (above[0] - total) / (gap - above[1]) if above is not None and gap > 0.0 else 0.0
+            found: Floats = np.minimum(counted, share * (total + between))
+            return found
         above = (total, gap)
     return np.zeros_like(counted)
 
@@ -139,35 +140,31 @@ def _broken(tables: Tables, sent: Floats, is_used: Flags, over: Floats, allowed:
     return found
 
 
-def stock_left(tables: Tables, sent: Floats, r: int) -> float:
-    """Return how much more value may leave where a route begins, gas for the first use of it set aside."""
-    asset, place, gas_asset = int(tables.route_asset[r]), int(tables.route_from[r]), int(tables.gas_asset[r])
-    is_new = gas_asset >= 0 and sent[r] <= 0.0
-    left = _unspent(tables, sent, asset, place)
-    if is_new and gas_asset == asset:
-        left -= float(tables.gas[r])
-    elif is_new and _unspent(tables, sent, gas_asset, place) < tables.gas[r]:
-        return 0.0
-    return max(left, 0.0)
+def stock_left(tables: Tables, sent: Floats) -> Floats:
+    """Return how much more value may leave over each route as far as stock goes, gas for its first use set aside."""
+    left = tables.spare.copy()
+    np.subtract.at(left, (tables.route_asset, tables.route_from), sent)
+    burns = np.flatnonzero(tables.gas_asset >= 0)
+    burnt = tables.gas[burns] * (sent[burns] > 0.0)
+    np.subtract.at(left, (tables.gas_asset[burns], tables.route_from[burns]), burnt)
+    found: Floats = left[tables.route_asset, tables.route_from]
+    new = burns[sent[burns] <= 0.0]
+    of_itself = tables.gas_asset[new] == tables.route_asset[new]
+    found[new[of_itself]] -= tables.gas[new[of_itself]]
+    other = new[~of_itself]
+    found[other[left[tables.gas_asset[other], tables.route_from[other]] < tables.gas[other]]] = 0.0
+    return np.maximum(found, 0.0)
 
 
-def cap_room(tables: Tables, sent: Floats, r: int) -> tuple[float, str]:
-    """Return how much more value a route may carry under every cap, and the name of the cap that says so."""
-    room, name = inf, ""
-    for one in tables.caps:
-        here = inf
-        if one.at_once[r] > 0.0:
-            here = max(one.most - one.now, 0.0) - float(one.at_once @ sent)
-        if one.in_the_end[r] > 0.0:
-            left = max(one.most, one.held) - one.held - float(one.in_the_end @ sent)
-            here = min(here, left / float(one.in_the_end[r]))
-        if here < room:
-            room, name = here, one.name
-    return max(room, 0.0), name
-
-
-def _unspent(tables: Tables, sent: Floats, asset: int, place: int) -> float:
-    here = tables.route_from == place
-    gone = float(sent[here & (tables.route_asset == asset)].sum())
-    burnt = float(tables.gas[here & (tables.gas_asset == asset) & (sent > 0.0)].sum())
-    return float(tables.spare[asset, place]) - gone - burnt
+def cap_rooms(tables: Tables, sent: Floats) -> tuple[Floats, Ints]:
+    """Return how much more value each route may carry under every cap, and the number of the cap that says so."""
+    room, which = np.full(len(tables.routes), inf), np.full(len(tables.routes), -1)
+    for n, one in enumerate(tables.caps):
+        here = np.full(len(tables.routes), inf)
+        here[one.at_once > 0.0] = max(one.most - one.now, 0.0) - float(one.at_once @ sent)
+        enters = one.in_the_end > 0.0
+        left = max(one.most, one.held) - one.held - float(one.in_the_end @ sent)
+        here[enters] = np.minimum(here[enters], left / one.in_the_end[enters])
+        which[here < room] = n
+        room = np.minimum(room, here)
+    return np.maximum(room, 0.0), which

@@ -1,10 +1,10 @@
-"""A plan in words: why each transfer, what one dollar more would cost or save, what is missing and what stands in its way."""
+"""A plan in words: why each transfer, what a dollar more would cost or save, what is missing and what is in its way."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from bot.risk.collateral.check import Outcome, cap_room, counts_as, evaluate, shortfalls, stock_left
+from bot.risk.collateral.check import Outcome, cap_rooms, counts_as, evaluate, shortfalls, stock_left
 from bot.risk.collateral.plan import Excess, Posting, ShadowPrice, Transfer, Violation
 from bot.risk.collateral.program import Program, Row, RowKind
 from bot.risk.collateral.tables import ENOUGH_QUOTE, Floats, Tables, balances
@@ -15,7 +15,8 @@ _SHADOW = 1e-7  # below this a shadow price is the solver's noise
 
 def explain_transfers(tables: Tables, outcome: Outcome) -> tuple[Transfer, ...]:
     """Return what is sent, each with its reason: what would be missing, or over, or dearer without it."""
-    return tuple(_transfer(tables, outcome, int(r)) for r in np.flatnonzero(outcome.sent > 0.0))
+    room = np.minimum(stock_left(tables, outcome.sent), cap_rooms(tables, outcome.sent)[0])
+    return tuple(_transfer(tables, outcome, int(r), room) for r in np.flatnonzero(outcome.sent > 0.0))
 
 
 def explain_postings(tables: Tables, outcome: Outcome) -> tuple[Posting, ...]:
@@ -88,7 +89,7 @@ def explain_marginals(program: Program, marginals: Floats) -> tuple[ShadowPrice,
     )
 
 
-def _transfer(tables: Tables, outcome: Outcome, r: int) -> Transfer:
+def _transfer(tables: Tables, outcome: Outcome, r: int, room: Floats) -> Transfer:
     route, value = tables.routes[r], float(outcome.sent[r])
     without = outcome.sent.copy()
     without[r] = 0.0
@@ -97,7 +98,7 @@ def _transfer(tables: Tables, outcome: Outcome, r: int) -> Transfer:
     fees = value * (1.0 - float(tables.kept[r])) + float(tables.fixed[r]) + float(tables.gas[r])
     cost = outcome.cost_quote - other.cost_quote
     amount = value / float(tables.route_px[r])
-    parts = [purpose, *_worth(tables, outcome, r)]
+    parts = [purpose, *_worth(tables, outcome, r, room)]
     parts.append(f"{_size(amount)} {route.asset} over {route.carrier} within {route.delay_p95_s:g} s (p95)")
     parts.append(f"fees {fees:,.2f}, in all {_paid(cost)} over {tables.problem.hold_years * 365.0:g} days")
     return Transfer(
@@ -137,7 +138,7 @@ def _purpose(tables: Tables, outcome: Outcome, other: Outcome, r: int) -> tuple[
     return None, "it makes room for another transfer"
 
 
-def _worth(tables: Tables, outcome: Outcome, r: int) -> list[str]:
+def _worth(tables: Tables, outcome: Outcome, r: int, room: Floats) -> list[str]:
     """Return what an asset counts where it goes, and the cheapest way not taken beside it."""
     place, asset = int(tables.route_to[r]), int(tables.route_asset[r])
     demands = np.flatnonzero(tables.demand_place == place)
@@ -149,9 +150,8 @@ def _worth(tables: Tables, outcome: Outcome, r: int) -> list[str]:
     mine = _rate(tables, posts, r, k, float(outcome.sent[r]))
     others = [
         (_rate(tables, posts, int(s), k, float(outcome.sent[r])), tables.routes[s].name)
-        for s in np.flatnonzero(tables.route_to == place)
-        if s != r and tables.route_asset[s] in posts and outcome.sent[s] <= 0.0
-        if min(stock_left(tables, outcome.sent, int(s)), cap_room(tables, outcome.sent, int(s))[0]) > ENOUGH_QUOTE
+        for s in np.flatnonzero((tables.route_to == place) & (outcome.sent <= 0.0) & (room > ENOUGH_QUOTE))
+        if tables.route_asset[s] in posts
     ]
     if others and min(others)[0] < float("inf"):
         rate, name = min(others)
@@ -171,50 +171,63 @@ def _rate(tables: Tables, posts: dict[int, int], r: int, k: int, size: float) ->
 
 
 def _in_the_way(tables: Tables, outcome: Outcome, n: int, h: int) -> tuple[str, ...]:
-    """Return what keeps more collateral from a venue by a horizon, one short sentence each."""
+    """Return what keeps more collateral from a venue by a horizon, one short sentence each, those we set first."""
     place = int(tables.demand_place[n])
     venue, at_s = tables.places[place], float(tables.horizons_s[h])
-    accepted = {tables.assets[a]: q for q in tables.posts_at(place) for a in [int(tables.post_asset[q])]}
+    accepted = {tables.assets[tables.post_asset[q]]: int(q) for q in tables.posts_at(place)}
     usable = {route.name: r for r, route in enumerate(tables.routes)}
-    found: dict[str, None] = {}
+    stock, (room, cap) = stock_left(tables, outcome.sent), cap_rooms(tables, outcome.sent)
+    found: dict[tuple[int, str], dict[str, None]] = {}
+    late_s: list[float] = []
     for route in tables.problem.routes:
         if route.to_place != venue:
             continue
         if route.asset not in accepted:
-            words = f"{route.asset} counts nothing there"
+            words = (8, "not counted there: {}")
         elif route.name not in usable:
-            words = f"no {route.asset} that may leave {route.from_place}"
+            words = (5, f"no {{}} may leave {route.from_place}")
         elif route.delay_p95_s > at_s:
-            words = f"{route.name} takes {route.delay_p95_s:g} s"
+            late_s.append(route.delay_p95_s)
+            continue
         else:
-            words = _limit_of(tables, outcome, usable[route.name], accepted[route.asset], n)
-        found[words] = None
-    return tuple(found)[:_MOST_REASONS] or ("no route leads there",)
+            r = usable[route.name]
+            names_cap = tables.caps[cap[r]].name if cap[r] >= 0 else ""
+            rooms = float(stock[r]), float(room[r]), names_cap
+            words = _limit_of(tables, outcome, r, accepted[route.asset], (n, h), rooms)
+        found.setdefault(words, {})[route.asset] = None
+    texts = [(rank, words.format(", ".join(names))) for (rank, words), names in found.items()]
+    if late_s:
+        fastest = f"{min(late_s):g} s"
+        texts.append((7, f"other routes take {fastest} and more" if texts else f"no route takes less than {fastest}"))
+    return tuple(words for _, words in sorted(texts))[:_MOST_REASONS] or ("no route leads there",)
 
 
-def _limit_of(tables: Tables, outcome: Outcome, r: int, q: int, n: int) -> str:
+def _limit_of(
+    tables: Tables, outcome: Outcome, r: int, q: int, where: tuple[int, int], rooms: tuple[float, float, str]
+) -> tuple[int, str]:
+    """Return how soon to name what limits a route that is open, and the sentence, in which {} is its asset."""
     route, sent = tables.routes[r], outcome.sent
+    stock, room, cap = rooms
     least = max(float(tables.lot[r]), float(tables.least[r] - sent[r]), ENOUGH_QUOTE)
-    room, cap = cap_room(tables, sent, r)
+    origin = route.from_place
     if room < least:
-        return f"the cap {cap} leaves room for {room:,.0f}" if room >= 1.0 else f"the cap {cap} is full"
-    if tables.most[r] < float(tables.spare[tables.route_asset[r], tables.route_from[r]]) and (
-        tables.most[r] - sent[r] < least
-    ):
-        return f"{route.name} takes no more than {_size(float(tables.most[r] / tables.route_px[r]))} {route.asset}"
-    left = stock_left(tables, sent, r)
-    if left < least:
-        rest = f"{left:,.0f} of it is left" if left >= 1.0 else "none of it is left"
-        return f"all {route.asset} that may leave {route.from_place} is on its way, {rest}"
+        return 0, f"the cap of {cap} " + (f"leaves room for {room:,.0f}" if room >= 1.0 else "is full")
+    if stock < least:
+        return 2, f"all {{}} that may leave {origin} is sent" + (f" but {stock:,.0f}" if stock >= 1.0 else "")
+    if tables.most[r] - sent[r] < least:
+        most = _size(float(tables.most[r] / tables.route_px[r]))
+        return 1, f"{route.name} takes no more than {most} {{}}"
     more = sent.copy()
-    more[r] += min(least if least > ENOUGH_QUOTE else left, left)
+    more[r] += min(least if least > ENOUGH_QUOTE else stock, stock)
     short, _ = shortfalls(tables, counts_as(tables, balances(tables, more, more > 0.0)))
-    others = np.arange(len(short)) != n
+    others = np.arange(len(short)) != where[0]
     if bool(np.any(short[others] > outcome.short[others])):
-        return f"{route.from_place} needs its {route.asset} itself"
+        return 3, f"{origin} needs its {{}} itself"
+    if short[where] < outcome.short[where]:
+        return 6, f"more {{}} from {origin} would still help"
     if tables.share[q] < 1.0:
-        return f"{route.asset} counts for at most {tables.share[q]:.0%} of what is counted there"
-    return f"{route.name} brings nothing in the worst scenario"
+        return 1, f"{{}} counts for at most {tables.share[q]:.0%} of what is counted there"
+    return 4, f"more {{}} from {origin} would count nothing in the worst scenario"
 
 
 def _name_of(tables: Tables, row: Row) -> tuple[str, str] | None:

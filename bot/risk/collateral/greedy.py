@@ -13,7 +13,7 @@ from math import ceil, floor
 
 import numpy as np
 
-from bot.risk.collateral.check import Outcome, cap_room, counts_as, evaluate, shortfalls, stock_left
+from bot.risk.collateral.check import Outcome, cap_rooms, counts_as, evaluate, shortfalls, stock_left
 from bot.risk.collateral.tables import ENOUGH_QUOTE, Floats, Tables, balances
 
 _MOST_STEPS = 400  # transfers added or enlarged before an order of venues is left as it is
@@ -27,12 +27,13 @@ def solve_greedy(tables: Tables) -> Outcome:
     if nothing.is_met or not len(tables.routes):
         return nothing
     best = nothing
+    least_quote = least_short_quote(tables)
     order = _tightest_first(tables)
     for turn in range(min(_MOST_ORDERS, max(1, len(order)))):
         found = _Greedy(tables).run(order)
         if found.rank() < best.rank() and not found.broken:
             best = found
-        if best.is_met:
+        if best.short_quote <= least_quote + ENOUGH_QUOTE:
             break
         missed = [n for n in order if best.short[n].any()]
         order = [*missed, *(n for n in order if n not in missed)] if turn == 0 else [*order[1:], order[0]]
@@ -56,17 +57,17 @@ def least_short_quote(tables: Tables) -> float:
 
 
 class _Greedy:
-    """One run: what is sent so far, and what that has used up."""
+    """One run: what is sent so far, what that counts, and what it leaves missing."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
         self.sent = np.zeros(len(tables.routes))
-        self.short = self.shortfall(self.sent)
+        self.counted = self.count(self.sent)
+        self.short, self.worst = shortfalls(tables, self.counted)
 
     def run(self, order: Sequence[int]) -> Outcome:
-        tables = self.tables
         steps = 0
-        for h in range(len(tables.horizons_s)):
+        for h in range(len(self.tables.horizons_s)):
             for demand in order:
                 hopeless: set[int] = set()
                 while self.short[demand, h] > 0.0 and steps < _MOST_STEPS:
@@ -74,59 +75,57 @@ class _Greedy:
                     if not self.step(demand, h, hopeless):
                         break
         self.drain()
-        return evaluate(tables, self.sent)
+        return evaluate(self.tables, self.sent)
 
-    def shortfall(self, sent: Floats) -> Floats:
-        return shortfalls(self.tables, counts_as(self.tables, balances(self.tables, sent, sent > 0.0)))[0]
+    def count(self, sent: Floats) -> Floats:
+        return counts_as(self.tables, balances(self.tables, sent, sent > 0.0))
 
     def step(self, demand: int, h: int, hopeless: set[int]) -> bool:
         """Send what is cheapest for one demand at one horizon; tell whether anything helped."""
         tables = self.tables
-        counted = counts_as(tables, balances(tables, self.sent, self.sent > 0.0))
-        short, worst = shortfalls(tables, counted)
-        place, k = int(tables.demand_place[demand]), int(worst[demand, h])
+        place, missing = int(tables.demand_place[demand]), float(self.short[demand, h])
+        worth = self.worth(place, h, int(self.worst[demand, h]))
+        rooms = self.rooms()
         offers = []
-        for r in np.flatnonzero((tables.route_to == place) & tables.lands[:, h]):
-            if int(r) in hopeless:
+        for r in np.flatnonzero((tables.route_to == place) & tables.lands[:, h] & (rooms > 0.0)).tolist():
+            credit = worth[tables.route_asset[r]] * float(tables.kept[r])
+            if r in hopeless or credit <= 0.0:
                 continue
-            credit = self.credit(int(r), place, h, k, counted)
-            size = self.fitted(int(r), float(short[demand, h]) / credit) if credit > 0.0 else 0.0
+            size = self.fitted(r, missing / credit, float(rooms[r]))
             if size > 0.0:
-                paid = tables.cost[r] * size + (tables.cost_of_use[r] if self.sent[r] <= 0.0 else 0.0)
-                gained = min(size * credit, float(short[demand, h]))
-                offers.append((paid / gained, int(r), size))
+                paid = float(tables.cost[r]) * size + (float(tables.cost_of_use[r]) if self.sent[r] <= 0.0 else 0.0)
+                offers.append((paid / min(size * credit, missing), r, size))
         for _, r, size in sorted(offers):
             if self.take(r, size, demand, h):
                 return True
             hopeless.add(r)
         return False
 
-    def credit(self, r: int, place: int, h: int, k: int, counted: Floats) -> float:
-        """Return what a dollar sent counts at its destination in scenario `k`, in the tier that is reached there."""
+    def worth(self, place: int, h: int, k: int) -> list[float]:
+        """Return what a dollar more of every asset counts at a place in scenario `k`, in the tier that is reached."""
         tables = self.tables
+        found = [0.0] * len(tables.assets)
         for q in tables.posts_at(place):
-            if tables.post_asset[q] == tables.route_asset[r]:
-                full = np.cumsum(tables.tier_width[q] * tables.tier_kept[q])
-                tier = min(int(np.searchsorted(full, counted[q, h] + ENOUGH_QUOTE)), len(full) - 1)
-                part = tables.tier_kept[q, tier] * tables.multiplier[q, k]
-                return float(part * tables.ratio[q] * tables.kept[r])
-        return 0.0
+            full = np.cumsum(tables.tier_width[q] * tables.tier_kept[q])
+            tier = min(int(np.searchsorted(full, self.counted[q, h] + ENOUGH_QUOTE)), len(full) - 1)
+            found[tables.post_asset[q]] = float(tables.tier_kept[q, tier] * tables.multiplier[q, k] * tables.ratio[q])
+        return found
 
-    def fitted(self, r: int, wanted: float) -> float:
+    def rooms(self) -> Floats:
+        """Return how much more may be sent over every route."""
+        room = np.minimum(self.tables.most - self.sent, stock_left(self.tables, self.sent))
+        return np.minimum(room, cap_rooms(self.tables, self.sent)[0])
+
+    def fitted(self, r: int, wanted: float, room: float) -> float:
         """Return how much more to send for `wanted` to arrive: in whole lots, within every limit; 0 if nothing fits."""
         tables = self.tables
         if self.sent[r] <= 0.0:
             wanted += float(tables.fixed[r] / tables.kept[r])
-        room = min(
-            float(tables.most[r] - self.sent[r]),
-            stock_left(tables, self.sent, r),
-            cap_room(tables, self.sent, r)[0],
-        )
         size = max(wanted, float(tables.least[r] - self.sent[r]))
         lot = float(tables.lot[r])
         if lot > 0.0:
-            return min(ceil(size / lot - 1e-9), floor(room / lot + 1e-9)) * lot if room >= lot - 1e-9 else 0.0
-        size = min(size, room)
+            size = min(ceil(size / lot - 1e-9), floor(room / lot + 1e-9)) * lot
+        size = min(size, room) if lot <= 0.0 else size
         return size if size > 0.0 and self.sent[r] + size >= tables.least[r] * (1.0 - 1e-12) else 0.0
 
     def take(self, r: int, size: float, demand: int | None = None, h: int = 0) -> bool:
@@ -138,17 +137,11 @@ class _Greedy:
         for _ in range(_HALVINGS):
             sent = self.sent.copy()
             sent[r] += tried
-            short = self.shortfall(sent)
-            others = np.ones(short.shape, dtype=bool)
-            helps = True
-            if demand is not None:
-                others[demand] = False
-                helps = bool(short[demand, h] < self.short[demand, h]) and bool(
-                    np.all(short[demand] <= self.short[demand])
-                )
-            if bool(np.all(short[others] <= self.short[others])):
-                if helps:
-                    best = (sent, short)
+            counted = self.count(sent)
+            short, worst = shortfalls(tables, counted)
+            if bool(np.all(short <= self.short)):
+                if demand is None or short[demand, h] < self.short[demand, h]:
+                    best = (sent, counted, short, worst)
                 low = tried
                 if tried >= size:
                     break
@@ -161,7 +154,7 @@ class _Greedy:
                 break
         if best is None:
             return False
-        self.sent, self.short = best
+        self.sent, self.counted, self.short, self.worst = best
         return True
 
     def drain(self) -> None:
@@ -173,7 +166,7 @@ class _Greedy:
                 over = one.held + float(one.in_the_end @ self.sent) - one.most
                 if over <= ENOUGH_QUOTE:
                     break
-                size = self.fitted(int(r), over)
+                size = self.fitted(int(r), over, float(self.rooms()[r]))
                 if size > 0.0:
                     self.take(int(r), size)
 

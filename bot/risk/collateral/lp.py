@@ -55,4 +55,6 @@ def solve_lp(program: Program, objective: Floats, *, time_limit_s: float) -> Sol
     status = STATUS.get(int(answer.status), Status.FAILED)
     if status is not Status.OPTIMAL or answer.x is None:
         return Solution(status if status is not Status.OPTIMAL else Status.FAILED)
-    return Solution(status, np.asarray(answer.x), np.asarray(answer.ineqlin.marginals), np.asarray(answer.lower.marginals))
+    return Solution(
+        status, np.asarray(answer.x), np.asarray(answer.ineqlin.marginals), np.asarray(answer.lower.marginals)
+    )

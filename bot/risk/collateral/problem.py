@@ -1,16 +1,19 @@
 """What a collateral problem is made of: assets, places, what venues count them as, routes, needs, caps.
 
-Amounts are in units of the asset, money in USD, delays in seconds from now. `None` is "no limit" or "not known". What is
-not listed does not exist: collateral moves over the routes given and no others, so an address that nobody whitelisted
-cannot be in a plan.
+Amounts are in units of the asset, money in USD, delays in seconds from now. `None` is "no limit" or "not known". What
+is not listed does not exist: collateral moves over the routes given and no others, so an address that nobody
+whitelisted cannot be in a plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from math import inf, isfinite
+from typing import Final
 
 import msgspec
+
+_MAY_BE_NEGATIVE: Final = frozenset({"unrealised_quote", "yield_per_year", "pnl_quote"})
 
 
 class Tier(msgspec.Struct, frozen=True, gc=False):
@@ -29,11 +32,11 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
-    """What one venue counts one asset as: at its own index price, haircut by tiers, and never over a share of the total.
+    """What one venue counts one asset as: at its own index price, haircut by tiers, and never over a share of all.
 
-    Haircuts grow with size, so credit is concave. `share` is of all collateral the venue counts, after haircuts; what is
-    beyond it is not counted. `multipliers`, one per scenario, replace the problem's where this venue's mark goes its own
-    way. `yield_per_year` is what the venue pays on it.
+    Haircuts grow with size, so credit is concave. `share` is of all collateral the venue counts, after haircuts; what
+    is beyond it is not counted. `multipliers`, one per scenario, replace the problem's where this venue's mark goes its
+    own way. `yield_per_year` is what the venue pays on it.
     """
 
     venue: str
@@ -214,7 +217,7 @@ def _unknown_names(problem: CollateralProblem) -> Iterator[str]:
     assets = {one.name for one in problem.assets}
     venues = {one.name for one in problem.venues}
     places = set(problem.place_names())
-    carriers = {one.carrier for one in (*problem.routes, *problem.pending)}
+    carriers = {one.carrier for one in problem.routes} | {one.carrier for one in problem.pending}
     asked: list[tuple[str, str, set[str], str]] = []
     asked += [("a venue", one.venue, venues, f"the acceptance of {one.asset}") for one in problem.acceptances]
     asked += [("a venue", one.venue, venues, "a need") for one in problem.needs]
@@ -226,8 +229,10 @@ def _unknown_names(problem: CollateralProblem) -> Iterator[str]:
         asked += [("a place", name, places, f"cap {cap.name}") for name in cap.places]
         asked += [("a carrier", name, carriers, f"cap {cap.name}") for name in cap.carriers]
         asked += [("an asset", name, assets, f"cap {cap.name}") for name in cap.assets]
-    listed = (*problem.acceptances, *problem.holdings, *problem.pending, *problem.routes)
-    asked += [("an asset", one.asset, assets, type(one).__name__.lower()) for one in listed]
+    asked += [("an asset", one.asset, assets, f"an acceptance of {one.venue}") for one in problem.acceptances]
+    asked += [("an asset", one.asset, assets, f"a holding at {one.place}") for one in problem.holdings]
+    asked += [("an asset", one.asset, assets, f"what is on its way to {one.to_place}") for one in problem.pending]
+    asked += [("an asset", one.asset, assets, f"route {one.name}") for one in problem.routes]
     asked += [("an asset", name, assets, "multipliers") for name in problem.multipliers]
     asked += [("an asset", one.gas_asset, assets, f"wallet {one.name}") for one in problem.wallets if one.gas_asset]
     for kind, name, known, where in asked:
@@ -240,44 +245,54 @@ def _unknown_names(problem: CollateralProblem) -> Iterator[str]:
 
 def _wrong_numbers(problem: CollateralProblem) -> Iterator[str]:
     """Yield a sentence for every number that is not finite, and for every one that is negative and may not be."""
-    may_be_negative = {"unrealised_quote", "yield_per_year"}
     for name, one in _structs(problem):
         for field in one.__struct_fields__:
             value = getattr(one, field)
-            if not isinstance(value, float | int) or isinstance(value, bool):
-                continue
-            words = f"{field} of {name}"
-            if not isfinite(value):
-                yield f"expected a finite {words}, found {value}"
-            elif value < 0.0 and field not in may_be_negative:
-                yield f"expected {words} not to be negative, found {value:g}"
-            elif value == 0.0 and field == "px":
-                yield f"expected a price above zero as {words}, found 0; hint: leave out what is not known"
-    if problem.buffer < 1.0 or any(one.buffer is not None and one.buffer < 1.0 for one in problem.needs):
-        yield "expected a buffer of at least 1 over maintenance margin, found less"
+            if isinstance(value, float | int):
+                yield from _wrong_number(field, name, float(value))
     for need in problem.needs:
-        for value in (*need.maintenance_quote, *need.pnl_quote):
-            if not isfinite(value):
-                yield f"expected finite needs of {need.venue}, found {value}"
-        if min(need.maintenance_quote, default=0.0) < 0.0:
-            yield f"expected maintenance margin of {need.venue} not to be negative, found {min(need.maintenance_quote):g}"
-    for values in (*problem.multipliers.values(), *(one.multipliers for one in problem.acceptances), problem.horizons_s):
+        for value in need.maintenance_quote:
+            yield from _wrong_number("maintenance_quote", need.venue, value)
+        for value in need.pnl_quote:
+            yield from _wrong_number("pnl_quote", need.venue, value)
+    listed = [*problem.multipliers.items(), ("the problem", problem.horizons_s)]
+    listed += [(f"{one.asset} at {one.venue}", one.multipliers) for one in problem.acceptances]
+    for name, values in listed:
         for value in values:
-            if not 0.0 <= value < inf:
-                yield f"expected multipliers and horizons that are finite and not negative, found {value}"
+            yield from _wrong_number("multipliers and horizons", name, value)
+    yield from _wrong_pairs(problem)
+
+
+def _wrong_number(field: str, name: str, value: float) -> Iterator[str]:
+    if not isfinite(value):
+        yield f"expected a finite {field} of {name}, found {value}"
+    elif value < 0.0 and field not in _MAY_BE_NEGATIVE:
+        yield f"expected {field} of {name} not to be negative, found {value:g}"
+    elif value == 0.0 and field == "px":
+        yield f"expected a price above zero as px of {name}, found 0; hint: leave out what is not known"
+
+
+def _wrong_pairs(problem: CollateralProblem) -> Iterator[str]:
+    """Yield a sentence for numbers that do not go together."""
+    for buffer in (problem.buffer, *(one.buffer for one in problem.needs if one.buffer is not None)):
+        if buffer < 1.0:
+            yield f"expected a buffer of at least 1 times maintenance margin, found {buffer:g}"
+    gas_assets = {one.name: one.gas_asset for one in problem.wallets}
     for route in problem.routes:
         if route.delay_p95_s < route.delay_p50_s:
-            yield (
-                f"expected a p95 delay of route {route.name} of at least its p50 of {route.delay_p50_s:g} s,"
-                f" found {route.delay_p95_s:g} s"
-            )
+            late = f"at least its p50 of {route.delay_p50_s:g} s, found {route.delay_p95_s:g} s"
+            yield f"expected a p95 delay of route {route.name} of {late}"
         if route.fee_bps >= 1e4:
             yield f"expected route {route.name} to take less than all of it, found a fee of {route.fee_bps:g} bps"
+        if route.gas > 0.0 and not gas_assets.get(route.from_place):
+            yield f"expected a gas asset of {route.from_place}, where route {route.name} burns gas, found none"
 
 
 def _structs(problem: CollateralProblem) -> Iterator[tuple[str, msgspec.Struct]]:
     yield "the problem", problem
-    yield from ((one.name, one) for one in (*problem.assets, *problem.venues, *problem.wallets))
+    yield from ((one.name, one) for one in problem.assets)
+    yield from ((one.name, one) for one in problem.venues)
+    yield from ((one.name, one) for one in problem.wallets)
     yield from ((f"route {one.name}", one) for one in problem.routes)
     yield from ((f"cap {one.name}", one) for one in problem.caps)
     yield from ((f"{one.asset} at {one.place}", one) for one in problem.holdings)

@@ -1,9 +1,9 @@
 """A collateral problem as a linear program, sparse: columns, rows `A x ≤ b`, and which column means what.
 
-Columns: what is sent (R), what every tier of every post counts at every horizon, what every demand is short of at every
-horizon, what stays over every cap, and for routes with a fee, a minimum or a lot, whether it is used and how many lots.
-Rows: margin in every scenario, balances, stock, shares, caps, use. Everything is divided by a unit of money, and cost by
-the largest cost, so that the solver's tolerances are small beside what is counted.
+Columns: what is sent (R), what every tier of every post counts at every horizon, what every demand is short of at
+every horizon, what stays over every cap, and for routes with a fee, a minimum or a lot, whether it is used and how many
+lots. Rows: margin in every scenario, balances, stock, shares, caps, use. Everything is divided by a unit of money, and
+cost by the largest cost, so that the solver's tolerances are small beside what is counted.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Program(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, lower=lower, upper=upper)
 
     def sent(self, solution: Floats) -> Floats:
-        """Return the value sent over each route: whole lots are whole, what is not used or next to nothing is nothing."""
+        """Return the value sent over each route: lots are whole, what is not used or next to nothing is nothing."""
         routes = len(self.tables.routes)
         sent = np.clip(solution[:routes] * self.unit, 0.0, self.tables.most)
         lots = np.round(solution[self.lots_from : self.lots_from + len(self.lot_routes)])
@@ -193,9 +193,7 @@ def _units(tables: Tables) -> tuple[float, float]:
     return max(largest / 1e4, 1.0), max(float(np.abs(tables.cost).max(initial=0.0)), 1e-9)
 
 
-def _margin_rows(
-    rows: _Rows, tables: Tables, posts: Ints, counted_at: Ints, short_from: int, unit: float
-) -> None:
+def _margin_rows(rows: _Rows, tables: Tables, posts: Ints, counted_at: Ints, short_from: int, unit: float) -> None:
     horizons, deep = len(tables.horizons_s), tables.tier_kept.shape[1]
     for n, place in enumerate(tables.demand_place):
         mine = np.flatnonzero(tables.post_place[posts] == place)
@@ -273,13 +271,11 @@ def _cap_rows(rows: _Rows, tables: Tables, over_from: int, unit: float) -> None:
         rows.add(Row(RowKind.CAP, n), columns, values, (one.most - one.held) / unit)
 
 
-def _use_rows(
-    rows: _Rows, tables: Tables, use_of: Ints, lots_from: int, lot_routes: Ints, unit: float
-) -> None:
-    for r in np.flatnonzero(use_of >= 0):
-        rows.add(Row(RowKind.USE, int(r)), [r, use_of[r]], [1.0, -float(tables.most[r]) / unit], 0.0)
-        rows.add(Row(RowKind.USE, int(r)), [r, use_of[r]], [-1.0, float(tables.least[r]) / unit], 0.0)
-    for n, r in enumerate(lot_routes):
+def _use_rows(rows: _Rows, tables: Tables, use_of: Ints, lots_from: int, lot_routes: Ints, unit: float) -> None:
+    for r in np.flatnonzero(use_of >= 0).tolist():
+        rows.add(Row(RowKind.USE, r), [r, int(use_of[r])], [1.0, -float(tables.most[r]) / unit], 0.0)
+        rows.add(Row(RowKind.USE, r), [r, int(use_of[r])], [-1.0, float(tables.least[r]) / unit], 0.0)
+    for n, r in enumerate(lot_routes.tolist()):
         lot = float(tables.lot[r]) / unit
-        rows.add(Row(RowKind.USE, int(r)), [r, lots_from + n], [1.0, -lot], 0.0)
-        rows.add(Row(RowKind.USE, int(r)), [r, lots_from + n], [-1.0, lot], 0.0)
+        rows.add(Row(RowKind.USE, r), [r, lots_from + n], [1.0, -lot], 0.0)
+        rows.add(Row(RowKind.USE, r), [r, lots_from + n], [-1.0, lot], 0.0)

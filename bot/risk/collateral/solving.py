@@ -53,8 +53,7 @@ def solve(problem: CollateralProblem, *, time_limit_s: float = 1.0) -> Collatera
     if found is None or not found.is_proven:
         greedy = solve_greedy(tables)
         if found is None or _is_better(greedy, found.outcome):
-            is_met = greedy.is_met and not greedy.sent.any() and greedy.cost_quote <= 0.0
-            found = _Found(greedy, "greedy", is_met, (), notes)
+            found = _Found(greedy, "greedy", is_proven=False, prices=(), notes=notes)
     outcome = found.outcome
     floor = 0.0
     if outcome.short_quote > 0.0:
@@ -86,7 +85,9 @@ def _by_solver(tables: Tables, time_limit_s: float) -> tuple[_Found | None, tupl
         program = build_program(tables.only(kept))
     solved, is_proven, status = _search(program, time_limit_s)
     if solved is None:
-        notes.append(f"the solver gave no answer ({status.value}, limit {time_limit_s:g} s): the plan is the greedy one")
+        notes.append(
+            f"the solver gave no answer ({status.value}, limit {time_limit_s:g} s): the plan is the greedy one"
+        )
         return None, tuple(notes)
     program, solution = solved
     solution, prices = _polished(program, solution, time_limit_s * _PRICES)

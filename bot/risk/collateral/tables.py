@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bot.risk.collateral.problem import Acceptance, CollateralProblem, Route, Wallet, check_problem
+from bot.risk.collateral.problem import Acceptance, CollateralProblem, Route, Venue, Wallet, check_problem
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -101,6 +101,11 @@ class Tables(msgspec.Struct, frozen=True):
         """Return the numbers of the posts at a place."""
         return np.flatnonzero(self.post_place == place)
 
+    @property
+    def places_with_shares(self) -> tuple[int, ...]:
+        """Return the places where some asset may be no more than a share of what counts."""
+        return tuple(dict.fromkeys(self.post_place[self.share < 1.0].tolist()))
+
     def only(self, routes: Sequence[int] | Ints) -> Tables:
         """Return the same with these routes alone."""
         rows = np.asarray(routes, dtype=np.int64)
@@ -116,6 +121,20 @@ _OF_ROUTES: Final = (
     *("route_px", "route_asset", "route_from", "route_to", "gas_asset", "kept", "fixed", "gas", "least", "most"),
     *("lot", "lands", "cost", "cost_of_use"),
 )
+
+
+class _Ways(NamedTuple):
+    asset: Ints
+    origin: Ints
+    to: Ints
+    px: Floats
+    gas_asset: Ints
+    kept: Floats
+    fixed: Floats
+    gas: Floats
+    least: Floats
+    most: Floats
+    lot: Floats
 
 
 def build_tables(problem: CollateralProblem) -> Tables:
@@ -134,15 +153,14 @@ def build_tables(problem: CollateralProblem) -> Tables:
     spare = _spare(problem, held, assets, places, px, warnings)
     routes = _routes(problem, spare, assets, places, px)
     carry = _carry(problem, posts, assets, places)
-    cut = _of_routes(routes, assets, places, px, spare, problem.wallets)
+    ways = _of_routes(routes, assets, places, px, spare, problem.wallets)
     hold = problem.hold_years
-    a, origin, to = cut["route_asset"], cut["route_from"], cut["route_to"]
     yields = np.array([one.yield_per_year for one in problem.assets])
     delay_years = np.array([one.delay_p95_s for one in routes]) / YEAR_S
     charges = np.array([one.charge_per_year for one in routes])
-    cost = (1.0 - cut["kept"]) + delay_years * (np.maximum(yields[a], 0.0) + charges)
-    cost += hold * (carry[a, to] * cut["kept"] - carry[a, origin])
-    cost_of_use = cut["fixed"] * (1.0 - hold * carry[a, to]) + cut["gas"]
+    cost = (1.0 - ways.kept) + delay_years * (np.maximum(yields[ways.asset], 0.0) + charges)
+    cost += hold * (carry[ways.asset, ways.to] * ways.kept - carry[ways.asset, ways.origin])
+    cost_of_use = ways.fixed * (1.0 - hold * carry[ways.asset, ways.to]) + ways.gas
     lands = np.array([one.delay_p95_s for one in routes])[:, None] <= horizons_s[None, :]
     demand_place, required = _required(problem, places, horizons_s)
     tier_from, tier_width, tier_kept = _tiers(posts)
@@ -172,9 +190,19 @@ def build_tables(problem: CollateralProblem) -> Tables:
         multiplier=_multipliers(problem, posts),
         demand_place=demand_place,
         required=required,
-        caps=_caps(problem, routes, held, arriving, assets, places, px),
+        caps=_caps(problem, routes, held, assets, places, px),
         warnings=tuple(warnings),
-        **cut,
+        route_px=ways.px,
+        route_asset=ways.asset,
+        route_from=ways.origin,
+        route_to=ways.to,
+        gas_asset=ways.gas_asset,
+        kept=ways.kept,
+        fixed=ways.fixed,
+        gas=ways.gas,
+        least=ways.least,
+        most=ways.most,
+        lot=ways.lot,
     )
 
 
@@ -260,10 +288,7 @@ def _routes(
         if spare[asset, place] <= 0.0 or px[asset] <= 0.0:
             continue
         if one.gas > 0.0:
-            gas_asset = gas_assets.get(one.from_place, "")
-            if not gas_asset:
-                raise ValueError(f"expected a gas asset of {one.from_place}, where route {one.name} burns gas, found none")
-            gas = assets.index(gas_asset)
+            gas = assets.index(gas_assets[one.from_place])
             if px[gas] <= 0.0 or spare[gas, place] < one.gas * px[gas]:
                 continue
         found.append(one)
@@ -277,7 +302,7 @@ def _of_routes(
     px: Floats,
     spare: Floats,
     wallets: tuple[Wallet, ...],
-) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
+) -> _Ways:
     gas_of = {one.name: assets.index(one.gas_asset) for one in wallets if one.gas_asset}
     asset = np.array([assets.index(one.asset) for one in routes], dtype=np.int64)
     origin = np.array([places.index(one.from_place) for one in routes], dtype=np.int64)
@@ -289,26 +314,26 @@ def _of_routes(
     lot = np.array([one.lot for one in routes]) * route_px
     most = np.minimum(most, spare[asset, origin])
     in_lots = np.floor(most / np.where(lot > 0.0, lot, 1.0) * (1.0 + 1e-12) + 1e-9) * lot
-    return {
-        "route_asset": asset,
-        "route_from": origin,
-        "route_to": np.array([places.index(one.to_place) for one in routes], dtype=np.int64),
-        "route_px": route_px,
-        "gas_asset": gas_asset,
-        "kept": kept,
-        "fixed": fixed,
-        "gas": np.array([one.gas for one in routes]) * np.where(gas_asset >= 0, px[gas_asset], 0.0),
-        "least": np.maximum(np.array([one.least for one in routes]) * route_px, fixed / kept),
-        "lot": lot,
-        "most": np.where(lot > 0.0, in_lots, most),
-    }
+    return _Ways(
+        asset=asset,
+        origin=origin,
+        to=np.array([places.index(one.to_place) for one in routes], dtype=np.int64),
+        px=route_px,
+        gas_asset=gas_asset,
+        kept=kept,
+        fixed=fixed,
+        gas=np.array([one.gas for one in routes]) * np.where(gas_asset >= 0, px[gas_asset], 0.0),
+        least=np.maximum(np.array([one.least for one in routes]) * route_px, fixed / kept),
+        most=np.where(lot > 0.0, in_lots, most),
+        lot=lot,
+    )
 
 
 def _carry(
     problem: CollateralProblem, posts: tuple[Acceptance, ...], assets: tuple[str, ...], places: tuple[str, ...]
 ) -> Floats:
     """Return what a dollar of an asset at a place costs by the year: its default charge and the yield it forgoes."""
-    charges = [one.charge_per_year for one in (*problem.venues, *problem.wallets)]
+    charges = [one.charge_per_year for one in problem.venues] + [one.charge_per_year for one in problem.wallets]
     carry = np.tile(np.array(charges), (len(assets), 1))
     yields = np.array([one.yield_per_year for one in problem.assets])
     carry[:, : len(problem.venues)] += yields[:, None]
@@ -353,15 +378,13 @@ def _caps(
     problem: CollateralProblem,
     routes: tuple[Route, ...],
     held: Floats,
-    arriving: Floats,
     assets: tuple[str, ...],
     places: tuple[str, ...],
     px: Floats,
 ) -> tuple[CapRow, ...]:
+    capped: list[Venue | Wallet] = [*problem.venues, *problem.wallets]
     limits = [
-        (one.name, one.cap_quote, {one.name}, set[str](), set[str]())
-        for one in (*problem.venues, *problem.wallets)
-        if one.cap_quote is not None
+        (one.name, one.cap_quote, {one.name}, set[str](), set[str]()) for one in capped if one.cap_quote is not None
     ]
     limits += [(c.name, c.most_quote, set(c.places), set(c.carriers), set(c.assets)) for c in problem.caps]
     unrealised = {one.name: one.unrealised_quote for one in problem.venues}

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from bot.domain.risk import MarginGrid
 from bot.risk.book import SPOT, Floats, RiskBook
 from bot.risk.margin.tables import QUOTE, by_underlying, is_linear, order_sides, terms_of
 from bot.risk.repricing import Groups, base_deltas, scenario_pnl
@@ -60,22 +61,16 @@ class PoolState(msgspec.Struct, frozen=True):
 
 
 class Deleveraging(NamedTuple):
-    """Whether automatic deleveraging is triggered, at which ratio, and how much of loss it would take away."""
+    """Whether automatic deleveraging is triggered, at which ratio, and how much loss it takes away.
 
-    is_triggered: bool
-    pnl_ratio: float
-    amount_quote: float
+    `amount_quote` is what leads back to the trigger, `most_amount_quote` to the ratio at which it stops.
+    """
+
     reason: str
-
-
-class ReportedAsset(msgspec.Struct, frozen=True):
-    """One line of `assetPnlRange`: P&L of the grid, contingencies, and what Bybit makes of them, in quote money."""
-
-    underlying: str
-    pnl_quote: tuple[float, ...]
-    contingency_quote: float
-    initial_quote: float
-    maintenance_quote: float
+    pnl_ratio: float = math.nan
+    amount_quote: float = 0.0
+    most_amount_quote: float = 0.0
+    is_triggered: bool = False
 
 
 def requirement(book: RiskBook, parameters: BybitParameters) -> Requirement:
@@ -102,14 +97,14 @@ def requirement(book: RiskBook, parameters: BybitParameters) -> Requirement:
     return Requirement(MODEL, QUOTE, initial, maintenance, tuple(charges), worst)
 
 
-def from_grid(asset: ReportedAsset) -> Requirement:
+def from_grid(grid: MarginGrid) -> Requirement:
     """Return the requirement that Bybit's own grid and contingencies come to: to be held against its own sum."""
-    loss = max([-pnl for pnl in asset.pnl_quote] + [0.0])
-    maintenance = loss + asset.contingency_quote
-    factor = asset.initial_quote / asset.maintenance_quote if asset.maintenance_quote > 0.0 else 1.0
+    loss = max([-pnl for pnl in grid.pnl_quote] + [0.0])
+    maintenance = loss + grid.contingency_quote
+    factor = grid.initial_quote / grid.maintenance_quote if grid.maintenance_quote > 0.0 else 1.0
     charges = (
-        Charge(f"{asset.underlying} grid", factor * loss, loss),
-        Charge(f"{asset.underlying} contingencies", factor * asset.contingency_quote, asset.contingency_quote),
+        Charge(f"{grid.scope} grid", factor * loss, loss),
+        Charge(f"{grid.scope} contingencies", factor * grid.contingency_quote, grid.contingency_quote),
     )
     return Requirement(MODEL, QUOTE, factor * maintenance, maintenance, charges)
 
@@ -120,16 +115,17 @@ def deleveraging(pool: PoolState, parameters: BybitParameters) -> Deleveraging:
     ratio = (P&L - its high) / the pool's highest balance; what is beyond the trigger is what deleveraging takes away.
     """
     if not pool.balance_quote > 0.0:
-        return Deleveraging(True, math.nan, 0.0, f"pool balance {pool.balance_quote:,.0f}")
+        return Deleveraging(reason=f"pool balance {pool.balance_quote:,.0f}", is_triggered=True)
     drawdown = pool.symbol_pnl_quote - pool.symbol_max_pnl_quote
     ratio = drawdown / pool.max_balance_quote if pool.max_balance_quote > 0.0 else math.nan
     if math.isnan(ratio):
-        return Deleveraging(False, ratio, 0.0, "the pool's P&L is not told")
+        return Deleveraging(reason="the pool's P&L is not told")
     told = f"P&L {ratio:+.1%} of the pool's high, trigger {parameters.adl_pnl_ratio:+.0%}"
     if pool.balance_quote <= parameters.adl_balance_threshold_quote or ratio > parameters.adl_pnl_ratio:
-        return Deleveraging(False, ratio, 0.0, told)
+        return Deleveraging(reason=told, pnl_ratio=ratio)
     amount = parameters.adl_pnl_ratio * pool.max_balance_quote - drawdown
-    return Deleveraging(True, ratio, amount, told)
+    at_most = parameters.adl_stop_ratio * pool.max_balance_quote - drawdown
+    return Deleveraging(told, ratio, amount, at_most, is_triggered=True)
 
 
 def _charges(book: RiskBook, name: str, terms: BybitTerms) -> tuple[list[Charge], str]:
@@ -173,12 +169,14 @@ def _net_options(book: RiskBook) -> Floats:
         return np.zeros(0)
     keys = np.stack([part.tau_years, part.is_call.astype(float)], axis=1)
     _, label = np.unique(keys, axis=0, return_inverse=True)
-    return np.bincount(np.ravel(label), weights=part.qty_base).astype(float)
+    net: Floats = np.bincount(np.ravel(label), weights=part.qty_base).astype(np.float64)
+    return net
 
 
 def _offset(by_expiry: Floats) -> Floats:
     """Return, line by line, how much of one sign is offset by the other."""
-    return np.minimum(np.maximum(by_expiry, 0.0).sum(axis=1), np.maximum(-by_expiry, 0.0).sum(axis=1))
+    offset: Floats = np.minimum(np.maximum(by_expiry, 0.0).sum(axis=1), np.maximum(-by_expiry, 0.0).sum(axis=1))
+    return offset
 
 
 def _stablecoin_hedge(book: RiskBook, quote: Floats) -> float:

@@ -160,7 +160,8 @@ class Expiries(msgspec.Struct, frozen=True, gc=False):
     def current(self) -> Floats:
         """The value of each expiry as things are."""
         once = np.zeros(1, dtype=np.int64)
-        return self.values(np.ones(1), self.vol[None, :], once, once)[0]
+        values: Floats = self.values(np.ones(1), self.vol[None, :], once, once)[0]
+        return values
 
 
 def expiries_of(book: RiskBook, feeds: RowFeeds, underlying: int, *, is_discounted: bool = True) -> Expiries:

@@ -8,6 +8,8 @@ spot × max(roll_min, roll_annual × T), what never expires having T = 0.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 import numpy as np
 
@@ -39,16 +41,22 @@ class HouseParameters(msgspec.Struct, frozen=True, kw_only=True):
 
     def scenarios(self) -> ScenarioSet:
         """Return the scenarios these parameters describe."""
-        shock = VolShock(
-            up=self.vol_up,
-            down=self.vol_down,
-            short_power=self.short_pow,
-            long_power=self.long_pow,
-            least_days=self.dte_floor,
-            least_vol_up=self.min_vol_up,
-        )
-        grid: list[Scenario] = price_vol_grid(self.price_range, self.buckets)
-        return ScenarioSet(grid + tails(self.extended, self.price_range, self.extended_factor), shock)
+        return _scenarios(self)
+
+
+@lru_cache(maxsize=16)
+def _scenarios(parameters: HouseParameters) -> ScenarioSet:
+    shock = VolShock(
+        up=parameters.vol_up,
+        down=parameters.vol_down,
+        short_power=parameters.short_pow,
+        long_power=parameters.long_pow,
+        least_days=parameters.dte_floor,
+        least_vol_up=parameters.min_vol_up,
+    )
+    grid: list[Scenario] = price_vol_grid(parameters.price_range, parameters.buckets)
+    far = tails(parameters.extended, parameters.price_range, parameters.extended_factor)
+    return ScenarioSet(grid + far, shock)
 
 
 def requirement(book: RiskBook, parameters: HouseParameters) -> Requirement:
@@ -62,7 +70,7 @@ def requirement_of(matrix: ScenarioMatrix, parameters: HouseParameters) -> Requi
     rolls = roll_shocks(book, groups, parameters.roll_min, parameters.roll_annual)
     charges: list[Charge] = []
     total = np.zeros(len(scenarios))
-    for underlying in np.unique(groups.underlying).tolist():
+    for underlying in book.held:
         name = book.underlyings[underlying]
         pnl = _dampened(matrix.by_underlying(underlying), scenarios, parameters)
         total += pnl

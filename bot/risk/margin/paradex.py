@@ -7,12 +7,13 @@ does not show, and the cap on short puts, which only ever lowers a requirement.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
 
-from bot.risk.book import FUTURE, OPTION, PERPETUAL, SPOT, Flags, Floats, Ints, RiskBook
+from bot.risk.book import FUTURE, OPTION, PERPETUAL, SPOT, Flags, Floats, RiskBook
 from bot.risk.repricing import Groups, ScenarioMatrix, base_deltas
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import Scenario, ScenarioSet, VolShock
@@ -50,14 +51,14 @@ class PortfolioParameters(msgspec.Struct, frozen=True, kw_only=True):
 
     def scenarios(self, underlying: str) -> ScenarioSet:
         """Return the scenarios of one underlying."""
-        shock = VolShock(
-            short_power=self.short_pow,
-            long_power=self.long_pow,
-            least_days=self.dte_floor,
-            least_vol_up=self.min_vol_up,
-        )
-        rows = _look_up(self.assets, underlying, "scan table").scenarios
-        return ScenarioSet([Scenario(move, change, weight) for move, change, weight in rows], shock)
+        table = _look_up(self.assets, underlying, "scan table")
+        return _scenarios(table, self.dte_floor, self.short_pow, self.long_pow, self.min_vol_up)
+
+
+@lru_cache(maxsize=64)
+def _scenarios(table: ScanTable, days: float, short_pow: float, long_pow: float, min_vol_up: float) -> ScenarioSet:
+    shock = VolShock(short_power=short_pow, long_power=long_pow, least_days=days, least_vol_up=min_vol_up)
+    return ScenarioSet([Scenario(move, change, weight) for move, change, weight in table.scenarios], shock)
 
 
 def portfolio_requirement(
@@ -73,7 +74,7 @@ def portfolio_requirement(
     names: tuple[str, ...] = ()
     pnl: tuple[float, ...] = ()
     largest = -1.0
-    for underlying in np.unique(book.underlying).tolist():
+    for underlying in book.held:
         name = book.underlyings[underlying]
         table = _look_up(parameters.assets, name, "scan table")
         matrix = ScenarioMatrix(book.where(book.underlying == underlying), parameters.scenarios(name))
@@ -132,7 +133,7 @@ def cross_requirement(book: RiskBook, parameters: CrossParameters) -> Requiremen
     Spot is collateral, not a position, and asks for nothing. A position costs its fee once more, an open order twice.
     """
     charges: list[Charge] = []
-    for underlying in np.unique(book.underlying).tolist():
+    for underlying in book.held:
         name = book.underlyings[underlying]
         asset = _look_up(parameters.assets, name, "cross margin parameters")
         rows = book.where(book.underlying == underlying)
@@ -147,8 +148,7 @@ def cross_requirement(book: RiskBook, parameters: CrossParameters) -> Requiremen
         if len(options):
             if asset.options_initial is None or asset.options_maintenance is None:
                 raise ValueError(f"expected option fractions of {name} in the parameters of {CROSS}, found none")
-            initial = option_groups(options, asset.options_initial, with_orders=True)
-            maintenance = option_groups(options, asset.options_maintenance, with_orders=False)
+            initial, maintenance = option_margins(options, asset.options_initial, asset.options_maintenance)
             charges.append(Charge(f"{name} options", initial, maintenance))
     traded = book.where(book.kind != SPOT)
     positions = float((np.abs(traded.qty_base) * _notional_px(traded)).sum())
@@ -163,41 +163,64 @@ def open_size(qty_base: Floats, buy_base: Floats, sell_base: Floats) -> Floats:
     return np.maximum(np.maximum(buy_base + qty_base, sell_base - qty_base), 0.0)
 
 
-def option_groups(book: RiskBook, fractions: OptionFractions, *, with_orders: bool) -> float:
-    """Return what options of one underlying cost: by expiry the lesser of their sum and what the group can lose.
+def option_margins(book: RiskBook, initial: OptionFractions, maintenance: OptionFractions) -> tuple[float, float]:
+    """Return initial margin of options of one underlying with their orders, and maintenance margin without.
+
+    Initial margin is by expiry the worst of no orders filled, all buys filled and all sells filled.
+    """
+    groups = Groups(book)
+    held = option_groups(book, groups, book.qty_base, initial)
+    for orders in (book.buy_base, -book.sell_base):
+        if orders.any():
+            held = np.maximum(held, option_groups(book, groups, book.qty_base + orders, initial))
+    return float(held.sum()), float(option_groups(book, groups, book.qty_base, maintenance).sum())
+
+
+def option_groups(book: RiskBook, groups: Groups, qty_base: Floats, fractions: OptionFractions) -> Floats:
+    """Return what each expiry's options cost: the lesser of their sum and of what the group can lose.
 
     Alone a long costs min(premium × mark, long_itm × spot), a short max(short_itm × spot - out of the money,
     short_otm × spot). A group with a short loses at most its value now less the least payoff, at 0 or at a strike, and
-    the charge for net short calls. With orders, the worst of none filled, all buys filled and all sells filled.
+    the charge for net short calls. What never expires is not grouped.
     """
     spot = book.spot_of_row_px
     out = np.maximum(np.where(book.is_call, book.strike_px - spot, spot - book.strike_px), 0.0)
     short = np.maximum(fractions.short_itm * spot - out, fractions.short_otm * spot)
     long = np.minimum(fractions.premium * book.mark_px, fractions.long_itm * spot)
-    groups = Groups(book)
-    sides = [book.qty_base]
-    if with_orders and (book.buy_base.any() or book.sell_base.any()):
-        sides += [book.qty_base + book.buy_base, book.qty_base - book.sell_base]
-    total = 0.0
-    for group in range(len(groups)):
-        rows = groups.rows(group)
-        total += max(_group_cost(book, rows, qty[rows], short[rows], long[rows], fractions) for qty in sides)
-    return total
+    alone = groups.sum(np.where(qty_base < 0.0, -qty_base * short, qty_base * long))
+    loss = np.maximum(groups.sum(qty_base * book.mark_px) - least_payoffs(book, groups, qty_base), 0.0)
+    unpaired = np.maximum(-groups.sum(np.where(book.is_call, qty_base, 0.0)), 0.0)
+    together = loss + fractions.unpaired * unpaired * book.spot_px[groups.underlying]
+    is_grouped = (groups.sum((qty_base < 0.0).astype(float)) > 0.0) & (
+        groups.sum(np.isinf(book.tau_years).astype(float)) == 0.0
+    )
+    return np.where(is_grouped, np.minimum(alone, together), alone)
 
 
-def _group_cost(
-    book: RiskBook, rows: Ints, qty: Floats, short: Floats, long: Floats, fractions: OptionFractions
-) -> float:
-    alone = float(np.where(qty < 0.0, -qty * short, qty * long).sum())
-    is_dated = bool(np.isfinite(book.tau_years[rows]).all())
-    if not is_dated or not (qty < 0.0).any():
-        return alone
-    strike, is_call = book.strike_px[rows], book.is_call[rows]
-    settle = np.concatenate(([0.0], np.unique(strike)))[:, None]
-    worth = (np.maximum(np.where(is_call, settle - strike, strike - settle), 0.0) * qty).sum(axis=1)
-    loss = max(float((qty * book.mark_px[rows]).sum() - worth.min()), 0.0)
-    unpaired = max(-float(qty[is_call].sum()), 0.0)
-    return min(alone, loss + fractions.unpaired * unpaired * float(book.spot_of_row_px[rows[0]]))
+def least_payoffs(book: RiskBook, groups: Groups, qty_base: Floats) -> Floats:
+    """Return the least that each expiry's options can pay at settlement, at 0 or at one of their strikes.
+
+    A payoff bends only at strikes, so in the order of strikes it is running sums: at K, calls below pay K Σq - ΣqK,
+    puts above ΣqK - K Σq.
+    """
+    order = np.lexsort((book.strike_px, groups.label))
+    label, strike, qty = groups.label[order], book.strike_px[order], qty_base[order]
+    starts = np.flatnonzero(np.append(True, label[1:] != label[:-1])) if len(order) else np.zeros(0, dtype=np.int64)
+    calls = np.where(book.is_call[order], qty, 0.0)
+    puts = qty - calls
+    worth = np.zeros(len(order))
+    for amounts, is_put in ((calls, False), (puts, True)):
+        sums = [np.add.accumulate(one) for one in (amounts, amounts * strike)]
+        ends = [one[np.append(starts[1:], len(order)) - 1][label] for one in sums]
+        before = [(one - part)[starts][label] for one, part in zip(sums, (amounts, amounts * strike), strict=True)]
+        below, below_strike = (one - gone for one, gone in zip(sums, before, strict=True))
+        if is_put:
+            above, above_strike = (end - one for end, one in zip(ends, sums, strict=True))
+            worth += above_strike - strike * above
+        else:
+            worth += strike * below - below_strike
+    at_nothing = groups.sum(np.where(book.is_call, 0.0, qty_base * book.strike_px))
+    return np.minimum(np.minimum.reduceat(worth, starts), at_nothing) if len(order) else at_nothing
 
 
 def socialised_loss(bankrupt_quote: float, insurance_quote: float, balances_quote: float) -> float:

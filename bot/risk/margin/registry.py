@@ -8,13 +8,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bot.risk.book import OPTION, ROW_COLUMNS, RiskBook
+from bot.risk.book import OPTION, RiskBook
+from bot.risk.gaps import find_fault
 from bot.risk.margin import (
     aevo,
     binance,
     bybit,
     deribit,
     deribit_portfolio,
+    derive_pmrm,
+    derive_pmrm2,
+    derive_standard,
     drift,
     dydx,
     house,
@@ -23,8 +27,9 @@ from bot.risk.margin import (
     paradex,
     span,
 )
-from bot.risk.margin import derive_pmrm, derive_pmrm2, derive_standard, house
 from bot.risk.requirement import Charge, Requirement
+
+__all__ = ["MODELS", "Model", "assume_worst", "decode_values", "evaluate", "evaluate_or_assume", "find_fault"]
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -98,26 +103,3 @@ def assume_worst(book: RiskBook, why: str) -> Requirement:
     per_base = np.where(np.isfinite(per_base), per_base, np.inf)
     total = float(np.sum(np.where(qty > 0.0, qty, 1.0) * np.where(qty > 0.0, per_base, 0.0)))
     return Requirement("assumed", "quote", total, total, (Charge("whole value", total, total, why),))
-
-
-def find_fault(book: RiskBook) -> str:
-    """Return in one sentence what of a book cannot be priced, "" where all can."""
-    for name in ROW_COLUMNS:
-        array = getattr(book, name)
-        if array.dtype != np.float64:
-            continue
-        needed = book.is_option if name in ("strike_px", "vol") else np.ones(len(book), dtype=bool)
-        allowed = ~np.isnan(array) if name == "tau_years" else np.isfinite(array)
-        wrong = np.flatnonzero(needed & ~allowed)
-        if wrong.size:
-            at = int(wrong[0])
-            return f"expected a finite {name} of {_call(book, at)}, found {array[at]:g}; {wrong.size} such rows"
-    for name, array in (("forward_px", book.forward_px), ("spot price", book.spot_of_row_px)):
-        wrong = np.flatnonzero(~(array > 0.0))
-        if wrong.size:
-            return f"expected a {name} above 0 of {_call(book, int(wrong[0]))}, found {array[int(wrong[0])]:g}"
-    return ""
-
-
-def _call(book: RiskBook, row: int) -> str:
-    return book.instrument_ids[row] or f"{book.underlyings[int(book.underlying[row])]} row {row}"

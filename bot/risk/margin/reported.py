@@ -84,6 +84,20 @@ def whole(margins: Sequence[ReportedMargin]) -> ReportedMargin | None:
     return ReportedMargin("", equity, initial, sum(one.maintenance_quote for one in margins))
 
 
+def tightest(margins: Sequence[ReportedMargin]) -> ReportedMargin | None:
+    """Return the part of an account that is nearest to liquidation: where parts are apart, the sum hides it.
+
+    A part that asks for margin and has no equity, or does not tell it, is the nearest.
+    """
+
+    def use(one: ReportedMargin) -> float:
+        if not one.maintenance_quote > 0.0:
+            return -math.inf if one.maintenance_quote == 0.0 else math.inf
+        return one.maintenance_quote / one.equity_quote if one.equity_quote > 0.0 else math.inf
+
+    return max(margins, key=use, default=None)
+
+
 def scaled(requirement: Requirement, factor: float, why: str) -> Requirement:
     """Return a requirement `factor` times as large, the surplus as a charge of its own that says why."""
     if factor == 1.0:

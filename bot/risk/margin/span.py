@@ -11,6 +11,7 @@ and the one of the same price and the other vol, less that of no move at all), t
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -47,10 +48,15 @@ class SpanAsset(msgspec.Struct, frozen=True, kw_only=True):
 
     def scenarios(self) -> ScenarioSet:
         """Return the 16 scenarios; those of one price stand beside each other, vol up first."""
-        inner = [Scenario(self.price_range * step, vol) for step in STEPS for vol in (UP, DOWN)]
-        far = self.price_range * self.extreme_multiple
-        outer = [Scenario(move, SAME, self.extreme_cover, is_extended=True) for move in (far, max(-far, LOWEST))]
-        return ScenarioSet(inner + outer, VolShock(up=self.vol_range, down=self.vol_range, in_points=True))
+        return _scenarios(self)
+
+
+@lru_cache(maxsize=64)
+def _scenarios(asset: SpanAsset) -> ScenarioSet:
+    inner = [Scenario(asset.price_range * step, vol) for step in STEPS for vol in (UP, DOWN)]
+    far = asset.price_range * asset.extreme_multiple
+    outer = [Scenario(move, SAME, asset.extreme_cover, is_extended=True) for move in (far, max(-far, LOWEST))]
+    return ScenarioSet(inner + outer, VolShock(up=asset.vol_range, down=asset.vol_range, in_points=True))
 
 
 class SpanCredit(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +122,7 @@ def requirement(book: RiskBook, parameters: SpanParameters) -> Requirement:
 
 def _scan_all(book: RiskBook, parameters: SpanParameters) -> list[_Scanned]:
     out: list[_Scanned] = []
-    for underlying in np.unique(book.underlying).tolist():
+    for underlying in book.held:
         name = book.underlyings[underlying]
         asset = parameters.assets.get(name, parameters.assets.get(OTHERS))
         if asset is None:
@@ -153,10 +159,10 @@ def _scan(book: RiskBook, name: str, asset: SpanAsset) -> _Scanned:
 
 
 def _spread_charge(deltas: Floats, tau_years: Floats, asset: SpanAsset) -> float:
-    years = tau_years.tolist()
+    years: list[float] = tau_years.tolist()
     return sum(
         pair.amount * max(asset.spread_rate, asset.spread_per_year * abs(years[pair.long] - years[pair.short]))
-        for pair in pair_off(deltas, tau_years)
+        for pair in pair_off(deltas.tolist(), years)
     )
 
 

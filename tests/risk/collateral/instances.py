@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bot.pricing.black76 import greeks
 from bot.risk.collateral.problem import (
     Acceptance,
     Asset,
@@ -102,7 +103,9 @@ def random_problem(
         for c in range(chains)
     ]
     holdings += [
-        Holding(places[v], names[a], round(float(posted[a, v] / px[a]), 6)) for a in range(assets) for v in range(venues)
+        Holding(places[v], names[a], round(float(posted[a, v] / px[a]), 6))
+        for a in range(assets)
+        for v in range(venues)
     ]
     acceptances = [
         Acceptance(
@@ -164,7 +167,9 @@ def random_problem(
         ),
         venues=tuple(
             Venue(
-                name=n, cap_quote=float(1.6 * total * (s + 0.1)), charge_per_year=round(float(rng.uniform(0.002, 0.01)), 4)
+                name=n,
+                cap_quote=float(1.6 * total * (s + 0.1)),
+                charge_per_year=round(float(rng.uniform(0.002, 0.01)), 4),
             )
             for n, s in zip(places, shares, strict=True)
         ),
@@ -185,3 +190,99 @@ def with_stock(problem: CollateralProblem, factor: float) -> CollateralProblem:
     """Return the problem with more or less of everything in every place."""
     holdings = tuple(msgspec.structs.replace(one, amount=one.amount * factor) for one in problem.holdings)
     return msgspec.structs.replace(problem, holdings=holdings)
+
+
+def transfers_in_lots() -> CollateralProblem:
+    """Return CO2: dollars in lots of 50,000, fees paid once, a venue that must be paid within ten minutes.
+
+    The cheapest fee of all leads from the fast wallet to the venue that has time; who takes it first has too little
+    left for the venue that has none, which the slow chain cannot reach in time.
+    """
+
+    def route(name: str, ends: tuple[str, str], minutes: float, fixed: float, bps: float, most: float) -> Route:
+        return Route(
+            name=name,
+            asset="USDC",
+            from_place=ends[0],
+            to_place=ends[1],
+            carrier=name,
+            fixed_fee=fixed,
+            fee_bps=bps,
+            delay_p50_s=30.0 * minutes,
+            delay_p95_s=60.0 * minutes,
+            lot=50_000.0,
+            most=most,
+        )
+
+    return CollateralProblem(
+        assets=(Asset(name="USDC", px=1.0, yield_per_year=0.045),),
+        venues=(Venue(name="URGENT", charge_per_year=0.004), Venue(name="LATER", charge_per_year=0.006)),
+        wallets=(Wallet(name="fast", chain="arbitrum"), Wallet(name="slow", chain="ethereum")),
+        acceptances=(
+            Acceptance(venue="URGENT", asset="USDC", px=1.0),
+            Acceptance(venue="LATER", asset="USDC", px=1.0),
+        ),
+        holdings=(Holding("fast", "USDC", 250_000.0), Holding("slow", "USDC", 300_000.0)),
+        routes=(
+            route("fast-later", ("fast", "LATER"), 5.0, 1.0, 0.0, 200_000.0),
+            route("fast-urgent", ("fast", "URGENT"), 5.0, 40.0, 0.0, 300_000.0),
+            route("fast-urgent-pro-rata", ("fast", "URGENT"), 8.0, 2.0, 3.0, 300_000.0),
+            route("slow-later", ("slow", "LATER"), 30.0, 25.0, 0.5, 300_000.0),
+            route("slow-urgent", ("slow", "URGENT"), 30.0, 0.5, 0.0, 300_000.0),
+        ),
+        needs=(
+            Need(venue="URGENT", by_s=600.0, maintenance_quote=(199_900.0,), pnl_quote=(0.0,)),
+            Need(venue="LATER", by_s=3600.0, maintenance_quote=(149_900.0,), pnl_quote=(0.0,)),
+        ),
+        buffer=1.0,
+        horizons_s=(0.0,),
+        hold_years=7.0 / 365.0,
+    )
+
+
+SHOCKS = (-0.24, -0.16, -0.08, 0.0, 0.08, 0.16, 0.24)
+
+
+def short_perps_and_a_short_strangle(eth: float = 900.0) -> CollateralProblem:
+    """Return CO3: 800 ETH short in perpetuals at one venue, 700 short strangles at another, dollars and ETH to post."""
+    spot, tau_years, vol = 2000.0, 30.0 / 365.0, 0.75
+    shocked = spot * (1.0 + np.array(SHOCKS))
+    strikes, calls = np.array([1700.0, 2500.0]), np.array([False, True])
+
+    def worth(price: float) -> tuple[np.ndarray, np.ndarray]:
+        value = greeks(np.full(2, price), strikes, np.full(2, tau_years), np.full(2, vol), calls).value
+        return value, np.maximum(np.where(calls, strikes - price, price - strikes), 0.0)
+
+    before = worth(spot)[0].sum()
+    strangle_pnl, strangle_margin = [], []
+    for price in shocked:
+        value, out = worth(float(price))
+        strangle_pnl.append(-700.0 * (value.sum() - before))
+        strangle_margin.append(700.0 * float((0.8 * (np.maximum(0.15 * price - out, 0.1 * price) + value)).max()))
+    return CollateralProblem(
+        assets=(Asset(name="USDC", px=1.0, yield_per_year=0.035), Asset(name="ETH", px=spot, yield_per_year=0.028)),
+        venues=(Venue(name="PERPS"), Venue(name="OPTIONS")),
+        wallets=(Wallet(name="wallet", chain="ethereum"),),
+        acceptances=tuple(
+            Acceptance(venue=venue, asset=asset, px=px, tiers=(Tier(None, haircut),))
+            for venue in ("PERPS", "OPTIONS")
+            for asset, px, haircut in (("USDC", 1.0, 0.0), ("ETH", spot, 0.05))
+        ),
+        holdings=(Holding("wallet", "USDC", 3e6), Holding("wallet", "ETH", eth)),
+        routes=tuple(
+            Route(name=f"{asset}@{venue}", asset=asset, from_place="wallet", to_place=venue, carrier="ethereum")
+            for venue in ("PERPS", "OPTIONS")
+            for asset in ("USDC", "ETH")
+        ),
+        needs=(
+            Need(
+                venue="PERPS",
+                maintenance_quote=tuple(0.02 * 800.0 * shocked),
+                pnl_quote=tuple(-800.0 * (shocked - spot)),
+            ),
+            Need(venue="OPTIONS", maintenance_quote=tuple(strangle_margin), pnl_quote=tuple(strangle_pnl)),
+        ),
+        scenarios=tuple(f"spot {move:+.0%}" for move in SHOCKS),
+        multipliers={"ETH": tuple(1.0 + move for move in SHOCKS)},
+        horizons_s=(0.0,),
+    )

@@ -14,12 +14,15 @@ from bot.risk.margin.paradex import (
     OptionFractions,
     PortfolioParameters,
     cross_requirement,
+    least_payoffs,
     minimum_delta,
     open_size,
     option_groups,
+    option_margins,
     portfolio_requirement,
     socialised_loss,
 )
+from bot.risk.repricing import Groups
 from tests.risk.legs import book_of, load, option, perpetual, position, values_of
 
 CASES: list[dict[str, Any]] = load("netting_cases.json")["cases"]
@@ -28,6 +31,10 @@ CARRIED = msgspec.convert(values_of("paradex_portfolio-2026-11-26"), PortfolioPa
 PORTFOLIO = msgspec.structs.replace(CARRIED, fee_rate=0.0, funding_8h=0.0)
 CROSS = msgspec.structs.replace(msgspec.convert(values_of("paradex_cross-2026-11-26"), CrossParameters), fee_rate=0.0)
 CALL_FRACTIONS = OptionFractions(long_itm=0.2, short_itm=0.15, short_otm=0.1, premium=1.0, unpaired=1.2)
+
+
+def cost(book: RiskBook) -> float:
+    return float(option_groups(book, Groups(book), book.qty_base, CALL_FRACTIONS).sum())
 
 
 def priced(book: RiskBook, *marks: float) -> RiskBook:
@@ -90,25 +97,40 @@ def test_open_size_is_the_larger_side_and_orders_ask_for_no_maintenance() -> Non
 def test_the_spread_of_the_documentation_costs_what_it_can_lose() -> None:
     spread = book_of([option(1.0, 100_000.0), option(-1.0, 110_000.0)], 100_000.0)
     spread = priced(spread, 4_000.0, 1_500.0)
-    assert option_groups(spread, CALL_FRACTIONS, with_orders=False) == pytest.approx(2_500.0)
+    assert cost(spread) == pytest.approx(2_500.0)
     apart = msgspec.structs.replace(spread, tau_years=np.array([0.1, 0.2]))
-    assert option_groups(apart, CALL_FRACTIONS, with_orders=False) == pytest.approx(14_000.0)
+    assert cost(apart) == pytest.approx(14_000.0)
     longs = priced(book_of([option(1.0, 100_000.0), option(1.0, 110_000.0)], 100_000.0), 30_000.0, 1_500.0)
-    assert option_groups(longs, CALL_FRACTIONS, with_orders=False) == pytest.approx(20_000.0 + 1_500.0)
+    assert cost(longs) == pytest.approx(20_000.0 + 1_500.0)
 
 
 def test_net_short_calls_keep_a_reserve_and_puts_count_their_own_way_out_of_the_money() -> None:
     short = priced(book_of([option(1.0, 100_000.0), option(-2.0, 110_000.0)], 100_000.0), 4_000.0, 1_500.0)
-    assert option_groups(short, CALL_FRACTIONS, with_orders=False) == pytest.approx(4_000.0 + 20_000.0)
+    assert cost(short) == pytest.approx(4_000.0 + 20_000.0)
     puts = priced(book_of([option(-1.0, 98_000.0, call=False)], 100_000.0), 900.0)
-    assert option_groups(puts, CALL_FRACTIONS, with_orders=False) == pytest.approx(15_000.0 - 2_000.0)
+    assert cost(puts) == pytest.approx(15_000.0 - 2_000.0)
 
 
 def test_an_order_that_would_break_a_spread_is_margined_as_if_filled() -> None:
     book = priced(book_of([option(1.0, 100_000.0), option(-1.0, 110_000.0)], 100_000.0), 4_000.0, 1_500.0)
     ordered = msgspec.structs.replace(book, sell_base=np.array([1.0, 0.0]))
-    assert option_groups(ordered, CALL_FRACTIONS, with_orders=True) == pytest.approx(10_000.0)
-    assert option_groups(ordered, CALL_FRACTIONS, with_orders=False) == pytest.approx(2_500.0)
+    assert option_margins(ordered, CALL_FRACTIONS, CALL_FRACTIONS) == (pytest.approx(10_000.0), pytest.approx(2_500.0))
+
+
+def test_the_least_payoff_is_that_of_looking_at_every_strike() -> None:
+    rng = np.random.default_rng(3)
+    legs = [
+        option(float(rng.normal()), float(rng.choice([80, 90, 100, 110, 125])), float(rng.choice([7, 30])), call=flag)
+        for flag in (True, False) * 12
+    ]
+    book = book_of(legs, 100.0)
+    groups = Groups(book)
+    for group, found in enumerate(least_payoffs(book, groups, book.qty_base).tolist()):
+        rows = groups.rows(group)
+        qty, strike, is_call = book.qty_base[rows], book.strike_px[rows], book.is_call[rows]
+        settled = [0.0, *strike.tolist()]
+        payoffs = [(qty * np.maximum(np.where(is_call, px - strike, strike - px), 0.0)).sum() for px in settled]
+        assert found == pytest.approx(min(payoffs), abs=1e-9)
 
 
 def test_coins_are_no_position_futures_are_and_what_has_no_figures_is_named() -> None:
