@@ -24,7 +24,7 @@ class Regimes(msgspec.Struct, frozen=True):
     vol: tuple[float, ...]
     transition: tuple[tuple[float, ...], ...]
     start: tuple[float, ...]
-    log_likelihood: float = float("nan")
+    log_likelihood: float | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ def fit_regimes(returns: Floats, states: int = 3, rounds: int = 200, tolerance: 
         smoothed, pairs = _smooth(density, transition, filtered, scale)
         if likelihood - before < tolerance * max(1.0, abs(likelihood)):
             break
-        start = smoothed[0]
+        start = smoothed[0] / smoothed[0].sum()
         transition = pairs / pairs.sum(axis=1, keepdims=True)
         vol = np.sqrt((smoothed * returns[:, None] ** 2).sum(axis=0) / smoothed.sum(axis=0))
     order = np.argsort(vol)
@@ -71,19 +71,39 @@ def fit_regimes(returns: Floats, states: int = 3, rounds: int = 200, tolerance: 
     )
 
 
+def chosen_regimes(returns: Floats) -> Regimes:
+    """Return the chain of one to three states that Schwarz's criterion (BIC) prefers."""
+    count = int(np.isfinite(returns).sum())
+    found = [fit_regimes(returns, states) for states in NAMES]
+    return min(found, key=lambda one: len(one.vol) ** 2 * log(count) - 2.0 * (one.log_likelihood or 0.0))
+
+
+def scaled(model: Regimes, factor: float) -> Regimes:
+    """Return the chain of something that is `factor` times as volatile in every state."""
+    return msgspec.structs.replace(model, vol=tuple(factor * one for one in model.vol), log_likelihood=None)
+
+
 def probabilities(model: Regimes, returns: Floats) -> Floats:
-    """Return how likely each state is at every return, told only by those up to it. Unknown returns tell nothing."""
+    """Return how likely each state is at every return, told only by those up to it. Unknown returns tell nothing.
+
+    Before the first, each is as likely as in the long run.
+    """
     density = _density(returns, np.array(model.vol))
     density[~np.isfinite(returns)] = 1.0
-    return _filter(density, np.array(model.transition), np.array(model.start))[0]
+    return _filter(density, np.array(model.transition), long_run(model))[0]
+
+
+def long_run(model: Regimes) -> Floats:
+    """Return how likely each state is when nothing is known."""
+    size = len(model.vol)
+    balance = np.vstack([np.array(model.transition).T - np.eye(size), np.ones(size)])
+    found = np.linalg.lstsq(balance, np.append(np.zeros(size), 1.0))[0]
+    return np.asarray(np.clip(found, 0.0, 1.0), dtype=np.float64)
 
 
 def regime(model: Regimes, returns: Floats) -> tuple[str, float]:
     """Return the likeliest state after the last return and how likely it is."""
-    if not returns.size:
-        place = int(np.argmax(model.start))
-        return model.names[place], float(model.start[place])
-    last = probabilities(model, returns)[-1]
+    last = probabilities(model, returns)[-1] if returns.size else long_run(model)
     place = int(np.argmax(last))
     return model.names[place], float(last[place])
 
@@ -96,7 +116,9 @@ def is_sound(model: Regimes) -> bool:
         size in NAMES
         and len(model.transition) == size
         and all(isfinite(v) and v > 0.0 for v in model.vol)
-        and all(len(row) == size and all(0.0 <= p <= 1.0 for p in row) and abs(sum(row) - 1.0) < 1e-6 for row in rows)
+        and all(
+            len(row) == size and all(0.0 <= p <= 1.0 + 1e-9 for p in row) and abs(sum(row) - 1.0) < 1e-6 for row in rows
+        )
     )
 
 
