@@ -74,7 +74,7 @@ def build_collateral(accounts: Accounts, time_limit_s: float = 1.0) -> Collatera
         notes=(*snapshot.notes, *notes),
         scenarios=scenario_words(accounts),
         equity_quote={name: one.now.equity_quote for name, one in accounts.of.items()},
-        needs_quote={one.venue: one.maintenance_quote[0] for one in problem.needs},
+        needs_quote=_targets(problem),
         plan=plan,
         instructions=tuple(_instructions(vault, plan, snapshot.now_ns)),
     )
@@ -123,7 +123,7 @@ def build_problem(accounts: Accounts) -> tuple[CollateralProblem, list[str]]:
         wallets=tuple(Wallet(name=name, chain=name) for name in wallets),
         acceptances=tuple(_acceptances(known, lines, prices)),
         holdings=tuple(holdings),
-        needs=tuple(_need(accounts, one) for one in known.values()),
+        needs=tuple(need for one in known.values() for need in _needs(accounts, one, lines)),
         routes=tuple(_route(line, transfers) for line in lines),
         pending=tuple(
             Pending(
@@ -141,6 +141,13 @@ def build_problem(accounts: Accounts) -> tuple[CollateralProblem, list[str]]:
         hold_years=HOLD_YEARS,
     )
     return problem, notes
+
+
+def _targets(problem: CollateralProblem) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for one in problem.needs:
+        found[one.venue] = max(found.get(one.venue, 0.0), one.maintenance_quote[0])
+    return found
 
 
 def scenario_words(accounts: Accounts) -> dict[str, str]:
@@ -191,17 +198,24 @@ def _acceptances(known: dict[str, Reckoned], lines: Sequence[RouteLine], prices:
     return found
 
 
-def _need(accounts: Accounts, one: Reckoned) -> Need:
-    """Return what an account is to have: its target as it is, and after each shock its margin and a quarter more."""
+def _needs(accounts: Accounts, one: Reckoned, lines: Sequence[RouteLine]) -> list[Need]:
+    """Return what an account is to have: margin now; once a transfer can arrive its target, and enough for shocks."""
     settings, now = accounts.settings, one.now
-    target = one.figures.maintenance / (settings.target_ratio * now.liquidation_ratio)
+    ratio = now.liquidation_ratio
+    target = one.figures.maintenance / (settings.target_ratio * ratio)
     wanted = [max(target, one.figures.initial / settings.max_initial_ratio)]
     pnl = [0.0]
     for _, side, vol_side in SCENARIOS[1:]:
         moved = _shocked(one.book, side, vol_side)
-        wanted.append(STRESS_BUFFER * one.maintenance(moved) / now.liquidation_ratio)
+        wanted.append(STRESS_BUFFER * one.maintenance(moved) / ratio)
         pnl.append(float(one.book.qty_base @ (moved.mark_px - one.book.mark_px)))
-    return Need(venue=now.name, maintenance_quote=tuple(wanted), pnl_quote=tuple(pnl), buffer=1.0)
+    nothing = (0.0,) * len(pnl)
+    at_once = (one.figures.maintenance / ratio, *nothing[1:])
+    first_s = min([line.p95_s for line in lines if line.to_venue == now.name], default=0.0)
+    return [
+        Need(venue=now.name, maintenance_quote=at_once, pnl_quote=nothing, buffer=1.0),
+        Need(venue=now.name, maintenance_quote=tuple(wanted), pnl_quote=tuple(pnl), by_s=first_s, buffer=1.0),
+    ]
 
 
 def _shocked(book: RiskBook, side: float, vol_side: float) -> RiskBook:
@@ -215,7 +229,7 @@ def _shocked(book: RiskBook, side: float, vol_side: float) -> RiskBook:
 
 
 def _multipliers(asset: str) -> tuple[float, ...]:
-    """Return what an asset's price is multiplied by in each scenario; what may part from its peg does so as it falls."""
+    """Return what an asset's price is multiplied by in each scenario; what may leave its peg does so as it falls."""
     applies = class_of(asset).parameters
     if asset in MONEYS:
         return (1.0,) * len(SCENARIOS)
