@@ -6,6 +6,7 @@ Takes plain numbers and must never alter one; what has no number is written, not
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC
 from functools import partial
 from math import isfinite, sqrt
 from typing import Final
@@ -209,9 +210,9 @@ def _paint_fans(fans: Sequence[Fan], figure: Figure, shape: Shape) -> None:
         axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
         axes.set_ylim(bottom=0.0)
         axes.set_ylabel(f"{fan.underlying}, yearly vol")
-        locator = dates.AutoDateLocator(maxticks=4 if shape.is_narrow else 9)  # type: ignore[no-untyped-call]
+        locator = dates.AutoDateLocator(tz=UTC, maxticks=4 if shape.is_narrow else 9)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]
     handles, labels = every[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2 if shape.is_narrow else 6)
 
@@ -257,7 +258,7 @@ def _paint_collateral(places: Sequence[PlaceHeld], sent: Sequence[Sent], figure:
     for number, transfer in enumerate(sent):
         if transfer.from_place not in rows or transfer.to_place not in rows:
             continue
-        at = widest * (1.16 + 0.05 * number)
+        at = widest * (1.2 + 0.16 * number)
         arrow = FancyArrowPatch(
             (at, rows[transfer.from_place]),
             (at, rows[transfer.to_place]),
@@ -273,7 +274,7 @@ def _paint_collateral(places: Sequence[PlaceHeld], sent: Sequence[Sent], figure:
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_ylim(len(places) - 0.3, -0.7)
-    axes.set_xlim(0.0, widest * (1.75 if sent else 1.25))
+    axes.set_xlim(0.0, widest * (1.22 + 0.16 * len(sent)))
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda amount, _: f"{amount:,.0f}"))
     axes.set_xlabel("worth after the plan, quote money")
     if assets:
