@@ -48,12 +48,20 @@ from bot.domain.orders import (
 )
 from bot.domain.portfolio import Greeks, PnlBreakdown
 from bot.domain.results import HedgeMark
-from bot.domain.risk import CollateralPrice, CounterpartySigns, MarginTerms, SeriesValue, TransferUpdate
+from bot.domain.risk import (
+    CollateralPrice,
+    CounterpartySigns,
+    MarginTerms,
+    SeriesValue,
+    TransferState,
+    TransferUpdate,
+)
 from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.chain_book import ChainBook, is_sound
 from bot.engine.correlations import Correlations
+from bot.engine.counterparty_board import CounterpartyBoard
 from bot.engine.desk import Desk
 from bot.engine.execution import (
     Move,
@@ -76,6 +84,7 @@ from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
 from bot.engine.routing import Blocked, VenueBoard, explain_blocks, room_lots
 from bot.engine.settings import EngineSettings, HedgeSettings
 from bot.engine.sizing import lots_to_trade, shrinks
+from bot.engine.top_ups import TopUps
 
 MAX_HEDGE_MARKS = 5_000  # newest fills kept for pictures and reports
 MAX_SEEN_PAYMENTS = 50_000
@@ -145,10 +154,15 @@ class Engine:
         )
         self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
         self.margin: MarginKeeper | None = None
+        self.top_ups: TopUps | None = None
+        self.counterparties: CounterpartyBoard | None = None
         self._margin_doubt = ""  # why exposure may only shrink as far as margin goes
         if settings.risk is not None:
             self.margin = MarginKeeper(settings, market, self.orders, self.desks)
             self.ordering.margin = self.option_hedges.margin = self.margin
+            self.top_ups = TopUps(settings.run_id, settings.risk, self.margin)
+            if settings.risk.counterparties is not None:
+                self.counterparties = CounterpartyBoard(settings.risk.counterparties, self.margin)
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,
             Quote: market.apply_quote,
@@ -170,7 +184,9 @@ class Engine:
             InstrumentDelisted: self.venues.apply_delisting,
             MarginTerms: self.margin.take_terms if self.margin is not None else _ignore,
             CollateralPrice: self.margin.take_price if self.margin is not None else _ignore,
-            **dict.fromkeys((CounterpartySigns, SeriesValue, TransferUpdate), _ignore),
+            CounterpartySigns: self.counterparties.take if self.counterparties is not None else _ignore,
+            TransferUpdate: self._apply_transfer,
+            SeriesValue: _ignore,
         }
 
     def apply(self, event: Event) -> None:
@@ -210,6 +226,9 @@ class Engine:
             self.correlations.note(now_ns)
         if self.margin is not None:
             self._review_margin(self.margin, now_ns)
+            assert self.top_ups is not None, "what is reckoned is topped up"
+            may_send = self.state in (BotState.RUNNING, BotState.REDUCE_ONLY)
+            commands += self.top_ups.review(now_ns, may_send=may_send)
         for desk in self.desks.values():
             self._decide_desk(desk, now_ns)
         return commands
@@ -517,6 +536,23 @@ class Engine:
                 pnl.enter(event.ts_recv_ns, equity_quote + fees_quote, book_quote + fees_quote)
                 pnl.charge("lp_fees", fees_quote)
 
+    def _apply_transfer(self, event: TransferUpdate) -> None:
+        """Follow collateral on its way; what moving it costs is paid once it is there."""
+        if self.top_ups is None or not (isfinite(event.amount) and isfinite(event.fee)):
+            return
+        if self.top_ups.take(event) or event.state not in (TransferState.ARRIVED, TransferState.REVERSED):
+            return
+        fee = event.fee if event.state is TransferState.ARRIVED else -event.fee
+        desk = self.desks.get(event.asset, self._home)
+        self._close_step(desk, event.ts_recv_ns)
+        if desk.underlying == event.asset:
+            desk.book.spent_coins += fee
+            fee *= desk.book.marks_of_underlying.index_px
+        else:
+            desk.book.spent_quote += fee
+        desk.pnl.charge("fees", -fee)
+        desk.pnl.reopen(event.ts_recv_ns)
+
     def _apply_gas(self, event: GasPaid) -> None:
         """Pay for a transaction out of the coin its chain takes, or get it back where a reorg undid it.
 
@@ -620,6 +656,8 @@ class Engine:
         if self.state in (BotState.RUNNING, BotState.RECONCILING):
             self.state, self.state_reason = BotState.RECONCILING, "restarted"
         self._is_waking = True
+        if self.top_ups is not None:
+            self.top_ups.restart(event.ts_recv_ns)
 
     def _close_step(self, desk: Desk, now_ns: int) -> None:
         if desk.pnl.is_started:
@@ -693,7 +731,7 @@ class Engine:
             outcome = outcome or at_work
         outcome = self._trade_options(desk, view, target, lots, outcome)
         outcome = outcome or self._order(desk, view, target, lots, routes, blocks)
-        if self._margin_doubt and not isinstance(outcome, Routed):
+        if self.margin is not None and self.margin.is_relieving and not isinstance(outcome, Routed):
             outcome = self._relieve(desk, view, routes) or outcome
         if isinstance(outcome, Routed):
             for order in outcome.orders:
@@ -1121,6 +1159,8 @@ class Engine:
                 self.margin.note_change(desk.holdings[approved.intent.instrument_id].instrument.venue)
         if routed.is_roll:
             desk.note_quotes(tuple(sent))
+            if routed.relief_base:
+                self.limits.note_relief(desk.underlying, routed.relief_base)
             return
         desk.note_orders(tuple(sent), is_whole=routed.is_whole)
         desk.traded_base = sum([abs(one.intent.qty_lots) * one.lot_base for one in routed.orders])

@@ -69,6 +69,9 @@ class MarginAccount:
         self.index_px: dict[str, float] = {}  # what the venue itself counts a unit of an asset as
         self.settled: dict[str, float] = {}  # what expired options of the book paid there
         self.moved: dict[str, float] = {}  # what transfers brought and took
+        self.leaving: dict[str, tuple[str, float, int]] = {}  # transfer → asset, amount and when it was planned
+        self.is_draining = False  # whether all that can leave is to leave, as where withdrawals stopped
+        self.balances_ns = 0
         self.last_fill_ns = 0
         self._risk = risk
         self._today = EPOCH

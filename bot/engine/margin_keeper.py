@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from bot.domain.decisions import BotState
 from bot.domain.instruments import Instrument
+from bot.domain.results import MarginRecord
 from bot.domain.risk import CollateralPrice, MarginState, MarginTerms
-from bot.domain.units import BPS, NS_PER_YEAR
+from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
 from bot.domain.venues import AccountReport
 from bot.engine.desk import Desk
 from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount, Told, told_of
@@ -25,7 +26,8 @@ from bot.engine.settings import EngineSettings
 from bot.risk.book import OPTION, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
 from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
-from bot.risk.margin.registry import assume_worst, find_fault
+from bot.risk.gaps import find_fault
+from bot.risk.margin.registry import assume_worst
 from bot.risk.margin_states import bot_state_of, stand
 
 STEPS = 14  # of the search for the largest size that fits
@@ -80,7 +82,7 @@ class MarginKeeper:
         self.cuts: dict[str, int] = dict.fromkeys(self.accounts, 0)  # how often a hedge was cut or sent elsewhere
         self.worst_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
         self.state_ns: dict[str, dict[MarginState, int]] = {name: {} for name in self.accounts}
-        self.reviews = 0
+        self.reviews: dict[str, int] = dict.fromkeys(self.accounts, 0)
         self._rows: dict[str, AccountRows] = {}
         self._ends: dict[str, list[tuple[RiskBook, float]]] = {}
         self._rooms: dict[tuple[str, int], Room] = {}
@@ -116,7 +118,7 @@ class MarginKeeper:
         if account is None:
             return
         if event.balances:
-            account.balances = dict(event.balances)
+            account.balances, account.balances_ns = dict(event.balances), event.ts_asked_ns
         if event.margins:
             account.report = event
         self.note_change(event.venue)
@@ -171,6 +173,11 @@ class MarginKeeper:
                 self._due_ns = min(self._due_ns, standing.stepped_up_ns + self._risk.states.step_up_ns)
 
     @property
+    def is_relieving(self) -> bool:
+        """Tell whether any hedge is to be closed in slices now."""
+        return any(one.permission.must_reduce or one.is_draining for one in self.accounts.values())
+
+    @property
     def doubt(self) -> str:
         """Why exposure may only shrink as far as margin goes, "" where nothing is the matter."""
         standings = [one.standing for one in self.accounts.values() if one.standing is not None]
@@ -195,7 +202,7 @@ class MarginKeeper:
         return False
 
     def _review(self, account: MarginAccount, now_ns: int) -> None:
-        self.reviews += 1
+        self.reviews[account.name] += 1
         account.note_day(now_ns)
         self._ends.pop(account.name, None)
         rows, why = account_rows(account.name, self._desks.values(), self._orders, now_ns)
@@ -254,14 +261,10 @@ class MarginKeeper:
     def _equity(self, account: MarginAccount) -> tuple[float, list[str]]:
         """Return what is posted at an account after haircuts, in quote money, and what could not be counted."""
         if account.told is not None:
-            return account.told.equity_quote, []
+            return account.told.equity_quote - self._leaving_quote(account, account.told.at_ns), []
         missing: list[str] = []
         is_told = account.balances is not None
-        amounts = dict(account.balances if account.balances is not None else account.settings.collateral)
-        if not is_told:
-            for more in (account.settled, account.moved):
-                for asset, amount in more.items():
-                    amounts[asset] = amounts.get(asset, 0.0) + amount
+        amounts = self._amounts(account)
         total_quote = 0.0
         for asset, amount in amounts.items():
             if not amount:
@@ -277,6 +280,29 @@ class MarginKeeper:
         if not is_told:
             total_quote += self._earned_quote(account) + account.counted_options_quote(account.options_quote)
         return total_quote, missing
+
+    def _amounts(self, account: MarginAccount) -> dict[str, float]:
+        """Return what is posted at an account by asset: what it told, else what the vault says and what came since."""
+        if account.balances is not None:
+            amounts = dict(account.balances)
+            for asset, amount, planned_ns in account.leaving.values():
+                if planned_ns >= account.balances_ns:
+                    amounts[asset] = amounts.get(asset, 0.0) - amount
+            return amounts
+        amounts = dict(account.settings.collateral)
+        for more in (account.settled, account.moved):
+            for asset, amount in more.items():
+                amounts[asset] = amounts.get(asset, 0.0) + amount
+        return amounts
+
+    def _leaving_quote(self, account: MarginAccount, since_ns: int) -> float:
+        """Return what was ordered to leave since an account last told what is there."""
+        leaving = [one for one in account.leaving.values() if one[2] >= since_ns]
+        return sum([amount * (self.asset_px(account, asset) or 0.0) for asset, amount, _ in leaving])
+
+    def held(self, account: MarginAccount, asset: str) -> float:
+        """Return how much of an asset is posted at an account."""
+        return max(0.0, self._amounts(account).get(asset, 0.0))
 
     def asset_px(self, account: MarginAccount, asset: str) -> float | None:
         """Return what a unit of an asset counts at an account in quote money, None where nobody told."""
@@ -326,6 +352,26 @@ class MarginKeeper:
                 interval = find_interval(health, 1.0, ratio, points=COARSE_POINTS)
                 return touch_probability(interval, 1.0, vol, years)
         return 0.0
+
+    def records(self) -> dict[str, MarginRecord]:
+        """Return what margin of every account was like so far."""
+        return {name: self._record(one) for name, one in sorted(self.accounts.items())}
+
+    def _record(self, account: MarginAccount) -> MarginRecord:
+        figures, name = account.figures, account.name
+        return MarginRecord(
+            model=account.parameters.model,
+            equity_quote=_known(account.equity_quote),
+            initial_quote=_known(figures.initial),
+            maintenance_quote=_known(figures.maintenance),
+            utilisation_ratio=_known(account.utilisation_ratio),
+            worst_utilisation_ratio=self.worst_ratio[name],
+            state=str(account.standing.state) if account.standing is not None else "unknown",
+            state_s={str(state): ns / NS_PER_S for state, ns in self.state_ns[name].items()},
+            cuts=self.cuts[name],
+            reviews=self.reviews[name],
+            degraded=account.degraded,
+        )
 
     # ── rooms ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -495,12 +541,13 @@ class MarginKeeper:
         for account in self.accounts.values():
             allowed = account.permission
             rows = self._rows.get(account.name)
-            if not allowed.must_reduce or rows is None or account.name in self._dirty:
+            is_moving = account.is_draining and self._has_room_elsewhere(desk, account)
+            if not (allowed.must_reduce or is_moving) or rows is None or account.name in self._dirty:
                 continue
             if rows.book.buy_base.any() or rows.book.sell_base.any():
                 continue
             goal = self._risk.states.critical_until_ratio * account.settings.liquidation_ratio * account.equity_quote
-            needed_quote = account.figures.maintenance - max(0.0, goal)
+            needed_quote = inf if is_moving else account.figures.maintenance - max(0.0, goal)
             found = self._reducible(account, rows, desk)
             if allowed.must_close:
                 slices = closing_set(found, needed_quote)
@@ -512,11 +559,17 @@ class MarginKeeper:
             lot_base = rows.rows[rows.row_of[chosen.instrument_id]].lot_base
             held_lots = desk.holdings[chosen.instrument_id].lots
             lots = min(abs(held_lots), max(1, int(abs(chosen.trade_base) / lot_base + 0.5)))
-            standing = account.standing
-            assert standing is not None, "what must reduce has a standing"
-            reason = f"margin at {account.name} is {standing.state} ({standing.reason}): {chosen.reason}"
+            why = f"{account.name} is left: {account.banned}"
+            if not is_moving and account.standing is not None:
+                why = f"margin at {account.name} is {account.standing.state} ({account.standing.reason})"
+            reason = f"{why}: {chosen.reason}"
             return Relief(chosen.instrument_id, -lots if held_lots > 0 else lots, chosen.released_quote, reason)
         return None
+
+    def _has_room_elsewhere(self, desk: Desk, account: MarginAccount) -> bool:
+        """Tell whether another venue of a desk's hedges may take what leaves an account: it is hedged there next."""
+        others = {one.instrument.venue for one in desk.hedges} - {account.name}
+        return any(name not in self.accounts or self.accounts[name].may_add for name in others)
 
     def _reducible(self, account: MarginAccount, rows: AccountRows, desk: Desk) -> list[Reducible]:
         """Return what closing a slice of each hedge at an account releases, and what it is expected to cost."""
@@ -544,6 +597,10 @@ class MarginKeeper:
                 )
             )
         return found
+
+
+def _known(number: float) -> float | None:
+    return number if isfinite(number) else None
 
 
 def _refuse_gaps(book: RiskBook) -> None:

@@ -74,6 +74,7 @@ class Routed(NamedTuple):
     is_whole: bool
     next_best_quote: float = nan
     is_roll: bool = False
+    relief_base: float = 0.0  # signed, of a hedge that is closed for want of margin
 
 
 class _Draft(NamedTuple):
@@ -519,7 +520,8 @@ class Ordering:
         draft = self._draft(desk, view, target, hedge, "", share_lots=relief.lots, is_roll=True)
         if not isinstance(draft, _Draft):
             return None
-        return Routed((self._approve(desk, view, draft),), is_whole=True, is_roll=True)
+        relief_base = draft.lots * draft.lot_base
+        return Routed((self._approve(desk, view, draft),), is_whole=True, is_roll=True, relief_base=relief_base)
 
     # ── one order ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -81,7 +81,7 @@ def heatmap(
                 greeks[name][number] += grid
         if requirement is not None:
             for place in np.ndindex(shape[1:]):
-                asked = requirement(_moved(book, rows, move[place[1]], shocked[place[0]], hour))
+                asked = requirement(_moved(book, rows, float(moves[place[1]]), shocked[place[0]], hour))
                 margins[:, number, place[0], place[1]] = asked.initial, asked.maintenance
     return Heatmap(
         hours=tuple(hours), vols=tuple(vols), moves=tuple(moves), pnl=pnl, initial=margins[0], maintenance=margins[1],

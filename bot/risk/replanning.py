@@ -15,7 +15,7 @@ import numpy as np
 from bot.domain.decisions import HedgeTarget, HedgeView, Legs
 from bot.domain.portfolio import Greeks
 from bot.risk.book import PERPETUAL, SPOT, Position, RiskBook
-from bot.risk.sensitivities import grid_greeks, sensitivities
+from bot.risk.sensitivities import grid_greeks, linear_base, sensitivities
 from bot.risk.stress import (
     MarginTermsOf,
     StressScenario,
@@ -138,7 +138,7 @@ def view_of(book: RiskBook, underlying: str, instrument: HedgeInstrument | None,
         )
         nearest = float(tau.min())
     held = float(book.qty_base[linear].sum())
-    delta = float(book.qty_base[~book.is_option].sum()) + total["delta"]
+    delta = float(linear_base(book)[~book.is_option].sum()) + total["delta"]
     return HedgeView(
         now_ns=asking.now_ns,
         underlying=underlying,

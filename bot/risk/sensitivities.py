@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from bot.pricing import black76
-from bot.risk.book import Floats, Ints, RiskBook
+from bot.risk.book import SPOT, Floats, Ints, RiskBook
 
 LEAST_TAU_YEARS: Final = 1.0 / (365.0 * 86_400.0)  # at expiry, exactly at its strike, an option's gamma is infinite
 
@@ -31,7 +31,7 @@ def sensitivities(book: RiskBook) -> Sensitivities:
     """Return the Greeks of all rows together; forwards move with their spot in proportion."""
     options = np.flatnonzero(book.is_option)
     linear = ~book.is_option
-    delta_base = float(book.qty_base[linear].sum())
+    delta_base = float(linear_base(book)[linear].sum())
     delta_quote = float((book.qty_base[linear] * book.mark_px[linear]).sum())
     gamma = vega = theta = 0.0
     if options.size:
@@ -45,6 +45,11 @@ def sensitivities(book: RiskBook) -> Sensitivities:
     return Sensitivities(
         delta_base=delta_base, delta_quote=delta_quote, gamma_quote=gamma, vega_quote=vega, theta_quote=theta
     )
+
+
+def linear_base(book: RiskBook) -> Floats:
+    """Return each row's quantity in base of its underlying: a coin of another kind counts as what its mark says."""
+    return np.where(book.kind == SPOT, book.qty_base * book.mark_px / book.spot_of_row_px, book.qty_base)
 
 
 def grid_greeks(book: RiskBook, rows: Ints, forward: Floats, tau_years: Floats, vol: Floats) -> dict[str, Floats]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from bot.risk.book import ROW_COLUMNS, SPOT, Flags, Floats, Ints, Position, RiskBook, build_book
 from bot.risk.margin.registry import evaluate_or_assume
+from bot.risk.margin.reported import scaled
 from bot.risk.parameters import ParameterSet
 from bot.risk.repricing import option_values
 from bot.risk.requirement import Requirement
@@ -81,13 +82,16 @@ class StressScenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 class MarginTermsOf(msgspec.Struct, frozen=True, kw_only=True):
     """The margin model of an account, the values of its parameter set, and its equity (None: value of what it holds).
 
-    `factor` multiplies what the model asks for, where it is a stand-in.
+    `factor` multiplies what the model asks for where it is a stand-in, and `degraded` says why. `cash` are coins that
+    count in full: they are equity, and the model is not shown them.
     """
 
     model: str
     values: dict[str, Any]
     equity_quote: float | None = None
     factor: float = 1.0
+    degraded: str = ""
+    cash: tuple[str, ...] = ("USD", "USDC", "USDT")
 
 
 class AccountAfter(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,10 +189,9 @@ def play(
 
     An account without terms is asked for all it could lose, and named.
     """
-    before = {
-        name: (book.of_account(name), margin_of(book.of_account(name), terms.get(name))) for name in book.accounts
-    }
-    equities = {name: equity_of(own, terms.get(name)) for name, (own, _) in before.items()}
+    owns = {name: book.of_account(name) for name in book.accounts}
+    before = {name: margin_of(own, terms.get(name)) for name, own in owns.items()}
+    equities = {name: equity_of(own, terms.get(name)) for name, own in owns.items()}
     greeks = sensitivities_by_underlying(book)
     return tuple(_play_one(book, one, terms, cast or {}, before, equities, greeks) for one in scenarios)
 
@@ -271,12 +274,13 @@ def margin_of(book: RiskBook, terms: MarginTermsOf | None) -> Requirement:
     """Return what an account's model asks for, in quote money; all that could be lost where there is no model."""
     if terms is None:
         return evaluate_or_assume("no terms of this account", book, {})
-    found = evaluate_or_assume(terms.model, book, terms.values)
-    px = 1.0
+    cash = [row for row, asset in _coins(book) if asset in terms.cash]
+    shown = book.where(np.delete(np.arange(len(book)), cash)) if cash else book
+    found = evaluate_or_assume(terms.model, shown, terms.values)
     if found.money in book.underlyings:  # a coin's model asks in coin
-        px = float(book.spot_px[book.underlyings.index(found.money)])
-    initial, maintenance = found.in_quote(px * terms.factor)
-    return msgspec.structs.replace(found, money="quote", initial=initial, maintenance=maintenance)
+        initial, maintenance = found.in_quote(float(book.spot_px[book.underlyings.index(found.money)]))
+        found = msgspec.structs.replace(found, money="quote", initial=initial, maintenance=maintenance)
+    return scaled(found, terms.factor, terms.degraded)
 
 
 def equity_of(book: RiskBook, terms: MarginTermsOf | None) -> float:
@@ -327,19 +331,26 @@ def with_position(book: RiskBook, position: Position) -> RiskBook:
 def _values(book: RiskBook, rows: Ints, forward: Floats, tau: Floats, vol: Floats) -> Floats:
     once = np.zeros(1, dtype=np.int64)
     strike, is_call = book.strike_px[rows], book.is_call[rows]
-    return option_values(forward[rows], strike, tau[rows], is_call, np.zeros(1), vol[rows][None, :], once, once)[0]
+    px = option_values(forward[rows], strike, tau[rows], is_call, np.zeros(1), vol[rows][None, :], once, once)
+    values: Floats = px[0]
+    return values
 
 
 def _coin_multiples(book: RiskBook, scenario: StressScenario, cast: Mapping[str, str]) -> Floats:
     """Return what each row of coins is multiplied by where a mark says so, else 1; a named account comes first."""
     found: Floats = np.ones(len(book))
     for one in sorted(scenario.marks, key=lambda mark: mark.account != ANY):
-        for row in np.flatnonzero(book.kind == SPOT).tolist():
-            asset = book.instrument_ids[row] or book.underlyings[book.underlying[row]]
+        for row, asset in _coins(book):
             account = book.accounts[book.account[row]]
             if asset == one.asset and one.account in (ANY, account, _role_of(account, cast)):
                 found[row] = one.multiple
     return found
+
+
+def _coins(book: RiskBook) -> list[tuple[int, str]]:
+    """Return the rows of coins with what each is called: its id, else its underlying."""
+    rows = np.flatnonzero(book.kind == SPOT).tolist()
+    return [(row, book.instrument_ids[row] or book.underlyings[book.underlying[row]]) for row in rows]
 
 
 def _role_of(account: str, cast: Mapping[str, str]) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import nan
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from bot.domain.units import NS_PER_S
 from bot.engine.risk_settings import AccountRiskSettings, RiskSettings
+from bot.risk.counterparties import CounterpartyParameters
 from bot.risk.margin.registry import MODELS, decode_values
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet, decode_parameters
@@ -40,10 +44,10 @@ def check_risk(source: YamlSource, vault: Vault, venues: Iterable[str]) -> None:
             source.relay(at, f"{error}; hint: {MANUAL}")
         if vault.mode == "paper" and not account.collateral and (len(section.accounts) > 1 or not vault.fixed_cash):
             source.report(place, "the key collateral", "none", "on paper no account tells: state what is posted there")
-    _check_transfers(source, section)
+    _check_transfers(source, vault, section)
 
 
-def _check_transfers(source: YamlSource, section: RiskSection) -> None:
+def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> None:
     seen: set[tuple[str, str, str, str]] = set()
     for index, line in enumerate(section.transfers.routes):
         place: Location = ("risk", "transfers", "routes", index)
@@ -55,6 +59,12 @@ def _check_transfers(source: YamlSource, section: RiskSection) -> None:
         if line.asset not in section.transfers.day_caps:
             hint = "what has no cap a day is never moved"
             source.report((*place, "asset"), f"a cap of {line.asset} under day_caps", "none", hint)
+        label, labels = line.address_label, section.transfers.addresses
+        if label and label not in labels:
+            hint = "only addresses of the vault file are sent to"
+            source.report((*place, "address_label"), " or ".join(sorted(labels)) or "an address", label, hint)
+        if vault.mode == "live" and bool(label) == bool(line.from_account and line.to_account):
+            source.report(place, "either address_label, or from_account and to_account", "neither or both", MANUAL)
         way = (line.asset, line.from_venue, line.to_venue, line.route)
         if way in seen:
             source.report(place, "each route once per asset and pair", "one again", "name networks apart")
@@ -80,6 +90,7 @@ def build_risk(vault: Vault) -> RiskSettings | None:
             haircut_share=dict(account.haircuts),
             liquidation_ratio=account.liquidation_ratio,
             counts_long_options=account.counts_long_options,
+            standing_share=nan if account.standing_share is None else account.standing_share,
         )
     return RiskSettings(
         accounts=accounts,
@@ -90,12 +101,13 @@ def build_risk(vault: Vault) -> RiskSettings | None:
                     name=line.route,
                     p95_ns=_ns(line.p95_s),
                     reversible_ns=_ns(line.reversible_s),
-                    **line.model_dump(exclude={"route", "p95_s", "reversible_s"}),
+                    **line.model_dump(exclude={"route", "p95_s", "reversible_s", "from_account", "to_account"}),
                 )
                 for line in section.transfers.routes
             ),
             day_caps=dict(section.transfers.day_caps),
         ),
+        counterparties=_counterparties(),
         max_initial_ratio=section.max_initial_ratio,
         local_margin_share=section.local_margin_share,
         review_ns=_ns(section.review_s),
@@ -127,6 +139,12 @@ def find_parameters(account: AccountRiskSection) -> ParameterSet:
         raise ValueError(f"expected parameters of model {account.model}, found {found.name} of {found.model}")
     decode_values(found.model, found.values)
     return found
+
+
+def _counterparties() -> CounterpartyParameters | None:
+    """Return how venues are judged, by the newest set that is carried."""
+    carried = carried_sets("counterparties")
+    return msgspec.convert(max(carried, key=_age_of).values, CounterpartyParameters) if carried else None
 
 
 def _age_of(one: ParameterSet) -> tuple[str, str]:

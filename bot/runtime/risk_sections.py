@@ -40,6 +40,9 @@ class AccountRiskSection(RiskPart):
     liquidation_ratio: float = Field(
         default=1.0, gt=0, le=2, description="Maintenance margin over equity at which the venue liquidates"
     )
+    standing_share: float | None = Field(
+        default=None, ge=0, le=1, description="Own judgement of the venue, incidents and jurisdiction; 1 is best"
+    )
     counts_long_options: bool = Field(
         default=False, description="Whether what options are worth counts as equity there; a negative worth always does"
     )
@@ -83,8 +86,10 @@ class RouteLine(RiskPart):
     to_venue: str = Field(min_length=1, max_length=40, description="Account it arrives at")
     route: str = Field(min_length=1, max_length=40, description="Network, as the venues name it")
     address_label: str = Field(
-        default="", max_length=40, description="Address of the destination, by its name under addresses"
+        default="", max_length=40, description="Address of the destination, by its label; none within one venue"
     )
+    from_account: str = Field(default="", max_length=40, description="Account it leaves, within one venue: spot …")
+    to_account: str = Field(default="", max_length=40, description="Account it arrives at, within one venue")
     max_amount: float = Field(gt=0, description="Most that is moved at once, in units of the asset")
     min_amount: float = Field(default=0.0, ge=0, description="Least that is moved at once, in units of the asset")
     test_amount: float = Field(
@@ -99,6 +104,14 @@ class RouteLine(RiskPart):
     )
 
 
+class AddressSection(RiskPart):
+    """A place that may be sent to; an address is no secret, the key that sends is."""
+
+    address: str = Field(min_length=1, max_length=200, description="The address itself, as the venue shows it")
+    network: str = Field(min_length=1, max_length=40, description="Network it is on, as ccxt names it: ERC20, ARBONE …")
+    tag: str = Field(default="", max_length=100, description="Tag or memo, where the network needs one")
+
+
 class TransfersSection(RiskPart):
     """How collateral may be moved, and whether the daemon moves it."""
 
@@ -108,8 +121,11 @@ class TransfersSection(RiskPart):
     day_caps: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict, description="Most that is moved in 24 hours, asset: amount; without a cap nothing is"
     )
-    addresses: dict[str, str] = Field(
-        default_factory=dict, description="Addresses that may be sent to, label: address; no others are"
+    confirm_above: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="Amount above which a person confirms a transfer, asset: amount"
+    )
+    addresses: dict[str, AddressSection] = Field(
+        default_factory=dict, description="Addresses that may be sent to, by label; no others are"
     )
     routes: tuple[RouteLine, ...] = Field(default=(), description="The ways collateral may be moved; none by default")
 

@@ -21,9 +21,20 @@ from strategies import DeltaBand
 from tests.engine.builders import CALL, Driver, linear_perpetual, make_settings
 
 VALUES: dict[str, Any] = {
-    **{"price_range": 0.16, "buckets": 4, "vol_up": 0.4, "vol_down": 0.25, "min_vol_up": 0.5, "short_pow": 0.3},
-    **{"long_pow": 0.13, "dte_floor": 1.0, "extended": (5.0,), "extended_factor": 3.0, "dampener_usd": 0.0},
-    **{"roll_min": 0.005, "roll_annual": 0.05, "mm_factor": 0.8},
+    "price_range": 0.16,
+    "buckets": 4,
+    "vol_up": 0.4,
+    "vol_down": 0.25,
+    "min_vol_up": 0.5,
+    "short_pow": 0.3,
+    "long_pow": 0.13,
+    "dte_floor": 1.0,
+    "extended": (5.0,),
+    "extended_factor": 3.0,
+    "dampener_usd": 0.0,
+    "roll_min": 0.005,
+    "roll_annual": 0.05,
+    "mm_factor": 0.8,
 }
 PARAMETERS = ParameterSet(model="house", name="test", as_of=date(2023, 1, 1), source="test", values=VALUES)
 INITIAL_SHARE = 0.48 + 0.005  # of a short perpetual's worth: a tail of three times the 16 % up, and the roll

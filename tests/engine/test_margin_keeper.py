@@ -1,4 +1,4 @@
-"""Margin by account while the engine trades: what a hedge may add, what is released, and in which state an account is."""
+"""Margin by account while the engine trades: what a hedge may add, what is released, and how an account stands."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from bot.engine.gates import list_gates
 from bot.risk.margin_states import StateRule
 from tests.engine.builders import Driver
 from tests.engine.margin_vault import (
-    A,
-    B,
     INITIAL_SHARE,
     LONG_SHARE,
     PARAMETERS,
+    A,
+    B,
     MarginVault,
     account,
 )
@@ -180,14 +180,14 @@ class TestFigures:
     def test_reviews_keep_their_beat_until_something_happens(self) -> None:
         vault = MarginVault({"a": 1e6}, instruments=(A,), coins=0.0)
         vault.tick()
-        before = vault.margin.reviews
+        before = vault.margin.reviews["a"]
         for _ in range(5):
             vault.tick()
-        assert vault.margin.reviews == before
+        assert vault.margin.reviews["a"] == before
         vault.tick(px=2010.0)
-        assert vault.margin.reviews == before + 1
+        assert vault.margin.reviews["a"] == before + 1
         vault.tick(px=2010.0, after_s=61.0)
-        assert vault.margin.reviews == before + 2
+        assert vault.margin.reviews["a"] == before + 2
 
 
 class TestTerms:

@@ -29,6 +29,8 @@ from bot.risk.margin import (
 )
 from bot.risk.requirement import Charge, Requirement
 
+__all__ = ["MODELS", "Model", "assume_worst", "decode_values", "evaluate", "evaluate_or_assume", "find_fault"]
+
 
 class Model(msgspec.Struct, frozen=True):
     """A margin model: what its parameters are decoded into, and what answers `requirement(book, parameters)`."""

@@ -1,4 +1,4 @@
-"""Gradient boosting fitted with scikit-learn, seeded, and taken out of it as arrays. For calibration only: it is heavy."""
+"""Gradient boosting fitted with scikit-learn, seeded, and taken out of it as arrays: heavy, for calibration only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from bot.risk.volatility.measures import Floats
 from bot.risk.volatility.trees import LEAF, Boosted, Tree
 
 LEAST_ROWS: Final = 60
-HELD_OUT_SHARE: Final = 0.25  # trees remember what they were grown on: what they miss is measured on rows they never saw
+HELD_OUT_SHARE: Final = (
+    0.25  # trees remember what they were grown on: what they miss is measured on rows they never saw
+)
 
 
 def fit_boosted(

@@ -19,7 +19,18 @@ class Candidate(msgspec.Struct, frozen=True):
 HAR: Final = ("one", "rv24", "rv168", "rv720")
 RANGE: Final = ("one", "range24", "range168", "range720")
 WEEKEND: Final = ("saturday", "sunday", "monday")
-EVERYTHING: Final = (*HAR, *WEEKEND, "fall24", "range24", "range168", "range1", "down24", "bipower24", "vague24", "season")
+EVERYTHING: Final = (
+    *HAR,
+    *WEEKEND,
+    "fall24",
+    "range24",
+    "range168",
+    "range1",
+    "down24",
+    "bipower24",
+    "vague24",
+    "season",
+)
 
 PLAIN: Final = "HAR"
 BY_DAY: Final = (
@@ -31,6 +42,7 @@ BY_DAY: Final = (
     Candidate("HAR weekend", (*HAR, *WEEKEND)),
     Candidate("HAR leverage", (*HAR, "fall24")),
     Candidate("HAR weekend leverage", (*HAR, *WEEKEND, "fall24")),
+    Candidate("HAR range leverage", (*RANGE, "fall24")),
     Candidate("HAR range weekend", (*RANGE, *WEEKEND)),
     Candidate("HAR range weekend leverage", (*RANGE, *WEEKEND, "fall24")),
     Candidate("HAR season", (*HAR, "season")),
@@ -49,4 +61,13 @@ BY_HOUR: Final = (
     Candidate("HAR season leverage", (*CALM_HOUR, "fall6", "fall24")),
     Candidate("HAR season range leverage", (*CALM_HOUR, "range1", "range24", "fall6", "fall24")),
     Candidate("boosted, season", (*CALM_HOUR[1:], "range1", "range24", "fall6", "fall24"), is_boosted=True),
+)
+
+HAR_WEEK: Final = ("one", "rv24", "rv168", "rv720")
+BY_WEEK: Final = (
+    Candidate(PLAIN, HAR_WEEK),
+    Candidate("HAR range", RANGE),
+    Candidate("HAR leverage", (*HAR_WEEK, "fall168")),
+    Candidate("HAR range leverage", (*RANGE, "fall168")),
+    Candidate("HAR to the mean", ("one", "rv168")),
 )

@@ -37,7 +37,7 @@ def newey_west_variance(values: Floats, lags: int) -> float:
     """Return the long-run variance of a series, with Bartlett's weights over `lags` autocovariances."""
     centred = values - values.mean()
     count = centred.size
-    total = float(centred @ centred) / count
+    total: float = float(centred @ centred) / count
     for lag in range(1, min(lags, count - 1) + 1):
         total += 2.0 * (1.0 - lag / (lags + 1.0)) * float(centred[lag:] @ centred[:-lag]) / count
     return total

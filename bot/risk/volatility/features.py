@@ -22,6 +22,7 @@ from bot.risk.volatility.seasons import FLAT, HOURS_PER_WEEK, season_sum
 
 DAY: Final = 24
 LEAST_LOG: Final = 1e-14  # variance of an hour in which nothing moved: its log is finite
+DAY_FLAGS: Final = tuple(tuple(float(place // DAY == day) for place in range(HOURS_PER_WEEK)) for day in range(7))
 DAYS: Final = {"monday": 0, "tuesday": 1, "wednesday": 2, "thursday": 3, "friday": 4, "saturday": 5, "sunday": 6}
 
 
@@ -73,8 +74,7 @@ class Features:
         return maker(self, int(digits))
 
     def _share_of_day(self, day: int, horizon: int) -> Floats:
-        flags = tuple(float(place // DAY == day) for place in range(HOURS_PER_WEEK))
-        return season_sum(flags, self.hours.hour, horizon) / horizon
+        return season_sum(DAY_FLAGS[day], self.hours.hour, horizon) / horizon
 
     def mean_variance(self, values: Floats, window: int) -> Floats:
         """Return the mean of an hourly sum over the last `window` hours, never nought."""
@@ -84,21 +84,19 @@ class Features:
         return np.log(self.mean_variance(self.hours.rv, window))
 
     def _calm_rv(self, window: int) -> Floats:
-        """The variance of the window against what its hours usually have."""
+        """Return the variance of the window against what its hours usually have."""
         usual = season_sum(self.season, self.hours.hour - window, window) / window
         return np.asarray(self._rv(window) - np.log(usual), dtype=np.float64)
 
     def _range(self, window: int) -> Floats:
-        """The variance that ranges tell: of the window itself up to a day, else the mean of its days' ranges."""
+        """Return the variance that ranges tell: of the window up to a day, else the mean of its days' ranges."""
         one = min(window, DAY)
         if one not in self._ranges:
             self._ranges[one] = trailing_range(self.hours, one)
         single = self._ranges[one]
         if window > DAY:
             days = window // DAY
-            stacked = np.full((days, single.size), np.nan)
-            for back in range(days):
-                stacked[back, back * DAY :] = single[: single.size - back * DAY] if back else single
+            stacked = np.vstack([_later(single, back * DAY) for back in range(days)])
             known = np.isfinite(stacked)
             count = known.sum(axis=0)
             mean = np.where(known, stacked, 0.0).sum(axis=0) / np.maximum(count, 1)
@@ -124,11 +122,10 @@ class Features:
         return np.asarray(self._rv(window) * np.sqrt(quarticity) / total, dtype=np.float64)
 
     def move(self, window: int) -> Floats:
-        """Return the log return over the last `window` hours."""
-        out = np.full(len(self.hours), np.nan)
+        """Return the log return over the last `window` hours; NaN where too few of them are known."""
         log_px = np.log(self.hours.close_px)
-        out[window:] = log_px[window:] - log_px[:-window] if window else 0.0
-        return out
+        move = log_px - _later(log_px, window)
+        return np.where(np.isfinite(trailing_sum(self.hours.rv, window)), move, np.nan)
 
     def _fall(self, window: int) -> Floats:
         """Leverage: the fall over the window in units of the vol over it; nought after a rise."""
@@ -147,6 +144,14 @@ MAKERS: Final[dict[str, Callable[[Features, int], Floats]]] = {
     "vague": Features._vague,
     "fall": Features._fall,
 }
+
+
+def _later(values: Floats, steps: int) -> Floats:
+    """Return the values as they were so many steps before, NaN where there was none."""
+    out = np.full(values.size, np.nan)
+    if steps < values.size:
+        out[steps:] = values[: values.size - steps]
+    return out
 
 
 def known_by_hour(hour: Sequence[int] | Floats, published_hour: Floats, values: Floats) -> Floats:

@@ -50,5 +50,6 @@ def log_likelihood(model: Garch, returns: Floats, first: float | None = None) ->
 def forecast(model: Garch, next_variance: float, steps: int) -> Floats:
     """Return the variance of each of the next `steps`: V_L + (α + β)^{h−1}·(σ²₁ − V_L)."""
     if model.persistence >= 1.0:
-        return next_variance + model.omega * np.arange(steps)
-    return model.long_run + model.persistence ** np.arange(steps) * (next_variance - model.long_run)
+        return np.asarray(next_variance + model.omega * np.arange(steps), dtype=np.float64)
+    fading = model.persistence ** np.arange(steps)
+    return np.asarray(model.long_run + fading * (next_variance - model.long_run), dtype=np.float64)

@@ -1,7 +1,7 @@
 """Heterogeneous autoregression of log variance (Corsi 2009), and every kin of it that is linear in its regressors.
 
-log RV_t = b₀ + Σ b_k·x_k + e. The forecast of the variance itself is exp(μ + s²/2), with s² the residual variance of the
-fit, and never beyond what was seen: a linear model far outside its data is not to be believed.
+log RV_t = b₀ + Σ b_k·x_k + e. The forecast of the variance itself is exp(μ + s²/2), with s² the residual variance of
+the fit, and never beyond what was seen: a linear model far outside its data is not to be believed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from bot.risk.volatility.measures import Floats
 
 SANITY_WIDTH: Final = 1.0  # how far beyond the range of its training, in logs, a forecast may go
 LEAST_PER_COEFFICIENT: Final = 5
+LEAST_PER_SHRUNK: Final = 2
 
 
-class Linear(msgspec.Struct, frozen=True):
+class Linear(msgspec.Struct, frozen=True, tag="linear"):
     """A fitted regression of log variance: names, coefficients, residual variance, and the range it was fitted in."""
 
     names: tuple[str, ...]
@@ -45,10 +46,9 @@ def fit_linear(names: Sequence[str], rows: Floats, target: Floats, ridge: float 
     known = np.isfinite(rows).all(axis=1) & np.isfinite(target)
     rows, target = rows[known], target[known]
     count, width = rows.shape
-    if count < LEAST_PER_COEFFICIENT * width:
-        raise ValueError(
-            f"expected at least {LEAST_PER_COEFFICIENT * width} rows to fit {width} coefficients, found {count}"
-        )
+    least = (LEAST_PER_SHRUNK if ridge > 0.0 else LEAST_PER_COEFFICIENT) * width
+    if count < least:
+        raise ValueError(f"expected at least {least} rows to fit {width} coefficients, found {count}")
     if ridge > 0.0:
         spread = np.diag(np.sqrt(ridge * count * rows.var(axis=0)))
         coefficients = np.linalg.lstsq(np.vstack([rows, spread]), np.concatenate([target, np.zeros(width)]))[0]
@@ -84,7 +84,7 @@ def lagged_means(log_variance: Floats, windows: Sequence[int], others: Floats | 
 
 
 def rolling(names: Sequence[str], rows: Floats, target: Floats, start: int, window: int) -> tuple[Floats, Floats]:
-    """Return mean log and variance forecast of each time from `start` on, fitted anew on the `window` rows before it."""
+    """Return mean log and variance forecast of each time from `start` on, fitted on the `window` rows before."""
     means, forecasts = np.empty(target.size - start), np.empty(target.size - start)
     for place, now in enumerate(range(start, target.size)):
         model = fit_linear(names, rows[now - window : now], target[now - window : now])

@@ -1,11 +1,12 @@
 """Volatility that was realised, from prices every few minutes: variances, ranges, jumps, and hours that hold them.
 
-An hour keeps sums that add up (squared returns, those of falls, neighbours' products, fourth powers) and its range, so a
-day, or any stretch of hours, is made of its hours without going back to the prices.
+An hour keeps sums that add up (squared returns, those of falls, neighbours' products, fourth powers) and its range, so
+a day, or any stretch of hours, is made of its hours without going back to the prices.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import log, pi, sqrt
 from typing import Final
 
@@ -125,8 +126,8 @@ def hours_of(ts_ns: Ints, close_px: Floats, high_px: Floats | None = None, low_p
     returns = np.where(fresh & np.concatenate(([True], fresh[:-1])), np.diff(np.log(price)), np.nan)
     returns = returns.reshape(-1, STEPS_PER_HOUR)
     bounds = np.searchsorted(ts_ns, edges[::STEPS_PER_HOUR] * STEP_NS, side="right")
-    high = np.array([high_px[a:b].max(initial=-np.inf) for a, b in zip(bounds, bounds[1:], strict=False)])
-    low = np.array([low_px[a:b].min(initial=np.inf) for a, b in zip(bounds, bounds[1:], strict=False)])
+    high = np.array([high_px[a:b].max(initial=-np.inf) for a, b in pairwise(bounds)])
+    low = np.array([low_px[a:b].min(initial=np.inf) for a, b in pairwise(bounds)])
     opening, close = price[:-1:STEPS_PER_HOUR], price[STEPS_PER_HOUR::STEPS_PER_HOUR]
     sums = _sums(returns)
     return Hours(

@@ -24,7 +24,7 @@ class Regimes(msgspec.Struct, frozen=True):
     vol: tuple[float, ...]
     transition: tuple[tuple[float, ...], ...]
     start: tuple[float, ...]
-    log_likelihood: float = float("nan")
+    log_likelihood: float | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ class Regimes(msgspec.Struct, frozen=True):
         return tuple(1.0 / max(1e-12, 1.0 - row[place]) for place, row in enumerate(self.transition))
 
 
-def fit_regimes(returns: Floats, states: int = 3, rounds: int = 200, tolerance: float = 1e-7) -> Regimes:
+def fit_regimes(returns: Floats, states: int = 3, rounds: int = 200, tolerance: float = 1e-6) -> Regimes:
     """Return the chain that makes the returns likeliest, begun at quantiles of their size: no chance is in it."""
     returns = returns[np.isfinite(returns)]
     if returns.size < LEAST_RETURNS:
@@ -53,13 +53,13 @@ def fit_regimes(returns: Floats, states: int = 3, rounds: int = 200, tolerance: 
     likelihood = -np.inf
     for _ in range(rounds):
         before = likelihood
-        density = _density(returns, vol)
+        density, most = _density(returns, vol)
         filtered, scale = _filter(density, transition, start)
-        likelihood = float(np.sum(np.log(scale)))
+        likelihood = float(np.sum(np.log(scale)) + most.sum())
         smoothed, pairs = _smooth(density, transition, filtered, scale)
         if likelihood - before < tolerance * max(1.0, abs(likelihood)):
             break
-        start = smoothed[0]
+        start = smoothed[0] / smoothed[0].sum()
         transition = pairs / pairs.sum(axis=1, keepdims=True)
         vol = np.sqrt((smoothed * returns[:, None] ** 2).sum(axis=0) / smoothed.sum(axis=0))
     order = np.argsort(vol)
@@ -71,19 +71,39 @@ def fit_regimes(returns: Floats, states: int = 3, rounds: int = 200, tolerance: 
     )
 
 
+def chosen_regimes(returns: Floats) -> Regimes:
+    """Return the chain of one to three states that Schwarz's criterion (BIC) prefers."""
+    count = int(np.isfinite(returns).sum())
+    found = [fit_regimes(returns, states) for states in NAMES]
+    return min(found, key=lambda one: len(one.vol) ** 2 * log(count) - 2.0 * (one.log_likelihood or 0.0))
+
+
+def scaled(model: Regimes, factor: float) -> Regimes:
+    """Return the chain of something that is `factor` times as volatile in every state."""
+    return msgspec.structs.replace(model, vol=tuple(factor * one for one in model.vol), log_likelihood=None)
+
+
 def probabilities(model: Regimes, returns: Floats) -> Floats:
-    """Return how likely each state is at every return, told only by those up to it. Unknown returns tell nothing."""
-    density = _density(returns, np.array(model.vol))
+    """Return how likely each state is at every return, told only by those up to it. Unknown returns tell nothing.
+
+    Before the first, each is as likely as in the long run.
+    """
+    density, _ = _density(returns, np.array(model.vol))
     density[~np.isfinite(returns)] = 1.0
-    return _filter(density, np.array(model.transition), np.array(model.start))[0]
+    return _filter(density, np.array(model.transition), long_run(model))[0]
+
+
+def long_run(model: Regimes) -> Floats:
+    """Return how likely each state is when nothing is known."""
+    size = len(model.vol)
+    balance = np.vstack([np.array(model.transition).T - np.eye(size), np.ones(size)])
+    found = np.linalg.lstsq(balance, np.append(np.zeros(size), 1.0))[0]
+    return np.asarray(np.clip(found, 0.0, 1.0), dtype=np.float64)
 
 
 def regime(model: Regimes, returns: Floats) -> tuple[str, float]:
     """Return the likeliest state after the last return and how likely it is."""
-    if not returns.size:
-        place = int(np.argmax(model.start))
-        return model.names[place], float(model.start[place])
-    last = probabilities(model, returns)[-1]
+    last = probabilities(model, returns)[-1] if returns.size else long_run(model)
     place = int(np.argmax(last))
     return model.names[place], float(last[place])
 
@@ -96,36 +116,43 @@ def is_sound(model: Regimes) -> bool:
         size in NAMES
         and len(model.transition) == size
         and all(isfinite(v) and v > 0.0 for v in model.vol)
-        and all(len(row) == size and all(0.0 <= p <= 1.0 for p in row) and abs(sum(row) - 1.0) < 1e-6 for row in rows)
+        and all(
+            len(row) == size and all(0.0 <= p <= 1.0 + 1e-9 for p in row) and abs(sum(row) - 1.0) < 1e-6 for row in rows
+        )
     )
 
 
-def _density(returns: Floats, vol: Floats) -> Floats:
-    """Return how likely each return is in each state; never nought, so that no return is impossible."""
+def _density(returns: Floats, vol: Floats) -> tuple[Floats, Floats]:
+    """Return how likely each return is in each state against the likeliest one, and the log of that one's density."""
     exponent = -0.5 * (returns[:, None] / vol) ** 2 - np.log(vol) - 0.5 * log(2.0 * pi)
-    return np.asarray(np.exp(np.maximum(exponent, -600.0)), dtype=np.float64)
+    most = exponent.max(axis=1)
+    return np.asarray(np.exp(exponent - most[:, None]), dtype=np.float64), most
 
 
 def _filter(density: Floats, transition: Floats, start: Floats) -> tuple[Floats, Floats]:
+    """Return how likely each state is given the returns so far, and how likely each return was (Hamilton)."""
     filtered = np.empty_like(density)
     scale = np.empty(density.shape[0])
     prior = start
-    for place, here in enumerate(density):
-        joint = prior * here
-        scale[place] = joint.sum()
-        filtered[place] = joint / scale[place]
+    for place in range(density.shape[0]):
+        joint = prior * density[place]
+        total = joint.sum()
+        if not total > 0.0:  # every state the chain could be in is out of the question: it is where the return says
+            joint, total = density[place], density[place].sum()
+        scale[place] = total
+        filtered[place] = joint / total
         prior = filtered[place] @ transition
     return filtered, scale
 
 
 def _smooth(density: Floats, transition: Floats, filtered: Floats, scale: Floats) -> tuple[Floats, Floats]:
+    """Return how likely each state was given all returns, and how often each followed each."""
     smoothed = np.empty_like(filtered)
     smoothed[-1] = filtered[-1]
-    pairs = np.zeros_like(transition)
+    ahead = np.empty_like(filtered[1:])
     beta = np.ones(filtered.shape[1])
     for place in range(len(filtered) - 2, -1, -1):
-        ahead = density[place + 1] * beta / scale[place + 1]
-        pairs += transition * np.outer(filtered[place], ahead)
-        beta = transition @ ahead
+        ahead[place] = density[place + 1] * beta / scale[place + 1]
+        beta = transition @ ahead[place]
         smoothed[place] = filtered[place] * beta
-    return smoothed, pairs
+    return smoothed, transition * (filtered[:-1].T @ ahead)

@@ -22,7 +22,7 @@ class Tree(msgspec.Struct, frozen=True):
     value: tuple[float, ...]
 
 
-class Boosted(msgspec.Struct, frozen=True):
+class Boosted(msgspec.Struct, frozen=True, tag="boosted"):
     """A base value and trees whose values, times the rate, are added to it: the log variance."""
 
     names: tuple[str, ...]

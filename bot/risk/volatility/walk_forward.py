@@ -11,12 +11,13 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from bot.risk.volatility.average import equal, inverse_loss_weights, weighted
 from bot.risk.volatility.candidates import Candidate
 from bot.risk.volatility.evaluation import qlike
 from bot.risk.volatility.ewma import ewma
-from bot.risk.volatility.features import Features
+from bot.risk.volatility.features import DAY, Features
 from bot.risk.volatility.har import Linear, fit_linear
 from bot.risk.volatility.measures import Floats, Hours, Ints, trailing_sum, without_gaps
 from bot.risk.volatility.seasons import season_of
@@ -35,14 +36,21 @@ CHOSEN: Final = "chosen by record"
 class Setting(msgspec.Struct, frozen=True):
     """How a contest is run, in hours: how far ahead, how often a forecast is made, from when, and how often fitted.
 
-    `warm_up` is how much must be known before the first forecast; training rows are `train_every` apart.
+    `warm_up` is how much must be there before the first forecast, `look_back` how far the models look, most of which
+    must be known; training rows are `train_every` apart.
     """
 
     horizon: int
     every: int
     train_every: int
     warm_up: int
+    look_back: int
     refit_every: int
+
+
+HOURLY: Final = Setting(horizon=1, every=1, train_every=1, warm_up=91 * 24, look_back=168, refit_every=28 * 24)
+DAILY: Final = Setting(horizon=24, every=24, train_every=24, warm_up=91 * 24, look_back=720, refit_every=7 * 24)
+WEEKLY: Final = Setting(horizon=168, every=24, train_every=24, warm_up=91 * 24, look_back=720, refit_every=7 * 24)
 
 
 class Path(msgspec.Struct, frozen=True):
@@ -67,6 +75,23 @@ class Outcome(msgspec.Struct, frozen=True):
     def mean_loss(self, model: str, asset: str) -> float:
         """Return the mean QLIKE of a model on one asset."""
         return float(np.mean(qlike(self.realised[asset], self.paths[model][asset].variance)))
+
+    def part(self, first: int, end: int) -> Outcome:
+        """Return what came of the origins from the hour `first` on and before `end`."""
+        return self.where({a: (times >= first) & (times < end) for a, times in self.origins.items()})
+
+    def where(self, kept: Mapping[str, NDArray[np.bool_]]) -> Outcome:
+        """Return what came of some origins, told by asset; assets without any are left out."""
+        some = {a: is_kept for a, is_kept in kept.items() if is_kept.any()}
+        return Outcome(
+            self.setting,
+            {a: self.origins[a][k] for a, k in some.items()},
+            {a: self.realised[a][k] for a, k in some.items()},
+            {
+                name: {a: Path(paths[a].log_mean[k], paths[a].variance[k]) for a, k in some.items()}
+                for name, paths in self.paths.items()
+            },
+        )
 
 
 def pooled(origins: Mapping[str, Ints], losses: Mapping[str, Floats]) -> Floats:
@@ -94,6 +119,8 @@ def run(
     """
     hours = {asset: without_gaps(found) for asset, found in assets.items()}
     places = {asset: _origins(found, setting) for asset, found in hours.items()}
+    if not all(place.size for place in places.values()):
+        raise ValueError(f"expected more than {setting.warm_up} hours and the horizon of prices, found fewer")
     origins = {asset: hours[asset].hour[place] for asset, place in places.items()}
     realised = {asset: Features(hours[asset]).target(setting.horizon)[place] for asset, place in places.items()}
     paths: dict[str, dict[str, Path]] = {}
@@ -148,42 +175,43 @@ def _origins(hours: Hours, setting: Setting) -> Ints:
     """Return the places of origins: enough known before each, and the whole horizon after it."""
     place = np.arange(len(hours))
     target = Features(hours).target(setting.horizon)
-    behind = trailing_sum(hours.rv, setting.warm_up, 0.9)
+    behind = trailing_sum(hours.rv, setting.look_back)
     is_origin = (hours.hour % setting.every == 0) & (target > 0.0) & np.isfinite(behind)
-    return place[is_origin & (place >= setting.warm_up)]
+    found: Ints = place[is_origin & (place >= setting.warm_up)]
+    return found
 
 
 def _periods(origins: Mapping[str, Ints], setting: Setting) -> list[tuple[int, int]]:
     """Return the stretches of hours that one fit serves."""
     every = np.concatenate(list(origins.values()))
-    if not every.size:
-        raise ValueError(f"expected more than {setting.warm_up} hours and the horizon of prices, found fewer")
     first, last = int(every.min()), int(every.max())
-    return [(begin, begin + setting.refit_every) for begin in range(first, last + 1, setting.refit_every)]
+    periods = [(begin, begin + setting.refit_every) for begin in range(first, last + 1, setting.refit_every)]
+    return [(begin, end) for begin, end in periods if np.any((every >= begin) & (every < end))]
 
 
 def _benchmarks(
     setting: Setting, of_returns: Mapping[str, VarianceOfReturns]
 ) -> dict[str, Callable[[Hours, Ints], Path]]:
     horizon = setting.horizon
+    step = min(horizon, DAY)  # a week's variance is averaged by the day too
 
     def random_walk(hours: Hours, place: Ints) -> Path:
         return _path(trailing_sum(hours.rv, horizon)[place])
 
     def averaged(values: Callable[[Hours, Ints], Floats]) -> Callable[[Hours, Ints], Path]:
         def forecast(hours: Hours, place: Ints) -> Path:
-            steps = np.arange(int(place[0]) % horizon, len(hours), horizon)
+            steps = np.arange(int(place[0]) % step, len(hours), step)
             level = np.append(ewma(values(hours, steps), DECAY), np.nan)
             # Forecasts of the step after the last one that had ended at each origin.
-            return _path(level[np.searchsorted(steps, place, side="right")])
+            return _path(level[np.searchsorted(steps, place, side="right")] * horizon / step)
 
         return forecast
 
     def of_variance(hours: Hours, steps: Ints) -> Floats:
-        return trailing_sum(hours.rv, horizon)[steps]
+        return trailing_sum(hours.rv, step)[steps]
 
     def of_squares(hours: Hours, steps: Ints) -> Floats:
-        return Features(hours).move(horizon)[steps] ** 2
+        return Features(hours).move(step)[steps] ** 2
 
     def by_returns(model: VarianceOfReturns) -> Callable[[Hours, Ints], Path]:
         def forecast(hours: Hours, place: Ints) -> Path:
@@ -224,7 +252,8 @@ def _complete(outcome: Outcome, names: Sequence[str]) -> Outcome:
 
 def _best_so_far(losses: Floats, window: int) -> Floats:
     """Return, for each time, a one at the model with the least mean loss over the window before it."""
-    return np.asarray(np.equal.outer(np.argmax(inverse_loss_weights(losses, window), axis=1), np.arange(losses.shape[1])), dtype=np.float64)
+    best = np.argmax(inverse_loss_weights(losses, window), axis=1)
+    return np.asarray(np.equal.outer(best, np.arange(losses.shape[1])), dtype=np.float64)
 
 
 def _late(weights: Floats, lag: int) -> Floats:

@@ -13,7 +13,7 @@ YEAR_S = 365.0 * 86_400.0
 
 
 class Count(NamedTuple):
-    """What amounts come to: whether a rule is broken, what is short over venues and horizons, over caps, and the cost."""
+    """What amounts come to: whether all rules are kept, what is short over venues and horizons, over caps, the cost."""
 
     is_allowed: bool
     short: float

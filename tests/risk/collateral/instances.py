@@ -195,8 +195,8 @@ def with_stock(problem: CollateralProblem, factor: float) -> CollateralProblem:
 def transfers_in_lots() -> CollateralProblem:
     """Return CO2: dollars in lots of 50,000, fees paid once, a venue that must be paid within ten minutes.
 
-    The cheapest fee of all leads from the fast wallet to the venue that has time; who takes it first has too little left
-    for the venue that has none, which the slow chain cannot reach in time.
+    The cheapest fee of all leads from the fast wallet to the venue that has time; who takes it first has too little
+    left for the venue that has none, which the slow chain cannot reach in time.
     """
 
     def route(name: str, ends: tuple[str, str], minutes: float, fixed: float, bps: float, most: float) -> Route:

@@ -1,4 +1,4 @@
-"""HiGHS on programs with whole numbers: CO2 against every way there is, minimums and fees paid once, a cut-off solver."""
+"""HiGHS on programs with whole numbers: CO2 against every way there is, fees paid once, minimums, a cut-off solver."""
 
 from __future__ import annotations
 
