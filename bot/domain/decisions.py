@@ -207,6 +207,8 @@ class Refusal(StrEnum):
     STALE_TERMS = "stale_terms"
     GAS_OVER_BENEFIT = "gas_over_benefit"
     UNCOVERED_SALE = "uncovered_sale"
+    MARGIN_LIMIT = "margin_limit"
+    MARGIN_REDUCE_ONLY = "margin_reduce_only"
 
 
 class BotState(StrEnum):

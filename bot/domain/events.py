@@ -9,7 +9,7 @@ import msgspec
 from bot.domain.chain import ChainEvent
 from bot.domain.market import MarketEvent
 from bot.domain.orders import OrderEvent, OrderIntent
-from bot.domain.risk import RiskEvent
+from bot.domain.risk import RiskEvent, TransferCollateral
 from bot.domain.venues import VenueEvent
 
 
@@ -83,5 +83,14 @@ class QueryOrder(msgspec.Struct, frozen=True, tag="query", gc=False):
     instrument_id: str
 
 
+class QueryTransfer(msgspec.Struct, frozen=True, tag="query_transfer", gc=False):
+    """Ask what became of this transfer, which may have been sent before; it must not be sent now."""
+
+    transfer: TransferCollateral
+    reason: str
+
+
 Event = MarketEvent | OrderEvent | VenueEvent | ChainEvent | RiskEvent | OperatorCommand | Restarted
-Command = SubmitOrder | CancelOrder | AmendOrder | QueryOrder | CancelForeign | QueryAccount
+OrderCommand = SubmitOrder | CancelOrder | AmendOrder | QueryOrder | CancelForeign | QueryAccount
+TransferCommand = TransferCollateral | QueryTransfer
+Command = OrderCommand | TransferCommand

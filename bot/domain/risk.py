@@ -29,6 +29,35 @@ class ReportedMargin(msgspec.Struct, frozen=True, gc=False):
     maintenance_quote: float
 
 
+class SupposedPosition(msgspec.Struct, frozen=True, gc=False):
+    """A change of position to suppose when a venue is asked what it would ask: signed base, at a price."""
+
+    instrument_id: str
+    qty_base: float
+    px: float
+
+
+class SupposedMargin(msgspec.Struct, frozen=True):
+    """What a venue says it would ask of an account, its own positions included, after supposed changes.
+
+    `items_quote` are the parts it tells, by scope and the venue's own name ("btc worst_case"); empty where it tells
+    none.
+    """
+
+    margins: tuple[ReportedMargin, ...]
+    items_quote: dict[str, float] = {}
+
+
+class MarginGrid(msgspec.Struct, frozen=True):
+    """A venue's own stress grid of one underlying: P&L of each scenario, contingencies, and what it makes of them."""
+
+    scope: str
+    pnl_quote: tuple[float, ...]
+    contingency_quote: float
+    initial_quote: float
+    maintenance_quote: float
+
+
 class MarginTerms(msgspec.Struct, frozen=True, tag="margin_terms", gc=False):
     """The parameters of a venue's margin model are other ones from now on; `text` is a parameter set in JSON."""
 

@@ -181,6 +181,11 @@ class UnderlyingBook:
         return self._qty_base
 
     @property
+    def option_legs(self) -> list[tuple[Option, float]]:
+        """Every option leg with its signed quantity, in the order of `option_marks`: the book's own, then hedges."""
+        return [(option, qty_base) for option, qty_base, _, _ in self._options]
+
+    @property
     def interpolated_legs(self) -> int:
         """How many legs are marked with a vol from their neighbours, for want of a fresh quote of their own."""
         return len(self._substitutes)

@@ -40,18 +40,28 @@ from bot.domain.orders import (
     Fill,
     FillReversed,
     FundingPayment,
+    OrderAccepted,
     OrderEvent,
     OrderIntent,
+    OrderSent,
     OrderState,
 )
 from bot.domain.portfolio import Greeks, PnlBreakdown
 from bot.domain.results import HedgeMark
-from bot.domain.risk import CollateralPrice, CounterpartySigns, MarginTerms, SeriesValue, TransferUpdate
+from bot.domain.risk import (
+    CollateralPrice,
+    CounterpartySigns,
+    MarginTerms,
+    SeriesValue,
+    TransferState,
+    TransferUpdate,
+)
 from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
-from bot.engine.book import UnderlyingBook
+from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.chain_book import ChainBook, is_sound
 from bot.engine.correlations import Correlations
+from bot.engine.counterparty_board import CounterpartyBoard
 from bot.engine.desk import Desk
 from bot.engine.execution import (
     Move,
@@ -63,6 +73,7 @@ from bot.engine.execution import (
 from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
 from bot.engine.holdings import Holdings
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
+from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.market import MarketState
 from bot.engine.option_hedges import OptionHedging
 from bot.engine.option_holding import OptionHolding
@@ -73,6 +84,7 @@ from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
 from bot.engine.routing import Blocked, VenueBoard, explain_blocks, room_lots
 from bot.engine.settings import EngineSettings, HedgeSettings
 from bot.engine.sizing import lots_to_trade, shrinks
+from bot.engine.top_ups import TopUps
 
 MAX_HEDGE_MARKS = 5_000  # newest fills kept for pictures and reports
 MAX_SEEN_PAYMENTS = 50_000
@@ -141,6 +153,16 @@ class Engine:
             settings, market, self.orders, self.limits, self.venues, self.holdings.instruments, self.desks
         )
         self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
+        self.margin: MarginKeeper | None = None
+        self.top_ups: TopUps | None = None
+        self.counterparties: CounterpartyBoard | None = None
+        self._margin_doubt = ""  # why exposure may only shrink as far as margin goes
+        if settings.risk is not None:
+            self.margin = MarginKeeper(settings, market, self.orders, self.desks)
+            self.ordering.margin = self.option_hedges.margin = self.margin
+            self.top_ups = TopUps(settings.run_id, settings.risk, self.margin)
+            if settings.risk.counterparties is not None:
+                self.counterparties = CounterpartyBoard(settings.risk.counterparties, self.margin)
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,
             Quote: market.apply_quote,
@@ -157,10 +179,14 @@ class Engine:
             Restarted: self._apply_restart,
             VenueStatus: self.venues.apply_status,
             AccountReport: self._apply_account,
-            BookReport: self.holdings.take_book,
+            BookReport: self._apply_book,
             InstrumentListed: lambda event: self.holdings.list_instrument(event.instrument),
             InstrumentDelisted: self.venues.apply_delisting,
-            **dict.fromkeys((MarginTerms, CollateralPrice, CounterpartySigns, SeriesValue, TransferUpdate), _ignore),
+            MarginTerms: self.margin.take_terms if self.margin is not None else _ignore,
+            CollateralPrice: self.margin.take_price if self.margin is not None else _ignore,
+            CounterpartySigns: self.counterparties.take if self.counterparties is not None else _ignore,
+            TransferUpdate: self._apply_transfer,
+            SeriesValue: _ignore,
         }
 
     def apply(self, event: Event) -> None:
@@ -198,9 +224,21 @@ class Engine:
             self.state, self.state_reason = BotState.REDUCE_ONLY, self.alert
         if self.correlations is not None and now_ns >= self.correlations.due_ns:
             self.correlations.note(now_ns)
+        if self.margin is not None:
+            self._review_margin(self.margin, now_ns)
+            assert self.top_ups is not None, "what is reckoned is topped up"
+            may_send = self.state in (BotState.RUNNING, BotState.REDUCE_ONLY)
+            commands += self.top_ups.review(now_ns, may_send=may_send)
         for desk in self.desks.values():
             self._decide_desk(desk, now_ns)
         return commands
+
+    def _review_margin(self, margin: MarginKeeper, now_ns: int) -> None:
+        """Look at margin where it is due; an emergency is one a person has to acknowledge by a resume."""
+        margin.review(now_ns)
+        self._margin_doubt = margin.doubt
+        if self._margin_doubt and self.state is BotState.RUNNING and (emergency := margin.emergency):
+            self.state, self.state_reason = BotState.REDUCE_ONLY, emergency
 
     @property
     def alert(self) -> str:
@@ -261,7 +299,27 @@ class Engine:
 
     # ── applying ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _apply_book(self, event: BookReport) -> None:
+        self.holdings.take_book(event)
+        if self.margin is not None:
+            self.margin.note_change()
+
+    def _note_margin(self, event: OrderEvent) -> None:
+        """Have the margin looked at where an order's word changes what is held or under way."""
+        assert self.margin is not None, "margin is reckoned"
+        name = event.instrument_id if isinstance(event, Fill | FillReversed) else ""
+        if not name:
+            order = self.orders.orders.get(getattr(event, "order_id", ""))
+            name = order.intent.instrument_id if order is not None else ""
+        instrument = self.holdings.instruments.get(name)
+        if isinstance(event, Fill | FillReversed):
+            self.margin.note_fill(instrument, event.ts_recv_ns)
+        elif instrument is not None and self.margin.keeps(instrument.venue):
+            self.margin.note_change(instrument.venue)
+
     def _apply_order_event(self, event: OrderEvent) -> None:
+        if self.margin is not None and not isinstance(event, OrderSent | OrderAccepted):
+            self._note_margin(event)
         for fill in self.orders.apply(event):
             covering = self.accounts.note_fill(fill)
             desk = self._desk_of_instrument.get(fill.instrument_id)
@@ -305,6 +363,8 @@ class Engine:
             gain_quote = self._book_entry(entry_of(adoption))
             self.limits.discount(max(0.0, gain_quote))
         self.foreign.take(event)
+        if self.margin is not None:
+            self.margin.take_report(event)
 
     def _book_entry(self, entry: Fill) -> float:
         """Bring the ledger to where the venue is; return what that earned, in quote money: nobody can explain it."""
@@ -404,6 +464,8 @@ class Engine:
         fill = self.orders.reverse(event)
         if fill is None:
             return
+        if self.margin is not None:
+            self._note_margin(event)
         back = msgspec.structs.replace(
             fill, qty_lots=-fill.qty_lots, ts_event_ns=event.ts_event_ns, ts_recv_ns=event.ts_recv_ns
         )
@@ -474,6 +536,23 @@ class Engine:
                 pnl.enter(event.ts_recv_ns, equity_quote + fees_quote, book_quote + fees_quote)
                 pnl.charge("lp_fees", fees_quote)
 
+    def _apply_transfer(self, event: TransferUpdate) -> None:
+        """Follow collateral on its way; what moving it costs is paid once it is there."""
+        if self.top_ups is None or not (isfinite(event.amount) and isfinite(event.fee)):
+            return
+        if self.top_ups.take(event) or event.state not in (TransferState.ARRIVED, TransferState.REVERSED):
+            return
+        fee = event.fee if event.state is TransferState.ARRIVED else -event.fee
+        desk = self.desks.get(event.asset, self._home)
+        self._close_step(desk, event.ts_recv_ns)
+        if desk.underlying == event.asset:
+            desk.book.spent_coins += fee
+            fee *= desk.book.marks_of_underlying.index_px
+        else:
+            desk.book.spent_quote += fee
+        desk.pnl.charge("fees", -fee)
+        desk.pnl.reopen(event.ts_recv_ns)
+
     def _apply_gas(self, event: GasPaid) -> None:
         """Pay for a transaction out of the coin its chain takes, or get it back where a reorg undid it.
 
@@ -540,6 +619,8 @@ class Engine:
             self.market.refuse(fault)
             return
         desk.settled_px[event.expiry_ns] = event.px
+        if self.margin is not None:
+            self.margin.note_settlement(desk, event.expiry_ns, event.px)
         self._close_step(desk, event.ts_recv_ns)
         self.holdings.note_settlement(desk, event.expiry_ns, event.px)
         desk.pnl.settle(event.ts_recv_ns, event.expiry_ns, event.px)
@@ -575,6 +656,8 @@ class Engine:
         if self.state in (BotState.RUNNING, BotState.RECONCILING):
             self.state, self.state_reason = BotState.RECONCILING, "restarted"
         self._is_waking = True
+        if self.top_ups is not None:
+            self.top_ups.restart(event.ts_recv_ns)
 
     def _close_step(self, desk: Desk, now_ns: int) -> None:
         if desk.pnl.is_started:
@@ -648,6 +731,8 @@ class Engine:
             outcome = outcome or at_work
         outcome = self._trade_options(desk, view, target, lots, outcome)
         outcome = outcome or self._order(desk, view, target, lots, routes, blocks)
+        if self.margin is not None and self.margin.is_relieving and not isinstance(outcome, Routed):
+            outcome = self._relieve(desk, view, routes) or outcome
         if isinstance(outcome, Routed):
             for order in outcome.orders:
                 self.foreign.drop_flattenings_on(order.intent.instrument_id)
@@ -694,10 +779,18 @@ class Engine:
         if _may_be_outside(view, target):
             span = f"{view.delta_low_base:.4g} to {view.delta_high_base:.4g}"
             return Refusal.UNKNOWN_OUTCOME, f"net delta may be anything from {span}"
-        if len(routes) < 2 or self.state is not BotState.RUNNING or desk.oracle_doubt:
+        if len(routes) < 2 or self.state is not BotState.RUNNING or self._doubt_of(desk):
             return None
         is_known = view.delta_low_base == view.delta_high_base  # else what is rolled may not be what is held
         return self.ordering.find_roll(desk, view, routes) if is_known and not self._refuse_to_trade(view) else None
+
+    def _relieve(self, desk: Desk, view: HedgeView, routes: Sequence[HedgeSettings]) -> Routed | None:
+        """Return the order that closes a slice of a hedge where margin has to be released, if one may be sent."""
+        assert self.margin is not None, "there is a doubt about margin"
+        if self.state not in (BotState.RUNNING, BotState.REDUCE_ONLY) or self._refuse_to_trade(view) is not None:
+            return None
+        relief = self.margin.find_relief(desk)
+        return None if relief is None else self.ordering.relieve(desk, view, routes, relief)
 
     def _trade_options(
         self,
@@ -713,7 +806,7 @@ class Engine:
             return outcome_so_far
         sent: list[OrderIntent] = []
         now_ns = view.now_ns
-        is_reduce_only = self.state is BotState.REDUCE_ONLY or bool(desk.oracle_doubt)
+        is_reduce_only = self.may_only_shrink(desk)
         refused = self._refuse_to_trade(view)
         if refused is None and self.state not in (BotState.RUNNING, BotState.REDUCE_ONLY):
             refused = self._refuse_by_state(view, 1)
@@ -733,6 +826,8 @@ class Engine:
                     self.limits.note_sent(now_ns)
                     self._commands.append(SubmitOrder(outcome))
                     sent.append(outcome)
+                    if self.margin is not None:
+                        self.margin.note_change(option.venue)
                     continue
                 outcome = unmarked
             self.refusals[outcome[0]] = self.refusals.get(outcome[0], 0) + 1
@@ -809,7 +904,7 @@ class Engine:
             has_tripped = STRICTNESS.index(state) > STRICTNESS.index(self.state)
             if has_tripped:
                 self.state, self.state_reason = state, f"{found[0]}: {found[1]}"
-        refused = self._refuse_by_state(view, lots) or self._refuse_by_oracles(desk, view, lots) if lots else None
+        refused = self.refuse_growth(desk, view, lots)
         return found if has_tripped and refused is not None else refused
 
     def _refuse_to_trade(self, view: HedgeView) -> tuple[Refusal, str] | None:
@@ -850,15 +945,30 @@ class Engine:
             return None
         return Refusal.ORACLE_REDUCE_ONLY, f"{doubt}; {lots} lots would not shrink the net delta"
 
+    def _refuse_by_margin(self, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+        """Return why a trade must not add exposure while an account is near its liquidation, if it would."""
+        doubt = self._margin_doubt
+        if not doubt or shrinks(lots, view.lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base):
+            return None
+        return Refusal.MARGIN_REDUCE_ONLY, f"{doubt}; {lots} lots would not shrink the net delta"
+
+    def _doubt_of(self, desk: Desk) -> str:
+        """Return why exposure may only shrink for a reason that ends by itself, "" where there is none."""
+        return desk.oracle_doubt or self._margin_doubt
+
     def may_only_shrink(self, desk: Desk) -> bool:
         """Tell whether an order may do nothing but shrink the net delta."""
-        return self.state is BotState.REDUCE_ONLY or bool(desk.oracle_doubt)
+        return self.state is BotState.REDUCE_ONLY or bool(self._doubt_of(desk))
 
     def refuse_growth(self, desk: Desk, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
         """Return why a trade further than to the policy's edge must not be made where exposure may only shrink."""
         if not lots:
             return None
-        return self._refuse_by_state(view, lots) or self._refuse_by_oracles(desk, view, lots)
+        return (
+            self._refuse_by_state(view, lots)
+            or self._refuse_by_oracles(desk, view, lots)
+            or self._refuse_by_margin(view, lots)
+        )
 
     def _reject_streak_of(self, desk: Desk) -> int:
         """Return how often in a row even the best of the desk's listed hedge instruments was refused."""
@@ -911,15 +1021,16 @@ class Engine:
         side = 1 if remaining > 0 else -1
         low = view.delta_low_base - remaining * lot_base  # without it
         high = view.delta_high_base - remaining * lot_base
-        if self.state is BotState.REDUCE_ONLY or (desk.oracle_doubt and self.state is BotState.RUNNING):
+        doubt = self._doubt_of(desk)
+        if self.state is BotState.REDUCE_ONLY or (doubt and self.state is BotState.RUNNING):
             if not shrinks(remaining, lot_base, low, high, view.target_delta_base):
-                return Move(0, desk.oracle_doubt or str(self.state))
+                return Move(0, doubt or str(self.state))
         elif self.state is not BotState.RUNNING:
             return Move(0, str(self.state))
         if lots_to_trade(target, low, high, lot_base) * side <= 0 or lots * side < 0:
             return Move(0, "no longer wanted")
-        if room_lots(holding, side, self._holdings, self.orders, self.ordering.venue_limits()) < 0:
-            return Move(0, f"exposure limit of {holding.instrument.venue}")
+        if over := self._find_overdone(holding, side):
+            return Move(0, over)
         if desk.need is not None and desk.need.side == side:
             urgency = find_crossing(
                 desk.need, hedge, target, view, self.market.quotes[instrument_id],
@@ -933,6 +1044,13 @@ class Engine:
             refused = self.limits.refuse_price(limit_px, desk.reference_px(hedge))
             return move if refused is None else Move(0, refused)
         return move
+
+    def _find_overdone(self, holding: Holding, side: int) -> str:
+        """Return which limit of a venue what rests there would take a position over, "" if none."""
+        venue = holding.instrument.venue
+        if room_lots(holding, side, self._holdings, self.orders, self.ordering.venue_limits()) < 0:
+            return f"exposure limit of {venue}"
+        return "" if self.margin is None else self.margin.overdone(holding.instrument.instrument_id, side, venue)
 
     def _note_rested(self, desk: Desk) -> None:
         """Once a resting order is over, what it filled was a hedge: one that loops is to be noticed."""
@@ -1037,8 +1155,12 @@ class Engine:
             else:
                 crossing_base += approved.intent.qty_lots * approved.lot_base
             self._commands.append(SubmitOrder(approved.intent))
+            if self.margin is not None:
+                self.margin.note_change(desk.holdings[approved.intent.instrument_id].instrument.venue)
         if routed.is_roll:
             desk.note_quotes(tuple(sent))
+            if routed.relief_base:
+                self.limits.note_relief(desk.underlying, routed.relief_base)
             return
         desk.note_orders(tuple(sent), is_whole=routed.is_whole)
         desk.traded_base = sum([abs(one.intent.qty_lots) * one.lot_base for one in routed.orders])

@@ -63,6 +63,7 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
             f"P&L since 00:00 UTC {engine.limits.day_pnl_quote:+,.2f}, limit −{limits.daily_loss_quote:,.2f}",
         ),
     ]
+    gates += _margin_gates(engine)
     if engine.accounts.required:
         gates.append(_accounts_gate(engine))
     if engine.chains.required or engine.chains.reports:
@@ -110,6 +111,16 @@ def _venue_gates(engine: Engine, desk: Desk) -> list[Gate]:
         if block is not None and block.refusal is Refusal.DELISTED:
             gates.append(Gate(f"listing of {block.instrument_id}", is_open=False, detail=block.why))
     return gates
+
+
+def _margin_gates(engine: Engine) -> list[Gate]:
+    """Return one gate per account whose margin is reckoned; open as long as a hedge there may add to it."""
+    if engine.margin is None:
+        return []
+    return [
+        Gate(f"margin at {name}", one.may_add and not one.unknown and not one.is_assumed, engine.margin.tell(one))
+        for name, one in sorted(engine.margin.accounts.items())
+    ]
 
 
 def _accounts_gate(engine: Engine) -> Gate:

@@ -107,6 +107,13 @@ class LimitKeeper:
         """Remember what was ordered, and the hedge held plus pending before it, so that a loop is noticed."""
         self._hedges_of(underlying).append((now_ns, ordered_base, hedged_base))
 
+    def note_relief(self, underlying: str, ordered_base: float) -> None:
+        """Take a hedge that is closed for want of margin out of what the hedges before it have to have moved."""
+        hedges = self._hedges_of(underlying)
+        moved = [(ts_ns, base, held_base + ordered_base) for ts_ns, base, held_base in hedges]
+        hedges.clear()
+        hedges.extend(moved)
+
     def forget_hedge_loop(self) -> None:
         """Start counting afresh after a person resumed."""
         self._hedges.clear()

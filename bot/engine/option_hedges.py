@@ -23,18 +23,21 @@ from bot.domain.orders import OrderIntent, TimeInForce
 from bot.domain.units import NS_PER_S, NS_PER_YEAR
 from bot.engine.desk import Desk
 from bot.engine.limits import LimitKeeper
+from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.market import MarketState
 from bot.engine.option_holding import NO_ROW, OptionHolding
 from bot.engine.option_prices import OptionPrices, is_coin_priced, option_fee_settle, prices_of_all
 from bot.engine.orders import OrderTracker
+from bot.engine.risk_rows import option_row
 from bot.engine.routing import VenueBoard, find_refusing, lot_quote, span_of
 from bot.engine.settings import EngineSettings, OptionHedgeSettings
 from bot.pricing.black76 import Black76Greeks, greeks
 
 MOST_BASE = 1e12  # where nothing limits it
 MAY_NOT_SELL = (
-    "options are not sold that were not bought before, because their margin is not checked yet; "
-    "hint: a book that is long gamma or vega needs to sell: option_hedges.may_sell allows it"
+    "options are not sold that were not bought before, unless the vault says so; "
+    "hint: a book that is long gamma or vega needs to sell: option_hedges.may_sell allows it, and a risk section "
+    "has the margin of what is sold reckoned"
 )
 RETRY_NS = 10 * NS_PER_S  # where nothing was on offer, the next look comes sooner than the next review
 
@@ -131,6 +134,7 @@ class OptionHedging:
         self._desks = desks
         self._rules = rules if rules and settings.policy.needs_offers else {}
         self._reviews: dict[str, Review] = {}
+        self.margin: MarginKeeper | None = None  # set where a vault's margin is reckoned
 
     def held(self) -> frozenset[str]:
         """Return the options that are held as hedges, or that an order is under way on."""
@@ -173,12 +177,14 @@ class OptionHedging:
         block = find_refusing(self._orders, one.option, self._settings.limits.max_reject_streak, now_ns)
         if block is not None:
             return block.refusal, block.why
-        lots = self._lots(review, one, trade, side)
-        if not isinstance(lots, int):
-            return lots
+        allowed = self._lots(review, one, trade, side)
+        fits = self._margin_lots(review, one, side, allowed) if isinstance(allowed, int) else allowed
+        if isinstance(fits, tuple):
+            return fits
         refused = self._limits.refuse_rate(now_ns)
         if refused is not None:
             return Refusal.ORDER_RATE, refused
+        lots, is_cut_by_margin = fits, allowed != fits
         base = lots * one.option.lot_size
         if one.held_base * side >= 0:
             premium_quote = review.room.premium_quote - base * review.unit_quote(one, side)
@@ -189,6 +195,7 @@ class OptionHedging:
             )
         wanted_base = abs(trade.qty_base)
         cut = f", cut from {wanted_base:g}" if base < wanted_base - 0.5 * one.option.lot_size else ""
+        cut += " by margin" if is_cut_by_margin else ""
         return OrderIntent(
             order_id=order_id,
             instrument_id=name,
@@ -223,6 +230,28 @@ class OptionHedging:
             f"{option.instrument_id}: {abs(trade.qty_base):g} wanted, at most {most_base:g} allowed and shown, "
             f"the smallest order is {option.min_lots * option.lot_size:g}"
         )
+
+    def _margin_lots(self, review: Review, one: Offered, side: int, lots: int) -> int | tuple[Refusal, str]:
+        """Return how many of these lots margin at the venue allows, or why fewer than an order needs."""
+        option, margin = one.option, self.margin
+        if margin is None or not margin.keeps(option.venue):
+            return lots
+        to_quote = review.index_px if is_coin_priced(option) else 1.0
+        row = option_row(
+            option,
+            one.held_base,
+            one.prices.mark_px * to_quote,
+            one.quote.forward_px,
+            one.quote.mark_vol,
+            review.now_ns,
+        )
+        room = margin.option_room(row, side, lots * option.lot_size, one.limit_px(side) * to_quote)
+        free = min(lots, int(min(room.base, MOST_BASE) / option.lot_size + 1e-9))
+        if free < lots:
+            margin.note_cut(option.venue)
+        if free < option.min_lots:
+            return Refusal.MARGIN_LIMIT, f"{option.instrument_id}: {room.why}"
+        return free
 
     def note_order(self, holding: OptionHolding, underlying: str) -> None:
         """Remember the quote an order was aimed at: what it showed may be gone."""

@@ -30,6 +30,7 @@ from bot.engine.execution import Need, budget_ticks, crossing_ticks, find_crossi
 from bot.engine.funding import FundingBoard
 from bot.engine.inclusion import Plan, fixed_cost_quote, plan_order, stale_terms_text
 from bot.engine.limits import LimitKeeper
+from bot.engine.margin_keeper import MarginKeeper, Relief
 from bot.engine.market import MarketState
 from bot.engine.oracles import OracleBoard
 from bot.engine.orders import OrderTracker
@@ -51,6 +52,7 @@ _TRY_ELSEWHERE = frozenset(
         Refusal.ORDER_SIZE,
         Refusal.BELOW_MINIMUM,
         Refusal.VENUE_LIMIT,
+        Refusal.MARGIN_LIMIT,
         Refusal.GAS_OVER_BENEFIT,
     }
 )
@@ -72,6 +74,7 @@ class Routed(NamedTuple):
     is_whole: bool
     next_best_quote: float = nan
     is_roll: bool = False
+    relief_base: float = 0.0  # signed, of a hedge that is closed for want of margin
 
 
 class _Draft(NamedTuple):
@@ -171,7 +174,9 @@ class Ordering:
         self._guards = guards
         self.funding = FundingBoard()
         self.taken_quote: dict[str, float] = {}  # venue → what option hedges there take up of its exposure limit
-        self.headroom_base: dict[str, float] = {}  # venue → how much a position there may grow; none: as limits say
+        self.margin: MarginKeeper | None = None  # set where a vault's margin is reckoned
+        self._taken_share: dict[str, float] = {}  # venue → what of its margin the legs of a plan before take up
+        self._margin_left: dict[str, tuple[float, str]] = {}  # venue → base that margin leaves, and why no more
 
     def venue_limits(self) -> Mapping[str, float]:
         """Return what the exposure limits of venues leave to linear hedges."""
@@ -252,6 +257,17 @@ class Ordering:
         self, desk: Desk, view: HedgeView, target: HedgeTarget, routes: Sequence[HedgeSettings], blocks: list[Blocked]
     ) -> Routed | tuple[Refusal, str]:
         """Return the orders that serve a need, or why there are none."""
+        if self.margin is None:
+            return self._route(desk, view, target, routes, blocks)
+        self._margin_left.clear()
+        outcome = self._route(desk, view, target, routes, blocks)
+        for venue, _ in self._find_held_back(view, target):
+            self.margin.note_cut(venue)
+        return outcome
+
+    def _route(
+        self, desk: Desk, view: HedgeView, target: HedgeTarget, routes: Sequence[HedgeSettings], blocks: list[Blocked]
+    ) -> Routed | tuple[Refusal, str]:
         if len(routes) > 1 and self._settings.routing == "cheapest":
             return self._by_cost(desk, view, target, routes, blocks)
         return self._by_preference(desk, view, target, routes, blocks)
@@ -317,8 +333,9 @@ class Ordering:
                 # one takes it all, or it is too small for any but as a need of its own: the usual way sees to that
                 chosen = plan.legs[0].candidate if plan.legs else min(candidates, key=_least_rate)
                 passed = self._by_preference(
-                    desk, view, target, [chosen.hedge], [], plan.note if plan.legs else "", chosen.most_lots
-                )
+                    desk, view, target, [chosen.hedge], [],
+                    (plan.note if plan.legs else "") + self._tell_held_back(view, target), chosen.most_lots,
+                )  # fmt: skip
                 if isinstance(passed, Routed):
                     return _with_costs(passed, plan)
                 if passed[0] not in _TRY_ELSEWHERE:
@@ -339,12 +356,15 @@ class Ordering:
     ) -> Routed | Blocked | tuple[Refusal, str]:
         """Return the orders of a plan of several legs; which instrument cannot take its leg, if one cannot."""
         venue_limits = dict(self.venue_limits())  # less what the legs before take up
+        note = plan.note + self._tell_held_back(view, target)
+        self._taken_share.clear()
         drafts: list[tuple[_Draft, float]] = []
         skipped: tuple[Refusal, str] | None = None
         for leg in plan.legs:
             hedge = leg.candidate.hedge
-            draft = self._draft(desk, view, target, hedge, plan.note, share_lots=leg.lots, venue_limits=venue_limits)
+            draft = self._draft(desk, view, target, hedge, note, share_lots=leg.lots, venue_limits=venue_limits)
             if isinstance(draft, _Draft):
+                self._take_margin(hedge, draft)
                 refused = self._limits.refuse_rate(view.now_ns, len(drafts))
                 if refused is None:
                     drafts.append((draft, leg.cost_quote))
@@ -355,8 +375,10 @@ class Ordering:
                     continue
                 draft = (Refusal.ORDER_RATE, refused)
             if draft[0] in _TRY_ELSEWHERE:
+                self._taken_share.clear()
                 return Blocked(leg.candidate.curve.label, *draft)
             skipped = skipped or draft
+        self._taken_share.clear()
         if not drafts:
             assert skipped is not None  # a plan has legs, and each is either drafted or skipped
             return skipped
@@ -394,12 +416,6 @@ class Ordering:
         if not isinstance(most, _Size):
             return Blocked(instrument_id, *most)
         most_lots = abs(most.lots)
-        headroom_base = self.headroom_base.get(instrument.venue)
-        if headroom_base is not None:
-            free_lots = int(headroom_base / lot_base + 1e-9) + max(0, -side * holding.lots)
-            if not free_lots:
-                return Blocked(instrument_id, Refusal.VENUE_LIMIT, f"{instrument.venue}: no margin is left there")
-            most_lots = min(most_lots, free_lots)
         if is_leaving:
             most_lots = min(most_lots, max(0, -side * holding.lots))
             if not most_lots:
@@ -494,6 +510,18 @@ class Ordering:
         costs = [0.0, *(leg.cost_quote for leg in plan.legs)]
         orders = [self._approve(desk, view, draft, cost) for draft, cost in zip(made, costs, strict=True)]
         return Routed(tuple(orders), is_whole=True, next_best_quote=plan.next_best_quote, is_roll=True)
+
+    def relieve(self, desk: Desk, view: HedgeView, routes: Sequence[HedgeSettings], relief: Relief) -> Routed | None:
+        """Return the order that closes a slice of a hedge whose account needs margin released; None if it cannot be."""
+        hedge = next((one for one in routes if one.instrument.instrument_id == relief.instrument_id), None)
+        if hedge is None or self._limits.refuse_rate(view.now_ns) is not None:
+            return None
+        target = HedgeTarget.hold(relief.reason)
+        draft = self._draft(desk, view, target, hedge, "", share_lots=relief.lots, is_roll=True)
+        if not isinstance(draft, _Draft):
+            return None
+        relief_base = draft.lots * draft.lot_base
+        return Routed((self._approve(desk, view, draft),), is_whole=True, is_roll=True, relief_base=relief_base)
 
     # ── one order ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -693,8 +721,51 @@ class Ordering:
         if abs(cut) > room:
             cut = int(room) if lots > 0 else -int(room)
             return _Size(cut, f", cut from {lots} lots by the exposure limit of {holding.instrument.venue}")
+        free_lots, why = self._margin_lots(holding, 1 if lots > 0 else -1, lot_base, px)
+        if free_lots < 1:
+            return Refusal.MARGIN_LIMIT, why
+        if abs(cut) > free_lots:
+            cut = int(free_lots) if lots > 0 else -int(free_lots)
+            return _Size(cut, f", cut from {lots} lots by margin ({why})" if abs(lots) < MOST_LOTS else "")
         what = f"what {holding.instrument.instrument_id} can carry" if abs(cut) == shown else "the order limit"
         return _Size(cut, f", cut from {lots} lots by {what}" if cut != lots else "")
+
+    def _margin_lots(self, holding: Holding, side: int, lot_base: float, px: float) -> tuple[float, str]:
+        """Return how many lots margin at the venue allows on one side, and why no more; infinite where it does."""
+        instrument = holding.instrument
+        if self.margin is None or not self.margin.keeps(instrument.venue):
+            return inf, ""
+        limits = self._settings.limits
+        reach_base = limits.max_order_quote / px
+        if limits.max_order_base is not None:
+            reach_base = min(reach_base, limits.max_order_base)
+        room = self.margin.room(instrument, side, reach_base)
+        left_base = room.left_base(self._taken_share.get(instrument.venue, 0.0))
+        if left_base == inf:
+            return inf, ""
+        why = room.why or f"{instrument.venue}: the other orders of the plan take up its margin"
+        self._margin_left[instrument.venue] = (left_base, why)
+        return (left_base / lot_base + 1e-9) // 1, why
+
+    def _take_margin(self, hedge: HedgeSettings, draft: _Draft) -> None:
+        """Remember what an order of a plan takes up of the margin at its venue."""
+        instrument = hedge.instrument
+        if self.margin is None or not self.margin.keeps(instrument.venue):
+            return
+        base = abs(draft.lots) * draft.lot_base
+        room = self.margin.room(instrument, 1 if draft.lots > 0 else -1, base)
+        taken = self._taken_share.get(instrument.venue, 0.0)
+        self._taken_share[instrument.venue] = taken + room.share_of(base)
+
+    def _find_held_back(self, view: HedgeView, target: HedgeTarget) -> list[tuple[str, str]]:
+        """Return the venues that could not take a whole need for want of margin, and why."""
+        lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, view.lot_base)
+        need_base = (abs(lots) - 0.5) * view.lot_base
+        return [(venue, why) for venue, (left_base, why) in self._margin_left.items() if left_base < need_base]
+
+    def _tell_held_back(self, view: HedgeView, target: HedgeTarget) -> str:
+        """Say where margin makes a hedge smaller or sends it elsewhere."""
+        return "".join([f"; margin_limit of {why}" for _, why in self._find_held_back(view, target)])
 
     def _shown_lots(self, holding: Holding, lots: int, lot_base: float) -> float:
         """Return how many lots the quote shows, where it shows all that can be had: of pools, not of order books."""

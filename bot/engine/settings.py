@@ -9,6 +9,7 @@ import msgspec
 from bot.domain.decisions import HedgePolicy
 from bot.domain.instruments import Hedgeable, Option
 from bot.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_S
+from bot.engine.risk_settings import RiskSettings
 from bot.risk.oracle_fusion import FusionRule
 
 
@@ -174,7 +175,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     `fusion` is by underlying: its index is then the fused price of all sources, and nothing else. Nothing is traded
     before every chain of `chain_venues` reported what it holds, nor on a block older than `chain_max_age_ns` (0: any).
     `option_hedges` are by underlying; only a policy that needs offers trades them. With `bands` "joint" the
-    policy sees what the other underlyings are off by and how they move along.
+    policy sees what the other underlyings are off by and how they move along. Without `risk` margin is not reckoned.
     """
 
     vault: str
@@ -205,3 +206,4 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     delta: DeltaSettings = DeltaSettings()
     option_hedges: dict[str, OptionHedgeSettings] = {}
     bands: Literal["joint", "own"] = "joint"
+    risk: RiskSettings | None = None

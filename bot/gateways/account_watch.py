@@ -277,17 +277,18 @@ class AccountWatch:
                 return Failure(ccxt.RateLimitExceeded("our own request budget is used up"), Outcome.RETRYABLE)
         asked_ns = self._clock.now_ns()
         settles = self._settles()
-        orders, positions, equity = await asyncio.gather(
+        orders, positions, account = await asyncio.gather(
             self._calls.read(lambda: self._words.fetch_open_orders(self._exchange, settles)),
             self._calls.read(lambda: self._words.fetch_positions(self._exchange, settles)),
-            self._calls.read(lambda: self._words.fetch_equity(self._exchange)),
+            self._calls.read(lambda: self._words.fetch_account(self._exchange)),
         )
         if isinstance(orders, Failure):
             return orders
         if isinstance(positions, Failure):
             return positions
-        if isinstance(equity, Failure):
-            return equity
+        if isinstance(account, Failure):
+            return account
+        equity, margins = account
         held = self._account.positions(positions)
         self._traded.update(position.instrument_id for position in held)
         return AccountReport(
@@ -297,6 +298,7 @@ class AccountWatch:
             balances=equity,
             ts_asked_ns=asked_ns,
             ts_recv_ns=self._clock.now_ns(),
+            margins=margins,
         )
 
     def symbols(self) -> list[str]:

@@ -14,6 +14,7 @@ import ccxt.pro
 
 from bot.domain.instruments import Instrument
 from bot.domain.orders import OrderIntent, TimeInForce
+from bot.domain.risk import ReportedMargin, SupposedMargin, SupposedPosition
 from bot.gateways.dead_man import DeadMan, NoProtection
 from bot.gateways.exchange import VenueSettings
 from bot.gateways.gateway import Clock
@@ -238,11 +239,33 @@ class OrderWords:
         del currencies
         return list(await exchange.fetch_positions())
 
-    async def fetch_equity(self, exchange: ccxt.pro.Exchange) -> dict[str, float]:
-        """Return currency → equity in it."""
-        totals = part(await exchange.fetch_balance(), "total") or {}
+    async def fetch_account(self, exchange: ccxt.pro.Exchange) -> tuple[dict[str, float], tuple[ReportedMargin, ...]]:
+        """Return currency → equity in it, and what the venue says of margin; one request, where it tells all in one."""
+        balance = await exchange.fetch_balance()
+        totals = part(balance, "total") or {}
         equity = {str(currency): number(total) for currency, total in totals.items()}
-        return {currency: total for currency, total in equity.items() if total}
+        found = {currency: total for currency, total in equity.items() if total}
+        return found, await self.margins_of(exchange, part(balance, "info"))
+
+    async def margins_of(self, exchange: ccxt.pro.Exchange, info: object) -> tuple[ReportedMargin, ...]:
+        """Return what the venue's own answer for balances says of margin, nothing where it does not."""
+        del exchange, info
+        return ()
+
+    async def margin_terms(self, exchange: ccxt.pro.Exchange, currencies: frozenset[str]) -> dict[str, Any]:
+        """Return the parameters of margin in use, in the venue's words; empty where it does not tell them.
+
+        `currencies` are those that contracts of ours settle in. Raises what ccxt raises.
+        """
+        del exchange, currencies
+        return {}
+
+    async def suppose(
+        self, exchange: ccxt.pro.Exchange, changes: Sequence[tuple[str, SupposedPosition]]
+    ) -> SupposedMargin | None:
+        """Return what the venue would ask after changes (by symbol) of the account; None where it cannot be asked."""
+        del exchange, changes
+        return None
 
     def position_amount(self, position: Raw) -> float | None:
         """Return a position in ccxt's amounts, short is negative; None if it is not told."""

@@ -73,6 +73,7 @@ MEANING: Final[dict[type[BaseException], Outcome]] = {
 # The connection was never made, whatever ccxt calls it.
 _BEFORE_SENDING: Final = (socket.gaierror, aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _BAN: Final = re.compile(r"\b418\b")
+_QUERY: Final = re.compile(r"(https?://[^\s?]+)\?\S*")
 
 
 def outcome_of(error: BaseException, *, may_have_left: bool = True) -> Outcome:
@@ -91,8 +92,8 @@ def is_ban(error: BaseException) -> bool:
 
 
 def text_of(error: BaseException, limit: int = 200) -> str:
-    """Return an error in one line: its class, and what it says."""
-    said = " ".join(_without_envelope(str(error)).split())
+    """Return an error in one line: its class, and what it says, without the signed query of the address it names."""
+    said = _QUERY.sub(r"\1", " ".join(_without_envelope(str(error)).split()))
     return f"{type(error).__name__}: {said}"[:limit] if said else type(error).__name__
 
 

@@ -12,13 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bot.domain.events import CancelForeign, Command, Event, QueryAccount, Restarted, SubmitOrder
+from bot.domain.events import CancelForeign, Command, Event, QueryAccount, QueryTransfer, Restarted, SubmitOrder
 from bot.domain.instruments import Instrument, Option
 from bot.domain.market import ExecutionTerms, FundingRate, Quote, Settlement, VolQuote
 from bot.domain.orders import OrderSent
+from bot.domain.risk import TransferCollateral
 from bot.domain.venues import AccountReport, InstrumentListed, VenuePosition
 from bot.simulation.depth import DepthProfile
+from bot.simulation.transfers import SimulatedTransfers
 from bot.simulation.venue import NO_FAULTS, Faults, Fees, Latency, OptionFees, SimulatedVenue
+from bot.simulation.venues import move_collateral
 from bot.simulation.watched_chain import WatchedChain
 
 Shown = Quote | VolQuote | FundingRate | Settlement | ExecutionTerms
@@ -45,12 +48,14 @@ class PaperExecution:
         cash: Mapping[str, Mapping[str, float]] | None = None,
         chains: Mapping[str, str] | None = None,
         option_fees: Mapping[tuple[str, str], OptionFees] | None = None,
+        transfers: SimulatedTransfers | None = None,
     ) -> None:
         """Open one account per venue of `instruments`; `fees` and `depth` go by instrument id, `cash` by venue.
 
         `chains` is what pays for gas, by the name of every venue that is a chain. Options that a venue lists later are
         traded there from then on where `option_fees` has their venue and underlying.
-        The first venue draws as a `SimulatedVenue` of this seed does in a replay, the others from seeds spawned of it.
+        Collateral moves over `transfers`. The first venue draws as a `SimulatedVenue` of this seed does in a replay, the
+        others from seeds spawned of it.
         Raises ValueError without instruments, or as `SimulatedVenue` does.
         """
         names = list(dict.fromkeys(instrument.venue for instrument in instruments))
@@ -72,6 +77,7 @@ class PaperExecution:
         self._option_fees = dict(option_fees or {})
         self._latency = latency
         self._cash = {name: dict((cash or {}).get(name, {})) for name in names}
+        self._transfers = transfers
         self._sent: list[OrderSent] = []
         self._inquiries: list[_Inquiry] = []
         self._reports: list[AccountReport] = []
@@ -97,6 +103,8 @@ class PaperExecution:
         answers: list[Event] = []
         for venue in self._venues.values():
             answers += venue.advance(now_ns)
+        if self._transfers is not None:
+            answers += self._transfers.advance(now_ns)
         if self._inquiries or self._reports:
             answers += self._due_reports(now_ns)
         answers.sort(key=_received_ns)  # stable: within a venue as it said it, its report after what led to it
@@ -125,6 +133,10 @@ class PaperExecution:
             return
         if isinstance(command, CancelForeign):
             return
+        if isinstance(command, TransferCollateral | QueryTransfer):
+            if self._transfers is not None:
+                move_collateral(self._transfers, command, now_ns)
+            return
         about = command.intent if isinstance(command, SubmitOrder) else command
         self._home.get(about.instrument_id, self._first).submit(command, now_ns)
         if isinstance(command, SubmitOrder):
@@ -133,6 +145,8 @@ class PaperExecution:
     def next_event_ns(self) -> int | None:
         """Return when a batch, if only an empty one, will have something to tell; None if nothing is under way."""
         moments = [moment for venue in self._venues.values() if (moment := venue.next_event_ns()) is not None]
+        if self._transfers is not None and (moment := self._transfers.next_event_ns()) is not None:
+            moments.append(moment)
         moments += [inquiry.answerable_ns for inquiry in self._inquiries]
         moments += [report.ts_recv_ns for report in self._reports]
         return min(moments, default=None)

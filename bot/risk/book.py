@@ -61,6 +61,12 @@ class RiskBook(msgspec.Struct, frozen=True, gc=False):
         """The spot price of each row's underlying."""
         return self.spot_px[self.underlying]
 
+    @property
+    def held(self) -> list[int]:
+        """The numbers of the underlyings that have rows, lowest first."""
+        numbers: list[int] = np.flatnonzero(np.bincount(self.underlying, minlength=len(self.underlyings))).tolist()
+        return numbers
+
     def where(self, rows: Flags | Ints) -> RiskBook:
         """Return the book of these rows alone; names and spot prices stay as they are."""
         numbers = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows

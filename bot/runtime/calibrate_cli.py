@@ -48,7 +48,7 @@ NO_FILLS: Final = "a journal with fills"
 ELSEWHERE: Final = (NO_BOOKS, NO_FILLS)  # what another kind of source could tell is not told as lacking
 FEE_STEP_BPS: Final = 0.01  # fees nearer to each other than this are one tier
 
-calibrate_app = typer.Typer(help="Measure what trading costs.", no_args_is_help=True)
+calibrate_app = typer.Typer(help="Measure what trading costs, and try forecasts of volatility.", no_args_is_help=True)
 
 Sources = Annotated[
     list[str],
@@ -99,7 +99,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 @calibrate_app.callback()
 def _calibrate() -> None:
-    """Measure what trading costs."""
+    """Measure what trading costs, and try forecasts of volatility."""
 
 
 @calibrate_app.command()
@@ -130,6 +130,42 @@ def costs(
     typer.echo("# for a vault file, under hedge:")
     for line in snippet(found):
         typer.echo(line)
+
+
+@calibrate_app.command()
+def volatility(
+    prices: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ASSET=FILE|RECORDING…]", help="Prices of half a year or more; default: the bundled ones"
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what was found as an artefact")] = None,
+    *,
+    trees: Annotated[bool, typer.Option(help="Also try boosted trees, which take most of the time")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Try forecasts of volatility walking forward, and keep those that earned it, with how far they may be off."""
+    from bot.runtime.calibrate_volatility import (  # noqa: PLC0415 — it brings arch and scikit-learn, which take seconds
+        calibrate,
+        plain,
+        tables,
+        write_artefact,
+    )
+
+    found = calibrate(prices or [], with_trees=trees)
+    if out is not None:
+        write_artefact(found, out)
+    if as_json:
+        typer.echo(json.dumps(plain(found), indent=2))
+        return
+    console = Console(soft_wrap=True, markup=False)
+    if not console.is_terminal:
+        console = Console(soft_wrap=True, markup=False, width=NO_TERMINAL_COLUMNS)
+    for table in tables(found):
+        console.print(table)
+    if out is not None:
+        typer.echo(f"wrote {out}, as of {found.artefact.as_of}, believed until {found.artefact.expires}")
 
 
 def measure(source: str, volumes: Mapping[str, float], vols: Mapping[str, float]) -> list[Measured]:

@@ -25,6 +25,7 @@ from bot.domain.decisions import HedgePolicy
 from bot.domain.errors import ConfigError, RecordingError
 from bot.domain.instruments import Future, Instrument, Option
 from bot.domain.units import BPS, NS_PER_DAY, NS_PER_S
+from bot.engine.risk_settings import RiskSettings
 from bot.engine.settings import (
     Ages,
     BookLeg,
@@ -38,6 +39,7 @@ from bot.engine.settings import (
 from bot.risk.oracle_fusion import FusionRule
 from bot.runtime.chain_checks import check_chains
 from bot.runtime.chain_sections import FusionSection
+from bot.runtime.risk_checks import build_risk, check_risk
 from bot.runtime.simulated_chains import pool_instrument, pool_instruments
 from bot.runtime.vault import AccountCash, AccountLine, OptionHedgesLine, Target, Vault
 from bot.runtime.yaml_source import Location, Value, YamlSource
@@ -215,7 +217,15 @@ def _engine_settings(vault: Vault, instruments: tuple[Instrument, ...], ages: Ag
             window=vault.delta.window,
         ),
         option_hedges={line.underlying: _option_hedges(vault, line) for line in vault.option_hedges},
+        risk=_risk(vault),
     )
+
+
+def _risk(vault: Vault) -> RiskSettings | None:
+    try:
+        return build_risk(vault)
+    except ValueError as error:
+        raise ConfigError([f"vault {vault.vault}: {error}; hint: {MANUAL}"]) from None
 
 
 def _option_hedges(vault: Vault, line: OptionHedgesLine) -> OptionHedgeSettings:
@@ -323,7 +333,11 @@ def _check(source: YamlSource, manifests: _Manifests, *, allow_live: bool) -> Va
         place = f"recording {manifest.name}"
         start = f"at the recording's start, {_utc(manifest.start_ns)}"
         instruments = (*manifest.instruments, *_pools(source, manifest))
+        if vault is not None:
+            check_risk(source, vault, _venues_of(source.value, instruments))
         _check_market(source, _Listing(place, "the recording", start, manifest.start_ns, instruments))
+    elif vault is not None and vault.is_live_feed:
+        check_risk(source, vault, (*vault.venues, *vault.chains))
     return vault
 
 
@@ -582,6 +596,12 @@ def _pools(source: YamlSource, manifest: Manifest) -> Iterator[Instrument]:
             expected = f"at most {0.5 * oldest_s:g}"
             source.report((*place, "block_s"), expected, f"{block_s:g}", "older quotes are not traded on")
         yield pool_instrument(name, str(base), manifest.instruments)
+
+
+def _venues_of(value: Value, instruments: Iterable[Instrument]) -> set[str]:
+    """Return the venues of what the book and the hedges name."""
+    names = {*_names_at(value, "book").values(), *_names_at(value, "hedge").values()}
+    return {one.venue for one in instruments if one.instrument_id in names}
 
 
 class _Listing(NamedTuple):

@@ -26,11 +26,13 @@ from bot.domain.events import (
     Event,
     OperatorAction,
     OperatorCommand,
+    QueryTransfer,
     Restarted,
     SubmitOrder,
 )
 from bot.domain.orders import AmendRejected, OrderRejected, TimeInForce
 from bot.domain.results import RunSummary
+from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256
 from bot.runtime.control import serve
@@ -195,7 +197,12 @@ class Daemon:
             session.latencies.note(now_ns, events, commands)
 
     def _hand_over(self, command: Command, now_ns: int) -> None:
-        """Let a command leave, unless it would open or move an order under a marked halt."""
+        """Let a command leave, unless it would open or move an order, or collateral, under a marked halt."""
+        if isinstance(command, TransferCollateral) and self._marker is not None and self._marker.is_set:
+            why = f"{NOT_SENT}{self._marker.read()}"
+            self._mailbox.put(now_ns, [not_moved(command, why, now_ns)])
+            log.warning("not sent", transfer_id=command.transfer_id, why=why)
+            return
         if isinstance(command, SubmitOrder | AmendOrder) and self._marker is not None and self._marker.is_set:
             why = f"{NOT_SENT}{self._marker.read()}"
             order_id = command.intent.order_id if isinstance(command, SubmitOrder) else command.order_id
@@ -292,6 +299,23 @@ class Daemon:
         return {"state": str(engine.state), "reason": engine.state_reason}
 
 
+def not_moved(command: TransferCollateral, why: str, now_ns: int) -> TransferUpdate:
+    """Return the word that a transfer never left."""
+    return TransferUpdate(
+        transfer_id=command.transfer_id,
+        state=TransferState.FAILED,
+        asset=command.asset,
+        amount=0.0,
+        fee=0.0,
+        from_venue=command.from_venue,
+        to_venue=command.to_venue,
+        route=command.route,
+        reason=why,
+        ts_event_ns=now_ns,
+        ts_recv_ns=now_ns,
+    )
+
+
 def _utc(ts_ns: int) -> str:
     return datetime.fromtimestamp(ts_ns // NS_PER_S, UTC).isoformat()
 
@@ -299,6 +323,9 @@ def _utc(ts_ns: int) -> str:
 def _loggable(command: Command) -> dict[str, object]:
     intent = getattr(command, "intent", None)
     if intent is None:
+        transfer = command.transfer if isinstance(command, QueryTransfer) else command
+        if isinstance(transfer, TransferCollateral):
+            return {"kind": type(command).__name__, **msgspec.structs.asdict(transfer)}
         return {"kind": type(command).__name__, "order_id": getattr(command, "order_id", "")}
     return {
         "kind": "SubmitOrder",

@@ -23,14 +23,17 @@ from bot.domain.events import (
     CancelOrder,
     Command,
     Event,
+    OrderCommand,
     QueryAccount,
     QueryOrder,
+    QueryTransfer,
     Restarted,
     SubmitOrder,
 )
 from bot.domain.instruments import Instrument, Option, contract_of
 from bot.domain.market import IndexPrice
 from bot.domain.orders import AmendRejected, OrderCanceled, OrderEvent, OrderRejected, OrderTruth
+from bot.domain.risk import TransferCollateral, TransferUpdate
 from bot.domain.units import NS_PER_HOUR, NS_PER_MIN, NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.engine import Engine
@@ -43,8 +46,10 @@ from bot.runtime.chains import ChainOpener, chain_settings, load_signer, open_ch
 from bot.runtime.clock import VenueClock, WallClock
 from bot.runtime.config import build_live_settings, check_listing
 from bot.runtime.journal import Header, Journal
+from bot.runtime.live_transfers import LiveTransfers, open_transfers
 from bot.runtime.mailbox import Mailbox
-from bot.runtime.session import fees_of
+from bot.runtime.margin_terms import TermsPoll
+from bot.runtime.session import fees_of, transfers_of
 from bot.runtime.vault import AccountLine, Vault
 from bot.runtime.venues import (
     Execution,
@@ -85,6 +90,7 @@ class LiveSession(NamedTuple):
     clock: WallClock | VenueClock
     execution: Execution | None
     book_files: tuple[BookFile, ...]
+    transfers: LiveTransfers | None = None
 
     @property
     def underlying(self) -> str:
@@ -184,7 +190,15 @@ async def open_live(
             file.open(known)
         session = _assemble(vault, instruments, run_id)
         execution = _open_paper(session, execution_opener) if vault.mode == "paper" else None
-        yield session._replace(listed=listed, gateways=gateways, clock=clock, execution=execution, book_files=files)
+        transfers = await open_transfers(vault, environ, clock, stack)
+        yield session._replace(
+            listed=listed,
+            gateways=gateways,
+            clock=clock,
+            execution=execution,
+            book_files=files,
+            transfers=transfers,
+        )
 
 
 async def connect(
@@ -264,6 +278,7 @@ def _open_paper(session: LiveSession, opener: ExecutionOpener) -> Execution:
             (rules.venue, underlying): OptionFees(rules.taker_bps, rules.fee_cap_fraction)
             for underlying, rules in session.engine.settings.option_hedges.items()
         },
+        transfers=transfers_of(session.engine.settings, session.vault.seed),
     )
 
 
@@ -280,9 +295,9 @@ class OnChain(Protocol):
 
 def _is_answer(event: Event) -> bool:
     """Tell whether a journalled event is the simulated venue's: only it speaks of orders and gas in a paper run."""
-    if isinstance(event, OrderRejected | AmendRejected) and event.reason.startswith(NOT_SENT):
+    if isinstance(event, OrderRejected | AmendRejected | TransferUpdate) and event.reason.startswith(NOT_SENT):
         return False
-    return isinstance(event, OrderEvent | AccountReport | GasPaid)
+    return isinstance(event, OrderEvent | AccountReport | GasPaid | TransferUpdate)
 
 
 def listing_changes(
@@ -380,6 +395,13 @@ class LiveFeed:
             early, self._early = self._early or [], None
             for command, now_ns in early:
                 self.submit(command, now_ns)
+            if self._session.transfers is not None:
+                tasks.create_task(self._session.transfers.run(self.put), name="transfers")
+            risk = self._session.engine.settings.risk
+            if risk is not None:
+                current = {venue: account.parameters for venue, account in risk.accounts.items()}
+                poll = TermsPoll(self._session.gateways, current, self.put, self._clock)
+                tasks.create_task(poll.run(), name="margin parameters")
             tasks.create_task(self._beat(), name="heartbeat")
             if self._session.execution is not None and isinstance(self._clock, WallClock):
                 tasks.create_task(self._ring(self._session.execution), name="paper timers")
@@ -412,6 +434,9 @@ class LiveFeed:
             self._rescheduled.set()
         elif self._early is not None:
             self._early.append((command, now_ns))
+        elif isinstance(command, TransferCollateral | QueryTransfer):
+            if self._session.transfers is not None:
+                self._session.transfers.submit(command, now_ns)
         else:
             self._session.gateways[self._venue(command)].submit(command)
 
@@ -455,7 +480,7 @@ class LiveFeed:
                             await self._left.wait()
         return sorted(self._leaving)
 
-    def _venue(self, command: Command) -> str:
+    def _venue(self, command: OrderCommand) -> str:
         if isinstance(command, QueryAccount | CancelForeign):
             return command.venue
         about = command.intent if isinstance(command, SubmitOrder) else command

@@ -14,6 +14,7 @@ from bot.domain.errors import JournalError
 from bot.domain.events import AmendOrder, Command, Event, Restarted, SubmitOrder
 from bot.domain.instruments import Instrument
 from bot.domain.orders import AmendRejected, OrderRejected
+from bot.domain.risk import TransferCollateral, TransferUpdate
 from bot.domain.venues import InstrumentDelisted, InstrumentListed
 from bot.runtime.journal import Commands, Header, Journal
 from bot.runtime.live import NOT_SENT, LiveSession
@@ -93,15 +94,16 @@ def rebuild(
 def _sent(commands: Sequence[Command], then: Sequence[Event]) -> list[Command]:
     """Return the commands that left: a halt marker stops some, which the very next batch says."""
     stopped = {
-        event.order_id
+        event.transfer_id if isinstance(event, TransferUpdate) else event.order_id
         for event in then
-        if isinstance(event, OrderRejected | AmendRejected) and event.reason.startswith(NOT_SENT)
+        if isinstance(event, OrderRejected | AmendRejected | TransferUpdate) and event.reason.startswith(NOT_SENT)
     }
     return [
         command
         for command in commands
         if not (isinstance(command, SubmitOrder) and command.intent.order_id in stopped)
         and not (isinstance(command, AmendOrder) and command.order_id in stopped)
+        and not (isinstance(command, TransferCollateral) and command.transfer_id in stopped)
     ]
 
 

@@ -26,6 +26,7 @@ from bot.runtime.simulated_chains import open_simulated_chain
 from bot.runtime.vault import RecordingFeed, Vault
 from bot.simulation.recording import Manifest, Recording, open_recording
 from bot.simulation.score import Score
+from bot.simulation.transfers import RouteWorld, SimulatedTransfers
 from bot.simulation.venue import Faults, Fees, Latency, OptionFees, SimulatedVenue
 from bot.simulation.venues import Venues
 from bot.simulation.world import Venue, World
@@ -131,8 +132,9 @@ def _open_venue(vault: Vault, manifest: Manifest, settings: EngineSettings, faul
     }
     hedges = [hedge for hedge in hedges if hedge.instrument.instrument_id not in chains]
     options = tradable_options(settings)
+    transfers = transfers_of(settings, vault.seed)
     if chains and not (hedges or options):
-        return Venues(chains)
+        return Venues(chains, transfers)
     exchange = SimulatedVenue(
         [*(hedge.instrument for hedge in hedges), *(option for option, _ in options)],
         fees=fees_of(hedges, options),
@@ -145,10 +147,25 @@ def _open_venue(vault: Vault, manifest: Manifest, settings: EngineSettings, faul
         seed=vault.seed,
         faults=faults,
     )
-    if not chains:
+    if not chains and transfers is None:
         return exchange
     traded = [*(hedge.instrument.instrument_id for hedge in hedges), *(option.instrument_id for option, _ in options)]
-    return Venues({**dict.fromkeys(traded, exchange), **chains})
+    return Venues({**dict.fromkeys(traded, exchange), **chains}, transfers)
+
+
+def transfers_of(settings: EngineSettings, seed: int) -> SimulatedTransfers | None:
+    """Return the world that collateral moves in, None for a vault that moves none.
+
+    Half of the transfers take less than half of a route's p95, and nothing goes wrong with them.
+    """
+    routes = settings.risk.transfers.routes if settings.risk is not None else ()
+    if not routes:
+        return None
+    # two routes may share a name, as one network carries several assets: the slower one is taken for both
+    worlds: dict[str, RouteWorld] = {}
+    for route in sorted(routes, key=lambda one: one.p95_ns):
+        worlds[route.name] = RouteWorld(median_ns=max(1, route.p95_ns // 2), p95_ns=route.p95_ns, fee=route.fee)
+    return SimulatedTransfers(seed, worlds)
 
 
 def fees_of(

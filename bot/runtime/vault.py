@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from bot.domain.units import NS_PER_MS
 from bot.runtime.chain_sections import ChainSection, FusionSection
+from bot.runtime.risk_sections import RiskSection
 from strategies import AnyPolicy
 
 Line = TypeVar("Line")
@@ -438,6 +439,9 @@ class Vault(Section):
     venue_limits: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="Largest hedge exposure per venue, venue: quote money, orders in flight included",
+    )
+    risk: RiskSection | None = Field(
+        default=None, description="Margin of the accounts: how it is reckoned, how far it may be used; none by default"
     )
     latency: LatencySection = Field(default=LatencySection(), description="Latencies of the simulated venue")
     seed: int = Field(default=1, ge=0, le=2**63 - 1, description="Seed of everything random in the simulated venue")

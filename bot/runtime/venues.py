@@ -19,6 +19,7 @@ from bot.runtime.credentials import load_credentials, variable
 from bot.runtime.vault import Vault, VenueSection
 from bot.runtime.yaml_source import names_secret
 from bot.simulation.depth import DepthProfile
+from bot.simulation.transfers import SimulatedTransfers
 from bot.simulation.venue import Faults, Fees, Latency, OptionFees
 
 COIN: Final = re.compile(r"(?=[0-9]*[A-Z])([A-Z0-9]+?)(?:[-_/]|USD|$)")
@@ -71,6 +72,7 @@ class ExecutionOpener(Protocol):
         cash: Mapping[str, Mapping[str, float]],
         chains: Mapping[str, str],
         option_fees: Mapping[tuple[str, str], OptionFees],
+        transfers: SimulatedTransfers | None = None,
     ) -> Execution:
         """Return the simulated venue, as it was before its first event."""
 
@@ -95,6 +97,7 @@ def open_execution(
     cash: Mapping[str, Mapping[str, float]],
     chains: Mapping[str, str],
     option_fees: Mapping[tuple[str, str], OptionFees],
+    transfers: SimulatedTransfers | None = None,
 ) -> Execution:
     """Return the simulated venue of a paper run on live data."""
     return PaperExecution(
@@ -107,6 +110,7 @@ def open_execution(
         cash=cash,
         chains=chains,
         option_fees=option_fees,
+        transfers=transfers,
     )
 
 

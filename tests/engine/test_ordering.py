@@ -235,24 +235,6 @@ class TestLimits:
         market = Market(taker_bps=(4.0, 5.0, 6.0), limits=msgspec.structs.replace(LIMITS, **limit))
         assert market.orders() == {"A": -30, "B": -30, "C": -30}
 
-    def test_a_headroom_bounds_all_that_may_be_added_at_a_venue(self) -> None:
-        market = Market(taker_bps=(4.0, 5.0, 6.0))
-        market.engine.ordering.headroom_base["a"] = 2.05
-        market.engine.ordering.headroom_base["b"] = 0.0
-        assert market.orders() == {"A": -20, "C": -70}
-
-    def test_so_it_does_where_one_instrument_is_all_that_is_left(self) -> None:
-        market = Market(A, perpetual("B"), venue_limits={"b": 100.0})
-        market.engine.ordering.headroom_base["a"] = 2.05
-        assert market.orders() == {"A": -20}
-
-    def test_a_headroom_does_not_keep_a_position_from_shrinking(self) -> None:
-        market = Market(A, B)
-        market.hedge()
-        market.engine.ordering.headroom_base["a"] = market.engine.ordering.headroom_base["b"] = 0.0
-        market.engine.desks["ETH"].book.coin_cash = 5.0
-        assert market.orders() == {"A": 30}
-
     def test_the_order_rate_lets_the_largest_legs_go_first(self) -> None:
         market = thin(4.0, 3.0, 3.0, limits=msgspec.structs.replace(LIMITS, max_orders_per_min=2))
         assert market.orders() == {"A": -40, "B": -30}

@@ -108,3 +108,8 @@ def test_an_error_is_one_line() -> None:
 )
 def test_what_a_venue_says_in_json_is_told_in_its_own_words(said: str, told: str) -> None:
     assert text_of(ccxt.ExchangeError(said)) == f"ExchangeError: {told}"
+
+
+def test_what_is_shown_of_an_address_ends_before_its_signature() -> None:
+    error = ccxt.ExchangeNotAvailable("binance GET https://a.test/api/v1/all?timestamp=1&signature=ab 503 Unavailable")
+    assert text_of(error) == "ExchangeNotAvailable: binance GET https://a.test/api/v1/all 503 Unavailable"

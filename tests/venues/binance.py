@@ -93,6 +93,13 @@ OPERATIONS = {
     ("GET", "premiumIndex"): "ticker",
     ("GET", "ticker/bookTicker"): "ticker",
     ("GET", "ticker/24hr"): "ticker",
+    ("GET", "capital/config/getall"): "currencies",
+    ("POST", "capital/withdraw/apply"): "withdraw",
+    ("GET", "capital/withdraw/history"): "withdrawals",
+    ("GET", "capital/deposit/hisrec"): "deposits",
+    ("POST", "asset/transfer"): "transfer",
+    ("GET", "insuranceBalance"): "insurance",
+    ("GET", "adlQuantile"): "deleveraging",
 }
 
 

@@ -274,6 +274,8 @@ def account(book: VenueBook, now_ms: int) -> Json:
     return {
         "totalWalletBalance": decimal(sum(book.balances.values())),
         "totalMarginBalance": decimal(sum(book.equity(coin) for coin in book.balances)),
+        "totalInitialMargin": decimal(sum(float(asset["initialMargin"]) for asset in assets)),
+        "totalMaintMargin": decimal(sum(float(asset["maintMargin"]) for asset in assets)),
         "availableBalance": decimal(sum(float(asset["availableBalance"]) for asset in assets)),
         "assets": assets,
         "positions": [

@@ -139,7 +139,7 @@ class DeribitServer:
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=1 << 20)
         app.router.add_get(SOCKET, self._serve_handshake)
-        app.router.add_route("*", API + "/{scope}/{method}", self._serve_http)
+        app.router.add_route("*", API + "/{scope}/{method:.+}", self._serve_http)
         app.router.add_post(API, self._serve_http)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await self._runner.setup()

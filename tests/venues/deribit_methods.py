@@ -6,6 +6,7 @@ Parameters come as JSON values over WebSocket and POST, as strings over GET; bot
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -392,6 +393,25 @@ def get_account_summaries(call: Call) -> Json:
     return {"id": 10, "username": "test", "summaries": [words.account(call.book, currency) for currency in held]}
 
 
+def pme_simulate(call: Call) -> Json:
+    return words.simulated_matrix(call.book, call.text("currency"), _supposed(call))
+
+
+def simulate_portfolio(call: Call) -> Json:
+    currency, supposed = call.text("currency"), _supposed(call)
+    margin = words.simulated_margin(call.book, currency, supposed)
+    return words.account(call.book, currency) | {"initial_margin": margin, "maintenance_margin": 0.8 * margin}
+
+
+def _supposed(call: Call) -> dict[str, float]:
+    told = call.params.get("simulated_positions", {})
+    found = json.loads(told) if isinstance(told, str) else told
+    unknown = sorted(set(found) - set(call.book.listings))
+    if unknown:
+        raise invalid("simulated_positions", f"unknown instrument {unknown[0]}")
+    return {str(name): float(amount) for name, amount in found.items()}
+
+
 def get_subaccounts(_call: Call) -> list[Json]:
     return [{"id": 10, "type": "main", "username": "test", "system_name": "test", "is_password": True}]
 
@@ -525,6 +545,8 @@ METHODS: dict[str, Method] = {
     "private/get_position": Method(get_position, "positions", _READ),
     "private/get_account_summary": Method(get_account_summary, "balance", _ACCOUNT),
     "private/get_account_summaries": Method(get_account_summaries, "balance", _ACCOUNT),
+    "private/pme/simulate": Method(pme_simulate, "simulate", _ACCOUNT),
+    "private/simulate_portfolio": Method(simulate_portfolio, "simulate_sums", _ACCOUNT),
     "private/get_subaccounts": Method(get_subaccounts, "balance", _ACCOUNT),
     "private/withdraw": Method(withdraw, "other", _WALLET),
 }

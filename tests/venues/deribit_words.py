@@ -7,6 +7,7 @@ Pure: everything is worked out from the book as it is now. Vols are in per cent 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -402,6 +403,87 @@ def account(book: VenueBook, currency: str) -> Json:
         "portfolio_margining_enabled": False,
         "cross_collateral_enabled": False,
         "margin_model": "segregated_sm",
+    }
+
+
+# What a simulation charges: the edge of the grid, and the least roll shock; as recorded on 2026-02-15.
+PRICE_RANGE, ROLL_SHARE = 0.18, 0.005
+
+
+def simulated_margin(book: VenueBook, currency: str, supposed: Mapping[str, float]) -> float:
+    """Portfolio margin in coin of futures and perpetuals alone: positions held, and those supposed, in base."""
+    return sum(_matrix(book, currency, supposed))
+
+
+def _matrix(book: VenueBook, currency: str, supposed: Mapping[str, float]) -> tuple[float, float]:
+    base = {name: position(book, name)["delta"] for name in book.positions}
+    for name, amount in supposed.items():
+        base[name] = base.get(name, 0.0) + amount
+    held = [amount for name, amount in base.items() if book.listings[name].settle == currency]
+    net = sum(held)
+    worst = -net * PRICE_RANGE / (1.0 + PRICE_RANGE) if net < 0.0 else net * PRICE_RANGE / (1.0 - PRICE_RANGE)
+    return worst, ROLL_SHARE * sum(map(abs, held))
+
+
+def model_params(coin: str) -> Json:
+    """The parameters of one currency, as recorded on 2026-02-15 for ETH."""
+    return {
+        "general": {"timestamp": 1771197609587, "mm_factor": 0.8, "buckets_count": 4, "vol_scenarios_count": 3},
+        "currency": {
+            coin: {
+                "min_annualised_move": ROLL_SHARE,
+                "annualised_move_risk": 0.05,
+                "pnl_offset": 0.6,
+                "correlation_set": False,
+                "equity_side_impact": "both",
+                "haircut": 0,
+                "extended_dampener": 200000,
+                "max_offsetable_pnl": 20000000,
+            }
+        },
+        "currency_pair": {
+            f"{coin}_usd": {
+                "price_range": PRICE_RANGE,
+                "m_inc": 0.000004,
+                "delta_total_liq_shock_threshold": 20000000,
+                "max_delta_shock": 0.1,
+                "min_volatility_for_shock_up": 0.5,
+                "volatility_range_up": 0.4,
+                "volatility_range_down": 0.25,
+                "extended_table_factor": 1,
+                "short_term_vega_power": 0.3,
+                "long_term_vega_power": 0.13,
+            }
+        },
+    }
+
+
+def simulated_matrix(book: VenueBook, currency: str, supposed: Mapping[str, float]) -> Json:
+    worst, roll = _matrix(book, currency, supposed)
+    coin, index = currency.lower(), book.index.get(currency, 1.0)
+    return {
+        "model_params": model_params(coin),
+        "index_price": {f"{coin}_usd": index},
+        "portfolio": {"position": dict(supposed), "currency": {}},
+        "margins": {
+            coin: {
+                "maintenance_margin": round(0.8 * (worst + roll), 12),
+                "initial_margin": round(worst + roll, 9),
+                "initial_margin_details": {
+                    "open_orders_margin": 0,
+                    "mmp_margin": 0,
+                    "spot_margin": 0,
+                    "risk_matrix_margin": worst + roll,
+                    "risk_matrix_margin_details": {
+                        "correlation_contingency": 0,
+                        "worst_case": worst,
+                        "worst_case_bucket": {"index": 1, "source": "standard", "bucket": 1, "side": "left"},
+                        "roll_shock": roll,
+                        "delta_shock": 0,
+                    },
+                },
+            }
+        },
     }
 
 

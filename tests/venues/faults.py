@@ -2,7 +2,9 @@
 
 A server asks `request(operation)` once for every call it gets, and sends every WebSocket message through a `Pipe`.
 Operations are the same words for every venue: create, amend, cancel, cancel_all, query, open_orders, trades, positions,
-balance, markets, ticker, time, auth, connect (the WebSocket handshake), subscribe, arm (a dead man's switch) and other.
+balance, simulate (what margin would be), simulate_sums, markets, ticker, time, auth, connect (the WebSocket
+handshake), subscribe, arm (a dead man's switch) and other; of money: currencies, withdraw, withdrawals, deposits,
+transfer, insurance and deleveraging.
 Streams: quotes, index, vols, orders, fills, trades (everybody's), positions, balance and replies (answers over the
 WebSocket). "any" stands for all of them.
 """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import ccxt.pro
 
+from bot.domain.risk import ReportedMargin
+from bot.gateways.binance import margin
 from bot.gateways.dead_man import Countdown, DeadMan, NoProtection
 from bot.gateways.exchange import VenueSettings
 from bot.gateways.gateway import Clock
@@ -74,6 +76,18 @@ class BinanceOrderWords(OrderWords):
             bool(may_trade) if may_trade is not None else can_trade,
             bool(may_withdraw) if may_withdraw is not None else None,
         )
+
+    async def margins_of(self, exchange: ccxt.pro.Exchange, info: object) -> tuple[ReportedMargin, ...]:
+        """Return the margin of the account as its balances tell it."""
+        del exchange
+        return margin.read_margins(info)
+
+    async def margin_terms(self, exchange: ccxt.pro.Exchange, currencies: frozenset[str]) -> dict[str, Any]:
+        """Return the brackets by underlying, of USD-M futures alone."""
+        del currencies
+        if exchange.options.get("defaultSubType") != "linear":
+            return {}
+        return await margin.read_terms(exchange)
 
     def outcome_of(self, error: BaseException, *, may_have_left: bool = True) -> Outcome:
         """Return what an error means: a code of Binance's own is a no, but for those that say nothing."""

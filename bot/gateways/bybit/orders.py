@@ -6,6 +6,8 @@ from typing import ClassVar
 
 import ccxt.pro
 
+from bot.domain.risk import ReportedMargin
+from bot.gateways.bybit import margin
 from bot.gateways.dead_man import DeadMan, NoProtection
 from bot.gateways.exchange import VenueSettings
 from bot.gateways.gateway import Clock
@@ -45,6 +47,11 @@ class BybitOrderWords(OrderWords):
         if venue_order_id:
             return await super().cancel(exchange, symbol, order_id, venue_order_id)
         return dict(await exchange.cancel_order(None, symbol, {"orderLinkId": self.encode(order_id)}))
+
+    async def margins_of(self, exchange: ccxt.pro.Exchange, info: object) -> tuple[ReportedMargin, ...]:
+        """Return the margin of the account as its balances tell it."""
+        del exchange
+        return margin.read_margins(info)
 
     async def permissions(self, exchange: ccxt.pro.Exchange) -> Permissions:
         """Return what the key may do, which Bybit lists per product."""

@@ -13,7 +13,9 @@ import ccxt.pro
 
 from bot.domain.errors import Retryable
 from bot.domain.orders import TimeInForce
+from bot.domain.risk import ReportedMargin, SupposedMargin, SupposedPosition
 from bot.gateways.dead_man import DeadMan
+from bot.gateways.deribit import margin
 from bot.gateways.deribit.session import DeribitSession, signed_login
 from bot.gateways.exchange import VenueSettings
 from bot.gateways.gateway import Clock
@@ -153,6 +155,28 @@ class DeribitOrderWords(OrderWords):
         if not isinstance(found, list):
             raise ccxt.BadResponse(f"deribit: expected open orders, found {str(found)[:100]}")
         return [exchange.parse_order(order) for order in found]
+
+    async def margins_of(self, exchange: ccxt.pro.Exchange, info: object) -> tuple[ReportedMargin, ...]:
+        """Return the margin by currency, and of the pool where there is one, in USD."""
+        return await margin.read_margins(exchange, info)
+
+    async def margin_terms(self, exchange: ccxt.pro.Exchange, currencies: frozenset[str]) -> dict[str, Any]:
+        """Return `model_params` of portfolio margin. Raises what ccxt raises, as for an account without it."""
+        return await margin.read_terms(exchange, currencies)
+
+    async def suppose(
+        self, exchange: ccxt.pro.Exchange, changes: Sequence[tuple[str, SupposedPosition]]
+    ) -> SupposedMargin | None:
+        """Return what Deribit would ask, of the pool of an account that has one, else by settlement currency."""
+        pool = "CROSS" if await margin.is_cross(exchange) else ""
+        by_currency: dict[str, dict[str, float]] = {}
+        for symbol, change in changes:
+            named = by_currency.setdefault(pool or self._currency(exchange, symbol), {})
+            name = str(exchange.market(symbol)["id"])
+            named[name] = named.get(name, 0.0) + change.qty_base
+        answers = [await margin.simulate(exchange, currency, named) for currency, named in by_currency.items()]
+        items = {name: amount for answer in answers for name, amount in answer.items_quote.items()}
+        return SupposedMargin(tuple(one for answer in answers for one in answer.margins), items)
 
     def position_amount(self, position: Raw) -> float | None:
         """Return a position's size, which Deribit signs itself."""

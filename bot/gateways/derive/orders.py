@@ -6,7 +6,9 @@ from typing import Any, ClassVar, Final
 
 import ccxt.pro
 
+from bot.domain.risk import ReportedMargin
 from bot.gateways.dead_man import DeadMan, NoProtection
+from bot.gateways.derive import margin
 from bot.gateways.exchange import VenueSettings
 from bot.gateways.gateway import Clock
 from bot.gateways.market_words import part
@@ -38,6 +40,11 @@ class DeriveOrderWords(OrderWords):
     def create_params(self, terms: OrderTerms) -> dict[str, Any]:
         """Return ccxt's params of a new order, with the fee limit that Derive wants signed."""
         return {**super().create_params(terms), "max_fee": _MAX_FEE_USD}
+
+    async def margins_of(self, exchange: ccxt.pro.Exchange, info: object) -> tuple[ReportedMargin, ...]:
+        """Return the margin of the account as its balances tell it."""
+        del exchange
+        return margin.read_margins(info)
 
     async def create(self, exchange: ccxt.pro.Exchange, terms: OrderTerms) -> Raw:
         """Send an order; one at market takes its reference price as the limit Derive asks for."""

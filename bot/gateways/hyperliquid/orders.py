@@ -12,9 +12,11 @@ from typing import Any, ClassVar, Final
 
 import ccxt.pro
 
+from bot.domain.risk import ReportedMargin
 from bot.gateways.dead_man import Countdown, DeadMan
 from bot.gateways.exchange import VenueSettings
 from bot.gateways.gateway import Clock
+from bot.gateways.hyperliquid import margin
 from bot.gateways.market_words import part
 from bot.gateways.order_words import OrderTerms, OrderWords, Permissions, Raw, answered
 from bot.gateways.outcomes import Outcome, outcome_of
@@ -101,6 +103,16 @@ class HyperliquidOrderWords(OrderWords):
         found = await exchange.publicPostInfo({"type": "extraAgents", "user": account})
         agents = {str(part(agent, "address")).lower() for agent in found} if isinstance(found, list) else set()
         return Permissions(can_trade=signer in agents if agents else None, can_withdraw=False)
+
+    async def margins_of(self, exchange: ccxt.pro.Exchange, info: object) -> tuple[ReportedMargin, ...]:
+        """Return the margin of the account as its balances tell it."""
+        del exchange
+        return margin.read_margins(info)
+
+    async def margin_terms(self, exchange: ccxt.pro.Exchange, currencies: frozenset[str]) -> dict[str, Any]:
+        """Return the leverage tiers by coin."""
+        del currencies
+        return await margin.read_terms(exchange)
 
     def outcome_of(self, error: BaseException, *, may_have_left: bool = True) -> Outcome:
         """Return what an error means: Hyperliquid's own words are a no, and an unknown key needs a person."""

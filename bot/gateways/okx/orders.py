@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 import ccxt.pro
 
+from bot.domain.risk import ReportedMargin, SupposedMargin, SupposedPosition
 from bot.gateways.dead_man import Countdown, DeadMan
 from bot.gateways.exchange import VenueSettings
 from bot.gateways.gateway import Clock
 from bot.gateways.market_words import number, part
+from bot.gateways.okx import margin
 from bot.gateways.order_words import OrderTerms, OrderWords, Permissions, Raw
 
 # ccxt divides by 1000 and drops the rest: below 1000 ms that would disarm, below 10 s OKX refuses it.
@@ -57,6 +60,17 @@ class OkxOrderWords(OrderWords):
         """Return ccxt's params of an amend: what cannot be amended stays as it is instead of being canceled."""
         del terms
         return {"cxlOnFail": False}
+
+    async def margins_of(self, exchange: ccxt.pro.Exchange, info: object) -> tuple[ReportedMargin, ...]:
+        """Return the margin of the account as its balances tell it."""
+        del exchange
+        return margin.read_margins(info)
+
+    async def suppose(
+        self, exchange: ccxt.pro.Exchange, changes: Sequence[tuple[str, SupposedPosition]]
+    ) -> SupposedMargin | None:
+        """Return what the position builder says."""
+        return await margin.build_positions(exchange, changes)
 
     async def permissions(self, exchange: ccxt.pro.Exchange) -> Permissions:
         """Return what the key may do, which OKX lists with the account's configuration."""

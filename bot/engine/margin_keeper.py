@@ -1,0 +1,620 @@
+"""Margin of every account of a vault while it trades: looked at now and then, never by each decision.
+
+A look reprices what is held and under way at an account, sets it against what is posted there, and says in which state
+that is. How much a hedge may still add is found by repricing along its size when somebody wants to know, and kept until
+something changes. Must never trade: the engine does, within what is said here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import exp, inf, isfinite, nan, sqrt
+from typing import NamedTuple
+
+from bot.domain.decisions import BotState
+from bot.domain.instruments import Instrument
+from bot.domain.results import MarginRecord
+from bot.domain.risk import CollateralPrice, MarginState, MarginTerms
+from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
+from bot.domain.venues import AccountReport
+from bot.engine.desk import Desk
+from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount, Told, told_of
+from bot.engine.market import MarketState
+from bot.engine.orders import OrderTracker
+from bot.engine.risk_rows import AccountRows, Row, account_rows, with_qty
+from bot.engine.settings import EngineSettings
+from bot.risk.book import OPTION, RiskBook
+from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
+from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
+from bot.risk.gaps import find_fault
+from bot.risk.margin.registry import assume_worst
+from bot.risk.margin_states import bot_state_of, stand
+
+STEPS = 14  # of the search for the largest size that fits
+DEFAULT_DELAY_NS = 1800 * 10**9  # how long topping up takes where no route says
+SAFE_SIGMAS = 3.0  # an account alive this far away on both sides is touched with less than 0.6 %
+COARSE_POINTS = 8
+
+
+class Room(NamedTuple):
+    """How much of an instrument one order may still trade on one side, and why no more; infinite: `reach_base`."""
+
+    base: float
+    why: str
+    reach_base: float = inf
+
+    def left_base(self, taken_share: float) -> float:
+        """Return what is left where others have taken a share of what margin allows at the account.
+
+        What fits each alone fits together in parts that add up to one, as margin is no less than linear in size.
+        """
+        return self.base if not taken_share else min(self.base, self.reach_base) * max(0.0, 1.0 - taken_share)
+
+    def share_of(self, base: float) -> float:
+        """Return the share of what margin allows that so much takes."""
+        most_base = min(self.base, self.reach_base)
+        return base / most_base if most_base > 0.0 else 1.0
+
+
+class Relief(NamedTuple):
+    """A slice of a hedge whose closing releases margin."""
+
+    instrument_id: str
+    lots: int
+    released_quote: float
+    reason: str
+
+
+class MarginKeeper:
+    """Margin of the accounts that a vault's risk section names; one review each per beat."""
+
+    def __init__(
+        self, settings: EngineSettings, market: MarketState, orders: OrderTracker, desks: Mapping[str, Desk]
+    ) -> None:
+        """Start keeping. Raises ValueError for parameters that their model cannot use."""
+        assert settings.risk is not None, "a keeper is made for a vault with a risk section"
+        self._risk = settings.risk
+        self._settings = settings
+        self._market = market
+        self._orders = orders
+        self._desks = desks
+        self.accounts = {name: MarginAccount(name, one, settings.risk) for name, one in settings.risk.accounts.items()}
+        self.cuts: dict[str, int] = dict.fromkeys(self.accounts, 0)  # how often a hedge was cut or sent elsewhere
+        self.worst_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
+        self.state_ns: dict[str, dict[MarginState, int]] = {name: {} for name in self.accounts}
+        self.reviews: dict[str, int] = dict.fromkeys(self.accounts, 0)
+        self._rows: dict[str, AccountRows] = {}
+        self._ends: dict[str, list[tuple[RiskBook, float]]] = {}
+        self._rooms: dict[tuple[str, int], Room] = {}
+        self._reliefs: dict[str, Relief | None] = {}  # by underlying
+        self._dirty: set[str] = set(self.accounts)
+        self._due_ns = 0
+        self._now_ns = 0
+        self._reviewed_ns: dict[str, int] = {}
+        self._index_px: dict[str, float] = {}
+        self._delay_ns = max([one.p95_ns for one in settings.risk.transfers.routes], default=DEFAULT_DELAY_NS)
+
+    # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def take_terms(self, event: MarginTerms) -> None:
+        """Reckon with other parameters from the next decision on."""
+        account = self.accounts.get(event.venue)
+        if account is not None:
+            account.take_terms(event)
+            self.note_change(event.venue)
+
+    def take_price(self, event: CollateralPrice) -> None:
+        """Count collateral at a venue as the venue itself does; a price that is none leaves the last one."""
+        account = self.accounts.get(event.venue)
+        if account is not None and isfinite(event.px) and event.px >= 0.0:
+            before = account.index_px.get(event.asset, 0.0)
+            account.index_px[event.asset] = event.px
+            if not before or abs(event.px / before - 1.0) >= self._risk.review_move_fraction:
+                self.note_change(event.venue)
+
+    def take_report(self, event: AccountReport) -> None:
+        """Take in what an account tells of its balances and its margin."""
+        account = self.accounts.get(event.venue)
+        if account is None:
+            return
+        if event.balances:
+            account.balances, account.balances_ns = dict(event.balances), event.ts_asked_ns
+        if event.margins:
+            account.report = event
+        self.note_change(event.venue)
+
+    def note_fill(self, instrument: Instrument | None, now_ns: int) -> None:
+        """Remember when something last traded: a report that was asked for before does not know of it."""
+        account = self.accounts.get(instrument.venue) if instrument is not None else None
+        if account is not None:
+            account.last_fill_ns = now_ns
+            self.note_change(account.name)
+
+    def note_settlement(self, desk: Desk, expiry_ns: int, px: float) -> None:
+        """Keep what the book's own options are about to pay, where the feed tells no balances."""
+        for option, qty_base in desk.book.options.values():
+            account = self.accounts.get(option.venue)
+            if account is None or option.expiry_ns != expiry_ns:
+                continue
+            pays_quote = qty_base * max(0.0, px - option.strike_px if option.is_call else option.strike_px - px)
+            amount = pays_quote / px if option.settle == option.base else pays_quote
+            account.settled[option.settle] = account.settled.get(option.settle, 0.0) + amount
+        self.note_change()
+
+    def note_change(self, account: str = "") -> None:
+        """Look anew at one account, or at all of them, with the next decision; others are no business of ours."""
+        self._dirty.update([account] if account else self.accounts)
+        self._dirty &= self.accounts.keys()
+        self._rooms.clear()
+        self._reliefs.clear()
+
+    # ── reviews ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def review(self, now_ns: int) -> None:
+        """Look at every account that is due: after its beat, after anything that happened there, after a move."""
+        if now_ns < self._due_ns and not self._dirty and not self._has_moved():
+            self._now_ns = now_ns
+            return
+        self._now_ns = now_ns
+        if not self._dirty:
+            self._dirty.update(self.accounts)
+        self._rooms.clear()
+        self._reliefs.clear()
+        for desk in self._desks.values():
+            desk.book.mark(now_ns)  # a price missing is told of the row that lacks it
+        self._index_px = {name: desk.book.marks_of_underlying.index_px for name, desk in self._desks.items()}
+        for name in sorted(self._dirty):
+            self._review(self.accounts[name], now_ns)
+        self._dirty.clear()
+        self._due_ns = now_ns + self._risk.review_ns
+        for account in self.accounts.values():
+            standing = account.standing
+            if standing is not None and standing.asked is not standing.state:  # the next step is due sooner
+                self._due_ns = min(self._due_ns, standing.stepped_up_ns + self._risk.states.step_up_ns)
+
+    @property
+    def is_relieving(self) -> bool:
+        """Tell whether any hedge is to be closed in slices now."""
+        return any(one.permission.must_reduce or one.is_draining for one in self.accounts.values())
+
+    @property
+    def doubt(self) -> str:
+        """Why exposure may only shrink as far as margin goes, "" where nothing is the matter."""
+        standings = [one.standing for one in self.accounts.values() if one.standing is not None]
+        if bot_state_of(standings) is BotState.RUNNING:
+            return ""
+        worst = [one for one in self.accounts.values() if one.permission.must_reduce]
+        return "; ".join(
+            f"margin at {one.name} is {one.standing.state}: {one.standing.reason}" for one in worst if one.standing
+        )
+
+    @property
+    def emergency(self) -> str:
+        """Which account a person has to look at, "" if none."""
+        found = [one for one in self.accounts.values() if one.permission.must_close and one.standing is not None]
+        return "; ".join(f"margin emergency at {one.name}: {one.standing.reason}" for one in found if one.standing)
+
+    def _has_moved(self) -> bool:
+        for name, px in self._index_px.items():
+            now_px = self._desks[name].book.marks_of_underlying.index_px
+            if abs(now_px - px) > self._risk.review_move_fraction * px:
+                return True
+        return False
+
+    def _review(self, account: MarginAccount, now_ns: int) -> None:
+        self.reviews[account.name] += 1
+        account.note_day(now_ns)
+        self._ends.pop(account.name, None)
+        rows, why = account_rows(account.name, self._desks.values(), self._orders, now_ns)
+        account.unknown = why
+        if rows is None:
+            self._rows.pop(account.name, None)
+            return
+        self._rows[account.name] = rows
+        degraded = account.doubts()
+        book = rows.book
+        try:
+            _refuse_gaps(book)
+            requirement = account.ask(book)
+            local = account.local(book, requirement)
+        except MODEL_ERRORS as error:
+            requirement = assume_worst(book, str(error))
+            local = Figures(requirement.initial, requirement.maintenance)
+            degraded.append(
+                f"margin model {account.settings.model} cannot answer, all that is held is counted: {error}"
+            )
+        account.requirement = requirement
+        self._take_told(account, local, now_ns)
+        figures = account.reckon(local)
+        account.options_quote = float((book.qty_base * book.mark_px)[book.kind == OPTION].sum())
+        equity_quote, missing = self._equity(account)
+        degraded += missing
+        account.equity_quote, account.figures, account.degraded = equity_quote, figures, tuple(degraded)
+        account.utilisation_ratio = utilise(equity_quote, figures.maintenance, account.settings.liquidation_ratio)
+        account.touch_probability = self._touch(account, book)
+        before = account.standing
+        account.standing = stand(
+            before, account.utilisation_ratio, account.touch_probability, now_ns, self._risk.states
+        )
+        self._count(account, before.state if before is not None else account.standing.state, now_ns)
+
+    def _count(self, account: MarginAccount, before: MarginState, now_ns: int) -> None:
+        """Keep the worst utilisation and how long the account was in which state."""
+        ratio = account.utilisation_ratio
+        if isfinite(ratio):
+            self.worst_ratio[account.name] = max(self.worst_ratio[account.name], ratio)
+        since_ns = self._reviewed_ns.get(account.name, now_ns)
+        times = self.state_ns[account.name]
+        times[before] = times.get(before, 0) + now_ns - since_ns
+        self._reviewed_ns[account.name] = now_ns
+
+    def _take_told(self, account: MarginAccount, local: Figures, now_ns: int) -> None:
+        """Set the venue's newest word beside the model's of the same moment; drop one that has grown old."""
+        report, account.report = account.report, None
+        if report is not None and account.last_fill_ns < report.ts_asked_ns:
+            told = told_of(report)
+            if told is not None:
+                account.told = Told(told[0], told[1], local, report.ts_recv_ns)
+        if account.told is not None and now_ns - account.told.at_ns > self._risk.report_max_age_ns:
+            account.told = None
+
+    def _equity(self, account: MarginAccount) -> tuple[float, list[str]]:
+        """Return what is posted at an account after haircuts, in quote money, and what could not be counted."""
+        if account.told is not None:
+            return account.told.equity_quote - self._leaving_quote(account, account.told.at_ns), []
+        missing: list[str] = []
+        is_told = account.balances is not None
+        amounts = self._amounts(account)
+        total_quote = 0.0
+        for asset, amount in amounts.items():
+            if not amount:
+                continue
+            px = self.asset_px(account, asset)
+            if px is None:
+                counts = "what is there counts as nothing" if amount > 0.0 else "what is owed may be anything"
+                missing.append(f"{asset} has no price at {account.name}: {counts}")
+                total_quote += 0.0 if amount > 0.0 else -inf
+                continue
+            haircut = account.settings.haircut_share.get(asset, 0.0) if amount > 0.0 else 0.0
+            total_quote += amount * px * (1.0 - haircut)
+        if not is_told:
+            total_quote += self._earned_quote(account) + account.counted_options_quote(account.options_quote)
+        return total_quote, missing
+
+    def _amounts(self, account: MarginAccount) -> dict[str, float]:
+        """Return what is posted at an account by asset: what it told, else what the vault says and what came since."""
+        if account.balances is not None:
+            amounts = dict(account.balances)
+            for asset, amount, planned_ns in account.leaving.values():
+                if planned_ns >= account.balances_ns:
+                    amounts[asset] = amounts.get(asset, 0.0) - amount
+            return amounts
+        amounts = dict(account.settings.collateral)
+        for more in (account.settled, account.moved):
+            for asset, amount in more.items():
+                amounts[asset] = amounts.get(asset, 0.0) + amount
+        return amounts
+
+    def _leaving_quote(self, account: MarginAccount, since_ns: int) -> float:
+        """Return what was ordered to leave since an account last told what is there."""
+        leaving = [one for one in account.leaving.values() if one[2] >= since_ns]
+        return sum([amount * (self.asset_px(account, asset) or 0.0) for asset, amount, _ in leaving])
+
+    def held(self, account: MarginAccount, asset: str) -> float:
+        """Return how much of an asset is posted at an account."""
+        return max(0.0, self._amounts(account).get(asset, 0.0))
+
+    def asset_px(self, account: MarginAccount, asset: str) -> float | None:
+        """Return what a unit of an asset counts at an account in quote money, None where nobody told."""
+        px = account.index_px.get(asset)
+        if px is not None:
+            return px
+        if asset in QUOTE_MONEY:
+            return 1.0
+        marks = self._market.underlyings.get(asset)
+        return marks.index_px if marks is not None and marks.index_px > 0.0 else None
+
+    def _earned_quote(self, account: MarginAccount) -> float:
+        """Return what linear positions there have earned so far, and what option hedges left in cash."""
+        earned_quote = 0.0
+        for desk in self._desks.values():
+            book = desk.book
+            index_px = book.marks_of_underlying.index_px
+            for holding in book.holdings:
+                if holding.instrument.venue == account.name and (holding.qty or holding.cash_settle):
+                    earned_quote += holding.value_quote(holding.mark_px or index_px, index_px)
+            for option in book.option_hedges.values():
+                if option.instrument.venue == account.name:
+                    earned_quote += option.to_quote(option.cash_settle, index_px)
+        return earned_quote
+
+    def _touch(self, account: MarginAccount, book: RiskBook) -> float:
+        """Return the chance that the account is liquidated before collateral could arrive, by its own vol.
+
+        Repricing is dear, so that an account which is alive three sigmas away on both sides is called safe (0).
+        """
+        if not len(book) or account.figures.maintenance <= 0.0:
+            return 0.0
+        vol = max([desk.vol() for desk in self._desks.values() if isfinite(desk.vol())], default=nan)
+        years = self._delay_ns / NS_PER_YEAR
+        if not isfinite(vol):
+            return 0.0 if account.utilisation_ratio < self._risk.states.watch_ratio else nan
+        ratio = account.settings.liquidation_ratio
+        move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
+        gross_quote = float((abs(book.qty_base) * book.spot_of_row_px).sum())
+        if account.figures.maintenance + 3.0 * gross_quote * move < ratio * account.equity_quote:
+            return 0.0
+        health = book_health(book, account.equity_quote, account.reckon_maintenance)
+        for side in (-move, move):
+            moved = move_book(book, side)
+            equity_quote = account.equity_quote + float(book.qty_base @ (moved.mark_px - book.mark_px))
+            if not account.reckon_maintenance(moved) < ratio * equity_quote:
+                interval = find_interval(health, 1.0, ratio, points=COARSE_POINTS)
+                return touch_probability(interval, 1.0, vol, years)
+        return 0.0
+
+    def records(self) -> dict[str, MarginRecord]:
+        """Return what margin of every account was like so far."""
+        return {name: self._record(one) for name, one in sorted(self.accounts.items())}
+
+    def _record(self, account: MarginAccount) -> MarginRecord:
+        figures, name = account.figures, account.name
+        return MarginRecord(
+            model=account.parameters.model,
+            equity_quote=_known(account.equity_quote),
+            initial_quote=_known(figures.initial),
+            maintenance_quote=_known(figures.maintenance),
+            utilisation_ratio=_known(account.utilisation_ratio),
+            worst_utilisation_ratio=self.worst_ratio[name],
+            state=str(account.standing.state) if account.standing is not None else "unknown",
+            state_s={str(state): ns / NS_PER_S for state, ns in self.state_ns[name].items()},
+            cuts=self.cuts[name],
+            reviews=self.reviews[name],
+            degraded=account.degraded,
+        )
+
+    # ── rooms ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def keeps(self, venue: str) -> bool:
+        """Tell whether margin at a venue is reckoned."""
+        return venue in self.accounts
+
+    def room(self, instrument: Instrument, side: int, reach_base: float) -> Room:
+        """Return how much more of an instrument may be traded on one side (1 buys, −1 sells), up to `reach_base`.
+
+        It is the largest size after which initial margin is within its share of equity, or no more than it is now: what
+        releases margin is always allowed.
+        """
+        key = (instrument.instrument_id, side)
+        found = self._rooms.get(key)
+        if found is None:
+            found = self._rooms[key] = self._find_room(instrument, side, reach_base)
+        return found
+
+    def option_room(self, row: Row, side: int, reach_base: float, px: float) -> Room:
+        """Return how much more of an option may be traded at `px` a unit, in quote money, held already or not."""
+        account = self.accounts[row.instrument.venue]
+        self._refresh(account)
+        rows = self._rows.get(account.name)
+        if rows is None or row.instrument.instrument_id in rows.row_of:
+            return self._find_room(row.instrument, side, reach_base, px)
+        more, why = account_rows(account.name, self._desks.values(), self._orders, self._now_ns, (row,))
+        if more is None or account.is_assumed:
+            return Room(0.0, why or f"margin at {account.name} is not known: {account.degraded[-1]}")
+        return self._search(account, more, _books_of(account, more), row.instrument.instrument_id, side, reach_base, px)
+
+    def note_cut(self, venue: str) -> None:
+        """Count a hedge that margin made smaller or sent elsewhere."""
+        self.cuts[venue] += 1
+
+    def _refresh(self, account: MarginAccount) -> None:
+        """Look at an account anew if something happened there since, an order of the same decision for one."""
+        if account.name in self._dirty:
+            self._review(account, self._now_ns)
+            self._dirty.discard(account.name)
+
+    def _find_room(self, instrument: Instrument, side: int, reach_base: float, px: float = 0.0) -> Room:
+        account = self.accounts[instrument.venue]
+        self._refresh(account)
+        rows = self._rows.get(account.name)
+        name = instrument.instrument_id
+        if rows is None or name not in rows.row_of:
+            return Room(0.0, f"margin at {account.name} is not known: {account.unknown or f'{name} has no price'}")
+        held_base = rows.rows[rows.row_of[name]].qty_base
+        if account.is_assumed:
+            why = f"margin at {account.name} is not known, only closing is allowed: {account.degraded[-1]}"
+            return Room(max(0.0, -side * held_base), why)
+        if account.name not in self._ends:
+            self._ends[account.name] = _books_of(account, rows)
+        return self._search(account, rows, self._ends[account.name], name, side, reach_base, px)
+
+    def _search(
+        self,
+        account: MarginAccount,
+        rows: AccountRows,
+        ends: list[tuple[RiskBook, float]],
+        name: str,
+        side: int,
+        reach_base: float,
+        px: float,
+    ) -> Room:
+        place = rows.row_of[name]
+        row = rows.rows[place]
+        share = self._risk.max_initial_ratio
+        is_option = row.kind == OPTION
+
+        def excess_quote(base: float) -> float:
+            """Return by how much margin would be over its bound at the worst end after so much more."""
+            worst = -inf
+            for book, now_quote in ends:
+                qty = book.qty_base.copy()
+                qty[place] += side * base
+                try:
+                    initial_quote = account.reckon_initial(with_qty(book, qty))
+                except MODEL_ERRORS:
+                    return inf
+                equity_quote = account.equity_quote
+                if is_option:
+                    worth = account.options_quote + side * base * row.mark_px
+                    equity_quote += account.counted_options_quote(worth) - side * base * px
+                    equity_quote -= account.counted_options_quote(account.options_quote)
+                bound_quote = now_quote
+                if account.may_add:
+                    bound_quote = max(now_quote, share * equity_quote)
+                worst = max(worst, initial_quote - bound_quote - 1e-9 * abs(bound_quote))
+            return worst
+
+        if excess_quote(reach_base) <= 0.0:
+            return Room(inf, "", reach_base)
+        low, high = 0.0, reach_base
+        for _ in range(STEPS):
+            middle = 0.5 * (low + high)
+            if excess_quote(middle) <= 0.0:
+                low = middle
+            else:
+                high = middle
+            if high - low < 0.5 * row.lot_base:
+                break
+        return Room(low, self._tell(account), reach_base)
+
+    def tell(self, account: MarginAccount) -> str:
+        """Say in a sentence how an account is."""
+        if account.unknown or account.standing is None:
+            return f"not known: {account.unknown}"
+        parts = [
+            f"{account.standing.asked}: {account.standing.reason}",
+            self._tell_figures(account),
+            f"as {account.name} tells" if account.is_told else f"by the model {account.parameters.model}",
+            account.banned and f"nothing is added: {account.banned}",
+            *account.degraded,
+        ]
+        return "; ".join(filter(None, parts))
+
+    def _tell(self, account: MarginAccount) -> str:
+        figures = self._tell_figures(account)
+        if account.banned:
+            return f"{account.name}: only what releases margin, {account.banned}; {figures}"
+        if not account.may_add and account.standing is not None:
+            why = f"{account.standing.asked}: {account.standing.reason}"
+            return f"{account.name}: only what releases margin, it is {why}; {figures}"
+        return f"{account.name}: {figures}"
+
+    def _tell_figures(self, account: MarginAccount) -> str:
+        return (
+            f"initial margin {account.figures.initial:,.0f} of {account.equity_quote:,.0f} equity, "
+            f"limit {self._risk.max_initial_ratio:.0%}"
+        )
+
+    # ── relief ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def overdone(self, instrument_id: str, side: int, venue: str) -> str:
+        """Return why an order that rests may rest no longer: with all on its side done, margin would be over."""
+        account = self.accounts.get(venue)
+        rows = self._rows.get(venue)
+        if account is None or rows is None or not (rows.book.buy_base.any() or rows.book.sell_base.any()):
+            return ""
+        if venue not in self._ends:
+            self._ends[venue] = _books_of(account, rows)
+        place = rows.row_of.get(instrument_id)
+        if place is None or not (rows.book.buy_base if side > 0 else rows.book.sell_base)[place]:
+            return ""
+        now_quote = self._ends[venue][0][1]
+        bound_quote = (
+            max(now_quote, self._risk.max_initial_ratio * account.equity_quote) if account.may_add else now_quote
+        )
+        for book, initial_quote in self._ends[venue][1:]:
+            is_this_end = (book.qty_base[place] - self._ends[venue][0][0].qty_base[place]) * side > 0.0
+            if is_this_end and initial_quote > bound_quote * (1.0 + 1e-9):
+                return f"margin limit of {self._tell(account)}"
+        return ""
+
+    def find_relief(self, desk: Desk) -> Relief | None:
+        """Return the slice of a desk's hedges at an account that must be reduced which releases most per cost of it.
+
+        Nothing while an order is under way there: the account is read again after each slice.
+        """
+        if desk.underlying not in self._reliefs:
+            self._reliefs[desk.underlying] = self._find_relief(desk)
+        return self._reliefs[desk.underlying]
+
+    def _find_relief(self, desk: Desk) -> Relief | None:
+        for account in self.accounts.values():
+            allowed = account.permission
+            rows = self._rows.get(account.name)
+            is_moving = account.is_draining and self._has_room_elsewhere(desk, account)
+            if not (allowed.must_reduce or is_moving) or rows is None or account.name in self._dirty:
+                continue
+            if rows.book.buy_base.any() or rows.book.sell_base.any():
+                continue
+            goal = self._risk.states.critical_until_ratio * account.settings.liquidation_ratio * account.equity_quote
+            needed_quote = inf if is_moving else account.figures.maintenance - max(0.0, goal)
+            found = self._reducible(account, rows, desk)
+            if allowed.must_close:
+                slices = closing_set(found, needed_quote)
+                chosen = slices[0] if slices else None
+            else:
+                chosen = next_slice(found, needed_quote, ReductionRule(most_share=self._risk.slice_share))
+            if chosen is None:
+                continue
+            lot_base = rows.rows[rows.row_of[chosen.instrument_id]].lot_base
+            held_lots = desk.holdings[chosen.instrument_id].lots
+            lots = min(abs(held_lots), max(1, int(abs(chosen.trade_base) / lot_base + 0.5)))
+            why = f"{account.name} is left: {account.banned}"
+            if not is_moving and account.standing is not None:
+                why = f"margin at {account.name} is {account.standing.state} ({account.standing.reason})"
+            reason = f"{why}: {chosen.reason}"
+            return Relief(chosen.instrument_id, -lots if held_lots > 0 else lots, chosen.released_quote, reason)
+        return None
+
+    def _has_room_elsewhere(self, desk: Desk, account: MarginAccount) -> bool:
+        """Tell whether another venue of a desk's hedges may take what leaves an account: it is hedged there next."""
+        others = {one.instrument.venue for one in desk.hedges} - {account.name}
+        return any(name not in self.accounts or self.accounts[name].may_add for name in others)
+
+    def _reducible(self, account: MarginAccount, rows: AccountRows, desk: Desk) -> list[Reducible]:
+        """Return what closing a slice of each hedge at an account releases, and what it is expected to cost."""
+        found = []
+        for hedge in desk.hedges:
+            name = hedge.instrument.instrument_id
+            lots = desk.holdings[name].lots
+            quote = self._market.quotes.get(name)
+            if hedge.instrument.venue != account.name or not lots or name not in rows.row_of or quote is None:
+                continue
+            row = rows.rows[rows.row_of[name]]
+            share = max(self._risk.slice_share, 1.0 / abs(lots))
+            slice_base = lots * row.lot_base * share
+            after_quote = account.reckon_maintenance(rows.with_more({name: -slice_base}))
+            cost_px = 0.5 * (quote.ask_px - quote.bid_px) + hedge.taker_bps * BPS * quote.ask_px
+            found.append(
+                Reducible(
+                    instrument_id=name,
+                    account=account.name,
+                    qty_base=lots * row.lot_base,
+                    share=share,
+                    released_quote=account.figures.maintenance - after_quote,
+                    slippage_quote=abs(slice_base) * cost_px,
+                    deleverage_rank_share=account.queue_share,
+                )
+            )
+        return found
+
+
+def _known(number: float) -> float | None:
+    return number if isfinite(number) else None
+
+
+def _refuse_gaps(book: RiskBook) -> None:
+    fault = find_fault(book)
+    if fault:
+        raise ValueError(fault)
+
+
+def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook, float]]:
+    """Return every end that what is under way may lead to, with the initial margin there."""
+    found = []
+    for book in rows.ends():
+        try:
+            found.append((book, account.reckon_initial(book)))
+        except MODEL_ERRORS:
+            found.append((book, -inf))
+    return found

@@ -1,0 +1,56 @@
+"""Margin and collateral of a vault as the engine takes them: which model each account has, and what is done when."""
+
+from __future__ import annotations
+
+from math import nan
+
+import msgspec
+
+from bot.domain.units import NS_PER_S
+from bot.risk.counterparties import CounterpartyParameters
+from bot.risk.margin_states import StateRule
+from bot.risk.parameters import ParameterSet
+from bot.risk.transfers import TransferRules
+
+
+class AccountRiskSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How margin of one account (a venue) is reckoned, and what is posted there.
+
+    `parameters` are those of `model` as of the start; `MarginTerms` replaces them. `collateral` is currency → amount,
+    for feeds that tell no balances; what an account tells goes before it. `haircut_share` is currency → what of its
+    worth does not count. At `liquidation_ratio` of maintenance margin to equity the venue liquidates: utilisation is
+    measured against that. With `counts_long_options` what options are worth counts as equity even where that is
+    positive; a negative worth always counts. `standing_share` is the operator's own judgement of the venue, 1 is best.
+    """
+
+    model: str
+    parameters: ParameterSet
+    collateral: dict[str, float] = {}
+    haircut_share: dict[str, float] = {}
+    liquidation_ratio: float = 1.0
+    counts_long_options: bool = False
+    standing_share: float = nan
+
+
+class RiskSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine knows of margin: nothing where a vault has no risk section.
+
+    No hedge may bring initial margin above `max_initial_ratio` of equity (C23). What the local model alone says a
+    change adds is raised by `local_margin_share`, and once more where its parameters have expired. Accounts are looked
+    at every `review_ns`, sooner after an index moved by `review_move_fraction` or anything traded there. Top-ups aim at
+    `target_ratio` of utilisation; what is reduced goes in steps of
+    `slice_share` of a position. Venues are judged by `counterparties` as soon as they show signs. A venue's own word
+    older than `report_max_age_ns` is no longer taken.
+    """
+
+    accounts: dict[str, AccountRiskSettings]
+    states: StateRule = StateRule()
+    transfers: TransferRules = TransferRules(routes=(), day_caps={})
+    counterparties: CounterpartyParameters | None = None
+    max_initial_ratio: float = 0.9
+    local_margin_share: float = 0.25
+    review_ns: int = 60 * NS_PER_S
+    review_move_fraction: float = 0.002
+    report_max_age_ns: int = 120 * NS_PER_S
+    target_ratio: float = 0.50
+    slice_share: float = 0.10

@@ -1,0 +1,225 @@
+"""Collateral on its way while the engine trades: topped up where margin runs short, moved out of where it is not safe.
+
+Only over the routes of the vault, one at a time between two places, within its caps. What is under way counts nowhere
+until it is credited (C25). Must never send anything twice: after a restart the venue is asked, by the same id.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf, isfinite
+from typing import Final
+
+from bot.domain.events import Command, QueryTransfer
+from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
+from bot.domain.units import NS_PER_MIN, NS_PER_S
+from bot.engine.margin_accounts import MarginAccount
+from bot.engine.margin_keeper import MarginKeeper
+from bot.engine.risk_settings import RiskSettings
+from bot.risk.transfers import Notice, NoticeKind, NotMoved, Route, Transfer, TransferBook
+
+RETRY_NS: Final = 5 * NS_PER_MIN  # a route that refused is left alone for this long
+LOOK_EVERY_NS: Final = NS_PER_S
+MAX_NOTICES: Final = 200
+
+
+class TopUps:
+    """The transfers of one vault: which are planned, and what becomes of them."""
+
+    def __init__(self, run_id: str, risk: RiskSettings, keeper: MarginKeeper) -> None:
+        self.book = TransferBook(run_id, risk.transfers)
+        self.notices: deque[tuple[int, Notice]] = deque(maxlen=MAX_NOTICES)
+        self.refused: dict[str, str] = {}  # account → why its newest top-up is not planned
+        self.count = 0
+        self.late_count = 0
+        self._risk = risk
+        self._keeper = keeper
+        self._refused_ns: dict[Route, int] = {}
+        self._due_ns = 0
+        self._commands: list[Command] = []
+
+    @property
+    def outstanding(self) -> tuple[Transfer, ...]:
+        """What is under way, or may be."""
+        return self.book.outstanding
+
+    def take(self, event: TransferUpdate) -> str:
+        """Take in what became of a transfer; return why it changes nothing, "" if it does."""
+        try:
+            transfer = self.book[event.transfer_id]
+        except KeyError:
+            return f"{event.transfer_id} is no transfer of this run"
+        before = _effect(transfer)
+        why = self.book.note(event, event.ts_recv_ns)
+        if why:
+            return why
+        self._move(transfer, before)
+        if event.state is TransferState.FAILED:
+            self._refused_ns[transfer.route] = event.ts_recv_ns
+        self._due_ns = 0
+        return ""
+
+    def restart(self, now_ns: int) -> None:
+        """Have every transfer under way asked about, and none sent again."""
+        self._commands += [QueryTransfer(one, "the daemon restarted") for one in self.book.restart(now_ns)]
+
+    def review(self, now_ns: int, *, may_send: bool) -> list[Command]:
+        """Return what is to be moved, if anything may be, and what is asked about now."""
+        if now_ns < self._due_ns and not self._commands:
+            return []
+        self._due_ns = now_ns + LOOK_EVERY_NS
+        commands, self._commands = self._commands, []
+        if self.book.outstanding:
+            for notice in self.book.review(now_ns):
+                self.notices.append((now_ns, notice))
+                self.late_count += notice.kind is NoticeKind.LATE
+                if notice.kind is not NoticeKind.LATE:  # what is twice as late is asked about, and replaced by another
+                    commands.append(_question(self.book[notice.transfer_id], notice.detail))
+        self.book.forget(now_ns)
+        if not may_send:
+            return commands
+        for account in self._keeper.accounts.values():
+            if account.unknown:
+                continue
+            if account.permission.must_top_up:
+                commands += self._top_up(account, now_ns)
+            elif account.is_draining:
+                commands += self._drain(account, now_ns)
+            else:
+                self.refused.pop(account.name, None)
+        return commands
+
+    def under_way_quote(self, account: MarginAccount) -> float:
+        """Return what is on its way to an account, less what is so late that it is planned anew."""
+        total_quote = 0.0
+        for one in self.book.outstanding:
+            if one.route.to_venue == account.name and not one.is_replanned:
+                total_quote += one.amount * self._worth(account, one.route.asset)
+        return total_quote
+
+    def need_quote(self, account: MarginAccount) -> float:
+        """Return what an account lacks of its target, in equity after haircuts."""
+        return self._wanted_quote(account) - account.equity_quote
+
+    def _wanted_quote(self, account: MarginAccount) -> float:
+        target = self._risk.target_ratio * account.settings.liquidation_ratio
+        return max(account.figures.maintenance / target, account.figures.initial / self._risk.max_initial_ratio)
+
+    def _top_up(self, account: MarginAccount, now_ns: int) -> list[Command]:
+        """Plan what brings an account to its target, over the fastest routes from where something is to spare."""
+        need_quote = self.need_quote(account) - self.under_way_quote(account)
+        if not need_quote > 0.0:
+            return []
+        reason = f"margin at {account.name}: {account.standing.reason}" if account.standing is not None else ""
+        planned: list[Command] = []
+        routes = [one for one in self._risk.transfers.routes if one.to_venue == account.name]
+        told = [] if routes else [f"no route leads to {account.name}"]
+        for route in sorted(routes, key=_p95_of):
+            worth = self._worth(account, route.asset)
+            if not worth > 0.0:
+                told.append(f"{route.asset} counts nothing at {account.name}")
+                continue
+            amount = min(need_quote / worth + route.fee, self.spare(route))
+            found = self._plan(route, amount, reason, now_ns)
+            if isinstance(found, TransferCollateral):
+                planned.append(found)
+                need_quote -= (found.amount - route.fee) * worth
+            else:
+                told.append(found)
+            if need_quote <= 0.0:
+                break
+        self._tell(account, planned, told)
+        return planned
+
+    def _drain(self, account: MarginAccount, now_ns: int) -> list[Command]:
+        """Move out of an account whatever its margin does not need."""
+        planned: list[Command] = []
+        told: list[str] = []
+        for route in self._risk.transfers.routes:
+            if route.from_venue != account.name:
+                continue
+            found = self._plan(route, self.spare(route), f"out of {account.name}: {account.banned}", now_ns)
+            if isinstance(found, TransferCollateral):
+                planned.append(found)
+            else:
+                told.append(found)
+        self._tell(account, planned, told)
+        return planned
+
+    def _tell(self, account: MarginAccount, planned: list[Command], told: list[str]) -> None:
+        if planned or not told:
+            self.refused.pop(account.name, None)
+        else:
+            self.refused[account.name] = "; ".join(told)
+
+    def _plan(self, route: Route, amount: float, reason: str, now_ns: int) -> TransferCollateral | str:
+        """Return the transfer that is planned, or why none is."""
+        way = f"{route.asset} {route.from_venue} → {route.to_venue} over {route.name}"
+        refused_ns = self._refused_ns.get(route)
+        if refused_ns is not None and now_ns - refused_ns < RETRY_NS:
+            return f"{way}: refused {(now_ns - refused_ns) / NS_PER_S:.0f} s ago"
+        if not amount > max(route.fee, route.min_amount):
+            return f"{way}: nothing to spare"
+        if not isfinite(amount):
+            amount = route.max_amount
+        found = self.book.plan(route.asset, amount, route.from_venue, route.to_venue, route.name, reason, now_ns)
+        if isinstance(found, NotMoved):
+            return f"{way}: {found.rule}, {found.detail}"
+        self.count += 1
+        self._move(self.book[found.transfer_id], (0.0, 0.0))
+        return found
+
+    def spare(self, route: Route) -> float:
+        """Return how much of an asset may leave: what is there, and what margin there does not need.
+
+        A wallet whose margin nobody reckons gives what the caps allow.
+        """
+        source = self._keeper.accounts.get(route.from_venue)
+        if source is None:
+            return inf
+        if source.unknown or not (source.permission.may_withdraw or source.is_draining):
+            return 0.0
+        worth = self._worth(source, route.asset)
+        free_quote = max(0.0, source.equity_quote - self._wanted_quote(source))
+        held = self._keeper.held(source, route.asset)
+        return min(held, free_quote / worth) if worth > 0.0 else held
+
+    def _worth(self, account: MarginAccount, asset: str) -> float:
+        """Return what a unit of an asset counts as equity at an account, in quote money."""
+        px = self._keeper.asset_px(account, asset)
+        return 0.0 if px is None else px * (1.0 - account.settings.haircut_share.get(asset, 0.0))
+
+    def _move(self, transfer: Transfer, before: tuple[float, float]) -> None:
+        """Take what left from one account and add what was credited to another, where no report tells it."""
+        after = _effect(transfer)
+        left, came = after[0] - before[0], after[1] - before[1]
+        route = transfer.route
+        for venue, change in ((route.from_venue, -left), (route.to_venue, came)):
+            account = self._keeper.accounts.get(venue)
+            if account is not None and change:
+                account.moved[route.asset] = account.moved.get(route.asset, 0.0) + change
+                self._keeper.note_change(venue)
+        source = self._keeper.accounts.get(route.from_venue)
+        if source is not None:
+            if after[0]:
+                source.leaving.setdefault(transfer.transfer_id, (route.asset, transfer.amount, transfer.planned_ns))
+            else:
+                source.leaving.pop(transfer.transfer_id, None)
+
+
+def _effect(transfer: Transfer) -> tuple[float, float]:
+    """Return what of a transfer has left, or may have, and what was credited."""
+    left = 0.0 if transfer.state is TransferState.FAILED else transfer.amount
+    return left, transfer.credited if transfer.state is TransferState.ARRIVED else 0.0
+
+
+def _question(one: Transfer, why: str) -> QueryTransfer:
+    route = one.route
+    same = TransferCollateral(
+        one.transfer_id, route.asset, one.amount, route.from_venue, route.to_venue, route.name, one.reason
+    )
+    return QueryTransfer(same, why)
+
+
+def _p95_of(route: Route) -> int:
+    return route.p95_ns

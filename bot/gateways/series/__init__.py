@@ -1,0 +1,1 @@
+"""Series from outside: volatility indices, macro series, funding, open interest, the supply of stablecoins."""

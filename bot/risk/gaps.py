@@ -1,0 +1,54 @@
+"""What of a book cannot be priced: numbers that are missing or make no sense, told by row and by name."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bot.risk.book import ROW_COLUMNS, Flags, RiskBook
+
+
+def gaps(book: RiskBook) -> Flags:
+    """Return which rows lack a number they need, or have one that is not positive where it must be."""
+    out = np.zeros(len(book), dtype=bool)
+    for _, wrong in _faults(book):
+        out |= wrong
+    return out
+
+
+def find_fault(book: RiskBook) -> str:
+    """Return in one sentence what of a book cannot be priced, "" where all can."""
+    for name, wrong in _faults(book):
+        if wrong.any():
+            at = int(wrong.argmax())
+            found = book.spot_of_row_px[at] if name == SPOT_NAME else getattr(book, name)[at]
+            return f"expected a usable {name} of {call(book, at)}, found {found:g}; {int(wrong.sum())} such rows"
+    return ""
+
+
+def call(book: RiskBook, row: int) -> str:
+    """Return what to call a row by: its instrument, or its underlying and its place."""
+    return book.instrument_ids[row] or f"{book.underlyings[int(book.underlying[row])]} row {row}"
+
+
+SPOT_NAME = "spot price"
+POSITIVE = frozenset({"forward_px"})
+
+
+def _faults(book: RiskBook) -> list[tuple[str, Flags]]:
+    is_option = book.is_option
+    spot = book.spot_of_row_px
+    out: list[tuple[str, Flags]] = [(SPOT_NAME, ~((spot > 0.0) & (spot < np.inf)))]
+    for name in ROW_COLUMNS:
+        column = getattr(book, name)
+        if column.dtype != np.float64:
+            continue
+        if name == "tau_years":  # infinite for what never expires, never for an option
+            out.append((name, np.isnan(column) | (is_option & np.isinf(column))))
+        elif name in ("strike_px", "vol"):
+            least = column > 0.0 if name == "strike_px" else column >= 0.0
+            out.append((name, is_option & ~(least & np.isfinite(column))))
+        elif name in POSITIVE:
+            out.append((name, ~((column > 0.0) & np.isfinite(column))))
+        else:
+            out.append((name, ~np.isfinite(column)))
+    return out

@@ -1,0 +1,1 @@
+"""Margin models, one module each: parameters as data, one `requirement` that answers item by item."""

@@ -1,0 +1,262 @@
+"""Paradex: portfolio margin (SCAN and minimum delta) and cross margin, as its documentation states them.
+
+Source: tradeparadex/paradex-docs (MIT), pages on portfolio margin, cross margin requirement, dated options and
+socialised losses. Per underlying, in quote money. Left out: open loss of orders priced through the mark, which a book
+does not show, and the cap on short puts, which only ever lowers a requirement.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final, TypeVar
+
+import msgspec
+import numpy as np
+
+from bot.risk.book import FUTURE, OPTION, PERPETUAL, SPOT, Flags, Floats, RiskBook
+from bot.risk.repricing import Groups, ScenarioMatrix, base_deltas
+from bot.risk.requirement import Charge, Requirement
+from bot.risk.scenarios import Scenario, ScenarioSet, VolShock
+
+PORTFOLIO: Final = "paradex_portfolio"
+CROSS: Final = "paradex_cross"
+OTHERS: Final = "*"  # stands for every underlying that has no parameters of its own
+
+T = TypeVar("T")
+
+
+class ScanTable(msgspec.Struct, frozen=True, kw_only=True):
+    """What portfolio margin knows of one underlying: (price move, vol change, weight) and the minimum delta factors."""
+
+    scenarios: tuple[tuple[float, float, float], ...]
+    unhedged_factor: float
+    hedged_factor: float
+
+
+class PortfolioParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of portfolio margin; `assets` by underlying, "*" for the others where it is given.
+
+    `min_vol_up` is the least vol that a shock up leaves. `funding_8h` is the share of notional that funding is expected
+    to take in the next 8 hours, where the caller does not tell it by row.
+    """
+
+    assets: dict[str, ScanTable]
+    dte_floor: float
+    short_pow: float
+    long_pow: float
+    min_vol_up: float
+    mm_factor: float
+    funding_8h: float
+    fee_rate: float
+
+    def scenarios(self, underlying: str) -> ScenarioSet:
+        """Return the scenarios of one underlying."""
+        table = _look_up(self.assets, underlying, "scan table")
+        return _scenarios(table, self.dte_floor, self.short_pow, self.long_pow, self.min_vol_up)
+
+
+@lru_cache(maxsize=64)
+def _scenarios(table: ScanTable, days: float, short_pow: float, long_pow: float, min_vol_up: float) -> ScenarioSet:
+    shock = VolShock(short_power=short_pow, long_power=long_pow, least_days=days, least_vol_up=min_vol_up)
+    return ScenarioSet([Scenario(move, change, weight) for move, change, weight in table.scenarios], shock)
+
+
+def portfolio_requirement(
+    book: RiskBook, parameters: PortfolioParameters, funding_8h: Floats | None = None
+) -> Requirement:
+    """Return portfolio margin: max(SCAN, minimum delta) by underlying, and provisions for funding and fees.
+
+    `funding_8h` is what each row is expected to pay in the next 8 hours per quote of notional, positive where longs
+    pay; rows that receive are not credited. Maintenance is mm_factor of the maximum, and the whole provisions.
+    """
+    charges: list[Charge] = []
+    worst = ""
+    names: tuple[str, ...] = ()
+    pnl: tuple[float, ...] = ()
+    largest = -1.0
+    for underlying in book.held:
+        name = book.underlyings[underlying]
+        table = _look_up(parameters.assets, name, "scan table")
+        matrix = ScenarioMatrix(book.where(book.underlying == underlying), parameters.scenarios(name))
+        weighted = matrix.by_underlying(underlying) * matrix.scenarios.weight
+        at = int(weighted.argmin())
+        scan = max(0.0, -float(weighted[at]))
+        floor = minimum_delta(base_deltas(matrix.book), float(book.spot_px[underlying]), table)
+        detail = matrix.scenarios.names[at]
+        if scan >= largest:
+            largest, worst, names, pnl = scan, detail, matrix.scenarios.names, tuple(weighted.tolist())
+        if scan >= floor:
+            charges.append(Charge(f"{name} scan", scan, parameters.mm_factor * scan, detail))
+        else:
+            why = f"more than the scan's {scan:.2f} ({detail})"
+            charges.append(Charge(f"{name} minimum delta", floor, parameters.mm_factor * floor, why))
+    charges += _provisions(book, parameters, funding_8h)
+    return _sum_up(PORTFOLIO, charges, worst, names, pnl)
+
+
+def minimum_delta(deltas: Floats, spot_px: float, table: ScanTable) -> float:
+    """Return (unhedged |net| + hedged (gross - |net|)/2) × spot."""
+    net = abs(float(deltas.sum()))
+    gross = float(np.abs(deltas).sum())
+    return (table.unhedged_factor * net + table.hedged_factor * 0.5 * (gross - net)) * spot_px
+
+
+class OptionFractions(msgspec.Struct, frozen=True, kw_only=True):
+    """Shares of spot that cross margin asks for options, and of spot per net short call that no long one pairs with."""
+
+    long_itm: float
+    short_itm: float
+    short_otm: float
+    premium: float
+    unpaired: float
+
+
+class CrossAsset(msgspec.Struct, frozen=True, kw_only=True):
+    """What cross margin knows of one underlying: the initial fraction of perpetuals, and options if it lists them."""
+
+    initial_fraction: float
+    options_initial: OptionFractions | None = None
+    options_maintenance: OptionFractions | None = None
+
+
+class CrossParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of cross margin; `assets` by underlying, "*" for the others where it is given."""
+
+    assets: dict[str, CrossAsset]
+    mm_factor: float
+    fee_rate: float
+
+
+def cross_requirement(book: RiskBook, parameters: CrossParameters) -> Requirement:
+    """Return cross margin: perpetuals and futures by the larger open side, options by their group of one expiry.
+
+    Spot is collateral, not a position, and asks for nothing. A position costs its fee once more, an open order twice.
+    """
+    charges: list[Charge] = []
+    for underlying in book.held:
+        name = book.underlyings[underlying]
+        asset = _look_up(parameters.assets, name, "cross margin parameters")
+        rows = book.where(book.underlying == underlying)
+        linear = rows.where((rows.kind == PERPETUAL) | (rows.kind == FUTURE))
+        if len(linear):
+            net = open_size(linear.qty_base, linear.buy_base, linear.sell_base) * linear.mark_px
+            held = float((np.abs(linear.qty_base) * linear.mark_px).sum())
+            fraction = asset.initial_fraction
+            maintenance = parameters.mm_factor * fraction * held
+            charges.append(Charge(f"{name} perpetuals", fraction * float(net.sum()), maintenance))
+        options = rows.where(rows.kind == OPTION)
+        if len(options):
+            if asset.options_initial is None or asset.options_maintenance is None:
+                raise ValueError(f"expected option fractions of {name} in the parameters of {CROSS}, found none")
+            initial, maintenance = option_margins(options, asset.options_initial, asset.options_maintenance)
+            charges.append(Charge(f"{name} options", initial, maintenance))
+    traded = book.where(book.kind != SPOT)
+    positions = float((np.abs(traded.qty_base) * _notional_px(traded)).sum())
+    orders = float(((traded.buy_base + traded.sell_base) * _notional_px(traded)).sum())
+    fee = parameters.fee_rate
+    charges.append(Charge("fees", fee * (positions + 2.0 * orders), fee * positions))
+    return _sum_up(CROSS, charges)
+
+
+def open_size(qty_base: Floats, buy_base: Floats, sell_base: Floats) -> Floats:
+    """Return by row the larger of what would be held if all buys filled and if all sells did, unsigned."""
+    return np.maximum(np.maximum(buy_base + qty_base, sell_base - qty_base), 0.0)
+
+
+def option_margins(book: RiskBook, initial: OptionFractions, maintenance: OptionFractions) -> tuple[float, float]:
+    """Return initial margin of options of one underlying with their orders, and maintenance margin without.
+
+    Initial margin is by expiry the worst of no orders filled, all buys filled and all sells filled.
+    """
+    groups = Groups(book)
+    held = option_groups(book, groups, book.qty_base, initial)
+    for orders in (book.buy_base, -book.sell_base):
+        if orders.any():
+            held = np.maximum(held, option_groups(book, groups, book.qty_base + orders, initial))
+    return float(held.sum()), float(option_groups(book, groups, book.qty_base, maintenance).sum())
+
+
+def option_groups(book: RiskBook, groups: Groups, qty_base: Floats, fractions: OptionFractions) -> Floats:
+    """Return what each expiry's options cost: the lesser of their sum and of what the group can lose.
+
+    Alone a long costs min(premium × mark, long_itm × spot), a short max(short_itm × spot - out of the money,
+    short_otm × spot). A group with a short loses at most its value now less the least payoff, at 0 or at a strike, and
+    the charge for net short calls. What never expires is not grouped.
+    """
+    spot = book.spot_of_row_px
+    out = np.maximum(np.where(book.is_call, book.strike_px - spot, spot - book.strike_px), 0.0)
+    short = np.maximum(fractions.short_itm * spot - out, fractions.short_otm * spot)
+    long = np.minimum(fractions.premium * book.mark_px, fractions.long_itm * spot)
+    alone = groups.sum(np.where(qty_base < 0.0, -qty_base * short, qty_base * long))
+    loss = np.maximum(groups.sum(qty_base * book.mark_px) - least_payoffs(book, groups, qty_base), 0.0)
+    unpaired = np.maximum(-groups.sum(np.where(book.is_call, qty_base, 0.0)), 0.0)
+    together = loss + fractions.unpaired * unpaired * book.spot_px[groups.underlying]
+    is_grouped = (groups.sum((qty_base < 0.0).astype(float)) > 0.0) & (
+        groups.sum(np.isinf(book.tau_years).astype(float)) == 0.0
+    )
+    return np.where(is_grouped, np.minimum(alone, together), alone)
+
+
+def least_payoffs(book: RiskBook, groups: Groups, qty_base: Floats) -> Floats:
+    """Return the least that each expiry's options can pay at settlement, at 0 or at one of their strikes.
+
+    A payoff bends only at strikes, so in the order of strikes it is running sums: at K, calls below pay K Σq - ΣqK,
+    puts above ΣqK - K Σq.
+    """
+    order = np.lexsort((book.strike_px, groups.label))
+    label, strike, qty = groups.label[order], book.strike_px[order], qty_base[order]
+    starts = np.flatnonzero(np.append(True, label[1:] != label[:-1])) if len(order) else np.zeros(0, dtype=np.int64)
+    calls = np.where(book.is_call[order], qty, 0.0)
+    puts = qty - calls
+    worth = np.zeros(len(order))
+    for amounts, is_put in ((calls, False), (puts, True)):
+        sums = [np.add.accumulate(one) for one in (amounts, amounts * strike)]
+        ends = [one[np.append(starts[1:], len(order)) - 1][label] for one in sums]
+        before = [(one - part)[starts][label] for one, part in zip(sums, (amounts, amounts * strike), strict=True)]
+        below, below_strike = (one - gone for one, gone in zip(sums, before, strict=True))
+        if is_put:
+            above, above_strike = (end - one for end, one in zip(ends, sums, strict=True))
+            worth += above_strike - strike * above
+        else:
+            worth += strike * below - below_strike
+    at_nothing = groups.sum(np.where(book.is_call, 0.0, qty_base * book.strike_px))
+    return np.minimum(np.minimum.reduceat(worth, starts), at_nothing) if len(order) else at_nothing
+
+
+def socialised_loss(bankrupt_quote: float, insurance_quote: float, balances_quote: float) -> float:
+    """Return the share that every withdrawal loses while accounts owe more than the insurance fund has.
+
+    shortfall / (balances + shortfall), where `balances_quote` is what is left of all users' balances.
+    """
+    shortfall = max(bankrupt_quote - insurance_quote, 0.0)
+    whole = balances_quote + shortfall
+    return shortfall / whole if whole > 0.0 else 0.0
+
+
+def _provisions(book: RiskBook, parameters: PortfolioParameters, funding_8h: Floats | None) -> list[Charge]:
+    is_perpetual: Flags = book.kind == PERPETUAL
+    value = book.qty_base * book.mark_px
+    told = np.abs(value) * parameters.funding_8h if funding_8h is None else np.maximum(value * funding_8h, 0.0)
+    funding = float(told[is_perpetual].sum())
+    traded = book.where(book.kind != SPOT)
+    fee = parameters.fee_rate * float((np.abs(traded.qty_base) * _notional_px(traded)).sum())
+    return [Charge("funding", funding, funding), Charge("fees", fee, fee)]
+
+
+def _notional_px(book: RiskBook) -> Floats:
+    return np.where(book.kind == OPTION, book.spot_of_row_px, book.mark_px)
+
+
+def _look_up(assets: dict[str, T], underlying: str, what: str) -> T:
+    found = assets.get(underlying, assets.get(OTHERS))
+    if found is None:
+        raise ValueError(f"expected a {what} of {underlying}, found those of {', '.join(sorted(assets))}")
+    return found
+
+
+def _sum_up(
+    model: str, charges: list[Charge], worst: str = "", names: tuple[str, ...] = (), pnl: tuple[float, ...] = ()
+) -> Requirement:
+    initial = sum(one.initial for one in charges)
+    maintenance = sum(one.maintenance for one in charges)
+    return Requirement(model, "quote", initial, maintenance, tuple(charges), worst, names, pnl)

@@ -1,0 +1,155 @@
+"""The `risk` of a vault file against the rest of it, and as the engine takes it: every name must mean something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import nan
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bot.domain.units import NS_PER_S
+from bot.engine.risk_settings import AccountRiskSettings, RiskSettings
+from bot.risk.counterparties import CounterpartyParameters
+from bot.risk.margin.registry import MODELS, decode_values
+from bot.risk.margin_states import StateRule
+from bot.risk.parameters import ParameterSet, decode_parameters
+from bot.risk.transfers import Route, TransferRules
+from bot.runtime.margin_parameters import carried_sets
+from bot.runtime.risk_sections import AccountRiskSection, RiskSection
+from bot.runtime.vault import Vault
+from bot.runtime.yaml_source import Location, YamlSource
+
+MANUAL: Final = "see docs/configuration.md"
+
+
+def check_risk(source: YamlSource, vault: Vault, venues: Iterable[str]) -> None:
+    """Report every name under `risk` that means nothing; `venues` are those of the book and of the hedges."""
+    section = vault.risk
+    if section is None:
+        return
+    known = sorted(set(venues))
+    for name, account in section.accounts.items():
+        place: Location = ("risk", "accounts", name)
+        if known and name not in known:
+            source.report(place, " or ".join(known), name, "the venues of the book and of the hedges have accounts")
+        if account.model not in MODELS:
+            source.report((*place, "model"), f"one of {', '.join(sorted(MODELS))}", account.model, MANUAL)
+            continue
+        try:
+            find_parameters(account)
+        except ValueError as error:
+            at = (*place, "parameters") if source.has((*place, "parameters")) else place
+            source.relay(at, f"{error}; hint: {MANUAL}")
+        if vault.mode == "paper" and not account.collateral and (len(section.accounts) > 1 or not vault.fixed_cash):
+            source.report(place, "the key collateral", "none", "on paper no account tells: state what is posted there")
+    _check_transfers(source, vault, section)
+
+
+def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> None:
+    seen: set[tuple[str, str, str, str]] = set()
+    for index, line in enumerate(section.transfers.routes):
+        place: Location = ("risk", "transfers", "routes", index)
+        if line.to_venue not in section.accounts:
+            hint = "only an account whose margin is reckoned is topped up"
+            source.report((*place, "to_venue"), " or ".join(sorted(section.accounts)), line.to_venue, hint)
+        if line.from_venue == line.to_venue:
+            source.report((*place, "from_venue"), "another account", line.from_venue, "a transfer goes between two")
+        if line.asset not in section.transfers.day_caps:
+            hint = "what has no cap a day is never moved"
+            source.report((*place, "asset"), f"a cap of {line.asset} under day_caps", "none", hint)
+        label, labels = line.address_label, section.transfers.addresses
+        if label and label not in labels:
+            hint = "only addresses of the vault file are sent to"
+            source.report((*place, "address_label"), " or ".join(sorted(labels)) or "an address", label, hint)
+        if vault.mode == "live" and bool(label) == bool(line.from_account and line.to_account):
+            source.report(place, "either address_label, or from_account and to_account", "neither or both", MANUAL)
+        way = (line.asset, line.from_venue, line.to_venue, line.route)
+        if way in seen:
+            source.report(place, "each route once per asset and pair", "one again", "name networks apart")
+        seen.add(way)
+
+
+def build_risk(vault: Vault) -> RiskSettings | None:
+    """Return what a vault says of margin as the engine takes it, None where it says nothing.
+
+    Raises ValueError where a parameter set is missing or cannot be used.
+    """
+    section = vault.risk
+    if section is None:
+        return None
+    states = section.states
+    accounts = {}
+    for name, account in section.accounts.items():
+        is_all = len(section.accounts) == 1 and not account.collateral
+        accounts[name] = AccountRiskSettings(
+            model=account.model,
+            parameters=find_parameters(account),
+            collateral=dict(vault.fixed_cash) if is_all else dict(account.collateral),
+            haircut_share=dict(account.haircuts),
+            liquidation_ratio=account.liquidation_ratio,
+            counts_long_options=account.counts_long_options,
+            standing_share=nan if account.standing_share is None else account.standing_share,
+        )
+    return RiskSettings(
+        accounts=accounts,
+        states=StateRule(**states.model_dump(exclude={"step_up_s"}), step_up_ns=_ns(states.step_up_s)),
+        transfers=TransferRules(
+            routes=tuple(
+                Route(
+                    name=line.route,
+                    p95_ns=_ns(line.p95_s),
+                    reversible_ns=_ns(line.reversible_s),
+                    **line.model_dump(exclude={"route", "p95_s", "reversible_s", "from_account", "to_account"}),
+                )
+                for line in section.transfers.routes
+            ),
+            day_caps=dict(section.transfers.day_caps),
+        ),
+        counterparties=_counterparties(),
+        max_initial_ratio=section.max_initial_ratio,
+        local_margin_share=section.local_margin_share,
+        review_ns=_ns(section.review_s),
+        review_move_fraction=section.review_move_fraction,
+        report_max_age_ns=_ns(section.report_max_age_s),
+        target_ratio=section.target_ratio,
+        slice_share=section.slice_share,
+    )
+
+
+def find_parameters(account: AccountRiskSection) -> ParameterSet:
+    """Return the parameter set of an account: the file or the set it names, else the newest set of its model.
+
+    Raises ValueError, in one sentence, where there is none or its model cannot use it.
+    """
+    named = account.parameters
+    if named.endswith(".json"):
+        try:
+            found = decode_parameters(Path(named).read_bytes())
+        except OSError as error:
+            raise ValueError(f"expected a readable parameter file, found {error.strerror}: {named}") from None
+    else:
+        carried = [one for one in carried_sets(account.model) if named in ("", one.name)]
+        if not carried:
+            names = ", ".join(sorted(one.name for one in carried_sets(account.model))) or "none"
+            raise ValueError(f"expected a parameter set of model {account.model} ({names}), found {named or 'none'}")
+        found = max(carried, key=_age_of)
+    if found.model != account.model:
+        raise ValueError(f"expected parameters of model {account.model}, found {found.name} of {found.model}")
+    decode_values(found.model, found.values)
+    return found
+
+
+def _counterparties() -> CounterpartyParameters | None:
+    """Return how venues are judged, by the newest set that is carried."""
+    carried = carried_sets("counterparties")
+    return msgspec.convert(max(carried, key=_age_of).values, CounterpartyParameters) if carried else None
+
+
+def _age_of(one: ParameterSet) -> tuple[str, str]:
+    return one.as_of.isoformat(), one.name
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * NS_PER_S)

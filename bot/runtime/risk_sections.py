@@ -1,0 +1,161 @@
+"""The `risk` of a vault file as people write it: margin by account, states, and the ways collateral may be moved.
+
+Must never read a file; `bot.runtime.risk_checks` finds the parameters that it names.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+
+class RiskPart(BaseModel):
+    """A part of the section: frozen, its types taken at their word, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+Amount = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class AccountRiskSection(RiskPart):
+    """How margin of one account is reckoned, and what is posted there."""
+
+    model: str = Field(min_length=1, max_length=40, description="Margin model of the venue, by its name")
+    parameters: str = Field(
+        default="",
+        max_length=200,
+        description="Parameter set by name, or a JSON file; else the newest one of the model",
+    )
+    collateral: dict[str, Amount] = Field(
+        default_factory=dict,
+        description="What is posted, currency: amount, where no account tells; default: cash, if only one account",
+    )
+    haircuts: dict[str, Share] = Field(
+        default_factory=dict, description="Share of its worth that does not count, currency: share; none by default"
+    )
+    liquidation_ratio: float = Field(
+        default=1.0, gt=0, le=2, description="Maintenance margin over equity at which the venue liquidates"
+    )
+    standing_share: float | None = Field(
+        default=None, ge=0, le=1, description="Own judgement of the venue, incidents and jurisdiction; 1 is best"
+    )
+    counts_long_options: bool = Field(
+        default=False, description="Whether what options are worth counts as equity there; a negative worth always does"
+    )
+
+
+class MarginStatesSection(RiskPart):
+    """From which utilisation on an account is in which state; 1 is where the venue liquidates."""
+
+    watch_ratio: float = Field(default=0.60, gt=0, le=1, description="Utilisation from which on it is said")
+    act_ratio: float = Field(default=0.80, gt=0, le=1, description="… nothing is added there, and it is topped up")
+    critical_ratio: float = Field(default=0.90, gt=0, le=1, description="… positions there are reduced in slices")
+    emergency_ratio: float = Field(default=0.97, gt=0, le=1, description="… and closed")
+    act_probability: float = Field(
+        default=0.01, gt=0, le=1, description="Chance of liquidation before a transfer arrives, as act_ratio"
+    )
+    critical_probability: float = Field(default=0.05, gt=0, le=1, description="… as critical_ratio")
+    hysteresis_ratio: float = Field(default=0.05, ge=0, le=0.5, description="How far below its edge a state is left")
+    critical_until_ratio: float = Field(default=0.70, gt=0, le=1, description="Down to here positions are reduced")
+    step_up_s: float = Field(
+        default=30.0, ge=0, le=3600, description="Shortest time between two steps to a worse state"
+    )
+
+    @model_validator(mode="after")
+    def _is_rising(self) -> MarginStatesSection:
+        if not self.watch_ratio < self.act_ratio < self.critical_ratio < self.emergency_ratio:
+            raise PydanticCustomError("edges", "watch_ratio < act_ratio < critical_ratio < emergency_ratio")
+        if not self.act_probability < self.critical_probability < 1.0:
+            raise PydanticCustomError("chances", "act_probability < critical_probability < 1")
+        if self.critical_until_ratio >= self.critical_ratio or self.hysteresis_ratio >= self.watch_ratio:
+            raise PydanticCustomError(
+                "edges", "critical_until_ratio below critical_ratio, hysteresis_ratio below watch"
+            )
+        return self
+
+
+class RouteLine(RiskPart):
+    """One way collateral may be moved; what is not listed is never moved."""
+
+    asset: str = Field(min_length=1, max_length=20, description="Currency that is moved")
+    from_venue: str = Field(min_length=1, max_length=40, description="Account or wallet it leaves")
+    to_venue: str = Field(min_length=1, max_length=40, description="Account it arrives at")
+    route: str = Field(min_length=1, max_length=40, description="Network, as the venues name it")
+    address_label: str = Field(
+        default="", max_length=40, description="Address of the destination, by its label; none within one venue"
+    )
+    from_account: str = Field(default="", max_length=40, description="Account it leaves, within one venue: spot …")
+    to_account: str = Field(default="", max_length=40, description="Account it arrives at, within one venue")
+    max_amount: float = Field(gt=0, description="Most that is moved at once, in units of the asset")
+    min_amount: float = Field(default=0.0, ge=0, description="Least that is moved at once, in units of the asset")
+    test_amount: float = Field(
+        default=0.0, ge=0, description="Sent first where nothing arrived by this route yet, in units of the asset"
+    )
+    fee: float = Field(default=0.0, ge=0, description="What moving it costs, in units of the asset")
+    p95_s: float = Field(default=1800.0, gt=0, le=604_800, description="Time within which 95 % of transfers arrive")
+    bridge: str = Field(default="", max_length=40, description="Bridge it goes over, a counterparty of its own")
+    confirmations: int = Field(default=0, ge=0, le=10_000, description="Blocks the destination waits for")
+    reversible_s: float = Field(
+        default=0.0, ge=0, le=604_800, description="How long a reorg may still take back what arrived"
+    )
+
+
+class AddressSection(RiskPart):
+    """A place that may be sent to; an address is no secret, the key that sends is."""
+
+    address: str = Field(min_length=1, max_length=200, description="The address itself, as the venue shows it")
+    network: str = Field(min_length=1, max_length=40, description="Network it is on, as ccxt names it: ERC20, ARBONE …")
+    tag: str = Field(default="", max_length=100, description="Tag or memo, where the network needs one")
+
+
+class TransfersSection(RiskPart):
+    """How collateral may be moved, and whether the daemon moves it."""
+
+    execute: bool = Field(
+        default=False, description="With mode: live, whether transfers are made; else they are told as instructions"
+    )
+    day_caps: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="Most that is moved in 24 hours, asset: amount; without a cap nothing is"
+    )
+    confirm_above: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="Amount above which a person confirms a transfer, asset: amount"
+    )
+    addresses: dict[str, AddressSection] = Field(
+        default_factory=dict, description="Addresses that may be sent to, by label; no others are"
+    )
+    routes: tuple[RouteLine, ...] = Field(default=(), description="The ways collateral may be moved; none by default")
+
+
+class RiskSection(RiskPart):
+    """Margin of the accounts that hedges are made at, and what is done about it."""
+
+    accounts: dict[str, AccountRiskSection] = Field(
+        min_length=1, description="Accounts whose margin is reckoned, by venue"
+    )
+    max_initial_ratio: float = Field(
+        default=0.9, gt=0, le=1, description="Initial margin over equity that no hedge may bring an account above"
+    )
+    local_margin_share: float = Field(
+        default=0.25, ge=0, le=5, description="What is added to margin that only the local model tells"
+    )
+    review_s: float = Field(
+        default=60.0, gt=0, le=3600, description="Time between two looks at the margin of an account"
+    )
+    review_move_fraction: float = Field(
+        default=0.002, gt=0, le=1, description="Move of an index after which it is looked at sooner"
+    )
+    report_max_age_s: float = Field(
+        default=120.0, gt=0, le=86_400, description="Oldest word of a venue on margin that still goes before the model"
+    )
+    target_ratio: float = Field(default=0.5, gt=0, le=1, description="Utilisation that a top-up aims at")
+    slice_share: float = Field(default=0.1, gt=0, le=0.1, description="Share of a position that is reduced at once")
+    states: MarginStatesSection = Field(
+        default=MarginStatesSection(), description="From which utilisation on an account is in which state"
+    )
+    transfers: TransfersSection = Field(
+        default=TransfersSection(), description="How collateral may be moved between accounts; not at all by default"
+    )

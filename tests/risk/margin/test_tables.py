@@ -1,0 +1,63 @@
+"""Tiers, lines by name, and what open orders could come to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bot.risk.book import FUTURE, OPTION, PERPETUAL, SPOT, Position, build_book
+from bot.risk.margin.tables import (
+    Tier,
+    add_up,
+    by_underlying,
+    is_linear,
+    open_size_base,
+    order_sides,
+    terms_of,
+    tier_margins,
+)
+from bot.risk.requirement import Charge
+
+TIERS = (Tier(0.0, 0.01, 0.02), Tier(100.0, 0.02, 0.04, 1.0), Tier(1_000.0, 0.10, 0.20, 81.0))
+
+
+def test_maintenance_is_continuous_and_a_tier_ends_at_its_end() -> None:
+    initial, maintenance = tier_margins(np.array([0.0, 100.0, 100.000001, 500.0, 1_000.0, 2_000.0]), TIERS)
+    assert maintenance == pytest.approx([0.0, 1.0, 1.0, 9.0, 19.0, 119.0], abs=1e-6)
+    assert initial == pytest.approx([0.0, 2.0, 4.0, 20.0, 40.0, 400.0], abs=1e-6)
+
+
+@pytest.mark.parametrize("tiers", [(), (Tier(5.0, 0.01, 0.02),), (Tier(0.0, 0.01, 0.02), Tier(0.0, 0.01, 0.02))])
+def test_tiers_with_gaps_are_refused(tiers: tuple[Tier, ...]) -> None:
+    with pytest.raises(ValueError, match="expected margin tiers"):
+        tier_margins(np.array([1.0]), tiers)
+
+
+def test_a_missing_line_is_named_unless_there_is_one_for_all() -> None:
+    assert terms_of({"BTC": 1, "*": 2}, "SOL") == 2
+    with pytest.raises(ValueError, match="margin parameters of SOL, found those of BTC, ETH; hint"):
+        terms_of({"ETH": 1, "BTC": 2}, "SOL")
+
+
+def test_orders_count_on_the_side_that_makes_more() -> None:
+    book = build_book(
+        [
+            Position(kind=PERPETUAL, underlying="BTC", qty_base=-1.0, buy_base=3.0, sell_base=2.0),
+            Position(kind=FUTURE, underlying="ETH", qty_base=2.0, buy_base=1.0, sell_base=9.0),
+            Position(kind=SPOT, underlying="ETH", qty_base=4.0),
+        ],
+        {"BTC": 100.0, "SOL": 5.0, "ETH": 10.0},
+    )
+    assert open_size_base(book).tolist() == [3.0, 7.0, 4.0]
+    assert [side.qty_base.tolist() for side in order_sides(book)] == [[2.0, 3.0, 4.0], [-3.0, -7.0, 4.0]]
+    assert is_linear(book).tolist() == [True, True, False]
+    assert [(name, len(part)) for name, part in by_underlying(book)] == [("BTC", 1), ("ETH", 2)]
+    quiet = build_book(
+        [Position(kind=OPTION, underlying="BTC", qty_base=1.0, strike_px=1, tau_years=1, vol=1)], {"BTC": 1}
+    )
+    assert order_sides(quiet) == ()
+
+
+def test_charges_of_nothing_are_left_out_of_a_sum() -> None:
+    found = add_up("x", [Charge("a", 2.0, 1.0), Charge("b", 0.0, 0.0), Charge("c", 0.0, 3.0)])
+    assert (found.initial, found.maintenance, [one.name for one in found.charges]) == (2.0, 4.0, ["a", "c"])
