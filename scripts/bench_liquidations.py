@@ -37,8 +37,8 @@ from bot.simulation.predictive_run import (
 from bot.simulation.recording import open_recording
 from bot.simulation.stressed_paths import STEP_MINUTES, WORLDS, StressedWorld, draw_returns
 
-BASE: Final = 1.25
-TRIGGER: Final = 0.8
+BASE: Final = 1.23
+TRIGGER: Final = 0.85
 TUNING_SEED: Final = 101
 SEED: Final = 202
 PATHS: Final = 96
@@ -87,7 +87,7 @@ AT_80: Final = Family(
     "reactive, at u > 80 %",
     lambda base: MarginPolicy(name="reactive, at u > 80 %", base_ratio=base, trigger=min(0.98, 1.25 / base)),
 )
-TRIGGERS: Final = tuple(reactive(trigger) for trigger in (0.5, 0.65, 0.8, 0.9))
+TRIGGERS: Final = tuple(reactive(trigger) for trigger in (0.65, 0.8, 0.9, 0.95))
 BLIND: Final = predictive("looks ahead, vol constant", uses_forecast=False)
 WHOLE: Final = predictive("predictive, whole ratio scaled", scales_buffer=False)
 PREDICTIVE: Final = predictive("predictive")
@@ -139,9 +139,9 @@ def compare(
     """Return what every policy came to, all with the collateral that predictive margin holds at its base."""
     families = (AT_80, *TRIGGERS, BLIND, WHOLE)
     trial = run(
-        tuning, table, match(families, tuning, table, book, forecast, setting)[0], forecast, setting, TUNING_SEED
+        tuning, table, match(TRIGGERS, tuning, table, book, forecast, setting)[0], forecast, setting, TUNING_SEED
     )
-    best = min(range(1, 1 + len(TRIGGERS)), key=lambda line: trial[line].per_year)
+    best = 1 + min(range(len(TRIGGERS)), key=lambda line: trial[line].per_year)
     matched, tried = match(families, tape, table, book, forecast, setting)
     found = run(tape, table, matched, forecast, setting, SEED)
     frontiers += [
