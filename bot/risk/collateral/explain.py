@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bot.risk.collateral.check import Outcome, cap_rooms, counts_as, evaluate, shortfalls, stock_left
+from bot.risk.collateral.check import Outcome, cap_rooms, counts_as, shortfall_of, shortfalls, stock_left
 from bot.risk.collateral.plan import Excess, Posting, ShadowPrice, Transfer, Violation
 from bot.risk.collateral.program import Program, Row, RowKind
 from bot.risk.collateral.tables import ENOUGH_QUOTE, Floats, Tables, balances
@@ -91,12 +91,9 @@ def explain_marginals(program: Program, marginals: Floats) -> tuple[ShadowPrice,
 
 def _transfer(tables: Tables, outcome: Outcome, r: int, room: Floats) -> Transfer:
     route, value = tables.routes[r], float(outcome.sent[r])
-    without = outcome.sent.copy()
-    without[r] = 0.0
-    other = evaluate(tables, without)
-    needed_by_s, purpose = _purpose(tables, outcome, other, r)
     fees = value * (1.0 - float(tables.kept[r])) + float(tables.fixed[r]) + float(tables.gas[r])
-    cost = outcome.cost_quote - other.cost_quote
+    cost = value * float(tables.cost[r]) + float(tables.cost_of_use[r])
+    needed_by_s, purpose = _purpose(tables, outcome, r, cost)
     amount = value / float(tables.route_px[r])
     parts = [purpose, *_worth(tables, outcome, r, room)]
     parts.append(f"{_size(amount)} {route.asset} over {route.carrier} within {route.delay_p95_s:g} s (p95)")
@@ -119,22 +116,27 @@ def _transfer(tables: Tables, outcome: Outcome, r: int, room: Floats) -> Transfe
     )
 
 
-def _purpose(tables: Tables, outcome: Outcome, other: Outcome, r: int) -> tuple[float | None, str]:
+def _purpose(tables: Tables, outcome: Outcome, r: int, cost: float) -> tuple[float | None, str]:
     """Return when the destination would be short without a transfer, and the sentence that says what it is for."""
     place = int(tables.route_to[r])
-    for n in np.flatnonzero(tables.demand_place == place):
-        lacking = np.flatnonzero(other.short[n] > outcome.short[n])
+    rows = tables.posts_at(place)
+    without = outcome.sent.copy()
+    without[r] = 0.0
+    for n in np.flatnonzero(tables.demand_place == place).tolist():
+        values = balances(tables, without, without > 0.0)
+        short, worst = shortfall_of(tables, n, rows, counts_as(tables, values, rows))
+        lacking = np.flatnonzero(short > outcome.short[n])
         if lacking.size:
             h = int(lacking[0])
-            scenario = tables.problem.scenarios[other.worst[n, h]]
-            missing = float(other.short[n, h] - outcome.short[n, h])
-            at_s = float(tables.horizons_s[h])
+            scenario, at_s = tables.problem.scenarios[worst[h]], float(tables.horizons_s[h])
+            missing = float(short[h] - outcome.short[n, h])
             return at_s, f"{tables.places[place]} would lack {missing:,.2f} {_when(at_s)} in scenario {scenario}"
-    for one, over, before in zip(tables.caps, outcome.over, other.over, strict=True):
-        if before > over:
+    for one, over in zip(tables.caps, outcome.over, strict=True):
+        before = one.held + float(one.in_the_end @ without) - one.most
+        if before > over + ENOUGH_QUOTE:
             return None, f"{one.name} would be {before:,.2f} over its cap"
-    if other.cost_quote > outcome.cost_quote:
-        return None, f"it saves {other.cost_quote - outcome.cost_quote:,.2f} to have it there"
+    if cost < 0.0:
+        return None, f"it saves {-cost:,.2f} to have it there"
     return None, "it makes room for another transfer"
 
 

@@ -69,7 +69,7 @@ class Excess(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CollateralPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The plan. `method` made it: lp, milp or greedy; `is_proven` says that there is none better.
+    """The plan. `method` made it: lp, milp, rounds or greedy; `is_proven` says that there is none better.
 
     `least_short_quote` is what any plan would be short of at the least, as far as that is known. `notes` say in what
     the plan is less than it might be, and why; `warnings` what the problem lacked.

@@ -22,6 +22,7 @@ from bot.risk.volatility.seasons import FLAT, HOURS_PER_WEEK, season_sum
 
 DAY: Final = 24
 LEAST_LOG: Final = 1e-14  # variance of an hour in which nothing moved: its log is finite
+DAY_FLAGS: Final = tuple(tuple(float(place // DAY == day) for place in range(HOURS_PER_WEEK)) for day in range(7))
 DAYS: Final = {"monday": 0, "tuesday": 1, "wednesday": 2, "thursday": 3, "friday": 4, "saturday": 5, "sunday": 6}
 
 
@@ -73,8 +74,7 @@ class Features:
         return maker(self, int(digits))
 
     def _share_of_day(self, day: int, horizon: int) -> Floats:
-        flags = tuple(float(place // DAY == day) for place in range(HOURS_PER_WEEK))
-        return season_sum(flags, self.hours.hour, horizon) / horizon
+        return season_sum(DAY_FLAGS[day], self.hours.hour, horizon) / horizon
 
     def mean_variance(self, values: Floats, window: int) -> Floats:
         """Return the mean of an hourly sum over the last `window` hours, never nought."""
