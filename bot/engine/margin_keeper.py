@@ -165,7 +165,7 @@ class MarginKeeper:
         self._index_px = {name: desk.book.marks_of_underlying.index_px for name, desk in self._desks.items()}
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
-        self._dirty.clear()
+        self._dirty = {name for name, one in self.accounts.items() if one.unknown}  # looked at until it is known
         self._due_ns = now_ns + self._risk.review_ns
         for account in self.accounts.values():
             standing = account.standing

@@ -19,7 +19,7 @@ from bot.risk.book import SPOT, Floats, RiskBook
 from bot.risk.distances import FARTHEST_LOG, Interval, move_book
 from bot.risk.repricing import option_values
 
-STEPS: Final = 96  # of the ladder on either side, denser near the price
+STEPS: Final = 40  # of the ladder on either side, denser near the price
 GUARDS: Final = (0.25, FARTHEST_LOG)  # asked about where the ladder sees no end
 MOST_ASKED: Final = 8  # on either side; what is not settled by then ends at the last price known to be alive
 NEAR_ENOUGH: Final = 1e-4  # of the way, relative
