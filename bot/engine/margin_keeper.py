@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from bot.domain.decisions import BotState
 from bot.domain.instruments import Instrument
+from bot.domain.results import MarginRecord
 from bot.domain.risk import CollateralPrice, MarginState, MarginTerms
-from bot.domain.units import BPS, NS_PER_YEAR
+from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
 from bot.domain.venues import AccountReport
 from bot.engine.desk import Desk
 from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount, Told, told_of
@@ -25,7 +26,8 @@ from bot.engine.settings import EngineSettings
 from bot.risk.book import OPTION, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
 from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
-from bot.risk.margin.registry import assume_worst, find_fault
+from bot.risk.gaps import find_fault
+from bot.risk.margin.registry import assume_worst
 from bot.risk.margin_states import bot_state_of, stand
 
 STEPS = 14  # of the search for the largest size that fits
@@ -80,7 +82,7 @@ class MarginKeeper:
         self.cuts: dict[str, int] = dict.fromkeys(self.accounts, 0)  # how often a hedge was cut or sent elsewhere
         self.worst_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
         self.state_ns: dict[str, dict[MarginState, int]] = {name: {} for name in self.accounts}
-        self.reviews = 0
+        self.reviews: dict[str, int] = dict.fromkeys(self.accounts, 0)
         self._rows: dict[str, AccountRows] = {}
         self._ends: dict[str, list[tuple[RiskBook, float]]] = {}
         self._rooms: dict[tuple[str, int], Room] = {}
@@ -163,7 +165,7 @@ class MarginKeeper:
         self._index_px = {name: desk.book.marks_of_underlying.index_px for name, desk in self._desks.items()}
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
-        self._dirty.clear()
+        self._dirty = {name for name, one in self.accounts.items() if one.unknown}  # looked at until it is known
         self._due_ns = now_ns + self._risk.review_ns
         for account in self.accounts.values():
             standing = account.standing
@@ -200,7 +202,7 @@ class MarginKeeper:
         return False
 
     def _review(self, account: MarginAccount, now_ns: int) -> None:
-        self.reviews += 1
+        self.reviews[account.name] += 1
         account.note_day(now_ns)
         self._ends.pop(account.name, None)
         rows, why = account_rows(account.name, self._desks.values(), self._orders, now_ns)
@@ -350,6 +352,26 @@ class MarginKeeper:
                 interval = find_interval(health, 1.0, ratio, points=COARSE_POINTS)
                 return touch_probability(interval, 1.0, vol, years)
         return 0.0
+
+    def records(self) -> dict[str, MarginRecord]:
+        """Return what margin of every account was like so far."""
+        return {name: self._record(one) for name, one in sorted(self.accounts.items())}
+
+    def _record(self, account: MarginAccount) -> MarginRecord:
+        figures, name = account.figures, account.name
+        return MarginRecord(
+            model=account.parameters.model,
+            equity_quote=_known(account.equity_quote),
+            initial_quote=_known(figures.initial),
+            maintenance_quote=_known(figures.maintenance),
+            utilisation_ratio=_known(account.utilisation_ratio),
+            worst_utilisation_ratio=self.worst_ratio[name],
+            state=str(account.standing.state) if account.standing is not None else "unknown",
+            state_s={str(state): ns / NS_PER_S for state, ns in self.state_ns[name].items()},
+            cuts=self.cuts[name],
+            reviews=self.reviews[name],
+            degraded=account.degraded,
+        )
 
     # ── rooms ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -575,6 +597,10 @@ class MarginKeeper:
                 )
             )
         return found
+
+
+def _known(number: float) -> float | None:
+    return number if isfinite(number) else None
 
 
 def _refuse_gaps(book: RiskBook) -> None:

@@ -15,6 +15,7 @@ from bot.risk.volatility.measures import (
     STEPS_PER_HOUR,
     Floats,
     Hours,
+    Ints,
     trailing_range,
     trailing_sum,
 )
@@ -22,6 +23,7 @@ from bot.risk.volatility.seasons import FLAT, HOURS_PER_WEEK, season_sum
 
 DAY: Final = 24
 LEAST_LOG: Final = 1e-14  # variance of an hour in which nothing moved: its log is finite
+DAY_FLAGS: Final = tuple(tuple(float(place // DAY == day) for place in range(HOURS_PER_WEEK)) for day in range(7))
 DAYS: Final = {"monday": 0, "tuesday": 1, "wednesday": 2, "thursday": 3, "friday": 4, "saturday": 5, "sunday": 6}
 
 
@@ -73,8 +75,7 @@ class Features:
         return maker(self, int(digits))
 
     def _share_of_day(self, day: int, horizon: int) -> Floats:
-        flags = tuple(float(place // DAY == day) for place in range(HOURS_PER_WEEK))
-        return season_sum(flags, self.hours.hour, horizon) / horizon
+        return season_sum(DAY_FLAGS[day], self.hours.hour, horizon) / horizon
 
     def mean_variance(self, values: Floats, window: int) -> Floats:
         """Return the mean of an hourly sum over the last `window` hours, never nought."""
@@ -154,7 +155,7 @@ def _later(values: Floats, steps: int) -> Floats:
     return out
 
 
-def known_by_hour(hour: Sequence[int] | Floats, published_hour: Floats, values: Floats) -> Floats:
+def known_by_hour(hour: Sequence[int] | Ints, published_hour: Floats, values: Floats) -> Floats:
     """Return the newest value of a series published by each hour's end: NaN before the first.
 
     `published_hour` says, ascending, when each value could first be known, so nothing looks ahead.

@@ -135,7 +135,7 @@ class VolForecaster:
         """Take in a price of the underlying: a few comparisons, and once an hour a forecast of every model."""
         if self._builder.note(now_ns, px):
             self._hour_ended()
-        if abs(px - self._quiet_px) > self._alarm_px:
+        if not abs(px - self._quiet_px) <= self._alarm_px:  # NaN where nothing was looked at yet
             self._look_within_the_hour()
 
     def note_series(self, value: SeriesValue) -> None:
@@ -241,6 +241,8 @@ class VolForecaster:
 
     def _look_within_the_hour(self) -> None:
         """Forecast anew before the hour ends, as prices moved further than it was to bring: such a look only raises."""
+        if not self._expected > 0.0:
+            return
         so_far = self._builder.variance_so_far()
         self._be_quiet(max(so_far, ALARM * self._expected))
         if so_far <= ALARM * self._expected:

@@ -16,6 +16,7 @@ from bot.risk.volatility.measures import Floats
 
 SANITY_WIDTH: Final = 1.0  # how far beyond the range of its training, in logs, a forecast may go
 LEAST_PER_COEFFICIENT: Final = 5
+LEAST_PER_SHRUNK: Final = 2
 
 
 class Linear(msgspec.Struct, frozen=True, tag="linear"):
@@ -45,10 +46,9 @@ def fit_linear(names: Sequence[str], rows: Floats, target: Floats, ridge: float 
     known = np.isfinite(rows).all(axis=1) & np.isfinite(target)
     rows, target = rows[known], target[known]
     count, width = rows.shape
-    if count < LEAST_PER_COEFFICIENT * width:
-        raise ValueError(
-            f"expected at least {LEAST_PER_COEFFICIENT * width} rows to fit {width} coefficients, found {count}"
-        )
+    least = (LEAST_PER_SHRUNK if ridge > 0.0 else LEAST_PER_COEFFICIENT) * width
+    if count < least:
+        raise ValueError(f"expected at least {least} rows to fit {width} coefficients, found {count}")
     if ridge > 0.0:
         spread = np.diag(np.sqrt(ridge * count * rows.var(axis=0)))
         coefficients = np.linalg.lstsq(np.vstack([rows, spread]), np.concatenate([target, np.zeros(width)]))[0]

@@ -37,7 +37,7 @@ class Regimes(msgspec.Struct, frozen=True):
         return tuple(1.0 / max(1e-12, 1.0 - row[place]) for place, row in enumerate(self.transition))
 
 
-def fit_regimes(returns: Floats, states: int = 3, rounds: int = 200, tolerance: float = 1e-7) -> Regimes:
+def fit_regimes(returns: Floats, states: int = 3, rounds: int = 200, tolerance: float = 1e-6) -> Regimes:
     """Return the chain that makes the returns likeliest, begun at quantiles of their size: no chance is in it."""
     returns = returns[np.isfinite(returns)]
     if returns.size < LEAST_RETURNS:
@@ -53,9 +53,9 @@ def fit_regimes(returns: Floats, states: int = 3, rounds: int = 200, tolerance: 
     likelihood = -np.inf
     for _ in range(rounds):
         before = likelihood
-        density = _density(returns, vol)
+        density, most = _density(returns, vol)
         filtered, scale = _filter(density, transition, start)
-        likelihood = float(np.sum(np.log(scale)))
+        likelihood = float(np.sum(np.log(scale)) + most.sum())
         smoothed, pairs = _smooth(density, transition, filtered, scale)
         if likelihood - before < tolerance * max(1.0, abs(likelihood)):
             break
@@ -88,7 +88,7 @@ def probabilities(model: Regimes, returns: Floats) -> Floats:
 
     Before the first, each is as likely as in the long run.
     """
-    density = _density(returns, np.array(model.vol))
+    density, _ = _density(returns, np.array(model.vol))
     density[~np.isfinite(returns)] = 1.0
     return _filter(density, np.array(model.transition), long_run(model))[0]
 
@@ -122,32 +122,37 @@ def is_sound(model: Regimes) -> bool:
     )
 
 
-def _density(returns: Floats, vol: Floats) -> Floats:
-    """Return how likely each return is in each state; never nought, so that no return is impossible."""
+def _density(returns: Floats, vol: Floats) -> tuple[Floats, Floats]:
+    """Return how likely each return is in each state against the likeliest one, and the log of that one's density."""
     exponent = -0.5 * (returns[:, None] / vol) ** 2 - np.log(vol) - 0.5 * log(2.0 * pi)
-    return np.asarray(np.exp(np.maximum(exponent, -600.0)), dtype=np.float64)
+    most = exponent.max(axis=1)
+    return np.asarray(np.exp(exponent - most[:, None]), dtype=np.float64), most
 
 
 def _filter(density: Floats, transition: Floats, start: Floats) -> tuple[Floats, Floats]:
+    """Return how likely each state is given the returns so far, and how likely each return was (Hamilton)."""
     filtered = np.empty_like(density)
     scale = np.empty(density.shape[0])
     prior = start
-    for place, here in enumerate(density):
-        joint = prior * here
-        scale[place] = joint.sum()
-        filtered[place] = joint / scale[place]
+    for place in range(density.shape[0]):
+        joint = prior * density[place]
+        total = joint.sum()
+        if not total > 0.0:  # every state the chain could be in is out of the question: it is where the return says
+            joint, total = density[place], density[place].sum()
+        scale[place] = total
+        filtered[place] = joint / total
         prior = filtered[place] @ transition
     return filtered, scale
 
 
 def _smooth(density: Floats, transition: Floats, filtered: Floats, scale: Floats) -> tuple[Floats, Floats]:
+    """Return how likely each state was given all returns, and how often each followed each."""
     smoothed = np.empty_like(filtered)
     smoothed[-1] = filtered[-1]
-    pairs = np.zeros_like(transition)
+    ahead = np.empty_like(filtered[1:])
     beta = np.ones(filtered.shape[1])
     for place in range(len(filtered) - 2, -1, -1):
-        ahead = density[place + 1] * beta / scale[place + 1]
-        pairs += transition * np.outer(filtered[place], ahead)
-        beta = transition @ ahead
+        ahead[place] = density[place + 1] * beta / scale[place + 1]
+        beta = transition @ ahead[place]
         smoothed[place] = filtered[place] * beta
-    return smoothed, pairs
+    return smoothed, transition * (filtered[:-1].T @ ahead)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -45,9 +46,14 @@ def season_of(hours: Hours) -> tuple[float, ...]:
 
 def season_sum(season: tuple[float, ...], first_hour: Ints, hours: int) -> Floats:
     """Return what the hours after each of `first_hour` (counted by ends) usually add up to, in average hours."""
-    total = np.concatenate(([0.0], np.cumsum(np.tile(season, 2 + hours // HOURS_PER_WEEK))))
+    total = _running_total(season, 2 + hours // HOURS_PER_WEEK)
     start = hour_of_week(np.asarray(first_hour) + 1)
     return np.asarray(total[start + hours] - total[start], dtype=np.float64)
+
+
+@lru_cache(maxsize=64)
+def _running_total(season: tuple[float, ...], weeks: int) -> Floats:
+    return np.concatenate(([0.0], np.cumsum(np.tile(season, weeks))))
 
 
 def season_between(season: tuple[float, ...], start_hours: float, end_hours: float) -> float:

@@ -119,6 +119,8 @@ def run(
     """
     hours = {asset: without_gaps(found) for asset, found in assets.items()}
     places = {asset: _origins(found, setting) for asset, found in hours.items()}
+    if not all(place.size for place in places.values()):
+        raise ValueError(f"expected more than {setting.warm_up} hours and the horizon of prices, found fewer")
     origins = {asset: hours[asset].hour[place] for asset, place in places.items()}
     realised = {asset: Features(hours[asset]).target(setting.horizon)[place] for asset, place in places.items()}
     paths: dict[str, dict[str, Path]] = {}
@@ -182,8 +184,6 @@ def _origins(hours: Hours, setting: Setting) -> Ints:
 def _periods(origins: Mapping[str, Ints], setting: Setting) -> list[tuple[int, int]]:
     """Return the stretches of hours that one fit serves."""
     every = np.concatenate(list(origins.values()))
-    if not every.size:
-        raise ValueError(f"expected more than {setting.warm_up} hours and the horizon of prices, found fewer")
     first, last = int(every.min()), int(every.max())
     periods = [(begin, begin + setting.refit_every) for begin in range(first, last + 1, setting.refit_every)]
     return [(begin, end) for begin, end in periods if np.any((every >= begin) & (every < end))]

@@ -1,0 +1,110 @@
+"""`evenkeel calibrate volatility`: what it finds on the bundled prices, what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from bot.domain.errors import ConfigError
+from bot.risk.volatility.artefact import decode
+from bot.risk.volatility.forecaster import VolForecaster
+from bot.risk.volatility.measures import NS_PER_HOUR, STEP_NS
+from bot.runtime.calibrate_volatility import Calibration, calibrate, days_as_steps, tables, try_margins
+from bot.runtime.cli import app
+from bot.runtime.volatility import bundled_days
+
+
+@pytest.fixture(scope="module")
+def prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prices of 200 days whose vol lasts for days and rests at weekends, every ten minutes."""
+    rng = np.random.default_rng(3)
+    steps = 200 * 144
+    day = np.arange(steps) // 144
+    level = np.zeros(200)
+    for one in range(1, 200):
+        level[one] = 0.9 * level[one - 1] + rng.normal(0.0, 0.25)
+    is_weekend = (day % 7) >= 5
+    vol = 0.0015 * np.exp(level[day] - 0.8 * is_weekend)
+    start_ns = 473_352 * NS_PER_HOUR  # a Monday
+    table = {
+        "ts_ns": start_ns + 2 * STEP_NS * np.arange(steps),
+        "px": 100.0 * np.exp(np.cumsum(vol * rng.normal(size=steps))),
+    }
+    fine = np.arange(0, 2 * steps - 1)
+    path = tmp_path_factory.mktemp("prices") / "sol.parquet"
+    px = np.interp(fine, 2 * np.arange(steps), np.log(table["px"]))
+    px += 0.3 * np.interp(fine, 2 * np.arange(steps), vol) * rng.normal(size=fine.size)
+    pl.DataFrame({"ts_ns": start_ns + STEP_NS * fine, "px": np.exp(px)}).write_parquet(path)
+    return path
+
+
+def test_what_is_in_the_prices_is_found_written_and_usable(prices: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sol.json"
+    answer = CliRunner().invoke(
+        app, ["calibrate", "volatility", f"SOL={prices}", "--no-trees", "--json", "--out", str(out)]
+    )
+    assert answer.exit_code == 0, answer.output
+    found = json.loads(answer.output)
+    by_hours = {one["hours"]: one for one in found["contests"]}
+    assert list(by_hours) == [1, 24, 168]
+    losses = {line["model"]: line["qlike"] for line in by_hours[24]["lines"]}
+    assert losses["HAR weekend"] < 0.8 * losses["HAR"]
+    assert losses["HAR"] < losses["random walk"]
+    assert {"GARCH", "GJR-GARCH", "EWMA", "average", "chosen by record"} <= set(losses)
+    assert "weekend" in by_hours[24]["chosen"] or "everything" in by_hours[24]["chosen"]
+    chosen = next(line for line in by_hours[24]["lines"] if line["model"] == by_hours[24]["chosen"])
+    assert chosen["against_plain"]["p_value"] < 0.1
+    assert {held["level"] for held in by_hours[24]["held"]} == {0.9, 0.95, 0.99}
+    artefact = decode(out.read_bytes())
+    assert artefact.assets == ("SOL",)
+    assert "SOL" in artefact.data
+    assert artefact.season[5 * 24] < 0.6 * artefact.season[2 * 24]
+    console = Console(width=200, record=True, file=StringIO())
+    for table in tables(msgspec.convert(found | {"artefact": artefact}, Calibration)):
+        console.print(table)
+    printed = console.export_text()
+    assert f"The next 24 h, QLIKE; chosen: {by_hours[24]['chosen']}" in printed
+    assert "Quantiles of the chosen models, out of sample" in printed
+    assert f"{losses['GJR-GARCH']:.4f}" in printed
+    forecaster = VolForecaster("SOL", artefact)
+    last = pl.read_parquet(prices).tail(12 * 24 * 3)
+    for now_ns, px in zip(last["ts_ns"].to_list(), last["px"].to_list(), strict=True):
+        forecaster.note_price(now_ns, px)
+    forecast = forecaster.forecast(int(last["ts_ns"][-1]), 1 / 365)
+    assert forecast is not None
+    assert 0.05 < forecast.mean_vol < forecast.quantile_vols[2]
+
+
+def test_too_little_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 150 days of prices to calibrate on, found 2 of ETH"):
+        calibrate(["eth-2023-04"])
+
+
+def test_daily_closes_as_steps() -> None:
+    days, series = bundled_days()
+    steps = days_as_steps(days[:5], series["close_px"][:5])
+    assert np.diff(steps.hour).tolist() == [1, 1, 1, 1]
+    move = np.diff(np.log(series["close_px"][:5]))
+    assert steps.rv[1:] == pytest.approx(move**2)
+    assert steps.down[1:] == pytest.approx(np.minimum(move, 0.0) ** 2)
+
+
+def test_slower_margins_are_steadier_and_hold_as_well() -> None:
+    found = try_margins()
+    assert [one.decay for one in found] == [0.94, 0.97, 0.99]
+    for one in found:
+        assert one.days == pytest.approx(1414, abs=5)
+        assert one.kupiec_p > 0.05
+    ratios = [one.figures.peak_to_trough for one in found]
+    rises = [one.figures.worst_rise for one in found]
+    assert ratios == sorted(ratios, reverse=True)
+    assert rises == sorted(rises, reverse=True)
+    assert ratios[0] > 2 * ratios[2]
