@@ -165,7 +165,7 @@ class MarginKeeper:
         self._index_px = {name: desk.book.marks_of_underlying.index_px for name, desk in self._desks.items()}
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
-        self._dirty.clear()
+        self._dirty = {name for name, one in self.accounts.items() if one.unknown}  # looked at until it is known
         self._due_ns = now_ns + self._risk.review_ns
         for account in self.accounts.values():
             standing = account.standing
@@ -299,6 +299,10 @@ class MarginKeeper:
         """Return what was ordered to leave since an account last told what is there."""
         leaving = [one for one in account.leaving.values() if one[2] >= since_ns]
         return sum([amount * (self.asset_px(account, asset) or 0.0) for asset, amount, _ in leaving])
+
+    def posted(self, account: MarginAccount) -> dict[str, float]:
+        """Return what is posted at an account by asset, as of what it last told and what left since."""
+        return dict(self._amounts(account))
 
     def held(self, account: MarginAccount, asset: str) -> float:
         """Return how much of an asset is posted at an account."""
