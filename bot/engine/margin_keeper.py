@@ -308,6 +308,10 @@ class MarginKeeper:
         leaving = [one for one in account.leaving.values() if one[2] >= since_ns]
         return sum([amount * (self.asset_px(account, asset) or 0.0) for asset, amount, _ in leaving])
 
+    def posted(self, account: MarginAccount) -> dict[str, float]:
+        """Return what is posted at an account by asset, as of what it last told and what left since."""
+        return dict(self._amounts(account))
+
     def held(self, account: MarginAccount, asset: str) -> float:
         """Return how much of an asset is posted at an account."""
         return max(0.0, self._amounts(account).get(asset, 0.0))
