@@ -34,6 +34,8 @@ STEPS = 14  # of the search for the largest size that fits
 DEFAULT_DELAY_NS = 1800 * 10**9  # how long topping up takes where no route says
 SAFE_SIGMAS = 3.0  # an account alive this far away on both sides is touched with less than 0.6 %
 COARSE_POINTS = 8
+CALM_SHARE = 0.5  # of the first threshold: below it an account is looked at …
+CALM_FACTOR = 5  # … this much less often, moves and trades aside
 
 
 class Room(NamedTuple):
@@ -166,11 +168,17 @@ class MarginKeeper:
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
         self._dirty = {name for name, one in self.accounts.items() if one.unknown}  # looked at until it is known
-        self._due_ns = now_ns + self._risk.review_ns
+        self._due_ns = now_ns + self._risk.review_ns * (CALM_FACTOR if self._is_calm else 1)
         for account in self.accounts.values():
             standing = account.standing
             if standing is not None and standing.asked is not standing.state:  # the next step is due sooner
                 self._due_ns = min(self._due_ns, standing.stepped_up_ns + self._risk.states.step_up_ns)
+
+    @property
+    def _is_calm(self) -> bool:
+        """Tell whether every account is so far from its first threshold that a move would be seen long before it."""
+        most = CALM_SHARE * self._risk.states.watch_ratio
+        return all(one.utilisation_ratio < most and not one.touch_probability > 0.0 for one in self.accounts.values())
 
     @property
     def is_relieving(self) -> bool:
