@@ -125,10 +125,7 @@ class Groups:
     def __init__(self, book: RiskBook, *, by_expiry: bool = True) -> None:
         """Group the rows of the book; the order within a group is that of the book, so that sums never differ."""
         tau = np.where(np.isfinite(book.tau_years), np.maximum(book.tau_years, 0.0), 0.0)
-        if by_expiry:
-            order = np.lexsort((tau, book.underlying))
-        else:
-            order = np.argsort(book.underlying, kind="stable")
+        order = np.lexsort((tau, book.underlying)) if by_expiry else np.argsort(book.underlying, kind="stable")
         sorted_tau, sorted_underlying = tau[order], book.underlying[order]
         is_new = np.ones(len(book), dtype=bool)
         np.not_equal(sorted_underlying[1:], sorted_underlying[:-1], out=is_new[1:])
