@@ -24,11 +24,11 @@ from bot.runtime.volatility import bundled_days
 
 @pytest.fixture(scope="module")
 def prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prices of 200 days, every five minutes, whose vol lasts for days and rests at weekends."""
+    """Prices of 165 days, every five minutes, whose vol lasts for days and rests at weekends."""
     rng = np.random.default_rng(3)
-    day = np.arange(200 * 288) // 288
-    level = np.zeros(200)
-    for one in range(1, 200):
+    day = np.arange(165 * 288) // 288
+    level = np.zeros(165)
+    for one in range(1, 165):
         level[one] = 0.9 * level[one - 1] + rng.normal(0.0, 0.25)
     vol = 0.001 * np.exp(level[day] - 0.8 * (day % 7 >= 5))
     start_ns = 473_352 * NS_PER_HOUR  # a Monday
