@@ -19,20 +19,24 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import FUTURE, OPTION, PERPETUAL, Ints, Position, RiskBook, build_book
-from bot.risk.distances import greek_health, measure_distance
 from bot.risk.gaps import find_fault
+from bot.risk.heatmap import heatmap
 from bot.risk.margin.house import HouseParameters, requirement_of
 from bot.risk.margin.registry import MODELS, decode_values
 from bot.risk.netting import NettingParameters, net_exposure
 from bot.risk.parameters import ParameterSet, decode_parameters
-from bot.risk.repricing import ScenarioMatrix, base_deltas, scenario_pnl
+from bot.risk.quick_distances import quick_interval
+from bot.risk.repricing import ScenarioMatrix, scenario_pnl
 from bot.risk.requirement import Requirement
 from bot.risk.sheet import RiskSheet
+from bot.risk.stress import MarginTermsOf, decode_scenarios, play
 
 SETS = Path("bot/risk/parameter_sets")
 ROUNDS = 31
 POSITIONS = 1_000
 SPOT_PX = {"BTC": 60_000.0, "ETH": 3_000.0}
+USUAL = ("deribit_portfolio", "okx", "hyperliquid", "paradex_portfolio")
+HEAT_MOVES, HEAT_VOLS, HEAT_HOURS = (-0.5, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5), (-0.3, 0.0, 0.5), (0.0, 24.0)
 DAYS = (0.8, 2.0, 7.0, 14.0, 30.0, 60.0, 120.0, 240.0)
 
 
@@ -40,7 +44,8 @@ def main() -> None:
     """Measure and print."""
     sets = newest_sets()
     loop_us = 1e3 * timed(plain_loop)["median_ms"]
-    rows = [one_pass(10_000, sets), *full_risk(sets), *one_quote(sets)]
+    rows = [one_pass(10_000, sets), *one_quote(sets)]
+    rows += full_risk(sets, USUAL) + full_risk(sets, tuple(model for model in sorted(MODELS) if model in sets))
     rows += [on_whole_book(model, sets[model]) for model in sorted(MODELS) if model in sets]
     missing = sorted(set(MODELS) - set(sets))
     print(json.dumps({"rounds": ROUNDS, "plain_loop_us": round(loop_us, 1), "no_set": missing, "rows": rows}, indent=1))
@@ -94,49 +99,58 @@ def one_pass(positions: int, sets: dict[str, ParameterSet]) -> dict[str, Any]:
     return {"what": what, **timed(lambda: scenario_pnl(book, scenarios))}
 
 
-def full_risk(sets: dict[str, ParameterSet]) -> list[dict[str, Any]]:
-    """Measure every account's requirement by its own model, netting, and distances, apart and in one go."""
-    models = tuple(model for model in sorted(MODELS) if model in sets)
+def full_risk(sets: dict[str, ParameterSet], models: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Measure what is asked of every account by its own model, netting, stress and distances, and all in one go."""
     book = random_book(POSITIONS, models)
-    parameters = {model: decode_values(model, sets[model].values) for model in models}
+    asks = {model: asking(model, decode_values(model, sets[model].values)) for model in models}
     netting = msgspec.convert(sets["netting"].values, NettingParameters)
     books = {model: book.of_account(model) for model in models}
+    equity = {model: 2.0 * in_quote(asks[model](books[model])) + 1e5 for model in models}
+    terms = {
+        model: MarginTermsOf(model=model, values=sets[model].values, equity_quote=equity[model]) for model in models
+    }
+    scenarios = decode_scenarios(sets["stress"])
+    shock = house_of(sets).scenarios().shock
 
-    def margins() -> dict[str, float]:
+    def margins() -> None:
         if find_fault(book):
             raise ValueError(find_fault(book))
-        return {
-            model: MODELS[model].requirement(book.of_account(model), parameters[model]).maintenance for model in models
-        }
+        for model in models:
+            asks[model](book.of_account(model))
 
     def distances() -> None:
         for model in models:
-            one = books[model]
-            delta = float((base_deltas(one) * one.spot_of_row_px).sum())
-            measure_distance(greek_health(1e6, 2e5, delta, 0.0), 60_000.0, 0.7, 1e-4)
+            quick_interval(books[model], equity[model], lambda one, ask=asks[model]: in_quote(ask(one)), 1.0)
+
+    def stress() -> None:
+        heatmap(book, HEAT_MOVES, HEAT_VOLS, HEAT_HOURS, shock)
+        play(book, scenarios, terms)
 
     def all_of_it() -> None:
         margins()
         net_exposure(book, netting)
+        stress()
         distances()
 
-    where = f"{POSITIONS} positions over {len(models)} accounts, one per model"
-    asks = {model: asking(model, parameters[model]) for model in models}
     sheet = RiskSheet(book, asks, netting)
-    one_option = [np.flatnonzero(book.is_option & (book.account == number))[:1] for number in range(len(models))]
+    turns = itertools.cycle([np.flatnonzero(book.is_option & (book.account == n))[:1] for n in range(len(models))])
     all_of_btc = np.flatnonzero(book.underlying == 0)
-    turns = itertools.cycle(one_option)
-    return [
-        {"what": f"margin, {where}", **timed(margins)},
-        {"what": f"netting, {where}", **timed(lambda: net_exposure(book, netting))},
-        {"what": f"distances by Greeks, {where}", **timed(distances)},
-        {"what": f"full risk, {where}", **timed(all_of_it)},
-        {
-            "what": f"after one option's quote, accounts in turn, {where}",
-            **timed(lambda: sheet.update(book, next(turns))),
-        },
-        {"what": f"after one index price, all accounts, {where}", **timed(lambda: sheet.update(book, all_of_btc))},
+    parts: list[tuple[str, Callable[[], object]]] = [
+        ("margin", margins),
+        ("netting", lambda: net_exposure(book, netting)),
+        (f"heatmap and {len(scenarios)} named scenarios", stress),
+        ("distances, exact on both sides", distances),
+        ("all of it", all_of_it),
+        ("one option's quote: margin and netting, accounts in turn", lambda: sheet.update(book, next(turns))),
+        ("one index price: margin and netting of all accounts", lambda: sheet.update(book, all_of_btc)),
     ]
+    where = f"{POSITIONS} positions, {len(models)} accounts"
+    return [{"what": f"{where}: {name}", **timed(work)} for name, work in parts]
+
+
+def in_quote(found: Requirement) -> float:
+    """Return maintenance margin in quote money; a coin's model asks in coin."""
+    return found.maintenance * SPOT_PX.get(found.money, 1.0)
 
 
 def asking(model: str, parameters: msgspec.Struct) -> Callable[[RiskBook], Requirement]:

@@ -71,6 +71,26 @@ class DeltaEvidence(msgspec.Struct, frozen=True):
     t_ratio: dict[str, float]
 
 
+class MarginRecord(msgspec.Struct, frozen=True):
+    """What margin of one account was like over a run: the newest figures, and the worst of them.
+
+    `utilisation_ratio` is maintenance margin over equity, 1 being liquidation; `state_s` says how long the account was
+    in which state, `cuts` how often a hedge was made smaller or sent elsewhere for want of margin there.
+    """
+
+    model: str
+    equity_quote: float | None
+    initial_quote: float | None
+    maintenance_quote: float | None
+    utilisation_ratio: float | None
+    worst_utilisation_ratio: float
+    state: str
+    state_s: dict[str, float]
+    cuts: int
+    reviews: int
+    degraded: tuple[str, ...]
+
+
 class RunSummary(msgspec.Struct, frozen=True):
     """The figures of one run; this is what `replay --json` prints, field for field.
 
@@ -79,6 +99,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     which cost its gas; the failed ones filled nothing. `deltas` is by underlying, of vaults that watch their smiles;
     `surface_fallbacks` says by expiry why the newest surface was not fitted there, where one was needed, and
     `unquoted_hedges_s` for how long an option hedge was marked without a quote of its own, where that was long.
+    `margin` is by account, of vaults that have it reckoned, and `transfers` are those of collateral that were planned.
     """
 
     vault: str
@@ -115,6 +136,9 @@ class RunSummary(msgspec.Struct, frozen=True):
     deltas: dict[str, DeltaEvidence] = {}
     surface_fallbacks: dict[str, str] = {}
     unquoted_hedges_s: dict[str, float] = {}
+    margin: dict[str, MarginRecord] = {}
+    transfers: int = 0
+    late_transfers: int = 0
 
 
 def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:

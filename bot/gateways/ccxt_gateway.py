@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import ccxt
 import msgspec
@@ -112,6 +112,16 @@ class CcxtGateway:
     async def truth(self) -> tuple[Event, ...]:
         """Return the venue's word on our account; nothing without keys. Raises Retryable or VenueFatal."""
         return () if self._desk is None else await self._desk.truth()
+
+    async def margin_terms(self) -> dict[str, Any]:
+        """Return the parameters of margin in use, in the venue's words; empty where it does not tell, or without keys.
+
+        Raises what ccxt raises.
+        """
+        if self._desk is None or self._markets is None:
+            return {}
+        currencies = frozenset(one.settle for one in self._markets.instruments)
+        return await order_words_of(self._settings.exchange_id).margin_terms(self._exchange, currencies)
 
     async def events(self, put: Put) -> None:
         """Hand market data, answers and account events to `put` as they come; ends only by cancellation."""

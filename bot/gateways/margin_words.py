@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from bot.domain.risk import ReportedMargin
 from bot.gateways.market_words import number
@@ -17,6 +18,11 @@ def reported(
         return ()
     quote = [math.nan if value is None else value * unit_px for value in found]
     return (ReportedMargin(scope, *quote),)
+
+
+def lines(told: object) -> list[Any]:
+    """Return a list of the venue's, nothing where it is none: an odd answer must not cost the account report."""
+    return told if isinstance(told, list) else []
 
 
 def items_of(scope: str, told: object, unit_px: float = 1.0) -> dict[str, float]:

@@ -252,6 +252,14 @@ class OrderWords:
         del exchange, info
         return ()
 
+    async def margin_terms(self, exchange: ccxt.pro.Exchange, currencies: frozenset[str]) -> dict[str, Any]:
+        """Return the parameters of margin in use, in the venue's words; empty where it does not tell them.
+
+        `currencies` are those that contracts of ours settle in. Raises what ccxt raises.
+        """
+        del exchange, currencies
+        return {}
+
     async def suppose(
         self, exchange: ccxt.pro.Exchange, changes: Sequence[tuple[str, SupposedPosition]]
     ) -> SupposedMargin | None:

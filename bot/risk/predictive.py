@@ -2,18 +2,19 @@
 
 Equity and margin are carried to the 95 % transfer delay by a bad move: a quantile of the vol forecast, no mean, and
 the loss that short gamma adds. The target is equity per margin: a base that calm never lowers, times how high the vol
-forecast is over its reference, times what macro and liquidity conditions add. Those may only raise it, and every change
-of one is told with its reason.
+forecast is over its reference, times what macro and liquidity conditions add. Those may only raise it, and every
+change of a target is told with its reason.
 """
 
 from __future__ import annotations
 
 from math import isnan, sqrt
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
 
+from bot.risk.conditions import MAX_MULTIPLIER, Conditions
 from bot.risk.distances import Health, utilise
 
 Z_99: Final = 2.3263478740408408
@@ -98,40 +99,24 @@ def look_ahead_by_repricing(
     return _outlook(move, now_quote, now_quote - after_quote, margin_quote, target_ratio, missing)
 
 
-class Condition(msgspec.Struct, frozen=True, gc=False):
-    """What a series from outside adds to every target: `multiplier` from 1 to 2, with the reason it is what it is."""
-
-    name: str
-    multiplier: float
-    reason: str
-
-
-class ConditionChange(msgspec.Struct, frozen=True, gc=False):
-    """One change of a condition, for the journal and for people."""
-
-    name: str
-    before: float
-    after: float
-    reason: str
-    ts_ns: int
-
-
 class TargetRule(msgspec.Struct, frozen=True, kw_only=True):
     """Equity per maintenance margin to hold: `base_ratio` at least, `most_multiple` times it at most for vol alone.
 
-    All conditions together raise it to `most_condition` times at most; an unknown one counts `unknown_condition`.
-    The idea of the floor: a buffer of 25 % that is used up rather than lowered (EMIR RTS 153/2013, article 28).
+    Macro and liquidity conditions raise it up to twice more (`bot.risk.conditions`); not knowing them counts
+    `unknown_conditions`.
+    What is scaled is the whole ratio, b × m, or only the buffer above margin, 1 + (b − 1) m, which is enough for models
+    that ask for large moves already. The idea of the floor: a buffer of 25 % that is used up rather than lowered (EMIR
+    RTS 153/2013, article 28).
     """
 
     base_ratio: float = 1.5
+    scales: Literal["ratio", "buffer"] = "ratio"
     most_multiple: float = 2.0
-    most_condition: float = 2.0
-    unknown_condition: float = 1.25
+    unknown_conditions: float = 1.25
 
     def __post_init__(self) -> None:
         """Refuse a target at or below liquidation, and anything that could lower it."""
-        least = min(self.most_multiple, self.most_condition, self.unknown_condition)
-        if not (self.base_ratio > 1.0 and least >= 1.0 and self.unknown_condition <= self.most_condition):
+        if not (self.base_ratio > 1.0 and self.most_multiple >= 1.0 and self.unknown_conditions >= 1.0):
             raise ValueError(f"expected a base above 1 and multipliers that only raise it, found {self}")
 
 
@@ -145,59 +130,56 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     degraded: str = ""
 
 
+class TargetChange(msgspec.Struct, frozen=True, gc=False):
+    """One change of a target, for the journal and for people: nothing raises or relieves a buffer silently."""
+
+    before_ratio: float
+    after_ratio: float
+    reason: str
+    ts_ns: int
+
+
 def set_target(
     vol_quantile: float,
     reference_vol: float,
-    conditions: tuple[Condition, ...] = (),
+    conditions: Conditions | None = None,
     rule: TargetRule = TargetRule(),  # noqa: B008 — frozen
 ) -> Target:
-    """Return base × clip(σ_q / σ_ref, 1, most) × conditions, never below the base. An unusable vol counts most."""
-    degraded = ""
-    if vol_quantile >= 0.0 and reference_vol > 0.0:
-        vol_multiplier = min(max(vol_quantile / reference_vol, 1.0), rule.most_multiple)
+    """Return base × clip(σ_q / σ_ref, 1, most) × conditions, never below the base. An unusable vol counts most.
+
+    Conditions raise the forecast too, where a feature of its model is missing. None is for a vault that uses no
+    conditions; one whose feeds are all silent has them say so, and what that counts.
+    """
+    degraded = []
+    inflated = vol_quantile * sqrt(conditions.variance_multiplier) if conditions is not None else vol_quantile
+    if inflated >= 0.0 and reference_vol > 0.0:
+        vol_multiplier = min(max(inflated / reference_vol, 1.0), rule.most_multiple)
     else:
         vol_multiplier = rule.most_multiple
-        degraded = f"vol {vol_quantile:g} of {reference_vol:g} is not usable: the largest multiple is taken"
-    product = 1.0
-    for one in conditions:
-        product *= max(1.0, one.multiplier) if not isnan(one.multiplier) else rule.unknown_condition
-    product = min(product, rule.most_condition)
-    raised = "; ".join(f"{one.name} ×{one.multiplier:.2f}: {one.reason}" for one in conditions if one.multiplier != 1.0)
-    told = f"{rule.base_ratio:g} × {vol_multiplier:.2f} for vol × {product:.2f} for conditions"
-    reason = f"{told} ({raised})" if raised else told
-    return Target(rule.base_ratio * vol_multiplier * product, vol_multiplier, product, reason, degraded)
+        degraded.append(f"vol {vol_quantile:g} of {reference_vol:g} is not usable: the largest multiple is taken")
+    told = 1.0 if conditions is None else conditions.multiplier
+    if isnan(told):
+        told = rule.unknown_conditions
+        degraded.append(f"conditions unknown: ×{told:g} taken")
+    condition_multiplier = min(max(told, 1.0), MAX_MULTIPLIER)
+    if conditions is not None and conditions.missing:
+        degraded.append(f"missing: {', '.join(conditions.missing)}")
+    scaled = f"{rule.base_ratio:g}" if rule.scales == "ratio" else f"1 + {rule.base_ratio - 1.0:g}"
+    reason = f"{scaled} × {vol_multiplier:.2f} for vol × {condition_multiplier:.2f} for conditions"
+    if condition_multiplier > 1.0 and conditions is not None:
+        reason = f"{reason} ({conditions.text})"
+    multiple = vol_multiplier * condition_multiplier
+    ratio = rule.base_ratio * multiple if rule.scales == "ratio" else 1.0 + (rule.base_ratio - 1.0) * multiple
+    return Target(ratio, vol_multiplier, condition_multiplier, reason, "; ".join(degraded))
 
 
-def note_condition(
-    conditions: tuple[Condition, ...],
-    name: str,
-    multiplier: float,
-    reason: str,
-    now_ns: int,
-    rule: TargetRule = TargetRule(),  # noqa: B008 — frozen
-) -> tuple[tuple[Condition, ...], ConditionChange | None]:
-    """Return the conditions with this one renewed, and what changed, None if nothing did.
-
-    A multiplier below 1 counts 1: a condition may only raise. One that is no number keeps what was known of it, and
-    counts `unknown_condition` at least, so that a feed that fails never lowers a target.
-    """
-    before = next((one.multiplier for one in conditions if one.name == name), 1.0)
-    if isnan(multiplier):
-        after, why = max(before, rule.unknown_condition), f"unknown, kept high: {reason}"
-    else:
-        after, why = min(max(multiplier, 1.0), rule.most_condition), reason
-    others = tuple(one for one in conditions if one.name != name)
-    renewed = (*others, Condition(name, after, why))
-    return renewed, None if after == before else ConditionChange(name, before, after, why, now_ns)
-
-
-def rate_condition(value: float, calm: float, stressed: float, most: float = 2.0) -> float:
-    """Return the multiplier of a series: 1 up to its calm level, `most` from the stressed one, a line between.
-
-    For a series that is bad when low (depth, supply), `stressed` is the lower of the two. NaN stays NaN.
-    """
-    share = (value - calm) / (stressed - calm)
-    return 1.0 + (most - 1.0) * min(max(share, 0.0), 1.0) if not isnan(share) else share
+def note_change(before: Target | None, after: Target, now_ns: int) -> TargetChange | None:
+    """Return what changed of a target and why, None where nothing did by more than a thousandth."""
+    was = before.ratio if before is not None else 0.0
+    if abs(after.ratio - was) <= 1e-3 * after.ratio:
+        return None
+    reason = f"{after.reason}; {after.degraded}" if after.degraded else after.reason
+    return TargetChange(was, after.ratio, reason, now_ns)
 
 
 def _bad_move(vol_quantile: float, delay_years: float, rule: LookAhead) -> tuple[float, list[str]]:

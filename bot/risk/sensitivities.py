@@ -48,7 +48,7 @@ def sensitivities(book: RiskBook) -> Sensitivities:
 
 
 def linear_base(book: RiskBook) -> Floats:
-    """Return each row's quantity in base of its underlying: a coin of another kind is what its mark says it is worth."""
+    """Return each row's quantity in base of its underlying: a coin of another kind counts as what its mark says."""
     return np.where(book.kind == SPOT, book.qty_base * book.mark_px / book.spot_of_row_px, book.qty_base)
 
 

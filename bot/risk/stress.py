@@ -16,6 +16,7 @@ import numpy as np
 
 from bot.risk.book import ROW_COLUMNS, SPOT, Flags, Floats, Ints, Position, RiskBook, build_book
 from bot.risk.margin.registry import evaluate_or_assume
+from bot.risk.margin.reported import scaled
 from bot.risk.parameters import ParameterSet
 from bot.risk.repricing import option_values
 from bot.risk.requirement import Requirement
@@ -81,14 +82,15 @@ class StressScenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 class MarginTermsOf(msgspec.Struct, frozen=True, kw_only=True):
     """The margin model of an account, the values of its parameter set, and its equity (None: value of what it holds).
 
-    `factor` multiplies what the model asks for, where it is a stand-in. `cash` are coins that count in full: they are
-    equity, and the model is not shown them.
+    `factor` multiplies what the model asks for where it is a stand-in, and `degraded` says why. `cash` are coins that
+    count in full: they are equity, and the model is not shown them.
     """
 
     model: str
     values: dict[str, Any]
     equity_quote: float | None = None
     factor: float = 1.0
+    degraded: str = ""
     cash: tuple[str, ...] = ("USD", "USDC", "USDT")
 
 
@@ -275,11 +277,10 @@ def margin_of(book: RiskBook, terms: MarginTermsOf | None) -> Requirement:
     cash = [row for row, asset in _coins(book) if asset in terms.cash]
     shown = book.where(np.delete(np.arange(len(book)), cash)) if cash else book
     found = evaluate_or_assume(terms.model, shown, terms.values)
-    px = 1.0
     if found.money in book.underlyings:  # a coin's model asks in coin
-        px = float(book.spot_px[book.underlyings.index(found.money)])
-    initial, maintenance = found.in_quote(px * terms.factor)
-    return msgspec.structs.replace(found, money="quote", initial=initial, maintenance=maintenance)
+        initial, maintenance = found.in_quote(float(book.spot_px[book.underlyings.index(found.money)]))
+        found = msgspec.structs.replace(found, money="quote", initial=initial, maintenance=maintenance)
+    return scaled(found, terms.factor, terms.degraded)
 
 
 def equity_of(book: RiskBook, terms: MarginTermsOf | None) -> float:

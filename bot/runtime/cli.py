@@ -29,7 +29,6 @@ from bot.domain.errors import (
     ConfigError,
     EvenkeelError,
     InvariantBroken,
-    JournalError,
     RecordingError,
     Retryable,
     VenueFatal,
@@ -47,10 +46,11 @@ from bot.runtime.halt_marker import Halt, HaltMarker
 from bot.runtime.halting import halt_everywhere
 from bot.runtime.importing import ImportOptions, import_deribit_chain, parse_books, parse_strikes
 from bot.runtime.journal import Batch, Journal, export, verify
-from bot.runtime.live import LiveSession, look_at
+from bot.runtime.live import LiveSession
 from bot.runtime.live_run import LiveRun, record_vault, spare_collector
 from bot.runtime.quote_cli import quote
-from bot.runtime.recovery import check_header, rebuild
+from bot.runtime.recovery import check_header, journal_path, rebuild, refuse_damaged, session_of
+from bot.runtime.risk_cli import risk_app
 from bot.runtime.session import Session, open_session, open_vault_recording
 from bot.runtime.transactions_cli import tx_app
 from bot.runtime.tune_cli import tune
@@ -96,6 +96,7 @@ app.add_typer(import_app, name="import")
 app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(tx_app, name="tx")
 app.add_typer(vault_app, name="vault")
+app.add_typer(risk_app, name="risk")
 app.command()(quote)
 app.command()(tune)
 
@@ -439,11 +440,6 @@ def import_chain(
     print(import_deribit_chain(sources, destination, options, err))
 
 
-def journal_path(vault: Vault) -> Path:
-    """Return where the vault's journal lies."""
-    return Path(vault.state_dir) / f"{vault.vault}.sqlite"
-
-
 def halt_marker(vault: Vault) -> HaltMarker:
     """Return the vault's halt marker."""
     return HaltMarker(Path(vault.state_dir) / f"{vault.vault}.halted")
@@ -498,9 +494,9 @@ def _with_first_hedge(session: Session, progress: Callable[[int], None]) -> Call
 def _replay_journal(vault: Vault, path: Path) -> tuple[Session | LiveSession, RunSummary]:
     """Replay a journal through a fresh engine; it must decide what it decided then, or JournalError is raised."""
     began = time.perf_counter()
-    _refuse_damaged(path)
+    refuse_damaged(path)
     with Journal.open(path, for_writing=False) as journal, ExitStack() as stack:
-        session = _session_of(vault, journal)
+        session = session_of(vault, journal)
         check_header(journal, session, config_sha256(vault))
         progress = stack.enter_context(_progress_of(session))
         rebuild(session, journal, is_world_wanted=False, stopwatch_ns=time.perf_counter_ns, progress=progress)
@@ -511,28 +507,11 @@ def _replay_journal(vault: Vault, path: Path) -> tuple[Session | LiveSession, Ru
     return session, summary
 
 
-def _session_of(vault: Vault, journal: Journal) -> Session | LiveSession:
-    """Return a fresh session to rebuild from a journal: of its recording, or of the instruments it holds."""
-    if not vault.is_live_feed:
-        return open_session(vault)
-    if journal.header.config_sha256 != config_sha256(vault):
-        hint = "name another with --journal, or move the old one away"
-        raise JournalError(f"expected a journal of this configuration, found one of another; hint: {hint}")
-    return look_at(vault, journal.header)
-
-
 def _progress_of(session: Session | LiveSession) -> AbstractContextManager[Callable[[int], None]]:
     if isinstance(session, LiveSession):
         return _no_progress()
     manifest = session.recording.manifest
     return tables.progress_bar(err, session.vault.vault, manifest.start_ns, manifest.end_ns)
-
-
-def _refuse_damaged(path: Path) -> None:
-    """Raise JournalError for a journal that does not hold to its last row: what it says would be a guess."""
-    fault = verify(path).fault
-    if fault is not None:
-        raise JournalError(f"{path}: {fault.detail}; hint: evenkeel journal verify says how far it holds")
 
 
 def _write_report(runs: Sequence[tuple[RunSummary, RunSeries]], own: str, base: str, folder: Path) -> None:
@@ -556,9 +535,9 @@ def _view(vault_file: Path, journal: Path | None) -> dict[str, Any]:
                 f"error: {vault.vault} is not running and has no journal at {path}; hint: evenkeel run {vault_file}"
             )
             raise typer.Exit(Exit.NOT_RUNNING) from None
-    _refuse_damaged(path)
+    refuse_damaged(path)
     with Journal.open(path, for_writing=False) as opened:
-        session = _session_of(vault, opened)
+        session = session_of(vault, opened)
         check_header(opened, session, config_sha256(vault))
         found = rebuild(session, opened, is_world_wanted=False)
     return {**status_view(session, found.last_ns), "running": False}

@@ -19,6 +19,7 @@ import structlog
 
 from bot import __version__
 from bot.domain.decisions import BotState
+from bot.domain.errors import ConfigError
 from bot.domain.events import (
     AmendOrder,
     CancelOrder,
@@ -42,6 +43,7 @@ from bot.runtime.journal import SCHEMA_VERSION, Batch, Commands, Header, Journal
 from bot.runtime.live import NOT_SENT, LiveSession
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
+from bot.runtime.risk_snapshot import take_snapshot
 from bot.runtime.session import Session
 from bot.runtime.views import status_view
 
@@ -49,6 +51,7 @@ FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; co
 STOP_TIMEOUT_S = 5.0
 WITHDRAW_TIMEOUT_S = 3.0  # how long a daemon that gives up waits for its last cancels
 RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
+MAX_WANTED = 20  # instruments that one question may ask prices of
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 log = structlog.get_logger()
@@ -272,13 +275,27 @@ class Daemon:
         verb = question.get("verb")
         if verb == "view":
             return {**status_view(self._session, self._feed.now_ns()), **self._feed.view(), "running": True}
+        if verb == "risk":
+            return self._risk(question)
         if verb == "operate":
             return await self._operate(question)
         if verb == "transaction":
             asked = (str(question.get(name, ""))[:200] for name in ("chain", "key", "action"))
             why_not = await self._feed.help_transaction(*asked)
             return {"error": why_not} if why_not else {}
-        return {"error": f"expected the verb view, operate or transaction, found {verb!r}"}
+        return {"error": f"expected the verb view, risk, operate or transaction, found {verb!r}"}
+
+    def _risk(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Copy out what risk is reckoned from; whoever asked does the reckoning."""
+        names = question.get("instruments", [])
+        wanted = [str(one) for one in names[:MAX_WANTED]] if isinstance(names, list) else []
+        session = self._session
+        try:
+            found = take_snapshot(session.vault, session.engine, self._feed.now_ns(), "the running daemon", wanted)
+        except ConfigError as error:
+            return {"error": "; ".join(error.problems)}
+        answer: dict[str, Any] = msgspec.to_builtins(found)
+        return answer
 
     async def _operate(self, question: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -48,6 +48,7 @@ from bot.runtime.config import build_live_settings, check_listing
 from bot.runtime.journal import Header, Journal
 from bot.runtime.live_transfers import LiveTransfers, open_transfers
 from bot.runtime.mailbox import Mailbox
+from bot.runtime.margin_terms import TermsPoll
 from bot.runtime.session import fees_of, transfers_of
 from bot.runtime.vault import AccountLine, Vault
 from bot.runtime.venues import (
@@ -396,6 +397,11 @@ class LiveFeed:
                 self.submit(command, now_ns)
             if self._session.transfers is not None:
                 tasks.create_task(self._session.transfers.run(self.put), name="transfers")
+            risk = self._session.engine.settings.risk
+            if risk is not None:
+                current = {venue: account.parameters for venue, account in risk.accounts.items()}
+                poll = TermsPoll(self._session.gateways, current, self.put, self._clock)
+                tasks.create_task(poll.run(), name="margin parameters")
             tasks.create_task(self._beat(), name="heartbeat")
             if self._session.execution is not None and isinstance(self._clock, WallClock):
                 tasks.create_task(self._ring(self._session.execution), name="paper timers")

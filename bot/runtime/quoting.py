@@ -145,7 +145,7 @@ def quote_vault(
         span = f"{utc_text(manifest.start_ns)} to {utc_text(manifest.end_ns)}"
         raise ConfigError([f"--at: expected a time from {span}, found {utc_text(moment_ns)}"])
     by_id = {one.instrument_id: one for one in manifest.instruments}
-    vault, held = _alive_book(vault, by_id, moment_ns)
+    vault, held = alive_book(vault, by_id, moment_ns)
     extra = _find_trades(vault, trades, by_id, moment_ns)
     after = look(vault, (*held, *extra), at_ns=at_ns, recording=recording)
     before = look(vault, held, at_ns=after.now_ns, recording=recording) if extra else after
@@ -328,7 +328,7 @@ def _with_quantities(legs: Legs, qty_base: NDArray[np.float64]) -> Legs:
     return msgspec.structs.replace(legs, qty_base=qty_base)
 
 
-def _alive_book(vault: Vault, by_id: dict[str, Instrument], now_ns: int) -> tuple[Vault, tuple[BookLeg, ...]]:
+def alive_book(vault: Vault, by_id: dict[str, Instrument], now_ns: int) -> tuple[Vault, tuple[BookLeg, ...]]:
     """Return the vault without options that have expired by then, and what its files hold besides."""
     held = [
         BookLeg(by_id[one.instrument_id], one.qty_base)

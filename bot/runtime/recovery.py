@@ -9,6 +9,7 @@ rebuilt venue does not know, and their orders start UNKNOWN until it is asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from bot.domain.errors import JournalError
 from bot.domain.events import AmendOrder, Command, Event, Restarted, SubmitOrder
@@ -16,9 +17,11 @@ from bot.domain.instruments import Instrument
 from bot.domain.orders import AmendRejected, OrderRejected
 from bot.domain.risk import TransferCollateral, TransferUpdate
 from bot.domain.venues import InstrumentDelisted, InstrumentListed
-from bot.runtime.journal import Commands, Header, Journal
-from bot.runtime.live import NOT_SENT, LiveSession
-from bot.runtime.session import Session
+from bot.runtime.config import config_sha256
+from bot.runtime.journal import Commands, Header, Journal, verify
+from bot.runtime.live import NOT_SENT, LiveSession, look_at
+from bot.runtime.session import Session, open_session
+from bot.runtime.vault import Vault
 
 
 class Rebuilt:
@@ -105,6 +108,31 @@ def _sent(commands: Sequence[Command], then: Sequence[Event]) -> list[Command]:
         and not (isinstance(command, AmendOrder) and command.order_id in stopped)
         and not (isinstance(command, TransferCollateral) and command.transfer_id in stopped)
     ]
+
+
+def session_of(vault: Vault, journal: Journal) -> Session | LiveSession:
+    """Return a fresh session to rebuild from a journal: of its recording, or of the instruments it holds.
+
+    Raises JournalError where a live feed's journal is one of another configuration.
+    """
+    if not vault.is_live_feed:
+        return open_session(vault)
+    if journal.header.config_sha256 != config_sha256(vault):
+        hint = "name another with --journal, or move the old one away"
+        raise JournalError(f"expected a journal of this configuration, found one of another; hint: {hint}")
+    return look_at(vault, journal.header)
+
+
+def refuse_damaged(path: Path) -> None:
+    """Raise JournalError for a journal that does not hold to its last row: what it says would be a guess."""
+    fault = verify(path).fault
+    if fault is not None:
+        raise JournalError(f"{path}: {fault.detail}; hint: evenkeel journal verify says how far it holds")
+
+
+def journal_path(vault: Vault) -> Path:
+    """Return where the vault's journal lies."""
+    return Path(vault.state_dir) / f"{vault.vault}.sqlite"
 
 
 def check_header(journal: Journal, session: Session | LiveSession, config_sha256: str) -> None:

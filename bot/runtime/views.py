@@ -10,6 +10,7 @@ import msgspec
 
 from bot.domain.results import pnl_parts
 from bot.domain.units import NS_PER_S, utc_text
+from bot.engine.counterparty_board import CounterpartyBoard
 from bot.engine.desk import Desk
 from bot.engine.engine import Engine
 from bot.engine.gates import list_gates
@@ -43,7 +44,61 @@ def status_view(session: Session | LiveSession, now_ns: int) -> dict[str, Any]:
             for order in engine.orders.live.values()
         ],
         "accounts": _accounts_view(engine, now_ns),
+        "margin": _margin_view(engine),
         "desks": [_desk_view(session, desk, now_ns) for desk in engine.desks.values()],
+    }
+
+
+def _margin_view(engine: Engine) -> dict[str, Any]:
+    """Show margin of every account, what its model makes it of, what is under way, and how venues are judged."""
+    margin, top_ups = engine.margin, engine.top_ups
+    if margin is None or top_ups is None:
+        return {"accounts": {}, "transfers": []}
+    return {
+        "accounts": {
+            name: {
+                **msgspec.to_builtins(record),
+                "is_told": margin.accounts[name].is_told,
+                "told": margin.tell(margin.accounts[name]),
+                "parameters": margin.accounts[name].parameters.name,
+                "touch_probability": _finite(margin.accounts[name].touch_probability),
+                "charges": [
+                    {key: _finite(value) for key, value in msgspec.structs.asdict(charge).items()}
+                    for charge in (requirement.charges if requirement is not None else ())
+                ],
+                "banned": margin.accounts[name].banned,
+                "top_up_refused": top_ups.refused.get(name, ""),
+            }
+            for name, record in margin.records().items()
+            for requirement in (margin.accounts[name].requirement,)
+        },
+        "transfers": [
+            {
+                "transfer_id": one.transfer_id,
+                "state": str(one.state),
+                "asset": one.route.asset,
+                "amount": one.amount,
+                "from_venue": one.route.from_venue,
+                "to_venue": one.route.to_venue,
+                "route": one.route.name,
+                "planned": utc_text(one.planned_ns),
+                "reason": one.reason,
+            }
+            for one in top_ups.outstanding
+        ],
+        "transfer_notices": [
+            {"at": utc_text(at_ns), **msgspec.to_builtins(notice)} for at_ns, notice in top_ups.notices
+        ],
+        "counterparties": _counterparties_view(engine.counterparties),
+    }
+
+
+def _counterparties_view(board: CounterpartyBoard | None) -> dict[str, Any]:
+    if board is None:
+        return {}
+    return {
+        name: {"score": score.points, "action": str(board.actions[name]), "unknown": list(score.unknown)}
+        for name, score in board.scores.items()
     }
 
 

@@ -135,6 +135,9 @@ class Score:
             surface_fallbacks={
                 label: why for desk in engine.desks.values() for label, why in desk.book.surface_fallbacks.items()
             },
+            margin=engine.margin.records() if engine.margin is not None else {},
+            transfers=engine.top_ups.count if engine.top_ups is not None else 0,
+            late_transfers=engine.top_ups.late_count if engine.top_ups is not None else 0,
             unquoted_hedges_s={
                 name: longest_ns / NS_PER_S
                 for desk in engine.desks.values()

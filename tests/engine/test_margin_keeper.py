@@ -180,14 +180,24 @@ class TestFigures:
     def test_reviews_keep_their_beat_until_something_happens(self) -> None:
         vault = MarginVault({"a": 1e6}, instruments=(A,), coins=0.0)
         vault.tick()
-        before = vault.margin.reviews
+        before = vault.margin.reviews["a"]
         for _ in range(5):
             vault.tick()
-        assert vault.margin.reviews == before
+        assert vault.margin.reviews["a"] == before
         vault.tick(px=2010.0)
-        assert vault.margin.reviews == before + 1
+        assert vault.margin.reviews["a"] == before + 1
         vault.tick(px=2010.0, after_s=61.0)
-        assert vault.margin.reviews == before + 2
+        assert vault.margin.reviews["a"] == before + 1  # nothing is near
+        vault.tick(px=2010.0, after_s=240.0)
+        assert vault.margin.reviews["a"] == before + 2
+
+    def test_what_is_nearer_is_looked_at_more_often(self) -> None:
+        vault = stressed()
+        leave(vault, 0.4)
+        vault.tick()
+        before = vault.margin.reviews["a"]
+        vault.tick(after_s=61.0)
+        assert vault.margin.reviews["a"] == before + 1
 
 
 class TestTerms:

@@ -30,9 +30,9 @@ class Answering:
 
 @asynccontextmanager
 async def answering(
-    exchange_id: str, answers: Mapping[str, Any], markets: list[dict[str, Any]] | None = None, **options: Any
+    exchange_id: str, answers: Mapping[str, Any], markets: list[dict[str, Any]] | None = None
 ) -> AsyncIterator[tuple[ccxt.pro.Exchange, Answering]]:
-    """The real ccxt of a venue in front of such a server; `options` by name of an address say where it is in ccxt."""
+    """The real ccxt of a venue in front of such a server: every address it knows is this one's."""
     venue = Answering(answers)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", venue.answer)
@@ -40,15 +40,14 @@ async def answering(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    names = ("rest", "public", "private", "papi", "eapiPrivate", "fapiPrivateV3", "fapiPrivateV2")
-    urls = {"api": dict.fromkeys(names, address)}
     settings = VenueSettings(
         venue=exchange_id,
         exchange_id=exchange_id,
         underlyings=frozenset({"BTC"}),
-        options={"urls": urls, "timeout_on_exit": 0, **options},
+        options={"timeout_on_exit": 0},
     )
     exchange = open_exchange(settings, KEYS)
+    exchange.urls["api"] = dict.fromkeys(exchange.urls["api"], address)
     try:
         exchange.set_markets(markets or [])
         yield exchange, venue

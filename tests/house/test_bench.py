@@ -123,6 +123,41 @@ def test_an_unknown_benchmark_is_refused() -> None:
     assert "sped" in run.stderr
 
 
+class TestLiquidations:
+    """Of reactive against predictive margin: what the tapes are cut from, and that nobody is given more collateral."""
+
+    @pytest.fixture
+    def liquidations(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+        monkeypatch.syspath_prepend(ROOT / "scripts")
+        return load("bench_liquidations")
+
+    def test_recordings_are_held_a_day_from_every_hour_on_long_and_short(self, liquidations: ModuleType) -> None:
+        tape = liquidations.cut_recordings()
+        steps, accounts = tape.returns.shape
+        assert steps == 24 * 12
+        assert accounts == 4 * 26  # two recordings of 49 hours and a half, both ways
+        assert sorted(set(tape.sides.tolist())) == [-1.0, 1.0]
+        low, high = tape.extremes
+        assert (low <= tape.returns + 1e-12).all()
+        assert (high >= tape.returns - 1e-12).all()
+        assert tape.returns.sum(axis=0).max() == pytest.approx(0.09, abs=0.04)  # ETH on 13 April 2023
+
+    def test_everybody_gets_the_collateral_that_predictive_margin_holds(self, liquidations: ModuleType) -> None:
+        forecast, _, tape = liquidations.draw_world(liquidations.WORLDS[0], 8)
+        short = liquidations.Tape(tape.returns[:288], tape.sides)
+        table = liquidations.perpetual_table("paradex_cross", liquidations.values_of("paradex_cross"))
+        families = (liquidations.AT_80, *liquidations.TRIGGERS)
+        setting = liquidations.DAY_LONG
+        matched, _ = liquidations.match(families, short, table, "perpetual", forecast, setting)
+        found = liquidations.run(short, table, matched, forecast, setting, liquidations.SEED)
+        assert [one.policy.name for one in found] == [one.name for one in (*families, liquidations.PREDICTIVE)]
+        for one in found:
+            assert one.mean_collateral == pytest.approx(found[-1].mean_collateral, rel=0.02)
+
+    def test_an_unknown_argument_is_refused(self, liquidations: ModuleType) -> None:
+        assert liquidations.main(["--slow"]) == 2
+
+
 class TestOrders:
     """Of the order path, on the quickest venue and with a few orders only."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from math import inf, isnan, nan
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.risk.conditions import Conditions, Reason
 from bot.risk.distances import greek_health, linear_health
 from bot.risk.predictive import (
-    Condition,
     LookAhead,
     TargetRule,
     look_ahead,
     look_ahead_by_repricing,
-    note_condition,
-    rate_condition,
+    note_change,
     set_target,
 )
 
@@ -72,12 +71,16 @@ def test_more_vol_or_delay_or_short_gamma_never_needs_less(
         assert other.topup_quote >= now * (1.0 - 1e-12)
 
 
+def raised(multiplier: float, missing: tuple[str, ...] = (), variance_multiplier: float = 1.0) -> Conditions:
+    return Conditions(multiplier, variance_multiplier, (Reason("vix", multiplier, "vix is 34"),), missing)
+
+
 @given(vols, vols, st.floats(0.05, 2.0), st.floats(0.0, 5.0), st.floats(0.0, 5.0))
 def test_the_target_is_never_below_its_base_and_rises_with_vol_and_conditions(
     vol: float, more_vol: float, reference: float, one: float, other: float
 ) -> None:
     low, high = sorted((vol, more_vol))
-    mild, severe = ((Condition("vix", multiplier, ""),) for multiplier in sorted((one, other)))
+    mild, severe = (raised(multiplier) for multiplier in sorted((one, other)))
     assert 1.5 <= set_target(low, reference, mild).ratio <= set_target(high, reference, mild).ratio <= 6.0
     assert set_target(low, reference, mild).ratio <= set_target(low, reference, severe).ratio
 
@@ -86,9 +89,26 @@ def test_calm_never_shrinks_the_buffer() -> None:
     assert set_target(0.1, 0.6).ratio == 1.5
     assert set_target(0.9, 0.6).ratio == pytest.approx(2.25)
     assert set_target(3.0, 0.6).ratio == 3.0
-    raised = set_target(0.6, 0.6, (Condition("vix", 1.3, "VIX 34"), Condition("depth", 1.0, "as usual")))
-    assert raised.ratio == pytest.approx(1.95)
-    assert raised.reason == "1.5 × 1.00 for vol × 1.30 for conditions (vix ×1.30: VIX 34)"
+    buffer = TargetRule(scales="buffer")
+    assert set_target(0.9, 0.6, rule=buffer).ratio == pytest.approx(1.75)
+    assert set_target(3.0, 0.6, rule=buffer).reason == "1 + 0.5 × 2.00 for vol × 1.00 for conditions"
+
+
+def test_conditions_only_raise_and_say_why() -> None:
+    found = set_target(0.6, 0.6, raised(1.3))
+    assert found.ratio == pytest.approx(1.95)
+    assert found.reason == "1.5 × 1.00 for vol × 1.30 for conditions (vix is 34 ×1.30)"
+    assert set_target(0.6, 0.6, raised(0.2)).ratio == 1.5
+    assert set_target(0.6, 0.6, raised(9.0)).ratio == 3.0
+
+
+def test_what_conditions_miss_is_named_and_never_lowers_anything() -> None:
+    found = set_target(0.6, 0.6, raised(1.2, ("dvol",), variance_multiplier=1.44))
+    assert found.ratio == pytest.approx(1.5 * 1.2 * 1.2)
+    assert found.degraded == "missing: dvol"
+    unknown = set_target(0.6, 0.6, raised(nan))
+    assert unknown.ratio == pytest.approx(1.875)
+    assert unknown.degraded == "conditions unknown: ×1.25 taken"
 
 
 class TestRepricing:
@@ -156,38 +176,25 @@ class TestWhatIsNotKnown:
         assert (found.ratio, found.topup_quote) == (inf, 0.0)
 
 
-class TestConditions:
-    def test_each_change_is_told_with_its_reason(self) -> None:
-        conditions, change = note_condition((), "vix", 1.4, "VIX 36 of 20 to 60", 7)
-        assert conditions == (Condition("vix", 1.4, "VIX 36 of 20 to 60"),)
+class TestChanges:
+    def test_each_is_told_with_its_reason(self) -> None:
+        calm, rough = set_target(0.6, 0.6), set_target(0.9, 0.6)
+        change = note_change(calm, rough, 7)
         assert change is not None
-        assert (change.before, change.after, change.reason, change.ts_ns) == (1.0, 1.4, "VIX 36 of 20 to 60", 7)
-        again, change = note_condition(conditions, "vix", 1.4, "VIX 36 again", 8)
-        assert change is None
-        assert again[0].reason == "VIX 36 again"
+        assert [change.before_ratio, change.after_ratio, change.ts_ns] == pytest.approx([1.5, 2.25, 7])
+        assert change.reason == "1.5 × 1.50 for vol × 1.00 for conditions"
+        assert note_change(rough, set_target(0.9, 0.6), 8) is None
+        back = note_change(rough, calm, 9)
+        assert back is not None
+        assert back.after_ratio == 1.5
 
-    def test_it_may_only_raise(self) -> None:
-        conditions, change = note_condition((), "vix", 0.2, "very calm", 0)
-        assert (conditions[0].multiplier, change) == (1.0, None)
-        assert note_condition((), "vix", 9.0, "", 0)[0][0].multiplier == 2.0
-
-    def test_a_feed_that_fails_never_lowers_it(self) -> None:
-        (fresh,), change = note_condition((), "vix", nan, "no value since Friday", 0)
-        assert fresh.multiplier == 1.25
+    def test_the_first_target_and_what_is_missing_are_told(self) -> None:
+        change = note_change(None, set_target(nan, 0.6), 1)
         assert change is not None
-        assert "unknown" in change.reason
-        (kept,), change = note_condition((Condition("vix", 1.8, ""),), "vix", nan, "down", 0)
-        assert (kept.multiplier, change) == (1.8, None)
-        assert set_target(0.6, 0.6, (Condition("vix", nan, "never noted"),)).ratio == pytest.approx(1.875)
-
-    @pytest.mark.parametrize(("value", "rate"), [(10.0, 1.0), (20.0, 1.0), (40.0, 1.5), (60.0, 2.0), (80.0, 2.0)])
-    def test_a_series_is_rated_between_calm_and_stressed(self, value: float, rate: float) -> None:
-        assert rate_condition(value, 20.0, 60.0) == rate
-        assert rate_condition(-value, -20.0, -60.0) == rate  # bad when low
-        assert isnan(rate_condition(nan, 20.0, 60.0))
+        assert (change.before_ratio, "not usable" in change.reason) == (0.0, True)
 
 
-@pytest.mark.parametrize("wrong", [{"base_ratio": 1.0}, {"most_multiple": 0.9}, {"unknown_condition": 3.0}])
+@pytest.mark.parametrize("wrong", [{"base_ratio": 1.0}, {"most_multiple": 0.9}, {"unknown_conditions": 0.9}])
 def test_a_rule_that_could_lower_a_target_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="only raise"):
         msgspec.structs.replace(TargetRule(), **wrong)

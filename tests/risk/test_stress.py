@@ -162,10 +162,11 @@ def test_an_account_without_a_model_is_asked_for_all_it_could_lose() -> None:
 
 def test_what_stands_in_is_multiplied_and_equity_may_be_told() -> None:
     book = build_book([perp(1.0)], SPOT_PX)
-    terms = MarginTermsOf(model="house", values=HOUSE, equity_quote=20_000.0, factor=1.5)
+    terms = MarginTermsOf(model="house", values=HOUSE, equity_quote=20_000.0, factor=1.5, degraded="expired")
     plain = margin_of(book, MarginTermsOf(model="house", values=HOUSE))
     found = play(book, [scenario()], {"a": terms})[0].accounts[0]
     assert found.before.maintenance == pytest.approx(1.5 * plain.maintenance)
+    assert found.before.charge("degraded").detail == "expired"
     assert found.equity_after_quote == pytest.approx(8_000.0)
 
 

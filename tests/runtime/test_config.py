@@ -123,7 +123,7 @@ def test_the_paper_example_fits_the_recording_it_is_rehearsed_on() -> None:
 
 
 def test_the_examples_have_names_of_their_own() -> None:
-    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")), allow_live=True)) == 9
+    assert len(load_vaults(sorted(ROOT.glob("config/*.yaml")), allow_live=True)) == 10
 
 
 def test_the_manual_shows_the_demo_vault() -> None:

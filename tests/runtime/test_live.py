@@ -16,6 +16,7 @@ from bot.domain.events import CancelOrder, Command, Event, OperatorAction, Opera
 from bot.domain.instruments import Instrument
 from bot.domain.market import IndexPrice
 from bot.domain.orders import OrderAccepted, OrderCanceled, OrderIntent, OrderSent, TimeInForce
+from bot.domain.risk import MarginTerms
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.venues import AccountReport, VenuePosition
 from bot.gateways.gateway import Put
@@ -52,8 +53,10 @@ class PaperVenue:
         cash: Mapping[str, Mapping[str, float]],
         chains: Mapping[str, str],
         option_fees: Mapping[tuple[str, str], OptionFees],
+        transfers: Any = None,
     ) -> None:
         assert option_fees == {}
+        assert not transfers
         assert cash == {"deribit": {"ETH": 0.0, "USD": 500_000.0}}
         assert chains == {}
         self.venue = SimulatedVenue(instruments, fees=fees, latency=latency, depth=depth, seed=seed, faults=faults)
@@ -248,6 +251,40 @@ async def test_commands_wait_until_the_gateways_listen(folder: Path, exchange: S
         assert [type(one) for one in exchange.submitted] == [SubmitOrder, QueryAccount]
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
+
+
+async def test_a_venue_that_tells_its_margin_parameters_is_believed(folder: Path, exchange: SimulatedExchange) -> None:
+    from contextlib import AsyncExitStack
+
+    class Telling(SimulatedGateway):
+        async def margin_terms(self) -> dict[str, Any]:
+            return {"general": {"mm_factor": 0.75, "buckets_count": 4}}
+
+    def open_telling(settings: Any, _credentials: Any, clock: Any, **_: Any) -> SimulatedGateway:
+        return Telling(exchange, settings.venue, clock)
+
+    path = folder / "busy.yaml"
+    path.write_text(path.read_text() + "risk: {accounts: {deribit: {model: deribit_portfolio}}}\n")
+    async with AsyncExitStack() as stack:
+        (vault,) = load_vaults([path], allow_live=True)
+        journal = stack.enter_context(Journal.open(folder / "own.sqlite", for_writing=True))
+        opening = open_live(vault, path, journal, KEYS, gateway_opener=open_telling)
+        session = await stack.enter_async_context(opening)
+        mailbox = Mailbox()
+        run = asyncio.create_task(session.open_feed(mailbox, 1.0).run())
+        told: list[MarginTerms] = []
+        async with asyncio.timeout(5):
+            while not told:
+                _, events = await mailbox.take()
+                mailbox.done()
+                told = [event for event in events if isinstance(event, MarginTerms)]
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        session.engine.apply(told[0])
+    assert session.engine.margin is not None
+    account = session.engine.margin.accounts["deribit"]
+    assert (account.fault, account.parameters.values["general"]["mm_factor"]) == ("", 0.75)
+    assert account.parameters.source.startswith("told by deribit on ")
 
 
 async def test_a_silent_market_is_decided_upon_once_a_second(folder: Path, exchange: SimulatedExchange) -> None:

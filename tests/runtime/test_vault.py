@@ -26,6 +26,14 @@ from bot.runtime.chain_sections import (
     SimulatedSection,
     WalletSection,
 )
+from bot.runtime.risk_sections import (
+    AccountRiskSection,
+    AddressSection,
+    MarginStatesSection,
+    RiskSection,
+    RouteLine,
+    TransfersSection,
+)
 from bot.runtime.vault import (
     AccountCash,
     AccountLine,
@@ -77,6 +85,12 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("target.", Target),
     ("delta.", DeltaSection),
     ("limits.", LimitsSection),
+    ("risk.", RiskSection),
+    ("risk.accounts.NAME.", AccountRiskSection),
+    ("risk.states.", MarginStatesSection),
+    ("risk.transfers.", TransfersSection),
+    ("risk.transfers.addresses.LABEL.", AddressSection),
+    ("risk.transfers.routes[].", RouteLine),
     ("latency.", LatencySection),
     *((f"policy({name}).", cls) for name, cls in POLICIES.items()),
     ("policy(…).risk_aversion.", RiskWords),

@@ -425,10 +425,44 @@ def _matrix(book: VenueBook, currency: str, supposed: Mapping[str, float]) -> tu
     return worst, ROLL_SHARE * sum(map(abs, held))
 
 
+def model_params(coin: str) -> Json:
+    """The parameters of one currency, as recorded on 2026-02-15 for ETH."""
+    return {
+        "general": {"timestamp": 1771197609587, "mm_factor": 0.8, "buckets_count": 4, "vol_scenarios_count": 3},
+        "currency": {
+            coin: {
+                "min_annualised_move": ROLL_SHARE,
+                "annualised_move_risk": 0.05,
+                "pnl_offset": 0.6,
+                "correlation_set": False,
+                "equity_side_impact": "both",
+                "haircut": 0,
+                "extended_dampener": 200000,
+                "max_offsetable_pnl": 20000000,
+            }
+        },
+        "currency_pair": {
+            f"{coin}_usd": {
+                "price_range": PRICE_RANGE,
+                "m_inc": 0.000004,
+                "delta_total_liq_shock_threshold": 20000000,
+                "max_delta_shock": 0.1,
+                "min_volatility_for_shock_up": 0.5,
+                "volatility_range_up": 0.4,
+                "volatility_range_down": 0.25,
+                "extended_table_factor": 1,
+                "short_term_vega_power": 0.3,
+                "long_term_vega_power": 0.13,
+            }
+        },
+    }
+
+
 def simulated_matrix(book: VenueBook, currency: str, supposed: Mapping[str, float]) -> Json:
     worst, roll = _matrix(book, currency, supposed)
     coin, index = currency.lower(), book.index.get(currency, 1.0)
     return {
+        "model_params": model_params(coin),
         "index_price": {f"{coin}_usd": index},
         "portfolio": {"position": dict(supposed), "currency": {}},
         "margins": {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ccxt.pro
 
 from bot.domain.risk import ReportedMargin
-from bot.gateways.margin_words import reported
+from bot.gateways.margin_words import lines, reported
 from bot.gateways.market_words import number, part
 
 
@@ -16,7 +18,7 @@ def read_margins(info: object) -> tuple[ReportedMargin, ...]:
     if whole:
         return whole
     found: list[ReportedMargin] = []
-    for one in part(info, "assets") or []:
+    for one in lines(part(info, "assets")):
         if number(part(one, "marginBalance")) or number(part(one, "maintMargin")):
             sums = (part(one, name) for name in ("marginBalance", "initialMargin", "maintMargin"))
             found += reported(str(part(one, "asset")), *sums)
@@ -33,7 +35,25 @@ async def read_options(exchange: ccxt.pro.Exchange) -> tuple[ReportedMargin, ...
     """Return the margin of European options, by asset. Raises what ccxt raises."""
     told = await exchange.eapiPrivateGetMarginAccount()
     found: list[ReportedMargin] = []
-    for one in part(told, "asset") or []:
+    for one in lines(part(told, "asset")):
         sums = (part(one, name) for name in ("equity", "initialMargin", "maintMargin"))
         found += reported(f"options {part(one, 'asset')}", *sums)
     return tuple(found)
+
+
+async def read_terms(exchange: ccxt.pro.Exchange) -> dict[str, list[Any]]:
+    """Return the brackets of USD-M perpetuals in use, by underlying; of two contracts the stricter.
+
+    Raises what ccxt raises.
+    """
+    found: dict[str, list[Any]] = {}
+    for line in lines(await exchange.fapiPrivateGetLeverageBracket()):
+        market = exchange.safe_market(part(line, "symbol"), None, None, "contract")
+        base, brackets = part(market, "base"), lines(part(line, "brackets"))
+        if base and brackets and part(market, "swap") and _rates(brackets) > _rates(found.get(str(base), [])):
+            found[str(base)] = brackets
+    return found
+
+
+def _rates(brackets: list[Any]) -> list[float]:
+    return [number(part(one, "maintMarginRatio")) or 0.0 for one in brackets]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import ccxt.pro
 
@@ -81,6 +81,13 @@ class BinanceOrderWords(OrderWords):
         """Return the margin of the account as its balances tell it."""
         del exchange
         return margin.read_margins(info)
+
+    async def margin_terms(self, exchange: ccxt.pro.Exchange, currencies: frozenset[str]) -> dict[str, Any]:
+        """Return the brackets by underlying, of USD-M futures alone."""
+        del currencies
+        if exchange.options.get("defaultSubType") != "linear":
+            return {}
+        return await margin.read_terms(exchange)
 
     def outcome_of(self, error: BaseException, *, may_have_left: bool = True) -> Outcome:
         """Return what an error means: a code of Binance's own is a no, but for those that say nothing."""

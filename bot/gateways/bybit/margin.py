@@ -5,7 +5,7 @@ from __future__ import annotations
 import ccxt.pro
 
 from bot.domain.risk import MarginGrid, ReportedMargin
-from bot.gateways.margin_words import reported
+from bot.gateways.margin_words import lines, reported
 from bot.gateways.market_words import number, part
 
 
@@ -22,13 +22,13 @@ async def read_grids(exchange: ccxt.pro.Exchange, base: str = "") -> tuple[Margi
     A line that lacks its sums or has no P&L at all is left out: a grid that is not whole proves nothing.
     """
     answer = await exchange.privateGetV5AssetPortfolioMargin({"baseCoin": base} if base else {})
-    lines = part(part(answer, "result"), "assetPnlRange")
-    if not isinstance(lines, list):
+    assets = part(part(answer, "result"), "assetPnlRange")
+    if not isinstance(assets, list):
         raise ccxt.BadResponse(f"bybit: expected portfolio margin, found {str(answer)[:100]}")
     found = []
-    for line in lines:
-        ranges = part(part(part(line, "totalPnlRanges"), "ALL"), "pnlRanges") or []
-        pnls = [number(pnl) for one in ranges for pnl in part(one, "pnls") or []]
+    for line in assets:
+        ranges = lines(part(part(part(line, "totalPnlRanges"), "ALL"), "pnlRanges"))
+        pnls = [number(pnl) for one in ranges for pnl in lines(part(one, "pnls"))]
         sums = [number(part(part(line, "asset"), name)) for name in ("assetIM", "assetMM")]
         contingency = number(part(part(line, "contingency"), "contingencyComponents"))
         told = tuple(pnl for pnl in pnls if pnl is not None)

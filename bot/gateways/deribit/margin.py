@@ -14,7 +14,7 @@ from typing import Any, Final
 import ccxt.pro
 
 from bot.domain.risk import ReportedMargin, SupposedMargin
-from bot.gateways.margin_words import items_of, reported
+from bot.gateways.margin_words import items_of, lines, reported
 from bot.gateways.market_words import number, part
 
 POOL: Final = "cross"
@@ -29,7 +29,7 @@ async def read_margins(exchange: ccxt.pro.Exchange, info: object) -> tuple[Repor
     found: list[ReportedMargin] = []
     pool: tuple[ReportedMargin, ...] = ()
     apart: list[Mapping[str, Any]] = []
-    for summary in part(info, "summaries") or [info]:
+    for summary in lines(part(info, "summaries")) or [info]:
         if not isinstance(summary, Mapping):
             continue
         if part(summary, "cross_collateral_enabled") is True:
@@ -48,7 +48,7 @@ async def read_margins(exchange: ccxt.pro.Exchange, info: object) -> tuple[Repor
 
 async def is_cross(exchange: ccxt.pro.Exchange) -> bool:
     """Tell whether the account has a pool of cross collateral. Raises what ccxt raises."""
-    summaries = part(part(await exchange.privateGetGetAccountSummaries(), "result"), "summaries") or []
+    summaries = lines(part(part(await exchange.privateGetGetAccountSummaries(), "result"), "summaries"))
     return any(part(one, "cross_collateral_enabled") is True for one in summaries)
 
 
@@ -78,6 +78,22 @@ async def simulate(exchange: ccxt.pro.Exchange, currency: str, positions: Mappin
         found += reported(coin.upper(), None, part(told, "initial_margin"), part(told, "maintenance_margin"), px)
         items.update(items_of(coin.upper(), part(told, "initial_margin_details"), px))
     return SupposedMargin(tuple(found), items)
+
+
+async def read_terms(exchange: ccxt.pro.Exchange, currencies: Iterable[str]) -> dict[str, Any]:
+    """Return the parameters of portfolio margin in use, as an empty simulation of each currency tells them.
+
+    Raises what ccxt raises, as for an account without portfolio margin.
+    """
+    found: dict[str, Any] = {}
+    for currency in ["CROSS"] if await is_cross(exchange) else sorted(currencies):
+        asked = {"currency": currency, "add_positions": "true"}
+        told = part(part(await exchange.request("pme/simulate", ["private"], "GET", asked), "result"), "model_params")
+        if not isinstance(told, dict):
+            raise ccxt.BadResponse(f"deribit: expected model_params, found {str(told)[:100]}")
+        for name, value in told.items():
+            found[name] = {**found.get(name, {}), **value} if isinstance(value, dict) else value
+    return found
 
 
 async def simulate_sums(exchange: ccxt.pro.Exchange, currency: str, positions: Mapping[str, float]) -> SupposedMargin:

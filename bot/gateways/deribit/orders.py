@@ -160,6 +160,10 @@ class DeribitOrderWords(OrderWords):
         """Return the margin by currency, and of the pool where there is one, in USD."""
         return await margin.read_margins(exchange, info)
 
+    async def margin_terms(self, exchange: ccxt.pro.Exchange, currencies: frozenset[str]) -> dict[str, Any]:
+        """Return `model_params` of portfolio margin. Raises what ccxt raises, as for an account without it."""
+        return await margin.read_terms(exchange, currencies)
+
     async def suppose(
         self, exchange: ccxt.pro.Exchange, changes: Sequence[tuple[str, SupposedPosition]]
     ) -> SupposedMargin | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bot.domain.risk import ReportedMargin
-from bot.gateways.margin_words import reported
+from bot.gateways.margin_words import lines, reported
 from bot.gateways.market_words import number, part
 
 
@@ -13,7 +13,7 @@ def read_margins(info: object) -> tuple[ReportedMargin, ...]:
     Orders are counted as initial margin. One subaccount is the whole account.
     """
     found: list[ReportedMargin] = []
-    subaccounts = [one for one in info if isinstance(one, dict)] if isinstance(info, list) else []
+    subaccounts = [one for one in lines(info) if isinstance(one, dict)]
     for one in subaccounts:
         equity = number(part(one, "collaterals_maintenance_margin"))
         equity = number(part(one, "subaccount_value")) if equity is None else equity

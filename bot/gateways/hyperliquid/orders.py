@@ -109,6 +109,11 @@ class HyperliquidOrderWords(OrderWords):
         del exchange
         return margin.read_margins(info)
 
+    async def margin_terms(self, exchange: ccxt.pro.Exchange, currencies: frozenset[str]) -> dict[str, Any]:
+        """Return the leverage tiers by coin."""
+        del currencies
+        return await margin.read_terms(exchange)
+
     def outcome_of(self, error: BaseException, *, may_have_left: bool = True) -> Outcome:
         """Return what an error means: Hyperliquid's own words are a no, and an unknown key needs a person."""
         said = str(error)

@@ -11,7 +11,7 @@ from typing import Any
 import ccxt.pro
 
 from bot.domain.risk import ReportedMargin, SupposedMargin, SupposedPosition
-from bot.gateways.margin_words import items_of, reported
+from bot.gateways.margin_words import items_of, lines, reported
 from bot.gateways.market_words import number, part
 
 
@@ -25,7 +25,7 @@ def read_margins(info: object) -> tuple[ReportedMargin, ...]:
     if whole:
         return whole
     found: list[ReportedMargin] = []
-    for one in part(account, "details") or []:
+    for one in lines(part(account, "details")):
         equity, usd = number(part(one, "eq")), number(part(one, "eqUsd"))
         if equity and usd:
             margins = reported(str(part(one, "ccy")), equity, part(one, "imr"), part(one, "mmr"), usd / equity)
@@ -51,7 +51,7 @@ async def build_positions(
     if not margins:
         raise ccxt.BadResponse(f"okx: expected a built portfolio, found {str(answer)[:100]}")
     items: dict[str, float] = {}
-    for unit in part(told, "riskUnitData") or []:
+    for unit in lines(part(told, "riskUnitData")):
         parts: dict[str, Any] = {name: part(unit, name) for name in ("imr", "mmr", *(f"mr{n}" for n in range(1, 10)))}
         items.update(items_of(str(part(unit, "riskUnit")), parts))
     return SupposedMargin(margins, items)

@@ -7,13 +7,15 @@ has been seen to break its own bounds; so every plan, whoever made it, is counte
 from __future__ import annotations
 
 from math import inf
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from bot.risk.collateral.tables import ENOUGH_QUOTE, Flags, Floats, Ints, Tables, balances
 
-_CLOSE = 1e-6  # share of a limit by which it may be missed: solvers count in floats
+EVERY_POST: Final = slice(None)
+_CLOSE: Final = 1e-6  # share of a limit by which it may be missed: solvers count in floats
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -68,15 +70,20 @@ def evaluate(tables: Tables, sent: Floats) -> Outcome:
     )
 
 
-def counts_as(tables: Tables, values: Floats) -> Floats:
-    """Return what every post counts at every horizon (Q H): by tiers, and never more than its share of the total."""
-    value = np.maximum(values[tables.post_asset, tables.post_place], 0.0) * tables.ratio[:, None]
-    filled = np.clip(value[:, :, None] - tables.tier_from[:, None, :], 0.0, tables.tier_width[:, None, :])
-    counted: Floats = (filled * tables.tier_kept[:, None, :]).sum(axis=2)
-    for place in tables.places_with_shares:
-        rows = tables.posts_at(place)
-        share = tables.share[rows]
-        for h in np.flatnonzero(np.any(counted[rows] > share[:, None] * counted[rows].sum(axis=0), axis=0)):
+def counts_as(tables: Tables, values: Floats, posts: Ints | slice = EVERY_POST) -> Floats:
+    """Return what posts count at every horizon (Q H): by tiers, and never more than their share of the total.
+
+    Of several posts at a place all must be asked for, as shares are of what they count together.
+    """
+    place, start, width = tables.post_place[posts], tables.tier_from[posts], tables.tier_width[posts]
+    value = np.maximum(values[tables.post_asset[posts], place], 0.0) * tables.ratio[posts][:, None]
+    filled = np.clip(value[:, :, None] - start[:, None, :], 0.0, width[:, None, :])
+    counted: Floats = (filled * tables.tier_kept[posts][:, None, :]).sum(axis=2)
+    for limited in tables.places_with_shares:
+        rows = np.flatnonzero(place == limited)
+        share = tables.share[posts][rows]
+        total = counted[rows].sum(axis=0)
+        for h in np.flatnonzero(np.any(counted[rows] > share[:, None] * total, axis=0)):
             counted[rows, h] = within_shares(counted[rows, h], share)
     return counted
 
@@ -106,12 +113,18 @@ def shortfalls(tables: Tables, counted: Floats) -> tuple[Floats, Ints]:
     short = np.zeros(tables.required.shape[:2])
     for n, place in enumerate(tables.demand_place):
         rows = tables.posts_at(place)
-        missing = tables.required[n] - counted[rows].T @ tables.multiplier[rows]
-        worst[n] = missing.argmax(axis=1)
-        short[n] = np.maximum(missing.max(axis=1), 0.0)
-    most = np.maximum(np.where(np.isfinite(tables.required), tables.required, 0.0).max(axis=2, initial=0.0), 0.0)
-    short[short <= ENOUGH_QUOTE + most * 1e-9] = 0.0
+        short[n], worst[n] = shortfall_of(tables, n, rows, counted[rows])
     return short, worst
+
+
+def shortfall_of(tables: Tables, n: int, rows: Ints, counted: Floats) -> tuple[Floats, Ints]:
+    """Return what one demand is short of at every horizon and in which scenario, with what its posts count."""
+    required = tables.required[n]
+    missing = required - counted.T @ tables.multiplier[rows]
+    most = np.maximum(missing.max(axis=1, initial=-inf), 0.0)
+    largest = np.maximum(np.where(np.isfinite(required), required, 0.0).max(axis=1, initial=0.0), 0.0)
+    most[most <= ENOUGH_QUOTE + largest * 1e-9] = 0.0
+    return most, missing.argmax(axis=1)
 
 
 def _broken(tables: Tables, sent: Floats, is_used: Flags, over: Floats, allowed: Floats) -> list[str]:

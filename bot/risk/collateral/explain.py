@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bot.risk.collateral.check import Outcome, cap_rooms, counts_as, evaluate, shortfalls, stock_left
+from bot.risk.collateral.check import Outcome, cap_rooms, counts_as, shortfall_of, shortfalls, stock_left
 from bot.risk.collateral.plan import Excess, Posting, ShadowPrice, Transfer, Violation
 from bot.risk.collateral.program import Program, Row, RowKind
 from bot.risk.collateral.tables import ENOUGH_QUOTE, Floats, Tables, balances
@@ -65,38 +65,39 @@ def explain_excesses(tables: Tables, outcome: Outcome) -> tuple[Excess, ...]:
     )
 
 
-def explain_marginals(program: Program, marginals: Floats) -> tuple[ShadowPrice, ...]:
-    """Return what one dollar more of each need, stock, cap and share changes the cost by, largest first."""
+def explain_marginals(program: Program, marginals: Floats, *, is_missing: bool = False) -> tuple[ShadowPrice, ...]:
+    """Return what one dollar more of each need, stock, cap and share changes the cost by, largest first.
+
+    With `is_missing` marginals are those of the smallest violation: what it leaves less missing, needs aside.
+    """
     sums: dict[tuple[str, str], float] = {}
     where: dict[tuple[str, str], tuple[float, Row]] = {}
+    unit = 1.0 if is_missing else program.cost_unit
     for row, marginal in zip(program.rows, marginals, strict=True):
         named = _name_of(program.tables, row)
-        price = -float(marginal) * program.cost_unit
-        if named is None or price <= _SHADOW * program.cost_unit:
+        price = -float(marginal) * unit
+        if named is None or price <= _SHADOW * unit or (is_missing and row.kind is RowKind.MARGIN):
             continue
         sums[named] = sums.get(named, 0.0) + price
         if price > where.get(named, (0.0, row))[0]:
             where[named] = (price, row)
-    days = program.tables.problem.hold_years * 365.0
-    return tuple(
-        ShadowPrice(
-            kind=kind,
-            name=name,
-            quote_per_quote=price,
-            text=_shadow_text(program.tables, kind, name, price, where[kind, name][1], days),
-        )
-        for (kind, name), price in sorted(sums.items(), key=lambda one: -one[1])
-    )
+    found = []
+    for (kind, name), price in sorted(sums.items(), key=lambda one: -one[1]):
+        if is_missing:
+            does = f"leave {1000.0 * price:,.2f} less missing"
+        else:
+            verb = "cost" if kind == "need" else "save"
+            does = f"{verb} {1000.0 * price:,.2f} over {program.tables.problem.hold_years * 365.0:g} days"
+        text = _shadow_text(program.tables, kind, name, does, where[kind, name][1])
+        found.append(ShadowPrice(kind=kind, name=name, quote_per_quote=price, text=text))
+    return tuple(found)
 
 
 def _transfer(tables: Tables, outcome: Outcome, r: int, room: Floats) -> Transfer:
     route, value = tables.routes[r], float(outcome.sent[r])
-    without = outcome.sent.copy()
-    without[r] = 0.0
-    other = evaluate(tables, without)
-    needed_by_s, purpose = _purpose(tables, outcome, other, r)
     fees = value * (1.0 - float(tables.kept[r])) + float(tables.fixed[r]) + float(tables.gas[r])
-    cost = outcome.cost_quote - other.cost_quote
+    cost = value * float(tables.cost[r]) + float(tables.cost_of_use[r])
+    needed_by_s, purpose = _purpose(tables, outcome, r, cost)
     amount = value / float(tables.route_px[r])
     parts = [purpose, *_worth(tables, outcome, r, room)]
     parts.append(f"{_size(amount)} {route.asset} over {route.carrier} within {route.delay_p95_s:g} s (p95)")
@@ -119,22 +120,27 @@ def _transfer(tables: Tables, outcome: Outcome, r: int, room: Floats) -> Transfe
     )
 
 
-def _purpose(tables: Tables, outcome: Outcome, other: Outcome, r: int) -> tuple[float | None, str]:
+def _purpose(tables: Tables, outcome: Outcome, r: int, cost: float) -> tuple[float | None, str]:
     """Return when the destination would be short without a transfer, and the sentence that says what it is for."""
     place = int(tables.route_to[r])
-    for n in np.flatnonzero(tables.demand_place == place):
-        lacking = np.flatnonzero(other.short[n] > outcome.short[n])
+    rows = tables.posts_at(place)
+    without = outcome.sent.copy()
+    without[r] = 0.0
+    for n in np.flatnonzero(tables.demand_place == place).tolist():
+        values = balances(tables, without, without > 0.0)
+        short, worst = shortfall_of(tables, n, rows, counts_as(tables, values, rows))
+        lacking = np.flatnonzero(short > outcome.short[n])
         if lacking.size:
             h = int(lacking[0])
-            scenario = tables.problem.scenarios[other.worst[n, h]]
-            missing = float(other.short[n, h] - outcome.short[n, h])
-            at_s = float(tables.horizons_s[h])
+            scenario, at_s = tables.problem.scenarios[worst[h]], float(tables.horizons_s[h])
+            missing = float(short[h] - outcome.short[n, h])
             return at_s, f"{tables.places[place]} would lack {missing:,.2f} {_when(at_s)} in scenario {scenario}"
-    for one, over, before in zip(tables.caps, outcome.over, other.over, strict=True):
-        if before > over:
+    for one, over in zip(tables.caps, outcome.over, strict=True):
+        before = one.held + float(one.in_the_end @ without) - one.most
+        if before > over + ENOUGH_QUOTE:
             return None, f"{one.name} would be {before:,.2f} over its cap"
-    if other.cost_quote > outcome.cost_quote:
-        return None, f"it saves {other.cost_quote - outcome.cost_quote:,.2f} to have it there"
+    if cost < 0.0:
+        return None, f"it saves {-cost:,.2f} to have it there"
     return None, "it makes room for another transfer"
 
 
@@ -242,14 +248,13 @@ def _name_of(tables: Tables, row: Row) -> tuple[str, str] | None:
     return None
 
 
-def _shadow_text(tables: Tables, kind: str, name: str, price: float, row: Row, days: float) -> str:
-    amount = f"{1000.0 * price:,.2f} over {days:g} days"
+def _shadow_text(tables: Tables, kind: str, name: str, does: str, row: Row) -> str:
     if kind == "need":
         when, scenario = _when(float(tables.horizons_s[row.second])), tables.problem.scenarios[row.third]
-        return f"1,000 more required at {name} would cost {amount} (decided {when} in scenario {scenario})"
+        return f"1,000 more required at {name} would {does} (decided {when} in scenario {scenario})"
     if kind == "share":
-        return f"1,000 more of {name} allowed to count would save {amount}"
-    return f"1,000 more {'room under the cap ' if kind == 'cap' else 'of '}{name} would save {amount}"
+        return f"1,000 more of {name} allowed to count would {does}"
+    return f"1,000 more {'room under the cap ' if kind == 'cap' else 'of '}{name} would {does}"
 
 
 def _when(at_s: float) -> str:

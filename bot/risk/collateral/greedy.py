@@ -13,8 +13,8 @@ from math import ceil, floor
 
 import numpy as np
 
-from bot.risk.collateral.check import Outcome, cap_rooms, counts_as, evaluate, shortfalls, stock_left
-from bot.risk.collateral.tables import ENOUGH_QUOTE, Floats, Tables, balances
+from bot.risk.collateral.check import Outcome, cap_rooms, counts_as, evaluate, shortfall_of, shortfalls, stock_left
+from bot.risk.collateral.tables import ENOUGH_QUOTE, Floats, Ints, Tables, balances
 
 _MOST_STEPS = 400  # transfers added or enlarged before an order of venues is left as it is
 _MOST_ORDERS = 4
@@ -30,7 +30,7 @@ def solve_greedy(tables: Tables) -> Outcome:
     least_quote = least_short_quote(tables)
     order = _tightest_first(tables)
     for turn in range(min(_MOST_ORDERS, max(1, len(order)))):
-        found = _Greedy(tables).run(order)
+        found = _Greedy(tables, nothing.sent).run(order)
         if found.rank() < best.rank() and not found.broken:
             best = found
         if best.short_quote <= least_quote + ENOUGH_QUOTE:
@@ -38,6 +38,15 @@ def solve_greedy(tables: Tables) -> Outcome:
         missed = [n for n in order if best.short[n].any()]
         order = [*missed, *(n for n in order if n not in missed)] if turn == 0 else [*order[1:], order[0]]
     return _without_needless(tables, best)
+
+
+def completed(tables: Tables, sent: Floats) -> Outcome:
+    """Return a plan that begins with what is sent already and adds what is still missing; needless transfers go."""
+    begun = evaluate(tables, sent)
+    if begun.is_met or begun.broken:
+        return _without_needless(tables, begun)
+    found = _Greedy(tables, sent).run(_tightest_first(tables))
+    return _without_needless(tables, begun if found.broken or found.rank() > begun.rank() else found)
 
 
 def least_short_quote(tables: Tables) -> float:
@@ -59,9 +68,9 @@ def least_short_quote(tables: Tables) -> float:
 class _Greedy:
     """One run: what is sent so far, what that counts, and what it leaves missing."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, sent: Floats) -> None:
         self.tables = tables
-        self.sent = np.zeros(len(tables.routes))
+        self.sent = sent
         self.counted = self.count(self.sent)
         self.short, self.worst = shortfalls(tables, self.counted)
 
@@ -137,8 +146,7 @@ class _Greedy:
         for _ in range(_HALVINGS):
             sent = self.sent.copy()
             sent[r] += tried
-            counted = self.count(sent)
-            short, worst = shortfalls(tables, counted)
+            counted, short, worst = self.counted_after(sent, r)
             if bool(np.all(short <= self.short)):
                 if demand is None or short[demand, h] < self.short[demand, h]:
                     best = (sent, counted, short, worst)
@@ -156,6 +164,19 @@ class _Greedy:
             return False
         self.sent, self.counted, self.short, self.worst = best
         return True
+
+    def counted_after(self, sent: Floats, r: int) -> tuple[Floats, Floats, Ints]:
+        """Return what counts, is short and is worst after a change of one route: counted again at its two ends only."""
+        tables = self.tables
+        values = balances(tables, sent, sent > 0.0)
+        counted, short, worst = self.counted.copy(), self.short.copy(), self.worst.copy()
+        for place in (int(tables.route_from[r]), int(tables.route_to[r])):
+            rows = tables.posts_at(place)
+            if rows.size:
+                counted[rows] = counts_as(tables, values, rows)
+                for n in np.flatnonzero(tables.demand_place == place).tolist():
+                    short[n], worst[n] = shortfall_of(tables, n, rows, counted[rows])
+        return counted, short, worst
 
     def drain(self) -> None:
         """Take what is over a cap away from there, by the cheapest way, as far as that leaves nobody shorter."""

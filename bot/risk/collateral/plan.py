@@ -41,7 +41,10 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShadowPrice(msgspec.Struct, frozen=True, kw_only=True):
-    """What one dollar more of a need costs, or one dollar more of a stock, a cap or a share saves."""
+    """What one dollar more of a need costs, or one dollar more of a stock, a cap or a share saves.
+
+    Where something is missing it is what one dollar more leaves less missing.
+    """
 
     kind: str
     name: str
@@ -69,7 +72,7 @@ class Excess(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CollateralPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The plan. `method` made it: lp, milp or greedy; `is_proven` says that there is none better.
+    """The plan. `method` made it: lp, milp, rounds or greedy; `is_proven` says that there is none better.
 
     `least_short_quote` is what any plan would be short of at the least, as far as that is known. `notes` say in what
     the plan is less than it might be, and why; `warnings` what the problem lacked.

@@ -25,11 +25,14 @@ from bot.risk.collateral.milp import solve_milp
 from bot.risk.collateral.plan import CollateralPlan, ShadowPrice, in_order
 from bot.risk.collateral.problem import CollateralProblem
 from bot.risk.collateral.program import Program, build_program
-from bot.risk.collateral.tables import ENOUGH_QUOTE, Floats, Ints, Tables, build_tables
+from bot.risk.collateral.rounds import solve_in_rounds
+from bot.risk.collateral.tables import ENOUGH_QUOTE, Floats, Tables, build_tables
 
-MOST_WHOLE: Final = 200  # whole numbers that are searched; of more routes the likeliest are kept
+MOST_WHOLE: Final = 200  # whole numbers that are searched; with more, linear programs in rounds say among which
 
-_FIRST, _LEAST, _CHEAPEST, _PRICES, _RELAXED = 0.4, 0.2, 0.2, 0.1, 0.1  # shares of the time limit
+_FIRST, _LEAST, _CHEAPEST, _PRICES = 0.5, 0.2, 0.2, 0.1  # shares of the time limit
+_ROUNDS, _AMONG = 0.6, 0.3  # and where there is too much to search
+_SEARCHED = 0.7  # where rounds follow a search that proved nothing
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -53,6 +56,7 @@ def solve(problem: CollateralProblem, *, time_limit_s: float = 1.0) -> Collatera
     if found is None or not found.is_proven:
         greedy = solve_greedy(tables)
         if found is None or _is_better(greedy, found.outcome):
+            notes = notes if found is None else (*notes, "the greedy plan is better than what the solver had")
             found = _Found(greedy, "greedy", is_proven=False, prices=(), notes=notes)
     outcome = found.outcome
     floor = 0.0
@@ -76,37 +80,67 @@ def solve(problem: CollateralProblem, *, time_limit_s: float = 1.0) -> Collatera
 
 
 def _by_solver(tables: Tables, time_limit_s: float) -> tuple[_Found | None, tuple[str, ...]]:
-    notes: list[str] = []
-    kept = np.arange(len(tables.routes))
+    """Return the best plan that HiGHS leads to, and what is to be said of it or of there being none."""
+    whole = int(tables.uses.sum() + (tables.lot > 0.0).sum())
+    if not whole:
+        return _searched(tables, time_limit_s)
+    if whole > MOST_WHOLE:
+        return _in_rounds(tables, time_limit_s)
+    found, notes = _searched(tables, time_limit_s * _SEARCHED)
+    if found is None or not found.is_proven:
+        rounds = solve_in_rounds(tables, time_limit_s=time_limit_s * (1.0 - _SEARCHED)).outcome
+        if rounds is not None and not rounds.broken and (found is None or _is_better(rounds, found.outcome)):
+            notes = ("the search was cut off: linear programs in rounds, so there may be a better plan",)
+            found = _Found(rounds, "rounds", is_proven=False, prices=(), notes=notes)
+    return found, notes
+
+
+def _searched(tables: Tables, time_limit_s: float) -> tuple[_Found | None, tuple[str, ...]]:
     program = build_program(tables)
-    if int(program.is_whole.sum()) > MOST_WHOLE:
-        kept = _likeliest(program, time_limit_s * _RELAXED)
-        notes.append(f"{len(kept)} of {len(tables.routes)} routes with fees, minimums or lots were searched")
-        program = build_program(tables.only(kept))
     solved, is_proven, status = _search(program, time_limit_s)
     if solved is None:
-        notes.append(
-            f"the solver gave no answer ({status.value}, limit {time_limit_s:g} s): the plan is the greedy one"
+        return None, (
+            f"the solver gave no answer ({status.value}, limit {time_limit_s:g} s): the plan is the greedy one",
         )
-        return None, tuple(notes)
-    program, solution = solved
-    solution, prices = _polished(program, solution, time_limit_s * _PRICES)
-    sent = np.zeros(len(tables.routes))
-    sent[kept] = program.sent(solution)
-    outcome = evaluate(tables, sent)
+    program, columns = solved
+    columns, prices = _polished(program, columns, time_limit_s * _PRICES)
+    outcome = evaluate(tables, program.sent(columns))
     if outcome.broken:
-        notes.append(f"the solver's answer does not hold ({outcome.broken[0]}): the plan is the greedy one")
-        return None, tuple(notes)
-    asked = float(program.upper[program.short_from : program.over_from].sum()) * program.unit
-    if outcome.short_quote > asked + ENOUGH_QUOTE * max(len(outcome.short.ravel()), 1):
+        return None, (f"the solver's answer does not hold ({outcome.broken[0]}): the plan is the greedy one",)
+    notes = []
+    if outcome.short_quote > _allowed_quote(program) + ENOUGH_QUOTE * max(outcome.short.size, 1):
         notes.append("the solver's answer falls short when it is counted again")
         is_proven = False
     if not is_proven:
         notes.append("the search was cut off: there may be a better plan")
-    if len(kept) < len(tables.routes):
-        is_proven = False
-    method = "milp" if program.tables.has_whole_numbers else "lp"
+    method = "milp" if tables.has_whole_numbers else "lp"
     return _Found(outcome, method, is_proven, prices, tuple(notes)), tuple(notes)
+
+
+def _in_rounds(tables: Tables, time_limit_s: float) -> tuple[_Found | None, tuple[str, ...]]:
+    """Return the better of linear programs in rounds and a search among the routes that these used."""
+    rounds = solve_in_rounds(tables, time_limit_s=time_limit_s * _ROUNDS)
+    if rounds.outcome is None:
+        return None, (f"the solver gave no answer (limit {time_limit_s:g} s): the plan is the greedy one",)
+    notes = (
+        "more fees, minimums and lots than can be searched: linear programs in rounds, so there may be a better plan"
+    )
+    best = _Found(rounds.outcome, "rounds", is_proven=False, prices=(), notes=(notes,))
+    part = build_program(tables.only(rounds.used))
+    part = part.with_violations_at_most(rounds.violation / part.unit)
+    if int(part.is_whole.sum()) <= MOST_WHOLE:
+        notes += f"; searched among {len(rounds.used)} of {len(tables.routes)} routes"
+        found = solve_milp(part, part.cost, time_limit_s=time_limit_s * _AMONG)
+        if found.columns is not None:
+            columns, prices = _polished(part, found.columns, time_limit_s * _PRICES)
+            sent = np.zeros(len(tables.routes))
+            sent[rounds.used] = part.sent(columns)
+            outcome = evaluate(tables, sent)
+            if not outcome.broken and (best.outcome.broken or _is_better(outcome, best.outcome)):
+                best = _Found(outcome, "milp", is_proven=False, prices=prices, notes=(notes,))
+    if best.outcome.broken:
+        return None, (f"the solver's answer does not hold ({best.outcome.broken[0]}): the plan is the greedy one",)
+    return best, best.notes
 
 
 def _search(program: Program, time_limit_s: float) -> tuple[tuple[Program, Floats] | None, bool, Status]:
@@ -135,29 +169,23 @@ def _ask(program: Program, objective: Floats, time_limit_s: float) -> Solution:
 def _polished(program: Program, columns: Floats, time_limit_s: float) -> tuple[Floats, tuple[ShadowPrice, ...]]:
     """Return the columns with what is not in lots chosen again, whole numbers as they are, and the shadow prices.
 
-    A search over whole numbers takes a use of a millionth for none, and has no marginals.
+    A search over whole numbers takes a use of a millionth for none, and has no marginals. Where something is missing,
+    prices are what a dollar more would leave less missing.
     """
     fixed = program.with_choices_of(columns)
-    again = solve_lp(fixed, fixed.cost, time_limit_s=time_limit_s)
+    again = solve_lp(fixed, fixed.cost, time_limit_s=0.5 * time_limit_s)
     if again.columns is None or again.marginals is None:
         return columns, ()
-    return again.columns, explain_marginals(fixed, again.marginals)
+    if _allowed_quote(program) <= ENOUGH_QUOTE:
+        return again.columns, explain_marginals(fixed, again.marginals)
+    loose = fixed.with_violations_at_most(None)
+    least = solve_lp(loose, loose.violation, time_limit_s=0.5 * time_limit_s)
+    prices = () if least.marginals is None else explain_marginals(loose, least.marginals, is_missing=True)
+    return again.columns, prices
 
 
-def _likeliest(program: Program, time_limit_s: float) -> Ints:
-    """Return the routes worth searching: what is used where nothing need be whole, and then what comes next in cost."""
-    tables = program.tables
-    loose = program.with_violations_at_most(None)
-    relaxed = solve_lp(loose, loose.cost + 10.0 * loose.violation, time_limit_s=time_limit_s)
-    routes = len(tables.routes)
-    if relaxed.columns is None or relaxed.reduced is None:
-        rank = tables.cost + tables.cost_of_use / np.maximum(tables.most, 1.0)
-    else:
-        rank = np.where(relaxed.columns[:routes] > 1e-9, -1.0, relaxed.reduced[:routes])
-    whole = tables.uses.astype(int) + (tables.lot > 0.0)
-    order = np.argsort(rank, kind="stable")
-    taken = np.cumsum(whole[order]) <= MOST_WHOLE
-    return np.sort(order[taken])
+def _allowed_quote(program: Program) -> float:
+    return float(program.upper[program.short_from : program.over_from].sum()) * program.unit
 
 
 def _is_better(one: Outcome, other: Outcome) -> bool:

@@ -7,8 +7,9 @@ margin has no netting of its own: maintenance is the sum of its parts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -70,6 +71,33 @@ def requirement(book: RiskBook, parameters: BinanceParameters) -> Requirement:
             Charge(f"{name} loan", parameters.loan_initial_rate * loan, parameters.loan_maintenance_rate * loan)
         )
     return add_up("binance", charges)
+
+
+def updated(values: dict[str, Any], told: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return the values of a parameter set with the brackets that Binance tells now, by underlying.
+
+    Raises ValueError where brackets make no tiers; underlyings that it does not tell of stay as they are.
+    """
+    tiers = {
+        name: [
+            {
+                "from_quote": float(one["notionalFloor"]),
+                "maintenance_rate": float(one["maintMarginRatio"]),
+                "initial_rate": 1.0 / float(one["initialLeverage"]),
+                "deducted_quote": float(one["cum"]),
+            }
+            for one in sorted(brackets, key=lambda one: float(one["notionalFloor"]))
+        ]
+        for name, brackets in told.items()
+    }
+    found = {**values, "tiers": {**values["tiers"], **tiers}}
+    for name, lines in msgspec.convert(found, BinanceParameters).tiers.items():
+        _, maintenance = tier_margins(np.array([tier.from_quote for tier in lines]), lines)
+        if not np.all(np.isfinite(maintenance)) or any(tier.maintenance_rate <= 0.0 for tier in lines):
+            raise ValueError(
+                f"expected maintenance rates above 0 of {name}, found {[t.maintenance_rate for t in lines]}"
+            )
+    return found
 
 
 def adjusted_equity(values: Iterable[tuple[float, float]]) -> float:

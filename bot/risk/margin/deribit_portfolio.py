@@ -9,8 +9,9 @@ and what long options may offset in the delta shock: third parties (docs/margin.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -119,6 +120,29 @@ def requirement(
     charges += [Charge(name, asked, 0.0) for name, asked in extras if asked]
     initial, maintenance = (float(sum(getattr(one, side) for one in charges)) for side in ("initial", "maintenance"))
     return Requirement(MODEL, QUOTE, initial, maintenance, tuple(charges), worst, names, pnl)
+
+
+def updated(values: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a parameter set with what Deribit tells now (`model_params` of `private/pme/simulate`).
+
+    Raises ValueError where what is told makes no parameters; the names it does not tell stay as they are.
+    """
+    found = dict(values)
+    tables: tuple[tuple[str, type[msgspec.Struct]], ...] = (("currency", CurrencyTerms), ("currency_pair", PairTerms))
+    for name, line in tables:
+        lines = told.get(name)
+        for key, terms in lines.items() if isinstance(lines, Mapping) else ():
+            picked = {field: terms.get(field) for field in line.__struct_fields__} if isinstance(terms, Mapping) else {}
+            found[name] = {**found[name], str(key): picked}
+    if isinstance(general := told.get("general"), Mapping):
+        found["general"] = {field: general.get(field) for field in General.__struct_fields__}
+    try:
+        parameters = msgspec.convert(found, DeribitPortfolioParameters)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"expected parameters of {MODEL}, found {error}") from None
+    for terms in parameters.currency_pair.values():
+        _scenarios(terms, parameters)  # a price range or a factor that makes no scenarios is refused here
+    return found
 
 
 def pairs_of(book: RiskBook, parameters: DeribitPortfolioParameters) -> list[Pair]:

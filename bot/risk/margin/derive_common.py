@@ -50,9 +50,11 @@ class Feeds(msgspec.Struct, frozen=True, kw_only=True):
         if doubtful or spot.shape != book.spot_px.shape:
             names = ", ".join(doubtful) or "spot_confidence"
             raise ValueError(f"expected feeds for {rows} rows and {len(book.underlyings)} underlyings, found {names}")
-        # A feed that says nothing readable is not believed at all.
+        # A feed that says nothing readable is not believed at all; nor is a row of which it says so.
         spot = np.nan_to_num(spot, nan=0.0)
-        confidence = np.minimum(np.nan_to_num(own, nan=0.0), spot[book.underlying])
+        own = np.where(np.isfinite(own) & np.isfinite(rate) & np.isfinite(fixed), own, 0.0)
+        fixed = np.nan_to_num(fixed, posinf=0.0, neginf=0.0)
+        confidence = np.minimum(own, spot[book.underlying])
         options = book.is_option
         for number in range(len(book.underlyings)):  # a perpetual's doubt is that of the options beside it
             of_it = book.underlying == number
@@ -61,7 +63,7 @@ class Feeds(msgspec.Struct, frozen=True, kw_only=True):
                 rows_of_it = of_it & options
                 confidence[rows_of_it] = np.minimum(confidence[rows_of_it], confidence[perps].min())
         stable = self.stable_px if np.isfinite(self.stable_px) else 0.0
-        return RowFeeds(np.maximum(np.nan_to_num(rate), 0.0), np.clip(confidence, 0.0, 1.0), fixed, stable)
+        return RowFeeds(np.maximum(np.nan_to_num(rate, posinf=0.0), 0.0), np.clip(confidence, 0.0, 1.0), fixed, stable)
 
 
 class RowFeeds(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +73,12 @@ class RowFeeds(msgspec.Struct, frozen=True, gc=False):
     confidence: Floats
     fixed_px: Floats
     stable_px: float
+
+    @property
+    def doubt(self) -> str:
+        """The least confidence there is, in words; "" where there is no doubt."""
+        least = float(self.confidence.min(initial=1.0))
+        return f"least confidence {least:.3g}" if least < 1.0 else ""
 
     def where(self, rows: Ints) -> RowFeeds:
         """Return those of these rows."""
@@ -102,9 +110,10 @@ class Scenarios:
 
     def __init__(self, scenarios: tuple[Scenario, ...], words: tuple[str, ...]) -> None:
         """Take them; `words` are the lines that vols will have. Raises ValueError for none, or one that is unknown."""
-        unknown = [one.name for one in scenarios if one.vol not in words]
-        if not scenarios or unknown:
-            raise ValueError(f"expected scenarios with vol {', '.join(words)}, found {', '.join(unknown) or 'none'}")
+        wrong = [one.name for one in scenarios if one.vol not in words or not (one.spot_multiple > 0.0 <= one.damping)]
+        if not scenarios or wrong:
+            found = ", ".join(wrong) or "none"
+            raise ValueError(f"expected scenarios with a price above 0 and vol {', '.join(words)}, found {found}")
         self.names = [one.name for one in scenarios]
         self.multiples: Floats = np.array([one.spot_multiple for one in scenarios])
         self.damping: Floats = np.array([one.damping for one in scenarios])

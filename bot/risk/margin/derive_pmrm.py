@@ -105,7 +105,7 @@ def requirement(book: RiskBook, parameters: PmrmParameters, feeds: Feeds | None 
     charges = (
         *(Charge(name, quote * factor, quote, detail) for name, quote, detail in standing),
         Charge("peg", pegged, 0.0, f"cash at {of_rows.stable_px:g}"),
-        Charge("oracle confidence", doubt_quote, 0.0),
+        Charge("oracle confidence", doubt_quote, 0.0, of_rows.doubt),
         Charge("collateral refused", refused_quote, refused_quote, refused),
     )
     return found.requirement(MODEL, charges)

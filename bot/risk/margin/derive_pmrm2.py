@@ -153,7 +153,7 @@ def requirement(book: RiskBook, parameters: Pmrm2Parameters, feeds: Feeds | None
         Charge("perpetuals", perp_mm + terms.perp_initial * perp_quote, perp_mm),
         Charge("naked shorts", short_mm + terms.option_initial * short_quote, short_mm),
         Charge("collateral haircut", haircut + more_haircut, haircut, refused),
-        Charge("oracle confidence", doubt_quote, 0.0),
+        Charge("oracle confidence", doubt_quote, 0.0, of_rows.doubt),
     )
     return found.requirement(MODEL, charges)
 

@@ -111,7 +111,7 @@ def requirement(book: RiskBook, parameters: StandardParameters, feeds: Feeds | N
         Charge("options", options_im, options_mm, "; ".join(worsts)),
         Charge("perpetuals", perps_im, perps_mm),
         Charge("coins held", coins_im, coins_mm, f"not accepted: {', '.join(refused)}" if refused else ""),
-        Charge("oracle confidence", doubt + coins_doubt, 0.0),
+        Charge("oracle confidence", doubt + coins_doubt, 0.0, of_rows.doubt),
         Charge("peg", depegged, 0.0, f"cash at {of_rows.stable_px:g}"),
     )
     return Requirement(

@@ -7,7 +7,8 @@ leverage of the tier asks. Positions are liquidated in no order one could rely o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -81,6 +82,24 @@ def maintenance_quote(notional_quote: float, tiers: tuple[LeverageTier, ...]) ->
     ends = [tier.from_quote for tier in tiers[1:]] + [math.inf]
     slices = (max(min(notional_quote, end) - tier.from_quote, 0.0) for tier, end in zip(tiers, ends, strict=True))
     return sum(part / (2.0 * tier.max_leverage) for part, tier in zip(slices, tiers, strict=True))
+
+
+def updated(values: dict[str, Any], told: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return the values of a parameter set with the tiers that Hyperliquid tells now, by coin.
+
+    Raises ValueError where they make no tiers; coins that it does not tell of stay as they are.
+    """
+    tiers = {
+        name: [
+            {"from_quote": float(one["lowerBound"]), "max_leverage": float(one["maxLeverage"])}
+            for one in sorted(lines, key=lambda one: float(one["lowerBound"]))
+        ]
+        for name, lines in told.items()
+    }
+    found = {**values, "tiers": {**values["tiers"], **tiers}}
+    for lines in msgspec.convert(found, HyperliquidParameters).tiers.values():
+        maintenance_quote(1.0, lines)
+    return found
 
 
 def portfolio_ratio(tokens: Iterable[PortfolioToken], parameters: HyperliquidParameters) -> float:

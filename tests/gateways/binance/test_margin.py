@@ -6,7 +6,7 @@ import pytest
 
 from bot.domain.risk import ReportedMargin
 from bot.domain.venues import AccountReport
-from bot.gateways.binance.margin import read_margins, read_options, read_portfolio
+from bot.gateways.binance.margin import read_margins, read_options, read_portfolio, read_terms
 from tests.gateways.answering import answering
 from tests.gateways.desks import rigged
 from tests.venues.binance import BinanceServer, usdm_book
@@ -48,3 +48,22 @@ async def test_portfolio_margin_and_options_tell_their_own() -> None:
     async with answering("binance", answers) as (exchange, _):
         assert await read_portfolio(exchange) == (ReportedMargin("", 122607.35, 23.72, 23.70),)
         assert await read_options(exchange) == (ReportedMargin("options USDT", 910.1, 67.0, 60.3),)
+
+
+async def test_brackets_in_use_are_those_of_perpetuals_and_of_two_contracts_the_stricter() -> None:
+    def line(symbol: str, rate: float) -> dict[str, object]:
+        bracket = {"notionalFloor": 0, "maintMarginRatio": rate, "initialLeverage": 50, "cum": 0}
+        return {"symbol": symbol, "brackets": [bracket]}
+
+    def market(symbol: str, base: str, *, is_swap: bool) -> dict[str, object]:
+        return {"id": symbol, "symbol": symbol, "base": base, "swap": is_swap, "spot": False, "contract": True}
+
+    told = [line("ETHUSDC", 0.004), line("ETHUSDT", 0.006), line("ETHUSDT_260327", 0.02), line("NEWUSDT", 0.1)]
+    markets = [
+        market("ETHUSDC", "ETH", is_swap=True),
+        market("ETHUSDT", "ETH", is_swap=True),
+        market("ETHUSDT_260327", "ETH", is_swap=False),
+    ]
+    async with answering("binanceusdm", {"/leverageBracket": told}, markets) as (exchange, _):
+        found = await read_terms(exchange)
+    assert [one["maintMarginRatio"] for one in found["ETH"]] == [0.006]

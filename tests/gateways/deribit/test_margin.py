@@ -10,7 +10,7 @@ import pytest
 
 from bot.domain.risk import ReportedMargin
 from bot.domain.venues import AccountReport
-from bot.gateways.deribit.margin import is_cross, read_margins, simulate
+from bot.gateways.deribit.margin import is_cross, read_margins, read_terms, simulate
 from tests.gateways.desks import Rig, rigged
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import quoted_book
@@ -110,3 +110,13 @@ async def test_a_simulation_that_fails_is_raised(server: DeribitServer, rig: Rig
     server.faults.always("simulate", http(503))
     with pytest.raises(ccxt.BaseError):
         await simulate(rig.exchange, "ETH", {"ETH-PERPETUAL": 2.0})
+
+
+async def test_the_parameters_in_use_are_those_of_every_currency(server: DeribitServer, rig: Rig) -> None:
+    found = await read_terms(rig.exchange, {"ETH", "BTC"})
+    assert sorted(found["currency"]) == ["btc", "eth"]
+    assert found["currency_pair"]["eth_usd"]["price_range"] == 0.18
+    assert found["general"]["mm_factor"] == 0.8
+    server.faults.always("simulate", reject("13021"))
+    with pytest.raises(ccxt.BaseError):
+        await read_terms(rig.exchange, {"ETH"})

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 
 from bot.risk.book import OPTION, PERPETUAL, SPOT, Position, build_book
-from bot.risk.margin.binance import AccountState, account_state, adjusted_equity, requirement, uni_mmr
-from tests.risk.margin.cases import expected, inputs, parameters
+from bot.risk.margin.binance import AccountState, account_state, adjusted_equity, requirement, uni_mmr, updated
+from tests.risk.margin.cases import carried, expected, inputs, parameters
 
 P = parameters("binance")
 CASE = "binance_unimmr_own"
@@ -77,3 +77,20 @@ def test_positions_orders_loans_and_options() -> None:
     )
     found = requirement(build_book([sold], spot), P)
     assert (found.initial, found.maintenance) == pytest.approx((2 * 13_000.0, 2 * 10_500.0))
+
+
+def test_brackets_that_the_venue_tells_replace_those_of_their_underlying() -> None:
+    brackets = [
+        {"notionalFloor": 50_000, "notionalCap": 1e9, "maintMarginRatio": 0.01, "cum": 250.0, "initialLeverage": 20},
+        {"notionalFloor": 0, "notionalCap": 50_000, "maintMarginRatio": "0.005", "cum": "0.0", "initialLeverage": 50},
+    ]
+    values = carried("binance").values
+    found = updated(values, {"SOL": brackets})
+    assert [tier["from_quote"] for tier in found["tiers"]["SOL"]] == [0.0, 50_000.0]
+    assert found["tiers"]["SOL"][1] == pytest.approx(
+        {"from_quote": 50_000.0, "maintenance_rate": 0.01, "initial_rate": 0.05, "deducted_quote": 250.0}
+    )
+    assert found["tiers"]["BTC"] == values["tiers"]["BTC"]
+    for broken in ([], brackets[:1], [{**brackets[1], "maintMarginRatio": 0}]):
+        with pytest.raises(ValueError, match="expected ma"):
+            updated(values, {"SOL": broken})

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from bot.risk.book import FUTURE, OPTION, PERPETUAL, Position, RiskBook, build_book
-from bot.risk.margin.deribit_portfolio import DeribitPortfolioParameters, pairs_of, requirement
+from bot.risk.margin.deribit_portfolio import DeribitPortfolioParameters, pairs_of, requirement, updated
+from bot.risk.margin.registry import decode_values
 from tests.risk.margin.cases import CASES, carried, expected, inputs, parameters
 
 P: DeribitPortfolioParameters = parameters("deribit_portfolio")
@@ -229,3 +230,40 @@ def test_points_or_shares_is_a_parameter_because_nobody_publishes_it() -> None:
 def test_an_empty_book_asks_nothing() -> None:
     found = requirement(build_book([], {"BTC": 60_000.0}), P)
     assert (found.initial, found.maintenance, found.charges) == (0.0, 0.0, ())
+
+
+def test_what_deribit_tells_replaces_what_it_names_and_nothing_else() -> None:
+    values = carried("deribit_portfolio").values
+    pair = {name: inputs(SHORT)[name] for name in P.currency_pair["eth_usd"].__struct_fields__}
+    told = {
+        "general": {"mm_factor": 0.75, "buckets_count": 4, "timestamp": 1},
+        "currency": {"eth": {**values["currency"]["eth"], "haircut": 0, "equity_side_impact": "both"}},
+        "currency_pair": {"eth_usd": {**pair, "price_range": 0.20}, "xrp_usd": pair},
+    }
+    found = decode_values("deribit_portfolio", updated(values, told))
+    assert (found.general.mm_factor, found.currency_pair["eth_usd"].price_range) == (0.75, 0.20)
+    assert found.currency_pair["xrp_usd"].price_range == 0.18
+    assert found.currency_pair["btc_usd"] == P.currency_pair["btc_usd"]
+    assert found.currency == P.currency
+    assert updated(values, {}) == values
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"currency_pair": {"eth_usd": {"price_range": 0.2}}}, "volatility_range_up"),
+        ({"currency_pair": {"eth_usd": None}}, "price_range"),
+        ({"general": {"mm_factor": "all"}}, "mm_factor"),
+        (
+            {
+                "currency_pair": {
+                    "eth_usd": {**carried("deribit_portfolio").values["currency_pair"]["eth_usd"], "price_range": 1.5}
+                }
+            },
+            "price range",
+        ),
+    ],
+)
+def test_what_makes_no_parameters_is_refused(told: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        updated(carried("deribit_portfolio").values, told)

@@ -10,6 +10,8 @@ from bot.risk.margin.derive_common import (
     Auction,
     Feeds,
     Haircut,
+    Scenario,
+    Scenarios,
     coin_values_quote,
     coins,
     confidence_charge,
@@ -71,6 +73,23 @@ def test_the_least_confident_feed_counts_and_a_perpetual_lends_its_doubt_to_opti
 def test_a_perpetual_that_is_not_held_casts_no_doubt() -> None:
     held = book(option(1.0, 2_000.0, is_call=True), Position(kind=PERPETUAL, underlying="ETH", qty_base=0.0))
     assert Feeds(confidence=np.array([0.9, 0.0])).of(held, FIXING_S).confidence[0] == 0.9
+
+
+def test_a_rate_that_is_no_number_is_doubt_and_not_silence() -> None:
+    held = book(option(1.0, 2_000.0, is_call=True), option(1.0, 2_100.0, is_call=True))
+    feeds = Feeds(rate_per_year=np.array([float("nan"), 0.1])).of(held, FIXING_S)
+    assert feeds.confidence.tolist() == [0.0, 1.0]
+    assert feeds.rate_per_year.tolist() == [0.0, 0.1]
+    assert feeds.doubt == "least confidence 0"
+    assert Feeds().of(held, FIXING_S).doubt == ""
+
+
+def test_scenarios_that_cannot_be_priced_are_refused() -> None:
+    for wrong in (Scenario(0.0, "up"), Scenario(1.1, "up", -1.0), Scenario(1.1, "linear")):
+        with pytest.raises(ValueError, match="a price above 0 and vol same, up, found"):
+            Scenarios((Scenario(1.0, "up"), wrong), ("same", "up"))
+    with pytest.raises(ValueError, match="found none"):
+        Scenarios((), ("same",))
 
 
 def test_feeds_of_another_book_are_refused() -> None:

@@ -75,6 +75,16 @@ def test_by_hand_unpaired_short_calls_count_the_forward() -> None:
     assert found == pytest.approx((-at_strike - 0.01 * 1.2 * 2_005.0, -at_strike - 0.01 * 1.1 * 2_005.0))
 
 
+def test_what_pays_at_every_price_earns_no_credit() -> None:
+    box = [
+        option(1.0, 2_000.0, 90.0),
+        option(-1.0, 2_200.0, 20.0),
+        option(1.0, 2_200.0, 215.0, is_call=False),
+        option(-1.0, 2_000.0, 85.0, is_call=False),
+    ]
+    assert healthy(build_book(box, SPOT_PX)) == pytest.approx((0.0, 0.0))
+
+
 def test_the_way_that_decided_is_named() -> None:
     book = build_book([option(-1.0, 2_100.0, 40.0), option(1.0, 2_150.0, 30.0)], SPOT_PX)
     assert requirement(book, TESTS).worst == "ETH 10 d: most it can lose"

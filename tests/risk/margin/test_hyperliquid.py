@@ -8,8 +8,15 @@ import msgspec
 import pytest
 
 from bot.risk.book import PERPETUAL, Position, build_book
-from bot.risk.margin.hyperliquid import LeverageTier, PortfolioToken, maintenance_quote, portfolio_ratio, requirement
-from tests.risk.margin.cases import parameters
+from bot.risk.margin.hyperliquid import (
+    LeverageTier,
+    PortfolioToken,
+    maintenance_quote,
+    portfolio_ratio,
+    requirement,
+    updated,
+)
+from tests.risk.margin.cases import carried, parameters
 
 P = parameters("hyperliquid")
 
@@ -54,3 +61,16 @@ def test_a_debt_without_collateral_is_beyond_every_ratio_and_the_worst_token_dec
     assert portfolio_ratio([rich], P) == pytest.approx(0.02)
     assert portfolio_ratio([rich, bare], P) == math.inf
     assert portfolio_ratio([], P) == 0.0
+
+
+def test_tiers_that_the_venue_tells_replace_those_of_their_coin() -> None:
+    told = {"SOL": [{"lowerBound": "40000000.0", "maxLeverage": 10}, {"lowerBound": "0.0", "maxLeverage": 20}]}
+    values = carried("hyperliquid").values
+    found = updated(values, told)
+    assert found["tiers"]["SOL"] == [
+        {"from_quote": 0.0, "max_leverage": 20.0},
+        {"from_quote": 40e6, "max_leverage": 10.0},
+    ]
+    assert found["tiers"]["BTC"] == values["tiers"]["BTC"]
+    with pytest.raises(ValueError, match="expected leverage tiers from 0 on"):
+        updated(values, {"SOL": told["SOL"][:1]})

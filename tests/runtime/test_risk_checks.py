@@ -1,0 +1,133 @@
+"""The risk section of a vault file: every name must mean something, and what is built is what was written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bot.domain.errors import ConfigError
+from bot.engine.risk_settings import RiskSettings
+from bot.risk.margin_states import StateRule
+from bot.risk.parameters import decode_parameters
+from bot.runtime.config import load_vaults
+from bot.runtime.margin_parameters import carried_sets
+from bot.runtime.risk_checks import build_risk, find_parameters
+from bot.runtime.risk_sections import AccountRiskSection, MarginStatesSection, RiskSection
+from tests.runtime.vault_files import VAULT, write_tiny_recording
+
+RISK = """\
+risk:
+  accounts:
+    deribit: {model: house, collateral: {USD: 60000, ETH: 2}, haircuts: {ETH: 0.1}}
+  transfers:
+    day_caps: {USDC: 1000}
+    addresses:
+      home: {address: "0xaa", network: ARBONE}
+    routes:
+      - {asset: USDC, from_venue: okx, to_venue: deribit, route: ARB, address_label: home, max_amount: 500, p95_s: 60}
+"""
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_recording(tmp_path_factory.mktemp("risk") / "tiny")
+
+
+def load(folder: Path, recording: Path, text: str) -> RiskSettings:
+    path = folder / "vault.yaml"
+    path.write_text(VAULT.replace("RECORDING", str(recording)) + text)
+    (vault,) = load_vaults([path])
+    built = build_risk(vault)
+    assert built is not None
+    return built
+
+
+def test_what_is_built_is_what_was_written(tmp_path: Path, recording: Path) -> None:
+    built = load(tmp_path, recording, RISK)
+    one = built.accounts["deribit"]
+    assert (one.model, one.collateral, one.haircut_share) == ("house", {"USD": 60000.0, "ETH": 2.0}, {"ETH": 0.1})
+    assert one.parameters == max(carried_sets("house"), key=lambda found: found.as_of)
+    (route,) = built.transfers.routes
+    assert (route.name, route.p95_ns, route.max_amount, route.address_label) == ("ARB", 60 * 10**9, 500.0, "home")
+    assert built.transfers.day_caps == {"USDC": 1000.0}
+    assert built.counterparties is not None
+    assert built.states == StateRule()
+
+
+def test_one_account_is_posted_what_the_vault_has(tmp_path: Path, recording: Path) -> None:
+    built = load(tmp_path, recording, "risk: {accounts: {deribit: {model: deribit}}}\n")
+    assert built.accounts["deribit"].collateral == {"ETH": 0.0, "USD": 500000.0}
+
+
+def test_without_a_section_there_is_nothing_to_build(tmp_path: Path, recording: Path) -> None:
+    path = tmp_path / "vault.yaml"
+    path.write_text(VAULT.replace("RECORDING", str(recording)))
+    (vault,) = load_vaults([path])
+    assert build_risk(vault) is None
+
+
+FAULTS = {
+    "unknown model": ("model: house", "model: haus", 14, "found haus"),
+    "venue of nothing": ("    deribit: {", "    binance: {", 14, "expected deribit, found binance"),
+    "negative amount": ("USD: 60000", "USD: -1", 14, "a number of at least 0"),
+    "haircut above 1": ("haircuts: {ETH: 0.1}", "haircuts: {ETH: 1.5}", 14, "a number of at most 1"),
+    "missing set": ("model: house,", "model: house, parameters: nobodys,", 14, "found nobodys"),
+    "unreadable file": (
+        "model: house,",
+        "model: house, parameters: no.json,",
+        14,
+        "expected a readable parameter file",
+    ),
+    "top-up of a stranger": ("to_venue: deribit", "to_venue: bybit", 20, "expected deribit, found bybit"),
+    "no cap": ("day_caps: {USDC: 1000}", "day_caps: {USDT: 1000}", 20, "a cap of USDC under day_caps"),
+    "no such address": ("address_label: home", "address_label: office", 20, "expected home, found office"),
+    "a way to itself": ("from_venue: okx", "from_venue: deribit", 20, "expected another account"),
+    "a key that is none": ("model: house,", "modell: house,", 14, "expected one of the keys"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_means_nothing_is_named_with_its_line(tmp_path: Path, recording: Path, name: str) -> None:
+    old, new, line, says = FAULTS[name]
+    assert RISK.count(old) == 1
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, recording, RISK.replace(old, new))
+    problem = caught.value.problems[0]
+    assert problem.startswith(f"{tmp_path / 'vault.yaml'}:{line}: ")
+    assert says in problem
+    assert "; hint: " in problem
+
+
+def test_two_accounts_on_paper_need_their_collateral(tmp_path: Path, recording: Path) -> None:
+    text = "risk:\n  accounts:\n    deribit: {model: house}\n    okx: {model: okx}\n"
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, recording, text)
+    assert any("the key collateral" in problem for problem in caught.value.problems)
+
+
+def test_a_file_may_hold_the_parameters(tmp_path: Path) -> None:
+    found = max(carried_sets("house"), key=lambda one: one.as_of)
+    path = tmp_path / "own.json"
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(found, name="own")))
+    assert find_parameters(AccountRiskSection(model="house", parameters=str(path))).name == "own"
+    with pytest.raises(ValueError, match="expected parameters of model okx, found own of house"):
+        find_parameters(AccountRiskSection(model="okx", parameters=str(path)))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "values": {}}))
+    with pytest.raises(ValueError, match="expected parameters of margin model house"):
+        find_parameters(AccountRiskSection(model="house", parameters=str(path)))
+    assert decode_parameters(path.read_bytes()).values == {}
+
+
+def test_defaults_are_those_of_the_engine() -> None:
+    engine = {field.name: field.default for field in msgspec.structs.fields(RiskSettings)}
+    ours = {key: field.default for key, field in RiskSection.model_fields.items()}
+    for key in ("max_initial_ratio", "local_margin_share", "review_move_fraction", "target_ratio", "slice_share"):
+        assert ours[key] == engine[key], key
+    for key in ("review", "report_max_age"):
+        assert round(ours[f"{key}_s"] * 1e9) == engine[f"{key}_ns"]
+    states = MarginStatesSection().model_dump()
+    step_up_s = states.pop("step_up_s")
+    assert StateRule(**states, step_up_ns=round(step_up_s * 1e9)) == StateRule()
