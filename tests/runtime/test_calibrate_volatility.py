@@ -80,6 +80,19 @@ def test_too_little_is_refused() -> None:
         calibrate(["eth-2023-04"])
 
 
+def test_what_cannot_be_written_or_fitted_is_one_line(prices: Path, tmp_path: Path) -> None:
+    out = tmp_path / "none" / "vol.json"
+    answer = CliRunner().invoke(app, ["calibrate", "volatility", "--out", str(out)])
+    assert isinstance(answer.exception, ConfigError)
+    assert "expected a folder to write vol.json to" in str(answer.exception)
+    holed = tmp_path / "holed.parquet"
+    table = pl.read_parquet(prices)
+    pl.concat([table.head(600), table.tail(600)]).write_parquet(holed)
+    answer = CliRunner().invoke(app, ["calibrate", "volatility", f"SOL={holed}", "--no-trees"])
+    assert isinstance(answer.exception, ConfigError)
+    assert "expected more than 2184 hours" in str(answer.exception)
+
+
 def test_daily_closes_as_steps() -> None:
     days, series = bundled_days()
     steps = days_as_steps(days[:5], series["close_px"][:5])
