@@ -187,7 +187,17 @@ class TestFigures:
         vault.tick(px=2010.0)
         assert vault.margin.reviews["a"] == before + 1
         vault.tick(px=2010.0, after_s=61.0)
+        assert vault.margin.reviews["a"] == before + 1  # nothing is near
+        vault.tick(px=2010.0, after_s=240.0)
         assert vault.margin.reviews["a"] == before + 2
+
+    def test_what_is_nearer_is_looked_at_more_often(self) -> None:
+        vault = stressed()
+        leave(vault, 0.4)
+        vault.tick()
+        before = vault.margin.reviews["a"]
+        vault.tick(after_s=61.0)
+        assert vault.margin.reviews["a"] == before + 1
 
 
 class TestTerms:
