@@ -24,25 +24,17 @@ from bot.runtime.volatility import bundled_days
 
 @pytest.fixture(scope="module")
 def prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prices of 200 days whose vol lasts for days and rests at weekends, every ten minutes."""
+    """Prices of 200 days, every five minutes, whose vol lasts for days and rests at weekends."""
     rng = np.random.default_rng(3)
-    steps = 200 * 144
-    day = np.arange(steps) // 144
+    day = np.arange(200 * 288) // 288
     level = np.zeros(200)
     for one in range(1, 200):
         level[one] = 0.9 * level[one - 1] + rng.normal(0.0, 0.25)
-    is_weekend = (day % 7) >= 5
-    vol = 0.0015 * np.exp(level[day] - 0.8 * is_weekend)
+    vol = 0.001 * np.exp(level[day] - 0.8 * (day % 7 >= 5))
     start_ns = 473_352 * NS_PER_HOUR  # a Monday
-    table = {
-        "ts_ns": start_ns + 2 * STEP_NS * np.arange(steps),
-        "px": 100.0 * np.exp(np.cumsum(vol * rng.normal(size=steps))),
-    }
-    fine = np.arange(0, 2 * steps - 1)
     path = tmp_path_factory.mktemp("prices") / "sol.parquet"
-    px = np.interp(fine, 2 * np.arange(steps), np.log(table["px"]))
-    px += 0.3 * np.interp(fine, 2 * np.arange(steps), vol) * rng.normal(size=fine.size)
-    pl.DataFrame({"ts_ns": start_ns + STEP_NS * fine, "px": np.exp(px)}).write_parquet(path)
+    px = 100.0 * np.exp(np.cumsum(vol * rng.normal(size=day.size)))
+    pl.DataFrame({"ts_ns": start_ns + STEP_NS * np.arange(day.size), "px": px}).write_parquet(path)
     return path
 
 

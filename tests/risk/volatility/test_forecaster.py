@@ -166,6 +166,23 @@ def test_too_few_hours_fall_back_to_the_average_and_say_so(artefact: Artefact) -
     assert asked(newborn, 168.0).degraded
 
 
+def test_before_any_price_the_usual_is_told(artefact: Artefact) -> None:
+    found = asked(VolForecaster("ETH", artefact), 168.0)
+    assert found.model == "usual"
+    assert found.mean_vol == pytest.approx(sqrt(artefact.usual["ETH"] * 8760))
+    assert found.degraded == "no hour of prices yet: what is usual is told"
+    assert found.quantile_vols[1] > 1.5 * found.mean_vol
+    stranger = asked(VolForecaster("SOL", artefact), 168.0)
+    assert stranger.mean_vol == found.mean_vol  # of the most volatile one that is known
+
+
+def test_a_stranger_is_told_widened(artefact: Artefact) -> None:
+    known, stranger = asked(seeded(artefact), 24.0), asked(seeded(artefact, underlying="SOL"), 24.0)
+    assert stranger.degraded == "no model was learnt on SOL"
+    assert stranger.mean_vol == known.mean_vol
+    assert stranger.quantile_vols == pytest.approx([WIDENED * one for one in known.quantile_vols])
+
+
 def test_silence_of_prices_is_told(artefact: Artefact) -> None:
     forecaster = seeded(artefact)
     forecaster.note_price(NOW_NS + 1, 60_000.0)
