@@ -2,7 +2,8 @@
 
 Predictive margin has one setting everywhere, found on other seeds. Every other policy gets the base at which it holds
 as much collateral on average; which trigger of reactive margin is best is decided on seeds that are not printed. Hours
-of BTC and ETH are cut into pieces of 30 days, every other one for that; the recordings are too short to be cut.
+of BTC and ETH are cut into pieces of 30 days, every other one for that; the recordings are too short to be cut, and
+have the daemon's own vol forecast.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from bench_speed import say
 
+from bot.domain.units import NS_PER_MIN
 from bot.risk.book import Floats
 from bot.risk.parameters import decode_parameters
+from bot.risk.volatility.forecaster import VolForecaster
+from bot.runtime.volatility import load_artefact
 from bot.simulation.predictive_run import (
+    YEAR_MINUTES,
     Delays,
     Forecast,
     MarginPolicy,
@@ -37,8 +42,8 @@ from bot.simulation.predictive_run import (
 from bot.simulation.recording import open_recording
 from bot.simulation.stressed_paths import STEP_MINUTES, WORLDS, StressedWorld, draw_returns
 
-BASE: Final = 1.25
-TRIGGER: Final = 0.8
+BASE: Final = 1.23
+TRIGGER: Final = 0.85
 TUNING_SEED: Final = 101
 SEED: Final = 202
 PATHS: Final = 96
@@ -68,6 +73,7 @@ class Tape(NamedTuple):
     sides: Floats
     variances: Floats | None = None
     extremes: tuple[Floats, Floats] | None = None
+    vols: Floats | None = None
 
 
 def reactive(trigger: float) -> Family:
@@ -87,7 +93,7 @@ AT_80: Final = Family(
     "reactive, at u > 80 %",
     lambda base: MarginPolicy(name="reactive, at u > 80 %", base_ratio=base, trigger=min(0.98, 1.25 / base)),
 )
-TRIGGERS: Final = tuple(reactive(trigger) for trigger in (0.5, 0.65, 0.8, 0.9))
+TRIGGERS: Final = tuple(reactive(trigger) for trigger in (0.65, 0.8, 0.9, 0.95))
 BLIND: Final = predictive("looks ahead, vol constant", uses_forecast=False)
 WHOLE: Final = predictive("predictive, whole ratio scaled", scales_buffer=False)
 PREDICTIVE: Final = predictive("predictive")
@@ -115,7 +121,6 @@ def main(arguments: Sequence[str]) -> int:
             rows += compare(
                 "BTC and ETH, hours of 2024 and 2025", name, table, tuning, tape, forecast, SLOW_BARS, frontiers
             )
-        forecast = draw_world(WORLDS[0], 16)[0]
         tape = cut_recordings()
         for name, table in tables.items():
             rows += compare("recordings of April 2023", name, table, tape, tape, forecast, DAY_LONG, frontiers)
@@ -139,9 +144,9 @@ def compare(
     """Return what every policy came to, all with the collateral that predictive margin holds at its base."""
     families = (AT_80, *TRIGGERS, BLIND, WHOLE)
     trial = run(
-        tuning, table, match(families, tuning, table, book, forecast, setting)[0], forecast, setting, TUNING_SEED
+        tuning, table, match(TRIGGERS, tuning, table, book, forecast, setting)[0], forecast, setting, TUNING_SEED
     )
-    best = min(range(1, 1 + len(TRIGGERS)), key=lambda line: trial[line].per_year)
+    best = 1 + min(range(len(TRIGGERS)), key=lambda line: trial[line].per_year)
     matched, tried = match(families, tape, table, book, forecast, setting)
     found = run(tape, table, matched, forecast, setting, SEED)
     frontiers += [
@@ -164,7 +169,7 @@ def compare(
 def match(
     families: Sequence[Family], tape: Tape, table: MarginTable, book: str, forecast: Forecast, setting: Setting
 ) -> tuple[list[MarginPolicy], list[Outcome]]:
-    """Return the families and predictive margin at equal average collateral, and all outcomes that were tried for it."""
+    """Return the families and predictive margin at equal average collateral, and all outcomes on the way there."""
     plans = [PREDICTIVE.at(BASE), *PREDICTIVE.grid(LOOKING_AHEAD)]
     grids = [LOOKING_AHEAD if family in (BLIND, WHOLE) else REACTIVE[book] for family in families]
     for family, grid in zip(families, grids, strict=True):
@@ -184,8 +189,8 @@ def run(
     tape: Tape, table: MarginTable, policies: Sequence[MarginPolicy], forecast: Forecast, setting: Setting, seed: int
 ) -> list[Outcome]:
     """Run policies over a tape."""
-    returns, sides, variances, extremes = tape
-    return run_policies(returns, table, sides, policies, forecast, setting, seed, extremes, variances)
+    returns, sides, variances, extremes, vols = tape
+    return run_policies(returns, table, sides, policies, forecast, setting, seed, extremes, variances, vols)
 
 
 def as_row(world: str, book: str, one: Outcome, *, is_best: bool) -> dict[str, Any]:
@@ -268,7 +273,11 @@ def cut_hours() -> tuple[Forecast, Tape, Tape]:
 
 
 def cut_recordings() -> Tape:
-    """Return both recordings as bars of five minutes, an account opened at every full hour and held for a day."""
+    """Return both recordings as bars of five minutes, an account opened at every full hour and held for a day.
+
+    The vol forecast is the daemon's own, from the artefact it carries and what it has seen of the recording by then.
+    """
+    artefact, fault = load_artefact()
     pieces = []
     for name in ("btc-2023-04", "eth-2023-04"):
         index = open_recording(name).table("index").collect()
@@ -284,11 +293,20 @@ def cut_recordings() -> Tape:
             for a, b, last in zip(starts, ends, close, strict=True)
         ]
         low, high = np.array(both).T - before
+        forecaster = VolForecaster(name[:3].upper(), artefact, fault)
+        vols = []
+        for bar, last in zip(bars.tolist(), np.exp(close).tolist(), strict=True):
+            end_ns = (bar + 1) * STEP_MINUTES * NS_PER_MIN
+            forecaster.note_price(end_ns, last)
+            told = forecaster.forecast(end_ns, DAY_LONG.delays.p95_minutes / YEAR_MINUTES)
+            vols.append(1.5 if told is None else told.quantile(0.95))
+        vol = np.array(vols)
         day, hour = 24 * 60 // STEP_MINUTES, 60 // STEP_MINUTES
         for start in range(0, len(bars) - day, hour):
             rows = slice(start, start + day)
             returns = (close - before)[rows]
-            pieces.append({"returns": returns, "low": low[rows], "high": high[rows], "variances": returns**2})
+            bounds = {"low": low[rows], "high": high[rows]}
+            pieces.append({"returns": returns, "variances": returns**2, "vols": vol[rows], **bounds})
     return tape_of(pieces)
 
 
@@ -296,7 +314,7 @@ def tape_of(pieces: Sequence[dict[str, Floats]]) -> Tape:
     """Return pieces side by side, each once long and once short."""
     twice = {name: np.column_stack([one[name] for one in pieces] * 2) for name in pieces[0]}
     sides = np.repeat([1.0, -1.0], len(pieces))
-    return Tape(twice["returns"], sides, twice["variances"], (twice["low"], twice["high"]))
+    return Tape(twice["returns"], sides, twice["variances"], (twice["low"], twice["high"]), twice.get("vols"))
 
 
 if __name__ == "__main__":

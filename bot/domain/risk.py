@@ -125,7 +125,10 @@ class TransferState(StrEnum):
 
 
 class TransferCollateral(msgspec.Struct, frozen=True, tag="transfer", gc=False):
-    """Move an amount of an asset from one venue or wallet to another over a named route (network)."""
+    """Move an amount of an asset from one venue or wallet to another over a named route (network).
+
+    `planned_ns` says since when it may be looked for, 0 where that is not known any more.
+    """
 
     transfer_id: str
     asset: str
@@ -134,6 +137,7 @@ class TransferCollateral(msgspec.Struct, frozen=True, tag="transfer", gc=False):
     to_venue: str
     route: str
     reason: str
+    planned_ns: int = 0
 
 
 class TransferUpdate(msgspec.Struct, frozen=True, tag="transfer_update", gc=False):

@@ -42,6 +42,7 @@ T = TypeVar("T")
 _LOOKS_TO_BELIEVE_ABSENCE: Final = 2
 _LOOK_UP_TRIES: Final = 3
 _LOOK_UP_PAUSE_S: Final = 0.5
+_LOOK_BACK_NS: Final = 2 * NS_PER_DAY
 
 log = structlog.get_logger()
 
@@ -56,7 +57,11 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LiveRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """One way that may be taken. With an address label it is a withdrawal, with accounts a transfer inside a venue."""
+    """One way that may be taken. With an address label it is a withdrawal, with accounts a transfer inside a venue.
+
+    A wallet lists no deposits: what left for one has arrived once the venue it left calls it completed. Anywhere else
+    it has arrived when the destination says so, and not before.
+    """
 
     name: str
     asset: str
@@ -65,6 +70,7 @@ class LiveRoute(msgspec.Struct, frozen=True, kw_only=True):
     address_label: str = ""
     from_account: str = ""
     to_account: str = ""
+    is_wallet: bool = False
 
 
 class LiveTransferSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +96,8 @@ class _Task(msgspec.Struct):
     command: TransferCollateral
     route: LiveRoute
     address: Address | None
-    since_ns: int
+    since_ns: int  # it is looked for from here on
+    asked_ns: int  # it was sent, or taken up again; what is absent long after this never left
     state: TransferState = TransferState.PLANNED
     is_exported: bool = False
     may_have_left: bool = False
@@ -181,8 +188,23 @@ class TransferDesk:
         self._start(task)
         return ""
 
-    def resume(self, commands: Sequence[TransferCollateral], since_ns: int) -> None:
-        """Take up transfers of a run before, planned at `since_ns` or later: they are asked about and never sent."""
+    def note_by_hand(self, transfer_id: str, state: TransferState, amount: float, fee: float, reason: str) -> str:
+        """Take a person's word on a transfer that nobody else tells of and return "", or why it is not taken."""
+        task = self._tasks.get(transfer_id)
+        if task is None:
+            return f"{transfer_id} is not under way here"
+        if not (isfinite(amount) and isfinite(fee) and fee >= 0.0 and 0.0 <= amount <= task.command.amount):
+            return f"expected an amount of at most {task.command.amount:g}, found {amount:g} and a fee of {fee:g}"
+        task.fee = fee
+        self._become(task, state, f"by hand: {reason}", arrived=amount if state is TransferState.ARRIVED else None)
+        return ""
+
+    def resume(self, commands: Sequence[TransferCollateral], now_ns: int) -> None:
+        """Take up transfers of a run before: they are asked about and never sent.
+
+        They are looked for since they were planned, where that is known, and are given up as never sent only
+        `absence_ns` from `now_ns` on.
+        """
         for command in commands:
             if command.transfer_id in self._tasks:
                 continue
@@ -191,7 +213,8 @@ class TransferDesk:
             if route is None:
                 log.error("transfer", id=command.transfer_id, problem="its route is listed no more; a person must look")
                 continue
-            task = _Task(command, route, address, since_ns, TransferState.UNKNOWN, may_have_left=True)
+            since_ns = command.planned_ns or now_ns - _LOOK_BACK_NS
+            task = _Task(command, route, address, since_ns, now_ns, TransferState.UNKNOWN, may_have_left=True)
             task.is_exported = not self._settings.execute
             self._tasks[command.transfer_id] = task
             self._sent[command.transfer_id] = (since_ns, command.asset, command.amount)
@@ -218,7 +241,7 @@ class TransferDesk:
         cap = self._settings.day_caps.get(asset, 0.0)
         if today + amount > cap * (1.0 + 1e-12):
             return f"expected at most {cap:g} {asset} in 24 h, found {today:g} sent and {amount:g} more"
-        return _Task(command, route, self._addresses.get(route.address_label), now_ns)
+        return _Task(command, route, self._addresses.get(route.address_label), now_ns, now_ns)
 
     def _start(self, task: _Task) -> None:
         command = task.command
@@ -246,7 +269,7 @@ class TransferDesk:
         if problem:
             self._refuse(task, problem)
             return
-        task.since_ns = self._clock.now_ns()
+        task.since_ns = task.asked_ns = self._clock.now_ns()
         task.may_have_left = True  # from here on only the venue knows
         send_once(exchange)
         with Attempt() as attempt:
@@ -347,7 +370,7 @@ class TransferDesk:
                 return
             if not self._read_withdrawal(task, transfer_words_of(exchange.id), rows):
                 return
-        if task.route.to_venue in self._exchanges:
+        if task.route.to_venue in self._exchanges and not task.route.is_wallet:
             await self._read_deposits(task, self._exchanges[task.route.to_venue])
 
     def _read_withdrawal(self, task: _Task, words: TransferWords, rows: Sequence[Raw]) -> bool:
@@ -372,7 +395,7 @@ class TransferDesk:
             return False
         if task.state in {TransferState.UNKNOWN, TransferState.PLANNED, TransferState.FAILED}:
             self._become(task, TransferState.SENT, "", row)
-        if status == "ok" and task.route.to_venue not in self._exchanges:
+        if status == "ok" and task.route.is_wallet:
             told = f"completed by {task.route.from_venue}; {task.route.to_venue} was not asked"
             self._become(task, TransferState.ARRIVED, told, row)
         return bool(task.txid) or status == "ok"
@@ -392,7 +415,7 @@ class TransferDesk:
         """Take in that the venue does not list a transfer: believed only after a while, and only where it tells ids."""
         if task.is_exported or not words.tells_id or task.state is not TransferState.UNKNOWN:
             return
-        if self._clock.now_ns() - task.since_ns < self._settings.absence_ns:
+        if self._clock.now_ns() - task.asked_ns < self._settings.absence_ns:
             return
         task.looks += 1
         if task.looks >= _LOOKS_TO_BELIEVE_ABSENCE:
@@ -427,7 +450,7 @@ class TransferDesk:
         row = find_transfer(rows, task.command.amount, task.since_ns)
         if row is not None:
             self._become(task, TransferState.ARRIVED, "", row)
-        elif self._clock.now_ns() - task.since_ns >= self._settings.absence_ns:
+        elif self._clock.now_ns() - task.asked_ns >= self._settings.absence_ns:
             task.looks += 1
             if task.looks >= _LOOKS_TO_BELIEVE_ABSENCE:
                 self._become(task, TransferState.FAILED, f"{task.route.from_venue} never got it")
@@ -452,13 +475,17 @@ class TransferDesk:
 
     # --- telling ---------------------------------------------------------------------------------------------------
 
-    def _become(self, task: _Task, state: TransferState, reason: str, row: Raw | None = None) -> None:
+    def _become(
+        self, task: _Task, state: TransferState, reason: str, row: Raw | None = None, arrived: float | None = None
+    ) -> None:
         if state is task.state:
             return
         task.state = state
         now_ns = self._clock.now_ns()
         task.ended_ns = now_ns if state in {TransferState.ARRIVED, TransferState.FAILED} else 0
-        amount: Any = row.get("amount") if row is not None and state is TransferState.ARRIVED and task.deposit else None
+        amount: Any = arrived
+        if row is not None and state is TransferState.ARRIVED and task.deposit:
+            amount = row.get("amount")
         self._tell(task.command, state, reason, task.fee, amount, now_ns if row is None else time_of(row, now_ns))
 
     def _tell(

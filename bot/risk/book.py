@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -70,8 +71,13 @@ class RiskBook(msgspec.Struct, frozen=True, gc=False):
     def where(self, rows: Flags | Ints) -> RiskBook:
         """Return the book of these rows alone; names and spot prices stay as they are."""
         numbers = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        if rows.dtype == np.bool_ and len(numbers) == len(self):
+            return self
         arrays = {name: getattr(self, name)[numbers] for name in ROW_COLUMNS}
-        return msgspec.structs.replace(self, instrument_ids=tuple(self.instrument_ids[n] for n in numbers), **arrays)
+        chosen = itemgetter(*numbers.tolist())(self.instrument_ids) if len(numbers) > 1 else ()
+        if len(numbers) == 1:
+            chosen = (self.instrument_ids[numbers[0]],)
+        return msgspec.structs.replace(self, instrument_ids=chosen, **arrays)
 
     def of_account(self, account: str) -> RiskBook:
         """Return what is held at one account; empty for one that is not known."""

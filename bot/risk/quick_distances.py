@@ -19,10 +19,10 @@ from bot.risk.book import SPOT, Floats, RiskBook
 from bot.risk.distances import FARTHEST_LOG, Interval, move_book
 from bot.risk.repricing import option_values
 
-STEPS: Final = 96  # of the ladder on either side, denser near the price
+STEPS: Final = 40  # of the ladder on either side, denser near the price
 GUARDS: Final = (0.25, FARTHEST_LOG)  # asked about where the ladder sees no end
 MOST_ASKED: Final = 8  # on either side; what is not settled by then ends at the last price known to be alive
-NEAR_ENOUGH: Final = 1e-4  # of the way, relative
+NEAR_ENOUGH: Final = 1e-3  # of the way to the end
 
 
 class _Asked(msgspec.Struct, gc=False):
@@ -163,7 +163,7 @@ def _between(account: _Account, alive: _Asked, half: _Asked, dead: _Asked) -> fl
         share = alive.gap / (alive.gap - dead.gap) if np.isfinite(dead.gap) else 0.5
         at = alive.at + (dead.at - alive.at) * min(max(share, 0.02), 0.98)
         found = account.ask(at)
-        if abs(found.gap) <= NEAR_ENOUGH * abs(found.margin) * 0.1:
+        if abs(found.gap) <= NEAR_ENOUGH * abs(found.margin):
             return found.at
         if found.gap > 0.0:
             alive = found

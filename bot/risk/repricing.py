@@ -37,6 +37,7 @@ def option_values(
     with a column per option where forwards move differently.
     """
     out = np.empty((len(move_of), len(forward)))
+    z, h, gathered = (np.empty((len(move_of), min(CHUNK, len(forward)))) for _ in range(3))
     for start in range(0, len(forward), CHUNK):
         part = slice(start, start + CHUNK)
         factor = 1.0 + (moves[:, None] if moves.ndim == 1 else moves[:, part])
@@ -44,24 +45,24 @@ def option_values(
         struck = strike[part]
         log = np.abs(np.log(forward[part] / struck) + np.log(factor))
         dev = np.maximum(vols[:, part] * np.sqrt(np.maximum(tau_years[part], 0.0)), LEAST_DEV)
-        lesser = np.minimum(moved, struck)
-        greater = np.maximum(moved, struck)
         intrinsic = np.maximum(np.where(is_call[part], moved - struck, struck - moved), 0.0)
-        half = 0.5 * dev
-        z = log[move_of]
-        z /= dev[vol_of]
+        width = log.shape[1]
+        if width != z.shape[1]:
+            z, h, gathered = (np.empty((len(move_of), width)) for _ in range(3))
+        near = out[:, part]
+        dev.take(vol_of, axis=0, out=h, mode="clip")
+        log.take(move_of, axis=0, out=z, mode="clip")
+        z /= h
+        h *= 0.5
+        np.subtract(h, z, out=near)
+        np.add(h, z, out=z)
         np.negative(z, out=z)
-        h = half[vol_of]
-        z += h
-        near = ndtr(z)
-        near *= lesser[move_of]
-        h *= 2.0
-        z -= h
+        ndtr(near, out=near)
         ndtr(z, out=z)
-        z *= greater[move_of]
+        near *= np.minimum(moved, struck).take(move_of, axis=0, out=gathered, mode="clip")
+        z *= np.maximum(moved, struck).take(move_of, axis=0, out=gathered, mode="clip")
         near -= z
-        near += intrinsic[move_of]
-        out[:, part] = near
+        near += intrinsic.take(move_of, axis=0, out=gathered, mode="clip")
     return out
 
 
@@ -124,18 +125,19 @@ class Groups:
     def __init__(self, book: RiskBook, *, by_expiry: bool = True) -> None:
         """Group the rows of the book; the order within a group is that of the book, so that sums never differ."""
         tau = np.where(np.isfinite(book.tau_years), np.maximum(book.tau_years, 0.0), 0.0)
-        keys = (tau, book.underlying) if by_expiry else (book.underlying,)
-        order = np.lexsort(keys)
+        order = np.lexsort((tau, book.underlying)) if by_expiry else np.argsort(book.underlying, kind="stable")
+        sorted_tau, sorted_underlying = tau[order], book.underlying[order]
         is_new = np.ones(len(book), dtype=bool)
-        if len(book):
-            is_new[1:] = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)
+        np.not_equal(sorted_underlying[1:], sorted_underlying[:-1], out=is_new[1:])
+        if by_expiry:
+            is_new[1:] |= sorted_tau[1:] != sorted_tau[:-1]
         self._order: Ints = order
         self._starts: Ints = np.flatnonzero(is_new)
         self._stops: Ints = np.append(self._starts[1:], len(book))
         self.label: Ints = np.empty(len(book), dtype=np.int64)
         self.label[order] = np.cumsum(is_new) - 1
-        self.underlying: Ints = book.underlying[order[self._starts]]
-        self.tau_years: Floats = tau[order[self._starts]]
+        self.underlying: Ints = sorted_underlying[self._starts]
+        self.tau_years: Floats = sorted_tau[self._starts]
 
     def __len__(self) -> int:
         return len(self._starts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from math import inf, isfinite
+from math import floor, inf, isfinite
 from typing import Final
 
 import msgspec
@@ -27,8 +27,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One way for one asset: a network between two venues or wallets, to an address known by its label only.
 
     Amounts and the fee are in units of the asset. `test_amount` goes first over a route nothing arrived by yet, 0 where
-    that is not needed (between accounts of one venue). `bridge` is a counterparty of its own, "" without one. What
-    arrived can be taken back by a reorg for `reversible_ns`. `confirmations` is how many blocks the destination waits.
+    that is not needed (between accounts of one venue). Amounts are whole multiples of `step_amount`, as networks carry
+    no more digits. `bridge` is a counterparty of its own, "" without one. What arrived can be taken back by a reorg for
+    `reversible_ns`. `confirmations` is how many blocks the destination waits.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     min_amount: float = 0.0
     max_amount: float = inf
     test_amount: float = 0.0
+    step_amount: float = 1e-6
     bridge: str = ""
     confirmations: int = 0
     reversible_ns: int = 0
@@ -101,6 +103,7 @@ class Transfer(msgspec.Struct):
     planned_ns: int
     changed_ns: int
     reason: str
+    first_ns: int  # when it was planned; `planned_ns` starts anew once it is taken back
     credited: float = 0.0
     is_asked: bool = False
     is_told_late: bool = False
@@ -171,23 +174,16 @@ class TransferBook:
         if known not in self._proven and 0.0 < known.test_amount < granted:
             granted = known.test_amount
             why = f"{reason}; a test first, nothing has arrived over {route} yet"
+        granted = _whole(granted, known.step_amount)
         if granted + _TOLERANCE < max(known.min_amount, known.fee) or granted <= 0.0:
             least = max(known.min_amount, known.fee)
             return NotMoved("cap", f"{left:g} {asset} of the day's cap left, at least {least:g} needed")
         transfer_id = f"{self._run_id}-T{self._number}"
         self._number += 1
         self._transfers[transfer_id] = Transfer(
-            transfer_id, known, granted, TransferState.PLANNED, now_ns, now_ns, reason=why
+            transfer_id, known, granted, TransferState.PLANNED, now_ns, now_ns, why, now_ns
         )
-        return TransferCollateral(
-            transfer_id=transfer_id,
-            asset=asset,
-            amount=granted,
-            from_venue=from_venue,
-            to_venue=to_venue,
-            route=route,
-            reason=why,
-        )
+        return command_of(self._transfers[transfer_id])
 
     def note(self, update: TransferUpdate, now_ns: int) -> str:
         """Take in what became of a transfer and return "", or why it changes nothing.
@@ -224,7 +220,7 @@ class TransferBook:
             if one.state is TransferState.PLANNED:
                 one.state, one.changed_ns = TransferState.UNKNOWN, now_ns
             one.is_asked = True
-        return tuple(_command(one) for one in self.outstanding)
+        return tuple(command_of(one) for one in self.outstanding)
 
     def review(self, now_ns: int) -> tuple[Notice, ...]:
         """Return what has to be done about transfers that are unanswered or late, each once."""
@@ -315,11 +311,26 @@ def _follows(before: TransferState, after: TransferState) -> bool:
     return after in _NEXT[before]
 
 
-def _command(one: Transfer) -> TransferCollateral:
+def command_of(one: Transfer) -> TransferCollateral:
+    """Return the command of a transfer as it was sent, to ask about it by."""
     route = one.route
     return TransferCollateral(
-        one.transfer_id, route.asset, one.amount, route.from_venue, route.to_venue, route.name, one.reason
+        transfer_id=one.transfer_id,
+        asset=route.asset,
+        amount=one.amount,
+        from_venue=route.from_venue,
+        to_venue=route.to_venue,
+        route=route.name,
+        reason=one.reason,
+        planned_ns=one.first_ns,
     )
+
+
+def _whole(amount: float, step: float) -> float:
+    """Return an amount cut down to whole steps; one that is whole but for float noise stays as it is."""
+    if step <= 0.0 or not isfinite(amount):
+        return amount
+    return round(floor(amount / step + 1e-6) * step, 12)
 
 
 def _pair(route: Route) -> tuple[str, str, str]:

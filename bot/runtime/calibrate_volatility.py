@@ -25,7 +25,7 @@ from bot.risk.volatility.choosing import overlap, ranked
 from bot.risk.volatility.coverage import Quantiles, quantiles_of
 from bot.risk.volatility.evaluation import Comparison, diebold_mariano, stays
 from bot.risk.volatility.ewma import ewma
-from bot.risk.volatility.features import DAY, Features
+from bot.risk.volatility.features import DAY, Features, known_by_hour
 from bot.risk.volatility.garch import Garch, variances
 from bot.risk.volatility.garch_fit import LEAST_RETURNS, fit_garch
 from bot.risk.volatility.measures import Floats, Hours, without_gaps
@@ -93,7 +93,7 @@ class Contest(msgspec.Struct, frozen=True):
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """A regressor added to HAR of daily closes: what it gained, and whether it stays."""
+    """A regressor added to a model: what it gained, and whether it stays."""
 
     regressor: str
     share_of_plain: float
@@ -134,6 +134,7 @@ def calibrate(sources: Sequence[str], *, with_trees: bool = True, holdout: date 
     boost = fit_boosted if with_trees else None
     season = _common_season(assets)
     contests, horizons = [], []
+    by_day = BY_DAY[0]
     for setting, candidates in CONTESTS:
         of_returns = (
             {"GARCH": _Refitted(is_asymmetric=False), "GJR-GARCH": _Refitted(is_asymmetric=True)}
@@ -142,13 +143,14 @@ def calibrate(sources: Sequence[str], *, with_trees: bool = True, holdout: date 
         )
         outcome = run(assets, setting, candidates, boost=boost, of_returns=of_returns)
         names = ranked(outcome, candidates)
+        by_day = next((one for one in names if setting is DAILY and not one.is_boosted), by_day)
         contests.append(_contest(outcome, names[0].name if names else EWMA, holdout))
         horizons.append(_horizon_models(assets, season, outcome, names, boost))
     artefact = _artefact(assets, season, tuple(horizons), BUNDLED if not sources else ", ".join(sorted(assets)))
     return Calibration(
         data=artefact.data,
         contests=tuple(contests),
-        regressors=() if sources else try_regressors(),
+        regressors=() if sources else (*try_regressors_by_day(assets, by_day), *try_regressors()),
         margins=() if sources else try_margins(),
         artefact=artefact,
     )
@@ -362,17 +364,41 @@ def try_regressors() -> tuple[Tried, ...]:
         filled = {key: _last_known(values[first:]) for key, values in others.items()}
         candidates = (Candidate(PLAIN, CLOSES), Candidate(name, (*CLOSES, *regressors)))
         outcome = run({"BTC": part}, BY_DAY_OF_CLOSES, candidates, others={"BTC": filled})
-        with_it, without = outcome.losses(name), outcome.losses(PLAIN)
-        ahead = overlap(outcome)
-        found.append(
-            Tried(
-                name,
-                float(with_it.mean() / without.mean()),
-                diebold_mariano(with_it, without, ahead),
-                stays(with_it, without, ahead),
-            )
-        )
+        found.append(_tried(outcome, name, f"{name}, the next week"))
     return tuple(found)
+
+
+def try_regressors_by_day(assets: Mapping[str, Hours], base: Candidate) -> tuple[Tried, ...]:
+    """Return what the same regressors add to the model chosen for the next day, on the hours of the assets."""
+    days, series = bundled_days()
+    published = np.array([(one - date(1970, 1, 1)).days + 2.0 for one in days]) * DAY  # the end of the next day
+    columns = {
+        "vix": np.log(series["vix"]),
+        "vix_change": _change(np.log(series["vix"]), 7),
+        "dxy_change": _change(np.log(series["dxy"]), 7),
+        "fng": series["fng"] / 100.0,
+        "funding": series["funding"] * 1e4,
+        "funding_size": np.abs(series["funding"]) * 1e4,
+    }
+    others = {
+        asset: {
+            name: known_by_hour(without_gaps(hours).hour, published, _last_known(values))
+            for name, values in columns.items()
+        }
+        for asset, hours in assets.items()
+    }
+    tried = {name: names for name, names in REGRESSORS.items() if set(names) <= set(columns)}
+    candidates = [Candidate(PLAIN, base.regressors, base.ridge)]
+    candidates += [Candidate(name, (*base.regressors, *names), base.ridge) for name, names in tried.items()]
+    outcome = run(assets, DAILY, candidates, others=others)
+    return tuple(_tried(outcome, name, f"{name}, the next day") for name in tried)
+
+
+def _tried(outcome: Outcome, name: str, title: str) -> Tried:
+    with_it, without = outcome.losses(name), outcome.losses(PLAIN)
+    test = diebold_mariano(with_it, without, overlap(outcome))
+    share = float(with_it.mean() / without.mean())
+    return Tried(title, share, test, stays(with_it, without, overlap(outcome)))
 
 
 def _change(values: Floats, steps: int) -> Floats:
@@ -430,7 +456,14 @@ def tables(found: Calibration) -> list[Table]:
     shown += [_contest_table(one, one.holdout, ", held out") for one in found.contests if one.holdout]
     shown.append(_held_table(found))
     if found.regressors:
-        table = _table("Regressors from outside, BTC a week ahead, daily closes", "regressor", "QLIKE", "t", "p", "")
+        table = _table(
+            "Regressors from outside: added to the model of the next day, and to HAR of BTC's closes a week ahead",
+            "regressor",
+            "QLIKE",
+            "t",
+            "p",
+            "",
+        )
         for tried in found.regressors:
             change = f"{100.0 * (tried.share_of_plain - 1.0):+.1f} %"
             test = tried.test

@@ -1,7 +1,8 @@
 """Collateral moved for real: the desk that carries out what the engine asks for, with keys of its own.
 
-Without `execute` nothing leaves: each transfer becomes an instruction in a file of the state folder. Must never take
-the keys that trade: those that may withdraw are others, EVENKEEL_<VENUE>_TRANSFERS_API_KEY and so on.
+Without `execute` nothing leaves: each transfer becomes an instruction in a file of the state folder. Must never send
+with the keys that trade: those that may withdraw are others, EVENKEEL_<VENUE>_TRANSFERS_API_KEY and so on. The keys
+that trade are enough to see what was withdrawn and what arrived, and are used for that only.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
+from bot.domain.errors import VenueFatal
 from bot.domain.events import Event, QueryTransfer, TransferCommand
 from bot.gateways.exchange import open_exchange
 from bot.gateways.gateway import Clock, Put
@@ -20,6 +24,9 @@ from bot.runtime.venues import venue_settings
 
 if TYPE_CHECKING:
     from bot.gateways.transfers import LiveTransferSettings, TransferDesk
+
+
+log = structlog.get_logger()
 
 
 class LiveTransfers:
@@ -59,6 +66,7 @@ class Outlet:
 
     @sink.setter
     def sink(self, sink: Put) -> None:
+        """Tell a listener from now on, and first what was kept."""
         self._sink = sink
         if self._kept:
             kept, self._kept = self._kept, []
@@ -85,12 +93,20 @@ async def open_transfers(
     from bot.gateways.transfers import TransferDesk  # noqa: PLC0415 — brings all of ccxt, which takes a second
 
     exchanges = {}
-    if settings.execute:
-        venues = venue_settings(vault, environ)
-        for venue in sorted({one.from_venue for one in settings.routes} & venues.keys()):
+    venues = venue_settings(vault, environ)
+    senders = {one.from_venue for one in settings.routes} if settings.execute else set()
+    ends = {venue for one in settings.routes for venue in (one.from_venue, one.to_venue)}
+    for venue in sorted(ends & venues.keys()):
+        if venue in senders:
             keys = load_credentials(f"{venue}-transfers", "env", environ)
-            exchanges[venue] = open_exchange(venues[venue], keys)
-            stack.push_async_callback(exchanges[venue].close)
+        else:
+            try:
+                keys = load_credentials(venue, vault.venues[venue].credentials, environ)
+            except VenueFatal as error:
+                log.warning("transfers", venue=venue, problem=f"what arrives there is not seen: {error}")
+                continue
+        exchanges[venue] = open_exchange(venues[venue], keys)
+        stack.push_async_callback(exchanges[venue].close)
     outlet = Outlet()
     return LiveTransfers(TransferDesk(exchanges, settings, clock, outlet.put), outlet)
 
@@ -119,6 +135,7 @@ def transfer_settings(vault: Vault) -> LiveTransferSettings | None:
                 address_label=line.address_label,
                 from_account=line.from_account,
                 to_account=line.to_account,
+                is_wallet=line.to_venue not in vault.venues and not line.to_account,
             )
             for line in section.routes
         ),

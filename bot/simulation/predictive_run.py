@@ -229,12 +229,14 @@ def run_policies(
     seed: int,
     extremes: tuple[Floats, Floats] | None = None,
     variances: Floats | None = None,
+    vols: Floats | None = None,
 ) -> list[Outcome]:
     """Return the outcome of every policy on the same paths with the same delays, in the order of the policies.
 
     `returns` are log returns, a line per step and a column per path; `sides` turns a path's moves around (±1).
     Where more is known of a step: `extremes` are its lowest and highest log moves, where accounts are looked at too,
-    `variances` its realised variance, which otherwise is the squared return.
+    `variances` its realised variance, which otherwise is the squared return, `vols` the 95 % quantiles that
+    somebody else forecasts at its end.
     """
     paths = returns.shape[1]
     world = _Paths(table, paths, forecast, setting)
@@ -242,7 +244,10 @@ def run_policies(
     for step, moved in enumerate(returns):
         within = () if extremes is None else (extremes[0][step], extremes[1][step])
         world.advance(
-            moved * sides, moved**2 if variances is None else variances[step], [one * sides for one in within]
+            moved * sides,
+            moved**2 if variances is None else variances[step],
+            [one * sides for one in within],
+            None if vols is None else vols[step],
         )
         accounts.advance(world)
     return accounts.outcomes()
@@ -281,7 +286,7 @@ class _Paths:
         self.vol: Floats = np.full(paths, forecast.reference_vol)
         self.ahead: dict[str, list[tuple[Floats, Floats]]] = {}  # gain from now and margin, at both bad moves
 
-    def advance(self, moved: Floats, variances: Floats, extremes: list[Floats]) -> None:
+    def advance(self, moved: Floats, variances: Floats, extremes: list[Floats], vol: Floats | None = None) -> None:
         """Let one step of the market happen."""
         self._step += 1
         if self._step % self._renew_steps == 0:  # the book is renewed at its fair value before the market moves
@@ -289,11 +294,8 @@ class _Paths:
             (self._value, _), *_ = self._ask(self._log_move)
         before = self._value
         self._averages.note(variances)
-        self.vol = (
-            self._forecast.quantile
-            * self._annual
-            * np.sqrt(self._weights @ self._averages.now + self._forecast.variance)
-        )
+        variance = self._weights @ self._averages.now + self._forecast.variance
+        self.vol = self._forecast.quantile * self._annual * np.sqrt(variance) if vol is None else vol
         here = self._log_move + moved
         moves = [
             np.log1p(side * np.minimum(Z_99 * vol * self._root_delay, 0.9))

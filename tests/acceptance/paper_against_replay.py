@@ -102,21 +102,23 @@ def cut_recording(folder: Path, hours: float | None, from_hours: float) -> Path:
     return destination
 
 
-async def compare(folder: Path, hours: float | None, *, from_hours: float = 0.0, replay_policy: str = "") -> Comparison:
+async def compare(
+    folder: Path, hours: float | None, *, from_hours: float = 0.0, replay_policy: str = "", extra: str = ""
+) -> Comparison:
     """Run the vault both ways over `hours` of the bundled ETH recording, from `from_hours` on (None: to its end).
 
-    `replay_policy` gives the replay another policy, to show that a difference is seen.
+    `replay_policy` gives the replay another policy, to show that a difference is seen; `extra` is added to both vaults.
     """
     recording = cut_recording(folder, hours, from_hours)
     began_s = time.monotonic()
-    replayed = _replay(folder, recording, f"{{type: {replay_policy}}}" if replay_policy else POLICY)
-    paper = await _paper(folder, recording)
+    replayed = _replay(folder, recording, f"{{type: {replay_policy}}}" if replay_policy else POLICY, extra)
+    paper = await _paper(folder, recording, extra)
     return Comparison(replayed, paper, *_pair(replayed.hedges, paper.hedges), time.monotonic() - began_s)
 
 
-def _replay(folder: Path, recording: Path, policy: str) -> Run:
+def _replay(folder: Path, recording: Path, policy: str, extra: str) -> Run:
     path = folder / "replay.yaml"
-    path.write_text(_vault(f"{{recording: {recording}}}", folder / "r", policy))
+    path.write_text(_vault(f"{{recording: {recording}}}", folder / "r", policy) + extra)
     (vault,) = load_vaults([path])
     session = open_session(vault)
     replay(
@@ -126,7 +128,7 @@ def _replay(folder: Path, recording: Path, policy: str) -> Run:
     return Run(summary, list(session.engine.hedge_marks))
 
 
-async def _paper(folder: Path, recording: Path) -> Run:
+async def _paper(folder: Path, recording: Path, extra: str) -> Run:
     player = RecordingPlayer(open_recording(recording))
     ages = open_recording(recording).manifest.streams
     async with DeribitServer(player.book) as server:
@@ -135,7 +137,7 @@ async def _paper(folder: Path, recording: Path) -> Run:
             options=msgspec.json.encode(server.options).decode(), quote_s=ages["quotes"].max_age_s,
             index_s=ages["index"].max_age_s, vol_s=ages["vol_quotes"].max_age_s,
         )  # fmt: skip
-        path.write_text(_vault("live", folder / "p") + live)
+        path.write_text(_vault("live", folder / "p") + live + extra)
         (vault,) = load_vaults([path])
         (folder / "p").mkdir()
         async with AsyncExitStack() as stack:

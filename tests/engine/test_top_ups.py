@@ -114,6 +114,14 @@ class TestPlanning:
         assert transfers(vault) == []
 
 
+    def test_f34_doubled_parameters_are_topped_up_within_one_decision(self) -> None:
+        vault = short_of_margin(ratio=0.45)
+        assert transfers(vault) == []
+        vault.terms("a", extended_factor=6.0, roll_min=0.01)
+        (command,) = transfers(vault)
+        assert "margin at a: utilisation 90.0%" in command.reason
+
+
 class TestLives:
     def test_f29_what_a_reorg_takes_back_is_planned_anew(self) -> None:
         vault = short_of_margin()

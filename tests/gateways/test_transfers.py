@@ -32,7 +32,7 @@ SETTINGS = LiveTransferSettings(
     ),
     routes=(
         LiveRoute(name="ARB", asset="USDC", from_venue="a", to_venue="b", address_label="b-usdc"),
-        LiveRoute(name="ETH", asset="USDC", from_venue="a", to_venue="wallet", address_label="wallet"),
+        LiveRoute(name="ETH", asset="USDC", from_venue="a", to_venue="wallet", address_label="wallet", is_wallet=True),
         LiveRoute(
             name="inside", asset="USDT", from_venue="a", to_venue="a-futures", from_account="spot", to_account="linear"
         ),
@@ -205,7 +205,8 @@ async def test_a_kill_at_any_step_sends_nothing_twice_and_loses_nothing(step: st
         left = rig.sent()
         rig.told.clear()
         rig.start()
-        rig.desk.resume([command()], rig.clock.now_ns() - NS_PER_S)
+        planned_ns = rig.clock.now_ns() - NS_PER_S
+        rig.desk.resume([command(planned_ns=planned_ns)], rig.clock.now_ns())
         rig.desk.submit(command())  # told again by mistake: it is asked about
         if left:
             if step != "completed":
@@ -359,6 +360,36 @@ async def test_without_execute_a_person_is_told_and_their_transfer_is_found(tmp_
         await rig.until(TransferState.SENT)
         rig.b.deposit(rig.a.leave())
         await rig.until(TransferState.ARRIVED)
+
+
+async def test_what_nobody_lists_has_not_arrived_until_a_person_says_so() -> None:
+    async with rigged(None) as rig:
+        rig.start()
+        rig.desk._exchanges.pop("b")  # no keys for the destination
+        rig.desk.submit(command())
+        await rig.until(TransferState.SENT)
+        rig.a.leave()
+        await asyncio.sleep(0.05)
+        assert rig.states() == ["sent"]  # completed there is not credited here
+        say = rig.desk.note_by_hand
+        assert "at most 1000" in say("0123456789-T1", TransferState.ARRIVED, 1_001.0, 0.0, "seen")
+        assert "not under way" in say("0123456789-T9", TransferState.ARRIVED, 1.0, 0.0, "seen")
+        assert say("0123456789-T1", TransferState.ARRIVED, 998.0, 2.0, "seen on the page of b") == ""
+        arrived = await rig.until(TransferState.ARRIVED)
+        assert (arrived.amount, arrived.fee, "by hand" in arrived.reason) == (998.0, 2.0, True)
+
+
+async def test_a_restart_without_a_time_looks_back_far_enough_for_what_arrived_meanwhile() -> None:
+    async with rigged() as rig:
+        rig.desk.submit(command())
+        await rig.until(TransferState.SENT)
+        rig.b.deposit(rig.a.leave())
+        await rig.die()
+        rig.told.clear()
+        rig.clock.ahead_ns = NS_PER_HOUR  # asked about an hour later
+        rig.start()
+        rig.desk.resume([command()], rig.clock.now_ns())
+        assert (await rig.until(TransferState.ARRIVED)).amount == 999.0
 
 
 def test_settings_that_cannot_be_are_one_clear_error() -> None:

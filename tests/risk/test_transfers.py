@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN
-from bot.risk.transfers import NoticeKind, NotMoved, Route, TransferBook, TransferRules
+from bot.risk.transfers import NoticeKind, NotMoved, Route, TransferBook, TransferRules, command_of
 
 ARBITRUM = Route(
     name="ARB",
@@ -166,9 +167,11 @@ def test_late_and_repeated_words_change_nothing_and_a_failure_can_turn_out_not_t
 def test_a_restart_asks_about_everything_outstanding_and_sends_nothing_again() -> None:
     transfers = book()
     prove(transfers)
-    planned = send(transfers)  # the command may have left when the process died
+    planned = send(transfers, now_ns=7)  # the command may have left when the process died
     [asked] = transfers.restart(NS_PER_MIN)
     assert asked == planned
+    assert command_of(transfers[planned.transfer_id]) == planned
+    assert asked.planned_ns == 7
     assert transfers[planned.transfer_id].state is TransferState.UNKNOWN
     assert refused(transfers, 30_000.0).rule == "one_outstanding"
     assert transfers.in_flight("USDC") == 30_000.0
@@ -183,6 +186,15 @@ def test_an_unanswered_transfer_is_asked_about() -> None:
     [notice] = transfers.review(NS_PER_MIN)
     assert (notice.kind, notice.transfer_id, notice.party) == (NoticeKind.ASK, "run-T1", "okx")
     assert transfers.review(2 * NS_PER_MIN) == ()
+
+
+def test_no_more_digits_leave_than_a_network_carries() -> None:
+    transfers = book()
+    prove(transfers)
+    assert send(transfers, 1_234.567891234).amount == 1_234.567891
+    tenths = msgspec.structs.replace(ETHEREUM, step_amount=0.1)
+    coarse = TransferBook("run", TransferRules(routes=(tenths,), day_caps={"USDC": 100.3}))
+    assert send(coarse, 500.0, "ETH").amount == 100.3  # a whole number of steps, whatever floats make of it
 
 
 def test_memory_is_bounded() -> None:

@@ -53,8 +53,10 @@ class PaperVenue:
         cash: Mapping[str, Mapping[str, float]],
         chains: Mapping[str, str],
         option_fees: Mapping[tuple[str, str], OptionFees],
+        transfers: Any = None,
     ) -> None:
         assert option_fees == {}
+        assert not transfers
         assert cash == {"deribit": {"ETH": 0.0, "USD": 500_000.0}}
         assert chains == {}
         self.venue = SimulatedVenue(instruments, fees=fees, latency=latency, depth=depth, seed=seed, faults=faults)

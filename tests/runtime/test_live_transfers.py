@@ -103,6 +103,29 @@ def test_transfers_that_are_made_need_keys_of_their_own(tmp_path: Path) -> None:
         asyncio.run(opened())
 
 
+def test_both_ends_are_looked_at_and_only_one_can_send(tmp_path: Path) -> None:
+    keys = {"API_KEY": "k", "SECRET": "s", "PASSWORD": "p"}
+    trading = {f"EVENKEEL_{venue}_{name}": key for venue in ("DERIBIT", "OKX") for name, key in keys.items()}
+    sending = {f"EVENKEEL_DERIBIT_TRANSFERS_{name}": f"{key}-sends" for name, key in keys.items()}
+
+    async def keys_of(environ: dict[str, str], *, execute: bool) -> dict[str, str]:
+        async with AsyncExitStack() as stack:
+            desk = await open_transfers(live(tmp_path, execute=execute), environ, WallClock(), stack)
+            assert desk is not None
+            return {venue: exchange.apiKey for venue, exchange in desk._desk._exchanges.items()}
+
+    assert asyncio.run(keys_of(trading | sending, execute=True)) == {"deribit": "k-sends", "okx": "k"}
+    assert asyncio.run(keys_of(trading, execute=False)) == {"deribit": "k", "okx": "k"}
+    assert asyncio.run(keys_of({}, execute=False)) == {}
+
+
+def test_a_place_that_is_no_venue_is_a_wallet(tmp_path: Path) -> None:
+    vault_with_wallet = live(tmp_path, routes=({**TRANSFERS["routes"][0], "to_venue": "cold"}, TRANSFERS["routes"][0]))
+    settings = transfer_settings(vault_with_wallet)
+    assert settings is not None
+    assert [one.is_wallet for one in settings.routes] == [True, False]
+
+
 def test_settings_are_those_of_the_vault(tmp_path: Path) -> None:
     settings = transfer_settings(live(tmp_path, confirm_above={"USDC": 50.0}))
     assert settings is not None

@@ -65,28 +65,32 @@ def explain_excesses(tables: Tables, outcome: Outcome) -> tuple[Excess, ...]:
     )
 
 
-def explain_marginals(program: Program, marginals: Floats) -> tuple[ShadowPrice, ...]:
-    """Return what one dollar more of each need, stock, cap and share changes the cost by, largest first."""
+def explain_marginals(program: Program, marginals: Floats, *, is_missing: bool = False) -> tuple[ShadowPrice, ...]:
+    """Return what one dollar more of each need, stock, cap and share changes the cost by, largest first.
+
+    With `is_missing` marginals are those of the smallest violation: what it leaves less missing, needs aside.
+    """
     sums: dict[tuple[str, str], float] = {}
     where: dict[tuple[str, str], tuple[float, Row]] = {}
+    unit = 1.0 if is_missing else program.cost_unit
     for row, marginal in zip(program.rows, marginals, strict=True):
         named = _name_of(program.tables, row)
-        price = -float(marginal) * program.cost_unit
-        if named is None or price <= _SHADOW * program.cost_unit:
+        price = -float(marginal) * unit
+        if named is None or price <= _SHADOW * unit or (is_missing and row.kind is RowKind.MARGIN):
             continue
         sums[named] = sums.get(named, 0.0) + price
         if price > where.get(named, (0.0, row))[0]:
             where[named] = (price, row)
-    days = program.tables.problem.hold_years * 365.0
-    return tuple(
-        ShadowPrice(
-            kind=kind,
-            name=name,
-            quote_per_quote=price,
-            text=_shadow_text(program.tables, kind, name, price, where[kind, name][1], days),
-        )
-        for (kind, name), price in sorted(sums.items(), key=lambda one: -one[1])
-    )
+    found = []
+    for (kind, name), price in sorted(sums.items(), key=lambda one: -one[1]):
+        if is_missing:
+            does = f"leave {1000.0 * price:,.2f} less missing"
+        else:
+            verb = "cost" if kind == "need" else "save"
+            does = f"{verb} {1000.0 * price:,.2f} over {program.tables.problem.hold_years * 365.0:g} days"
+        text = _shadow_text(program.tables, kind, name, does, where[kind, name][1])
+        found.append(ShadowPrice(kind=kind, name=name, quote_per_quote=price, text=text))
+    return tuple(found)
 
 
 def _transfer(tables: Tables, outcome: Outcome, r: int, room: Floats) -> Transfer:
@@ -244,14 +248,13 @@ def _name_of(tables: Tables, row: Row) -> tuple[str, str] | None:
     return None
 
 
-def _shadow_text(tables: Tables, kind: str, name: str, price: float, row: Row, days: float) -> str:
-    amount = f"{1000.0 * price:,.2f} over {days:g} days"
+def _shadow_text(tables: Tables, kind: str, name: str, does: str, row: Row) -> str:
     if kind == "need":
         when, scenario = _when(float(tables.horizons_s[row.second])), tables.problem.scenarios[row.third]
-        return f"1,000 more required at {name} would cost {amount} (decided {when} in scenario {scenario})"
+        return f"1,000 more required at {name} would {does} (decided {when} in scenario {scenario})"
     if kind == "share":
-        return f"1,000 more of {name} allowed to count would save {amount}"
-    return f"1,000 more {'room under the cap ' if kind == 'cap' else 'of '}{name} would save {amount}"
+        return f"1,000 more of {name} allowed to count would {does}"
+    return f"1,000 more {'room under the cap ' if kind == 'cap' else 'of '}{name} would {does}"
 
 
 def _when(at_s: float) -> str:

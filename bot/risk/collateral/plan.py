@@ -41,7 +41,10 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShadowPrice(msgspec.Struct, frozen=True, kw_only=True):
-    """What one dollar more of a need costs, or one dollar more of a stock, a cap or a share saves."""
+    """What one dollar more of a need costs, or one dollar more of a stock, a cap or a share saves.
+
+    Where something is missing it is what one dollar more leaves less missing.
+    """
 
     kind: str
     name: str

@@ -201,12 +201,25 @@ def _margin_rows(rows: _Rows, tables: Tables, posts: Ints, counted_at: Ints, sho
         for h in range(horizons):
             short = short_from + n * horizons + h
             columns = np.append(counted_at[mine, h].ravel(), short)
-            for k in range(tables.required.shape[2]):
-                required = float(tables.required[n, h, k])
-                if np.isfinite(required):
-                    credit = kept * tables.multiplier[posts[mine], k, None]
-                    values = np.append(-credit.reshape(len(mine) * deep), -1.0)
-                    rows.add(Row(RowKind.MARGIN, n, h, k), columns, values, -required / unit)
+            required = tables.required[n, h]
+            for k in decisive(required, tables.multiplier[posts[mine]]).tolist():
+                credit = kept * tables.multiplier[posts[mine], k, None]
+                values = np.append(-credit.reshape(len(mine) * deep), -1.0)
+                rows.add(Row(RowKind.MARGIN, n, h, k), columns, values, -float(required[k]) / unit)
+
+
+def decisive(required: Floats, multiplier: Floats) -> Ints:
+    """Return the numbers of the scenarios that can be the worst one, whatever collateral there is.
+
+    One that asks for no more than another, and in which no asset (row) is worth less, never decides.
+    """
+    asks_less = required[:, None] <= required[None, :]
+    counts_more = np.all(multiplier[:, :, None] >= multiplier[:, None, :], axis=0)
+    is_implied = asks_less & counts_more
+    is_alike = is_implied & is_implied.T  # of those that are alike the first one stays
+    is_implied &= ~is_alike | np.tri(len(required), k=-1, dtype=bool)
+    np.fill_diagonal(is_implied, val=False)
+    return np.flatnonzero(~is_implied.any(axis=1) & np.isfinite(required))
 
 
 def _balance_rows(rows: _Rows, tables: Tables, posts: Ints, counted_at: Ints, use_of: Ints, unit: float) -> None:

@@ -31,7 +31,8 @@ from bot.risk.collateral.tables import ENOUGH_QUOTE, Floats, Tables, build_table
 MOST_WHOLE: Final = 200  # whole numbers that are searched; with more, linear programs in rounds say among which
 
 _FIRST, _LEAST, _CHEAPEST, _PRICES = 0.5, 0.2, 0.2, 0.1  # shares of the time limit
-_ROUNDS, _AMONG = 0.6, 0.3
+_ROUNDS, _AMONG = 0.6, 0.3  # and where there is too much to search
+_SEARCHED = 0.7  # where rounds follow a search that proved nothing
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -55,6 +56,7 @@ def solve(problem: CollateralProblem, *, time_limit_s: float = 1.0) -> Collatera
     if found is None or not found.is_proven:
         greedy = solve_greedy(tables)
         if found is None or _is_better(greedy, found.outcome):
+            notes = notes if found is None else (*notes, "the greedy plan is better than what the solver had")
             found = _Found(greedy, "greedy", is_proven=False, prices=(), notes=notes)
     outcome = found.outcome
     floor = 0.0
@@ -78,8 +80,22 @@ def solve(problem: CollateralProblem, *, time_limit_s: float = 1.0) -> Collatera
 
 
 def _by_solver(tables: Tables, time_limit_s: float) -> tuple[_Found | None, tuple[str, ...]]:
-    if int(tables.uses.sum() + (tables.lot > 0.0).sum()) > MOST_WHOLE:
+    """Return the best plan that HiGHS leads to, and what is to be said of it or of there being none."""
+    whole = int(tables.uses.sum() + (tables.lot > 0.0).sum())
+    if not whole:
+        return _searched(tables, time_limit_s)
+    if whole > MOST_WHOLE:
         return _in_rounds(tables, time_limit_s)
+    found, notes = _searched(tables, time_limit_s * _SEARCHED)
+    if found is None or not found.is_proven:
+        rounds = solve_in_rounds(tables, time_limit_s=time_limit_s * (1.0 - _SEARCHED)).outcome
+        if rounds is not None and not rounds.broken and (found is None or _is_better(rounds, found.outcome)):
+            notes = ("the search was cut off: linear programs in rounds, so there may be a better plan",)
+            found = _Found(rounds, "rounds", is_proven=False, prices=(), notes=notes)
+    return found, notes
+
+
+def _searched(tables: Tables, time_limit_s: float) -> tuple[_Found | None, tuple[str, ...]]:
     program = build_program(tables)
     solved, is_proven, status = _search(program, time_limit_s)
     if solved is None:
@@ -92,8 +108,7 @@ def _by_solver(tables: Tables, time_limit_s: float) -> tuple[_Found | None, tupl
     if outcome.broken:
         return None, (f"the solver's answer does not hold ({outcome.broken[0]}): the plan is the greedy one",)
     notes = []
-    asked = float(program.upper[program.short_from : program.over_from].sum()) * program.unit
-    if outcome.short_quote > asked + ENOUGH_QUOTE * max(outcome.short.size, 1):
+    if outcome.short_quote > _allowed_quote(program) + ENOUGH_QUOTE * max(outcome.short.size, 1):
         notes.append("the solver's answer falls short when it is counted again")
         is_proven = False
     if not is_proven:
@@ -110,7 +125,7 @@ def _in_rounds(tables: Tables, time_limit_s: float) -> tuple[_Found | None, tupl
     notes = (
         "more fees, minimums and lots than can be searched: linear programs in rounds, so there may be a better plan"
     )
-    outcome, method, prices = rounds.outcome, "rounds", tuple[ShadowPrice, ...]()
+    best = _Found(rounds.outcome, "rounds", is_proven=False, prices=(), notes=(notes,))
     part = build_program(tables.only(rounds.used))
     part = part.with_violations_at_most(rounds.violation / part.unit)
     if int(part.is_whole.sum()) <= MOST_WHOLE:
@@ -120,12 +135,12 @@ def _in_rounds(tables: Tables, time_limit_s: float) -> tuple[_Found | None, tupl
             columns, prices = _polished(part, found.columns, time_limit_s * _PRICES)
             sent = np.zeros(len(tables.routes))
             sent[rounds.used] = part.sent(columns)
-            searched = evaluate(tables, sent)
-            if not searched.broken and (outcome.broken or _is_better(searched, outcome)):
-                outcome, method = searched, "milp"
-    if outcome.broken:
-        return None, (f"the solver's answer does not hold ({outcome.broken[0]}): the plan is the greedy one",)
-    return _Found(outcome, method, is_proven=False, prices=prices, notes=(notes,)), (notes,)
+            outcome = evaluate(tables, sent)
+            if not outcome.broken and (best.outcome.broken or _is_better(outcome, best.outcome)):
+                best = _Found(outcome, "milp", is_proven=False, prices=prices, notes=(notes,))
+    if best.outcome.broken:
+        return None, (f"the solver's answer does not hold ({best.outcome.broken[0]}): the plan is the greedy one",)
+    return best, best.notes
 
 
 def _search(program: Program, time_limit_s: float) -> tuple[tuple[Program, Floats] | None, bool, Status]:
@@ -154,13 +169,23 @@ def _ask(program: Program, objective: Floats, time_limit_s: float) -> Solution:
 def _polished(program: Program, columns: Floats, time_limit_s: float) -> tuple[Floats, tuple[ShadowPrice, ...]]:
     """Return the columns with what is not in lots chosen again, whole numbers as they are, and the shadow prices.
 
-    A search over whole numbers takes a use of a millionth for none, and has no marginals.
+    A search over whole numbers takes a use of a millionth for none, and has no marginals. Where something is missing,
+    prices are what a dollar more would leave less missing.
     """
     fixed = program.with_choices_of(columns)
-    again = solve_lp(fixed, fixed.cost, time_limit_s=time_limit_s)
+    again = solve_lp(fixed, fixed.cost, time_limit_s=0.5 * time_limit_s)
     if again.columns is None or again.marginals is None:
         return columns, ()
-    return again.columns, explain_marginals(fixed, again.marginals)
+    if _allowed_quote(program) <= ENOUGH_QUOTE:
+        return again.columns, explain_marginals(fixed, again.marginals)
+    loose = fixed.with_violations_at_most(None)
+    least = solve_lp(loose, loose.violation, time_limit_s=0.5 * time_limit_s)
+    prices = () if least.marginals is None else explain_marginals(loose, least.marginals, is_missing=True)
+    return again.columns, prices
+
+
+def _allowed_quote(program: Program) -> float:
+    return float(program.upper[program.short_from : program.over_from].sum()) * program.unit
 
 
 def _is_better(one: Outcome, other: Outcome) -> bool:

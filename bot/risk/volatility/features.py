@@ -15,6 +15,7 @@ from bot.risk.volatility.measures import (
     STEPS_PER_HOUR,
     Floats,
     Hours,
+    Ints,
     trailing_range,
     trailing_sum,
 )
@@ -154,7 +155,7 @@ def _later(values: Floats, steps: int) -> Floats:
     return out
 
 
-def known_by_hour(hour: Sequence[int] | Floats, published_hour: Floats, values: Floats) -> Floats:
+def known_by_hour(hour: Sequence[int] | Ints, published_hour: Floats, values: Floats) -> Floats:
     """Return the newest value of a series published by each hour's end: NaN before the first.
 
     `published_hour` says, ascending, when each value could first be known, so nothing looks ahead.

@@ -31,10 +31,14 @@ class Garch(msgspec.Struct, frozen=True):
 
 
 def variances(model: Garch, returns: Floats, first: float | None = None) -> Floats:
-    """Return the variance of every return and of the one after the last; the first one's is the mean square."""
+    """Return the variance of every return and of the one after the last.
+
+    Before the first return variance and squared shock are taken to be the mean square, as in the benchmark of
+    Fiorentini, Calzolari and Panattoni (1996) and in `arch`; `first` sets the first variance instead.
+    """
     shocks = returns - model.mu
     out = np.empty(returns.size + 1)
-    out[0] = float(shocks @ shocks) / shocks.size if first is None else first
+    out[0] = model.omega + model.persistence * float(shocks @ shocks) / shocks.size if first is None else first
     push = model.omega + (model.alpha + model.gamma * (shocks < 0.0)) * shocks**2
     for place in range(returns.size):
         out[place + 1] = push[place] + model.beta * out[place]

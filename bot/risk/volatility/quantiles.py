@@ -32,13 +32,6 @@ def residual_quantile(residuals: Floats, level: float) -> float:
     return float(known[-1] + max(0.0, lacking) * (known[-1] - np.median(known)) * 0.5)
 
 
-def bootstrap(residuals: Floats, steps: int, draws: int, seed: int) -> Floats:
-    """Return sums of `steps` residuals drawn with replacement, sorted: the spread of a forecast over several steps."""
-    known = residuals[np.isfinite(residuals)]
-    picks = np.random.default_rng(seed).integers(0, known.size, (draws, steps))
-    return np.sort(known[picks].sum(axis=1))
-
-
 def filtered_historical(returns: Floats, variance: Floats, level: float, window: int) -> Floats:
     """Return, for each return, the loss that is exceeded with probability 1 − level: σ times past shocks' quantile.
 

@@ -7,7 +7,7 @@ import pytest
 
 from bot.risk.collateral.check import evaluate
 from bot.risk.collateral.lp import solve_lp
-from bot.risk.collateral.program import Program, RowKind, build_program
+from bot.risk.collateral.program import Program, RowKind, build_program, decisive
 from bot.risk.collateral.tables import Floats, build_tables
 from tests.risk.collateral.instances import cheapest_to_deliver, random_problem, transfers_in_lots
 
@@ -40,13 +40,32 @@ def test_what_is_missing_for_the_program_is_missing_when_it_is_counted(seed: int
         assert short == pytest.approx(outcome.short_quote, rel=1e-6, abs=1.0)
 
 
-def test_there_is_a_row_for_every_scenario_horizon_and_demand() -> None:
-    problem = random_problem(np.random.default_rng(1), venues=3, assets=4, chains=2, scenarios=5)
-    program = build_program(build_tables(problem))
-    margins = {(r.first, r.second, r.third) for r in program.rows if r.kind is RowKind.MARGIN}
-    assert margins == {(n, h, k) for n in range(3) for h in range(4) for k in range(5)}
+def test_scenarios_that_never_decide_have_no_row() -> None:
+    problem = random_problem(np.random.default_rng(1), venues=3, assets=4, chains=2, scenarios=9)
+    tables = build_tables(problem)
+    program = build_program(tables)
+    kept = {(r.first, r.second, r.third) for r in program.rows if r.kind is RowKind.MARGIN}
+    assert {(n, h) for n, h, _ in kept} == {(n, h) for n in range(3) for h in range(4)}
+    assert len(kept) < 3 * 4 * 9 / 2
     assert not program.is_whole.any()
-    assert program.matrix.nnz < 0.1 * program.matrix.shape[0] * program.matrix.shape[1]
+    assert program.matrix.nnz < 0.2 * program.matrix.shape[0] * program.matrix.shape[1]
+
+
+def test_whatever_counts_the_worst_scenario_is_among_those_that_can_be() -> None:
+    rng = np.random.default_rng(5)
+    fewer = 0
+    for _ in range(100):
+        required = np.round(rng.uniform(0.0, 10.0, 7)) - np.where(rng.random(7) < 0.1, np.inf, 0.0)
+        multiplier = np.round(rng.uniform(0.7, 1.3, (2, 7)), 1)
+        kept = decisive(required, multiplier)
+        fewer += len(kept) < np.isfinite(required).sum()
+        for _ in range(20):
+            missing = required - rng.exponential(3.0, 2) @ multiplier
+            if np.isfinite(missing).any():
+                assert missing[kept].max() == missing.max()
+    assert fewer > 50
+    assert decisive(np.array([1.0, 1.0]), np.ones((1, 2))).tolist() == [0]
+    assert decisive(np.array([1.0, 3.0, 2.0]), np.ones((0, 3))).tolist() == [1]
 
 
 def test_lots_and_uses_are_whole_and_read_back_whole() -> None:

@@ -21,7 +21,9 @@ from bot.risk.collateral.problem import (
     Venue,
     Wallet,
 )
+from bot.risk.collateral.rounds import solve_in_rounds
 from bot.risk.collateral.solving import solve
+from bot.risk.collateral.tables import build_tables
 from tests.risk.collateral.brute import best_in_lots, count
 from tests.risk.collateral.instances import (
     SHOCKS,
@@ -79,6 +81,19 @@ def test_co1_on_a_grid_is_never_cheaper() -> None:
     )
     assert best == pytest.approx((case()["brute_force"]["annual_cost_usd"], 870_000, 420_000), abs=0.01)
     assert solve(problem).cost_quote < best[0]
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e4])
+def test_small_accounts_and_huge_ones_are_solved_as_well(factor: float) -> None:
+    problem = with_stock(cheapest_to_deliver(), factor)
+    needs = tuple(
+        msgspec.structs.replace(one, maintenance_quote=(one.maintenance_quote[0] * factor,)) for one in problem.needs
+    )
+    venues = tuple(msgspec.structs.replace(one, cap_quote=(one.cap_quote or 0.0) * factor) for one in problem.venues)
+    plan = solve(msgspec.structs.replace(problem, needs=needs, venues=venues))
+    assert plan.is_met
+    assert plan.is_proven
+    assert plan.cost_quote / factor == pytest.approx(case()["optimum"]["annual_cost_usd"], rel=2e-5)
 
 
 def test_co2_is_solved_in_whole_lots() -> None:
@@ -211,6 +226,10 @@ def test_what_cannot_be_met_is_the_smallest_violation_and_named() -> None:
     texts = [one.text for one in plan.violations]
     assert all(" short now in scenario as it is: all " in words for words in texts)
     assert any("USDC that may leave wallet is sent" in words for words in texts)
+    assert [one.text for one in plan.shadow_prices][:2] == [
+        "1,000 more of USDC at wallet would leave 1,000.00 less missing",
+        "1,000 more of BTC at wallet would leave 970.00 less missing",
+    ]
 
 
 def test_a_solver_that_is_cut_off_leaves_the_greedy_plan_and_says_so() -> None:
@@ -235,6 +254,19 @@ def test_a_cut_off_solver_with_too_little_for_everybody_names_a_violation_no_sma
     assert least.short_quote <= cut.short_quote + 1.0
     assert count(problem, amounts(cut)).is_allowed
     assert all(one.binding for one in cut.violations)
+
+
+def test_a_search_that_is_cut_off_is_no_worse_than_rounds_of_linear_programs() -> None:
+    problem = random_problem(
+        np.random.default_rng(3), venues=3, assets=4, chains=2, scenarios=9, has_fees=True, lot=5_000.0
+    )
+    plan = solve(problem, time_limit_s=0.5)  # whole takes seconds
+    rounds = solve_in_rounds(build_tables(problem), time_limit_s=20.0).outcome
+    assert rounds is not None
+    assert plan.is_met
+    if plan.method != "greedy":  # which a busy machine may leave time for only
+        assert plan.cost_quote <= rounds.cost_quote + 0.01
+    assert (plan.notes == ()) is plan.is_proven
 
 
 def test_more_routes_with_fees_than_can_be_searched_are_cut_to_the_likeliest() -> None:

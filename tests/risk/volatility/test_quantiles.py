@@ -12,7 +12,6 @@ from bot.risk.volatility.quantiles import (
     LEVELS,
     WIDEST_SHIFT,
     Recalibration,
-    bootstrap,
     filtered_historical,
     residual_quantile,
 )
@@ -32,14 +31,6 @@ def test_too_few_residuals_make_a_longer_tail_not_a_shorter_one() -> None:
     assert residual_quantile(few, 0.95) == 20.0
     assert residual_quantile(few, 0.99) > 20.0
     assert residual_quantile(few, 0.999) > residual_quantile(few, 0.99)
-
-
-def test_bootstrap_of_several_steps() -> None:
-    residuals = np.array([-1.0, 1.0])
-    found = bootstrap(residuals, 4, 20_000, seed=3)
-    assert set(np.unique(found)) == {-4.0, -2.0, 0.0, 2.0, 4.0}
-    assert np.mean(found == 4.0) == pytest.approx(1 / 16, abs=0.006)
-    assert np.array_equal(found, bootstrap(residuals, 4, 20_000, seed=3))
 
 
 def test_a_quantile_that_is_wrong_is_moved_until_it_holds() -> None:
