@@ -17,6 +17,7 @@ from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet, decode_parameters
 from bot.risk.transfers import Route, TransferRules
 from bot.runtime.margin_parameters import carried_sets
+from bot.runtime.risk_classes import applying
 from bot.runtime.risk_sections import AccountRiskSection, RiskSection
 from bot.runtime.vault import Vault
 from bot.runtime.volatility import load_artefact
@@ -46,6 +47,10 @@ def check_risk(source: YamlSource, vault: Vault, venues: Iterable[str]) -> None:
         if vault.mode == "paper" and not account.collateral and (len(section.accounts) > 1 or not vault.fixed_cash):
             source.report(place, "the key collateral", "none", "on paper no account tells: state what is posted there")
     _check_transfers(source, vault, section)
+    try:
+        applying(vault, ())
+    except ValueError as error:
+        source.relay(("risk", "asset_classes"), f"{error}; hint: {MANUAL}")
 
 
 def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> None:

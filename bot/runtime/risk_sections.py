@@ -130,6 +130,21 @@ class TransfersSection(RiskPart):
     routes: tuple[RouteLine, ...] = Field(default=(), description="The ways collateral may be moved; none by default")
 
 
+ClassFields = dict[str, float | str]
+
+
+class AssetClassesSection(RiskPart):
+    """What this vault sets for itself of the parameters by asset class; an asset's own go before its class's."""
+
+    classes: dict[str, ClassFields] = Field(
+        default_factory=dict, description="Parameters of a class, class: {parameter: value}"
+    )
+    assets: dict[str, ClassFields] = Field(
+        default_factory=dict, description="Parameters of one asset, asset: {parameter: value}"
+    )
+    members: dict[str, str] = Field(default_factory=dict, description="Which class an asset is of, asset: class")
+
+
 class RiskSection(RiskPart):
     """Margin of the accounts that hedges are made at, and what is done about it."""
 
@@ -161,4 +176,7 @@ class RiskSection(RiskPart):
     )
     transfers: TransfersSection = Field(
         default=TransfersSection(), description="How collateral may be moved between accounts; not at all by default"
+    )
+    asset_classes: AssetClassesSection = Field(
+        default=AssetClassesSection(), description="Parameters by asset class that this vault sets otherwise"
     )
