@@ -152,21 +152,21 @@ class MarginKeeper:
 
     def review(self, now_ns: int) -> None:
         """Look at every account that is due: after its beat, after anything that happened there, after a move."""
-        if now_ns < self._due_ns and not self._dirty and not self._has_moved():
-            self._now_ns = now_ns
-            return
         self._now_ns = now_ns
-        if not self._dirty:
-            self._dirty.update(self.accounts)
+        is_due = now_ns >= self._due_ns or self._has_moved()
+        if not is_due and not self._dirty:
+            return
         self._rooms.clear()
         self._reliefs.clear()
         for desk in self._desks.values():
             desk.book.mark(now_ns)  # a price missing is told of the row that lacks it
-        self._index_px = {name: desk.book.marks_of_underlying.index_px for name, desk in self._desks.items()}
+        if is_due:  # what happens at one account must not put off the look at the others
+            self._dirty.update(self.accounts)
+            self._index_px = {name: desk.book.marks_of_underlying.index_px for name, desk in self._desks.items()}
+            self._due_ns = now_ns + self._risk.review_ns
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
         self._dirty = {name for name, one in self.accounts.items() if one.unknown}  # looked at until it is known
-        self._due_ns = now_ns + self._risk.review_ns
         for account in self.accounts.values():
             standing = account.standing
             if standing is not None and standing.asked is not standing.state:  # the next step is due sooner

@@ -201,6 +201,8 @@ class StressRun:
         before = self.venues.truth(venue, was)
         move = now.px / was.px - 1.0
         told = f"{before.used:.0%} → {one.used:.0%} at {move:+.1%}"
+        if before.used >= 1.0:
+            return self._between(venue, told)
         sudden = self._sudden(venue, was, now)
         if before.used < ACT:
             return f"{sudden}, from below {ACT:.0%}", told, False
@@ -221,6 +223,23 @@ class StressRun:
             told += f", {reduced}"
         topped = self._explain_topping_up(venue, began_ns, now.now_ns)
         return topped, told, topped in PREVENTABLE
+
+    def _between(self, venue: str, told: str) -> tuple[str, str, bool]:
+        """Say what took an account over its limit while prices stood still."""
+        was, now = self.venues.looked[venue], self.venues.before[venue]
+        used = self.venues.truth(venue, was).used
+        told = f"{used:.0%} before that, {told}"
+        if self.venues.truth(venue, was._replace(lots=now.lots, cash=now.cash)).used >= 1.0:
+            return "traded into it", told, True
+        came_back = [
+            one
+            for one in self._told.values()
+            if one.state is TransferState.REVERSED or one.reason == "again"
+            if one.to_venue == venue and one.ts_event_ns >= was.now_ns
+        ]
+        if sum(now.collateral.values()) < sum(was.collateral.values()):
+            return ("collateral taken back by its chain", told, False) if came_back else ("withdrawn from", told, True)
+        return "nothing found", told, True
 
     def _sudden(self, venue: str, was: State, now: State) -> str:
         """Say what of the last step alone was enough, or that it took several things at once."""
