@@ -186,7 +186,7 @@ class Engine:
             CollateralPrice: self.margin.take_price if self.margin is not None else _ignore,
             CounterpartySigns: self.counterparties.take if self.counterparties is not None else _ignore,
             TransferUpdate: self._apply_transfer,
-            SeriesValue: _ignore,
+            SeriesValue: self.margin.take_series if self.margin is not None else _ignore,
         }
 
     def apply(self, event: Event) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from bot.domain.decisions import BotState
 from bot.domain.instruments import Instrument
 from bot.domain.results import MarginRecord
-from bot.domain.risk import CollateralPrice, MarginState, MarginTerms
+from bot.domain.risk import CollateralPrice, MarginState, MarginTerms, SeriesValue
 from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
 from bot.domain.venues import AccountReport
 from bot.engine.desk import Desk
@@ -29,11 +29,15 @@ from bot.risk.distances import book_health, find_interval, move_book, touch_prob
 from bot.risk.gaps import find_fault
 from bot.risk.margin.registry import assume_worst
 from bot.risk.margin_states import bot_state_of, stand
+from bot.risk.volatility.forecaster import VolForecast, VolForecaster
 
+VOL_LEVEL = 0.95  # the quantile of the vol forecast that the chance of liquidation is reckoned with
 STEPS = 14  # of the search for the largest size that fits
 DEFAULT_DELAY_NS = 1800 * 10**9  # how long topping up takes where no route says
 SAFE_SIGMAS = 3.0  # an account alive this far away on both sides is touched with less than 0.6 %
 COARSE_POINTS = 8
+CALM_SHARE = 0.5  # of the first threshold: below it an account is looked at …
+CALM_FACTOR = 5  # … this much less often, moves and trades aside
 
 
 class Room(NamedTuple):
@@ -83,6 +87,12 @@ class MarginKeeper:
         self.worst_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
         self.state_ns: dict[str, dict[MarginState, int]] = {name: {} for name in self.accounts}
         self.reviews: dict[str, int] = dict.fromkeys(self.accounts, 0)
+        self.forecasters = {
+            name: VolForecaster(name, settings.risk.volatility, settings.risk.volatility_reason) for name in desks
+        }
+        self.forecasts: dict[
+            str, VolForecast
+        ] = {}  # the newest of each, for whoever looks: asking anew would change it
         self._rows: dict[str, AccountRows] = {}
         self._ends: dict[str, list[tuple[RiskBook, float]]] = {}
         self._rooms: dict[tuple[str, int], Room] = {}
@@ -123,6 +133,11 @@ class MarginKeeper:
             account.report = event
         self.note_change(event.venue)
 
+    def take_series(self, event: SeriesValue) -> None:
+        """Let the forecasts of vol know a value of a series from outside."""
+        for forecaster in self.forecasters.values():
+            forecaster.note_series(event)
+
     def note_fill(self, instrument: Instrument | None, now_ns: int) -> None:
         """Remember when something last traded: a report that was asked for before does not know of it."""
         account = self.accounts.get(instrument.venue) if instrument is not None else None
@@ -152,6 +167,9 @@ class MarginKeeper:
 
     def review(self, now_ns: int) -> None:
         """Look at every account that is due: after its beat, after anything that happened there, after a move."""
+        for name, desk in self._desks.items():
+            if desk.book.marks_of_underlying.index_px > 0.0:
+                self.forecasters[name].note_price(now_ns, desk.book.marks_of_underlying.index_px)
         self._now_ns = now_ns
         is_due = now_ns >= self._due_ns or self._has_moved()
         if not is_due and not self._dirty:
@@ -163,14 +181,21 @@ class MarginKeeper:
         if is_due:  # what happens at one account must not put off the look at the others
             self._dirty.update(self.accounts)
             self._index_px = {name: desk.book.marks_of_underlying.index_px for name, desk in self._desks.items()}
-            self._due_ns = now_ns + self._risk.review_ns
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
         self._dirty = {name for name, one in self.accounts.items() if one.unknown}  # looked at until it is known
+        if is_due:
+            self._due_ns = now_ns + self._risk.review_ns * (CALM_FACTOR if self._is_calm else 1)
         for account in self.accounts.values():
             standing = account.standing
             if standing is not None and standing.asked is not standing.state:  # the next step is due sooner
                 self._due_ns = min(self._due_ns, standing.stepped_up_ns + self._risk.states.step_up_ns)
+
+    @property
+    def _is_calm(self) -> bool:
+        """Tell whether every account is so far from its first threshold that a move would be seen long before it."""
+        most = CALM_SHARE * self._risk.states.watch_ratio
+        return all(one.utilisation_ratio < most and not one.touch_probability > 0.0 for one in self.accounts.values())
 
     @property
     def is_relieving(self) -> bool:
@@ -333,14 +358,14 @@ class MarginKeeper:
         return earned_quote
 
     def _touch(self, account: MarginAccount, book: RiskBook) -> float:
-        """Return the chance that the account is liquidated before collateral could arrive, by its own vol.
+        """Return the chance that the account is liquidated before collateral could arrive, at a vol that is not mean.
 
         Repricing is dear, so that an account which is alive three sigmas away on both sides is called safe (0).
         """
         if not len(book) or account.figures.maintenance <= 0.0:
             return 0.0
-        vol = max([desk.vol() for desk in self._desks.values() if isfinite(desk.vol())], default=nan)
         years = self._delay_ns / NS_PER_YEAR
+        vol = self._stressed_vol(years)
         if not isfinite(vol):
             return 0.0 if account.utilisation_ratio < self._risk.states.watch_ratio else nan
         ratio = account.settings.liquidation_ratio
@@ -376,6 +401,16 @@ class MarginKeeper:
             reviews=self.reviews[name],
             degraded=account.degraded,
         )
+
+    def _stressed_vol(self, years: float) -> float:
+        """Return the highest of the vols that options and prices show, and that a forecast exceeds in 5 % of cases."""
+        vols = [desk.vol() for desk in self._desks.values()]
+        for name, forecaster in self.forecasters.items():
+            forecast = forecaster.forecast(self._now_ns, years)
+            if forecast is not None:
+                self.forecasts[name] = forecast
+                vols.append(forecast.quantile(VOL_LEVEL))
+        return max([vol for vol in vols if isfinite(vol)], default=nan)
 
     # ── rooms ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,6 +11,7 @@ from bot.risk.counterparties import CounterpartyParameters
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet
 from bot.risk.transfers import TransferRules
+from bot.risk.volatility.artefact import Artefact
 
 
 class AccountRiskSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,13 +41,16 @@ class RiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     at every `review_ns`, sooner after an index moved by `review_move_fraction` or anything traded there. Top-ups aim at
     `target_ratio` of utilisation; what is reduced goes in steps of
     `slice_share` of a position. Venues are judged by `counterparties` as soon as they show signs. A venue's own word
-    older than `report_max_age_ns` is no longer taken.
+    older than `report_max_age_ns` is no longer taken. Vol is forecast by the models of `volatility`; without them, for
+    `volatility_reason`, by what was measured lately.
     """
 
     accounts: dict[str, AccountRiskSettings]
     states: StateRule = StateRule()
     transfers: TransferRules = TransferRules(routes=(), day_caps={})
     counterparties: CounterpartyParameters | None = None
+    volatility: Artefact | None = None
+    volatility_reason: str = ""
     max_initial_ratio: float = 0.9
     local_margin_share: float = 0.25
     review_ns: int = 60 * NS_PER_S

@@ -184,8 +184,8 @@ def net_exposure(
     notes: list[str] = []
     units, roots, spots = _convert(book, parameters, redemption or {}, notes)
     is_usable = ~gaps(book)
-    for row in np.flatnonzero(~is_usable).tolist():
-        notes.append(f"{call(book, row)} cannot be priced: it is gross, and offsets nothing")
+    unpriced = np.flatnonzero(~is_usable).tolist()
+    notes += [f"{call(book, row)} cannot be priced: it is gross, and offsets nothing" for row in unpriced]
     deltas = np.where(is_usable, 0.0, np.nan_to_num(book.qty_base))
     usable = np.flatnonzero(is_usable)
     deltas[usable] = base_deltas(book.where(usable))

@@ -29,7 +29,6 @@ from bot.domain.errors import (
     ConfigError,
     EvenkeelError,
     InvariantBroken,
-    JournalError,
     RecordingError,
     Retryable,
     VenueFatal,
@@ -51,6 +50,7 @@ from bot.runtime.live import LiveSession
 from bot.runtime.live_run import LiveRun, record_vault, spare_collector
 from bot.runtime.quote_cli import quote
 from bot.runtime.recovery import check_header, journal_path, rebuild, refuse_damaged, session_of
+from bot.runtime.risk_cli import risk_app
 from bot.runtime.session import Session, open_session, open_vault_recording
 from bot.runtime.transactions_cli import tx_app
 from bot.runtime.tune_cli import tune
@@ -96,6 +96,7 @@ app.add_typer(import_app, name="import")
 app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(tx_app, name="tx")
 app.add_typer(vault_app, name="vault")
+app.add_typer(risk_app, name="risk")
 app.command()(quote)
 app.command()(tune)
 

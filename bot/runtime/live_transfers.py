@@ -66,6 +66,7 @@ class Outlet:
 
     @sink.setter
     def sink(self, sink: Put) -> None:
+        """Tell a listener from now on, and first what was kept."""
         self._sink = sink
         if self._kept:
             kept, self._kept = self._kept, []

@@ -19,6 +19,7 @@ from bot.risk.transfers import Route, TransferRules
 from bot.runtime.margin_parameters import carried_sets
 from bot.runtime.risk_sections import AccountRiskSection, RiskSection
 from bot.runtime.vault import Vault
+from bot.runtime.volatility import load_artefact
 from bot.runtime.yaml_source import Location, YamlSource
 
 MANUAL: Final = "see docs/configuration.md"
@@ -80,6 +81,7 @@ def build_risk(vault: Vault) -> RiskSettings | None:
     if section is None:
         return None
     states = section.states
+    artefact, reason = load_artefact()
     accounts = {}
     for name, account in section.accounts.items():
         is_all = len(section.accounts) == 1 and not account.collateral
@@ -108,6 +110,8 @@ def build_risk(vault: Vault) -> RiskSettings | None:
             day_caps=dict(section.transfers.day_caps),
         ),
         counterparties=_counterparties(),
+        volatility=artefact,
+        volatility_reason=reason,
         max_initial_ratio=section.max_initial_ratio,
         local_margin_share=section.local_margin_share,
         review_ns=_ns(section.review_s),

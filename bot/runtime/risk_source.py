@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from math import sqrt
 from pathlib import Path
@@ -15,14 +14,12 @@ import polars as pl
 from bot.domain.errors import ConfigError, EvenkeelError
 from bot.domain.units import NS_PER_HOUR, NS_PER_MIN, utc_text
 from bot.engine.engine import Engine
-from bot.risk.asset_classes import MODEL, AssetClasses, resolve
 from bot.risk.breakers import Breakers
 from bot.risk.volatility.forecaster import VolForecaster
 from bot.risk.volatility.measures import HOURS_PER_YEAR, hours_of
 from bot.runtime import control
 from bot.runtime.config import config_sha256
 from bot.runtime.journal import Journal
-from bot.runtime.margin_parameters import carried_sets
 from bot.runtime.quoting import alive_book
 from bot.runtime.recovery import check_header, journal_path, rebuild, refuse_damaged, session_of
 from bot.runtime.risk_snapshot import Snapshot, take_snapshot
@@ -66,7 +63,9 @@ def find_snapshot(
     if is_of_recording and vault.is_live_feed:
         raise ConfigError(["--at: expected none with a live feed, found one; hint: --journal names a past run"])
     if is_of_recording and journal is not None:
-        raise ConfigError(["--journal: expected none with --at or --replay, found one; hint: a journal ends where it ends"])
+        raise ConfigError(
+            ["--journal: expected none with --at or --replay, found one; hint: a journal ends where it ends"]
+        )
     if not is_of_recording and journal is None:
         question = {"verb": "risk", "instruments": list(wanted)}
         try:
@@ -106,7 +105,9 @@ def _of_file(vault: Vault, recording: Recording, at_ns: int | None, wanted: Sequ
     unreadable = [line for line in vault.book if isinstance(line, AccountLine | ChainLine)]
     if unreadable:
         hint = "run it, or write what is held there as lines of instrument and qty_base"
-        raise ConfigError([f"vault {vault.vault}: expected a book of holdings, found an account or a chain; hint: {hint}"])
+        raise ConfigError(
+            [f"vault {vault.vault}: expected a book of holdings, found an account or a chain; hint: {hint}"]
+        )
     by_id = {one.instrument_id: one for one in manifest.instruments}
     alive, held = alive_book(vault, by_id, moment_ns)
     session = open_session(alive, recording=recording)
@@ -119,7 +120,9 @@ def _of_file(vault: Vault, recording: Recording, at_ns: int | None, wanted: Sequ
             engine.apply(event)
     if not now_ns:
         raise ConfigError([f"vault {vault.vault}: expected a market at {utc_text(moment_ns)}, found none before it"])
-    words = f"the book of the file, without hedges, at the marks of recording {manifest.name} of {utc_text(now_ns)[:16]}"
+    words = (
+        f"the book of the file, without hedges, at the marks of recording {manifest.name} of {utc_text(now_ns)[:16]}"
+    )
     found = take_snapshot(vault, engine, now_ns, f"{words} UTC", wanted)
     return _with_history(found, recording)
 

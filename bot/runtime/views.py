@@ -89,6 +89,10 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
         "transfer_notices": [
             {"at": utc_text(at_ns), **msgspec.to_builtins(notice)} for at_ns, notice in top_ups.notices
         ],
+        "forecasts": {
+            name: {key: _finite(value) for key, value in msgspec.to_builtins(one).items()}
+            for name, one in margin.forecasts.items()
+        },
         "counterparties": _counterparties_view(engine.counterparties),
     }
 

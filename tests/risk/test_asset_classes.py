@@ -14,7 +14,7 @@ from bot.risk.breakers import BreakerRule
 from bot.risk.parameters import decode_parameters
 
 SET = decode_parameters(
-    (Path(bot.risk.__file__).parent / "parameter_sets" / "asset-classes-2026-11-01.json").read_text(encoding="utf-8")
+    (Path(bot.risk.__file__).parent / "parameter_sets" / "asset_classes-2026-11-01.json").read_text(encoding="utf-8")
 )
 CLASSES = decode_classes(SET.values)
 

@@ -161,7 +161,7 @@ class VolForecaster:
         hours = horizon_years * HOURS_PER_YEAR
         told = [(anchor, anchor.now) for anchor in self._anchors if anchor.now is not None]
         if not told:
-            return None
+            return self._usual_alone(now_ns, horizon_years)
         place, share = _between([anchor.hours for anchor, _ in told], hours)
         near, far = told[place][1], told[min(place + 1, len(told) - 1)][1]
         start = hour_of(now_ns)
@@ -217,7 +217,30 @@ class VolForecaster:
         age_hours = hour_of(now_ns) - self._builder.newest_hour
         if age_hours > 2.0:
             return f"no hour of prices for {age_hours:.0f} hours"
-        return told
+        if told or self.underlying in self._artefact.assets:
+            return told
+        return f"no model was learnt on {self.underlying}"
+
+    def _usual_alone(self, now_ns: int, horizon_years: float) -> VolForecast | None:
+        """Return what is usual of the asset, before any hour of its own; None where nothing is."""
+        if not self._usual > 0.0:
+            return None
+        start = hour_of(now_ns)
+        usual = season_between(self._season, start, start + horizon_years * HOURS_PER_YEAR)
+        variance = self._usual * usual / horizon_years
+        widest = [max(anchor.ewma_errors[place] for anchor in self._anchors) for place in range(len(self._levels))]
+        return VolForecast(
+            underlying=self.underlying,
+            ts_ns=now_ns,
+            horizon_years=horizon_years,
+            mean_vol=sqrt(variance),
+            levels=self._levels,
+            quantile_vols=tuple(WIDENED * sqrt(variance * exp(max(0.0, one))) for one in widest),
+            model="usual",
+            regime="unknown",
+            regime_probability=nan,
+            degraded="no hour of prices yet: what is usual is told",
+        )
 
     def _hour_ended(self) -> None:
         hours = self._builder.hours()

@@ -91,7 +91,7 @@ def test_a_weekend_ahead_is_calmer_than_the_week(artefact: Artefact) -> None:
 
 def test_prices_as_they_come_lead_to_the_same_as_hours(artefact: Artefact) -> None:
     rng = np.random.default_rng(1)
-    px = float(HOURS["BTC"].close_px[-1]) * np.exp(np.cumsum(rng.normal(0.0, 0.0006, 6 * 24 * 12)))
+    px = float(HOURS["BTC"].close_px[-1]) * np.exp(np.cumsum(rng.normal(0.0, 0.0006, 3 * 24 * 12)))
     live = seeded(artefact)
     for place, one in enumerate(px.tolist()):
         live.note_price(NOW_NS + place * STEP_NS, one)
@@ -101,10 +101,10 @@ def test_prices_as_they_come_lead_to_the_same_as_hours(artefact: Artefact) -> No
     for hours in (1.0, 24.0, 100.0):
         now, fresh = asked(live, hours, end_ns), asked(later, hours, end_ns)
         assert now.degraded == ""
-        assert now.mean_vol == pytest.approx(fresh.mean_vol, rel=0.25)  # but for who has the better record now
+        assert now.mean_vol == pytest.approx(fresh.mean_vol, rel=0.4)  # but for who has the better record now
     assert asked(live, 1.0, end_ns).mean_vol == pytest.approx(0.0006 * sqrt(12 * 8760), rel=0.3)
     record = [one for one in live.record if one.hours == 1]
-    assert len(record) == live.recalibrations()[1].count == 6 * 24
+    assert len(record) == live.recalibrations()[1].count == 3 * 24
     broken = sum(one.realised_vol > one.quantile_vols[1] for one in record)
     assert live.recalibrations()[1].breaches[1] == broken
     shift = live.recalibrations()[1].shift[1]
@@ -164,6 +164,23 @@ def test_too_few_hours_fall_back_to_the_average_and_say_so(artefact: Artefact) -
     usual = sqrt(artefact.usual["BTC"] * 8760)
     assert asked(newborn, 168.0).mean_vol == pytest.approx(usual, rel=0.25)
     assert asked(newborn, 168.0).degraded
+
+
+def test_before_any_price_the_usual_is_told(artefact: Artefact) -> None:
+    found = asked(VolForecaster("ETH", artefact), 168.0)
+    assert found.model == "usual"
+    assert found.mean_vol == pytest.approx(sqrt(artefact.usual["ETH"] * 8760))
+    assert found.degraded == "no hour of prices yet: what is usual is told"
+    assert found.quantile_vols[1] > 1.5 * found.mean_vol
+    stranger = asked(VolForecaster("SOL", artefact), 168.0)
+    assert stranger.mean_vol == found.mean_vol  # of the most volatile one that is known
+
+
+def test_a_stranger_is_told_widened(artefact: Artefact) -> None:
+    known, stranger = asked(seeded(artefact), 24.0), asked(seeded(artefact, underlying="SOL"), 24.0)
+    assert stranger.degraded == "no model was learnt on SOL"
+    assert stranger.mean_vol == known.mean_vol
+    assert stranger.quantile_vols == pytest.approx([WIDENED * one for one in known.quantile_vols])
 
 
 def test_silence_of_prices_is_told(artefact: Artefact) -> None:
