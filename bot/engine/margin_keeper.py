@@ -184,8 +184,8 @@ class MarginKeeper:
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
         self._dirty = {name for name, one in self.accounts.items() if one.unknown}  # looked at until it is known
-        if is_due:
-            self._due_ns = now_ns + self._risk.review_ns * (CALM_FACTOR if self._is_calm else 1)
+        beat_ns = self._risk.review_ns * (CALM_FACTOR if self._is_calm else 1)
+        self._due_ns = now_ns + beat_ns if is_due else min(self._due_ns, now_ns + beat_ns)
         for account in self.accounts.values():
             standing = account.standing
             if standing is not None and standing.asked is not standing.state:  # the next step is due sooner
