@@ -175,23 +175,24 @@ class MarginKeeper:
             if px > 0.0:
                 forecaster.note_price(now_ns, px)
                 has_moved = has_moved or abs(px - looked_px) > self._risk.review_move_fraction * looked_px
-        if now_ns < self._due_ns and not self._dirty and not has_moved:
-            self._now_ns = now_ns
-            return
         self._now_ns = now_ns
-        if not self._dirty:
-            self._dirty.update(self.accounts)
+        is_due = now_ns >= self._due_ns or has_moved
+        if not is_due and not self._dirty:
+            return
         self._rooms.clear()
         self._reliefs.clear()
         for desk in self._desks.values():
             desk.book.mark(now_ns)  # a price missing is told of the row that lacks it
-        self._watched = [(marks, forecaster, marks.index_px) for marks, forecaster, _ in self._watched]
+        if is_due:  # what happens at one account must not put off the look at the others
+            self._dirty.update(self.accounts)
+            self._watched = [(marks, forecaster, marks.index_px) for marks, forecaster, _ in self._watched]
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
         self._dirty.clear()
-        self._due_ns = now_ns + self._risk.review_ns * (CALM_FACTOR if self._is_calm else 1)
+        beat_ns = self._risk.review_ns * (CALM_FACTOR if self._is_calm else 1)
+        self._due_ns = now_ns + beat_ns if is_due else min(self._due_ns, now_ns + beat_ns)
         if any(one.unknown for one in self.accounts.values()):  # looked at until it is known
-            self._due_ns = now_ns + min(self._risk.review_ns, NS_PER_S)
+            self._due_ns = min(self._due_ns, now_ns + min(self._risk.review_ns, NS_PER_S))
         for account in self.accounts.values():
             standing = account.standing
             if standing is not None and standing.asked is not standing.state:  # the next step is due sooner
