@@ -8,7 +8,6 @@ caps and whitelist every plan has to pass.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from math import nan
 from typing import Final
 
@@ -300,7 +299,7 @@ class CollateralDesk:
         self.told.append(Told(now_ns, text))
 
 
-def summary_of(desk: CollateralDesk | None) -> Mapping[str, int]:
+def summary_of(desk: CollateralDesk | None) -> dict[str, int]:
     """Return how many plans came, fell short, and were stood in for by the rule; nothing where nobody plans."""
     if desk is None:
         return {}

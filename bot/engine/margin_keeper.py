@@ -29,7 +29,7 @@ from bot.risk.distances import book_health, find_interval, move_book, touch_prob
 from bot.risk.gaps import find_fault
 from bot.risk.margin.registry import assume_worst
 from bot.risk.margin_states import bot_state_of, stand
-from bot.risk.volatility.forecaster import VolForecaster
+from bot.risk.volatility.forecaster import VolForecast, VolForecaster
 
 VOL_LEVEL = 0.95  # the quantile of the vol forecast that the chance of liquidation is reckoned with
 STEPS = 14  # of the search for the largest size that fits
@@ -90,6 +90,9 @@ class MarginKeeper:
         self.forecasters = {
             name: VolForecaster(name, settings.risk.volatility, settings.risk.volatility_reason) for name in desks
         }
+        self.forecasts: dict[
+            str, VolForecast
+        ] = {}  # the newest of each, for whoever looks: asking anew would change it
         self._rows: dict[str, AccountRows] = {}
         self._ends: dict[str, list[tuple[RiskBook, float]]] = {}
         self._rooms: dict[tuple[str, int], Room] = {}
@@ -420,8 +423,11 @@ class MarginKeeper:
     def _stressed_vol(self, years: float) -> float:
         """Return the highest of the vols that options and prices show, and that a forecast exceeds in 5 % of cases."""
         vols = [desk.vol() for desk in self._desks.values()]
-        told = [one.forecast(self._now_ns, years) for one in self.forecasters.values()]
-        vols += [one.quantile(VOL_LEVEL) for one in told if one is not None]
+        for name, forecaster in self.forecasters.items():
+            forecast = forecaster.forecast(self._now_ns, years)
+            if forecast is not None:
+                self.forecasts[name] = forecast
+                vols.append(forecast.quantile(VOL_LEVEL))
         return max([vol for vol in vols if isfinite(vol)], default=nan)
 
     # ── rooms ────────────────────────────────────────────────────────────────────────────────────────────────────────

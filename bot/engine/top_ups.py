@@ -17,7 +17,7 @@ from bot.domain.units import NS_PER_MIN, NS_PER_S
 from bot.engine.margin_accounts import MarginAccount
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.risk_settings import RiskSettings
-from bot.risk.transfers import Notice, NoticeKind, NotMoved, Route, Transfer, TransferBook
+from bot.risk.transfers import Notice, NoticeKind, NotMoved, Route, Transfer, TransferBook, command_of
 
 RETRY_NS: Final = 5 * NS_PER_MIN  # a route that refused is left alone for this long
 LOOK_EVERY_NS: Final = NS_PER_S
@@ -250,11 +250,7 @@ def _effect(transfer: Transfer) -> tuple[float, float]:
 
 
 def _question(one: Transfer, why: str) -> QueryTransfer:
-    route = one.route
-    same = TransferCollateral(
-        one.transfer_id, route.asset, one.amount, route.from_venue, route.to_venue, route.name, one.reason
-    )
-    return QueryTransfer(same, why)
+    return QueryTransfer(command_of(one), why)
 
 
 def _p95_of(route: Route) -> int:

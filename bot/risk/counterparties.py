@@ -50,15 +50,17 @@ class CounterpartyParameters(msgspec.Struct, frozen=True, kw_only=True):
     """How signs become points and points become limits.
 
     `weights` by part add up to 100; `parts_of` a kind are those that make sense of it, and their weights are scaled to
-    100. A part whose sign is unknown, or older than `max_age_s`, counts `unknown_share` of its weight. The knots lead
-    from a sign to the share of the weight it earns. `withdrawal_ceilings` is the most a score can be whatever else is
-    well. A better action than the one in force needs `recovery_points` more.
+    100. `unpublished` by party are those its pages never show to us: they are named, and weigh nothing. A part whose
+    sign is unknown, or older than `max_age_s`, counts `unknown_share` of its weight. The knots lead from a sign to the
+    share of the weight it earns. `withdrawal_ceilings` is the most a score can be whatever else is well. A better
+    action than the one in force needs `recovery_points` more.
     A limit is the least of a share of equity (the lower one where anything is unknown), a share of the venue's open
     interest, and the share of equity that the score allows.
     """
 
     weights: dict[str, float]
     parts_of: dict[PartyKind, tuple[str, ...]]
+    unpublished: dict[str, tuple[str, ...]] = {}
     unknown_share: float
     max_age_s: float
     withdrawals: dict[str, float]
@@ -89,6 +91,9 @@ class CounterpartyParameters(msgspec.Struct, frozen=True, kw_only=True):
         odd = [kind for kind in PartyKind if not self.parts_of.get(kind) or set(self.parts_of[kind]) - set(PARTS)]
         if odd:
             raise ValueError(f"expected the parts that make the score of {odd[0]}, found {self.parts_of.get(odd[0])}")
+        blank = [name for name, parts in self.unpublished.items() if set(parts) >= set(self.parts_of[PartyKind.VENUE])]
+        if blank:
+            raise ValueError(f"expected {blank[0]} to show something, found every part of its score unpublished")
         if not self.exit_below <= self.drain_below <= self.stop_adding_below:
             found = f"{self.exit_below:g}, {self.drain_below:g}, {self.stop_adding_below:g}"
             raise ValueError(f"expected exit_below ≤ drain_below ≤ stop_adding_below, found {found}")
@@ -226,7 +231,8 @@ def score_of(party: Party, signs: CounterpartySigns | None, parameters: Counterp
     shares = _shares(None if is_old else signs, parameters)
     shares["standing"] = (party.standing_share, f"{party.standing_share:.0%} by the operator")
     parts: list[ScorePart] = []
-    applicable = parameters.parts_of[party.kind]
+    unpublished = parameters.unpublished.get(party.name, ())
+    applicable = [name for name in parameters.parts_of[party.kind] if name not in unpublished]
     scale = 100.0 / sum(parameters.weights[name] for name in applicable)
     for name in applicable:
         weight = parameters.weights[name] * scale
@@ -242,7 +248,7 @@ def score_of(party: Party, signs: CounterpartySigns | None, parameters: Counterp
         party=party.name,
         points=min(ceiling, sum(one.points for one in parts)),
         parts=tuple(parts),
-        unknown=tuple(one.name for one in parts if not one.is_known),
+        unknown=(*(one.name for one in parts if not one.is_known), *unpublished),
         ceiling=ceiling,
     )
 

@@ -153,7 +153,12 @@ def volatility(
         write_artefact,
     )
 
-    found = calibrate(prices or [], with_trees=trees)
+    if out is not None and not out.parent.is_dir():
+        raise ConfigError([f"expected a folder to write {out.name} to, found none at {out.parent}"])
+    try:
+        found = calibrate(prices or [], with_trees=trees)
+    except ValueError as error:  # prices with too many holes leave too few rows to fit a model to
+        raise ConfigError([str(error)]) from None
     if out is not None:
         write_artefact(found, out)
     if as_json:

@@ -48,6 +48,7 @@ from bot.runtime.clock import VenueClock, WallClock
 from bot.runtime.collateral_planner import CollateralPlanner
 from bot.runtime.config import build_live_settings, check_listing
 from bot.runtime.journal import Header, Journal
+from bot.runtime.live_signs import LiveSigns, open_signs
 from bot.runtime.live_transfers import LiveTransfers, open_transfers
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.margin_terms import TermsPoll
@@ -93,6 +94,7 @@ class LiveSession(NamedTuple):
     execution: Execution | None
     book_files: tuple[BookFile, ...]
     transfers: LiveTransfers | None = None
+    signs: LiveSigns | None = None
 
     @property
     def underlying(self) -> str:
@@ -202,6 +204,7 @@ async def open_live(
             execution=execution,
             book_files=files,
             transfers=transfers,
+            signs=open_signs(vault, session.engine.settings, environ, clock),
         )
 
 
@@ -414,6 +417,8 @@ class LiveFeed:
                 tasks.create_task(self._session.transfers.run(self.put), name="transfers")
             if self._planner is not None:
                 tasks.create_task(self._planner.run(self.put), name="collateral plans")
+            if self._session.signs is not None:
+                tasks.create_task(self._session.signs.run(self.put), name="counterparties")
             risk = self._session.engine.settings.risk
             if risk is not None:
                 current = {venue: account.parameters for venue, account in risk.accounts.items()}
@@ -429,6 +434,8 @@ class LiveFeed:
             events = self._clock.take(events)
         for event in events:
             self._note(event)
+        if self._session.signs is not None:
+            self._session.signs.note(events)
         if self._opening and events:
             now_ns = self.now_ns()
             events = [*(msgspec.structs.replace(one, ts_recv_ns=now_ns) for one in self._opening), *events]

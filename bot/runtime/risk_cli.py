@@ -16,8 +16,11 @@ from bot.runtime import risk_tables, tables
 from bot.runtime.config import load_vaults
 from bot.runtime.quote_cli import parse_time
 from bot.runtime.risk_accounts import Accounts
+from bot.runtime.risk_collateral import build_collateral, write_instructions
 from bot.runtime.risk_source import Found, NowhereError, find_snapshot
+from bot.runtime.risk_stress import build_stress
 from bot.runtime.risk_view import build_view, plain
+from bot.runtime.risk_what_if import build_what_if, parse_order
 from bot.runtime.session import open_vault_recording
 from bot.runtime.vault import Vault
 
@@ -72,6 +75,91 @@ def show(
         print_json(plain(view))
     else:
         risk_tables.print_view(console(), view)
+    if pictures is not None:
+        from bot.runtime import risk_drawing  # noqa: PLC0415 — brings matplotlib; figures must not wait for it
+
+        risk_drawing.write_picture(risk_drawing.picture_of_margin(accounts, view), pictures / "margin.png")
+        fan = risk_drawing.picture_of_forecast(accounts, view)
+        if fan is not None:
+            risk_drawing.write_picture(fan, pictures / "forecast.png")
+    end(found)
+
+
+@risk_app.command()
+def stress(
+    vault_file: VaultFile,
+    at: At = "",
+    replayed: Replayed = False,
+    journal: JournalPath = None,
+    hours: Annotated[float, typer.Option("--hours", min=0, max=8760, help="Hours gone by on the map")] = 0.0,
+    picture: Annotated[Path | None, typer.Option("--picture", metavar="FILE", help="Draw the map, as a PNG")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what moves, vols and named crashes would leave: P&L, Greeks, margin, and what would be hedged after them."""
+    vault, found = look(vault_file, at, replayed=replayed, journal=journal)
+    view = build_stress(reckon(vault, found), hours)
+    if as_json:
+        print_json(plain(view))
+    else:
+        risk_tables.print_stress(console(), view)
+    if picture is not None:
+        from bot.runtime import risk_drawing  # noqa: PLC0415 — as above
+
+        risk_drawing.write_picture(risk_drawing.picture_of_stress(view), picture)
+    end(found)
+
+
+@risk_app.command()
+def collateral(
+    vault_file: VaultFile,
+    at: At = "",
+    replayed: Replayed = False,
+    journal: JournalPath = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", metavar="FILE", help="Write the plan as instructions, lines of JSON")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option("--picture", metavar="FILE", help="Draw the plan, as a PNG")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where collateral should be: the cheapest plan over the vault's routes, its reasons, and what is missing."""
+    vault, found = look(vault_file, at, replayed=replayed, journal=journal)
+    accounts = reckon(vault, found)
+    view = build_collateral(accounts)
+    if as_json:
+        print_json(plain(view))
+    else:
+        risk_tables.print_collateral(console(), view)
+    if picture is not None:
+        from bot.runtime import risk_drawing  # noqa: PLC0415 — as above
+
+        risk_drawing.write_picture(risk_drawing.picture_of_collateral(view, accounts), picture)
+    if export is not None:
+        write_instructions(view.instructions, export)
+        typer.echo(f"wrote {len(view.instructions)} instructions to {export}", err=True)
+    end(found)
+
+
+@risk_app.command("what-if", context_settings={"ignore_unknown_options": True})
+def what_if(
+    vault_file: VaultFile,
+    order: Annotated[
+        list[str], typer.Argument(metavar="ORDER", help="As in: buy 10 BTC-PERPETUAL, or -5 BTC-28APR23-30000-C")
+    ],
+    at: At = "",
+    replayed: Replayed = False,
+    journal: JournalPath = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an order would do to margin, room, netting and distance; exit 6 if a limit would refuse it."""
+    wanted = parse_order(order)
+    vault, found = look(vault_file, at, replayed=replayed, journal=journal, wanted=(wanted.instrument_id,))
+    view = build_what_if(reckon(vault, found), wanted)
+    if as_json:
+        print_json(plain(view))
+    else:
+        risk_tables.print_what_if(console(), view)
+    if view.refusals:
+        raise typer.Exit(LIMIT)
     end(found)
 
 

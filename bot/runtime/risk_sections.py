@@ -195,6 +195,9 @@ class RiskSection(RiskPart):
     states: MarginStatesSection = Field(
         default=MarginStatesSection(), description="From which utilisation on an account is in which state"
     )
+    watch_counterparties: bool = Field(
+        default=False, description="Whether venues on a live feed are judged by what their pages show"
+    )
     transfers: TransfersSection = Field(
         default=TransfersSection(), description="How collateral may be moved between accounts; not at all by default"
     )

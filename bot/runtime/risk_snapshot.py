@@ -106,6 +106,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     positions: tuple[Position, ...]
     accounts: tuple[AccountNow, ...]
     tradables: tuple[Tradable, ...]
+    targets_base: dict[str, float] = {}
     venues_of_chains: tuple[str, ...] = ()
     signs: dict[str, CounterpartySigns] = {}
     actions: dict[str, str] = {}
@@ -179,6 +180,7 @@ def take_snapshot(
         positions=tuple(positions),
         accounts=tuple(_account(keeper, one) for one in keeper.accounts.values()),
         tradables=tuple(_tradables(engine, now_ns, wanted)),
+        targets_base={name: desk.hedges[0].target_delta_base for name, desk in engine.desks.items()},
         venues_of_chains=tuple(vault.chains),
         signs=dict(board.signs) if board is not None else {},
         actions={name: str(one) for name, one in board.actions.items()} if board is not None else {},

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import isfinite, isnan
+from math import isfinite, isnan, nan
 
 from rich.console import Console
 from rich.table import Table
 
 from bot.domain.units import utc_text
 from bot.risk.asset_classes import Resolved
+from bot.risk.replanning import PlannedHedge
 from bot.risk.requirement import Charge
+from bot.runtime.risk_collateral import CollateralView
+from bot.runtime.risk_stress import ScenarioView, StressView
 from bot.runtime.risk_view import DistanceLine, MarginLine, RiskView
+from bot.runtime.risk_what_if import WhatIf
 
 HOURS_PER_YEAR = 365.0 * 24.0
 MOST_CHARGES = 6
+NOBODY_PLAYS = "nobody plays"  # how a note begins on a venue that a scenario names and nobody is
 
 
 def print_view(console: Console, view: RiskView) -> None:
@@ -54,7 +59,6 @@ def margin_table(lines: Sequence[MarginLine]) -> Table:
         table.add_row(
             one.account,
             one.model,
-            one.as_of,
             money(one.equity_quote),
             money(one.initial_quote),
             money(one.maintenance_quote),
@@ -79,6 +83,8 @@ def margin_lines(one: MarginLine) -> Iterator[str]:
     told = [
         f"{c.name} {money(c.initial)} / {money(c.maintenance)}{f' ({c.detail})' if c.detail else ''}" for c in charges
     ]
+    if one.parameters:
+        yield f"  parameters: {one.parameters} of {one.as_of}"
     if told:
         more = f"; {len(told) - MOST_CHARGES} more" if len(told) > MOST_CHARGES else ""
         yield f"  made of {'; '.join(told[:MOST_CHARGES])}{more}"
@@ -320,3 +326,190 @@ def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
     for name in numbers:
         table.add_column(name, justify="right", overflow="fold")
     return table
+
+
+def print_stress(console: Console, view: StressView) -> None:
+    """Print the map, the named scenarios and the plans after them."""
+    console.print(f"{view.vault} as of {view.as_of[:19]} UTC, equity {money(view.equity_quote)}")
+    console.print(f"positions: {view.source}")
+    for note in view.notes:
+        console.print(f"note: {note}")
+    heat = view.heat
+    later = f", {heat.hours:g} h from now" if heat.hours else ""
+    table = _table(f"P&L by move and vol{later}; below it the use of the account nearest to liquidation", ("vol",), ())
+    for move in heat.moves:
+        table.add_column(f"{move:+.0%}", justify="right")
+    for place, vol in enumerate(heat.vols):
+        table.add_row(f"{vol:+.0%}", *(money(one, "+") for one in heat.pnl_quote[place]))
+        table.add_row("", *(_use(one) for one in heat.use_ratio[place]), end_section=True)
+    console.print(table)
+    console.print(
+        f"  vols move by so much at {heat.reference_days:g} days to expiry; * is liquidated: margin is all of equity"
+    )
+    table = _table(
+        f"named scenarios ({view.scenarios_of}), quote money",
+        ("scenario",),
+        ("P&L", "equity", "delta", "gamma 1 %", "vega 1 pt", "worst", "use"),
+    )
+    for line in view.scenarios:
+        found = line.result
+        worst = next((one for one in found.accounts if one.account == found.worst), None)
+        total = {
+            name: sum(getattr(one, f"{name}_quote") for one in found.greeks.values())
+            for name in ("delta", "gamma", "vega")
+        }
+        table.add_row(
+            found.scenario.name,
+            money(found.pnl_quote, "+"),
+            money(found.equity_after_quote),
+            money(total["delta"], "+"),
+            money(total["gamma"], "+"),
+            money(total["vega"], "+"),
+            found.worst or "none",
+            _use(worst.use_after) if worst is not None else "",
+        )
+    console.print(table)
+    for line in view.scenarios:
+        for text in scenario_lines(line):
+            console.print(f"  {text}")
+    absent = [note for line in view.scenarios for note in line.result.notes if note.startswith(NOBODY_PLAYS)]
+    for note in dict.fromkeys(absent):
+        console.print(f"  note: {note}")
+
+
+def print_collateral(console: Console, view: CollateralView) -> None:
+    """Print a plan: what each account needs and has, what to send and why, what limits it, what is still missing."""
+    plan = view.plan
+    console.print(f"{view.vault} as of {view.as_of[:19]} UTC")
+    console.print(f"positions: {view.source}")
+    for note in view.notes:
+        console.print(f"note: {note}")
+    table = _table(
+        "equity against what it is to be, quote money", ("account",), ("equity", "needed as it is", "posted")
+    )
+    for name, equity in view.equity_quote.items():
+        posted = [f"{one.amount:,.8g} {one.asset}" for one in plan.postings if one.venue == name]
+        table.add_row(name, money(equity), money(view.needs_quote.get(name, nan)), ", ".join(posted) or "nothing")
+    console.print(table)
+    shocks = "; ".join(f"{name} {words}" for name, words in view.scenarios.items())
+    console.print(f"  and after each shock a quarter more than maintenance margin: {shocks or 'nothing moves'}")
+    worst = {one.venue: max(v.short_quote for v in plan.violations if v.venue == one.venue) for one in plan.violations}
+    verdict = "every need is met" if plan.is_met else f"SHORT by {money(sum(worst.values()))}"
+    proven = "nothing better exists" if plan.is_proven else "there may be a better one"
+    console.print(f"plan by {plan.method}: {verdict}; costs {plan.cost_quote:,.2f}; {proven}")
+    for number, one in enumerate(plan.transfers, 1):
+        console.print(
+            f"  {number}. {one.amount:,.8g} {one.asset} from {one.from_place} to {one.to_place}: {one.reason}"
+        )
+    if not plan.transfers:
+        console.print("  nothing is to be sent")
+    for short in plan.violations:
+        console.print(f"  SHORT: {short.text}")
+    for excess in plan.excesses:
+        console.print(f"  OVER: {excess.text}")
+    for price_of in plan.shadow_prices:
+        console.print(f"  {price_of.text}")
+    for note in (*plan.notes, *plan.warnings):
+        console.print(f"  note: {note}")
+
+
+def print_what_if(console: Console, view: WhatIf) -> None:
+    """Print what an order would do, and whether it would be refused."""
+    side = "buy" if view.qty_base > 0.0 else "sell"
+    console.print(f"{view.vault} as of {view.as_of[:19]} UTC: {side} {abs(view.qty_base):,.8g} {view.instrument_id}")
+    console.print(f"positions: {view.source}")
+    for note in view.notes:
+        console.print(f"note: {note}")
+    premium = view.premium_quote
+    paid = f", premium {'paid' if premium > 0.0 else 'received'} {abs(premium):,.2f}" if premium else ""
+    room = "any size" if not isfinite(view.room_base) else f"at most {view.room_base:,.8g}"
+    cost = f"costs {view.cost_quote:,.2f} in fee and half the spread{paid}"
+    console.print(f"at {price(view.px)}; {cost}; margin leaves room for {room} of it on this side")
+    table = _table("before → after, quote money", ("", "before", "after"), ())
+    pairs = zip(view.before.margin, view.after.margin, strict=True)
+    for before, after in pairs:
+        name = before.account
+        table.add_row(f"{name} equity", money(before.equity_quote), money(after.equity_quote))
+        table.add_row(f"{name} initial margin", money(before.initial_quote), money(after.initial_quote))
+        table.add_row(f"{name} maintenance margin", money(before.maintenance_quote), money(after.maintenance_quote))
+        table.add_row(f"{name} use", share(before.utilisation_ratio), share(after.utilisation_ratio))
+        table.add_row(f"{name} free", money(before.free_quote), money(after.free_quote), end_section=True)
+    earlier = {(one.account, one.underlying): one for one in view.before.distances}
+    for line in view.after.distances:
+        was = earlier.get((line.account, line.underlying))
+        table.add_row(f"{line.account} dies, {line.underlying}", _ends(was), _ends(line))
+        touched = chance(was.distance.touch_probability) if was is not None else "0"
+        minutes = f"{line.delay_s / 60.0:,.0f} min"
+        table.add_row(f"  within {minutes}", touched, chance(line.distance.touch_probability), end_section=True)
+    known = {one.underlying: one for one in view.before.exposures}
+    for exposure in view.after.exposures:
+        held = known.get(exposure.underlying)
+        for what, form in (("net", "+,.4g"), ("gross", ",.4g")):
+            old = getattr(held, f"{what}_base") if held is not None else 0.0
+            table.add_row(
+                f"{what} {exposure.underlying}", format(old, form), format(getattr(exposure, f"{what}_base"), form)
+            )
+        table.add_row(
+            "  vega, net", money(held.vega_net_quote, "+") if held else "+0", money(exposure.vega_net_quote, "+")
+        )
+    console.print(table)
+    if view.venue is not None:
+        told = f"{money(view.venue.initial_quote)} / {money(view.venue.maintenance_quote)}"
+        off = f"{view.venue.initial_difference_share:+.1%} / {view.venue.maintenance_difference_share:+.1%}"
+        console.print(f"{view.account} itself would ask for {told}; the model is off by {off}")
+    elif view.venue_silent:
+        console.print(f"{view.account} was not asked what it would ask for: {view.venue_silent}")
+    for refusal in view.refusals:
+        console.print(f"REFUSED by {refusal.rule}: {refusal.detail}")
+    if not view.refusals:
+        console.print("no limit would refuse it")
+
+
+def _ends(line: DistanceLine | None) -> str:
+    if line is None:
+        return ""
+    interval, found = line.distance.interval, line.distance
+    below, above = _end(line, interval.down_px, -found.down_fraction), _end(line, interval.up_px, found.up_fraction)
+    return f"{below}\n{above}"
+
+
+def scenario_lines(line: ScenarioView) -> Iterator[str]:
+    """Say what a scenario does to accounts, and what would be traded after it."""
+    found, name = line.result, line.result.scenario.name
+    for one in found.accounts:
+        words = []
+        if one.is_gone:
+            words.append(f"is gone, {money(one.equity_after_quote)} of {money(one.equity_before_quote)} left")
+        elif one.is_liquidated:
+            words.append(f"is LIQUIDATED: {money(one.shortfall_quote)} short of {money(one.after.maintenance)}")
+        if one.is_trading_stopped and not one.is_gone:
+            words.append("does not trade")
+        if one.are_withdrawals_stopped and not one.is_gone:
+            words.append("lets nothing out")
+        if words:
+            yield f"{name}: {one.account} {', '.join(words)}"
+    for hedge in line.plan:
+        yield f"{name}: {_plan(hedge)}"
+    if line.plan_refused:
+        yield f"{name}: {line.plan_refused}"
+    for note in found.notes:
+        if not note.startswith(NOBODY_PLAYS):
+            yield f"{name}: {note}"
+
+
+def _plan(hedge: PlannedHedge) -> str:
+    told = f"{hedge.underlying} delta {hedge.delta_before_base:+,.4g} becomes {hedge.delta_base:+,.4g}"
+    passed = f" (passed over: {'; '.join(hedge.passed_over)})" if hedge.passed_over else ""
+    if not hedge.trade_base:
+        return f"{told}: {'nothing to trade' if hedge.is_affordable else 'NOT HEDGED: ' + hedge.reason}{passed}"
+    side = "buy" if hedge.trade_base > 0.0 else "sell"
+    trade = f"{side} {abs(hedge.trade_base):,.6g} {hedge.instrument_id} for {money(hedge.cost_quote)}"
+    change = f"initial margin {money(hedge.initial_without_quote)} → {money(hedge.initial_with_quote)}"
+    verdict = "" if hedge.is_affordable else f", NOT AFFORDABLE with equity {money(hedge.equity_quote)}"
+    return f"{told}: {trade}; {change}{verdict}{passed}"
+
+
+def _use(ratio: float) -> str:
+    if ratio < 1.0:
+        return share(ratio)
+    return f"{ratio:.0%}*" if ratio < 10.0 else ">1000%*"

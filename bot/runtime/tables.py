@@ -86,6 +86,8 @@ def print_comparison(console: Console, summaries: Sequence[RunSummary], base: st
     table.add_section()
     row("decisions", lambda s: f"{s.decisions:,}")
     row("not decided, by reason", lambda s: "\n".join(f"{k} {n:,}" for k, n in s.refusals.items()) or "none")
+    if any(one.margin for one in summaries):
+        row("margin: worst utilisation", lambda s: "\n".join(_margin_lines(s)) or "not reckoned")
     row("quotes refused", lambda s: "\n".join(f"{k} {n:,}" for k, n in s.quotes_refused.items()) or "none")
     for underlying, evidence in first.deltas.items():
         said = f"{evidence.used}: {evidence.why}" if evidence.why else evidence.used
@@ -212,6 +214,14 @@ def print_gates(console: Console, view: dict[str, Any]) -> None:
         for gate in desk["gates"]:
             table.add_row(gate["name"], "yes" if gate["is_open"] else "NO", gate["detail"])
         console.print(table)
+
+
+def _margin_lines(summary: RunSummary) -> list[str]:
+    """Say of every account how near to liquidation it was, and how many hedges its margin held back."""
+    return [
+        f"{name} {one.worst_utilisation_ratio:.1%}" + (f", {one.cuts:,} hedges held back" if one.cuts else "")
+        for name, one in summary.margin.items()
+    ]
 
 
 def _money(amount_quote: float, sign: str = "") -> str:

@@ -307,6 +307,22 @@ class SimulatedVenue:
         self._reschedule()
         return events
 
+    def take_over(self, instrument_id: str, qty_lots: int, px: float, fee_settle: float, now_ns: int) -> None:
+        """Trade on the account without being asked, at a price of the venue's own: a liquidation, a deleveraging.
+
+        We hear of it as of a fill of no order of ours. Raises KeyError for an instrument that is not listed.
+        """
+        book = self._books[instrument_id]
+        self._clock_ns = max(self._clock_ns, now_ns)
+        book.position_lots += qty_lots
+        self._book_cash(book, -_value_settle(book.instrument, qty_lots, px) - fee_settle)
+        self._trades += 1
+        trade, reply_ns = f"T{self._trades}", self._draw_reply_ns()
+        self._send(
+            Fill(trade, "", instrument_id, qty_lots, px, fee_settle, Liquidity.TAKER, self._clock_ns, reply_ns)
+        )
+        self._reschedule()
+
     # Market events
 
     def _apply_quote(self, quote: Quote) -> None:

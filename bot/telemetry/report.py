@@ -110,7 +110,7 @@ def _page(
 <h2>Why it did not hedge</h2>
 {_refusal_tables(labels, summaries)}
 </section>
-{_deltas_section(summary)}<section>
+{_deltas_section(summary)}{_margin_section(summary)}<section>
 <h2>Hedges of {escape(labels[0])}</h2>
 {_hedges_table(series.hedges, units)}
 </section>
@@ -243,6 +243,36 @@ def _deltas_section(summary: RunSummary) -> str:
         caption = "Option hedges that were marked by the surface for long, without a quote of their own."
         parts.append(_table(caption, ["option", "longest"], rows))
     return f"<section>\n<h2>Deltas and surface</h2>\n{''.join(parts)}\n</section>\n" if parts else ""
+
+
+def _margin_section(summary: RunSummary) -> str:
+    """Say what margin of each account was like; nothing where it was not reckoned."""
+    if not summary.margin:
+        return ""
+
+    def money(amount: float | None) -> str:
+        return "unknown" if amount is None else f"{amount:,.0f}"
+
+    rows = [
+        [
+            name,
+            one.model,
+            money(one.equity_quote),
+            money(one.initial_quote),
+            money(one.maintenance_quote),
+            f"{one.worst_utilisation_ratio:.1%}",
+            ", ".join(f"{state} {seconds / 3600:.1f} h" for state, seconds in one.state_s.items()) or one.state,
+            f"{one.cuts:,}",
+        ]
+        for name, one in summary.margin.items()
+    ]
+    caption = "Margin by account at the end, how near to liquidation (100 %) it ever was, and hedges it held back."
+    heads = ["account", "model", "equity", "initial", "maintenance", "worst", "time in states", "held back"]
+    doubts = [f"{name}: {why}" for name, one in summary.margin.items() for why in one.degraded]
+    told = f"<p>{escape('; '.join(doubts))}</p>" if doubts else ""
+    if summary.transfers:
+        told += f"<p>{summary.transfers} transfers of collateral, {summary.late_transfers} late.</p>"
+    return f"<section>\n<h2>Margin</h2>\n{_table(caption, heads, rows)}{told}\n</section>\n"
 
 
 def _hedges_table(hedges: Sequence[HedgeMark], units: Units) -> str:

@@ -141,3 +141,26 @@ risk:
     assert "margin_limit of okx: initial margin 0 of 1,500 equity, limit 90%" in reasons[0]
     assert sum("margin_limit of okx" in reason for reason in reasons) >= len(reasons) - 1
     assert "margin_limit" not in summary.refusals
+
+
+def test_collateral_is_topped_up_before_it_is_needed(tmp_path: Path, recording: Path) -> None:
+    risk = """\
+risk:
+  accounts: {deribit: {model: house, collateral: {USD: 40700}}}
+  transfers:
+    day_caps: {USD: 100000}
+    routes: [{asset: USD, from_venue: wallet, to_venue: deribit, route: wire, max_amount: 30000, p95_s: 300, fee: 1}]
+"""
+    hedge = f"{{instrument: {HEDGE}, maker_bps: 0, taker_bps: 5}}"
+    engine, summary = run(tmp_path, recording, hedge, risk)
+    record = summary.margin["deribit"]
+    assert summary.transfers == 1
+    assert 0.8 < record.worst_utilisation_ratio < 0.95
+    assert record.utilisation_ratio == pytest.approx(0.5, abs=0.05)
+    assert record.state == "normal"
+    assert summary.pnl_quote["fees"] < -1.0
+    alone, _ = run(tmp_path, recording, hedge, risk.replace("day_caps: {USD: 100000}", "day_caps: {USD: 2}"))
+    assert alone.margin is not None
+    assert alone.margin.accounts["deribit"].utilisation_ratio > 0.75
+    assert engine.top_ups is not None
+    assert engine.top_ups.outstanding == ()

@@ -322,6 +322,20 @@ class TestStates:
         assert not gate.is_open
 
 
+def test_the_chance_of_liquidation_is_that_of_the_vol_that_was_seen() -> None:
+    """What prices did lately is forecast on: the same figures are less safe after moves than after none."""
+    chances = []
+    for move_px in (0.0, 10.0):
+        vault = stressed(risk={"local_margin_share": 0.0})
+        for step in range(300):
+            vault.tick(px=PX + move_px * (step % 2), after_s=60.0)
+        leave(vault, 0.93)
+        vault.tick(px=PX)
+        chances.append(vault.margin.accounts["a"].touch_probability)
+    assert chances[1] > 2.0 * chances[0] >= 0.0
+    assert chances[1] > 0.05
+
+
 def test_without_a_risk_section_nothing_is_reckoned() -> None:
     assert Driver().engine.margin is None
 

@@ -163,6 +163,19 @@ def test_what_is_unknown_counts_half_and_is_named() -> None:
     assert odd.unknown == ("withdrawals", "fund")
 
 
+def test_a_venue_that_never_shows_its_fund_is_judged_by_the_rest_and_limited_as_unknown() -> None:
+    deribit = Party(name="deribit", standing_share=1.0)
+    shown = but(party="deribit", fund_quote=nan, fund_high_quote=nan, deleverage_rank_share=nan)
+    score = score_of(deribit, shown, PARAMETERS, 0)
+    assert score.points == pytest.approx(100.0)
+    assert score.unknown == ("fund", "fund_drawdown", "deleverage_rank")
+    assert limit_of(score, 10e6, 4e9, PARAMETERS)[0] == 1.5e6
+    silent = msgspec.structs.replace(shown, withdrawals="unknown", reserves_age_days=nan)
+    assert points(silent, deribit) == pytest.approx(100.0 - (12.5 + 5.0) * 100 / 65)  # about 73: nothing is stopped
+    assert points(silent, Party(name="deribit")) < 70.0  # unless nobody stands in for it
+    assert points(shown, Party(name="another", standing_share=1.0)) == pytest.approx(100.0 - 17.5)
+
+
 def test_issuers_and_bridges_are_judged_by_what_makes_sense_of_them() -> None:
     circle = Party(name="circle", kind=PartyKind.ISSUER, standing_share=1.0)
     signs = CounterpartySigns(
@@ -258,6 +271,7 @@ def test_an_issuer_owes_its_tokens_wherever_they_lie() -> None:
         ("fund_drawdown", [[0.3, 0.0], [0.0, 1.0]], "rising knots of fund_drawdown"),
         ("drain_below", 10.0, "exit_below ≤ drain_below"),
         ("parts_of", {"venue": ["luck"]}, "the parts that make the score of venue"),
+        ("unpublished", {"x": list(PARTS)}, "expected x to show something"),
     ],
 )
 def test_parameters_that_cannot_be_are_one_clear_error(field: str, value: object, says: str) -> None:

@@ -24,11 +24,11 @@ from bot.runtime.volatility import bundled_days
 
 @pytest.fixture(scope="module")
 def prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prices of 200 days, every five minutes, whose vol lasts for days and rests at weekends."""
+    """Prices of 165 days, every five minutes, whose vol lasts for days and rests at weekends."""
     rng = np.random.default_rng(3)
-    day = np.arange(200 * 288) // 288
-    level = np.zeros(200)
-    for one in range(1, 200):
+    day = np.arange(165 * 288) // 288
+    level = np.zeros(165)
+    for one in range(1, 165):
         level[one] = 0.9 * level[one - 1] + rng.normal(0.0, 0.25)
     vol = 0.001 * np.exp(level[day] - 0.8 * (day % 7 >= 5))
     start_ns = 473_352 * NS_PER_HOUR  # a Monday
@@ -78,6 +78,19 @@ def test_what_is_in_the_prices_is_found_written_and_usable(prices: Path, tmp_pat
 def test_too_little_is_refused() -> None:
     with pytest.raises(ConfigError, match="at least 150 days of prices to calibrate on, found 2 of ETH"):
         calibrate(["eth-2023-04"])
+
+
+def test_what_cannot_be_written_or_fitted_is_one_line(prices: Path, tmp_path: Path) -> None:
+    out = tmp_path / "none" / "vol.json"
+    answer = CliRunner().invoke(app, ["calibrate", "volatility", "--out", str(out)])
+    assert isinstance(answer.exception, ConfigError)
+    assert "expected a folder to write vol.json to" in str(answer.exception)
+    holed = tmp_path / "holed.parquet"
+    table = pl.read_parquet(prices)
+    pl.concat([table.head(600), table.tail(600)]).write_parquet(holed)
+    answer = CliRunner().invoke(app, ["calibrate", "volatility", f"SOL={holed}", "--no-trees"])
+    assert isinstance(answer.exception, ConfigError)
+    assert "expected more than 2184 hours" in str(answer.exception)
 
 
 def test_daily_closes_as_steps() -> None:

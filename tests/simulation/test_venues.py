@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from bot.domain.events import CancelForeign, Event, QueryAccount, QueryOrder, SubmitOrder
+from bot.domain.events import CancelForeign, Event, QueryAccount, QueryOrder, QueryTransfer, SubmitOrder
 from bot.domain.market import IndexPrice, Quote
 from bot.domain.orders import Fill, GasBid, OrderAccepted, OrderIntent, OrderTruth, TimeInForce
+from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.simulation.chain import SimulatedChain
+from bot.simulation.transfers import RouteWorld, SimulatedTransfers
 from bot.simulation.venue import Fees, Latency, SimulatedVenue
 from bot.simulation.venues import Venues
 from tests import instruments
@@ -81,3 +83,21 @@ def test_a_question_goes_home_and_one_about_an_account_nowhere() -> None:
 def test_without_a_venue_there_is_nothing_to_trade_at() -> None:
     with pytest.raises(ValueError, match="found none; hint: name a hedge in the vault"):
         Venues({})
+
+
+def test_collateral_moves_between_venues_and_a_question_moves_none() -> None:
+    world = SimulatedTransfers(1, {"ARB": RouteWorld(median_ns=NS_PER_S, p95_ns=2 * NS_PER_S, fee=1.0)})
+    fees = {PERPETUAL.instrument_id: Fees(0.0, 5.0)}
+    exchange = SimulatedVenue([PERPETUAL], fees=fees, latency=LATENCY, depth={}, seed=1)
+    both = Venues({PERPETUAL.instrument_id: exchange}, world)
+    command = TransferCollateral("a-T1", "USDC", 100.0, "a", "b", "ARB", "margin")
+    both.submit(QueryTransfer(command, "restarted"), T0_NS)
+    assert drain(both) == []
+    both.submit(command, T0_NS)
+    states = [(event.state, event.amount) for event in drain(both) if isinstance(event, TransferUpdate)]
+    assert states == [(TransferState.SENT, 99.0), (TransferState.ARRIVED, 99.0)]
+    both.submit(QueryTransfer(command, "again"), T0_NS + 10 * NS_PER_S)
+    assert [event.state for event in drain(both) if isinstance(event, TransferUpdate)] == [TransferState.ARRIVED]
+    alone = Venues({PERPETUAL.instrument_id: exchange})
+    alone.submit(command, T0_NS)
+    assert drain(alone) == []

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bot.domain.portfolio import PnlBreakdown
-from bot.domain.results import DeltaEvidence, HedgeMark, LatencySummary, RunSeries, RunSummary, pnl_parts
+from bot.domain.results import DeltaEvidence, HedgeMark, LatencySummary, MarginRecord, RunSeries, RunSummary, pnl_parts
 from bot.domain.units import NS_PER_MIN, NS_PER_S
 from bot.telemetry.pictures import NARROW, WIDE, Shape, Units, draw_pictures, render_svg
 from bot.telemetry.report import MAX_HEDGES_LISTED, render_page, write_report
@@ -287,6 +287,19 @@ def test_a_single_run_without_hedges_or_refusals() -> None:
     assert "No quote was refused." in page.text
     assert "no hedges, cost $0" in page.text
     assert not [caption for caption in page.tables if caption.startswith("The steps across gaps")]
+
+
+def test_margin_of_every_account_is_told_where_it_was_reckoned() -> None:
+    record = MarginRecord(
+        "house", 50_000.0, 20_000.0, None, 0.32, 0.61, "watch", {"normal": 7_200.0, "watch": 1_800.0}, 4, 9, ("<old>",)
+    )
+    summary = msgspec.structs.replace(a_summary(), margin={"<okx>": record}, transfers=2, late_transfers=1)
+    page = a_page((summary, a_series()))
+    (cells,) = (row for name, row in page.table("Margin by account").items() if name == "<okx>")
+    assert cells == ["house", "50,000", "20,000", "unknown", "61.0%", "normal 2.0 h, watch 0.5 h", "4"]
+    assert "<okx>: <old>" in page.text
+    assert "2 transfers of collateral, 1 late." in page.text
+    assert not [caption for caption in a_page((a_summary(), a_series())).tables if caption.startswith("Margin")]
 
 
 def test_only_the_first_hedges_are_listed_and_that_is_said() -> None:

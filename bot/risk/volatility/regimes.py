@@ -71,10 +71,10 @@ def fit_regimes(returns: Floats, states: int = 3, rounds: int = 200, tolerance: 
     )
 
 
-def chosen_regimes(returns: Floats) -> Regimes:
+def chosen_regimes(returns: Floats, rounds: int = 200) -> Regimes:
     """Return the chain of one to three states that Schwarz's criterion (BIC) prefers."""
     count = int(np.isfinite(returns).sum())
-    found = [fit_regimes(returns, states) for states in NAMES]
+    found = [fit_regimes(returns, states, rounds) for states in NAMES]
     return min(found, key=lambda one: len(one.vol) ** 2 * log(count) - 2.0 * (one.log_likelihood or 0.0))
 
 

@@ -91,7 +91,7 @@ def test_a_weekend_ahead_is_calmer_than_the_week(artefact: Artefact) -> None:
 
 def test_prices_as_they_come_lead_to_the_same_as_hours(artefact: Artefact) -> None:
     rng = np.random.default_rng(1)
-    px = float(HOURS["BTC"].close_px[-1]) * np.exp(np.cumsum(rng.normal(0.0, 0.0006, 6 * 24 * 12)))
+    px = float(HOURS["BTC"].close_px[-1]) * np.exp(np.cumsum(rng.normal(0.0, 0.0006, 3 * 24 * 12)))
     live = seeded(artefact)
     for place, one in enumerate(px.tolist()):
         live.note_price(NOW_NS + place * STEP_NS, one)
@@ -101,10 +101,10 @@ def test_prices_as_they_come_lead_to_the_same_as_hours(artefact: Artefact) -> No
     for hours in (1.0, 24.0, 100.0):
         now, fresh = asked(live, hours, end_ns), asked(later, hours, end_ns)
         assert now.degraded == ""
-        assert now.mean_vol == pytest.approx(fresh.mean_vol, rel=0.25)  # but for who has the better record now
+        assert now.mean_vol == pytest.approx(fresh.mean_vol, rel=0.4)  # but for who has the better record now
     assert asked(live, 1.0, end_ns).mean_vol == pytest.approx(0.0006 * sqrt(12 * 8760), rel=0.3)
     record = [one for one in live.record if one.hours == 1]
-    assert len(record) == live.recalibrations()[1].count == 6 * 24
+    assert len(record) == live.recalibrations()[1].count == 3 * 24
     broken = sum(one.realised_vol > one.quantile_vols[1] for one in record)
     assert live.recalibrations()[1].breaches[1] == broken
     shift = live.recalibrations()[1].shift[1]

@@ -34,7 +34,7 @@ def simulated(count: int) -> tuple[Floats, Ints]:
 
 def test_a_chain_is_found_and_its_states_are_told() -> None:
     returns, state = simulated(600)
-    found = fit_regimes(returns, 2)
+    found = fit_regimes(returns, 2, rounds=50)
     assert found.vol == pytest.approx(CHAIN.vol, rel=0.1)
     assert found.transition[0][0] == pytest.approx(0.97, abs=0.025)
     assert found.transition[1][1] == pytest.approx(0.94, abs=0.04)
@@ -43,8 +43,8 @@ def test_a_chain_is_found_and_its_states_are_told() -> None:
     assert told.sum(axis=1) == pytest.approx(np.ones(600))
     assert np.mean(told.argmax(axis=1) == state) > 0.9
     assert is_sound(found)
-    assert len(chosen_regimes(returns[:300]).vol) == 2
-    assert len(chosen_regimes(0.02 * np.random.default_rng(2).normal(size=200)).vol) == 1
+    assert len(chosen_regimes(returns[:300], rounds=25).vol) == 2
+    assert len(chosen_regimes(0.02 * np.random.default_rng(2).normal(size=200), rounds=25).vol) == 1
 
 
 def test_what_is_told_looks_back_only() -> None:
