@@ -343,6 +343,25 @@ class MarginKeeper:
         marks = self._market.underlyings.get(asset)
         return marks.index_px if marks is not None and marks.index_px > 0.0 else None
 
+    def book_of(self, account: MarginAccount) -> RiskBook | None:
+        """Return what an account held at its last look, None where nobody knows."""
+        rows = self._rows.get(account.name)
+        return rows.book if rows is not None else None
+
+    @property
+    def underlyings(self) -> tuple[str, ...]:
+        """What is held and hedged."""
+        return tuple(self._desks)
+
+    @property
+    def looks(self) -> int:
+        """How many times accounts were looked at."""
+        return sum(self.reviews.values())
+
+    def stressed_vol(self) -> float:
+        """Return the vol, until collateral has arrived, that margin is reckoned with; NaN where nobody tells."""
+        return self._stressed_vol(self._delay_ns / NS_PER_YEAR)
+
     def _earned_quote(self, account: MarginAccount) -> float:
         """Return what linear positions there have earned so far, and what option hedges left in cash."""
         earned_quote = 0.0

@@ -6,9 +6,6 @@ liquidation. One that the rules could have prevented is wrong; all others have a
 
 from __future__ import annotations
 
-from collections import Counter
-from math import inf
-
 import msgspec
 
 from bot.domain.decisions import BotState
@@ -17,7 +14,7 @@ from bot.domain.orders import Fill, OrderCanceled, OrderRejected, OrderSent, Ord
 from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_MIN, NS_PER_S
 from bot.engine.engine import Engine
-from tests.acceptance.stress_venues import Liquidated, State, StressedVenues, Truth
+from tests.acceptance.stress_venues import Liquidated, State, StressedVenues
 from tests.acceptance.stress_world import STEP_NS, WALLET, Scenario, draw_scenario, settings_of
 
 ACT, CRITICAL = 0.80, 0.90  # of the way to liquidation: from here on the rules ask for collateral, for reducing
