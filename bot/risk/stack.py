@@ -137,7 +137,7 @@ def ask_with_orders(stack: BookStack, ask: Callable[[BookStack], Sequence[T]]) -
 class StackGroups:
     """Rows of one underlying put together by expiry; `tau_years` by market and group, 0.0 for what never expires.
 
-    Where copies do not have the same expiries (two of them are over in one), lines are filled up with groups of nothing.
+    Where copies do not share their expiries (two of them are over in one), lines are filled up with empty groups.
     """
 
     __slots__ = ("_orders", "_starts", "tau_years")
@@ -147,8 +147,8 @@ class StackGroups:
         tau = np.where(np.isfinite(stack.tau_years), np.maximum(stack.tau_years, 0.0), 0.0)
         order = np.argsort(tau[0], kind="stable")
         steps = np.diff(tau[:, order])
-        if stack.markets == 1 or (np.array_equal(steps > 0.0, np.broadcast_to(steps[0] > 0.0, steps.shape)) and not
-                                  (steps < 0.0).any()):  # fmt: skip
+        is_shared = stack.markets == 1 or ((steps >= 0.0).all() and ((steps > 0.0) == (steps[0] > 0.0)).all())
+        if is_shared:
             self._orders: list[Ints] = [order]
             self._starts: list[Ints] = [np.flatnonzero(np.append(True, steps[0] > 0.0))]
             self.tau_years: Floats = tau[:, order[self._starts[0]]]

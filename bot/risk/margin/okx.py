@@ -148,18 +148,24 @@ def stack_parts(stack: BookStack, terms: UnitTerms, parameters: OkxParameters) -
     mr4 = _basis(stack, groups, deltas, terms)
     mr5 = _rates(stack, groups, parameters.rate_move) if has_options else nothing
     gross, hedged = _gross_quote(stack, deltas), stablecoin_hedge_quote(stack, deltas)
-    names = scenarios.names
-    return [
-        Parts(
-            *numbers[:6],
-            mr7=by_slices(terms.minimum_rate * numbers[6], parameters.minimum_slices),
-            mr9=by_slices(numbers[7], parameters.stablecoin_slices),
-            worst=names[numbers[8]] if numbers[0] >= numbers[5] else names[numbers[9]],
+    found = []
+    for copy in range(len(stack)):
+        one, far = float(mr1[copy]), float(mr6[copy])
+        place = int(at[copy] if one >= far else edge[copy])
+        found.append(
+            Parts(
+                mr1=one,
+                mr2=float(mr2[copy]),
+                mr3=float(mr3[copy]),
+                mr4=float(mr4[copy]),
+                mr5=float(mr5[copy]),
+                mr6=far,
+                mr7=by_slices(terms.minimum_rate * float(gross[copy]), parameters.minimum_slices),
+                mr9=by_slices(float(hedged[copy]), parameters.stablecoin_slices),
+                worst=scenarios.names[place],
+            )
         )
-        for numbers in zip(
-            *(one.tolist() for one in (mr1, mr2, mr3, mr4, mr5, mr6, gross, hedged, at, edge)), strict=True
-        )
-    ]
+    return found
 
 
 def by_slices(size: float, slices: Sequence[Slice]) -> float:
@@ -202,7 +208,8 @@ def _theta_loss(values: StackValues) -> Floats:
         strike, is_call = np.tile(strike, stack.markets), np.tile(is_call, stack.markets)
     later = option_values(forward, strike, tau, is_call, _NO_MOVE, vol, _FIRST, _FIRST)[0]
     lost = values.values[-1] - later.reshape(stack.markets, -1)
-    return np.maximum((stack.qty_base[:, rows] * lost).sum(axis=1), 0.0)
+    found: Floats = np.maximum((stack.qty_base[:, rows] * lost).sum(axis=1), 0.0)
+    return found
 
 
 def _term_structure(values: StackValues, size: int, groups: StackGroups, share: float) -> Floats:
@@ -226,7 +233,8 @@ def _basis(stack: BookStack, groups: StackGroups, deltas: Floats, terms: UnitTer
 def _rates(stack: BookStack, groups: StackGroups, rate_move: float) -> Floats:
     """Return what stands for MR5: the value of each expiry's options times its time, times a move of the rate."""
     value = groups.sum(np.where(stack.is_option, stack.qty_base * stack.mark_px, 0.0))
-    return rate_move * np.abs((value * groups.tau_years).sum(axis=1))
+    found: Floats = rate_move * np.abs((value * groups.tau_years).sum(axis=1))
+    return found
 
 
 def _gross_quote(stack: BookStack, deltas: Floats) -> Floats:
