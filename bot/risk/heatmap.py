@@ -93,9 +93,15 @@ def heatmap(
 def _corners(book: RiskBook, rows: Ints, move: Floats, vols: Floats, tau: Floats) -> tuple[Floats, dict[str, Floats]]:
     """Return what all options are worth at each corner of an hour, by vol and move, and their Greeks."""
     dev = vols * np.sqrt(tau)
-    if not (dev > LEAST_DEV).all() or tau.min() < LEAST_TAU_YEARS:
-        worth = _values(book, rows, move, vols, tau) @ book.qty_base[rows]
-        return worth.reshape(len(vols), len(move)), _greeks(book, rows, move, vols, tau)
+    is_plain = (dev > LEAST_DEV).all(axis=0) & (tau >= LEAST_TAU_YEARS)
+    if not is_plain.all():  # what is at its expiry, by itself
+        odd = np.flatnonzero(~is_plain)
+        some = rows[odd]
+        of_odd = _values(book, some, move, vols[:, odd], tau[odd]) @ book.qty_base[some]
+        greeks_of_odd = _greeks(book, some, move, vols[:, odd], tau[odd])
+        worth, greeks = _corners(book, rows[is_plain], move, vols[:, is_plain], tau[is_plain])
+        worth = worth + of_odd.reshape(worth.shape)
+        return worth, {name: one + greeks_of_odd[name] for name, one in greeks.items()}
     sums = np.zeros((5, len(vols), len(move)))
     for start in range(0, rows.size, COLUMNS):
         part = slice(start, start + COLUMNS)

@@ -63,14 +63,17 @@ def stack_sensitivities(stack: BookStack, is_there: Flags) -> list[dict[str, Sen
             stack.vol[:, rows],
             stack.forward_px[:, rows],
         )
-        dev = vol * np.sqrt(tau)
+        dev = np.maximum(vol * np.sqrt(tau), LEAST_DEV * LEAST_DEV)
         strike, is_call = stack.strike_px[rows], stack.is_call[rows]
-        if (dev > LEAST_DEV).all() and (forward > 0.0).all():
-            delta, density = option_grid(np.log(forward / strike), dev, forward, strike, is_call)[1:]
-            bent, vega, theta = density / dev, density * np.sqrt(tau), -density * dev / (2.0 * tau)
-        else:
-            found = black76.greeks(forward, strike, tau, vol, is_call)
-            delta, bent, vega, theta = found.delta, found.gamma * forward**2, found.vega, found.theta
+        is_plain = (dev > LEAST_DEV) & (forward > 0.0)
+        delta, density = option_grid(np.log(forward / strike), np.maximum(dev, LEAST_DEV), forward, strike, is_call)[1:]
+        bent, vega, theta = density / dev, density * np.sqrt(tau), -density * dev / (2.0 * tau)
+        if not is_plain.all():
+            at, odd = np.nonzero(~is_plain)
+            bare = forward[at, odd]
+            found = black76.greeks(bare, strike[odd], tau[at, odd], vol[at, odd], is_call[odd])
+            delta[at, odd], bent[at, odd] = found.delta, found.gamma * bare**2
+            vega[at, odd], theta[at, odd] = found.vega, found.theta
         each = (delta, delta * forward, bent * 0.01, vega * 0.01, theta / 365.0)
         for column, one in zip(columns, each, strict=True):
             column[:, rows] = qty[:, rows] * one
