@@ -27,6 +27,7 @@ from bot.domain.events import (
     Event,
     OperatorAction,
     OperatorCommand,
+    PlanCollateral,
     QueryTransfer,
     Restarted,
     SubmitOrder,
@@ -339,6 +340,8 @@ def _utc(ts_ns: int) -> str:
 
 def _loggable(command: Command) -> dict[str, object]:
     intent = getattr(command, "intent", None)
+    if isinstance(command, PlanCollateral):
+        return {"kind": "PlanCollateral", "plan_id": command.plan_id, "reason": command.reason}
     if intent is None:
         transfer = command.transfer if isinstance(command, QueryTransfer) else command
         if isinstance(transfer, TransferCollateral):

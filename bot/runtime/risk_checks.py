@@ -10,15 +10,16 @@ from typing import Final
 import msgspec
 
 from bot.domain.units import NS_PER_S
-from bot.engine.risk_settings import AccountRiskSettings, RiskSettings
+from bot.engine.risk_settings import AccountRiskSettings, CollateralRules, RiskSettings
 from bot.risk.counterparties import CounterpartyParameters
 from bot.risk.margin.registry import MODELS, decode_values
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet, decode_parameters
+from bot.risk.stress import StressScenario, decode_scenarios
 from bot.risk.transfers import Route, TransferRules
 from bot.runtime.margin_parameters import carried_sets
 from bot.runtime.risk_classes import applying
-from bot.runtime.risk_sections import AccountRiskSection, RiskSection
+from bot.runtime.risk_sections import AccountRiskSection, CollateralSection, RiskSection
 from bot.runtime.vault import Vault
 from bot.runtime.volatility import load_artefact
 from bot.runtime.yaml_source import Location, YamlSource
@@ -51,6 +52,8 @@ def check_risk(source: YamlSource, vault: Vault, venues: Iterable[str]) -> None:
         applying(vault, ())
     except ValueError as error:
         source.relay(("risk", "asset_classes"), f"{error}; hint: {MANUAL}")
+    if section.collateral is not None:
+        _check_collateral(source, section, section.collateral)
 
 
 def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> None:
@@ -75,6 +78,35 @@ def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> 
         if way in seen:
             source.report(place, "each route once per asset and pair", "one again", "name networks apart")
         seen.add(way)
+
+
+def _check_collateral(source: YamlSource, section: RiskSection, plans: CollateralSection) -> None:
+    place: Location = ("risk", "collateral")
+    routes = section.transfers.routes
+    if not routes:
+        source.report(place, "routes under transfers", "none", "a plan moves collateral over those and no others")
+    named = {one.name for one in stress_scenarios()}
+    for index, name in enumerate(plans.scenarios):
+        if name not in named:
+            source.report((*place, "scenarios", index), f"one of {', '.join(sorted(named))}", name, MANUAL)
+    if not (plans.moves or plans.scenarios):
+        source.report((*place, "moves"), "moves or scenarios", "neither", "a plan needs something to be ready for")
+    origins = {one.from_venue for one in routes} - section.accounts.keys()
+    for wallet in plans.wallets:
+        if wallet not in origins:
+            hint = "what lies where no route leaves from cannot be moved"
+            source.report((*place, "wallets", wallet), " or ".join(sorted(origins)) or "a wallet", wallet, hint)
+    known = {*section.accounts, *origins, *(one.bridge or one.route for one in routes), *(one.asset for one in routes)}
+    known |= {asset for one in section.accounts.values() for asset in one.collateral}
+    for name in plans.caps:
+        if name not in known:
+            source.report((*place, "caps", name), " or ".join(sorted(known)), name, MANUAL)
+
+
+def stress_scenarios() -> tuple[StressScenario, ...]:
+    """Return the named scenarios that are carried, the newest set of them."""
+    carried = carried_sets("stress")
+    return decode_scenarios(max(carried, key=_age_of)) if carried else ()
 
 
 def build_risk(vault: Vault) -> RiskSettings | None:
@@ -124,6 +156,17 @@ def build_risk(vault: Vault) -> RiskSettings | None:
         report_max_age_ns=_ns(section.report_max_age_s),
         target_ratio=section.target_ratio,
         slice_share=section.slice_share,
+        collateral=_collateral(section.collateral) if section.collateral is not None else None,
+    )
+
+
+def _collateral(plans: CollateralSection) -> CollateralRules:
+    by_name = {one.name: one for one in stress_scenarios()}
+    return CollateralRules(
+        plan_ns=_ns(plans.plan_s),
+        hold_years=plans.hold_days / 365.0,
+        scenarios=tuple(by_name[name] for name in plans.scenarios if name in by_name),
+        **plans.model_dump(exclude={"plan_s", "hold_days", "scenarios"}),
     )
 
 

@@ -94,7 +94,20 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
             for name, one in margin.forecasts.items()
         },
         "counterparties": _counterparties_view(engine.counterparties),
+        "collateral": _collateral_view(engine),
     }
+
+
+def _collateral_view(engine: Engine) -> dict[str, Any] | None:
+    """Show the newest collateral plan: what it moved and why, what is missing, what more would cost; None unplanned."""
+    if engine.collateral is None:
+        return None
+    found = msgspec.to_builtins(engine.collateral.now())
+    view: dict[str, Any] = {
+        name: _finite(value) if isinstance(value, float) else value for name, value in found.items()
+    }
+    view["told"] = [{"at": utc_text(one["at_ns"]), "text": one["text"]} for one in found["told"]]
+    return view
 
 
 def _counterparties_view(board: CounterpartyBoard | None) -> dict[str, Any]:
