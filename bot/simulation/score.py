@@ -138,6 +138,7 @@ class Score:
             margin=engine.margin.records() if engine.margin is not None else {},
             transfers=engine.top_ups.count if engine.top_ups is not None else 0,
             late_transfers=engine.top_ups.late_count if engine.top_ups is not None else 0,
+            buffer=engine.insurance.record() if engine.insurance is not None else None,
             unquoted_hedges_s={
                 name: longest_ns / NS_PER_S
                 for desk in engine.desks.values()
