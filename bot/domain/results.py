@@ -74,9 +74,9 @@ class DeltaEvidence(msgspec.Struct, frozen=True):
 class MarginRecord(msgspec.Struct, frozen=True):
     """What margin of one account was like over a run: the newest figures, and the worst of them.
 
-    `utilisation_ratio` is maintenance margin over equity, 1 being liquidation, `worst_initial_ratio` initial margin over
-    it, either of equity without what an insurance buffer keeps aside; `state_s` says how long the account was
-    in which state, `cuts` how often a hedge was made smaller or sent elsewhere for want of margin there.
+    `utilisation_ratio` is maintenance margin over equity, 1 being liquidation, `worst_initial_ratio` initial margin
+    over it, either of equity without what an insurance buffer keeps aside; `state_s` says how long the account was in
+    which state, `cuts` how often a hedge was made smaller or sent elsewhere for want of margin there.
     """
 
     model: str

@@ -72,8 +72,8 @@ from bot.engine.execution import (
 )
 from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
 from bot.engine.holdings import Holdings
-from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.insurance import Insurance
+from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.market import MarketState
 from bot.engine.option_hedges import OptionHedging

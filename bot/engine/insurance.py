@@ -1,8 +1,8 @@
-"""The insurance buffer of a vault while it trades: filled out of new highs of the P&L, drawn where an account runs short.
+"""The insurance buffer of a vault while it trades: filled out of new highs of P&L, drawn where an account runs short.
 
-What is kept aside stays where it is and is only not counted: every account's equity is less by its part, so that neither
-hedges nor top-ups can use it. A draw counts it again, a return takes it back out once all is well. Must never move
-anything, and never draw twice for the same stay in a state.
+What is kept aside stays where it is and is only not counted: every account's equity is less by its part, so that
+neither hedges nor top-ups can use it. A draw counts it again, a return takes it back out once all is well. Must never
+move anything, and never draw twice for the same stay in a state.
 """
 
 from __future__ import annotations

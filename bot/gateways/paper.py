@@ -54,8 +54,8 @@ class PaperExecution:
 
         `chains` is what pays for gas, by the name of every venue that is a chain. Options that a venue lists later are
         traded there from then on where `option_fees` has their venue and underlying.
-        Collateral moves over `transfers`. The first venue draws as a `SimulatedVenue` of this seed does in a replay, the
-        others from seeds spawned of it.
+        Collateral moves over `transfers`. The first venue draws as a `SimulatedVenue` of this seed does in a replay,
+        the others from seeds spawned of it.
         Raises ValueError without instruments, or as `SimulatedVenue` does.
         """
         names = list(dict.fromkeys(instrument.venue for instrument in instruments))

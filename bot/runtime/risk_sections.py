@@ -19,6 +19,7 @@ class RiskPart(BaseModel):
 
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+BadState = Literal["watch", "act", "critical", "emergency"]
 
 
 class AccountRiskSection(RiskPart):
@@ -152,8 +153,8 @@ class BufferSection(RiskPart):
     share_of_gains: float = Field(
         default=0.10, gt=0, le=1, description="Share of every new high of the P&L that is kept aside"
     )
-    draws: dict[Literal["watch", "act", "critical", "emergency"], Annotated[float, Field(ge=0, le=1)]] = Field(
-        default_factory=lambda: {"critical": 0.5, "emergency": 1.0},
+    draws: dict[BadState, Share] = Field(
+        default={"critical": 0.5, "emergency": 1.0},
         description="State of an account: share of the buffer that may be drawn for it then; in no other state",
     )
 

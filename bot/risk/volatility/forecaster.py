@@ -38,7 +38,8 @@ KEPT_RECORD: Final = 2_000
 REGIME_DAYS: Final = 30
 EWMA: Final = "EWMA"
 DECAY: Final = 0.94  # a day, to which the half-lives belong
-KINDS: Final = {"ewma": EWMA, "garch": "GARCH", "har": "HAR", "boosting": "boosted", "average": "average"}  # names begin
+# How names of models of a kind begin.
+KINDS: Final = {"ewma": EWMA, "garch": "GARCH", "har": "HAR", "boosting": "boosted", "average": "average"}
 
 
 class VolChoice(msgspec.Struct, frozen=True):
@@ -124,9 +125,15 @@ class _Anchor:
 class VolForecaster:
     """Fed with prices and series, in the order of time; asked for a forecast whenever one is needed. Pure."""
 
-    def __init__(self, underlying: str, artefact: Artefact | None = None, reason: str = "", choice: VolChoice | None = None) -> None:
+    def __init__(
+        self,
+        underlying: str,
+        artefact: Artefact | None = None,
+        reason: str = "",
+        choice: VolChoice = VolChoice(),  # noqa: B008 — frozen
+    ) -> None:
         """Without an artefact, `reason` says why there is none."""
-        self._choice = choice or VolChoice()
+        self._choice = choice
         self._memory = log(DECAY) / log(self._choice.ewma_decay)  # half-lives are so many times as long
         self.underlying = underlying
         self.record: deque[Realised] = deque(maxlen=KEPT_RECORD)
