@@ -549,6 +549,8 @@ class Engine:
             return
         if self.top_ups.take(event) or event.state not in (TransferState.ARRIVED, TransferState.REVERSED):
             return
+        if {event.from_venue, event.to_venue} & self.settings.account_cash:
+            return  # the balances that are the cash of the book have it
         fee = event.fee if event.state is TransferState.ARRIVED else -event.fee
         desk = self.desks.get(event.asset, self._home)
         self._close_step(desk, event.ts_recv_ns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import isfinite
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -26,6 +27,8 @@ from bot.runtime.risk_classes import applying
 from bot.runtime.risk_snapshot import AccountNow, Snapshot
 from bot.runtime.vault import Vault
 from bot.runtime.venues import vault_underlyings
+
+MONEYS: Final = QUOTE_MONEY | {"USDE"}
 
 
 class Accounts:
@@ -108,6 +111,7 @@ class Reckoned:
         self.now = now
         self.book = accounts.book.of_account(now.name)
         self.whole = accounts.whole.of_account(now.name)
+        self.moving = without_moneys(self.whole)
         self._account = MarginAccount(now.name, settings.accounts[now.name], settings)
         if now.told is not None:
             told = now.told
@@ -138,7 +142,7 @@ class Reckoned:
 
     def health(self, underlying: str | None = None) -> Health:
         """Return equity and margin of the account after moves of one underlying, or of all; coins posted move too."""
-        return book_health(self.whole, self.now.equity_quote, self.maintenance, underlying)
+        return book_health(self.moving, self.now.equity_quote, self.maintenance, underlying)
 
     def terms(self) -> MarginTermsOf:
         """Return what stress needs of the account: its model, its equity, and that its coins are no positions."""
@@ -184,6 +188,12 @@ def settings_of(vault: Vault, snapshot: Snapshot) -> RiskSettings:
         for one in snapshot.accounts
     }
     return RiskSettings(accounts=accounts) if own is None else msgspec.structs.replace(own, accounts=accounts)
+
+
+def without_moneys(book: RiskBook) -> RiskBook:
+    """Return a book without dollars of any kind: they do not move with prices."""
+    is_money = np.array([name in MONEYS for name in book.underlyings], dtype=np.bool_)
+    return book.where(~is_money[book.underlying]) if is_money.any() else book
 
 
 def without_coins(book: RiskBook) -> RiskBook:

@@ -29,9 +29,9 @@ from bot.risk.collateral.problem import (
 from bot.risk.collateral.solving import solve
 from bot.risk.counterparties import CounterpartyParameters, PartyRisk, along
 from bot.risk.distances import move_book
-from bot.runtime.risk_accounts import Accounts, Reckoned
+from bot.runtime.risk_accounts import MONEYS, Accounts, Reckoned
 from bot.runtime.risk_sections import RouteLine, TransfersSection
-from bot.runtime.risk_view import MONEYS, counterparties_of, newest_set
+from bot.runtime.risk_view import counterparties_of, newest_set
 from bot.runtime.vault import Vault
 
 STRESS_BUFFER: Final = 1.25  # of maintenance margin that is to be left after a shock

@@ -36,7 +36,7 @@ from bot.risk.stress import decode_scenarios, play
 from bot.risk.volatility.forecaster import VolForecast
 from bot.risk.volatility.measures import HOURS_PER_YEAR
 from bot.runtime.margin_parameters import HOUSE, carried_sets
-from bot.runtime.risk_accounts import Accounts, Reckoned
+from bot.runtime.risk_accounts import MONEYS, Accounts, Reckoned, without_moneys
 from bot.runtime.volatility import load_artefact
 
 VOL_SHIFT_FRACTION: Final = 0.10  # distances are also measured with vols so much lower and higher
@@ -211,17 +211,11 @@ def margin_line(accounts: Accounts, one: Reckoned) -> MarginLine:
 
 def netting_of(accounts: Accounts) -> Netted:
     """Return the exposure of everything that is no money, gross and net, with what each offset is charged."""
-    book = accounts.whole
     parameters = msgspec.convert(newest_set("netting").values, NettingParameters)
-    is_money = np.array([name in MONEYS for name in book.underlyings], dtype=np.bool_)
-    bare = book.where(~is_money[book.underlying]) if len(book) else book
     try:
-        return net_exposure(bare, parameters)
+        return net_exposure(without_moneys(accounts.whole), parameters)
     except ValueError as error:
         return Netted((), (), (f"nothing is netted: {error}",))
-
-
-MONEYS: Final = frozenset({"USD", "USDC", "USDT", "DAI", "USDe", "USDE", "USDG", "PYUSD", "FDUSD"})
 
 
 def modes_of(accounts: Accounts, charge_quote: float) -> tuple[tuple[AccountModes, ...], CapitalLine | None]:
@@ -316,7 +310,7 @@ def _vol_of_one(accounts: Accounts, underlying: str, level: float | None) -> tup
     rows = np.flatnonzero(own.is_option & (own.vol > 0.0) & (own.tau_years > 0.0))
     if rows.size:
         weight = np.abs(own.qty_base[rows]) / (own.vol[rows] * np.sqrt(own.tau_years[rows]))
-        return float(np.average(own.vol[rows], weights=weight)), "quoted"
+        return float(np.average(own.vol[rows], weights=weight if weight.any() else None)), "quoted"
     stands_in = accounts.class_of(underlying).fallback_vol
     return stands_in, "of its asset class"
 
