@@ -28,8 +28,8 @@ from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_sl
 from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
 from bot.risk.gaps import find_fault
 from bot.risk.margin.registry import assume_worst
-from bot.risk.margin_states import bot_state_of, stand
-from bot.risk.volatility.forecaster import VolForecast, VolForecaster
+from bot.risk.margin_states import SEVERITY, bot_state_of, stand
+from bot.risk.volatility.forecaster import VolForecast
 
 VOL_LEVEL = 0.95  # the quantile of the vol forecast that the chance of liquidation is reckoned with
 STEPS = 14  # of the search for the largest size that fits
@@ -87,12 +87,12 @@ class MarginKeeper:
         self.worst_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
         self.state_ns: dict[str, dict[MarginState, int]] = {name: {} for name in self.accounts}
         self.reviews: dict[str, int] = dict.fromkeys(self.accounts, 0)
-        self.forecasters = {
-            name: VolForecaster(name, settings.risk.volatility, settings.risk.volatility_reason) for name in desks
-        }
+        self.forecasters = {name: settings.risk.forecaster(name) for name in desks}
         self.forecasts: dict[
             str, VolForecast
         ] = {}  # the newest of each, for whoever looks: asking anew would change it
+        self.aside_quote = 0.0  # kept as insurance: it is where it is, and counts nowhere
+        self.worst_initial_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
         self._watched = [  # with the index as it was when accounts were last looked at
             (desk.book.marks_of_underlying, self.forecasters[name], 0.0) for name, desk in desks.items()
         ]
@@ -254,6 +254,8 @@ class MarginKeeper:
         account.options_quote = float((book.qty_base * book.mark_px)[book.kind == OPTION].sum())
         equity_quote, missing = self._equity(account)
         degraded += missing
+        account.whole_quote = equity_quote
+        equity_quote -= self.part_of(account, self.aside_quote)
         account.equity_quote, account.figures, account.degraded = equity_quote, figures, tuple(degraded)
         account.utilisation_ratio = utilise(equity_quote, figures.maintenance, account.settings.liquidation_ratio)
         account.touch_probability = self._touch(account, book)
@@ -268,6 +270,9 @@ class MarginKeeper:
         ratio = account.utilisation_ratio
         if isfinite(ratio):
             self.worst_ratio[account.name] = max(self.worst_ratio[account.name], ratio)
+        ratio = account.initial_ratio
+        if isfinite(ratio):
+            self.worst_initial_ratio[account.name] = max(self.worst_initial_ratio[account.name], ratio)
         since_ns = self._reviewed_ns.get(account.name, now_ns)
         times = self.state_ns[account.name]
         times[before] = times.get(before, 0) + now_ns - since_ns
@@ -300,11 +305,18 @@ class MarginKeeper:
                 missing.append(f"{asset} has no price at {account.name}: {counts}")
                 total_quote += 0.0 if amount > 0.0 else -inf
                 continue
-            haircut = account.settings.haircut_share.get(asset, 0.0) if amount > 0.0 else 0.0
+            haircut = account.haircut_share(asset) if amount > 0.0 else 0.0
             total_quote += amount * px * (1.0 - haircut)
         if not is_told:
             total_quote += self._earned_quote(account) + account.counted_options_quote(account.options_quote)
         return total_quote, missing
+
+    def part_of(self, account: MarginAccount, amount_quote: float) -> float:
+        """Return which part of an amount of the vault's falls to an account, by what is posted at each."""
+        if not amount_quote:
+            return 0.0
+        posted_quote = {name: one.whole_quote for name, one in self.accounts.items() if one.whole_quote > 0.0}
+        return amount_quote * posted_quote.get(account.name, 0.0) / (sum(posted_quote.values()) or 1.0)
 
     def _amounts(self, account: MarginAccount) -> dict[str, float]:
         """Return what is posted at an account by asset: what it told, else what the vault says and what came since."""
@@ -407,6 +419,9 @@ class MarginKeeper:
 
     def _record(self, account: MarginAccount) -> MarginRecord:
         figures, name = account.figures, account.name
+        standing, times = account.standing, dict(self.state_ns[account.name])
+        if standing is not None:
+            times[standing.state] = times.get(standing.state, 0) + self._now_ns - self._reviewed_ns[name]
         return MarginRecord(
             model=account.parameters.model,
             equity_quote=_known(account.equity_quote),
@@ -414,11 +429,13 @@ class MarginKeeper:
             maintenance_quote=_known(figures.maintenance),
             utilisation_ratio=_known(account.utilisation_ratio),
             worst_utilisation_ratio=self.worst_ratio[name],
-            state=str(account.standing.state) if account.standing is not None else "unknown",
-            state_s={str(state): ns / NS_PER_S for state, ns in self.state_ns[name].items()},
+            state=str(standing.state) if standing is not None else "unknown",
+            state_s={str(state): ns / NS_PER_S for state, ns in times.items()},
             cuts=self.cuts[name],
             reviews=self.reviews[name],
             degraded=account.degraded,
+            worst_initial_ratio=self.worst_initial_ratio[name],
+            worst_state=str(max(times, key=SEVERITY.__getitem__, default="unknown")),
         )
 
     def _stressed_vol(self, years: float) -> float:
@@ -560,8 +577,10 @@ class MarginKeeper:
         return f"{account.name}: {figures}"
 
     def _tell_figures(self, account: MarginAccount) -> str:
+        aside_quote = account.whole_quote - account.equity_quote
+        beside = f" beside {aside_quote:,.0f} of the buffer" if aside_quote > 0.0 else ""
         return (
-            f"initial margin {account.figures.initial:,.0f} of {account.equity_quote:,.0f} equity, "
+            f"initial margin {account.figures.initial:,.0f} of {account.equity_quote:,.0f} equity{beside}, "
             f"limit {self._risk.max_initial_ratio:.0%}"
         )
 
