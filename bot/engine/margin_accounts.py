@@ -59,6 +59,7 @@ class MarginAccount:
         self.figures = Figures(nan, nan)
         self.utilisation_ratio = nan
         self.touch_probability = nan
+        self.safe_move = 0.0  # the move an account should live through until it could be topped up, as a fraction
         self.standing: Standing | None = None
         self.unknown = "not looked at yet"  # why nothing can be said of it
         self.degraded: tuple[str, ...] = ()  # what is not known of it, and what stands in
@@ -169,9 +170,9 @@ class MarginAccount:
             told.maintenance + self._grow(local.maintenance - then.maintenance),
         )
 
-    def reckon_initial(self, book: RiskBook) -> float:
-        """Return the initial margin of a book as it is reckoned. Raises ValueError where the model cannot say."""
-        return self.reckon(self.local(book, self.ask(book))).initial
+    def reckon_figures(self, book: RiskBook) -> Figures:
+        """Return margin of a book as it is reckoned. Raises ValueError where the model cannot say."""
+        return self.reckon(self.local(book, self.ask(book)))
 
     def reckon_maintenance(self, book: RiskBook) -> float:
         """Return the maintenance margin of a book as it is reckoned; infinite where the model cannot say."""

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from math import exp, inf, isfinite, nan, sqrt
 from typing import NamedTuple
 
+import numpy as np
+
 from bot.domain.decisions import BotState
 from bot.domain.instruments import Instrument
 from bot.domain.results import MarginRecord
@@ -23,12 +25,13 @@ from bot.engine.market import MarketState
 from bot.engine.orders import OrderTracker
 from bot.engine.risk_rows import AccountRows, Row, account_rows, with_qty
 from bot.engine.settings import EngineSettings
-from bot.risk.book import OPTION, RiskBook
+from bot.risk.book import OPTION, Floats, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
 from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
 from bot.risk.gaps import find_fault
 from bot.risk.margin.registry import assume_worst
 from bot.risk.margin_states import SEVERITY, bot_state_of, stand
+from bot.risk.repricing import base_deltas
 from bot.risk.volatility.forecaster import VolForecast
 
 VOL_LEVEL = 0.95  # the quantile of the vol forecast that the chance of liquidation is reckoned with
@@ -97,7 +100,7 @@ class MarginKeeper:
             (desk.book.marks_of_underlying, self.forecasters[name], 0.0) for name, desk in desks.items()
         ]
         self._rows: dict[str, AccountRows] = {}
-        self._ends: dict[str, list[tuple[RiskBook, float]]] = {}
+        self._ends: dict[str, list[tuple[RiskBook, Figures]]] = {}
         self._rooms: dict[tuple[str, int], Room] = {}
         self._reliefs: dict[str, Relief | None] = {}  # by underlying
         self._dirty: set[str] = set(self.accounts)
@@ -400,7 +403,7 @@ class MarginKeeper:
         if not isfinite(vol):
             return 0.0 if account.utilisation_ratio < self._risk.states.watch_ratio else nan
         ratio = account.settings.liquidation_ratio
-        move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
+        move = account.safe_move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
         gross_quote = float((abs(book.qty_base) * book.spot_of_row_px).sum())
         if account.figures.maintenance + 3.0 * gross_quote * move < ratio * account.equity_quote:
             return 0.0
@@ -457,8 +460,8 @@ class MarginKeeper:
     def room(self, instrument: Instrument, side: int, reach_base: float) -> Room:
         """Return how much more of an instrument may be traded on one side (1 buys, −1 sells), up to `reach_base`.
 
-        It is the largest size after which initial margin is within its share of equity, or no more than it is now: what
-        releases margin is always allowed.
+        It is the largest size after which initial margin is within its share of equity, and the account alive after a
+        move of `SAFE_SIGMAS` until it could be topped up; or no nearer to either than now: what releases is allowed.
         """
         key = (instrument.instrument_id, side)
         found = self._rooms.get(key)
@@ -509,7 +512,7 @@ class MarginKeeper:
         self,
         account: MarginAccount,
         rows: AccountRows,
-        ends: list[tuple[RiskBook, float]],
+        ends: list[tuple[RiskBook, Figures]],
         name: str,
         side: int,
         reach_base: float,
@@ -517,17 +520,25 @@ class MarginKeeper:
     ) -> Room:
         place = rows.row_of[name]
         row = rows.rows[place]
-        share = self._risk.max_initial_ratio
+        share, ratio = self._risk.max_initial_ratio, account.settings.liquidation_ratio
         is_option = row.kind == OPTION
+
+        deltas = base_deltas(with_qty(rows.book, np.ones(len(rows.book))))  # of a unit of each row
+        spot_px, where = rows.book.spot_of_row_px, rows.book.underlying
+
+        def at_risk_quote(maintenance_quote: float, qty: Floats) -> float:
+            """Return the equity with which an account still lives after the move that is looked ahead to."""
+            by_underlying = np.bincount(where, deltas * qty * spot_px)
+            return maintenance_quote / ratio + account.safe_move * float(np.abs(by_underlying).sum())
 
         def excess_quote(base: float) -> float:
             """Return by how much margin would be over its bound at the worst end after so much more."""
             worst = -inf
-            for book, now_quote in ends:
+            for book, now in ends:
                 qty = book.qty_base.copy()
                 qty[place] += side * base
                 try:
-                    initial_quote = account.reckon_initial(with_qty(book, qty))
+                    asked = account.reckon_figures(with_qty(book, qty))
                 except MODEL_ERRORS:
                     return inf
                 equity_quote = account.equity_quote
@@ -535,10 +546,14 @@ class MarginKeeper:
                     worth = account.options_quote + side * base * row.mark_px
                     equity_quote += account.counted_options_quote(worth) - side * base * px
                     equity_quote -= account.counted_options_quote(account.options_quote)
-                bound_quote = now_quote
+                bound_quote, left_quote = now.initial, at_risk_quote(now.maintenance, book.qty_base)
                 if account.may_add:
-                    bound_quote = max(now_quote, share * equity_quote)
-                worst = max(worst, initial_quote - bound_quote - 1e-9 * abs(bound_quote))
+                    bound_quote = max(bound_quote, share * equity_quote)
+                    left_quote = max(left_quote, equity_quote)
+                worst = max(worst, asked.initial - bound_quote - 1e-9 * abs(bound_quote))
+                if account.safe_move:
+                    risk_quote = at_risk_quote(asked.maintenance, qty)
+                    worst = max(worst, risk_quote - left_quote - 1e-9 * abs(left_quote))
             return worst
 
         if excess_quote(reach_base) <= 0.0:
@@ -597,11 +612,11 @@ class MarginKeeper:
         place = rows.row_of.get(instrument_id)
         if place is None or not (rows.book.buy_base if side > 0 else rows.book.sell_base)[place]:
             return ""
-        now_quote = self._ends[venue][0][1]
+        now_quote = self._ends[venue][0][1].initial
         bound_quote = (
             max(now_quote, self._risk.max_initial_ratio * account.equity_quote) if account.may_add else now_quote
         )
-        for book, initial_quote in self._ends[venue][1:]:
+        for book, (initial_quote, _) in self._ends[venue][1:]:
             is_this_end = (book.qty_base[place] - self._ends[venue][0][0].qty_base[place]) * side > 0.0
             if is_this_end and initial_quote > bound_quote * (1.0 + 1e-9):
                 return f"margin limit of {self._tell(account)}"
@@ -627,6 +642,8 @@ class MarginKeeper:
                 continue
             goal = self._risk.states.critical_until_ratio * account.settings.liquidation_ratio * account.equity_quote
             needed_quote = inf if is_moving else account.figures.maintenance - max(0.0, goal)
+            if account.touch_probability > 0.5 * self._risk.states.critical_probability:
+                needed_quote = max(needed_quote, account.figures.maintenance)  # slice by slice, until it is left
             found = self._reducible(account, rows, desk)
             if allowed.must_close:
                 slices = closing_set(found, needed_quote)
@@ -688,12 +705,12 @@ def _refuse_gaps(book: RiskBook) -> None:
         raise ValueError(fault)
 
 
-def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook, float]]:
+def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook, Figures]]:
     """Return every end that what is under way may lead to, with the initial margin there."""
     found = []
     for book in rows.ends():
         try:
-            found.append((book, account.reckon_initial(book)))
+            found.append((book, account.reckon_figures(book)))
         except MODEL_ERRORS:
-            found.append((book, -inf))
+            found.append((book, Figures(-inf, -inf)))
     return found
