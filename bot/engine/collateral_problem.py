@@ -309,7 +309,7 @@ def _after(account: MarginAccount, book: RiskBook, scenario: StressScenario) -> 
     margin = account.reckon_maintenance(moved)
     if not isfinite(margin):
         margin = assume_worst(moved, "the model cannot answer").maintenance
-    pnl = row_pnl_quote(book, moved, scenario)
+    pnl = row_pnl_quote(book, moved.mark_px, scenario)
     is_option = book.kind == OPTION
     before = float((book.qty_base * book.mark_px)[is_option].sum())
     after = float((moved.qty_base * moved.mark_px)[is_option].sum())

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from math import exp, inf, isfinite, nan, sqrt
 from typing import NamedTuple
 
+import numpy as np
+
 from bot.domain.decisions import BotState
 from bot.domain.instruments import Instrument
 from bot.domain.results import MarginRecord
@@ -24,13 +26,14 @@ from bot.engine.orders import OrderTracker
 from bot.engine.risk_rows import AccountRows, Row, account_rows, with_qty
 from bot.engine.risk_settings import RiskSettings
 from bot.engine.settings import EngineSettings
-from bot.risk.book import OPTION, RiskBook
+from bot.risk.book import OPTION, Floats, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
 from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
 from bot.risk.gaps import find_fault
 from bot.risk.margin.registry import assume_worst
-from bot.risk.margin_states import bot_state_of, stand
-from bot.risk.volatility.forecaster import VolForecast, VolForecaster
+from bot.risk.margin_states import SEVERITY, bot_state_of, stand
+from bot.risk.repricing import base_deltas
+from bot.risk.volatility.forecaster import VolForecast
 
 VOL_LEVEL = 0.95  # the quantile of the vol forecast that the chance of liquidation is reckoned with
 STEPS = 14  # of the search for the largest size that fits
@@ -88,17 +91,17 @@ class MarginKeeper:
         self.worst_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
         self.state_ns: dict[str, dict[MarginState, int]] = {name: {} for name in self.accounts}
         self.reviews: dict[str, int] = dict.fromkeys(self.accounts, 0)
-        self.forecasters = {
-            name: VolForecaster(name, settings.risk.volatility, settings.risk.volatility_reason) for name in desks
-        }
+        self.forecasters = {name: settings.risk.forecaster(name) for name in desks}
         self.forecasts: dict[
             str, VolForecast
         ] = {}  # the newest of each, for whoever looks: asking anew would change it
+        self.aside_quote = 0.0  # kept as insurance: it is where it is, and counts nowhere
+        self.worst_initial_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
         self._watched = [  # with the index as it was when accounts were last looked at
             (desk.book.marks_of_underlying, self.forecasters[name], 0.0) for name, desk in desks.items()
         ]
         self._rows: dict[str, AccountRows] = {}
-        self._ends: dict[str, list[tuple[RiskBook, float]]] = {}
+        self._ends: dict[str, list[tuple[RiskBook, Figures]]] = {}
         self._rooms: dict[tuple[str, int], Room] = {}
         self._reliefs: dict[str, Relief | None] = {}  # by underlying
         self._dirty: set[str] = set(self.accounts)
@@ -260,6 +263,8 @@ class MarginKeeper:
         account.options_quote = float((book.qty_base * book.mark_px)[book.kind == OPTION].sum())
         equity_quote, missing = self._equity(account)
         degraded += missing
+        account.whole_quote = equity_quote
+        equity_quote -= self.part_of(account, self.aside_quote)
         account.equity_quote, account.figures, account.degraded = equity_quote, figures, tuple(degraded)
         account.utilisation_ratio = utilise(equity_quote, figures.maintenance, account.settings.liquidation_ratio)
         account.touch_probability = self._touch(account, book)
@@ -274,6 +279,9 @@ class MarginKeeper:
         ratio = account.utilisation_ratio
         if isfinite(ratio):
             self.worst_ratio[account.name] = max(self.worst_ratio[account.name], ratio)
+        ratio = account.initial_ratio
+        if isfinite(ratio):
+            self.worst_initial_ratio[account.name] = max(self.worst_initial_ratio[account.name], ratio)
         since_ns = self._reviewed_ns.get(account.name, now_ns)
         times = self.state_ns[account.name]
         times[before] = times.get(before, 0) + now_ns - since_ns
@@ -306,11 +314,18 @@ class MarginKeeper:
                 missing.append(f"{asset} has no price at {account.name}: {counts}")
                 total_quote += 0.0 if amount > 0.0 else -inf
                 continue
-            haircut = account.settings.haircut_share.get(asset, 0.0) if amount > 0.0 else 0.0
+            haircut = account.haircut_share(asset) if amount > 0.0 else 0.0
             total_quote += amount * px * (1.0 - haircut)
         if not is_told:
             total_quote += self._earned_quote(account) + account.counted_options_quote(account.options_quote)
         return total_quote, missing
+
+    def part_of(self, account: MarginAccount, amount_quote: float) -> float:
+        """Return which part of an amount of the vault's falls to an account, by what is posted at each."""
+        if not amount_quote:
+            return 0.0
+        posted_quote = {name: one.whole_quote for name, one in self.accounts.items() if one.whole_quote > 0.0}
+        return amount_quote * posted_quote.get(account.name, 0.0) / (sum(posted_quote.values()) or 1.0)
 
     def _amounts(self, account: MarginAccount) -> dict[str, float]:
         """Return what is posted at an account by asset: what it told, else what the vault says and what came since."""
@@ -394,7 +409,7 @@ class MarginKeeper:
         if not isfinite(vol):
             return 0.0 if account.utilisation_ratio < self._risk.states.watch_ratio else nan
         ratio = account.settings.liquidation_ratio
-        move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
+        move = account.safe_move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
         gross_quote = float((abs(book.qty_base) * book.spot_of_row_px).sum())
         if account.figures.maintenance + 3.0 * gross_quote * move < ratio * account.equity_quote:
             return 0.0
@@ -413,6 +428,9 @@ class MarginKeeper:
 
     def _record(self, account: MarginAccount) -> MarginRecord:
         figures, name = account.figures, account.name
+        standing, times = account.standing, dict(self.state_ns[account.name])
+        if standing is not None:
+            times[standing.state] = times.get(standing.state, 0) + self._now_ns - self._reviewed_ns[name]
         return MarginRecord(
             model=account.parameters.model,
             equity_quote=_known(account.equity_quote),
@@ -420,11 +438,13 @@ class MarginKeeper:
             maintenance_quote=_known(figures.maintenance),
             utilisation_ratio=_known(account.utilisation_ratio),
             worst_utilisation_ratio=self.worst_ratio[name],
-            state=str(account.standing.state) if account.standing is not None else "unknown",
-            state_s={str(state): ns / NS_PER_S for state, ns in self.state_ns[name].items()},
+            state=str(standing.state) if standing is not None else "unknown",
+            state_s={str(state): ns / NS_PER_S for state, ns in times.items()},
             cuts=self.cuts[name],
             reviews=self.reviews[name],
             degraded=account.degraded,
+            worst_initial_ratio=self.worst_initial_ratio[name],
+            worst_state=str(max(times, key=SEVERITY.__getitem__, default="unknown")),
         )
 
     def _stressed_vol(self, years: float) -> float:
@@ -446,8 +466,8 @@ class MarginKeeper:
     def room(self, instrument: Instrument, side: int, reach_base: float) -> Room:
         """Return how much more of an instrument may be traded on one side (1 buys, −1 sells), up to `reach_base`.
 
-        It is the largest size after which initial margin is within its share of equity, or no more than it is now: what
-        releases margin is always allowed.
+        It is the largest size after which initial margin is within its share of equity, and the account alive after a
+        move of `SAFE_SIGMAS` until it could be topped up; or no nearer to either than now: what releases is allowed.
         """
         key = (instrument.instrument_id, side)
         found = self._rooms.get(key)
@@ -498,7 +518,7 @@ class MarginKeeper:
         self,
         account: MarginAccount,
         rows: AccountRows,
-        ends: list[tuple[RiskBook, float]],
+        ends: list[tuple[RiskBook, Figures]],
         name: str,
         side: int,
         reach_base: float,
@@ -506,17 +526,25 @@ class MarginKeeper:
     ) -> Room:
         place = rows.row_of[name]
         row = rows.rows[place]
-        share = self._risk.max_initial_ratio
+        share, ratio = self._risk.max_initial_ratio, account.settings.liquidation_ratio
         is_option = row.kind == OPTION
+
+        deltas = base_deltas(with_qty(rows.book, np.ones(len(rows.book))))  # of a unit of each row
+        spot_px, where = rows.book.spot_of_row_px, rows.book.underlying
+
+        def at_risk_quote(maintenance_quote: float, qty: Floats) -> float:
+            """Return the equity with which an account still lives after the move that is looked ahead to."""
+            by_underlying = np.bincount(where, deltas * qty * spot_px)
+            return maintenance_quote / ratio + account.safe_move * float(np.abs(by_underlying).sum())
 
         def excess_quote(base: float) -> float:
             """Return by how much margin would be over its bound at the worst end after so much more."""
             worst = -inf
-            for book, now_quote in ends:
+            for book, now in ends:
                 qty = book.qty_base.copy()
                 qty[place] += side * base
                 try:
-                    initial_quote = account.reckon_initial(with_qty(book, qty))
+                    asked = account.reckon_figures(with_qty(book, qty))
                 except MODEL_ERRORS:
                     return inf
                 equity_quote = account.equity_quote
@@ -524,10 +552,14 @@ class MarginKeeper:
                     worth = account.options_quote + side * base * row.mark_px
                     equity_quote += account.counted_options_quote(worth) - side * base * px
                     equity_quote -= account.counted_options_quote(account.options_quote)
-                bound_quote = now_quote
+                bound_quote, left_quote = now.initial, at_risk_quote(now.maintenance, book.qty_base)
                 if account.may_add:
-                    bound_quote = max(now_quote, share * equity_quote)
-                worst = max(worst, initial_quote - bound_quote - 1e-9 * abs(bound_quote))
+                    bound_quote = max(bound_quote, share * equity_quote)
+                    left_quote = max(left_quote, equity_quote)
+                worst = max(worst, asked.initial - bound_quote - 1e-9 * abs(bound_quote))
+                if account.safe_move:
+                    risk_quote = at_risk_quote(asked.maintenance, qty)
+                    worst = max(worst, risk_quote - left_quote - 1e-9 * abs(left_quote))
             return worst
 
         if excess_quote(reach_base) <= 0.0:
@@ -566,8 +598,10 @@ class MarginKeeper:
         return f"{account.name}: {figures}"
 
     def _tell_figures(self, account: MarginAccount) -> str:
+        aside_quote = account.whole_quote - account.equity_quote
+        beside = f" beside {aside_quote:,.0f} of the buffer" if aside_quote > 0.0 else ""
         return (
-            f"initial margin {account.figures.initial:,.0f} of {account.equity_quote:,.0f} equity, "
+            f"initial margin {account.figures.initial:,.0f} of {account.equity_quote:,.0f} equity{beside}, "
             f"limit {self._risk.max_initial_ratio:.0%}"
         )
 
@@ -584,11 +618,11 @@ class MarginKeeper:
         place = rows.row_of.get(instrument_id)
         if place is None or not (rows.book.buy_base if side > 0 else rows.book.sell_base)[place]:
             return ""
-        now_quote = self._ends[venue][0][1]
+        now_quote = self._ends[venue][0][1].initial
         bound_quote = (
             max(now_quote, self._risk.max_initial_ratio * account.equity_quote) if account.may_add else now_quote
         )
-        for book, initial_quote in self._ends[venue][1:]:
+        for book, (initial_quote, _) in self._ends[venue][1:]:
             is_this_end = (book.qty_base[place] - self._ends[venue][0][0].qty_base[place]) * side > 0.0
             if is_this_end and initial_quote > bound_quote * (1.0 + 1e-9):
                 return f"margin limit of {self._tell(account)}"
@@ -614,6 +648,8 @@ class MarginKeeper:
                 continue
             goal = self._risk.states.critical_until_ratio * account.settings.liquidation_ratio * account.equity_quote
             needed_quote = inf if is_moving else account.figures.maintenance - max(0.0, goal)
+            if account.touch_probability > 0.5 * self._risk.states.critical_probability:
+                needed_quote = max(needed_quote, account.figures.maintenance)  # slice by slice, until it is left
             found = self._reducible(account, rows, desk)
             if allowed.must_close:
                 slices = closing_set(found, needed_quote)
@@ -675,12 +711,12 @@ def _refuse_gaps(book: RiskBook) -> None:
         raise ValueError(fault)
 
 
-def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook, float]]:
+def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook, Figures]]:
     """Return every end that what is under way may lead to, with the initial margin there."""
     found = []
     for book in rows.ends():
         try:
-            found.append((book, account.reckon_initial(book)))
+            found.append((book, account.reckon_figures(book)))
         except MODEL_ERRORS:
-            found.append((book, -inf))
+            found.append((book, Figures(-inf, -inf)))
     return found

@@ -228,14 +228,15 @@ class TopUps:
         if source.unknown or not (source.permission.may_withdraw or source.is_draining):
             return 0.0
         worth = self._worth(source, route.asset)
-        free_quote = max(0.0, source.equity_quote - self.wanted_quote(source))
+        there_quote = source.whole_quote if source.is_draining else source.equity_quote
+        free_quote = max(0.0, there_quote - self.wanted_quote(source))
         held = self._keeper.held(source, route.asset)
         return min(held, free_quote / worth) if worth > 0.0 else held
 
     def _worth(self, account: MarginAccount, asset: str) -> float:
         """Return what a unit of an asset counts as equity at an account, in quote money."""
         px = self._keeper.asset_px(account, asset)
-        return 0.0 if px is None else px * (1.0 - account.settings.haircut_share.get(asset, 0.0))
+        return 0.0 if px is None else px * (1.0 - account.haircut_share(asset))
 
     def _move(self, transfer: Transfer, before: tuple[float, float]) -> None:
         """Take what left from one account and add what was credited to another, where no report tells it."""

@@ -304,6 +304,7 @@ def value_changes(book: RiskBook, rows: Ints, moves: Floats, vol: Floats) -> Flo
         vols,
         lines,
         np.append(np.zeros(len(moves), dtype=np.int64), 1),
+        is_quick=True,
     )
     won: Floats = values[:-1] - values[-1]
     return won

@@ -203,6 +203,7 @@ class StackValues:
             scenarios.shocked_vols(vol, tau),
             scenarios.with_now_move_of,
             scenarios.with_now_vol_of,
+            is_quick=True,
         ).reshape(shape)
 
     def pnl_quote(self) -> Floats:

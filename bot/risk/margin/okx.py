@@ -206,7 +206,7 @@ def _theta_loss(values: StackValues) -> Floats:
     strike, is_call = stack.strike_px[rows], stack.is_call[rows]
     if stack.markets > 1:
         strike, is_call = np.tile(strike, stack.markets), np.tile(is_call, stack.markets)
-    later = option_values(forward, strike, tau, is_call, _NO_MOVE, vol, _FIRST, _FIRST)[0]
+    later = option_values(forward, strike, tau, is_call, _NO_MOVE, vol, _FIRST, _FIRST, is_quick=True)[0]
     lost = values.values[-1] - later.reshape(stack.markets, -1)
     found: Floats = np.maximum((stack.qty_base[:, rows] * lost).sum(axis=1), 0.0)
     return found
