@@ -112,8 +112,10 @@ class Posed(msgspec.Struct, frozen=True, kw_only=True):
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """All of it; `collateral` only where it was asked for.
 
-    `source` says in words where positions and marks come from, `notes` what is less than it might be. `breakers` is None where nothing watches them; forecasts are by underlying, one per horizon, and `realised_vols` by
-    underlying the hours (ends, in ns) and the yearly vols of each that are known.
+    `source` says in words where positions and marks come from, `notes` what is less than it might be. `breakers` is
+    None where nothing watches them, `insurance` says what is kept aside, "" where nothing is. Forecasts are by
+    underlying, one per horizon, and `realised_vols` by underlying the hours (ends, in ns) and the yearly vols of each
+    that are known.
     """
 
     vault: str
@@ -130,6 +132,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     actions: dict[str, str] = {}
     lent: tuple[Lent, ...] = ()
     breakers: tuple[Tripped, ...] | None = None
+    insurance: str = ""
     forecasts: dict[str, tuple[VolForecast, ...]] = {}
     forecast_source: str = ""
     realised_vols: dict[str, tuple[tuple[int, float], ...]] = {}
@@ -207,6 +210,7 @@ def take_snapshot(
         signs=dict(board.signs) if board is not None else {},
         actions={name: str(one) for name, one in board.actions.items()} if board is not None else {},
         lent=top_ups.book.lent() if top_ups is not None else (),
+        insurance=engine.insurance.tell() if engine.insurance is not None else "",
         collateral=_pose(engine, keeper, now_ns) if is_posed else None,
         notes=tuple(notes),
     )
