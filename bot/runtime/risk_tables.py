@@ -51,11 +51,8 @@ def print_view(console: Console, view: RiskView) -> None:
 
 def margin_table(lines: Sequence[MarginLine]) -> Table:
     """Return margin by account."""
-    table = _table(
-        "margin, quote money",
-        ("account", "model", "as of"),
-        ("equity", "initial", "maintenance", "use", "free", "room", "state"),
-    )
+    numbers = ("equity", "initial", "maint.", "use", "free", "room", "state")
+    table = _table("margin, quote money", ("account", "model"), numbers)
     for one in lines:
         table.add_row(
             one.account,
@@ -358,7 +355,7 @@ def print_stress(console: Console, view: StressView) -> None:
         f"  vols move by so much at {heat.reference_days:g} days to expiry; * is liquidated: margin is all of equity"
     )
     table = _table(
-        f"named scenarios ({view.scenarios_of}), quote money",
+        f"{view.scenarios_of}, quote money",
         ("scenario",),
         ("P&L", "equity", "delta", "gamma 1 %", "vega 1 pt", "worst", "use"),
     )
@@ -377,7 +374,7 @@ def print_stress(console: Console, view: StressView) -> None:
             money(total["gamma"], "+"),
             money(total["vega"], "+"),
             found.worst or "none",
-            _use(worst.use_after) if worst is not None else "",
+            "" if worst is None else "gone" if worst.is_gone else _use(worst.use_after),
         )
     console.print(table)
     for line in view.scenarios:

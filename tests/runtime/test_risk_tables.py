@@ -59,6 +59,9 @@ def test_margin_is_in_its_row_and_says_whose_it_is() -> None:
     text = printed(lambda console: risk_tables.print_view(console, view))
     line = view.margin[0]
     (margin, distance, buffer, party) = rows(text, "deribit")
+    heads = next(line for line in text.splitlines() if "maint." in line)
+    assert [one.strip() for one in heads.strip("┃ ").split("┃")][2:5] == ["equity", "initial", "maint."]
+    assert len(margin) == heads.count("┃") - 1
     assert margin[2:5] == [f"{round(x):,}" for x in (line.equity_quote, line.initial_quote, line.maintenance_quote)]
     assert distance[1] == "ETH"
     assert buffer[1] == f"{view.buffers[0].ratio:,.2f}"
