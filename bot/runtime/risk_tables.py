@@ -193,6 +193,8 @@ def distance_table(lines: Sequence[DistanceLine]) -> Table:
 def _end(line: DistanceLine, px: float, fraction: float) -> str:
     if px == 0.0 or not isfinite(px):
         return "never"
+    if not fraction:
+        return "now"
     return f"{fraction:+.1%}" if line.underlying == "all" else f"{price(px)} ({fraction:+.1%})"
 
 
