@@ -160,7 +160,7 @@ class TopUps:
                 need_quote -= (found.amount - route.fee) * worth
             else:
                 told.append(found)
-            if need_quote <= 0.0:
+            if need_quote <= route.step_amount * worth:  # what amounts cut to whole steps leave is no need
                 break
         self._tell(account, planned, told)
         return planned

@@ -34,7 +34,7 @@ from bot.domain.events import (
 )
 from bot.domain.orders import AmendRejected, OrderRejected, TimeInForce
 from bot.domain.results import RunSummary
-from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
+from bot.domain.risk import CollateralPlanned, TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256
 from bot.runtime.control import serve
@@ -184,6 +184,8 @@ class Daemon:
         self._journal.append(Batch(now_ns, events))
         for event in events:
             engine.apply(event)
+            if isinstance(event, CollateralPlanned):
+                self._warn_of(event)
         began_ns = time.perf_counter_ns()
         commands = engine.decide(now_ns)
         took_ns = time.perf_counter_ns() - began_ns
@@ -199,6 +201,14 @@ class Daemon:
         session.score.observe(now_ns, len(events), commands, took_ns)
         if session.latencies is not None:
             session.latencies.note(now_ns, events, commands)
+
+    def _warn_of(self, event: CollateralPlanned) -> None:
+        """Tell people what a collateral plan lacks."""
+        desk = self._session.engine.collateral
+        now = desk.now() if desk is not None else None
+        if now is not None and now.plan_id == event.plan_id and (now.fault or not now.is_met):
+            missing = [*now.violations, *now.excesses, *now.warnings]
+            log.warning("collateral", plan_id=now.plan_id, method=now.method, fault=now.fault, missing=missing)
 
     def _hand_over(self, command: Command, now_ns: int) -> None:
         """Let a command leave, unless it would open or move an order, or collateral, under a marked halt."""
