@@ -12,7 +12,7 @@ import pytest
 
 from bot.domain.events import Event, PlanCollateral
 from bot.domain.risk import CollateralPlanned
-from bot.risk.collateral.answering import Answer, answer_greedily
+from bot.risk.collateral.answering import Answer, answer, answer_greedily
 from bot.risk.collateral.plan import decode_plan
 from bot.risk.collateral.solving import solve
 from bot.runtime.clock import WallClock
@@ -24,9 +24,17 @@ COMMAND = PlanCollateral("run-P1", PROBLEM, 1.0, "it is time")
 GREEDY = msgspec.json.encode(answer_greedily(PROBLEM, "x")).decode()
 
 
-async def test_the_daemon_goes_on_while_a_process_solves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EVENKEEL_DERIBIT_API_KEY", "nobody's")
-    planner = CollateralPlanner(WallClock(), start_s=60.0)
+def worker(folder: Path, *lines: str) -> tuple[str, ...]:
+    """Return the arguments of a process that does what these lines of Python say instead of solving."""
+    path = folder / "worker.py"
+    path.write_text("\n".join(("import json, os, sys, time", "sys.stdin.read()", *lines)))
+    return (str(path),)
+
+
+async def test_the_daemon_goes_on_while_a_process_solves(tmp_path: Path) -> None:
+    solved = msgspec.json.encode(answer(PROBLEM, 1.0)).decode()
+    says = worker(tmp_path, f"print({GREEDY!r}, flush=True)", "time.sleep(0.3)", f"print({solved!r}, flush=True)")
+    planner = CollateralPlanner(WallClock(), worker=says, start_s=60.0)
     told: list[Event] = []
     done = asyncio.Event()
 
@@ -47,13 +55,6 @@ async def test_the_daemon_goes_on_while_a_process_solves(monkeypatch: pytest.Mon
     assert (event.plan_id, event.method, event.fault) == ("run-P1", "lp", "")
     assert decode_plan(event.text) == solve(needy(), time_limit_s=1.0)
     assert beats > 3
-
-
-def worker(folder: Path, *lines: str) -> tuple[str, ...]:
-    """Return the arguments of a process that does what these lines of Python say instead of solving."""
-    path = folder / "worker.py"
-    path.write_text("\n".join(("import json, os, sys, time", "sys.stdin.read()", *lines)))
-    return (str(path),)
 
 
 async def ask(*args: str, start_s: float = 20.0, limit_s: float = 0.2) -> Answer:
