@@ -211,7 +211,7 @@ class Posing:
             venue=account.name,
             asset=asset,
             px=px or None,
-            tiers=(Tier(None, account.settings.haircut_share.get(asset, 0.0)),),
+            tiers=(Tier(None, account.haircut_share(asset)),),
             share=self._rules.concentration.get(asset),
         )
 
@@ -219,7 +219,7 @@ class Posing:
         counted_quote = 0.0
         for asset, amount in self._posted[account.name].items():
             px = self._keeper.asset_px(account, asset) or 0.0
-            counted_quote += amount * px * (1.0 - account.settings.haircut_share.get(asset, 0.0))
+            counted_quote += amount * px * (1.0 - account.haircut_share(asset))
         score = self._board.scores.get(account.name) if self._board is not None else None
         return Venue(
             name=account.name,
@@ -309,7 +309,7 @@ def _after(account: MarginAccount, book: RiskBook, scenario: StressScenario) -> 
     margin = account.reckon_maintenance(moved)
     if not isfinite(margin):
         margin = assume_worst(moved, "the model cannot answer").maintenance
-    pnl = row_pnl_quote(book, moved, scenario)
+    pnl = row_pnl_quote(book, moved.mark_px, scenario)
     is_option = book.kind == OPTION
     before = float((book.qty_base * book.mark_px)[is_option].sum())
     after = float((moved.qty_base * moved.mark_px)[is_option].sum())

@@ -74,6 +74,7 @@ from bot.engine.execution import (
 )
 from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
 from bot.engine.holdings import Holdings
+from bot.engine.insurance import Insurance
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.market import MarketState
@@ -85,7 +86,7 @@ from bot.engine.orders import MAX_REVERSIBLE, Order, OrderTracker
 from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
 from bot.engine.routing import Blocked, VenueBoard, explain_blocks, room_lots
 from bot.engine.settings import EngineSettings, HedgeSettings
-from bot.engine.sizing import lots_to_trade, shrinks
+from bot.engine.sizing import lots_to_trade, shrinks, widen
 from bot.engine.top_ups import TopUps
 
 MAX_HEDGE_MARKS = 5_000  # newest fills kept for pictures and reports
@@ -159,11 +160,14 @@ class Engine:
         self.top_ups: TopUps | None = None
         self.counterparties: CounterpartyBoard | None = None
         self.collateral: CollateralDesk | None = None
+        self.insurance: Insurance | None = None
         self._margin_doubt = ""  # why exposure may only shrink as far as margin goes
         if settings.risk is not None:
             self.margin = MarginKeeper(settings, market, self.orders, self.desks)
             self.ordering.margin = self.option_hedges.margin = self.margin
             self.top_ups = TopUps(settings.run_id, settings.risk, self.margin)
+            if settings.risk.buffer is not None:
+                self.insurance = Insurance(settings.risk.buffer, settings.risk, self.margin, self.top_ups)
             if settings.risk.counterparties is not None:
                 self.counterparties = CounterpartyBoard(settings.risk.counterparties, self.margin)
             if settings.risk.collateral is not None:
@@ -247,6 +251,9 @@ class Engine:
     def _review_margin(self, margin: MarginKeeper, now_ns: int) -> None:
         """Look at margin where it is due; an emergency is one a person has to acknowledge by a resume."""
         margin.review(now_ns)
+        if self.insurance is not None and self.insurance.review(now_ns, self.profit_quote):
+            margin.note_change()
+            margin.review(now_ns)
         self._margin_doubt = margin.doubt
         if self._margin_doubt and self.state is BotState.RUNNING and (emergency := margin.emergency):
             self.state, self.state_reason = BotState.REDUCE_ONLY, emergency
@@ -553,6 +560,8 @@ class Engine:
             return
         if self.top_ups.take(event) or event.state not in (TransferState.ARRIVED, TransferState.REVERSED):
             return
+        if {event.from_venue, event.to_venue} & self.settings.account_cash:
+            return  # the balances that are the cash of the book have it
         fee = event.fee if event.state is TransferState.ARRIVED else -event.fee
         desk = self.desks.get(event.asset, self._home)
         self._close_step(desk, event.ts_recv_ns)
@@ -731,7 +740,7 @@ class Engine:
         flattening = self.foreign.next_flattening(desk)
         if flattening is not None and self._flatten(desk, view, flattening, routes):
             return
-        target = self.settings.policy.target(view)
+        target = widen(self.settings.policy.target(view), desk.band_multiple)
         if isnan(target.low_base) or isnan(target.high_base):
             self._withdraw(desk, "the policy's band is not a number", now_ns)
             self._refuse(desk, now_ns, Refusal.BAD_TARGET, f"the policy's band is not a number: {target.reason}")

@@ -8,7 +8,7 @@ and falls again between two prices asked about, before that end: half the way to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from math import exp, inf
 from typing import Final
 
@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import SPOT, Floats, RiskBook
-from bot.risk.distances import FARTHEST_LOG, Interval, move_book
-from bot.risk.repricing import option_values
+from bot.risk.distances import FARTHEST_LOG, Interval, move_books, value_changes
+from bot.risk.stack import BookStack
 
 STEPS: Final = 40  # of the ladder on either side, denser near the price
 GUARDS: Final = (0.25, FARTHEST_LOG)  # asked about where the ladder sees no end
@@ -36,13 +36,13 @@ class _Asked(msgspec.Struct, gc=False):
 class _Account:
     """Equity of a book after logarithmic moves of one underlying or of all, and its maintenance margin where asked."""
 
-    __slots__ = ("_book", "_equity_quote", "_maintenance", "_ratio", "_underlying", "_weight", "margin_now")
+    __slots__ = ("_book", "_equity_quote", "_maintenance", "_ratio", "_underlying", "_weight")
 
     def __init__(
         self,
         book: RiskBook,
         equity_quote: float,
-        maintenance: Callable[[RiskBook], float],
+        maintenance: Callable[[BookStack], Floats],
         ratio: float,
         underlying: str | None,
         spot_weight: float,
@@ -53,7 +53,6 @@ class _Account:
         self._ratio = ratio
         self._underlying = underlying
         self._weight = np.where(book.kind == SPOT, spot_weight, 1.0) * book.qty_base
-        self.margin_now = maintenance(book)
 
     def equity(self, logs: Floats) -> Floats:
         """Return equity after each move, times the ratio at which the venue liquidates."""
@@ -63,31 +62,24 @@ class _Account:
             number = book.underlyings.index(self._underlying) if self._underlying in book.underlyings else -1
             is_moved = book.underlying == number
         linear = is_moved & ~book.is_option
-        value = float(self._weight[linear] @ book.mark_px[linear])
-        won = np.expm1(logs) * value
+        moves = np.expm1(logs)
+        won = moves * float(self._weight[linear] @ book.mark_px[linear])
         rows = np.flatnonzero(is_moved & book.is_option)
         if rows.size:
-            moves = np.append(np.expm1(logs), 0.0)
-            which = np.arange(len(moves))
-            values = option_values(
-                book.forward_px[rows],
-                book.strike_px[rows],
-                book.tau_years[rows],
-                book.is_call[rows],
-                moves,
-                book.vol[rows][None, :],
-                which,
-                np.zeros_like(which),
+            changes = value_changes(
+                book, rows, np.broadcast_to(moves[:, None], (len(moves), len(rows))), book.vol[rows]
             )
             mark = book.mark_px[rows]
-            won = won + (np.maximum(mark + values[:-1] - values[-1], 0.0) - mark) @ self._weight[rows]
+            won = won + (np.maximum(mark + changes, 0.0) - mark) @ self._weight[rows]
         out: Floats = self._ratio * (self._equity_quote + won)
         return out
 
-    def ask(self, at: float) -> _Asked:
-        """Return the gap between equity and margin at one move, margin by the model."""
-        margin = self._maintenance(move_book(self._book, float(np.expm1(at)), underlying=self._underlying))
-        return _Asked(at, float(self.equity(np.array([at]))[0]) - margin, margin)
+    def ask(self, points: list[float]) -> list[_Asked]:
+        """Return the gap between equity and margin at each of some moves, margin by the model."""
+        stack = move_books(self._book, np.expm1(np.array(points)), underlying=self._underlying)
+        equity = self._ratio * (self._equity_quote + (stack.mark_px - self._book.mark_px) @ self._weight)
+        margin = self._maintenance(stack)
+        return [_Asked(*one) for one in zip(points, (equity - margin).tolist(), margin.tolist(), strict=True)]
 
 
 def quick_interval(
@@ -104,29 +96,62 @@ def quick_interval(
 
     `maintenance` answers the model's maintenance margin of a book in quote money. It is asked about ten times.
     """
+
+    def each(stack: BookStack) -> Floats:
+        return np.array([maintenance(stack.book(copy, book)) for copy in range(len(stack))], dtype=float)
+
+    terms = {"liquidation_ratio": liquidation_ratio, "spot_weight": spot_weight}
+    return stack_interval(book, equity_quote, each, px, underlying=underlying, **terms)
+
+
+def stack_interval(
+    book: RiskBook,
+    equity_quote: float,
+    maintenance: Callable[[BookStack], Floats],
+    px: float,
+    *,
+    liquidation_ratio: float = 1.0,
+    underlying: str | None = None,
+    spot_weight: float = 1.0,
+) -> Interval:
+    """Return what `quick_interval` does, of a model that answers for several moved books at once.
+
+    Both sides are searched side by side, so that it is asked about five times, mostly for two books.
+    """
     account = _Account(book, equity_quote, maintenance, liquidation_ratio, underlying, spot_weight)
-    now = _Asked(0.0, liquidation_ratio * equity_quote - account.margin_now, account.margin_now)
+    [now] = account.ask([0.0])
     if not now.gap > 0.0:
         return Interval(px, px)
     steps = FARTHEST_LOG * (np.arange(1, STEPS + 1) / STEPS) ** 2
-    down, up = (_end(account, now, side * steps) for side in (-1.0, 1.0))
+    equity = account.equity(np.concatenate([-steps, steps]))
+    searches = [_end(now, -steps, equity[:STEPS]), _end(now, steps, equity[STEPS:])]
+    ends: list[float | None] = [None, None]
+    waiting = {side: next(search) for side, search in enumerate(searches)}
+    while waiting:
+        found = account.ask(list(waiting.values()))
+        for side, asked in zip(tuple(waiting), found, strict=True):
+            try:
+                waiting[side] = searches[side].send(asked)
+            except StopIteration as over:
+                del waiting[side]
+                ends[side] = over.value
+    down, up = ends
     return Interval(0.0 if down is None else px * exp(down), inf if up is None else px * exp(up))
 
 
-def _end(account: _Account, now: _Asked, steps: Floats) -> float | None:
-    """Return the first logarithmic move at which the account ends, None if within reach it does not."""
-    equity = account.equity(steps)
+def _end(now: _Asked, steps: Floats, equity: Floats) -> Generator[float, _Asked, float | None]:
+    """Ask for moves, and return the first logarithmic one at which the account ends, None if within reach none does."""
     alive = [now]
     for _ in range(MOST_ASKED):
         at = _guess(alive, steps, equity)
         if at is None:
             return None
-        found = account.ask(at)
+        found = yield at
         if found.gap > 0.0:
             alive.append(found)
             continue
-        half = account.ask(0.5 * (alive[-1].at + found.at))
-        return _between(account, alive[-1], half, found)
+        half = yield 0.5 * (alive[-1].at + found.at)
+        return (yield from _between(alive[-1], half, found))
     return alive[-1].at
 
 
@@ -150,8 +175,8 @@ def _guess(alive: list[_Asked], steps: Floats, equity: Floats) -> float | None:
     return float(steps[place])
 
 
-def _between(account: _Account, alive: _Asked, half: _Asked, dead: _Asked) -> float:
-    """Return the move between one that lives and one that does not at which margin reaches equity."""
+def _between(alive: _Asked, half: _Asked, dead: _Asked) -> Generator[float, _Asked, float]:
+    """Ask for moves, and return the one between one that lives and one that does not at which margin reaches equity."""
     if half.gap > 0.0:
         alive = half
     else:
@@ -162,7 +187,7 @@ def _between(account: _Account, alive: _Asked, half: _Asked, dead: _Asked) -> fl
             break
         share = alive.gap / (alive.gap - dead.gap) if np.isfinite(dead.gap) else 0.5
         at = alive.at + (dead.at - alive.at) * min(max(share, 0.02), 0.98)
-        found = account.ask(at)
+        found = yield at
         if abs(found.gap) <= NEAR_ENOUGH * abs(found.margin):
             return found.at
         if found.gap > 0.0:

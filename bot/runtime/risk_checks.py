@@ -9,8 +9,10 @@ from typing import Final
 
 import msgspec
 
+from bot.domain.risk import MarginState
 from bot.domain.units import NS_PER_S
 from bot.engine.risk_settings import AccountRiskSettings, CollateralRules, RiskSettings
+from bot.risk.buffer import BufferRule
 from bot.risk.counterparties import CounterpartyParameters
 from bot.risk.margin.registry import MODELS, decode_values
 from bot.risk.margin_states import StateRule
@@ -18,7 +20,8 @@ from bot.risk.parameters import ParameterSet, decode_parameters
 from bot.risk.stress import StressScenario, decode_scenarios
 from bot.risk.transfers import Route, TransferRules
 from bot.runtime.margin_parameters import carried_sets
-from bot.runtime.risk_sections import AccountRiskSection, CollateralSection, RiskSection
+from bot.runtime.risk_classes import check_classes, class_table
+from bot.runtime.risk_sections import AccountRiskSection, BufferSection, CollateralSection, RiskSection
 from bot.runtime.vault import Vault
 from bot.runtime.volatility import load_artefact
 from bot.runtime.yaml_source import Location, YamlSource
@@ -47,6 +50,7 @@ def check_risk(source: YamlSource, vault: Vault, venues: Iterable[str]) -> None:
         if vault.mode == "paper" and not account.collateral and (len(section.accounts) > 1 or not vault.fixed_cash):
             source.report(place, "the key collateral", "none", "on paper no account tells: state what is posted there")
     _check_transfers(source, vault, section)
+    check_classes(source, section.asset_classes)
     if section.collateral is not None:
         _check_collateral(source, section, section.collateral)
 
@@ -144,6 +148,8 @@ def build_risk(vault: Vault) -> RiskSettings | None:
         counterparties=_counterparties(),
         volatility=artefact,
         volatility_reason=reason,
+        classes=class_table(vault),
+        buffer=_buffer(section.buffer),
         max_initial_ratio=section.max_initial_ratio,
         local_margin_share=section.local_margin_share,
         review_ns=_ns(section.review_s),
@@ -186,6 +192,14 @@ def find_parameters(account: AccountRiskSection) -> ParameterSet:
         raise ValueError(f"expected parameters of model {account.model}, found {found.name} of {found.model}")
     decode_values(found.model, found.values)
     return found
+
+
+def _buffer(section: BufferSection | None) -> BufferRule | None:
+    """Return by what rule an insurance buffer is filled and drawn, None where none is kept."""
+    if section is None:
+        return None
+    draws = {MarginState(state): share for state, share in section.draws.items() if share > 0.0}
+    return BufferRule(full_quote=section.full_quote, share_of_gains=section.share_of_gains, draws=draws)
 
 
 def _counterparties() -> CounterpartyParameters | None:

@@ -29,9 +29,9 @@ from bot.risk.collateral.problem import (
 from bot.risk.collateral.solving import solve
 from bot.risk.counterparties import CounterpartyParameters, PartyRisk, along
 from bot.risk.distances import move_book
-from bot.runtime.risk_accounts import Accounts, Reckoned
+from bot.runtime.risk_accounts import MONEYS, Accounts, Reckoned
 from bot.runtime.risk_sections import RouteLine, TransfersSection
-from bot.runtime.risk_view import MONEYS, class_of, counterparties_of, newest_set
+from bot.runtime.risk_view import counterparties_of, newest_set
 from bot.runtime.vault import Vault
 
 STRESS_BUFFER: Final = 1.25  # of maintenance margin that is to be left after a shock
@@ -137,7 +137,7 @@ def build_problem(accounts: Accounts) -> tuple[CollateralProblem, list[str]]:
             if one.kind == "in_flight" and one.party in known and prices.get(one.asset)
         ),
         scenarios=tuple(name for name, _, _ in SCENARIOS),
-        multipliers={name: _multipliers(name) for name in prices},
+        multipliers={name: _multipliers(accounts, name) for name in prices},
         hold_years=HOLD_YEARS,
     )
     return problem, notes
@@ -155,7 +155,7 @@ def scenario_words(accounts: Accounts) -> dict[str, str]:
     found = {}
     for name in accounts.spot_px:
         if name not in MONEYS:
-            applies = class_of(name).parameters
+            applies = accounts.class_of(name)
             found[name] = f"±{applies.price_shock_fraction:.0%}, vol +{applies.vol_shock_fraction:.0%}"
     return found
 
@@ -206,7 +206,7 @@ def _needs(accounts: Accounts, one: Reckoned, lines: Sequence[RouteLine]) -> lis
     wanted = [max(target, one.figures.initial / settings.max_initial_ratio)]
     pnl = [0.0]
     for _, side, vol_side in SCENARIOS[1:]:
-        moved = _shocked(one.book, side, vol_side)
+        moved = _shocked(accounts, one.book, side, vol_side)
         wanted.append(STRESS_BUFFER * one.maintenance(moved) / ratio)
         pnl.append(float(one.book.qty_base @ (moved.mark_px - one.book.mark_px)))
     nothing = (0.0,) * len(pnl)
@@ -218,19 +218,19 @@ def _needs(accounts: Accounts, one: Reckoned, lines: Sequence[RouteLine]) -> lis
     ]
 
 
-def _shocked(book: RiskBook, side: float, vol_side: float) -> RiskBook:
+def _shocked(accounts: Accounts, book: RiskBook, side: float, vol_side: float) -> RiskBook:
     moved = book
     for number in book.held:
         name = book.underlyings[number]
-        applies = class_of(name).parameters
+        applies = accounts.class_of(name)
         factor = 1.0 + vol_side * applies.vol_shock_fraction
         moved = move_book(moved, side * applies.price_shock_fraction, factor, name)
     return moved
 
 
-def _multipliers(asset: str) -> tuple[float, ...]:
+def _multipliers(accounts: Accounts, asset: str) -> tuple[float, ...]:
     """Return what an asset's price is multiplied by in each scenario; what may leave its peg does so as it falls."""
-    applies = class_of(asset).parameters
+    applies = accounts.class_of(asset)
     if asset in MONEYS:
         return (1.0,) * len(SCENARIOS)
     fall = 1.0 - applies.peg_shock_fraction

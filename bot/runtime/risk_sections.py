@@ -5,7 +5,7 @@ Must never read a file; `bot.runtime.risk_checks` finds the parameters that it n
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -19,6 +19,7 @@ class RiskPart(BaseModel):
 
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+BadState = Literal["watch", "act", "critical", "emergency"]
 
 
 class AccountRiskSection(RiskPart):
@@ -130,6 +131,21 @@ class TransfersSection(RiskPart):
     routes: tuple[RouteLine, ...] = Field(default=(), description="The ways collateral may be moved; none by default")
 
 
+ClassFields = dict[str, float | str]
+
+
+class AssetClassesSection(RiskPart):
+    """What this vault sets for itself of the parameters by asset class; an asset's own go before its class's."""
+
+    classes: dict[str, ClassFields] = Field(
+        default_factory=dict, description="Parameters of a class, class: {parameter: value}"
+    )
+    assets: dict[str, ClassFields] = Field(
+        default_factory=dict, description="Parameters of one asset, asset: {parameter: value}"
+    )
+    members: dict[str, str] = Field(default_factory=dict, description="Which class an asset is of, asset: class")
+
+
 class CollateralSection(RiskPart):
     """How collateral is planned ahead: what accounts shall stand, and what it costs to have it there."""
 
@@ -169,6 +185,19 @@ class CollateralSection(RiskPart):
     )
 
 
+class BufferSection(RiskPart):
+    """Money that is kept aside out of gains, and counts as collateral only in the states that are named here."""
+
+    full_quote: float = Field(gt=0, description="How much is kept aside at most, in quote money")
+    share_of_gains: float = Field(
+        default=0.10, gt=0, le=1, description="Share of every new high of the P&L that is kept aside"
+    )
+    draws: dict[BadState, Share] = Field(
+        default={"critical": 0.5, "emergency": 1.0},
+        description="State of an account: share of the buffer that may be drawn for it then; in no other state",
+    )
+
+
 class RiskSection(RiskPart):
     """Margin of the accounts that hedges are made at, and what is done about it."""
 
@@ -201,6 +230,12 @@ class RiskSection(RiskPart):
     transfers: TransfersSection = Field(
         default=TransfersSection(), description="How collateral may be moved between accounts; not at all by default"
     )
+    asset_classes: AssetClassesSection = Field(
+        default=AssetClassesSection(), description="Parameters by asset class that this vault sets otherwise"
+    )
     collateral: CollateralSection | None = Field(
         default=None, description="How collateral is planned ahead; without it accounts are topped up by rule"
+    )
+    buffer: BufferSection | None = Field(
+        default=None, description="Money kept aside out of gains for bad days; none by default"
     )

@@ -270,7 +270,7 @@ def _account(keeper: MarginKeeper, one: MarginAccount) -> AccountNow:
         equity_quote=one.equity_quote,
         posted=posted,
         px={asset: px for asset, px in prices.items() if px is not None},
-        haircuts=dict(one.settings.haircut_share),
+        haircuts={**one.settings.haircut_share, **{asset: one.haircut_share(asset) for asset in posted}},
         liquidation_ratio=one.settings.liquidation_ratio,
         counts_long_options=one.settings.counts_long_options,
         standing_share=one.settings.standing_share,

@@ -287,6 +287,16 @@ def origin_lines(one: Resolved) -> list[str]:
     ]
 
 
+def applies_lines(one: Resolved) -> list[str]:
+    """Return what applies to an asset in a line per origin: the class, and each value where it came from."""
+    by_origin: dict[str, list[str]] = {}
+    for name, origin in one.origins.items():
+        if name != "class":
+            by_origin.setdefault(origin, []).append(f"{name} {_figure(getattr(one.parameters, name))}")
+    found = [f"{one.asset}: class {one.asset_class} ({one.origins['class']})"]
+    return found + [f"  {origin}: {', '.join(values)}" for origin, values in by_origin.items()]
+
+
 def money(amount_quote: float, sign: str = "") -> str:
     """Return quote money to the unit, or what it is where it is no number."""
     if isnan(amount_quote):

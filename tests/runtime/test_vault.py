@@ -29,6 +29,7 @@ from bot.runtime.chain_sections import (
 from bot.runtime.risk_sections import (
     AccountRiskSection,
     AddressSection,
+    AssetClassesSection,
     CollateralSection,
     MarginStatesSection,
     RiskSection,
@@ -93,6 +94,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("risk.transfers.addresses.LABEL.", AddressSection),
     ("risk.transfers.routes[].", RouteLine),
     ("risk.collateral.", CollateralSection),
+    ("risk.asset_classes.", AssetClassesSection),
     ("latency.", LatencySection),
     *((f"policy({name}).", cls) for name, cls in POLICIES.items()),
     ("policy(…).risk_aversion.", RiskWords),
