@@ -24,6 +24,7 @@ from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, Margi
 from bot.engine.market import MarketState
 from bot.engine.orders import OrderTracker
 from bot.engine.risk_rows import AccountRows, Row, account_rows, with_qty
+from bot.engine.risk_settings import RiskSettings
 from bot.engine.settings import EngineSettings
 from bot.risk.book import OPTION, Floats, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
@@ -108,6 +109,11 @@ class MarginKeeper:
         self._now_ns = 0
         self._reviewed_ns: dict[str, int] = {}
         self._delay_ns = max([one.p95_ns for one in settings.risk.transfers.routes], default=DEFAULT_DELAY_NS)
+
+    @property
+    def risk(self) -> RiskSettings:
+        """What is known of margin from the start."""
+        return self._risk
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 

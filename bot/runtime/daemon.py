@@ -302,7 +302,14 @@ class Daemon:
         wanted = [str(one) for one in names[:MAX_WANTED]] if isinstance(names, list) else []
         session = self._session
         try:
-            found = take_snapshot(session.vault, session.engine, self._feed.now_ns(), "the running daemon", wanted)
+            found = take_snapshot(
+                session.vault,
+                session.engine,
+                self._feed.now_ns(),
+                "the running daemon",
+                wanted,
+                is_posed=question.get("collateral") is True,
+            )
         except ConfigError as error:
             return {"error": "; ".join(error.problems)}
         answer: dict[str, Any] = msgspec.to_builtins(found)
