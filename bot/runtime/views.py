@@ -91,7 +91,7 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
         ],
         "forecasts": {
             name: {key: _finite(value) for key, value in msgspec.to_builtins(one).items()}
-            for name, one in margin.forecasts.items()
+            for name, one in margin.watch.forecasts.items()
         },
         "counterparties": _counterparties_view(engine.counterparties),
     }
