@@ -92,14 +92,14 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
         ],
         "forecasts": {
             name: {key: _finite(value) for key, value in msgspec.to_builtins(one).items()}
-            for name, one in margin.forecasts.items()
+            for name, one in margin.watch.forecasts.items()
         },
         "counterparties": _counterparties_view(engine.counterparties),
-        "buffer": _buffer_view(engine.insurance),
+        "insurance": _insurance_view(engine.insurance),
     }
 
 
-def _buffer_view(insurance: Insurance | None) -> dict[str, Any] | None:
+def _insurance_view(insurance: Insurance | None) -> dict[str, Any] | None:
     """Show the insurance buffer with its newest entries, None where none is kept."""
     if insurance is None:
         return None
