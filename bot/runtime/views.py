@@ -54,7 +54,7 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
     """Show margin of every account, what its model makes it of, what is under way, and how venues are judged."""
     margin, top_ups = engine.margin, engine.top_ups
     if margin is None or top_ups is None:
-        return {"accounts": {}, "transfers": []}
+        return {"accounts": {}, "transfers": [], "insurance": None}
     return {
         "accounts": {
             name: {
