@@ -259,7 +259,7 @@ class CollateralDesk:
             return "it is time"
         if self._top_ups.changes != self._seen_changes:
             return "a transfer ended or is overdue"
-        buffer = required_buffer(self._keeper, self._risk, self._rules)
+        buffer = required_buffer(self._keeper, self._rules)
         if buffer.ratio > GROWN * self._buffer.ratio:
             return f"the buffer grows from {self._buffer.ratio:.2f} to {buffer.ratio:.2f}: {buffer.reason}"
         return ""
@@ -280,7 +280,7 @@ class CollateralDesk:
         self._states = {
             name: one.standing.asked for name, one in self._keeper.accounts.items() if one.standing is not None
         }
-        self._buffer = required_buffer(self._keeper, self._risk, self._rules)
+        self._buffer = required_buffer(self._keeper, self._rules)
         self._number += 1
         plan_id = f"{self._run_id}-P{self._number}"
         try:

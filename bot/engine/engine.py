@@ -166,8 +166,8 @@ class Engine:
             self.margin = MarginKeeper(settings, market, self.orders, self.desks)
             self.ordering.margin = self.option_hedges.margin = self.margin
             self.top_ups = TopUps(settings.run_id, settings.risk, self.margin)
-            if settings.risk.buffer is not None:
-                self.insurance = Insurance(settings.risk.buffer, settings.risk, self.margin, self.top_ups)
+            if settings.risk.insurance is not None:
+                self.insurance = Insurance(settings.risk.insurance, settings.risk, self.margin, self.top_ups)
             if settings.risk.counterparties is not None:
                 self.counterparties = CounterpartyBoard(settings.risk.counterparties, self.margin)
             if settings.risk.collateral is not None:

@@ -19,6 +19,7 @@ from bot.domain.results import MarginRecord
 from bot.domain.risk import CollateralPrice, MarginState, MarginTerms, SeriesValue
 from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
 from bot.domain.venues import AccountReport
+from bot.engine.buffers import DEFAULT_DELAY_NS, VOL_LEVEL, Buffers
 from bot.engine.desk import Desk
 from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount, Told, told_of
 from bot.engine.market import MarketState
@@ -26,6 +27,7 @@ from bot.engine.orders import OrderTracker
 from bot.engine.risk_rows import AccountRows, Row, account_rows, with_qty
 from bot.engine.risk_settings import RiskSettings
 from bot.engine.settings import EngineSettings
+from bot.engine.vol_watch import VolWatch
 from bot.risk.book import OPTION, Floats, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
 from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
@@ -33,11 +35,8 @@ from bot.risk.gaps import find_fault
 from bot.risk.margin.registry import assume_worst
 from bot.risk.margin_states import SEVERITY, bot_state_of, stand
 from bot.risk.repricing import base_deltas
-from bot.risk.volatility.forecaster import VolForecast
 
-VOL_LEVEL = 0.95  # the quantile of the vol forecast that the chance of liquidation is reckoned with
 STEPS = 14  # of the search for the largest size that fits
-DEFAULT_DELAY_NS = 1800 * 10**9  # how long topping up takes where no route says
 SAFE_SIGMAS = 3.0  # an account alive this far away on both sides is touched with less than 0.6 %
 COARSE_POINTS = 8
 CALM_SHARE = 0.5  # of the first threshold: below it an account is looked at …
@@ -91,14 +90,14 @@ class MarginKeeper:
         self.worst_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
         self.state_ns: dict[str, dict[MarginState, int]] = {name: {} for name in self.accounts}
         self.reviews: dict[str, int] = dict.fromkeys(self.accounts, 0)
-        self.forecasters = {name: settings.risk.forecaster(name) for name in desks}
-        self.forecasts: dict[
-            str, VolForecast
-        ] = {}  # the newest of each, for whoever looks: asking anew would change it
         self.aside_quote = 0.0  # kept as insurance: it is where it is, and counts nowhere
         self.worst_initial_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
+        self.watch = VolWatch(settings.risk, desks)
+        self.buffers: Buffers | None = None
+        if settings.risk.buffers is not None:
+            self.buffers = Buffers(settings.risk.buffers, settings.risk, self.watch)
         self._watched = [  # with the index as it was when accounts were last looked at
-            (desk.book.marks_of_underlying, self.forecasters[name], 0.0) for name, desk in desks.items()
+            (name, desk.book.marks_of_underlying, 0.0) for name, desk in desks.items()
         ]
         self._rows: dict[str, AccountRows] = {}
         self._ends: dict[str, list[tuple[RiskBook, Figures]]] = {}
@@ -146,8 +145,7 @@ class MarginKeeper:
 
     def take_series(self, event: SeriesValue) -> None:
         """Let the forecasts of vol know a value of a series from outside."""
-        for forecaster in self.forecasters.values():
-            forecaster.note_series(event)
+        self.watch.take_series(event)
 
     def note_fill(self, instrument: Instrument | None, now_ns: int) -> None:
         """Remember when something last traded: a report that was asked for before does not know of it."""
@@ -179,10 +177,10 @@ class MarginKeeper:
     def review(self, now_ns: int) -> None:
         """Look at every account that is due: after its beat, after anything that happened there, after a move."""
         has_moved = False
-        for marks, forecaster, looked_px in self._watched:
+        for name, marks, looked_px in self._watched:
             px = marks.index_px
             if px > 0.0:
-                forecaster.note_price(now_ns, px)
+                self.watch.note_price(name, now_ns, px)
                 has_moved = has_moved or abs(px - looked_px) > self._risk.review_move_fraction * looked_px
         self._now_ns = now_ns
         is_due = now_ns >= self._due_ns or has_moved
@@ -194,7 +192,8 @@ class MarginKeeper:
             desk.book.mark(now_ns)  # a price missing is told of the row that lacks it
         if is_due:  # what happens at one account must not put off the look at the others
             self._dirty.update(self.accounts)
-            self._watched = [(marks, forecaster, marks.index_px) for marks, forecaster, _ in self._watched]
+            self._watched = [(name, marks, marks.index_px) for name, marks, _ in self._watched]
+        self.watch.look(now_ns, self._delay_ns / NS_PER_YEAR)
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
         self._dirty.clear()
@@ -243,6 +242,8 @@ class MarginKeeper:
         account.unknown = why
         if rows is None:
             self._rows.pop(account.name, None)
+            if self.buffers is not None:
+                self.buffers.forget(account.name)
             return
         self._rows[account.name] = rows
         degraded = account.doubts()
@@ -268,6 +269,7 @@ class MarginKeeper:
         account.equity_quote, account.figures, account.degraded = equity_quote, figures, tuple(degraded)
         account.utilisation_ratio = utilise(equity_quote, figures.maintenance, account.settings.liquidation_ratio)
         account.touch_probability = self._touch(account, book)
+        self._look_ahead(account, book, now_ns)
         before = account.standing
         account.standing = stand(
             before, account.utilisation_ratio, account.touch_probability, now_ns, self._risk.states
@@ -286,6 +288,32 @@ class MarginKeeper:
         times = self.state_ns[account.name]
         times[before] = times.get(before, 0) + now_ns - since_ns
         self._reviewed_ns[account.name] = now_ns
+
+    def _look_ahead(self, account: MarginAccount, book: RiskBook, now_ns: int) -> None:
+        """Find what the account should hold for the time that topping it up takes."""
+        if self.buffers is None:
+            return
+        if account.is_assumed:
+            self.buffers.forget(account.name)
+            return
+        ratio = account.settings.liquidation_ratio
+        self.buffers.review(
+            account.name,
+            book,
+            account.equity_quote,
+            account.figures.maintenance / ratio,
+            self._coins_quote(account),
+            lambda moved: account.reckon_maintenance(moved) / ratio,
+            now_ns,
+        )
+
+    def _coins_quote(self, account: MarginAccount) -> float:
+        """Return what of an account's equity is coins that move with their underlyings, in quote money."""
+        return sum(
+            amount * px * (1.0 - (account.haircut_share(asset) if amount > 0.0 else 0.0))
+            for asset, amount in self._amounts(account).items()
+            if asset not in QUOTE_MONEY and amount and (px := self.asset_px(account, asset)) is not None
+        )
 
     def _take_told(self, account: MarginAccount, local: Figures, now_ns: int) -> None:
         """Set the venue's newest word beside the model's of the same moment; drop one that has grown old."""
@@ -381,7 +409,7 @@ class MarginKeeper:
 
     def stressed_vol(self) -> float:
         """Return the vol, until collateral has arrived, that margin is reckoned with; NaN where nobody tells."""
-        return self._stressed_vol(self._delay_ns / NS_PER_YEAR)
+        return self._stressed_vol()
 
     def _earned_quote(self, account: MarginAccount) -> float:
         """Return what linear positions there have earned so far, and what option hedges left in cash."""
@@ -405,7 +433,7 @@ class MarginKeeper:
         if not len(book) or account.figures.maintenance <= 0.0:
             return 0.0
         years = self._delay_ns / NS_PER_YEAR
-        vol = self._stressed_vol(years)
+        vol = self._stressed_vol()
         if not isfinite(vol):
             return 0.0 if account.utilisation_ratio < self._risk.states.watch_ratio else nan
         ratio = account.settings.liquidation_ratio
@@ -431,6 +459,7 @@ class MarginKeeper:
         standing, times = account.standing, dict(self.state_ns[account.name])
         if standing is not None:
             times[standing.state] = times.get(standing.state, 0) + self._now_ns - self._reviewed_ns[name]
+        buffer = self.buffers.of.get(name) if self.buffers is not None else None
         return MarginRecord(
             model=account.parameters.model,
             equity_quote=_known(account.equity_quote),
@@ -445,16 +474,15 @@ class MarginKeeper:
             degraded=account.degraded,
             worst_initial_ratio=self.worst_initial_ratio[name],
             worst_state=str(max(times, key=SEVERITY.__getitem__, default="unknown")),
+            required_quote=_known(self.buffers.required_quote(name)) if self.buffers is not None else None,
+            target_ratio=buffer.target.ratio if buffer is not None else None,
+            target_changes=self.buffers.change_counts.get(name, 0) if self.buffers is not None else 0,
         )
 
-    def _stressed_vol(self, years: float) -> float:
+    def _stressed_vol(self) -> float:
         """Return the highest of the vols that options and prices show, and that a forecast exceeds in 5 % of cases."""
         vols = [desk.vol() for desk in self._desks.values()]
-        for name, forecaster in self.forecasters.items():
-            forecast = forecaster.forecast(self._now_ns, years)
-            if forecast is not None:
-                self.forecasts[name] = forecast
-                vols.append(forecast.quantile(VOL_LEVEL))
+        vols += [self.watch.quantile_vol(name, VOL_LEVEL) for name in self._desks]
         return max([vol for vol in vols if isfinite(vol)], default=nan)
 
     # ── rooms ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -583,6 +611,7 @@ class MarginKeeper:
             f"{account.standing.asked}: {account.standing.reason}",
             self._tell_figures(account),
             f"as {account.name} tells" if account.is_told else f"by the model {account.parameters.model}",
+            self.buffers.tell(account.name) if self.buffers is not None else "",
             account.banned and f"nothing is added: {account.banned}",
             *account.degraded,
         ]

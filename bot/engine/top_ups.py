@@ -101,7 +101,7 @@ class TopUps:
         for account in self._keeper.accounts.values():
             if account.unknown:
                 continue
-            if account.permission.must_top_up:
+            if account.permission.must_top_up or self._is_short(account):
                 if self.is_planned is not None and self.is_planned(account.name, now_ns):
                     continue
                 commands += self._top_up(account, now_ns)
@@ -119,9 +119,17 @@ class TopUps:
                 total_quote += one.amount * self._worth(account, one.route.asset)
         return total_quote
 
+    def _is_short(self, account: MarginAccount) -> bool:
+        """Tell whether what an account has, and what is on its way, is less than its buffer asks for."""
+        buffers = self._keeper.buffers
+        if buffers is None or not buffers.is_short(account.name, account.equity_quote):
+            return False
+        return buffers.is_short(account.name, account.equity_quote + self.under_way_quote(account))
+
     def need_quote(self, account: MarginAccount) -> float:
-        """Return what an account lacks of its target, in equity after haircuts."""
-        return self.wanted_quote(account) - account.equity_quote
+        """Return what an account lacks of its target, in equity after haircuts; before it needs it, of its buffer."""
+        wanted_quote = self.wanted_quote(account) if account.permission.must_top_up else self._buffer_quote(account)
+        return wanted_quote - account.equity_quote
 
     def obstacle(self, route: Route, now_ns: int) -> str:
         """Return why nothing is sent over a route now, "" if something may be."""
@@ -149,7 +157,15 @@ class TopUps:
     def wanted_quote(self, account: MarginAccount) -> float:
         """Return the equity that a top-up brings an account to."""
         target = self._risk.target_ratio * account.settings.liquidation_ratio
-        return max(account.figures.maintenance / target, account.figures.initial / self._risk.max_initial_ratio)
+        return max(
+            account.figures.maintenance / target,
+            account.figures.initial / self._risk.max_initial_ratio,
+            self._buffer_quote(account),
+        )
+
+    def _buffer_quote(self, account: MarginAccount) -> float:
+        buffers = self._keeper.buffers
+        return buffers.required_quote(account.name) if buffers is not None else 0.0
 
     def _top_up(self, account: MarginAccount, now_ns: int) -> list[Command]:
         """Plan what brings an account to its target, over the fastest routes from where something is to spare."""
@@ -157,6 +173,8 @@ class TopUps:
         if not need_quote > 0.0:
             return []
         reason = f"margin at {account.name}: {account.standing.reason}" if account.standing is not None else ""
+        if not account.permission.must_top_up and self._keeper.buffers is not None:
+            reason = f"before {account.name} needs it: {self._keeper.buffers.tell(account.name)}"
         planned: list[Command] = []
         routes = [one for one in self._risk.transfers.routes if one.to_venue == account.name]
         told = [] if routes else [f"no route leads to {account.name}"]

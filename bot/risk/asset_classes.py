@@ -98,18 +98,6 @@ class Resolved(msgspec.Struct, frozen=True):
         return [f"{self.asset} {name} = {value}: {self.origins[name]}" for name, value in shown.items()]
 
 
-class ClassTable(msgspec.Struct, frozen=True):
-    """The classes of one parameter set with what a vault sets otherwise: asked for one asset at a time."""
-
-    classes: AssetClasses
-    overrides: Overrides = Overrides()
-    name: str = "the set"
-
-    def of(self, asset: str) -> Resolved:
-        """Return what applies to an asset."""
-        return resolve(asset, self.classes, self.overrides, self.name)
-
-
 def decode_classes(values: dict[str, Any], overrides: Overrides | None = None) -> AssetClasses:
     """Return the classes of a parameter set, and check that it and the overrides name only what there is.
 

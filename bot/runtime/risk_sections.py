@@ -185,7 +185,7 @@ class CollateralSection(RiskPart):
     )
 
 
-class BufferSection(RiskPart):
+class InsuranceSection(RiskPart):
     """Money that is kept aside out of gains, and counts as collateral only in the states that are named here."""
 
     full_quote: float = Field(gt=0, description="How much is kept aside at most, in quote money")
@@ -194,8 +194,46 @@ class BufferSection(RiskPart):
     )
     draws: dict[BadState, Share] = Field(
         default={"critical": 0.5, "emergency": 1.0},
-        description="State of an account: share of the buffer that may be drawn for it then; in no other state",
+        description="State of an account: share of what is there that may be drawn for it then; in no other state",
     )
+
+
+class BuffersSection(RiskPart):
+    """What accounts hold above their margin for the time that topping them up takes."""
+
+    enabled: bool = Field(default=True, description="Whether accounts are topped up before they need it")
+    base_ratio: float = Field(
+        default=1.23, gt=1, le=10, description="Equity over maintenance margin that a bad move is to leave, in calm"
+    )
+    trigger_share: float = Field(default=0.85, gt=0, le=1, description="Below this share of that it is topped up to it")
+    most_multiple: float = Field(
+        default=2.0, ge=1, le=10, description="How many times what it has above 1 a high forecast may make of it"
+    )
+    usual_vols: dict[str, Annotated[float, Field(gt=0, le=10)]] = Field(
+        default_factory=dict, description="Vol that counts as usual, underlying: yearly vol; else that of the forecast"
+    )
+
+
+class SeriesLine(RiskPart):
+    """One series from outside that a live feed reads."""
+
+    kind: Literal["fred", "deribit_volatility", "funding", "open_interest", "stablecoins"] = Field(
+        description="Where it comes from"
+    )
+    of: str = Field(default="", max_length=60, description="Id of the series (`fred`), else the currency")
+    venue: str = Field(default="", max_length=40, description="Venue of the vault, for funding and open interest")
+    symbol: str = Field(default="", max_length=60, description="Its symbol there, as ccxt has it: BTC/USDT:USDT")
+    base_url: str = Field(default="", max_length=200, description="Address of a mirror")
+    key_variable: str = Field(
+        default="FRED_API_KEY", min_length=1, max_length=60, description="Environment variable that holds the key"
+    )
+    pace_s: float = Field(default=0.0, ge=0, le=604_800, description="Time between two readings; 0: the kind's own")
+
+    @property
+    def name(self) -> str:
+        """What its values are called."""
+        prefix = {"deribit_volatility": "DVOL-", "funding": "FUNDING-", "open_interest": "OI-"}.get(self.kind, "")
+        return "STABLECOIN-SUPPLY" if self.kind == "stablecoins" else f"{prefix}{self.of}"
 
 
 class RiskSection(RiskPart):
@@ -230,12 +268,28 @@ class RiskSection(RiskPart):
     transfers: TransfersSection = Field(
         default=TransfersSection(), description="How collateral may be moved between accounts; not at all by default"
     )
+    forecast: str = Field(
+        default="bundled",
+        min_length=1,
+        max_length=200,
+        description="Models that forecast vol: bundled, a JSON file of evenkeel calibrate volatility, or none",
+    )
+    buffers: BuffersSection = Field(
+        default=BuffersSection(), description="What accounts hold above their margin while a transfer takes its time"
+    )
+    breakers: bool = Field(
+        default=True, description="Whether moves, slippage, failed hedges and errors forbid adding risk for a while"
+    )
     asset_classes: AssetClassesSection = Field(
         default=AssetClassesSection(), description="Parameters by asset class that this vault sets otherwise"
     )
     collateral: CollateralSection | None = Field(
         default=None, description="How collateral is planned ahead; without it accounts are topped up by rule"
     )
-    buffer: BufferSection | None = Field(
+    insurance: InsuranceSection | None = Field(
         default=None, description="Money kept aside out of gains for bad days; none by default"
+    )
+    series: tuple[SeriesLine, ...] = Field(default=(), description="Series that a live feed reads; none by default")
+    conditions: str = Field(
+        default="", max_length=200, description="How series raise buffers: a parameter set by name, or a JSON file"
     )

@@ -238,7 +238,7 @@ def _pose(engine: Engine, keeper: MarginKeeper, now_ns: int) -> Posed:
     rules = risk.collateral or CollateralRules()
     risk = msgspec.structs.replace(risk, collateral=rules)
     top_ups = engine.top_ups or TopUps(engine.settings.run_id, risk, keeper)
-    buffer = required_buffer(keeper, risk, rules)
+    buffer = required_buffer(keeper, rules)
     posing = Posing(keeper, top_ups, engine.counterparties, risk, now_ns, buffer.ratio)
     return Posed(
         problem=posing.problem(),

@@ -54,7 +54,7 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
     """Show margin of every account, what its model makes it of, what is under way, and how venues are judged."""
     margin, top_ups = engine.margin, engine.top_ups
     if margin is None or top_ups is None:
-        return {"accounts": {}, "transfers": []}
+        return {"accounts": {}, "transfers": [], "insurance": None}
     return {
         "accounts": {
             name: {
@@ -92,15 +92,15 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
         ],
         "forecasts": {
             name: {key: _finite(value) for key, value in msgspec.to_builtins(one).items()}
-            for name, one in margin.forecasts.items()
+            for name, one in margin.watch.forecasts.items()
         },
         "counterparties": _counterparties_view(engine.counterparties),
         "collateral": _collateral_view(engine),
-        "buffer": _buffer_view(engine.insurance),
+        "insurance": _insurance_view(engine.insurance),
     }
 
 
-def _buffer_view(insurance: Insurance | None) -> dict[str, Any] | None:
+def _insurance_view(insurance: Insurance | None) -> dict[str, Any] | None:
     """Show the insurance buffer with its newest entries, None where none is kept."""
     if insurance is None:
         return None
