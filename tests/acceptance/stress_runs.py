@@ -20,6 +20,7 @@ from bot.engine.engine import Engine
 from tests.acceptance.stress_venues import Liquidated, State, StressedVenues, Truth
 from tests.acceptance.stress_world import STEP_NS, WALLET, Scenario, draw_scenario, settings_of
 
+DEBUG = False
 ACT, CRITICAL = 0.80, 0.90  # of the way to liquidation: from here on the rules ask for collateral, for reducing
 LENDING = 0.40  # an account below it is NORMAL whoever reckons, and lends what it does not need
 LIMIT = 0.90  # of equity, for initial margin
@@ -330,10 +331,12 @@ class StressRun:
         if self._live or self._looks % COMPARED_EVERY:
             return
         for name, account in margin.accounts.items():
-            if account.unknown:
+            if account.unknown or margin.is_due(name):
                 continue
             found = self.venues.truth(name)
             if found.equity > 0.0:
+                if DEBUG and account.equity_quote / found.equity - 1.0 > 0.02:
+                    print("   OVER", name, (self.venues.now_ns-self.scenario.start_ns)/NS_PER_MIN, self.venues.down, self.scenario.is_told, account.is_told, account.equity_quote, found.equity, self.venues.state(name), account.degraded)
                 self.story.worst_overstated = max(self.story.worst_overstated, account.equity_quote / found.equity - 1.0)
 
     def _breach(

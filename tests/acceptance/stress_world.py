@@ -300,7 +300,7 @@ def settings_of(scenario: Scenario) -> EngineSettings:
         hedges={"ETH": hedges},
         universe=(*(option for option, _ in scenario.options), *scenario.perpetuals.values()),
         limits=Limits(max_order_quote=60_000.0, max_orders_per_min=60, daily_loss_quote=1e9, max_hedges_same_way=1_000),
-        ages=Ages(vol_ns=2 * STEP_NS, quote_ns=2 * STEP_NS, index_ns=2 * STEP_NS),
+        ages=Ages(vol_ns=2 * STEP_NS, quote_ns=STEP_NS, index_ns=2 * STEP_NS),
         gap_ns=4 * STEP_NS,
         account_venues=frozenset(scenario.accounts) if scenario.is_told else frozenset(),
         account_max_age_ns=2 * STEP_NS if scenario.is_told else 0,
