@@ -28,7 +28,7 @@ from bot.simulation.venue import Faults
 from strategies import DeltaBand
 
 SETS: Final = Path(__file__).parents[2] / "bot" / "risk" / "parameter_sets"
-STEPS: Final = 60  # of five minutes: five hours
+STEPS: Final = 48  # of five minutes: four hours
 STEP_NS: Final = STEP_MINUTES * NS_PER_MIN
 LOOKS_NS: Final = (0, 35 * NS_PER_S)  # within a step: the second one is a state's step later
 START_NS: Final = (date(2026, 12, 1) - date(1970, 1, 1)).days * NS_PER_DAY
