@@ -74,8 +74,9 @@ class DeltaEvidence(msgspec.Struct, frozen=True):
 class MarginRecord(msgspec.Struct, frozen=True):
     """What margin of one account was like over a run: the newest figures, and the worst of them.
 
-    `utilisation_ratio` is maintenance margin over equity, 1 being liquidation; `state_s` says how long the account was
-    in which state, `cuts` how often a hedge was made smaller or sent elsewhere for want of margin there.
+    `utilisation_ratio` is maintenance margin over equity, 1 being liquidation, `worst_initial_ratio` initial margin
+    over it, either of equity without what an insurance buffer keeps aside; `state_s` says how long the account was in
+    which state, `cuts` how often a hedge was made smaller or sent elsewhere for want of margin there.
     """
 
     model: str
@@ -89,6 +90,18 @@ class MarginRecord(msgspec.Struct, frozen=True):
     cuts: int
     reviews: int
     degraded: tuple[str, ...]
+    worst_initial_ratio: float = 0.0
+    worst_state: str = "unknown"
+
+
+class BufferRecord(msgspec.Struct, frozen=True):
+    """The insurance buffer of a vault at the end of a run: what is there, and what came and went over the run."""
+
+    balance_quote: float
+    full_quote: float
+    funded_quote: float
+    drawn_quote: float
+    returned_quote: float
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -99,7 +112,9 @@ class RunSummary(msgspec.Struct, frozen=True):
     which cost its gas; the failed ones filled nothing. `deltas` is by underlying, of vaults that watch their smiles;
     `surface_fallbacks` says by expiry why the newest surface was not fitted there, where one was needed, and
     `unquoted_hedges_s` for how long an option hedge was marked without a quote of its own, where that was long.
-    `margin` is by account, of vaults that have it reckoned, and `transfers` are those of collateral that were planned.
+    `margin` is by account, of vaults that have it reckoned, `transfers` are those of collateral that were planned, and
+    `buffer` is what was kept aside as insurance, where a vault does. `collateral_plans` counts plans that came, those of
+    them that fall short, and how often the rule stood in.
     """
 
     vault: str
@@ -139,6 +154,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     margin: dict[str, MarginRecord] = {}
     transfers: int = 0
     late_transfers: int = 0
+    collateral_plans: dict[str, int] = {}
+    buffer: BufferRecord | None = None
 
 
 def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:

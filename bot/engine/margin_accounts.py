@@ -58,7 +58,8 @@ class MarginAccount:
         self.parameters = settings.parameters
         self.fault = ""  # why the newest terms cannot be used
         self.requirement: Requirement | None = None
-        self.equity_quote = nan
+        self.whole_quote = nan  # its equity, with what of it is kept aside as insurance …
+        self.equity_quote = nan  # … and without: what margin is set against
         self.options_quote = 0.0  # what the options held there are worth
         self.figures = Figures(nan, nan)
         self.utilisation_ratio = nan
@@ -81,6 +82,7 @@ class MarginAccount:
         self.earned_then_quote = nan  # what positions there had earned when it last told its balances
         self.last_fill_ns = 0
         self._risk = risk
+        self._haircut_share = dict(settings.haircut_share)
         self._today = EPOCH
         self._extra_share = risk.local_margin_share
         self._answer: Callable[[RiskBook, Any], Requirement]
@@ -111,6 +113,14 @@ class MarginAccount:
     def is_told(self) -> bool:
         """Tell whether the venue's own word is what margin is reckoned from."""
         return self.told is not None
+
+    def haircut_share(self, asset: str) -> float:
+        """Return what of an asset's worth does not count there: as the vault says of it, else as its class has it."""
+        found = self._haircut_share.get(asset)
+        if found is None:
+            of_class = self._risk.class_of(asset)
+            found = self._haircut_share[asset] = 0.0 if of_class is None else of_class.haircut_fraction
+        return found
 
     def take_terms(self, event: MarginTerms) -> None:
         """Use other parameters from now on; what cannot be read changes nothing but what is said of it."""

@@ -25,15 +25,16 @@ from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, Margi
 from bot.engine.market import MarketState
 from bot.engine.orders import OrderTracker
 from bot.engine.risk_rows import AccountRows, Row, account_rows, with_qty
+from bot.engine.risk_settings import RiskSettings
 from bot.engine.settings import EngineSettings
 from bot.risk.book import OPTION, Floats, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
 from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
 from bot.risk.gaps import find_fault
 from bot.risk.margin.registry import assume_worst
-from bot.risk.margin_states import bot_state_of, stand
+from bot.risk.margin_states import SEVERITY, bot_state_of, stand
 from bot.risk.repricing import base_deltas
-from bot.risk.volatility.forecaster import VolForecast, VolForecaster
+from bot.risk.volatility.forecaster import VolForecast
 
 VOL_LEVEL = 0.95  # the quantile of the vol forecast that the chance of liquidation is reckoned with
 STEPS = 14  # of the search for the largest size that fits
@@ -41,7 +42,7 @@ DEFAULT_DELAY_NS = 1800 * 10**9  # how long topping up takes where no route says
 SAFE_SIGMAS = 3.0  # an account alive this far away on both sides is touched with less than 0.6 %
 COARSE_POINTS = 8
 CALM_SHARE = 0.5  # of the first threshold: below it an account is looked at …
-CALM_FACTOR = 5  # … this much less often, moves and trades aside
+CALM_FACTOR = 10  # … this much less often, moves and trades aside
 
 
 class Room(NamedTuple):
@@ -91,12 +92,15 @@ class MarginKeeper:
         self.worst_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
         self.state_ns: dict[str, dict[MarginState, int]] = {name: {} for name in self.accounts}
         self.reviews: dict[str, int] = dict.fromkeys(self.accounts, 0)
-        self.forecasters = {
-            name: VolForecaster(name, settings.risk.volatility, settings.risk.volatility_reason) for name in desks
-        }
+        self.forecasters = {name: settings.risk.forecaster(name) for name in desks}
         self.forecasts: dict[
             str, VolForecast
         ] = {}  # the newest of each, for whoever looks: asking anew would change it
+        self.aside_quote = 0.0  # kept as insurance: it is where it is, and counts nowhere
+        self.worst_initial_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
+        self._watched = [  # with the index as it was when accounts were last looked at
+            (desk.book.marks_of_underlying, self.forecasters[name], 0.0) for name, desk in desks.items()
+        ]
         self._rows: dict[str, AccountRows] = {}
         self._ends: dict[str, list[tuple[RiskBook, Figures]]] = {}
         self._rooms: dict[tuple[str, int], Room] = {}
@@ -105,8 +109,12 @@ class MarginKeeper:
         self._due_ns = 0
         self._now_ns = 0
         self._reviewed_ns: dict[str, int] = {}
-        self._index_px: dict[str, float] = {}
         self._delay_ns = max([one.p95_ns for one in settings.risk.transfers.routes], default=DEFAULT_DELAY_NS)
+
+    @property
+    def risk(self) -> RiskSettings:
+        """What is known of margin from the start."""
+        return self._risk
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -176,11 +184,14 @@ class MarginKeeper:
 
     def review(self, now_ns: int) -> None:
         """Look at every account that is due: after its beat, after anything that happened there, after a move."""
-        for name, desk in self._desks.items():
-            if desk.book.marks_of_underlying.index_px > 0.0:
-                self.forecasters[name].note_price(now_ns, desk.book.marks_of_underlying.index_px)
+        has_moved = False
+        for marks, forecaster, looked_px in self._watched:
+            px = marks.index_px
+            if px > 0.0:
+                forecaster.note_price(now_ns, px)
+                has_moved = has_moved or abs(px - looked_px) > self._risk.review_move_fraction * looked_px
         self._now_ns = now_ns
-        is_due = now_ns >= self._due_ns or self._has_moved()
+        is_due = now_ns >= self._due_ns or has_moved
         if not is_due and not self._dirty:
             return
         self._rooms.clear()
@@ -189,12 +200,14 @@ class MarginKeeper:
             desk.book.mark(now_ns)  # a price missing is told of the row that lacks it
         if is_due:  # what happens at one account must not put off the look at the others
             self._dirty.update(self.accounts)
-            self._index_px = {name: desk.book.marks_of_underlying.index_px for name, desk in self._desks.items()}
+            self._watched = [(marks, forecaster, marks.index_px) for marks, forecaster, _ in self._watched]
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
-        self._dirty = {name for name, one in self.accounts.items() if one.unknown}  # looked at until it is known
+        self._dirty.clear()
         beat_ns = self._risk.review_ns * (CALM_FACTOR if self._is_calm else 1)
         self._due_ns = now_ns + beat_ns if is_due else min(self._due_ns, now_ns + beat_ns)
+        if any(one.unknown for one in self.accounts.values()):  # looked at until it is known
+            self._due_ns = min(self._due_ns, now_ns + min(self._risk.review_ns, NS_PER_S))
         for account in self.accounts.values():
             standing = account.standing
             if standing is not None and standing.asked is not standing.state:  # the next step is due sooner
@@ -228,13 +241,6 @@ class MarginKeeper:
         found = [one for one in self.accounts.values() if one.permission.must_close and one.standing is not None]
         return "; ".join(f"margin emergency at {one.name}: {one.standing.reason}" for one in found if one.standing)
 
-    def _has_moved(self) -> bool:
-        for name, px in self._index_px.items():
-            now_px = self._desks[name].book.marks_of_underlying.index_px
-            if abs(now_px - px) > self._risk.review_move_fraction * px:
-                return True
-        return False
-
     def _review(self, account: MarginAccount, now_ns: int) -> None:
         self.reviews[account.name] += 1
         account.note_day(now_ns)
@@ -265,6 +271,8 @@ class MarginKeeper:
         figures = account.reckon(local)
         equity_quote, missing = self._equity(account)
         degraded += missing
+        account.whole_quote = equity_quote
+        equity_quote -= self.part_of(account, self.aside_quote)
         account.equity_quote, account.figures, account.degraded = equity_quote, figures, tuple(degraded)
         account.utilisation_ratio = utilise(equity_quote, figures.maintenance, account.settings.liquidation_ratio)
         account.touch_probability = self._touch(account, book)
@@ -279,6 +287,9 @@ class MarginKeeper:
         ratio = account.utilisation_ratio
         if isfinite(ratio):
             self.worst_ratio[account.name] = max(self.worst_ratio[account.name], ratio)
+        ratio = account.initial_ratio
+        if isfinite(ratio):
+            self.worst_initial_ratio[account.name] = max(self.worst_initial_ratio[account.name], ratio)
         since_ns = self._reviewed_ns.get(account.name, now_ns)
         times = self.state_ns[account.name]
         times[before] = times.get(before, 0) + now_ns - since_ns
@@ -314,12 +325,19 @@ class MarginKeeper:
                 missing.append(f"{asset} has no price at {account.name}: {counts}")
                 total_quote += 0.0 if amount > 0.0 else -inf
                 continue
-            haircut = account.settings.haircut_share.get(asset, 0.0) if amount > 0.0 else 0.0
+            haircut = account.haircut_share(asset) if amount > 0.0 else 0.0
             total_quote += amount * px * (1.0 - haircut)
         total_quote += self._own_quote(account)
         if is_told:  # what positions earned until then is in the balances
             total_quote -= account.earned_then_quote
         return total_quote, missing
+
+    def part_of(self, account: MarginAccount, amount_quote: float) -> float:
+        """Return which part of an amount of the vault's falls to an account, by what is posted at each."""
+        if not amount_quote:
+            return 0.0
+        posted_quote = {name: one.whole_quote for name, one in self.accounts.items() if one.whole_quote > 0.0}
+        return amount_quote * posted_quote.get(account.name, 0.0) / (sum(posted_quote.values()) or 1.0)
 
     def _amounts(self, account: MarginAccount) -> dict[str, float]:
         """Return what is posted at an account by asset: what it told, else what the vault says and what came since."""
@@ -391,6 +409,25 @@ class MarginKeeper:
         marks = self._market.underlyings.get(asset)
         return marks.index_px if marks is not None and marks.index_px > 0.0 else None
 
+    def book_of(self, account: MarginAccount) -> RiskBook | None:
+        """Return what an account held at its last look, None where nobody knows."""
+        rows = self._rows.get(account.name)
+        return rows.book if rows is not None else None
+
+    @property
+    def underlyings(self) -> tuple[str, ...]:
+        """What is held and hedged."""
+        return tuple(self._desks)
+
+    @property
+    def looks(self) -> int:
+        """How many times accounts were looked at."""
+        return sum(self.reviews.values())
+
+    def stressed_vol(self) -> float:
+        """Return the vol, until collateral has arrived, that margin is reckoned with; NaN where nobody tells."""
+        return self._stressed_vol(self._delay_ns / NS_PER_YEAR)
+
     def _earned_quote(self, account: MarginAccount) -> float:
         """Return what linear positions there have earned so far, and what option hedges left in cash."""
         earned_quote = 0.0
@@ -444,6 +481,9 @@ class MarginKeeper:
 
     def _record(self, account: MarginAccount) -> MarginRecord:
         figures, name = account.figures, account.name
+        standing, times = account.standing, dict(self.state_ns[account.name])
+        if standing is not None:
+            times[standing.state] = times.get(standing.state, 0) + self._now_ns - self._reviewed_ns[name]
         return MarginRecord(
             model=account.parameters.model,
             equity_quote=_known(account.equity_quote),
@@ -451,11 +491,13 @@ class MarginKeeper:
             maintenance_quote=_known(figures.maintenance),
             utilisation_ratio=_known(account.utilisation_ratio),
             worst_utilisation_ratio=self.worst_ratio[name],
-            state=str(account.standing.state) if account.standing is not None else "unknown",
-            state_s={str(state): ns / NS_PER_S for state, ns in self.state_ns[name].items()},
+            state=str(standing.state) if standing is not None else "unknown",
+            state_s={str(state): ns / NS_PER_S for state, ns in times.items()},
             cuts=self.cuts[name],
             reviews=self.reviews[name],
             degraded=account.degraded,
+            worst_initial_ratio=self.worst_initial_ratio[name],
+            worst_state=str(max(times, key=SEVERITY.__getitem__, default="unknown")),
         )
 
     def _stressed_vol(self, years: float) -> float:
@@ -483,7 +525,9 @@ class MarginKeeper:
         key = (instrument.instrument_id, side)
         found = self._rooms.get(key)
         if found is None:
-            found = self._rooms[key] = self._find_room(instrument, side, reach_base)
+            found = self._find_room(instrument, side, reach_base)
+            if not self.accounts[instrument.venue].unknown:
+                self._rooms[key] = found
         return found
 
     def option_room(self, row: Row, side: int, reach_base: float, px: float) -> Room:
@@ -504,7 +548,7 @@ class MarginKeeper:
 
     def _refresh(self, account: MarginAccount) -> None:
         """Look at an account anew if something happened there since, an order of the same decision for one."""
-        if account.name in self._dirty:
+        if account.name in self._dirty or account.unknown:
             self._review(account, self._now_ns)
             self._dirty.discard(account.name)
 
@@ -607,8 +651,10 @@ class MarginKeeper:
         return f"{account.name}: {figures}"
 
     def _tell_figures(self, account: MarginAccount) -> str:
+        aside_quote = account.whole_quote - account.equity_quote
+        beside = f" beside {aside_quote:,.0f} of the buffer" if aside_quote > 0.0 else ""
         return (
-            f"initial margin {account.figures.initial:,.0f} of {account.equity_quote:,.0f} equity, "
+            f"initial margin {account.figures.initial:,.0f} of {account.equity_quote:,.0f} equity{beside}, "
             f"limit {self._risk.max_initial_ratio:.0%}"
         )
 

@@ -46,6 +46,8 @@ class ClassParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         for name in POSITIVE:
             if not 0.0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"expected {name} above 0, found {getattr(self, name):g}")
+        if not 0.0 <= self.vol_shock_fraction < float("inf"):
+            raise ValueError(f"expected vol_shock_fraction from 0, found {self.vol_shock_fraction:g}")
 
     def breaker_rule(self, base: BreakerRule | None = None) -> BreakerRule:
         """Return the rule of an asset's breakers: the limits from here, the rest from `base`."""
@@ -59,7 +61,7 @@ class ClassParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 SHARES = ("haircut_fraction", "price_shock_fraction", "peg_shock_fraction", "depth_share", "ewma_decay")
-POSITIVE = ("band_multiple", "quick_move_fraction", "slow_move_fraction", "gap_fraction", "fallback_vol")
+POSITIVE = ("band_multiple", "ewma_decay", "quick_move_fraction", "slow_move_fraction", "gap_fraction", "fallback_vol")
 
 
 class AssetClasses(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +96,18 @@ class Resolved(msgspec.Struct, frozen=True):
         """Return one line per value: its name, what it is, and where it came from."""
         shown = {"class": self.asset_class, **msgspec.structs.asdict(self.parameters)}
         return [f"{self.asset} {name} = {value}: {self.origins[name]}" for name, value in shown.items()]
+
+
+class ClassTable(msgspec.Struct, frozen=True):
+    """The classes of one parameter set with what a vault sets otherwise: asked for one asset at a time."""
+
+    classes: AssetClasses
+    overrides: Overrides = Overrides()
+    name: str = "the set"
+
+    def of(self, asset: str) -> Resolved:
+        """Return what applies to an asset."""
+        return resolve(asset, self.classes, self.overrides, self.name)
 
 
 def decode_classes(values: dict[str, Any], overrides: Overrides | None = None) -> AssetClasses:

@@ -9,15 +9,19 @@ from typing import Final
 
 import msgspec
 
+from bot.domain.risk import MarginState
 from bot.domain.units import NS_PER_S
-from bot.engine.risk_settings import AccountRiskSettings, RiskSettings
+from bot.engine.risk_settings import AccountRiskSettings, CollateralRules, RiskSettings
+from bot.risk.buffer import BufferRule
 from bot.risk.counterparties import CounterpartyParameters
 from bot.risk.margin.registry import MODELS, decode_values
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet, decode_parameters
+from bot.risk.stress import StressScenario, decode_scenarios
 from bot.risk.transfers import Route, TransferRules
 from bot.runtime.margin_parameters import carried_sets
-from bot.runtime.risk_sections import AccountRiskSection, RiskSection
+from bot.runtime.risk_classes import check_classes, class_table
+from bot.runtime.risk_sections import AccountRiskSection, BufferSection, CollateralSection, RiskSection
 from bot.runtime.vault import Vault
 from bot.runtime.volatility import load_artefact
 from bot.runtime.yaml_source import Location, YamlSource
@@ -46,6 +50,9 @@ def check_risk(source: YamlSource, vault: Vault, venues: Iterable[str]) -> None:
         if vault.mode == "paper" and not account.collateral and (len(section.accounts) > 1 or not vault.fixed_cash):
             source.report(place, "the key collateral", "none", "on paper no account tells: state what is posted there")
     _check_transfers(source, vault, section)
+    check_classes(source, section.asset_classes)
+    if section.collateral is not None:
+        _check_collateral(source, section, section.collateral)
 
 
 def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> None:
@@ -70,6 +77,35 @@ def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> 
         if way in seen:
             source.report(place, "each route once per asset and pair", "one again", "name networks apart")
         seen.add(way)
+
+
+def _check_collateral(source: YamlSource, section: RiskSection, plans: CollateralSection) -> None:
+    place: Location = ("risk", "collateral")
+    routes = section.transfers.routes
+    if not routes:
+        source.report(place, "routes under transfers", "none", "a plan moves collateral over those and no others")
+    named = {one.name for one in stress_scenarios()}
+    for index, name in enumerate(plans.scenarios):
+        if name not in named:
+            source.report((*place, "scenarios", index), f"one of {', '.join(sorted(named))}", name, MANUAL)
+    if not (plans.moves or plans.scenarios):
+        source.report((*place, "moves"), "moves or scenarios", "neither", "a plan needs something to be ready for")
+    origins = {one.from_venue for one in routes} - section.accounts.keys()
+    for wallet in plans.wallets:
+        if wallet not in origins:
+            hint = "what lies where no route leaves from cannot be moved"
+            source.report((*place, "wallets", wallet), " or ".join(sorted(origins)) or "a wallet", wallet, hint)
+    known = {*section.accounts, *origins, *(one.bridge or one.route for one in routes), *(one.asset for one in routes)}
+    known |= {asset for one in section.accounts.values() for asset in one.collateral}
+    for name in plans.caps:
+        if name not in known:
+            source.report((*place, "caps", name), " or ".join(sorted(known)), name, MANUAL)
+
+
+def stress_scenarios() -> tuple[StressScenario, ...]:
+    """Return the named scenarios that are carried, the newest set of them."""
+    carried = carried_sets("stress")
+    return decode_scenarios(max(carried, key=_age_of)) if carried else ()
 
 
 def build_risk(vault: Vault) -> RiskSettings | None:
@@ -112,6 +148,8 @@ def build_risk(vault: Vault) -> RiskSettings | None:
         counterparties=_counterparties(),
         volatility=artefact,
         volatility_reason=reason,
+        classes=class_table(vault),
+        buffer=_buffer(section.buffer),
         max_initial_ratio=section.max_initial_ratio,
         local_margin_share=section.local_margin_share,
         review_ns=_ns(section.review_s),
@@ -119,6 +157,17 @@ def build_risk(vault: Vault) -> RiskSettings | None:
         report_max_age_ns=_ns(section.report_max_age_s),
         target_ratio=section.target_ratio,
         slice_share=section.slice_share,
+        collateral=_collateral(section.collateral) if section.collateral is not None else None,
+    )
+
+
+def _collateral(plans: CollateralSection) -> CollateralRules:
+    by_name = {one.name: one for one in stress_scenarios()}
+    return CollateralRules(
+        plan_ns=_ns(plans.plan_s),
+        hold_years=plans.hold_days / 365.0,
+        scenarios=tuple(by_name[name] for name in plans.scenarios if name in by_name),
+        **plans.model_dump(exclude={"plan_s", "hold_days", "scenarios"}),
     )
 
 
@@ -143,6 +192,14 @@ def find_parameters(account: AccountRiskSection) -> ParameterSet:
         raise ValueError(f"expected parameters of model {account.model}, found {found.name} of {found.model}")
     decode_values(found.model, found.values)
     return found
+
+
+def _buffer(section: BufferSection | None) -> BufferRule | None:
+    """Return by what rule an insurance buffer is filled and drawn, None where none is kept."""
+    if section is None:
+        return None
+    draws = {MarginState(state): share for state, share in section.draws.items() if share > 0.0}
+    return BufferRule(full_quote=section.full_quote, share_of_gains=section.share_of_gains, draws=draws)
 
 
 def _counterparties() -> CounterpartyParameters | None:

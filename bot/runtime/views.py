@@ -14,6 +14,7 @@ from bot.engine.counterparty_board import CounterpartyBoard
 from bot.engine.desk import Desk
 from bot.engine.engine import Engine
 from bot.engine.gates import list_gates
+from bot.engine.insurance import Insurance
 from bot.runtime.live import LiveSession
 from bot.runtime.session import Session
 
@@ -94,7 +95,42 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
             for name, one in margin.forecasts.items()
         },
         "counterparties": _counterparties_view(engine.counterparties),
+        "collateral": _collateral_view(engine),
+        "buffer": _buffer_view(engine.insurance),
     }
+
+
+def _buffer_view(insurance: Insurance | None) -> dict[str, Any] | None:
+    """Show the insurance buffer with its newest entries, None where none is kept."""
+    if insurance is None:
+        return None
+    return {
+        **msgspec.to_builtins(insurance.record()),
+        "draws": {str(state): share for state, share in insurance.rule.draws.items()},
+        "told": insurance.tell(),
+        "entries": [
+            {
+                "at": utc_text(one.ts_ns),
+                "move": str(one.move),
+                "amount_quote": one.amount_quote,
+                "balance_quote": one.balance_quote,
+                "reason": one.reason,
+            }
+            for one in insurance.buffer.entries
+        ],
+    }
+
+
+def _collateral_view(engine: Engine) -> dict[str, Any] | None:
+    """Show the newest collateral plan: what it moved and why, what is missing, what more would cost; None unplanned."""
+    if engine.collateral is None:
+        return None
+    found = msgspec.to_builtins(engine.collateral.now())
+    view: dict[str, Any] = {
+        name: _finite(value) if isinstance(value, float) else value for name, value in found.items()
+    }
+    view["told"] = [{"at": utc_text(one["at_ns"]), "text": one["text"]} for one in found["told"]]
+    return view
 
 
 def _counterparties_view(board: CounterpartyBoard | None) -> dict[str, Any]:

@@ -85,7 +85,9 @@ class StressedVenues:
             )
             for name, one in scenario.perpetuals.items()
         }
-        balances = {(name, asset): amount for name, one in scenario.accounts.items() for asset, amount in one.collateral.items()}
+        balances = {
+            (name, asset): amount for name, one in scenario.accounts.items() for asset, amount in one.collateral.items()
+        }
         balances |= {("wallet", asset): amount for asset, amount in scenario.wallet.items()}
         self.transfers = SimulatedTransfers(scenario.seed, scenario.route_worlds, scenario.suspensions, balances)
         self.marks: dict[str, dict[str, float]] = {name: {} for name in self.venues}
@@ -127,7 +129,16 @@ class StressedVenues:
         account, instrument = self.scenario.accounts[venue], self.scenario.perpetuals[venue]
         base = now.lots * instrument.lot_base(now.px)
         money = instrument.settle
-        rows = [Position(kind=PERPETUAL, underlying="ETH", qty_base=base, instrument_id=instrument.instrument_id, account=venue, money=money)]
+        rows = [
+            Position(
+                kind=PERPETUAL,
+                underlying="ETH",
+                qty_base=base,
+                instrument_id=instrument.instrument_id,
+                account=venue,
+                money=money,
+            )
+        ]
         if venue == BOOK_VENUE:
             rows += [option_position(one, qty, now.now_ns, now.vol) for one, qty in self.scenario.options]
         book = build_book(rows, {"ETH": now.px})
@@ -254,7 +265,9 @@ class StressedVenues:
         instrument = self.scenario.perpetuals[venue]
         for share in (0.2, 0.4, 0.6, 0.8, 1.0):
             lots = int(state.lots * share)
-            fee_settle = LIQUIDATION_FEE * abs(lots) * instrument.lot_base(state.px) * (1.0 if venue == COIN_VENUE else state.px)
+            fee_settle = (
+                LIQUIDATION_FEE * abs(lots) * instrument.lot_base(state.px) * (1.0 if venue == COIN_VENUE else state.px)
+            )
             if lots and self.after_trade(venue, state, -lots, fee_settle).used <= LIQUIDATED_TO:
                 self._take(venue, -lots, state.px, fee_settle, self.now_ns)
                 self.liquidations.append(Liquidated(venue, self.now_ns, found.used, is_over=False))

@@ -36,7 +36,9 @@ def option(qty: float, strike: float, mark_px: float, *, is_call: bool = True, d
     )  # fmt: skip
 
 
-def healthy(book: RiskBook, parameters: StandardParameters = EXAMPLE, feeds: Feeds | None = None) -> tuple[float, float]:
+def healthy(
+    book: RiskBook, parameters: StandardParameters = EXAMPLE, feeds: Feeds | None = None
+) -> tuple[float, float]:
     """Return what Derive calls margin: equity at marks less the requirement."""
     found = requirement(book, parameters, feeds)
     options = book.is_option
