@@ -121,7 +121,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     which cost its gas; the failed ones filled nothing. `deltas` is by underlying, of vaults that watch their smiles;
     `surface_fallbacks` says by expiry why the newest surface was not fitted there, where one was needed, and
     `unquoted_hedges_s` for how long an option hedge was marked without a quote of its own, where that was long.
-    `margin` is by account, of vaults that have it reckoned, and `transfers` are those of collateral that were planned.
+    `margin` is by account, of vaults that have it reckoned, and `transfers` are those of collateral that were planned;
+    `forecasts` is by underlying. Conditions outside changed buffers, and breakers opened, as often as is said.
     """
 
     vault: str
@@ -161,6 +162,9 @@ class RunSummary(msgspec.Struct, frozen=True):
     margin: dict[str, MarginRecord] = {}
     transfers: int = 0
     late_transfers: int = 0
+    forecasts: dict[str, ForecastRecord] = {}
+    condition_changes: int = 0
+    breaker_trips: int = 0
 
 
 def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:

@@ -79,6 +79,21 @@ class VolWatch:
             return stated
         return sqrt(artefact.usual.get(underlying, min(artefact.usual.values())) * HOURS_PER_YEAR)
 
+    def tell(self, underlying: str) -> str:
+        """Say in a sentence what is forecast of an underlying, and what is wrong with that."""
+        last = self.forecasts.get(underlying)
+        if last is None:
+            return "nothing is known of it yet"
+        hours = last.horizon_years * HOURS_PER_YEAR
+        parts = [
+            f"{last.mean_vol:.1%} for {hours:g} h by {last.model}, 95 % below {last.quantile(0.95):.1%}",
+            last.regime != "unknown" and f"{last.regime} ({last.regime_probability:.0%})",
+            last.degraded,
+            self.conditions is not None and f"conditions ×{self.conditions.multiplier:.2f}: {self.conditions.text}",
+            self.conditions is not None and self.conditions.missing and f"missing {', '.join(self.conditions.missing)}",
+        ]
+        return "; ".join(filter(None, parts))  # type: ignore[arg-type]
+
     def records(self) -> dict[str, ForecastRecord]:
         """Return what was forecast of each underlying last, and how its own quantiles have held."""
         return {name: self._record(name, forecaster) for name, forecaster in sorted(self.forecasters.items())}
