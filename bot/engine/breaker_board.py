@@ -20,13 +20,15 @@ from bot.domain.orders import (
     OutcomeLost,
 )
 from bot.domain.risk import CollateralPrice
-from bot.domain.units import BPS
+from bot.domain.units import BPS, NS_PER_S
 from bot.engine.desk import Desk
 from bot.engine.orders import OrderTracker
 from bot.engine.risk_settings import RiskSettings
 from bot.risk.breakers import BreakerRule, Breakers, Tripped
 
 MAX_CHANGES = 200
+LOOK_EVERY_NS = NS_PER_S // 2  # a price in between is noted where it moved by …
+LEAST_MOVE = 0.0005
 
 
 class BreakerBoard:
@@ -34,7 +36,7 @@ class BreakerBoard:
 
     def __init__(self, rule: BreakerRule, risk: RiskSettings, desks: Iterable[Desk]) -> None:
         self.changes: deque[tuple[int, str]] = deque(maxlen=MAX_CHANGES)
-        self.trip_count = 0
+        self.change_count = self.trip_count = 0
         self._desks = {desk.underlying: desk for desk in desks}
         self._of = {
             name: Breakers(risk.classes.of(name).parameters.breaker_rule(rule) if risk.classes is not None else rule)
@@ -46,19 +48,25 @@ class BreakerBoard:
             for name, desk in self._desks.items()
         }
         self._open: dict[str, tuple[Tripped, ...]] = dict.fromkeys(self._desks, ())
+        self._last_px = dict.fromkeys(self._desks, 0.0)
+        self._due_ns = 0
         self._was_open: set[tuple[str, str, str]] = set()
 
     def look(self, now_ns: int) -> None:
         """Hold every price against the lately highest and lowest, and tell what is open now."""
+        is_due = now_ns >= self._due_ns
+        if is_due:
+            self._due_ns = now_ns + LOOK_EVERY_NS
         for name, desk in self._desks.items():
-            breakers = self._of[name]
-            marks = desk.book.marks_of_underlying
-            if marks.index_ns:
-                breakers.note_price(name, marks.index_px, now_ns)
-            if found := breakers.tripped(now_ns):
-                self._open[name] = found
-            elif self._open[name]:
-                self._open[name] = ()
+            px, last_px = desk.book.marks_of_underlying.index_px, self._last_px[name]
+            if px > 0.0 and (is_due or abs(px - last_px) > LEAST_MOVE * last_px):
+                self._last_px[name] = px
+                self._of[name].note_price(name, px, now_ns)
+                is_due = True
+        if not is_due:
+            return
+        for name, breakers in self._of.items():
+            self._open[name] = breakers.tripped(now_ns)
         if self._was_open or any(self._open.values()):
             self._note_changes(now_ns)
 
@@ -114,7 +122,11 @@ class BreakerBoard:
         for key, one in now_open.items():
             if key not in self._was_open:
                 self.trip_count += 1
-                self.changes.append((now_ns, f"{one.breaker}: {one.reason}"))
+                self._tell(now_ns, f"{one.breaker}: {one.reason}")
         for name, breaker, subject in sorted(self._was_open - now_open.keys()):
-            self.changes.append((now_ns, f"{breaker} of {subject or name} is over"))
+            self._tell(now_ns, f"{breaker} of {subject or name} is over")
         self._was_open = set(now_open)
+
+    def _tell(self, now_ns: int, line: str) -> None:
+        self.change_count += 1
+        self.changes.append((now_ns, line))

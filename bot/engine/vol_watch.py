@@ -32,18 +32,22 @@ class VolWatch:
         self.changes: deque[tuple[int, str]] = deque(maxlen=MAX_CHANGES)  # of conditions, with the reason of each
         self.change_count = 0
         self._settings = settings = risk.forecast
-        self._keeper = ConditionsKeeper(settings.conditions) if settings.conditions is not None else None
+        rules = settings.conditions
+        self._keeper = ConditionsKeeper(rules) if rules is not None else None
+        self._read = frozenset(rule.series for rule in rules.rules) if rules is not None else frozenset()
 
     def note_price(self, underlying: str, now_ns: int, px: float) -> None:
         """Take in a price that is decided on."""
         self.forecasters[underlying].note_price(now_ns, px)
 
-    def take_series(self, event: SeriesValue) -> None:
-        """Take in a value of a series, for the forecasts and for the conditions."""
+    def take_series(self, event: SeriesValue) -> bool:
+        """Take in a value of a series, for the forecasts and for the conditions; tell whether these read it."""
         for forecaster in self.forecasters.values():
             forecaster.note_series(event)
-        if self._keeper is not None:
-            self._keeper.note(event)
+        if self._keeper is None or event.series not in self._read:
+            return False
+        self._keeper.note(event)
+        return True
 
     def look(self, now_ns: int, years: float) -> None:
         """Forecast for the time from now on, and read the conditions."""
