@@ -178,6 +178,9 @@ class RunSummary(msgspec.Struct, frozen=True):
     late_transfers: int = 0
     collateral_plans: dict[str, int] = {}
     buffer: BufferRecord | None = None
+    forecasts: dict[str, ForecastRecord] = {}
+    condition_changes: int = 0
+    breaker_trips: int = 0
 
 
 def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:

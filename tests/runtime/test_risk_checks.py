@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from bot.domain.errors import ConfigError
-from bot.engine.risk_settings import CollateralRules, RiskSettings
+from bot.engine.risk_settings import BufferSettings, CollateralRules, RiskSettings
+from bot.risk.breakers import BreakerRule
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import decode_parameters
 from bot.runtime.config import load_vaults
@@ -188,3 +189,58 @@ def test_defaults_are_those_of_the_engine() -> None:
     states = MarginStatesSection().model_dump()
     step_up_s = states.pop("step_up_s")
     assert StateRule(**states, step_up_ns=round(step_up_s * 1e9)) == StateRule()
+
+
+def test_forecast_buffers_and_breakers_are_built_as_written(tmp_path: Path, recording: Path) -> None:
+    plain = load(tmp_path, recording, RISK)
+    assert plain.forecast.artefact is not None
+    assert (plain.buffers, plain.breakers) == (BufferSettings(), BreakerRule())
+    assert plain.forecast.conditions is None
+    more = (
+        "  forecast: none\n"
+        "  buffers: {base_ratio: 1.5, trigger_share: 0.9, usual_vols: {ETH: 0.6}}\n"
+        "  breakers: false\n"
+        "  asset_classes: {assets: {eth: {fallback_vol: 2.5}}}\n"
+    )
+    built = load(tmp_path, recording, RISK + more)
+    assert (built.forecast.artefact, built.forecast.reason) == (None, "the vault asks for none")
+    assert built.buffers == BufferSettings(base_ratio=1.5, trigger_share=0.9)
+    assert built.forecast.usual_vol == {"ETH": 0.6}
+    assert built.breakers is None
+    assert built.classes is not None
+    assert built.classes.of("ETH").parameters.fallback_vol == 2.5
+    assert built.classes.of("ETH").origins["fallback_vol"] == "asset ETH of the vault"
+    assert load(tmp_path, recording, RISK + "  buffers: {enabled: false}\n").buffers is None
+
+
+def test_an_artefact_that_is_not_there_is_no_error_and_says_why(tmp_path: Path, recording: Path) -> None:
+    built = load(tmp_path, recording, f"{RISK}  forecast: {tmp_path}/gone.json\n")
+    assert built.forecast.artefact is None
+    assert "cannot read gone.json" in built.forecast.reason
+
+
+def test_conditions_read_what_the_vault_reads(tmp_path: Path, recording: Path) -> None:
+    series = "  series: [{kind: deribit_volatility, of: BTC}, {kind: fred, of: VIXCLS}]\n"
+    built = load(tmp_path, recording, RISK + series)
+    assert built.forecast.conditions is not None
+    assert {rule.series for rule in built.forecast.conditions.rules} == {"DVOL-BTC", "VIXCLS"}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("  series: [{kind: fred}]\n", "expected of, the id of the series or the currency"),
+        ("  series: [{kind: stablecoins}, {kind: stablecoins}]\n", "expected each series once"),
+        ("  series: [{kind: funding, of: BTC, venue: okx, symbol: X}]\n", "expected a symbol and a venue"),
+        ("  series: [{kind: stablecoins}]\n  conditions: gone\n", "expected a parameter set of model conditions"),
+        ("  series: [{kind: fred, of: X}]\n  conditions: conditions-2026-11-26\n", "expected a series that"),
+        ("  asset_classes: {assets: {ETH: {surprise: 1}}}\n", "expected fields"),
+        ("  asset_classes: {members: {ETH: gone}}\n", "expected one of the asset classes"),
+    ],
+)
+def test_what_means_nothing_is_told_at_its_line(tmp_path: Path, recording: Path, more: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, recording, RISK + more)
+    (problem,) = caught.value.problems
+    assert words in problem
+    assert "vault.yaml:" in problem
