@@ -16,7 +16,8 @@ def margin_rows(summaries: Sequence[RunSummary]) -> Iterator[tuple[str, list[str
         found = [one.margin.get(name) for one in summaries]
         yield f"margin at {name}", [NOT_RECKONED if one is None else f"{one.state} at the end" for one in found]
         yield "  worst utilisation", ["" if one is None else f"{one.worst_utilisation_ratio:.1%}" for one in found]
-        yield "  most initial margin of equity", ["" if one is None else f"{one.worst_initial_ratio:.1%}" for one in found]
+        most = ["" if one is None else f"{one.worst_initial_ratio:.1%}" for one in found]
+        yield "  most initial margin of equity", most
         yield "  worst state", [_worst(one) for one in found]
         yield "  hedges cut or sent elsewhere", ["" if one is None else f"{one.cuts:,}" for one in found]
         if any(one is not None and one.degraded for one in found):
