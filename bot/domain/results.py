@@ -134,8 +134,9 @@ class RunSummary(msgspec.Struct, frozen=True):
     which cost its gas; the failed ones filled nothing. `deltas` is by underlying, of vaults that watch their smiles;
     `surface_fallbacks` says by expiry why the newest surface was not fitted there, where one was needed, and
     `unquoted_hedges_s` for how long an option hedge was marked without a quote of its own, where that was long.
-    `margin` is by account, of vaults that have it reckoned, `transfers` are those of collateral that were planned, and
-    `buffer` is what was kept aside as insurance, where a vault does.
+    `margin` is by account, of vaults that have it reckoned, `transfers` are those of collateral that were planned,
+    `insurance` is what was kept aside, where a vault does; `forecasts` is by underlying. Conditions outside changed
+    buffers, and breakers opened, as often as is said.
     """
 
     vault: str
@@ -175,7 +176,10 @@ class RunSummary(msgspec.Struct, frozen=True):
     margin: dict[str, MarginRecord] = {}
     transfers: int = 0
     late_transfers: int = 0
-    buffer: BufferRecord | None = None
+    forecasts: dict[str, ForecastRecord] = {}
+    condition_changes: int = 0
+    breaker_trips: int = 0
+    insurance: BufferRecord | None = None
 
 
 def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:

@@ -59,6 +59,7 @@ from bot.domain.risk import (
 from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.book import Holding, UnderlyingBook
+from bot.engine.breaker_board import BreakerBoard
 from bot.engine.chain_book import ChainBook, is_sound
 from bot.engine.correlations import Correlations
 from bot.engine.counterparty_board import CounterpartyBoard
@@ -158,6 +159,7 @@ class Engine:
         self.top_ups: TopUps | None = None
         self.counterparties: CounterpartyBoard | None = None
         self.insurance: Insurance | None = None
+        self.breakers: BreakerBoard | None = None
         self._margin_doubt = ""  # why exposure may only shrink as far as margin goes
         if settings.risk is not None:
             self.margin = MarginKeeper(settings, market, self.orders, self.desks)
@@ -165,6 +167,8 @@ class Engine:
             self.top_ups = TopUps(settings.run_id, settings.risk, self.margin)
             if settings.risk.insurance is not None:
                 self.insurance = Insurance(settings.risk.insurance, settings.risk, self.margin, self.top_ups)
+            if settings.risk.breakers is not None:
+                self.breakers = BreakerBoard(settings.risk.breakers, settings.risk, self.desks.values())
             if settings.risk.counterparties is not None:
                 self.counterparties = CounterpartyBoard(settings.risk.counterparties, self.margin)
         self._appliers: dict[type, Callable[..., None]] = {
@@ -187,7 +191,7 @@ class Engine:
             InstrumentListed: lambda event: self.holdings.list_instrument(event.instrument),
             InstrumentDelisted: self.venues.apply_delisting,
             MarginTerms: self.margin.take_terms if self.margin is not None else _ignore,
-            CollateralPrice: self.margin.take_price if self.margin is not None else _ignore,
+            CollateralPrice: self._apply_collateral_price,
             CounterpartySigns: self.counterparties.take if self.counterparties is not None else _ignore,
             TransferUpdate: self._apply_transfer,
             SeriesValue: self.margin.take_series if self.margin is not None else _ignore,
@@ -243,6 +247,8 @@ class Engine:
         if self.insurance is not None and self.insurance.review(now_ns, self.profit_quote):
             margin.note_change()
             margin.review(now_ns)
+        if self.breakers is not None:
+            self.breakers.look(now_ns)
         self._margin_doubt = margin.doubt
         if self._margin_doubt and self.state is BotState.RUNNING and (emergency := margin.emergency):
             self.state, self.state_reason = BotState.REDUCE_ONLY, emergency
@@ -325,6 +331,8 @@ class Engine:
             self.margin.note_change(instrument.venue)
 
     def _apply_order_event(self, event: OrderEvent) -> None:
+        if self.breakers is not None:
+            self.breakers.take_order_event(event, self.orders)
         if self.margin is not None and not isinstance(event, OrderSent | OrderAccepted):
             self._note_margin(event)
         for fill in self.orders.apply(event):
@@ -411,6 +419,8 @@ class Engine:
         desk.pnl.reopen(fill.ts_recv_ns)
         desk.last_hedge_px = fill.px
         base = fill.qty_lots * holding.instrument.lot_base(fill.px)
+        if self.breakers is not None:
+            self.breakers.note_slippage(desk, fill, base, slippage_quote)
         self._note_hedge(desk, fill, base, fill.px, fee_quote, slippage_quote)
 
     def _apply_option_fill(self, desk: Desk, fill: Fill) -> None:
@@ -542,6 +552,12 @@ class Engine:
                 fees_quote = change.fees_base * book.marks_of_underlying.index_px + change.fees_quote
                 pnl.enter(event.ts_recv_ns, equity_quote + fees_quote, book_quote + fees_quote)
                 pnl.charge("lp_fees", fees_quote)
+
+    def _apply_collateral_price(self, event: CollateralPrice) -> None:
+        if self.margin is not None:
+            self.margin.take_price(event)
+        if self.breakers is not None:
+            self.breakers.take_price(event)
 
     def _apply_transfer(self, event: TransferUpdate) -> None:
         """Follow collateral on its way; what moving it costs is paid once it is there."""
@@ -961,9 +977,19 @@ class Engine:
             return None
         return Refusal.MARGIN_REDUCE_ONLY, f"{doubt}; {lots} lots would not shrink the net delta"
 
+    def _refuse_by_breakers(self, desk: Desk, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+        """Return why a trade must not add exposure while a breaker is open, if it would."""
+        doubt = self.breakers.doubt(desk.underlying) if self.breakers is not None else ""
+        if not doubt or shrinks(lots, view.lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base):
+            return None
+        return Refusal.BREAKER_REDUCE_ONLY, f"{doubt}; {lots} lots would not shrink the net delta"
+
     def _doubt_of(self, desk: Desk) -> str:
         """Return why exposure may only shrink for a reason that ends by itself, "" where there is none."""
-        return desk.oracle_doubt or self._margin_doubt
+        doubt = desk.oracle_doubt or self._margin_doubt
+        if doubt or self.breakers is None:
+            return doubt
+        return self.breakers.doubt(desk.underlying)
 
     def may_only_shrink(self, desk: Desk) -> bool:
         """Tell whether an order may do nothing but shrink the net delta."""
@@ -977,6 +1003,7 @@ class Engine:
             self._refuse_by_state(view, lots)
             or self._refuse_by_oracles(desk, view, lots)
             or self._refuse_by_margin(view, lots)
+            or self._refuse_by_breakers(desk, view, lots)
         )
 
     def _reject_streak_of(self, desk: Desk) -> int:

@@ -145,8 +145,12 @@ def take_snapshot(
     now_ns: int,
     source: str,
     wanted: Sequence[str] = (),
+    *,
+    is_running: bool = False,
 ) -> Snapshot:
     """Return the snapshot of an engine as of `now_ns`; `wanted` names instruments to price beside those held.
+
+    An engine that is running is not made to look at margin now: what it decides would depend on who asks when.
 
     Raises ConfigError where a parameter set is missing.
     """
@@ -154,8 +158,9 @@ def take_snapshot(
     if keeper is None:
         notes.append(NO_SECTION)
         keeper = _keeper_of(vault, engine)
-    keeper.note_change()
-    keeper.review(now_ns)
+    if keeper is not engine.margin or not is_running:
+        keeper.note_change()
+        keeper.review(now_ns)
     desks = list(engine.desks.values())
     positions: list[Position] = []
     for venue in _venues(engine):
@@ -185,6 +190,9 @@ def take_snapshot(
         signs=dict(board.signs) if board is not None else {},
         actions={name: str(one) for name, one in board.actions.items()} if board is not None else {},
         lent=top_ups.book.lent() if top_ups is not None else (),
+        breakers=engine.breakers.tripped() if engine.breakers is not None else None,
+        forecasts={name: (one,) for name, one in keeper.watch.forecasts.items()},
+        forecast_source="as margin is looked ahead with" if keeper.watch.forecasts else "",
         notes=tuple(notes),
     )
 
