@@ -113,8 +113,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     `surface_fallbacks` says by expiry why the newest surface was not fitted there, where one was needed, and
     `unquoted_hedges_s` for how long an option hedge was marked without a quote of its own, where that was long.
     `margin` is by account, of vaults that have it reckoned, `transfers` are those of collateral that were planned, and
-    `buffer` is what was kept aside as insurance, where a vault does. `collateral_plans` counts plans that came, those of
-    them that fall short, and how often the rule stood in.
+    `buffer` is what was kept aside as insurance, where a vault does. `collateral_plans` counts plans that came, those
+    that fall short, and how often the rule stood in.
     """
 
     vault: str

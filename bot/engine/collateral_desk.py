@@ -23,6 +23,7 @@ from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.risk_settings import RiskSettings
 from bot.engine.top_ups import TopUps
 from bot.risk.collateral.plan import CollateralPlan, ShadowPrice, Transfer, decode_plan, in_order
+from bot.risk.collateral.problem import CollateralProblem
 from bot.risk.margin_states import SEVERITY
 from bot.risk.predictive import Target
 
@@ -213,6 +214,11 @@ class CollateralDesk:
             notes=plan.notes,
             warnings=plan.warnings,
         )
+
+    def pose(self, now_ns: int) -> CollateralProblem:
+        """Return the problem as it would be asked about now. Raises one of MODEL_ERRORS where none can be posed."""
+        buffer = required_buffer(self._keeper, self._risk, self._rules)
+        return Posing(self._keeper, self._top_ups, self._board, self._risk, now_ns, buffer.ratio).problem()
 
     def _carry_out(self, now_ns: int) -> list[Command]:
         """Return the transfers of a plan that has just come, as far as the rules of transfers allow them."""

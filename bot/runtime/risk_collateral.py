@@ -11,6 +11,7 @@ import msgspec
 
 from bot.domain.errors import ConfigError
 from bot.domain.units import utc_text
+from bot.engine.collateral_desk import CollateralNow
 from bot.gateways.transfer_export import Instruction, instruction_of
 from bot.risk.book import RiskBook
 from bot.risk.collateral.plan import CollateralPlan, instructions
@@ -25,6 +26,7 @@ from bot.risk.collateral.problem import (
     Tier,
     Venue,
     Wallet,
+    decode_problem,
 )
 from bot.risk.collateral.solving import solve
 from bot.risk.counterparties import CounterpartyParameters, PartyRisk, along
@@ -35,6 +37,7 @@ from bot.runtime.risk_view import counterparties_of, newest_set
 from bot.runtime.vault import Vault
 
 STRESS_BUFFER: Final = 1.25  # of maintenance margin that is to be left after a shock
+AS_PLANNED: Final = "needs, scenarios and wallets are those that the daemon plans with (risk.collateral)"
 HOLD_YEARS: Final = 1.0 / 12.0
 SCENARIOS: Final = (  # a name, and how many shocks of its class an underlying moves by, and its vol
     ("as it is", 0.0, 0.0),
@@ -46,7 +49,10 @@ SCENARIOS: Final = (  # a name, and how many shocks of its class an underlying m
 
 
 class CollateralView(msgspec.Struct, frozen=True, kw_only=True):
-    """All of one call. `needs_quote` is what each account is to have as it is, `equity_quote` what it has."""
+    """All of one call. `needs_quote` is what each account is to have as it is, `equity_quote` what it has.
+
+    `planned` is the newest plan of a daemon that plans, and what became of it.
+    """
 
     vault: str
     as_of: str
@@ -57,6 +63,7 @@ class CollateralView(msgspec.Struct, frozen=True, kw_only=True):
     needs_quote: dict[str, float]
     plan: CollateralPlan
     instructions: tuple[Instruction, ...]
+    planned: CollateralNow | None = None
 
 
 def build_collateral(accounts: Accounts, time_limit_s: float = 1.0) -> CollateralView:
@@ -72,17 +79,20 @@ def build_collateral(accounts: Accounts, time_limit_s: float = 1.0) -> Collatera
         as_of=utc_text(snapshot.now_ns),
         source=snapshot.source,
         notes=(*snapshot.notes, *notes),
-        scenarios=scenario_words(accounts),
+        scenarios={} if snapshot.collateral_problem else scenario_words(accounts),
         equity_quote={name: one.now.equity_quote for name, one in accounts.of.items()},
         needs_quote=_targets(problem),
         plan=plan,
         instructions=tuple(_instructions(vault, plan, snapshot.now_ns)),
+        planned=snapshot.collateral,
     )
 
 
 def build_problem(accounts: Accounts) -> tuple[CollateralProblem, list[str]]:
-    """Return the problem, and in words what had to be assumed for it."""
+    """Return the problem, the daemon's own where the vault plans; and in words what had to be assumed for it."""
     snapshot = accounts.snapshot
+    if snapshot.collateral_problem:
+        return decode_problem(snapshot.collateral_problem), [AS_PLANNED]
     transfers = accounts.vault.risk.transfers if accounts.vault.risk is not None else TransfersSection()
     known = {name: one for name, one in accounts.of.items() if not one.now.unknown and isfinite(one.now.equity_quote)}
     notes = [
@@ -146,7 +156,8 @@ def build_problem(accounts: Accounts) -> tuple[CollateralProblem, list[str]]:
 def _targets(problem: CollateralProblem) -> dict[str, float]:
     found: dict[str, float] = {}
     for one in problem.needs:
-        found[one.venue] = max(found.get(one.venue, 0.0), one.maintenance_quote[0])
+        buffer = problem.buffer if one.buffer is None else one.buffer
+        found[one.venue] = max(found.get(one.venue, 0.0), buffer * one.maintenance_quote[0])
     return found
 
 
@@ -255,7 +266,7 @@ def _route(line: RouteLine, transfers: TransfersSection) -> Route:
 
 
 def _name(line: RouteLine) -> str:
-    return f"{line.asset} {line.from_venue} → {line.to_venue} over {line.route}"
+    return f"{line.route}: {line.asset} {line.from_venue} → {line.to_venue}"
 
 
 def _slowest(lines: Sequence[RouteLine], venue: str) -> float:

@@ -18,9 +18,10 @@ from bot.domain.instruments import Hedgeable, Option
 from bot.domain.risk import CounterpartySigns
 from bot.domain.units import BPS
 from bot.engine.book import UnderlyingBook
+from bot.engine.collateral_desk import CollateralNow
 from bot.engine.desk import Desk
 from bot.engine.engine import Engine
-from bot.engine.margin_accounts import MarginAccount
+from bot.engine.margin_accounts import MODEL_ERRORS, MarginAccount
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.risk_rows import Row, account_rows, linear_row, option_row
 from bot.pricing.black76 import greeks
@@ -95,7 +96,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. `source` says in words where positions and marks come from; `notes` what is less than it might be.
 
     `breakers` is None where nothing watches them; forecasts are by underlying, one per horizon, and `realised_vols` by
-    underlying the hours (ends, in ns) and the yearly vols of each that are known.
+    underlying the hours (ends, in ns) and the yearly vols of each that are known. `collateral_problem` is what a vault
+    that plans collateral would have solved now, in JSON, and `collateral` the plan it has.
     """
 
     vault: str
@@ -116,6 +118,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     forecast_source: str = ""
     realised_vols: dict[str, tuple[tuple[int, float], ...]] = {}
     notes: tuple[str, ...] = ()
+    collateral_problem: str = ""
+    collateral: CollateralNow | None = None
 
     def account(self, name: str) -> AccountNow:
         """Return one account. Raises KeyError where there is none."""
@@ -171,6 +175,7 @@ def take_snapshot(
     positions += _on_chains(vault, desks)
     spot_px = {name: desk.book.marks_of_underlying.index_px for name, desk in engine.desks.items()}
     board, top_ups = engine.counterparties, engine.top_ups
+    problem = _problem_of(engine, now_ns, notes)
     return Snapshot(
         vault=vault.vault,
         now_ns=now_ns,
@@ -186,7 +191,19 @@ def take_snapshot(
         actions={name: str(one) for name, one in board.actions.items()} if board is not None else {},
         lent=top_ups.book.lent() if top_ups is not None else (),
         notes=tuple(notes),
+        collateral_problem=problem,
+        collateral=engine.collateral.now() if engine.collateral is not None else None,
     )
+
+
+def _problem_of(engine: Engine, now_ns: int, notes: list[str]) -> str:
+    if engine.collateral is None:
+        return ""
+    try:
+        return msgspec.json.encode(engine.collateral.pose(now_ns)).decode()
+    except MODEL_ERRORS as error:
+        notes.append(f"collateral: no problem can be posed as the daemon does: {error}")
+        return ""
 
 
 def _keeper_of(vault: Vault, engine: Engine) -> MarginKeeper:

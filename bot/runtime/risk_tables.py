@@ -8,7 +8,8 @@ from math import isfinite, isnan, nan
 from rich.console import Console
 from rich.table import Table
 
-from bot.domain.units import utc_text
+from bot.domain.units import utc_second_text, utc_text
+from bot.engine.collateral_desk import CollateralNow
 from bot.risk.asset_classes import Resolved
 from bot.risk.replanning import PlannedHedge
 from bot.risk.requirement import Charge
@@ -402,7 +403,8 @@ def print_collateral(console: Console, view: CollateralView) -> None:
         table.add_row(name, money(equity), money(view.needs_quote.get(name, nan)), ", ".join(posted) or "nothing")
     console.print(table)
     shocks = "; ".join(f"{name} {words}" for name, words in view.scenarios.items())
-    console.print(f"  and after each shock a quarter more than maintenance margin: {shocks or 'nothing moves'}")
+    if view.planned is None:
+        console.print(f"  and after each shock a quarter more than maintenance margin: {shocks or 'nothing moves'}")
     worst = {one.venue: max(v.short_quote for v in plan.violations if v.venue == one.venue) for one in plan.violations}
     verdict = "every need is met" if plan.is_met else f"SHORT by {money(sum(worst.values()))}"
     proven = "nothing better exists" if plan.is_proven else "there may be a better one"
@@ -421,6 +423,25 @@ def print_collateral(console: Console, view: CollateralView) -> None:
         console.print(f"  {price_of.text}")
     for note in (*plan.notes, *plan.warnings):
         console.print(f"  note: {note}")
+    if view.planned is not None:
+        _print_planned(console, view.planned)
+
+
+def _print_planned(console: Console, now: CollateralNow) -> None:
+    """Print what the daemon's newest plan was and what became of it."""
+    if not now.plan_id:
+        console.print("the daemon has no plan yet" + (", one is on its way" if now.is_waiting else ""))
+    else:
+        at = utc_second_text(now.planned_ns)
+        verdict = "every need is met" if now.is_met else f"SHORT by {money(now.short_quote)}"
+        console.print(f"the daemon's plan {now.plan_id} of {at} by {now.method or 'nobody'} ({now.reason}): {verdict}")
+        console.print(f"  equity per maintenance margin {now.buffer_ratio:.2f}: {now.buffer_reason}")
+        console.print(f"  moved: {', '.join(now.moved) or 'nothing'}")
+    for why in (now.fault, *(f"NOT MOVED: {one}" for one in now.not_moved)):
+        if why:
+            console.print(f"  {why}")
+    for told in now.told[-5:]:
+        console.print(f"  {utc_second_text(told.at_ns)} {told.text}")
 
 
 def print_what_if(console: Console, view: WhatIf) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from bot.risk.collateral.solving import solve
 from bot.risk.distances import move_book
-from bot.runtime.risk_collateral import STRESS_BUFFER, build_collateral, build_problem, write_instructions
+from bot.runtime.risk_accounts import Accounts
+from bot.runtime.risk_collateral import AS_PLANNED, STRESS_BUFFER, build_collateral, build_problem, write_instructions
+from bot.runtime.risk_snapshot import Snapshot
+from tests.engine.collateral_vault import CollateralVault
 from tests.runtime.risk_snapshots import ROUTES, SPOT_PX, account, accounts, risky_vault, snapshot
 
 POOR = account("deribit", "house", equity_quote=30_000.0, posted={"USD": 34_000.0})
@@ -74,3 +79,24 @@ def test_an_account_nobody_knows_is_left_out_and_named() -> None:
     view = build_collateral(accounts(accounts=(lost, snapshot().accounts[1])))
     assert "deribit is left out: no marks" in view.notes
     assert list(view.needs_quote) == ["hyperliquid"]
+
+
+def test_where_the_daemon_plans_its_own_problem_is_solved_and_its_plan_shown() -> None:
+    vault = CollateralVault({"a": 18_000.0, "b": 0.0}, moves=(0.3,))
+    for _ in range(3):
+        vault.run()
+    vault.reply()
+    vault.run()
+    problem = vault.desk.pose(vault.now_ns)
+    taken = msgspec.structs.replace(
+        snapshot(), collateral_problem=msgspec.json.encode(problem).decode(), collateral=vault.now
+    )
+    over_a_socket = msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(taken))), Snapshot)
+    route = {"asset": "USDT", "from_venue": "wallet", "to_venue": "a", "route": "ARB", "max_amount": 1e6}
+    view = build_collateral(Accounts(risky_vault(transfers={"routes": (route,)}), over_a_socket))
+    assert [(one.asset, one.route) for one in view.instructions] == [("USDT", "ARB")]
+    assert view.plan == solve(problem)
+    assert view.planned == vault.now
+    assert view.notes[-1] == AS_PLANNED
+    buffer, margin = problem.buffer, vault.margin.accounts["a"].figures
+    assert view.needs_quote["a"] == pytest.approx(max(buffer * margin.maintenance, margin.initial / 0.9))
