@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from math import exp, inf, isfinite, nan, sqrt
 from typing import NamedTuple
 
+import numpy as np
+
 from bot.domain.decisions import BotState
 from bot.domain.instruments import Instrument
 from bot.domain.results import MarginRecord
@@ -21,21 +23,23 @@ from bot.engine.desk import Desk
 from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount, Told, told_of
 from bot.engine.market import MarketState
 from bot.engine.orders import OrderTracker
-from bot.engine.risk_rows import AccountRows, Row, account_rows, with_qty
+from bot.engine.risk_rows import AccountRows, Row, account_rows
 from bot.engine.settings import EngineSettings
-from bot.risk.book import OPTION, RiskBook
+from bot.risk.book import OPTION, Floats, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
-from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
+from bot.risk.distances import move_books, touch_probability, utilise
 from bot.risk.gaps import find_fault
 from bot.risk.margin.registry import assume_worst
 from bot.risk.margin_states import bot_state_of, stand
+from bot.risk.quick_distances import stack_interval
+from bot.risk.stack import BookStack
 from bot.risk.volatility.forecaster import VolForecast, VolForecaster
 
 VOL_LEVEL = 0.95  # the quantile of the vol forecast that the chance of liquidation is reckoned with
-STEPS = 14  # of the search for the largest size that fits
+STEPS = 14  # halvings of the search for the largest size that fits
+AT_ONCE = 3  # of them in one question, where a model answers for many sizes at once
 DEFAULT_DELAY_NS = 1800 * 10**9  # how long topping up takes where no route says
 SAFE_SIGMAS = 3.0  # an account alive this far away on both sides is touched with less than 0.6 %
-COARSE_POINTS = 8
 CALM_SHARE = 0.5  # of the first threshold: below it an account is looked at …
 CALM_FACTOR = 5  # … this much less often, moves and trades aside
 
@@ -372,14 +376,19 @@ class MarginKeeper:
         gross_quote = float((abs(book.qty_base) * book.spot_of_row_px).sum())
         if account.figures.maintenance + 3.0 * gross_quote * move < ratio * account.equity_quote:
             return 0.0
-        health = book_health(book, account.equity_quote, account.reckon_maintenance)
-        for side in (-move, move):
-            moved = move_book(book, side)
-            equity_quote = account.equity_quote + float(book.qty_base @ (moved.mark_px - book.mark_px))
-            if not account.reckon_maintenance(moved) < ratio * equity_quote:
-                interval = find_interval(health, 1.0, ratio, points=COARSE_POINTS)
-                return touch_probability(interval, 1.0, vol, years)
-        return 0.0
+
+        def maintenance(stack: BookStack) -> Floats:
+            return _maintenance_of(account, stack, book)
+
+        moved = move_books(book, np.array([-move, move]))
+        equity = account.equity_quote + (moved.mark_px - book.mark_px) @ book.qty_base
+        if (maintenance(moved) < ratio * equity).all():
+            return 0.0
+        now_quote = account.figures.maintenance
+        interval = stack_interval(
+            book, account.equity_quote, maintenance, 1.0, liquidation_ratio=ratio, margin_now_quote=now_quote
+        )
+        return touch_probability(interval, 1.0, vol, years)
 
     def records(self) -> dict[str, MarginRecord]:
         """Return what margin of every account was like so far."""
@@ -481,16 +490,14 @@ class MarginKeeper:
         share = self._risk.max_initial_ratio
         is_option = row.kind == OPTION
 
-        def excess_quote(base: float) -> float:
-            """Return by how much margin would be over its bound at the worst end after so much more."""
-            worst = -inf
-            for book, now_quote in ends:
-                qty = book.qty_base.copy()
-                qty[place] += side * base
-                try:
-                    initial_quote = account.reckon_initial(with_qty(book, qty))
-                except MODEL_ERRORS:
-                    return inf
+        def fits(sizes: list[float]) -> list[bool]:
+            """Return for each size whether margin is within its bound after so much more, whichever the end."""
+            found = [True] * len(sizes)
+            lines = [_with_more(book.qty_base, place, side * base) for book, _ in ends for base in sizes]
+            asked = _initial_of(account, BookStack(ends[0][0]).with_qty(np.array(lines)), ends[0][0])
+            for number, initial_quote in enumerate(asked):
+                _, now_quote = ends[number // len(sizes)]
+                base = sizes[number % len(sizes)]
                 equity_quote = account.equity_quote
                 if is_option:
                     worth = account.options_quote + side * base * row.mark_px
@@ -499,20 +506,20 @@ class MarginKeeper:
                 bound_quote = now_quote
                 if account.may_add:
                     bound_quote = max(now_quote, share * equity_quote)
-                worst = max(worst, initial_quote - bound_quote - 1e-9 * abs(bound_quote))
-            return worst
+                found[number % len(sizes)] &= initial_quote - bound_quote - 1e-9 * abs(bound_quote) <= 0.0
+            return found
 
-        if excess_quote(reach_base) <= 0.0:
+        if fits([reach_base])[0]:
             return Room(inf, "", reach_base)
         low, high = 0.0, reach_base
-        for _ in range(STEPS):
-            middle = 0.5 * (low + high)
-            if excess_quote(middle) <= 0.0:
-                low = middle
-            else:
-                high = middle
-            if high - low < 0.5 * row.lot_base:
-                break
+        halvings = next((n for n in range(1, STEPS) if reach_base * 0.5**n < 0.5 * row.lot_base), STEPS)
+        while halvings:
+            at_once = min(AT_ONCE if account.answers_many else 1, halvings)
+            halvings -= at_once
+            sizes = [low + (high - low) * one / 2**at_once for one in range(1, 2**at_once)]
+            found = fits(sizes)
+            place_of_no = found.index(False) if False in found else len(sizes)
+            low, high = [low, *sizes][place_of_no], [*sizes, high][place_of_no]
         return Room(low, self._tell(account), reach_base)
 
     def tell(self, account: MarginAccount) -> str:
@@ -649,10 +656,37 @@ def _refuse_gaps(book: RiskBook) -> None:
 
 def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook, float]]:
     """Return every end that what is under way may lead to, with the initial margin there."""
-    found = []
-    for book in rows.ends():
-        try:
-            found.append((book, account.reckon_initial(book)))
-        except MODEL_ERRORS:
-            found.append((book, -inf))
-    return found
+    ends = rows.ends()
+    stack = BookStack(ends[0]).with_qty(np.array([one.qty_base for one in ends]))
+    asked = _initial_of(account, stack, ends[0])
+    return [(book, found if isfinite(found) else -inf) for book, found in zip(ends, asked, strict=True)]
+
+
+def _initial_of(account: MarginAccount, stack: BookStack, like: RiskBook) -> list[float]:
+    """Return the initial margin of each copy of a book as it is reckoned; infinite where the model cannot say."""
+    try:
+        return [one.initial for one in account.reckon_all(stack, like)]
+    except MODEL_ERRORS:
+        return [_initial_alone(account, stack.book(copy, like)) for copy in range(len(stack))]
+
+
+def _initial_alone(account: MarginAccount, book: RiskBook) -> float:
+    try:
+        return account.reckon_initial(book)
+    except MODEL_ERRORS:
+        return inf
+
+
+def _maintenance_of(account: MarginAccount, stack: BookStack, like: RiskBook) -> Floats:
+    """Return the maintenance margin of each copy of a book as it is reckoned; infinite where the model cannot say."""
+    try:
+        return np.array([one.maintenance for one in account.reckon_all(stack, like)], dtype=np.float64)
+    except MODEL_ERRORS:
+        return np.array([account.reckon_maintenance(stack.book(copy, like)) for copy in range(len(stack))])
+
+
+def _with_more(qty_base: Floats, place: int, base: float) -> Floats:
+    """Return quantities with so much more of one row."""
+    out = qty_base.copy()
+    out[place] += base
+    return out
