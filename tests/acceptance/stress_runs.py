@@ -7,7 +7,7 @@ liquidation. One that the rules could have prevented is wrong; all others have a
 from __future__ import annotations
 
 from collections import Counter
-from math import inf
+from math import sqrt
 
 import msgspec
 
@@ -15,11 +15,12 @@ from bot.domain.decisions import BotState
 from bot.domain.events import Command, Event, OperatorAction, OperatorCommand, SubmitOrder
 from bot.domain.orders import Fill, OrderCanceled, OrderRejected, OrderSent, OrderTruth
 from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
-from bot.domain.units import NS_PER_MIN, NS_PER_S
+from bot.domain.units import NS_PER_MIN, NS_PER_S, NS_PER_YEAR
 from bot.engine.engine import Engine
 from tests.acceptance.stress_venues import Liquidated, State, StressedVenues, Truth
-from tests.acceptance.stress_world import STEP_NS, WALLET, Scenario, draw_scenario, settings_of
+from tests.acceptance.stress_world import LOOKS_NS, P95_NS, STEP_NS, WALLET, Scenario, draw_scenario, settings_of
 
+ACT_SIGMAS, CRITICAL_SIGMAS = 2.58, 1.96  # … or with a chance of 1 % and 5 % to be liquidated before that is there
 ACT, CRITICAL = 0.80, 0.90  # of the way to liquidation: from here on the rules ask for collateral, for reducing
 LENDING = 0.40  # an account below it is NORMAL whoever reckons, and lends what it does not need
 LIMIT = 0.90  # of equity, for initial margin
@@ -27,6 +28,7 @@ SLACK = 1.001
 TELLING_NS = NS_PER_S // 10  # how long what a venue did by itself may be unknown to us
 COMPARED_EVERY = 7  # looks
 WORTH_SENDING = 500.0
+FINDING_OUT_NS = 15 * NS_PER_MIN  # nobody tells how much a wallet holds: half as much is asked for, minutes later
 NOWHERE = "no collateral anywhere"
 PREVENTABLE = frozenset({"nothing was reduced", "nothing was sent", "more asked for than there was"})
 OPERATOR_NS = 15 * NS_PER_MIN
@@ -87,7 +89,7 @@ class StressRun:
             if is_new and self._judge_liquidations():
                 break
             self._step(now_ns, events)
-            self._answer(now_ns + 30 * NS_PER_S)
+            self._answer(now_ns + (LOOKS_NS[1] if is_new else STEP_NS - LOOKS_NS[1]) - 1)
             self._compare()
         story = self.story
         margin = self.engine.margin
@@ -166,11 +168,20 @@ class StressRun:
 
     def _check_transfer(self, command: TransferCollateral, now_ns: int) -> None:
         if command.transfer_id in self._transfers:
-            self._breach("withdrawal", command.from_venue, now_ns, "sent twice", command.transfer_id, is_preventable=True)
+            self._breach(
+                "withdrawal", command.from_venue, now_ns, "sent twice", command.transfer_id, is_preventable=True
+            )
         self._transfers[command.transfer_id] = (command, now_ns)
         ways = {(one.name, one.asset, one.from_venue, one.to_venue) for one in self.scenario.routes}
         if (command.route, command.asset, command.from_venue, command.to_venue) not in ways:
-            self._breach("withdrawal", command.from_venue, now_ns, "not over a route of the vault", command.route, is_preventable=True)
+            self._breach(
+                "withdrawal",
+                command.from_venue,
+                now_ns,
+                "not over a route of the vault",
+                command.route,
+                is_preventable=True,
+            )
         if command.from_venue == WALLET:
             return
         state = self.venues.state(command.from_venue)
@@ -178,7 +189,9 @@ class StressRun:
         left[command.asset] = left.get(command.asset, 0.0) - command.amount
         after = self.venues.truth(command.from_venue, state._replace(collateral=left))
         if after.initial > LIMIT * after.equity * SLACK:
-            told = f"{command.amount:.0f} {command.asset}: initial margin {after.initial:.0f} of {after.equity:.0f} left"
+            told = (
+                f"{command.amount:.0f} {command.asset}: initial margin {after.initial:.0f} of {after.equity:.0f} left"
+            )
             self._breach("withdrawal", command.from_venue, now_ns, "margin there needed it", told, is_preventable=True)
 
     # ── liquidations ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -201,17 +214,19 @@ class StressRun:
         before = self.venues.truth(venue, was)
         move = now.px / was.px - 1.0
         told = f"{before.used:.0%} → {one.used:.0%} at {move:+.1%}"
+        if before.used >= 1.0:
+            return self._between(venue, told)
         sudden = self._sudden(venue, was, now)
-        if before.used < ACT:
-            return f"{sudden}, from below {ACT:.0%}", told, False
-        acting = [(before.used, was)]
+        if not self._is_near(venue, was, ACT, ACT_SIGMAS):
+            return f"{sudden}, from where nothing was asked for", told, False
+        acting = [was]
         for state in reversed(self._states[venue]):
-            if (used := self.venues.truth(venue, state).used) < ACT:
+            if not self._is_near(venue, state, ACT, ACT_SIGMAS):
                 break
-            acting.insert(0, (used, state))
-        began_ns = acting[0][1].now_ns
-        told += f", over {ACT:.0%} for {(now.now_ns - began_ns) / NS_PER_MIN:.0f} min"
-        critical = [state for used, state in acting if used >= CRITICAL]
+            acting.insert(0, state)
+        began_ns = acting[0].now_ns
+        told += f", at ACT for {(now.now_ns - began_ns) / NS_PER_MIN:.0f} min"
+        critical = [state for state in acting if self._is_near(venue, state, CRITICAL, CRITICAL_SIGMAS)]
         if critical:
             reduced = self._explain_reducing(venue, critical, now.now_ns)
             if reduced == "":
@@ -221,6 +236,31 @@ class StressRun:
             told += f", {reduced}"
         topped = self._explain_topping_up(venue, began_ns, now.now_ns)
         return topped, told, topped in PREVENTABLE
+
+    def _between(self, venue: str, told: str) -> tuple[str, str, bool]:
+        """Say what took an account over its limit while prices stood still."""
+        was, now = self.venues.looked[venue], self.venues.before[venue]
+        used = self.venues.truth(venue, was).used
+        told = f"{used:.0%} before that, {told}"
+        if self.venues.truth(venue, was._replace(lots=now.lots, cash=now.cash)).used >= 1.0:
+            return "traded into it", told, True
+        came_back = [
+            one
+            for one in self._told.values()
+            if one.state is TransferState.REVERSED or one.reason == "again"
+            if one.to_venue == venue and one.ts_event_ns >= was.now_ns
+        ]
+        if sum(now.collateral.values()) < sum(was.collateral.values()):
+            return ("collateral taken back by its chain", told, False) if came_back else ("withdrawn from", told, True)
+        return "nothing found", told, True
+
+    def _is_near(self, venue: str, state: State, used: float, sigmas: float) -> bool:
+        """Tell whether the rules ask for something: by utilisation, or by the chance until a transfer arrives."""
+        if self.venues.truth(venue, state).used >= used:
+            return True
+        move = sigmas * state.vol * sqrt(P95_NS / NS_PER_YEAR)
+        ends = (self.venues.truth(venue, self.venues.moved(venue, state, side * move)) for side in (-1.0, 1.0))
+        return any(one.used >= 1.0 for one in ends)
 
     def _sudden(self, venue: str, was: State, now: State) -> str:
         """Say what of the last step alone was enough, or that it took several things at once."""
@@ -237,7 +277,10 @@ class StressRun:
     def _explain_reducing(self, venue: str, critical: list[State], now_ns: int) -> str:
         """Return why nothing was reduced while the rules asked for it, "" if something was."""
         began_ns = critical[0].now_ns
-        if any(one.venue == venue and one.at_ns >= began_ns - STEP_NS and one.lots * one.before_lots < 0 for one in self._orders):
+        if any(
+            one.venue == venue and one.at_ns >= began_ns - STEP_NS and one.lots * one.before_lots < 0
+            for one in self._orders
+        ):
             return ""
         if venue in self.venues.down:
             return "venue down"
@@ -273,7 +316,10 @@ class StressRun:
                 return "withdrawals suspended"
             if any("refused" in one for one in why):
                 return "transfers refused"
-            return "more asked for than there was" if self._spare_quote(venue, began_ns) > WORTH_SENDING else NOWHERE
+            if self._spare_quote(venue, began_ns) <= WORTH_SENDING:
+                return NOWHERE
+            is_short = now_ns - began_ns < FINDING_OUT_NS
+            return "no time to find out how much there was" if is_short else "more asked for than there was"
         earlier = [c for c, at in self._transfers.values() if c.to_venue == venue and at >= began_ns - 12 * STEP_NS]
         if earlier:
             return "collateral on its way since before"
@@ -311,11 +357,13 @@ class StressRun:
         if self._live or self._looks % COMPARED_EVERY:
             return
         for name, account in margin.accounts.items():
-            if account.unknown:
+            if account.unknown or margin.is_due(name):
                 continue
             found = self.venues.truth(name)
             if found.equity > 0.0:
-                self.story.worst_overstated = max(self.story.worst_overstated, account.equity_quote / found.equity - 1.0)
+                self.story.worst_overstated = max(
+                    self.story.worst_overstated, account.equity_quote / found.equity - 1.0
+                )
 
     def _breach(
         self, kind: str, venue: str, now_ns: int, cause: str, detail: str, is_preventable: bool = False
@@ -327,3 +375,23 @@ class StressRun:
 def run_seed(seed: int) -> Story:
     """Return what became of the run of a seed."""
     return StressRun(draw_scenario(seed)).run()
+
+
+def tell(stories: list[Story]) -> str:
+    """Return what became of many runs as Markdown."""
+    breaches = [one for story in stories for one in story.breaches]
+    counts = Counter((one.kind, one.cause, one.is_preventable) for one in breaches)
+    hours = sum(sum(story.states.values()) for story in stories) / 3600.0
+    clean = sum(not story.breaches for story in stories)
+    lines = [
+        f"{len(stories)} runs, {hours:,.0f} account hours; {sum(one.orders for one in stories):,} orders, "
+        f"{sum(one.cuts for one in stories):,} cut or sent elsewhere by margin, "
+        f"{sum(one.transfers for one in stories):,} transfers; {clean} runs without a breach, "
+        f"{sum(one.is_preventable for one in breaches)} breaches that the rules could have prevented.",
+        "",
+        "| Breach | Cause | Count | Preventable |",
+        "|---|---|---|---|",
+    ]
+    for (kind, cause, is_preventable), count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        lines.append(f"| {kind} | {cause} | {count} | {'yes' if is_preventable else 'no'} |")
+    return "\n".join(lines)
