@@ -67,6 +67,7 @@ class Buffers:
         self.of: dict[str, Buffer] = {}
         self.changes: deque[tuple[str, TargetChange]] = deque(maxlen=MAX_CHANGES)
         self.change_counts: dict[str, int] = {}
+        self.change_count = 0
         self._settings = settings
         self._classes = risk.classes
         self._watch = watch
@@ -188,4 +189,5 @@ class Buffers:
         change = note_change(before.target if before is not None else base, found.target, now_ns)
         if change is not None:
             self.changes.append((account, change))
+            self.change_count += 1
             self.change_counts[account] = self.change_counts.get(account, 0) + 1

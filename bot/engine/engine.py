@@ -60,6 +60,7 @@ from bot.domain.risk import (
 from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.book import Holding, UnderlyingBook
+from bot.engine.breaker_board import BreakerBoard
 from bot.engine.chain_book import ChainBook, is_sound
 from bot.engine.collateral_desk import CollateralDesk
 from bot.engine.correlations import Correlations
@@ -84,6 +85,7 @@ from bot.engine.oracles import OracleBoard
 from bot.engine.ordering import Approved, Ordering, Routed
 from bot.engine.orders import MAX_REVERSIBLE, Order, OrderTracker
 from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
+from bot.engine.risk_settings import RiskSettings
 from bot.engine.routing import Blocked, VenueBoard, explain_blocks, room_lots
 from bot.engine.settings import EngineSettings, HedgeSettings
 from bot.engine.sizing import lots_to_trade, shrinks, widen
@@ -161,20 +163,10 @@ class Engine:
         self.counterparties: CounterpartyBoard | None = None
         self.collateral: CollateralDesk | None = None
         self.insurance: Insurance | None = None
+        self.breakers: BreakerBoard | None = None
         self._margin_doubt = ""  # why exposure may only shrink as far as margin goes
         if settings.risk is not None:
-            self.margin = MarginKeeper(settings, market, self.orders, self.desks)
-            self.ordering.margin = self.option_hedges.margin = self.margin
-            self.top_ups = TopUps(settings.run_id, settings.risk, self.margin)
-            if settings.risk.insurance is not None:
-                self.insurance = Insurance(settings.risk.insurance, settings.risk, self.margin, self.top_ups)
-            if settings.risk.counterparties is not None:
-                self.counterparties = CounterpartyBoard(settings.risk.counterparties, self.margin)
-            if settings.risk.collateral is not None:
-                self.collateral = CollateralDesk(
-                    settings.run_id, settings.risk, self.margin, self.top_ups, self.counterparties
-                )
-                self.top_ups.is_planned = self.collateral.is_planned
+            self._begin_risk(settings.run_id, settings.risk)
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,
             Quote: market.apply_quote,
@@ -194,8 +186,29 @@ class Engine:
             BookReport: self._apply_book,
             InstrumentListed: lambda event: self.holdings.list_instrument(event.instrument),
             InstrumentDelisted: self.venues.apply_delisting,
+            **self._risk_appliers(),
+        }
+
+    def _begin_risk(self, run_id: str, risk: RiskSettings) -> None:
+        """Start everything that a vault with a risk section has."""
+        self.margin = MarginKeeper(self.settings, self.market, self.orders, self.desks)
+        self.ordering.margin = self.option_hedges.margin = self.margin
+        self.top_ups = TopUps(run_id, risk, self.margin)
+        if risk.insurance is not None:
+            self.insurance = Insurance(risk.insurance, risk, self.margin, self.top_ups)
+        if risk.breakers is not None:
+            self.breakers = BreakerBoard(risk.breakers, risk, self.desks.values())
+        if risk.counterparties is not None:
+            self.counterparties = CounterpartyBoard(risk.counterparties, self.margin)
+        if risk.collateral is not None:
+            self.collateral = CollateralDesk(run_id, risk, self.margin, self.top_ups, self.counterparties)
+            self.top_ups.is_planned = self.collateral.is_planned
+
+    def _risk_appliers(self) -> dict[type, Callable[..., None]]:
+        """Return who takes in what risk is told of; nobody in a vault without a risk section."""
+        return {
             MarginTerms: self.margin.take_terms if self.margin is not None else _ignore,
-            CollateralPrice: self.margin.take_price if self.margin is not None else _ignore,
+            CollateralPrice: self._apply_collateral_price,
             CounterpartySigns: self.counterparties.take if self.counterparties is not None else _ignore,
             TransferUpdate: self._apply_transfer,
             CollateralPlanned: self.collateral.take if self.collateral is not None else _ignore,
@@ -254,6 +267,8 @@ class Engine:
         if self.insurance is not None and self.insurance.review(now_ns, self.profit_quote):
             margin.note_change()
             margin.review(now_ns)
+        if self.breakers is not None:
+            self.breakers.look(now_ns)
         self._margin_doubt = margin.doubt
         if self._margin_doubt and self.state is BotState.RUNNING and (emergency := margin.emergency):
             self.state, self.state_reason = BotState.REDUCE_ONLY, emergency
@@ -336,6 +351,8 @@ class Engine:
             self.margin.note_change(instrument.venue)
 
     def _apply_order_event(self, event: OrderEvent) -> None:
+        if self.breakers is not None:
+            self.breakers.take_order_event(event, self.orders)
         if self.margin is not None and not isinstance(event, OrderSent | OrderAccepted):
             self._note_margin(event)
         for fill in self.orders.apply(event):
@@ -422,6 +439,8 @@ class Engine:
         desk.pnl.reopen(fill.ts_recv_ns)
         desk.last_hedge_px = fill.px
         base = fill.qty_lots * holding.instrument.lot_base(fill.px)
+        if self.breakers is not None:
+            self.breakers.note_slippage(desk, fill, base, slippage_quote)
         self._note_hedge(desk, fill, base, fill.px, fee_quote, slippage_quote)
 
     def _apply_option_fill(self, desk: Desk, fill: Fill) -> None:
@@ -553,6 +572,12 @@ class Engine:
                 fees_quote = change.fees_base * book.marks_of_underlying.index_px + change.fees_quote
                 pnl.enter(event.ts_recv_ns, equity_quote + fees_quote, book_quote + fees_quote)
                 pnl.charge("lp_fees", fees_quote)
+
+    def _apply_collateral_price(self, event: CollateralPrice) -> None:
+        if self.margin is not None:
+            self.margin.take_price(event)
+        if self.breakers is not None:
+            self.breakers.take_price(event)
 
     def _apply_transfer(self, event: TransferUpdate) -> None:
         """Follow collateral on its way; what moving it costs is paid once it is there."""
@@ -974,9 +999,19 @@ class Engine:
             return None
         return Refusal.MARGIN_REDUCE_ONLY, f"{doubt}; {lots} lots would not shrink the net delta"
 
+    def _refuse_by_breakers(self, desk: Desk, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+        """Return why a trade must not add exposure while a breaker is open, if it would."""
+        doubt = self.breakers.doubt(desk.underlying) if self.breakers is not None else ""
+        if not doubt or shrinks(lots, view.lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base):
+            return None
+        return Refusal.BREAKER_REDUCE_ONLY, f"{doubt}; {lots} lots would not shrink the net delta"
+
     def _doubt_of(self, desk: Desk) -> str:
         """Return why exposure may only shrink for a reason that ends by itself, "" where there is none."""
-        return desk.oracle_doubt or self._margin_doubt
+        doubt = desk.oracle_doubt or self._margin_doubt
+        if doubt or self.breakers is None:
+            return doubt
+        return self.breakers.doubt(desk.underlying)
 
     def may_only_shrink(self, desk: Desk) -> bool:
         """Tell whether an order may do nothing but shrink the net delta."""
@@ -990,6 +1025,7 @@ class Engine:
             self._refuse_by_state(view, lots)
             or self._refuse_by_oracles(desk, view, lots)
             or self._refuse_by_margin(view, lots)
+            or self._refuse_by_breakers(desk, view, lots)
         )
 
     def _reject_streak_of(self, desk: Desk) -> int:

@@ -148,8 +148,9 @@ class MarginKeeper:
         self.note_change(event.venue)
 
     def take_series(self, event: SeriesValue) -> None:
-        """Let the forecasts of vol know a value of a series from outside."""
-        self.watch.take_series(event)
+        """Let forecasts and conditions know a value of a series from outside."""
+        if self.watch.take_series(event):
+            self.note_change()
 
     def note_fill(self, instrument: Instrument | None, now_ns: int) -> None:
         """Remember when something last traded: a report that was asked for before does not know of it."""

@@ -31,18 +31,22 @@ class VolWatch:
         self.changes: deque[tuple[int, str]] = deque(maxlen=MAX_CHANGES)  # of conditions, with the reason of each
         self.change_count = 0
         self._settings = settings = risk.forecast
-        self._keeper = ConditionsKeeper(settings.conditions) if settings.conditions is not None else None
+        rules = settings.conditions
+        self._keeper = ConditionsKeeper(rules) if rules is not None else None
+        self._read = frozenset(rule.series for rule in rules.rules) if rules is not None else frozenset()
 
     def note_price(self, underlying: str, now_ns: int, px: float) -> None:
         """Take in a price that is decided on."""
         self.forecasters[underlying].note_price(now_ns, px)
 
-    def take_series(self, event: SeriesValue) -> None:
-        """Take in a value of a series, for the forecasts and for the conditions."""
+    def take_series(self, event: SeriesValue) -> bool:
+        """Take in a value of a series, for the forecasts and for the conditions; tell whether these read it."""
         for forecaster in self.forecasters.values():
             forecaster.note_series(event)
-        if self._keeper is not None:
-            self._keeper.note(event)
+        if self._keeper is None or event.series not in self._read:
+            return False
+        self._keeper.note(event)
+        return True
 
     def look(self, now_ns: int, years: float) -> None:
         """Forecast for the time from now on, and read the conditions."""
@@ -77,6 +81,21 @@ class VolWatch:
         if isfinite(stated) or artefact is None or not artefact.usual:
             return stated
         return sqrt(artefact.usual.get(underlying, min(artefact.usual.values())) * HOURS_PER_YEAR)
+
+    def tell(self, underlying: str) -> str:
+        """Say in a sentence what is forecast of an underlying, and what is wrong with that."""
+        last = self.forecasts.get(underlying)
+        if last is None:
+            return "nothing is known of it yet"
+        hours = last.horizon_years * HOURS_PER_YEAR
+        parts = [
+            f"{last.mean_vol:.1%} for {hours:g} h by {last.model}, 95 % below {last.quantile(0.95):.1%}",
+            last.regime != "unknown" and f"{last.regime} ({last.regime_probability:.0%})",
+            last.degraded,
+            self.conditions is not None and f"conditions ×{self.conditions.multiplier:.2f}: {self.conditions.text}",
+            self.conditions is not None and self.conditions.missing and f"missing {', '.join(self.conditions.missing)}",
+        ]
+        return "; ".join(filter(None, parts))  # type: ignore[arg-type]
 
     def records(self) -> dict[str, ForecastRecord]:
         """Return what was forecast of each underlying last, and how its own quantiles have held."""

@@ -44,6 +44,7 @@ from bot.runtime.journal import SCHEMA_VERSION, Batch, Commands, Header, Journal
 from bot.runtime.live import NOT_SENT, LiveSession
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
+from bot.runtime.risk_news import RiskNews
 from bot.runtime.risk_snapshot import take_snapshot
 from bot.runtime.session import Session
 from bot.runtime.views import status_view
@@ -92,6 +93,7 @@ class Daemon:
         self._lifting: Halt | None = None  # the marked halt that a resume under way has seen
         self._withheld: frozenset[str] = frozenset()  # orders decided upon that are not on disk, and so never left
         self._is_withdrawn = False
+        self._news = RiskNews(session.engine)
 
     async def run(self, stop: asyncio.Event) -> RunSummary:
         """Recover, then run until the feed ends or `stop` is set; return the summary of the whole run."""
@@ -165,6 +167,7 @@ class Daemon:
             return Rebuilt(session.instruments)
         check_header(journal, session, config_sha256(session.vault))
         found = rebuild(session, journal, progress=self._progress)
+        self._news.take()  # what was told before the restart is not told again
         self._feed.resume(found.last_ns)
         return found
 
@@ -198,6 +201,8 @@ class Daemon:
         self._lift_marker(events)
         for command in commands:
             self._hand_over(command, now_ns)
+        for of, change in self._news.take():
+            log.warning("risk", of=of, change=change)
         session.score.observe(now_ns, len(events), commands, took_ns)
         if session.latencies is not None:
             session.latencies.note(now_ns, events, commands)
@@ -309,6 +314,7 @@ class Daemon:
                 "the running daemon",
                 wanted,
                 is_posed=question.get("collateral") is True,
+                is_running=True,
             )
         except ConfigError as error:
             return {"error": "; ".join(error.problems)}

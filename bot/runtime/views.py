@@ -15,6 +15,7 @@ from bot.engine.desk import Desk
 from bot.engine.engine import Engine
 from bot.engine.gates import list_gates
 from bot.engine.insurance import Insurance
+from bot.engine.margin_keeper import MarginKeeper
 from bot.runtime.live import LiveSession
 from bot.runtime.session import Session
 
@@ -68,6 +69,7 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
                     for charge in (requirement.charges if requirement is not None else ())
                 ],
                 "banned": margin.accounts[name].banned,
+                "buffer": margin.buffers.tell(name) if margin.buffers is not None else "",
                 "top_up_refused": top_ups.refused.get(name, ""),
             }
             for name, record in margin.records().items()
@@ -97,6 +99,33 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
         "counterparties": _counterparties_view(engine.counterparties),
         "collateral": _collateral_view(engine),
         "insurance": _insurance_view(engine.insurance),
+        **_changes_view(engine, margin),
+    }
+
+
+def _changes_view(engine: Engine, margin: MarginKeeper) -> dict[str, Any]:
+    """Show what lately changed buffers, each with its reason, what conditions are now, and which breakers are open."""
+    conditions, buffers, board = margin.watch.conditions, margin.buffers, engine.breakers
+    return {
+        "conditions": None if conditions is None else msgspec.to_builtins(conditions),
+        "condition_changes": [{"at": utc_text(at_ns), "change": line} for at_ns, line in margin.watch.changes],
+        "buffer_changes": [
+            {
+                "account": name,
+                "at": utc_text(one.ts_ns),
+                "from_ratio": one.before_ratio,
+                "to_ratio": one.after_ratio,
+                "reason": one.reason,
+            }
+            for name, one in (buffers.changes if buffers is not None else ())
+        ],
+        "breakers": [
+            {"breaker": str(one.breaker), "subject": one.subject, "since": utc_text(one.since_ns), "reason": one.reason}
+            for one in (board.tripped() if board is not None else ())
+        ],
+        "breaker_changes": [
+            {"at": utc_text(at_ns), "change": line} for at_ns, line in (board.changes if board is not None else ())
+        ],
     }
 
 
