@@ -7,7 +7,8 @@ from math import nan
 import msgspec
 
 from bot.domain.units import NS_PER_S
-from bot.risk.counterparties import CounterpartyParameters
+from bot.risk.counterparties import CounterpartyParameters, Party
+from bot.risk.drain import DrainRules
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet
 from bot.risk.transfers import TransferRules
@@ -33,6 +34,22 @@ class AccountRiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     standing_share: float = nan
 
 
+class CounterpartyRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What a vault says of those that can fail. `parties` are what is known of them beyond their names.
+
+    `issuers` is asset → who owes it. Without `is_limiting` venues are judged by their signs alone, once they show any;
+    with it every venue, issuer and bridge is, and what it may hold is limited. Stressed exposure is the worst after one
+    of `stress_moves` of all prices. A hedge that is lost with its venue takes `rehedge_ns` to have again.
+    """
+
+    parties: tuple[Party, ...] = ()
+    issuers: dict[str, str] = {}
+    is_limiting: bool = False
+    stress_moves: tuple[float, ...] = (-0.3, -0.15, 0.15, 0.3)
+    rehedge_ns: int = 300 * NS_PER_S
+    drain: DrainRules = DrainRules(rungs=(0.05, 0.25, 1.0), hedge_share=0.5, dust_quote=1.0)
+
+
 class RiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine knows of margin: nothing where a vault has no risk section.
 
@@ -40,7 +57,7 @@ class RiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     change adds is raised by `local_margin_share`, and once more where its parameters have expired. Accounts are looked
     at every `review_ns`, sooner after an index moved by `review_move_fraction` or anything traded there. Top-ups aim at
     `target_ratio` of utilisation; what is reduced goes in steps of
-    `slice_share` of a position. Venues are judged by `counterparties` as soon as they show signs. A venue's own word
+    `slice_share` of a position. Venues are judged by `counterparties` and the rules of the vault. A venue's own word
     older than `report_max_age_ns` is no longer taken. Vol is forecast by the models of `volatility`; without them, for
     `volatility_reason`, by what was measured lately.
     """
@@ -49,6 +66,7 @@ class RiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     states: StateRule = StateRule()
     transfers: TransferRules = TransferRules(routes=(), day_caps={})
     counterparties: CounterpartyParameters | None = None
+    counterparty_rules: CounterpartyRules = CounterpartyRules()
     volatility: Artefact | None = None
     volatility_reason: str = ""
     max_initial_ratio: float = 0.9

@@ -15,6 +15,7 @@ import msgspec
 
 from bot.domain.risk import CounterpartySigns
 from bot.domain.units import NS_PER_S
+from bot.risk.loss_waterfall import PoolRule
 from bot.risk.transfers import Lent
 
 Knots = tuple[tuple[float, float], ...]
@@ -55,7 +56,8 @@ class CounterpartyParameters(msgspec.Struct, frozen=True, kw_only=True):
     share of the weight it earns. `withdrawal_ceilings` is the most a score can be whatever else is well. A better
     action than the one in force needs `recovery_points` more.
     A limit is the least of a share of equity (the lower one where anything is unknown), a share of the venue's open
-    interest, and the share of equity that the score allows.
+    interest, and the share of equity that the score allows. `pool` says from which drawdown of its insurance fund on a
+    venue is about to deleverage, and until when.
     """
 
     weights: dict[str, float]
@@ -83,6 +85,7 @@ class CounterpartyParameters(msgspec.Struct, frozen=True, kw_only=True):
     group_share: float
     default_per_year: Knots  # by score
     loss_given_default: float
+    pool: PoolRule = PoolRule(trigger_ratio=-0.30, stop_ratio=-0.25)
 
     def __post_init__(self) -> None:
         if set(self.weights) != set(PARTS) or abs(sum(self.weights.values()) - 100.0) > 1e-9:

@@ -89,7 +89,9 @@ def test_older_signs_and_strangers_change_nothing() -> None:
     show(vault)
     board = vault.engine.counterparties
     assert board is not None
+    vault.tick()
     vault.apply(CounterpartySigns("a", 1, vault.now_ns, withdrawals="suspended"))
     vault.apply(CounterpartySigns("z", vault.now_ns, vault.now_ns, withdrawals="suspended"))
+    vault.tick()
     assert set(board.actions) == {"a"}
     assert board.actions["a"] is Action.NONE
