@@ -88,6 +88,9 @@ class CounterpartyKeeper:
         self.parties = _parties(risk)
         self.to_cancel: dict[str, str] = {}  # venue → why what rests there is canceled
         self._parameters = risk.counterparties
+        self._unwatched = msgspec.structs.replace(
+            risk.counterparties, stop_adding_below=0.0, drain_below=0.0, exit_below=0.0, score_share=((0.0, 1.0),)
+        )
         self._risk = risk
         self._margin = margin
         self._top_ups = top_ups
@@ -168,10 +171,9 @@ class CounterpartyKeeper:
         for venue, drain in self.drains.items():
             account = self._margin.accounts[venue]
             self._margin.refresh(account)
-            book = self._margin.book_of(account)
-            if account.unknown or book is None:
+            if account.unknown or self._margin.book_of(account) is None:
                 continue
-            self._set_shifts(venue, book)
+            self._set_shifts(venue)
             if may_act and not drain.is_done:
                 commands += self._advance(venue, drain, account, now_ns)
         return commands
@@ -191,8 +193,10 @@ class CounterpartyKeeper:
             is_old = signs is None or now_ns - signs.ts_event_ns > self._parameters.max_age_s * NS_PER_S
             interest_quote = nan if is_old or signs is None else signs.open_interest_quote
             exposure = exposures.get(name, Exposure(party=name))
-            found = judge(party, exposure, score, equity_quote, interest_quote, before, self._parameters)
-            self._by_score[name] = action_of(score.points, before, self._parameters)
+            is_watched = self.rules.is_watched and party.kind is PartyKind.VENUE
+            rules = self._parameters if is_watched or signs is not None else self._unwatched
+            found = judge(party, exposure, score, equity_quote, interest_quote, before, rules)
+            self._by_score[name] = action_of(score.points, before, rules)
             if not self.rules.is_limiting:  # shown, and nothing follows from it
                 found = msgspec.structs.replace(found, action=self._by_score[name], is_over=False)
             risks[name] = found
@@ -326,7 +330,7 @@ class CounterpartyKeeper:
 
     def _equity(self, exposures: Mapping[str, Exposure]) -> float:
         """Return what the vault is worth, or what its accounts hold together where that is more."""
-        held = [exposures[name].net_quote for name in self._margin.accounts]
+        held = [one for name in self._margin.accounts if isfinite(one := exposures[name].net_quote)]
         return max([one for one in (self._equity_quote(), sum(held)) if isfinite(one)], default=nan)
 
     # ── drains ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -379,6 +383,7 @@ class CounterpartyKeeper:
         for step in drain.advance(view, now_ns):
             if isinstance(step, HedgeElsewhere):
                 self._hedging_ns.setdefault(venue, now_ns)
+                self._set_shifts(venue)
             elif isinstance(step, CancelOrders):
                 self.to_cancel[venue] = f"{venue} is left"
             elif isinstance(step, Close):
@@ -395,9 +400,11 @@ class CounterpartyKeeper:
             self._closings = {key: one for key, one in self._closings.items() if one.venue != venue}
         return commands
 
-    def _set_shifts(self, venue: str, book: RiskBook) -> None:
+    def _set_shifts(self, venue: str) -> None:
         """Measure the delta of what would be lost with a venue, as far as another venue may hedge it."""
         account = self._margin.accounts[venue]
+        book = self._margin.book_of(account)
+        assert book is not None, "only an account that is known is drained"
         deltas: dict[str, float] = {}
         for place, name in enumerate(book.underlyings):
             desk = self._desks.get(name)
@@ -422,8 +429,9 @@ class CounterpartyKeeper:
             decision = self._desks[name].decision
             if decision is None or decision.now_ns < since_ns or not isfinite(decision.low_base):
                 continue
-            below = max(0.0, decision.low_base - decision.delta_high_base)
-            above = max(0.0, decision.delta_low_base - decision.high_base)
+            under_way = decision.pending_base  # not on before it is filled
+            below = max(0.0, decision.low_base - decision.delta_high_base + under_way)
+            above = max(0.0, decision.delta_low_base - under_way - decision.high_base)
             total_quote += (base - below + above) * self._index_px(name)
         return total_quote
 

@@ -228,16 +228,20 @@ class Engine:
             self.correlations.note(now_ns)
         if self.margin is not None:
             self._review_margin(self.margin, now_ns)
-            assert self.top_ups is not None, "what is reckoned is topped up"
-            may_send = self.state in (BotState.RUNNING, BotState.REDUCE_ONLY)
-            if self.counterparties is not None:
-                commands += self.counterparties.review(now_ns, may_act=may_send)
-                if self.counterparties.to_cancel:
-                    self._leave_venues(self.counterparties.to_cancel, now_ns)
-            commands += self.top_ups.review(now_ns, may_send=may_send)
+            self._move_collateral(now_ns)
         for desk in self.desks.values():
             self._decide_desk(desk, now_ns)
         return commands
+
+    def _move_collateral(self, now_ns: int) -> None:
+        """Plan what venues that are left give out and what accounts lack; judge first who is to be left."""
+        assert self.top_ups is not None, "what is reckoned is topped up"
+        may_send = self.state in (BotState.RUNNING, BotState.REDUCE_ONLY)
+        if self.counterparties is not None:
+            self._commands += self.counterparties.review(now_ns, may_act=may_send)
+            if self.counterparties.to_cancel:
+                self._leave_venues(self.counterparties.to_cancel, now_ns)
+        self._commands += self.top_ups.review(now_ns, may_send=may_send)
 
     def _review_margin(self, margin: MarginKeeper, now_ns: int) -> None:
         """Look at margin where it is due; an emergency is one a person has to acknowledge by a resume."""
@@ -554,6 +558,8 @@ class Engine:
             self.counterparties.note_transfer(event)
         if event.state not in (TransferState.ARRIVED, TransferState.REVERSED):
             return
+        if {event.from_venue, event.to_venue} & self.settings.account_cash:
+            return  # the balances that are the cash of the book have it
         fee = event.fee if event.state is TransferState.ARRIVED else -event.fee
         desk = self.desks.get(event.asset, self._home)
         self._close_step(desk, event.ts_recv_ns)

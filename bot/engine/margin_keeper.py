@@ -38,7 +38,7 @@ DEFAULT_DELAY_NS = 1800 * 10**9  # how long topping up takes where no route says
 SAFE_SIGMAS = 3.0  # an account alive this far away on both sides is touched with less than 0.6 %
 COARSE_POINTS = 8
 CALM_SHARE = 0.5  # of the first threshold: below it an account is looked at …
-CALM_FACTOR = 5  # … this much less often, moves and trades aside
+CALM_FACTOR = 10  # … this much less often, moves and trades aside
 
 
 class Room(NamedTuple):
@@ -94,6 +94,9 @@ class MarginKeeper:
         self.forecasts: dict[
             str, VolForecast
         ] = {}  # the newest of each, for whoever looks: asking anew would change it
+        self._watched = [  # with the index as it was when accounts were last looked at
+            (desk.book.marks_of_underlying, self.forecasters[name], 0.0) for name, desk in desks.items()
+        ]
         self._rows: dict[str, AccountRows] = {}
         self._ends: dict[str, list[tuple[RiskBook, float]]] = {}
         self._rooms: dict[tuple[str, int], Room] = {}
@@ -102,7 +105,6 @@ class MarginKeeper:
         self._due_ns = 0
         self._now_ns = 0
         self._reviewed_ns: dict[str, int] = {}
-        self._index_px: dict[str, float] = {}
         self._delay_ns = max([one.p95_ns for one in settings.risk.transfers.routes], default=DEFAULT_DELAY_NS)
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -168,24 +170,30 @@ class MarginKeeper:
 
     def review(self, now_ns: int) -> None:
         """Look at every account that is due: after its beat, after anything that happened there, after a move."""
-        for name, desk in self._desks.items():
-            if desk.book.marks_of_underlying.index_px > 0.0:
-                self.forecasters[name].note_price(now_ns, desk.book.marks_of_underlying.index_px)
-        if now_ns < self._due_ns and not self._dirty and not self._has_moved():
-            self._now_ns = now_ns
-            return
+        has_moved = False
+        for marks, forecaster, looked_px in self._watched:
+            px = marks.index_px
+            if px > 0.0:
+                forecaster.note_price(now_ns, px)
+                has_moved = has_moved or abs(px - looked_px) > self._risk.review_move_fraction * looked_px
         self._now_ns = now_ns
-        if not self._dirty:
-            self._dirty.update(self.accounts)
+        is_due = now_ns >= self._due_ns or has_moved
+        if not is_due and not self._dirty:
+            return
         self._rooms.clear()
         self._reliefs.clear()
         for desk in self._desks.values():
             desk.book.mark(now_ns)  # a price missing is told of the row that lacks it
-        self._index_px = {name: desk.book.marks_of_underlying.index_px for name, desk in self._desks.items()}
+        if is_due:  # what happens at one account must not put off the look at the others
+            self._dirty.update(self.accounts)
+            self._watched = [(marks, forecaster, marks.index_px) for marks, forecaster, _ in self._watched]
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
-        self._dirty = {name for name, one in self.accounts.items() if one.unknown}  # looked at until it is known
-        self._due_ns = now_ns + self._risk.review_ns * (CALM_FACTOR if self._is_calm else 1)
+        self._dirty.clear()
+        beat_ns = self._risk.review_ns * (CALM_FACTOR if self._is_calm else 1)
+        self._due_ns = now_ns + beat_ns if is_due else min(self._due_ns, now_ns + beat_ns)
+        if any(one.unknown for one in self.accounts.values()):  # looked at until it is known
+            self._due_ns = min(self._due_ns, now_ns + min(self._risk.review_ns, NS_PER_S))
         for account in self.accounts.values():
             standing = account.standing
             if standing is not None and standing.asked is not standing.state:  # the next step is due sooner
@@ -218,13 +226,6 @@ class MarginKeeper:
         """Which account a person has to look at, "" if none."""
         found = [one for one in self.accounts.values() if one.permission.must_close and one.standing is not None]
         return "; ".join(f"margin emergency at {one.name}: {one.standing.reason}" for one in found if one.standing)
-
-    def _has_moved(self) -> bool:
-        for name, px in self._index_px.items():
-            now_px = self._desks[name].book.marks_of_underlying.index_px
-            if abs(now_px - px) > self._risk.review_move_fraction * px:
-                return True
-        return False
 
     def _review(self, account: MarginAccount, now_ns: int) -> None:
         self.reviews[account.name] += 1
@@ -353,7 +354,7 @@ class MarginKeeper:
 
     def refresh(self, account: MarginAccount) -> None:
         """Look at an account anew if something happened there since, an order of the same decision for one."""
-        if account.name in self._dirty:
+        if account.name in self._dirty or account.unknown:
             self._review(account, self._now_ns)
             self._dirty.discard(account.name)
 
@@ -459,7 +460,9 @@ class MarginKeeper:
         key = (instrument.instrument_id, side)
         found = self._rooms.get(key)
         if found is None:
-            found = self._rooms[key] = self._find_room(instrument, side, reach_base)
+            found = self._find_room(instrument, side, reach_base)
+            if not self.accounts[instrument.venue].unknown:
+                self._rooms[key] = found
         return found
 
     def option_room(self, row: Row, side: int, reach_base: float, px: float) -> Room:

@@ -38,13 +38,16 @@ class CounterpartyRules(msgspec.Struct, frozen=True, kw_only=True):
     """What a vault says of those that can fail. `parties` are what is known of them beyond their names.
 
     `issuers` is asset → who owes it. Without `is_limiting` venues are judged by their signs alone, once they show any;
-    with it every venue, issuer and bridge is, and what it may hold is limited. Stressed exposure is the worst after one
-    of `stress_moves` of all prices. A hedge that is lost with its venue takes `rehedge_ns` to have again.
+    with it every venue, issuer and bridge is, and what it may hold is limited. One that nobody watches (`is_watched` is
+    of the venues) is limited by the share of equity where something is unknown, and not by a score made of nothing.
+    Stressed exposure is the worst after one of `stress_moves` of all prices. A hedge that is lost with its venue takes
+    `rehedge_ns` to have again.
     """
 
     parties: tuple[Party, ...] = ()
     issuers: dict[str, str] = {}
     is_limiting: bool = False
+    is_watched: bool = False
     stress_moves: tuple[float, ...] = (-0.3, -0.15, 0.15, 0.3)
     rehedge_ns: int = 300 * NS_PER_S
     drain: DrainRules = DrainRules(rungs=(0.05, 0.25, 1.0), hedge_share=0.5, dust_quote=1.0)

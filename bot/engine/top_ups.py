@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf, isfinite
-from typing import Final
+from typing import Final, NamedTuple
 
 from bot.domain.events import Command, QueryTransfer
 from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
@@ -18,9 +18,17 @@ from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.risk_settings import RiskSettings
 from bot.risk.transfers import Notice, NoticeKind, NotMoved, Route, Transfer, TransferBook, command_of
 
-RETRY_NS: Final = 5 * NS_PER_MIN  # a route that refused is left alone for this long
+RETRY_NS: Final = 5 * NS_PER_MIN  # a route that refuses is left alone for a minute, then two, at most for this long
 LOOK_EVERY_NS: Final = NS_PER_S
 MAX_NOTICES: Final = 200
+
+
+class _Refused(NamedTuple):
+    """The newest refusal of a route: when, how much was asked for, and how many there were in a row."""
+
+    at_ns: int
+    amount: float
+    times: int
 
 
 class TopUps:
@@ -34,7 +42,7 @@ class TopUps:
         self.late_count = 0
         self._risk = risk
         self._keeper = keeper
-        self._refused_ns: dict[Route, int] = {}
+        self._refused: dict[Route, _Refused] = {}
         self.barred: dict[str, str] = {}  # bridge → why nothing more may be sent over it
         self.bridge_room_quote: dict[str, float] = {}  # … and how much at once, where that is limited
         self._due_ns = 0
@@ -57,7 +65,11 @@ class TopUps:
             return why
         self._move(transfer, before)
         if event.state is TransferState.FAILED:
-            self._refused_ns[transfer.route] = event.ts_recv_ns
+            last = self._refused.get(transfer.route)
+            count = last.times + 1 if last is not None else 1
+            self._refused[transfer.route] = _Refused(event.ts_recv_ns, transfer.amount, count)
+        elif event.state is not TransferState.UNKNOWN:
+            self._refused.pop(transfer.route, None)
         self._due_ns = 0
         return ""
 
@@ -144,9 +156,9 @@ class TopUps:
     def _plan(self, route: Route, amount: float, reason: str, now_ns: int) -> TransferCollateral | str:
         """Return the transfer that is planned, or why none is."""
         way = f"{route.asset} {route.from_venue} → {route.to_venue} over {route.name}"
-        refused_ns = self._refused_ns.get(route)
-        if refused_ns is not None and now_ns - refused_ns < RETRY_NS:
-            return f"{way}: refused {(now_ns - refused_ns) / NS_PER_S:.0f} s ago"
+        refused = self._refused.get(route)
+        if refused is not None and now_ns - refused.at_ns < min(refused.times * NS_PER_MIN, RETRY_NS):
+            return f"{way}: refused {(now_ns - refused.at_ns) / NS_PER_S:.0f} s ago"
         target = self._keeper.accounts.get(route.to_venue)
         if target is not None and target.is_draining:
             return f"{way}: nothing is sent to where {target.banned}"
@@ -159,6 +171,8 @@ class TopUps:
             return f"{way}: nothing to spare"
         if not isfinite(amount):
             amount = route.max_amount
+        if refused is not None:  # there may be less than was asked for, and some is better than none
+            amount = min(amount, max(0.5 * refused.amount, 2.0 * route.fee, route.min_amount))
         found = self.book.plan(route.asset, amount, route.from_venue, route.to_venue, route.name, reason, now_ns)
         if isinstance(found, NotMoved):
             return f"{way}: {found.rule}, {found.detail}"

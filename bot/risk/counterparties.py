@@ -333,13 +333,15 @@ def judge(
     before: Action,
     parameters: CounterpartyParameters,
 ) -> PartyRisk:
-    """Return one party judged; an exposure that is no number counts as over any limit, and says so."""
+    """Return one party judged; an exposure that is no number is NaN, counts as over any limit, and says so."""
     ead, stressed = exposure_at_default(exposure), max(stressed_exposures(exposure), default=-inf)
     lost = replacement_cost(exposure.hedges)
     is_broken = not all(isfinite(x) for x in (exposure.net_quote, lost, *exposure.scenario_pnl))
     limit, why = limit_of(score, equity_quote, open_interest_quote, parameters, party.kind)
     action = action_of(score.points, before, parameters)
     stressed = max(ead, stressed)
+    if is_broken:
+        ead = stressed = nan
     is_over = is_broken or stressed > limit
     if is_over:
         action = max(action, Action.STOP_ADDING, key=_ORDER.index)

@@ -226,7 +226,9 @@ class Drain:
             self._enter(Stage.CANCEL, now_ns, "its delta is not known, so none is hedged")
             return ()
         if abs(missing) <= rules.hedge_tolerance_quote:
-            self._enter(Stage.CANCEL, now_ns, f"delta of {view.delta_quote:,.0f} is hedged elsewhere")
+            self._enter(
+                Stage.CANCEL, now_ns, f"{view.hedged_quote:+,.0f} is hedged elsewhere of {view.delta_quote:+,.0f}"
+            )
             return ()
         steps = self._keep_hedged(view, now_ns)
         if self._is_exit or now_ns - self._since_ns >= rules.hedge_patience_ns:

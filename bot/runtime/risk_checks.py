@@ -10,19 +10,22 @@ from typing import Final
 import msgspec
 
 from bot.domain.units import NS_PER_S
-from bot.engine.risk_settings import AccountRiskSettings, RiskSettings
-from bot.risk.counterparties import CounterpartyParameters
+from bot.engine.risk_settings import AccountRiskSettings, CounterpartyRules, RiskSettings
+from bot.risk.counterparties import CounterpartyParameters, Party, PartyKind
+from bot.risk.drain import DrainRules
 from bot.risk.margin.registry import MODELS, decode_values
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet, decode_parameters
 from bot.risk.transfers import Route, TransferRules
 from bot.runtime.margin_parameters import carried_sets
+from bot.runtime.risk_classes import applying
 from bot.runtime.risk_sections import AccountRiskSection, RiskSection
 from bot.runtime.vault import Vault
 from bot.runtime.volatility import load_artefact
 from bot.runtime.yaml_source import Location, YamlSource
 
 MANUAL: Final = "see docs/configuration.md"
+_SHARES: Final = {"equity_share", "equity_share_unknown", "open_interest_share", "group_share"}
 
 
 def check_risk(source: YamlSource, vault: Vault, venues: Iterable[str]) -> None:
@@ -46,6 +49,11 @@ def check_risk(source: YamlSource, vault: Vault, venues: Iterable[str]) -> None:
         if vault.mode == "paper" and not account.collateral and (len(section.accounts) > 1 or not vault.fixed_cash):
             source.report(place, "the key collateral", "none", "on paper no account tells: state what is posted there")
     _check_transfers(source, vault, section)
+    _check_counterparties(source, vault, section)
+    try:
+        applying(vault, ())
+    except ValueError as error:
+        source.relay(("risk", "asset_classes"), f"{error}; hint: {MANUAL}")
 
 
 def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> None:
@@ -70,6 +78,39 @@ def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> 
         if way in seen:
             source.report(place, "each route once per asset and pair", "one again", "name networks apart")
         seen.add(way)
+
+
+def _check_counterparties(source: YamlSource, vault: Vault, section: RiskSection) -> None:
+    parties = section.counterparties
+    if parties is None:
+        return
+    place: Location = ("risk", "counterparties")
+    try:
+        find_counterparties(section)
+    except ValueError as error:
+        source.relay((*place, "parameters") if parties.parameters else place, f"{error}; hint: {MANUAL}")
+    if vault.is_live_feed and not section.watch_counterparties:
+        hint = "whom nobody watches nothing is known of"
+        source.report(place, "the key watch_counterparties: true", "false", hint)
+    known = {
+        "venue": set(section.accounts),
+        "bridge": {line.bridge for line in section.transfers.routes if line.bridge},
+    }
+    issuer_of: dict[str, str] = {}
+    for name, party in parties.parties.items():
+        at: Location = (*place, "parties", name)
+        names = known.get(party.kind)
+        if names is not None and name not in names:
+            hint = "a venue has an account under risk.accounts, a bridge a route under risk.transfers"
+            source.report(at, " or ".join(sorted(names)) or f"a {party.kind} of the vault", name, hint)
+        if bool(party.assets) != (party.kind == "issuer"):
+            expected = "the assets it owes" if party.kind == "issuer" else "no assets"
+            found = ", ".join(party.assets) or "none"
+            source.report((*at, "assets") if party.assets else at, expected, found, "only issuers owe assets")
+        for asset in party.assets:
+            if asset in issuer_of:
+                source.report((*at, "assets"), f"one issuer of {asset}", f"{issuer_of[asset]} and {name}", MANUAL)
+            issuer_of[asset] = name
 
 
 def build_risk(vault: Vault) -> RiskSettings | None:
@@ -109,7 +150,8 @@ def build_risk(vault: Vault) -> RiskSettings | None:
             ),
             day_caps=dict(section.transfers.day_caps),
         ),
-        counterparties=_counterparties(),
+        counterparties=find_counterparties(section),
+        counterparty_rules=_counterparty_rules(vault, section),
         volatility=artefact,
         volatility_reason=reason,
         max_initial_ratio=section.max_initial_ratio,
@@ -127,28 +169,85 @@ def find_parameters(account: AccountRiskSection) -> ParameterSet:
 
     Raises ValueError, in one sentence, where there is none or its model cannot use it.
     """
-    named = account.parameters
+    found = _find_set(account.model, account.parameters)
+    decode_values(found.model, found.values)
+    return found
+
+
+def _find_set(model: str, named: str) -> ParameterSet:
+    """Return the parameter set of a model by file or name, else the newest one. Raises ValueError if there is none."""
     if named.endswith(".json"):
         try:
             found = decode_parameters(Path(named).read_bytes())
         except OSError as error:
             raise ValueError(f"expected a readable parameter file, found {error.strerror}: {named}") from None
     else:
-        carried = [one for one in carried_sets(account.model) if named in ("", one.name)]
+        carried = [one for one in carried_sets(model) if named in ("", one.name)]
         if not carried:
-            names = ", ".join(sorted(one.name for one in carried_sets(account.model))) or "none"
-            raise ValueError(f"expected a parameter set of model {account.model} ({names}), found {named or 'none'}")
+            names = ", ".join(sorted(one.name for one in carried_sets(model))) or "none"
+            raise ValueError(f"expected a parameter set of model {model} ({names}), found {named or 'none'}")
         found = max(carried, key=_age_of)
-    if found.model != account.model:
-        raise ValueError(f"expected parameters of model {account.model}, found {found.name} of {found.model}")
-    decode_values(found.model, found.values)
+    if found.model != model:
+        raise ValueError(f"expected parameters of model {model}, found {found.name} of {found.model}")
     return found
 
 
-def _counterparties() -> CounterpartyParameters | None:
-    """Return how venues are judged, by the newest set that is carried."""
-    carried = carried_sets("counterparties")
-    return msgspec.convert(max(carried, key=_age_of).values, CounterpartyParameters) if carried else None
+def find_counterparties(section: RiskSection) -> CounterpartyParameters:
+    """Return how parties are judged: the set a vault names, else the newest one, with the vault's own shares.
+
+    Raises ValueError, in one sentence, where there is none or it cannot be used.
+    """
+    own = section.counterparties
+    found = _find_set("counterparties", own.parameters if own is not None else "")
+    try:
+        parameters = msgspec.convert(found.values, CounterpartyParameters)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"expected usable parameters in {found.name}, found {error}") from None
+    if own is None:
+        return parameters
+    shares = own.model_dump(include=_SHARES, exclude_none=True)
+    factor = (own.equity_share or parameters.equity_share) / parameters.equity_share
+    by_score = tuple((points, min(1.0, factor * share)) for points, share in parameters.score_share)
+    return msgspec.structs.replace(parameters, score_share=by_score, **shares)
+
+
+def _counterparty_rules(vault: Vault, section: RiskSection) -> CounterpartyRules:
+    own = section.counterparties
+    is_watched = section.watch_counterparties and vault.is_live_feed
+    if own is None:
+        return CounterpartyRules(is_watched=is_watched)
+    drain = own.drain
+    parameters = find_counterparties(section)
+    return CounterpartyRules(
+        parties=tuple(
+            Party(
+                name=name,
+                kind=PartyKind(one.kind),
+                group=one.group,
+                standing_share=nan if one.standing_share is None else one.standing_share,
+                loss_given_default=nan if one.loss_given_default is None else one.loss_given_default,
+            )
+            for name, one in own.parties.items()
+        ),
+        issuers={asset: name for name, one in own.parties.items() for asset in one.assets},
+        is_limiting=True,
+        is_watched=is_watched,
+        stress_moves=own.stress_moves,
+        rehedge_ns=_ns(own.rehedge_s),
+        drain=DrainRules(
+            rungs=drain.rungs,
+            chains_at_once=drain.chains_at_once,
+            hedge_share=drain.hedge_share,
+            hedge_tolerance_quote=drain.hedge_tolerance_quote,
+            close_share=drain.close_share,
+            dust_quote=drain.dust_quote,
+            hedge_patience_ns=_ns(drain.hedge_patience_s),
+            cancel_patience_ns=_ns(drain.cancel_patience_s),
+            retry_ns=_ns(drain.retry_s),
+            give_up_ns=_ns(drain.give_up_s),
+            loss_given_default=parameters.loss_given_default,
+        ),
+    )
 
 
 def _age_of(one: ParameterSet) -> tuple[str, str]:

@@ -75,6 +75,13 @@ def show(
         print_json(plain(view))
     else:
         risk_tables.print_view(console(), view)
+    if pictures is not None:
+        from bot.runtime import risk_drawing  # noqa: PLC0415 — brings matplotlib; figures must not wait for it
+
+        risk_drawing.write_picture(risk_drawing.picture_of_margin(accounts, view), pictures / "margin.png")
+        fan = risk_drawing.picture_of_forecast(accounts, view)
+        if fan is not None:
+            risk_drawing.write_picture(fan, pictures / "forecast.png")
     end(found)
 
 
@@ -95,6 +102,10 @@ def stress(
         print_json(plain(view))
     else:
         risk_tables.print_stress(console(), view)
+    if picture is not None:
+        from bot.runtime import risk_drawing  # noqa: PLC0415 — as above
+
+        risk_drawing.write_picture(risk_drawing.picture_of_stress(view), picture)
     end(found)
 
 
@@ -112,11 +123,16 @@ def collateral(
 ) -> None:
     """Show where collateral should be: the cheapest plan over the vault's routes, its reasons, and what is missing."""
     vault, found = look(vault_file, at, replayed=replayed, journal=journal)
-    view = build_collateral(reckon(vault, found))
+    accounts = reckon(vault, found)
+    view = build_collateral(accounts)
     if as_json:
         print_json(plain(view))
     else:
         risk_tables.print_collateral(console(), view)
+    if picture is not None:
+        from bot.runtime import risk_drawing  # noqa: PLC0415 — as above
+
+        risk_drawing.write_picture(risk_drawing.picture_of_collateral(view, accounts), picture)
     if export is not None:
         write_instructions(view.instructions, export)
         typer.echo(f"wrote {len(view.instructions)} instructions to {export}", err=True)

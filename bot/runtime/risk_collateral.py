@@ -29,9 +29,9 @@ from bot.risk.collateral.problem import (
 from bot.risk.collateral.solving import solve
 from bot.risk.counterparties import CounterpartyParameters, PartyRisk, along
 from bot.risk.distances import move_book
-from bot.runtime.risk_accounts import Accounts, Reckoned
+from bot.runtime.risk_accounts import MONEYS, Accounts, Reckoned
 from bot.runtime.risk_sections import RouteLine, TransfersSection
-from bot.runtime.risk_view import MONEYS, class_of, counterparties_of, newest_set
+from bot.runtime.risk_view import counterparties_of, newest_set
 from bot.runtime.vault import Vault
 
 STRESS_BUFFER: Final = 1.25  # of maintenance margin that is to be left after a shock
@@ -74,7 +74,7 @@ def build_collateral(accounts: Accounts, time_limit_s: float = 1.0) -> Collatera
         notes=(*snapshot.notes, *notes),
         scenarios=scenario_words(accounts),
         equity_quote={name: one.now.equity_quote for name, one in accounts.of.items()},
-        needs_quote={one.venue: one.maintenance_quote[0] for one in problem.needs},
+        needs_quote=_targets(problem),
         plan=plan,
         instructions=tuple(_instructions(vault, plan, snapshot.now_ns)),
     )
@@ -123,7 +123,7 @@ def build_problem(accounts: Accounts) -> tuple[CollateralProblem, list[str]]:
         wallets=tuple(Wallet(name=name, chain=name) for name in wallets),
         acceptances=tuple(_acceptances(known, lines, prices)),
         holdings=tuple(holdings),
-        needs=tuple(_need(accounts, one) for one in known.values()),
+        needs=tuple(need for one in known.values() for need in _needs(accounts, one, lines)),
         routes=tuple(_route(line, transfers) for line in lines),
         pending=tuple(
             Pending(
@@ -137,10 +137,17 @@ def build_problem(accounts: Accounts) -> tuple[CollateralProblem, list[str]]:
             if one.kind == "in_flight" and one.party in known and prices.get(one.asset)
         ),
         scenarios=tuple(name for name, _, _ in SCENARIOS),
-        multipliers={name: _multipliers(name) for name in prices},
+        multipliers={name: _multipliers(accounts, name) for name in prices},
         hold_years=HOLD_YEARS,
     )
     return problem, notes
+
+
+def _targets(problem: CollateralProblem) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for one in problem.needs:
+        found[one.venue] = max(found.get(one.venue, 0.0), one.maintenance_quote[0])
+    return found
 
 
 def scenario_words(accounts: Accounts) -> dict[str, str]:
@@ -148,7 +155,7 @@ def scenario_words(accounts: Accounts) -> dict[str, str]:
     found = {}
     for name in accounts.spot_px:
         if name not in MONEYS:
-            applies = class_of(name).parameters
+            applies = accounts.class_of(name)
             found[name] = f"±{applies.price_shock_fraction:.0%}, vol +{applies.vol_shock_fraction:.0%}"
     return found
 
@@ -191,32 +198,39 @@ def _acceptances(known: dict[str, Reckoned], lines: Sequence[RouteLine], prices:
     return found
 
 
-def _need(accounts: Accounts, one: Reckoned) -> Need:
-    """Return what an account is to have: its target as it is, and after each shock its margin and a quarter more."""
+def _needs(accounts: Accounts, one: Reckoned, lines: Sequence[RouteLine]) -> list[Need]:
+    """Return what an account is to have: margin now; once a transfer can arrive its target, and enough for shocks."""
     settings, now = accounts.settings, one.now
-    target = one.figures.maintenance / (settings.target_ratio * now.liquidation_ratio)
+    ratio = now.liquidation_ratio
+    target = one.figures.maintenance / (settings.target_ratio * ratio)
     wanted = [max(target, one.figures.initial / settings.max_initial_ratio)]
     pnl = [0.0]
     for _, side, vol_side in SCENARIOS[1:]:
-        moved = _shocked(one.book, side, vol_side)
-        wanted.append(STRESS_BUFFER * one.maintenance(moved) / now.liquidation_ratio)
+        moved = _shocked(accounts, one.book, side, vol_side)
+        wanted.append(STRESS_BUFFER * one.maintenance(moved) / ratio)
         pnl.append(float(one.book.qty_base @ (moved.mark_px - one.book.mark_px)))
-    return Need(venue=now.name, maintenance_quote=tuple(wanted), pnl_quote=tuple(pnl), buffer=1.0)
+    nothing = (0.0,) * len(pnl)
+    at_once = (one.figures.maintenance / ratio, *nothing[1:])
+    first_s = min([line.p95_s for line in lines if line.to_venue == now.name], default=0.0)
+    return [
+        Need(venue=now.name, maintenance_quote=at_once, pnl_quote=nothing, buffer=1.0),
+        Need(venue=now.name, maintenance_quote=tuple(wanted), pnl_quote=tuple(pnl), by_s=first_s, buffer=1.0),
+    ]
 
 
-def _shocked(book: RiskBook, side: float, vol_side: float) -> RiskBook:
+def _shocked(accounts: Accounts, book: RiskBook, side: float, vol_side: float) -> RiskBook:
     moved = book
     for number in book.held:
         name = book.underlyings[number]
-        applies = class_of(name).parameters
+        applies = accounts.class_of(name)
         factor = 1.0 + vol_side * applies.vol_shock_fraction
         moved = move_book(moved, side * applies.price_shock_fraction, factor, name)
     return moved
 
 
-def _multipliers(asset: str) -> tuple[float, ...]:
-    """Return what an asset's price is multiplied by in each scenario; what may part from its peg does so as it falls."""
-    applies = class_of(asset).parameters
+def _multipliers(accounts: Accounts, asset: str) -> tuple[float, ...]:
+    """Return what an asset's price is multiplied by in each scenario; what may leave its peg does so as it falls."""
+    applies = accounts.class_of(asset)
     if asset in MONEYS:
         return (1.0,) * len(SCENARIOS)
     fall = 1.0 - applies.peg_shock_fraction

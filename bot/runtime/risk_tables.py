@@ -287,6 +287,16 @@ def origin_lines(one: Resolved) -> list[str]:
     ]
 
 
+def applies_lines(one: Resolved) -> list[str]:
+    """Return what applies to an asset in a line per origin: the class, and each value where it came from."""
+    by_origin: dict[str, list[str]] = {}
+    for name, origin in one.origins.items():
+        if name != "class":
+            by_origin.setdefault(origin, []).append(f"{name} {_figure(getattr(one.parameters, name))}")
+    found = [f"{one.asset}: class {one.asset_class} ({one.origins['class']})"]
+    return found + [f"  {origin}: {', '.join(values)}" for origin, values in by_origin.items()]
+
+
 def money(amount_quote: float, sign: str = "") -> str:
     """Return quote money to the unit, or what it is where it is no number."""
     if isnan(amount_quote):
@@ -349,7 +359,7 @@ def print_stress(console: Console, view: StressView) -> None:
     table = _table(
         f"named scenarios ({view.scenarios_of}), quote money",
         ("scenario",),
-        ("P&L", "equity", "delta", "gamma 1 %", "vega 1 pt", "worst account", "use"),
+        ("P&L", "equity", "delta", "gamma 1 %", "vega 1 pt", "worst", "use"),
     )
     for line in view.scenarios:
         found = line.result
@@ -358,7 +368,6 @@ def print_stress(console: Console, view: StressView) -> None:
             name: sum(getattr(one, f"{name}_quote") for one in found.greeks.values())
             for name in ("delta", "gamma", "vega")
         }
-        before, after = (worst.use_before, worst.use_after) if worst is not None else (0.0, 0.0)
         table.add_row(
             found.scenario.name,
             money(found.pnl_quote, "+"),
@@ -367,7 +376,7 @@ def print_stress(console: Console, view: StressView) -> None:
             money(total["gamma"], "+"),
             money(total["vega"], "+"),
             found.worst or "none",
-            f"{share(before)} → {_use(after)}",
+            _use(worst.use_after) if worst is not None else "",
         )
     console.print(table)
     for line in view.scenarios:
@@ -394,7 +403,8 @@ def print_collateral(console: Console, view: CollateralView) -> None:
     console.print(table)
     shocks = "; ".join(f"{name} {words}" for name, words in view.scenarios.items())
     console.print(f"  and after each shock a quarter more than maintenance margin: {shocks or 'nothing moves'}")
-    verdict = "every need is met" if plan.is_met else f"SHORT by {money(plan.short_quote)}"
+    worst = {one.venue: max(v.short_quote for v in plan.violations if v.venue == one.venue) for one in plan.violations}
+    verdict = "every need is met" if plan.is_met else f"SHORT by {money(sum(worst.values()))}"
     proven = "nothing better exists" if plan.is_proven else "there may be a better one"
     console.print(f"plan by {plan.method}: {verdict}; costs {plan.cost_quote:,.2f}; {proven}")
     for number, one in enumerate(plan.transfers, 1):
@@ -469,7 +479,8 @@ def _ends(line: DistanceLine | None) -> str:
     if line is None:
         return ""
     interval, found = line.distance.interval, line.distance
-    return f"{_end(line, interval.down_px, -found.down_fraction)}, {_end(line, interval.up_px, found.up_fraction)}"
+    below, above = _end(line, interval.down_px, -found.down_fraction), _end(line, interval.up_px, found.up_fraction)
+    return f"{below}\n{above}"
 
 
 def scenario_lines(line: ScenarioView) -> Iterator[str]:

@@ -188,7 +188,7 @@ class TestFigures:
         assert vault.margin.reviews["a"] == before + 1
         vault.tick(px=2010.0, after_s=61.0)
         assert vault.margin.reviews["a"] == before + 1  # nothing is near
-        vault.tick(px=2010.0, after_s=240.0)
+        vault.tick(px=2010.0, after_s=540.0)
         assert vault.margin.reviews["a"] == before + 2
 
     def test_what_is_nearer_is_looked_at_more_often(self) -> None:

@@ -113,7 +113,6 @@ class TestPlanning:
         vault.operate(OperatorAction.HALT)
         assert transfers(vault) == []
 
-
     def test_f34_doubled_parameters_are_topped_up_within_one_decision(self) -> None:
         vault = short_of_margin(ratio=0.45)
         assert transfers(vault) == []
