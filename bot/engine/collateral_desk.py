@@ -17,7 +17,7 @@ from bot.domain.events import Command, PlanCollateral
 from bot.domain.risk import CollateralPlanned, MarginState, TransferCollateral
 from bot.domain.units import NS_PER_S
 from bot.engine.collateral_problem import Posing, is_known, required_buffer, route_name
-from bot.engine.counterparty_board import CounterpartyBoard
+from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.margin_accounts import MODEL_ERRORS
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.risk_settings import RiskSettings
@@ -83,7 +83,7 @@ class CollateralDesk:
     """The plans of one vault: when one is asked for, and what becomes of it."""
 
     def __init__(
-        self, run_id: str, risk: RiskSettings, keeper: MarginKeeper, top_ups: TopUps, board: CounterpartyBoard | None
+        self, run_id: str, risk: RiskSettings, keeper: MarginKeeper, top_ups: TopUps, board: CounterpartyKeeper | None
     ) -> None:
         assert risk.collateral is not None, "a desk is made for a vault that plans collateral"
         self.plans = 0  # that came

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from bot.domain.units import NS_PER_S
-from bot.engine.counterparty_board import CounterpartyBoard
+from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.margin_accounts import QUOTE_MONEY, MarginAccount
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.risk_settings import CollateralRules, RiskSettings
@@ -78,7 +78,7 @@ class Posing:
         self,
         keeper: MarginKeeper,
         top_ups: TopUps,
-        board: CounterpartyBoard | None,
+        board: CounterpartyKeeper | None,
         risk: RiskSettings,
         now_ns: int,
         buffer_ratio: float,

@@ -79,6 +79,7 @@ class MarginAccount:
         self.moved: dict[str, float] = {}  # what transfers brought and took
         self.leaving: dict[str, tuple[str, float, int]] = {}  # transfer → asset, amount and when it was planned
         self.is_draining = False  # whether all that can leave is to leave, as where withdrawals stopped
+        self.shed_for = ""  # why the leg that ranks first for deleveraging is to be closed before the venue does it
         self.balances_ns = 0
         self.earned_then_quote = nan  # what positions there had earned when it last told its balances
         self.last_fill_ns = 0

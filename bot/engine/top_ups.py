@@ -1,4 +1,4 @@
-"""Collateral on its way while the engine trades: topped up where margin runs short, moved out of where it is not safe.
+"""Collateral on its way while the engine trades: topped up where margin runs short, taken out where a drain asks.
 
 Only over the routes of the vault, one at a time between two places, within its caps. What is under way counts nowhere
 until it is credited (C25). Must never send anything twice: after a restart the venue is asked, by the same id.
@@ -49,6 +49,8 @@ class TopUps:
         self._refused: dict[Route, _Refused] = {}
         wallets = risk.collateral.wallets if risk.collateral is not None else {}
         self._wallets = {(name, asset): amount for name, held in wallets.items() for asset, amount in held.items()}
+        self.barred: dict[str, str] = {}  # bridge → why nothing more may be sent over it
+        self.bridge_room_quote: dict[str, float] = {}  # … and how much at once, where that is limited
         self._due_ns = 0
         self._commands: list[Command] = []
 
@@ -105,8 +107,6 @@ class TopUps:
                 if self.is_planned is not None and self.is_planned(account.name, now_ns):
                     continue
                 commands += self._top_up(account, now_ns)
-            elif account.is_draining:
-                commands += self._drain(account, now_ns)
             else:
                 self.refused.pop(account.name, None)
         return commands
@@ -195,20 +195,9 @@ class TopUps:
         self._tell(account, planned, told)
         return planned
 
-    def _drain(self, account: MarginAccount, now_ns: int) -> list[Command]:
-        """Move out of an account whatever its margin does not need."""
-        planned: list[Command] = []
-        told: list[str] = []
-        for route in self._risk.transfers.routes:
-            if route.from_venue != account.name:
-                continue
-            found = self._plan(route, self.spare(route), f"out of {account.name}: {account.banned}", now_ns)
-            if isinstance(found, TransferCollateral):
-                planned.append(found)
-            else:
-                told.append(found)
-        self._tell(account, planned, told)
-        return planned
+    def withdraw(self, route: Route, amount: float, reason: str, now_ns: int) -> TransferCollateral | str:
+        """Return the transfer that takes so much out over a route, or why there is none."""
+        return self._plan(route, min(amount, self.spare(route)), reason, now_ns)
 
     def _tell(self, account: MarginAccount, planned: list[Command], told: list[str]) -> None:
         if planned or not told:
@@ -222,6 +211,14 @@ class TopUps:
         refused = self._refused.get(route)
         if refused is not None and now_ns - refused.at_ns < min(refused.times * NS_PER_MIN, RETRY_NS):
             return f"{way}: refused {(now_ns - refused.at_ns) / NS_PER_S:.0f} s ago"
+        target = self._keeper.accounts.get(route.to_venue)
+        if target is not None and target.is_draining:
+            return f"{way}: nothing is sent to where {target.banned}"
+        if route.bridge in self.barred:
+            return f"{way}: {self.barred[route.bridge]}"
+        if target is not None and route.bridge in self.bridge_room_quote:
+            px = self._keeper.asset_px(target, route.asset)
+            amount = min(amount, max(0.0, self.bridge_room_quote[route.bridge]) / px) if px else 0.0
         if not amount > max(route.fee, route.min_amount):
             return f"{way}: nothing to spare"
         if not isfinite(amount):
@@ -245,6 +242,7 @@ class TopUps:
             return self.stock(route.from_venue, route.asset)
         if source.unknown or not (source.permission.may_withdraw or source.is_draining):
             return 0.0
+        self._keeper.refresh(source)
         worth = self._worth(source, route.asset)
         there_quote = source.whole_quote if source.is_draining else source.equity_quote
         free_quote = max(0.0, there_quote - self.wanted_quote(source))

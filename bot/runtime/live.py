@@ -481,6 +481,9 @@ class LiveFeed:
                 {"file": str(file.path), "holdings": len(file.held), "problem": file.problem}
                 for file in self._session.book_files
             ],
+            "transfers_to_confirm": list(self._session.transfers.waiting)
+            if self._session.transfers is not None
+            else [],
             "chains": [gateway.view() for gateway in self._session.gateways.values() if isinstance(gateway, OnChain)],
             "series_down": self._session.series.down if self._session.series is not None else {},
             "latency_us": msgspec.to_builtins(self._session.latencies.summary()),
@@ -492,6 +495,12 @@ class LiveFeed:
             if name == chain and isinstance(gateway, OnChain):
                 return await gateway.help_transaction(key, action)
         return f"expected a chain of the vault, found {chain!r}"
+
+    def help_transfer(self, action: str, transfer_id: str, amount: float | None, fee: float, issuer: str) -> str:
+        """Take a person's word on a transfer of collateral; return why it is not taken, "" if it is."""
+        if self._session.transfers is None:
+            return f"expected a vault with mode: live and routes under risk.transfers, found {transfer_id!r} of another"
+        return self._session.transfers.help(action, transfer_id, amount, fee, issuer)
 
     async def withdraw(self, cancels: Sequence[CancelOrder], timeout_s: float) -> list[str]:
         """Cancel at the venues without the journal's help; return the orders not known to be over by then."""
