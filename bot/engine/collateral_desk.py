@@ -17,7 +17,7 @@ from bot.domain.events import Command, PlanCollateral
 from bot.domain.risk import CollateralPlanned, MarginState, TransferCollateral
 from bot.domain.units import NS_PER_S
 from bot.engine.collateral_problem import Posing, is_known, required_buffer, route_name
-from bot.engine.counterparty_board import CounterpartyBoard
+from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.margin_accounts import MODEL_ERRORS
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.risk_settings import RiskSettings
@@ -83,7 +83,7 @@ class CollateralDesk:
     """The plans of one vault: when one is asked for, and what becomes of it."""
 
     def __init__(
-        self, run_id: str, risk: RiskSettings, keeper: MarginKeeper, top_ups: TopUps, board: CounterpartyBoard | None
+        self, run_id: str, risk: RiskSettings, keeper: MarginKeeper, top_ups: TopUps, board: CounterpartyKeeper | None
     ) -> None:
         assert risk.collateral is not None, "a desk is made for a vault that plans collateral"
         self.plans = 0  # that came
@@ -101,6 +101,7 @@ class CollateralDesk:
         self._waiting: _Question | None = None
         self._asked = _Question("", 0, "", Target(nan, nan, nan, ""))  # what the newest plan answers
         self._plan: CollateralPlan | None = None
+        self._is_answered = False  # the newest question
         self._plan_ns = 0
         self._answer = CollateralPlanned("", "", "", "", 0, 0)
         self._queue: tuple[Transfer, ...] = ()
@@ -122,7 +123,7 @@ class CollateralDesk:
         question, now_ns = self._waiting, event.ts_recv_ns
         if question is None or event.plan_id != question.plan_id:
             return
-        self._waiting = None
+        self._waiting, self._is_answered = None, True
         self._asked, self._answer = question, event
         self._moved, self._not_moved, self._refused, self._queue = [], [], set(), ()
         self._plan = None
@@ -161,6 +162,7 @@ class CollateralDesk:
             if now_ns - waiting.asked_ns < self._rules.patience_ns:
                 return commands
             self._waiting = None
+            self._is_answered = False
             self.by_rule += 1
             patience_s = self._rules.patience_ns / NS_PER_S
             self._tell(now_ns, f"{waiting.plan_id}: no answer within {patience_s:g} s, top-ups go by rule")
@@ -175,7 +177,7 @@ class CollateralDesk:
         """Tell whether an account's top-ups are the plan's business now: a plan is on its way, or fresh and moved."""
         if self._waiting is not None:
             return True
-        if self._plan is None or account in self._refused:
+        if self._plan is None or not self._is_answered or account in self._refused:
             return False
         return now_ns - self._plan_ns < STALE_BEATS * self._rules.plan_ns
 
@@ -245,27 +247,30 @@ class CollateralDesk:
         is_seen = looks == self._seen_looks and self._top_ups.changes == self._seen_changes
         if now_ns < self._due_ns and is_seen:
             return ""
-        if self._last_asked_ns and now_ns - self._last_asked_ns < BETWEEN_NS:
-            return ""
         self._began_ns = self._began_ns or now_ns
         known = [is_known(one) for one in self._keeper.accounts.values()]
         if not any(known) or (not all(known) and now_ns - self._began_ns < WAITED_NS):
             return ""
-        return "it is time" if now_ns >= self._due_ns else self._what_changed(looks)
-
-    def _what_changed(self, looks: int) -> str:
-        """Return what happened since the last question that is a reason for another, "" if nothing."""
+        why = self._grown_worse() if looks != self._seen_looks else ""
+        if why or (self._last_asked_ns and now_ns - self._last_asked_ns < BETWEEN_NS):
+            return why
         self._seen_looks = looks
+        if now_ns >= self._due_ns:
+            return "it is time"
         if self._top_ups.changes != self._seen_changes:
             return "a transfer ended or is overdue"
-        for one in self._keeper.accounts.values():
-            state = one.standing.state if one.standing is not None else MarginState.NORMAL
-            if SEVERITY[state] > SEVERITY[self._states.get(one.name, MarginState.NORMAL)]:
-                return f"{one.name} is at {state}"
-            self._states[one.name] = state  # what has eased may grow worse again
-        buffer = required_buffer(self._keeper, self._risk, self._rules)
+        buffer = required_buffer(self._keeper, self._rules)
         if buffer.ratio > GROWN * self._buffer.ratio:
             return f"the buffer grows from {self._buffer.ratio:.2f} to {buffer.ratio:.2f}: {buffer.reason}"
+        return ""
+
+    def _grown_worse(self) -> str:
+        """Return which account is in a worse state than at the last question, or since; "" if none is."""
+        for name, one in self._keeper.accounts.items():
+            state = one.standing.asked if one.standing is not None else MarginState.NORMAL
+            if SEVERITY[state] > SEVERITY[self._states.get(name, MarginState.NORMAL)]:
+                return f"{name} is at {state}"
+            self._states[name] = state  # what has eased may grow worse again
         return ""
 
     def _ask(self, why: str, now_ns: int) -> list[Command]:
@@ -273,9 +278,9 @@ class CollateralDesk:
         self._last_asked_ns = now_ns
         self._seen_looks, self._seen_changes = self._keeper.looks, self._top_ups.changes
         self._states = {
-            name: one.standing.state for name, one in self._keeper.accounts.items() if one.standing is not None
+            name: one.standing.asked for name, one in self._keeper.accounts.items() if one.standing is not None
         }
-        self._buffer = required_buffer(self._keeper, self._risk, self._rules)
+        self._buffer = required_buffer(self._keeper, self._rules)
         self._number += 1
         plan_id = f"{self._run_id}-P{self._number}"
         try:
@@ -283,7 +288,7 @@ class CollateralDesk:
             text = msgspec.json.encode(posing.problem()).decode()
         except MODEL_ERRORS as error:
             self.by_rule += 1
-            self._plan = None
+            self._is_answered = False
             self._tell(now_ns, f"{plan_id}: no problem can be posed, top-ups go by rule: {error}")
             return []
         self._waiting = _Question(plan_id, now_ns, why, self._buffer)

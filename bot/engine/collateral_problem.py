@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from math import isfinite, nan, sqrt
+from math import isfinite, nan
 from typing import Final
 
 import msgspec
 
 from bot.domain.units import NS_PER_S
-from bot.engine.counterparty_board import CounterpartyBoard
+from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.margin_accounts import QUOTE_MONEY, MarginAccount
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.risk_settings import CollateralRules, RiskSettings
@@ -64,11 +64,10 @@ def route_name(route: VaultRoute) -> str:
     return f"{route.name}: {route.asset} {route.from_venue} → {route.to_venue}"
 
 
-def required_buffer(keeper: MarginKeeper, risk: RiskSettings, rules: CollateralRules) -> Target:
+def required_buffer(keeper: MarginKeeper, rules: CollateralRules) -> Target:
     """Return how many times its maintenance margin an account shall hold, which calm never lowers."""
-    usual = risk.volatility.usual if risk.volatility is not None else {}
-    known = [usual[name] for name in keeper.underlyings if name in usual]
-    reference = max([sqrt(variance * HOURS_PER_YEAR) for variance in known], default=nan)
+    known = [vol for name in keeper.underlyings if isfinite(vol := keeper.watch.reference_vol(name))]
+    reference = max(known, default=nan)
     return set_target(keeper.stressed_vol(), reference, rule=TargetRule(base_ratio=rules.buffer_ratio, scales="buffer"))
 
 
@@ -79,7 +78,7 @@ class Posing:
         self,
         keeper: MarginKeeper,
         top_ups: TopUps,
-        board: CounterpartyBoard | None,
+        board: CounterpartyKeeper | None,
         risk: RiskSettings,
         now_ns: int,
         buffer_ratio: float,

@@ -119,7 +119,8 @@ def _best(lines: list[bytes], why: str) -> Answer:
     if not answers:
         return Answer("", "", f"no plan: {why}")
     if len(answers) == 1:
-        return msgspec.structs.replace(answers[0], fault=f"{why}: the plan is the greedy one")
+        fault = f"{why}: the plan is the greedy one" if answers[0].text else f"{answers[0].fault}; {why}"
+        return msgspec.structs.replace(answers[0], fault=fault)
     solved = answers[-1]
     return solved if solved.text or not answers[0].text else answers[0]
 

@@ -19,6 +19,7 @@ from bot.runtime.risk_accounts import Accounts
 from bot.runtime.risk_collateral import build_collateral, write_instructions
 from bot.runtime.risk_source import Found, NowhereError, find_snapshot
 from bot.runtime.risk_stress import build_stress
+from bot.runtime.risk_transfers_cli import transfers
 from bot.runtime.risk_view import build_view, plain
 from bot.runtime.risk_what_if import build_what_if, parse_order
 from bot.runtime.session import open_vault_recording
@@ -83,6 +84,9 @@ def show(
         if fan is not None:
             risk_drawing.write_picture(fan, pictures / "forecast.png")
     end(found)
+
+
+risk_app.command("transfers")(transfers)
 
 
 @risk_app.command()

@@ -169,18 +169,22 @@ def take_snapshot(
     wanted: Sequence[str] = (),
     *,
     is_posed: bool = False,
+    is_running: bool = False,
 ) -> Snapshot:
     """Return the snapshot of an engine as of `now_ns`; `wanted` names instruments to price beside those held.
 
-    With `is_posed` the problem of where collateral should be is part of it. Raises ConfigError where a parameter set is
-    missing.
+    With `is_posed` the problem of where collateral should be is part of it. An engine that is running is not made to
+    look at margin now: what it decides would depend on who asks when.
+
+    Raises ConfigError where a parameter set is missing.
     """
     keeper, notes = engine.margin, []
     if keeper is None:
         notes.append(NO_SECTION)
         keeper = _keeper_of(vault, engine)
-    keeper.note_change()
-    keeper.review(now_ns)
+    if keeper is not engine.margin or not is_running:
+        keeper.note_change()
+        keeper.review(now_ns)
     desks = list(engine.desks.values())
     positions: list[Position] = []
     for venue in _venues(engine):
@@ -212,6 +216,9 @@ def take_snapshot(
         lent=top_ups.book.lent() if top_ups is not None else (),
         insurance=engine.insurance.tell() if engine.insurance is not None else "",
         collateral=_pose(engine, keeper, now_ns) if is_posed else None,
+        breakers=engine.breakers.tripped() if engine.breakers is not None else None,
+        forecasts={name: (one,) for name, one in keeper.watch.forecasts.items()},
+        forecast_source="as margin is looked ahead with" if keeper.watch.forecasts else "",
         notes=tuple(notes),
     )
 
@@ -238,7 +245,7 @@ def _pose(engine: Engine, keeper: MarginKeeper, now_ns: int) -> Posed:
     rules = risk.collateral or CollateralRules()
     risk = msgspec.structs.replace(risk, collateral=rules)
     top_ups = engine.top_ups or TopUps(engine.settings.run_id, risk, keeper)
-    buffer = required_buffer(keeper, risk, rules)
+    buffer = required_buffer(keeper, rules)
     posing = Posing(keeper, top_ups, engine.counterparties, risk, now_ns, buffer.ratio)
     return Posed(
         problem=posing.problem(),

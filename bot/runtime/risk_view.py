@@ -163,7 +163,7 @@ def build_view(accounts: Accounts) -> RiskView:
         forecasts=tuple(one for told in snapshot.forecasts.values() for one in told),
         forecast_source=snapshot.forecast_source or "nobody forecasts: the vols that options are quoted at stand in",
         breakers=snapshot.breakers,
-        insurance=snapshot.insurance or "none is kept: the vault has no rule that fills one (risk.buffer)",
+        insurance=snapshot.insurance or "none is kept: the vault has no rule that fills one (risk.insurance)",
         classes=accounts.classes([*snapshot.spot_px, *(asset for one in snapshot.accounts for asset in one.posted)]),
     )
 
