@@ -49,6 +49,7 @@ from bot.domain.orders import (
 from bot.domain.portfolio import Greeks, PnlBreakdown
 from bot.domain.results import HedgeMark
 from bot.domain.risk import (
+    CollateralPlanned,
     CollateralPrice,
     CounterpartySigns,
     MarginTerms,
@@ -61,6 +62,7 @@ from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, Ins
 from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.breaker_board import BreakerBoard
 from bot.engine.chain_book import ChainBook, is_sound
+from bot.engine.collateral_desk import CollateralDesk
 from bot.engine.correlations import Correlations
 from bot.engine.counterparty_board import CounterpartyBoard
 from bot.engine.desk import Desk
@@ -73,6 +75,7 @@ from bot.engine.execution import (
 )
 from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
 from bot.engine.holdings import Holdings
+from bot.engine.insurance import Insurance
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.market import MarketState
@@ -84,7 +87,7 @@ from bot.engine.orders import MAX_REVERSIBLE, Order, OrderTracker
 from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
 from bot.engine.routing import Blocked, VenueBoard, explain_blocks, room_lots
 from bot.engine.settings import EngineSettings, HedgeSettings
-from bot.engine.sizing import lots_to_trade, shrinks
+from bot.engine.sizing import lots_to_trade, shrinks, widen
 from bot.engine.top_ups import TopUps
 
 MAX_HEDGE_MARKS = 5_000  # newest fills kept for pictures and reports
@@ -158,6 +161,8 @@ class Engine:
         self.top_ups: TopUps | None = None
         self.counterparties: CounterpartyBoard | None = None
         self.breakers: BreakerBoard | None = None
+        self.collateral: CollateralDesk | None = None
+        self.insurance: Insurance | None = None
         self._margin_doubt = ""  # why exposure may only shrink as far as margin goes
         if settings.risk is not None:
             self.margin = MarginKeeper(settings, market, self.orders, self.desks)
@@ -165,8 +170,15 @@ class Engine:
             self.top_ups = TopUps(settings.run_id, settings.risk, self.margin)
             if settings.risk.breakers is not None:
                 self.breakers = BreakerBoard(settings.risk.breakers, settings.risk, self.desks.values())
+            if settings.risk.insurance is not None:
+                self.insurance = Insurance(settings.risk.insurance, settings.risk, self.margin, self.top_ups)
             if settings.risk.counterparties is not None:
                 self.counterparties = CounterpartyBoard(settings.risk.counterparties, self.margin)
+            if settings.risk.collateral is not None:
+                self.collateral = CollateralDesk(
+                    settings.run_id, settings.risk, self.margin, self.top_ups, self.counterparties
+                )
+                self.top_ups.is_planned = self.collateral.is_planned
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,
             Quote: market.apply_quote,
@@ -190,6 +202,7 @@ class Engine:
             CollateralPrice: self._apply_collateral_price,
             CounterpartySigns: self.counterparties.take if self.counterparties is not None else _ignore,
             TransferUpdate: self._apply_transfer,
+            CollateralPlanned: self.collateral.take if self.collateral is not None else _ignore,
             SeriesValue: self.margin.take_series if self.margin is not None else _ignore,
         }
 
@@ -232,6 +245,8 @@ class Engine:
             self._review_margin(self.margin, now_ns)
             assert self.top_ups is not None, "what is reckoned is topped up"
             may_send = self.state in (BotState.RUNNING, BotState.REDUCE_ONLY)
+            if self.collateral is not None:
+                commands += self.collateral.review(now_ns, may_send=may_send)
             commands += self.top_ups.review(now_ns, may_send=may_send)
         for desk in self.desks.values():
             self._decide_desk(desk, now_ns)
@@ -242,6 +257,9 @@ class Engine:
         margin.review(now_ns)
         if self.breakers is not None:
             self.breakers.look(now_ns)
+        if self.insurance is not None and self.insurance.review(now_ns, self.profit_quote):
+            margin.note_change()
+            margin.review(now_ns)
         self._margin_doubt = margin.doubt
         if self._margin_doubt and self.state is BotState.RUNNING and (emergency := margin.emergency):
             self.state, self.state_reason = BotState.REDUCE_ONLY, emergency
@@ -558,6 +576,8 @@ class Engine:
             return
         if self.top_ups.take(event) or event.state not in (TransferState.ARRIVED, TransferState.REVERSED):
             return
+        if {event.from_venue, event.to_venue} & self.settings.account_cash:
+            return  # the balances that are the cash of the book have it
         fee = event.fee if event.state is TransferState.ARRIVED else -event.fee
         desk = self.desks.get(event.asset, self._home)
         self._close_step(desk, event.ts_recv_ns)
@@ -674,6 +694,8 @@ class Engine:
         self._is_waking = True
         if self.top_ups is not None:
             self.top_ups.restart(event.ts_recv_ns)
+        if self.collateral is not None:
+            self.collateral.restart()
 
     def _close_step(self, desk: Desk, now_ns: int) -> None:
         if desk.pnl.is_started:
@@ -734,7 +756,7 @@ class Engine:
         flattening = self.foreign.next_flattening(desk)
         if flattening is not None and self._flatten(desk, view, flattening, routes):
             return
-        target = self.settings.policy.target(view)
+        target = widen(self.settings.policy.target(view), desk.band_multiple)
         if isnan(target.low_base) or isnan(target.high_base):
             self._withdraw(desk, "the policy's band is not a number", now_ns)
             self._refuse(desk, now_ns, Refusal.BAD_TARGET, f"the policy's band is not a number: {target.reason}")

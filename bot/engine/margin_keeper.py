@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from math import exp, inf, isfinite, nan, sqrt
 from typing import NamedTuple
 
+import numpy as np
+
 from bot.domain.decisions import BotState
 from bot.domain.instruments import Instrument
 from bot.domain.results import MarginRecord
@@ -23,20 +25,22 @@ from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, Margi
 from bot.engine.market import MarketState
 from bot.engine.orders import OrderTracker
 from bot.engine.risk_rows import AccountRows, Row, account_rows, with_qty
+from bot.engine.risk_settings import RiskSettings
 from bot.engine.settings import EngineSettings
 from bot.engine.vol_watch import VolWatch
-from bot.risk.book import OPTION, RiskBook
+from bot.risk.book import OPTION, Floats, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
 from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
 from bot.risk.gaps import find_fault
 from bot.risk.margin.registry import assume_worst
-from bot.risk.margin_states import bot_state_of, stand
+from bot.risk.margin_states import SEVERITY, bot_state_of, stand
+from bot.risk.repricing import base_deltas
 
 STEPS = 14  # of the search for the largest size that fits
 SAFE_SIGMAS = 3.0  # an account alive this far away on both sides is touched with less than 0.6 %
 COARSE_POINTS = 8
 CALM_SHARE = 0.5  # of the first threshold: below it an account is looked at …
-CALM_FACTOR = 5  # … this much less often, moves and trades aside
+CALM_FACTOR = 10  # … this much less often, moves and trades aside
 
 
 class Room(NamedTuple):
@@ -86,20 +90,29 @@ class MarginKeeper:
         self.worst_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
         self.state_ns: dict[str, dict[MarginState, int]] = {name: {} for name in self.accounts}
         self.reviews: dict[str, int] = dict.fromkeys(self.accounts, 0)
+        self.aside_quote = 0.0  # kept as insurance: it is where it is, and counts nowhere
+        self.worst_initial_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
         self.watch = VolWatch(settings.risk, desks)
         self.buffers: Buffers | None = None
         if settings.risk.buffers is not None:
             self.buffers = Buffers(settings.risk.buffers, settings.risk, self.watch)
+        self._watched = [  # with the index as it was when accounts were last looked at
+            (name, desk.book.marks_of_underlying, 0.0) for name, desk in desks.items()
+        ]
         self._rows: dict[str, AccountRows] = {}
-        self._ends: dict[str, list[tuple[RiskBook, float]]] = {}
+        self._ends: dict[str, list[tuple[RiskBook, Figures]]] = {}
         self._rooms: dict[tuple[str, int], Room] = {}
         self._reliefs: dict[str, Relief | None] = {}  # by underlying
         self._dirty: set[str] = set(self.accounts)
         self._due_ns = 0
         self._now_ns = 0
         self._reviewed_ns: dict[str, int] = {}
-        self._index_px: dict[str, float] = {}
         self._delay_ns = max([one.p95_ns for one in settings.risk.transfers.routes], default=DEFAULT_DELAY_NS)
+
+    @property
+    def risk(self) -> RiskSettings:
+        """What is known of margin from the start."""
+        return self._risk
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -164,25 +177,31 @@ class MarginKeeper:
 
     def review(self, now_ns: int) -> None:
         """Look at every account that is due: after its beat, after anything that happened there, after a move."""
-        for name, desk in self._desks.items():
-            if desk.book.marks_of_underlying.index_px > 0.0:
-                self.watch.note_price(name, now_ns, desk.book.marks_of_underlying.index_px)
-        if now_ns < self._due_ns and not self._dirty and not self._has_moved():
-            self._now_ns = now_ns
-            return
+        has_moved = False
+        for name, marks, looked_px in self._watched:
+            px = marks.index_px
+            if px > 0.0:
+                self.watch.note_price(name, now_ns, px)
+                has_moved = has_moved or abs(px - looked_px) > self._risk.review_move_fraction * looked_px
         self._now_ns = now_ns
-        if not self._dirty:
-            self._dirty.update(self.accounts)
+        is_due = now_ns >= self._due_ns or has_moved
+        if not is_due and not self._dirty:
+            return
         self._rooms.clear()
         self._reliefs.clear()
         for desk in self._desks.values():
             desk.book.mark(now_ns)  # a price missing is told of the row that lacks it
-        self._index_px = {name: desk.book.marks_of_underlying.index_px for name, desk in self._desks.items()}
+        if is_due:  # what happens at one account must not put off the look at the others
+            self._dirty.update(self.accounts)
+            self._watched = [(name, marks, marks.index_px) for name, marks, _ in self._watched]
         self.watch.look(now_ns, self._delay_ns / NS_PER_YEAR)
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
-        self._dirty = {name for name, one in self.accounts.items() if one.unknown}  # looked at until it is known
-        self._due_ns = now_ns + self._risk.review_ns * (CALM_FACTOR if self._is_calm else 1)
+        self._dirty.clear()
+        beat_ns = self._risk.review_ns * (CALM_FACTOR if self._is_calm else 1)
+        self._due_ns = now_ns + beat_ns if is_due else min(self._due_ns, now_ns + beat_ns)
+        if any(one.unknown for one in self.accounts.values()):  # looked at until it is known
+            self._due_ns = min(self._due_ns, now_ns + min(self._risk.review_ns, NS_PER_S))
         for account in self.accounts.values():
             standing = account.standing
             if standing is not None and standing.asked is not standing.state:  # the next step is due sooner
@@ -216,13 +235,6 @@ class MarginKeeper:
         found = [one for one in self.accounts.values() if one.permission.must_close and one.standing is not None]
         return "; ".join(f"margin emergency at {one.name}: {one.standing.reason}" for one in found if one.standing)
 
-    def _has_moved(self) -> bool:
-        for name, px in self._index_px.items():
-            now_px = self._desks[name].book.marks_of_underlying.index_px
-            if abs(now_px - px) > self._risk.review_move_fraction * px:
-                return True
-        return False
-
     def _review(self, account: MarginAccount, now_ns: int) -> None:
         self.reviews[account.name] += 1
         account.note_day(now_ns)
@@ -253,6 +265,8 @@ class MarginKeeper:
         account.options_quote = float((book.qty_base * book.mark_px)[book.kind == OPTION].sum())
         equity_quote, missing = self._equity(account)
         degraded += missing
+        account.whole_quote = equity_quote
+        equity_quote -= self.part_of(account, self.aside_quote)
         account.equity_quote, account.figures, account.degraded = equity_quote, figures, tuple(degraded)
         account.utilisation_ratio = utilise(equity_quote, figures.maintenance, account.settings.liquidation_ratio)
         account.touch_probability = self._touch(account, book)
@@ -268,6 +282,9 @@ class MarginKeeper:
         ratio = account.utilisation_ratio
         if isfinite(ratio):
             self.worst_ratio[account.name] = max(self.worst_ratio[account.name], ratio)
+        ratio = account.initial_ratio
+        if isfinite(ratio):
+            self.worst_initial_ratio[account.name] = max(self.worst_initial_ratio[account.name], ratio)
         since_ns = self._reviewed_ns.get(account.name, now_ns)
         times = self.state_ns[account.name]
         times[before] = times.get(before, 0) + now_ns - since_ns
@@ -294,7 +311,7 @@ class MarginKeeper:
     def _coins_quote(self, account: MarginAccount) -> float:
         """Return what of an account's equity is coins that move with their underlyings, in quote money."""
         return sum(
-            amount * px * (1.0 - (account.settings.haircut_share.get(asset, 0.0) if amount > 0.0 else 0.0))
+            amount * px * (1.0 - (account.haircut_share(asset) if amount > 0.0 else 0.0))
             for asset, amount in self._amounts(account).items()
             if asset not in QUOTE_MONEY and amount and (px := self.asset_px(account, asset)) is not None
         )
@@ -326,11 +343,18 @@ class MarginKeeper:
                 missing.append(f"{asset} has no price at {account.name}: {counts}")
                 total_quote += 0.0 if amount > 0.0 else -inf
                 continue
-            haircut = account.settings.haircut_share.get(asset, 0.0) if amount > 0.0 else 0.0
+            haircut = account.haircut_share(asset) if amount > 0.0 else 0.0
             total_quote += amount * px * (1.0 - haircut)
         if not is_told:
             total_quote += self._earned_quote(account) + account.counted_options_quote(account.options_quote)
         return total_quote, missing
+
+    def part_of(self, account: MarginAccount, amount_quote: float) -> float:
+        """Return which part of an amount of the vault's falls to an account, by what is posted at each."""
+        if not amount_quote:
+            return 0.0
+        posted_quote = {name: one.whole_quote for name, one in self.accounts.items() if one.whole_quote > 0.0}
+        return amount_quote * posted_quote.get(account.name, 0.0) / (sum(posted_quote.values()) or 1.0)
 
     def _amounts(self, account: MarginAccount) -> dict[str, float]:
         """Return what is posted at an account by asset: what it told, else what the vault says and what came since."""
@@ -369,6 +393,25 @@ class MarginKeeper:
         marks = self._market.underlyings.get(asset)
         return marks.index_px if marks is not None and marks.index_px > 0.0 else None
 
+    def book_of(self, account: MarginAccount) -> RiskBook | None:
+        """Return what an account held at its last look, None where nobody knows."""
+        rows = self._rows.get(account.name)
+        return rows.book if rows is not None else None
+
+    @property
+    def underlyings(self) -> tuple[str, ...]:
+        """What is held and hedged."""
+        return tuple(self._desks)
+
+    @property
+    def looks(self) -> int:
+        """How many times accounts were looked at."""
+        return sum(self.reviews.values())
+
+    def stressed_vol(self) -> float:
+        """Return the vol, until collateral has arrived, that margin is reckoned with; NaN where nobody tells."""
+        return self._stressed_vol()
+
     def _earned_quote(self, account: MarginAccount) -> float:
         """Return what linear positions there have earned so far, and what option hedges left in cash."""
         earned_quote = 0.0
@@ -395,7 +438,7 @@ class MarginKeeper:
         if not isfinite(vol):
             return 0.0 if account.utilisation_ratio < self._risk.states.watch_ratio else nan
         ratio = account.settings.liquidation_ratio
-        move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
+        move = account.safe_move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
         gross_quote = float((abs(book.qty_base) * book.spot_of_row_px).sum())
         if account.figures.maintenance + 3.0 * gross_quote * move < ratio * account.equity_quote:
             return 0.0
@@ -414,6 +457,9 @@ class MarginKeeper:
 
     def _record(self, account: MarginAccount) -> MarginRecord:
         figures, name = account.figures, account.name
+        standing, times = account.standing, dict(self.state_ns[account.name])
+        if standing is not None:
+            times[standing.state] = times.get(standing.state, 0) + self._now_ns - self._reviewed_ns[name]
         buffer = self.buffers.of.get(name) if self.buffers is not None else None
         return MarginRecord(
             model=account.parameters.model,
@@ -422,11 +468,13 @@ class MarginKeeper:
             maintenance_quote=_known(figures.maintenance),
             utilisation_ratio=_known(account.utilisation_ratio),
             worst_utilisation_ratio=self.worst_ratio[name],
-            state=str(account.standing.state) if account.standing is not None else "unknown",
-            state_s={str(state): ns / NS_PER_S for state, ns in self.state_ns[name].items()},
+            state=str(standing.state) if standing is not None else "unknown",
+            state_s={str(state): ns / NS_PER_S for state, ns in times.items()},
             cuts=self.cuts[name],
             reviews=self.reviews[name],
             degraded=account.degraded,
+            worst_initial_ratio=self.worst_initial_ratio[name],
+            worst_state=str(max(times, key=SEVERITY.__getitem__, default="unknown")),
             required_quote=_known(self.buffers.required_quote(name)) if self.buffers is not None else None,
             target_ratio=buffer.target.ratio if buffer is not None else None,
             target_changes=self.buffers.change_counts.get(name, 0) if self.buffers is not None else 0,
@@ -447,13 +495,15 @@ class MarginKeeper:
     def room(self, instrument: Instrument, side: int, reach_base: float) -> Room:
         """Return how much more of an instrument may be traded on one side (1 buys, −1 sells), up to `reach_base`.
 
-        It is the largest size after which initial margin is within its share of equity, or no more than it is now: what
-        releases margin is always allowed.
+        It is the largest size after which initial margin is within its share of equity, and the account alive after a
+        move of `SAFE_SIGMAS` until it could be topped up; or no nearer to either than now: what releases is allowed.
         """
         key = (instrument.instrument_id, side)
         found = self._rooms.get(key)
         if found is None:
-            found = self._rooms[key] = self._find_room(instrument, side, reach_base)
+            found = self._find_room(instrument, side, reach_base)
+            if not self.accounts[instrument.venue].unknown:
+                self._rooms[key] = found
         return found
 
     def option_room(self, row: Row, side: int, reach_base: float, px: float) -> Room:
@@ -474,7 +524,7 @@ class MarginKeeper:
 
     def _refresh(self, account: MarginAccount) -> None:
         """Look at an account anew if something happened there since, an order of the same decision for one."""
-        if account.name in self._dirty:
+        if account.name in self._dirty or account.unknown:
             self._review(account, self._now_ns)
             self._dirty.discard(account.name)
 
@@ -497,7 +547,7 @@ class MarginKeeper:
         self,
         account: MarginAccount,
         rows: AccountRows,
-        ends: list[tuple[RiskBook, float]],
+        ends: list[tuple[RiskBook, Figures]],
         name: str,
         side: int,
         reach_base: float,
@@ -505,17 +555,25 @@ class MarginKeeper:
     ) -> Room:
         place = rows.row_of[name]
         row = rows.rows[place]
-        share = self._risk.max_initial_ratio
+        share, ratio = self._risk.max_initial_ratio, account.settings.liquidation_ratio
         is_option = row.kind == OPTION
+
+        deltas = base_deltas(with_qty(rows.book, np.ones(len(rows.book))))  # of a unit of each row
+        spot_px, where = rows.book.spot_of_row_px, rows.book.underlying
+
+        def at_risk_quote(maintenance_quote: float, qty: Floats) -> float:
+            """Return the equity with which an account still lives after the move that is looked ahead to."""
+            by_underlying = np.bincount(where, deltas * qty * spot_px)
+            return maintenance_quote / ratio + account.safe_move * float(np.abs(by_underlying).sum())
 
         def excess_quote(base: float) -> float:
             """Return by how much margin would be over its bound at the worst end after so much more."""
             worst = -inf
-            for book, now_quote in ends:
+            for book, now in ends:
                 qty = book.qty_base.copy()
                 qty[place] += side * base
                 try:
-                    initial_quote = account.reckon_initial(with_qty(book, qty))
+                    asked = account.reckon_figures(with_qty(book, qty))
                 except MODEL_ERRORS:
                     return inf
                 equity_quote = account.equity_quote
@@ -523,10 +581,14 @@ class MarginKeeper:
                     worth = account.options_quote + side * base * row.mark_px
                     equity_quote += account.counted_options_quote(worth) - side * base * px
                     equity_quote -= account.counted_options_quote(account.options_quote)
-                bound_quote = now_quote
+                bound_quote, left_quote = now.initial, at_risk_quote(now.maintenance, book.qty_base)
                 if account.may_add:
-                    bound_quote = max(now_quote, share * equity_quote)
-                worst = max(worst, initial_quote - bound_quote - 1e-9 * abs(bound_quote))
+                    bound_quote = max(bound_quote, share * equity_quote)
+                    left_quote = max(left_quote, equity_quote)
+                worst = max(worst, asked.initial - bound_quote - 1e-9 * abs(bound_quote))
+                if account.safe_move:
+                    risk_quote = at_risk_quote(asked.maintenance, qty)
+                    worst = max(worst, risk_quote - left_quote - 1e-9 * abs(left_quote))
             return worst
 
         if excess_quote(reach_base) <= 0.0:
@@ -566,8 +628,10 @@ class MarginKeeper:
         return f"{account.name}: {figures}"
 
     def _tell_figures(self, account: MarginAccount) -> str:
+        aside_quote = account.whole_quote - account.equity_quote
+        beside = f" beside {aside_quote:,.0f} of the buffer" if aside_quote > 0.0 else ""
         return (
-            f"initial margin {account.figures.initial:,.0f} of {account.equity_quote:,.0f} equity, "
+            f"initial margin {account.figures.initial:,.0f} of {account.equity_quote:,.0f} equity{beside}, "
             f"limit {self._risk.max_initial_ratio:.0%}"
         )
 
@@ -584,11 +648,11 @@ class MarginKeeper:
         place = rows.row_of.get(instrument_id)
         if place is None or not (rows.book.buy_base if side > 0 else rows.book.sell_base)[place]:
             return ""
-        now_quote = self._ends[venue][0][1]
+        now_quote = self._ends[venue][0][1].initial
         bound_quote = (
             max(now_quote, self._risk.max_initial_ratio * account.equity_quote) if account.may_add else now_quote
         )
-        for book, initial_quote in self._ends[venue][1:]:
+        for book, (initial_quote, _) in self._ends[venue][1:]:
             is_this_end = (book.qty_base[place] - self._ends[venue][0][0].qty_base[place]) * side > 0.0
             if is_this_end and initial_quote > bound_quote * (1.0 + 1e-9):
                 return f"margin limit of {self._tell(account)}"
@@ -614,6 +678,8 @@ class MarginKeeper:
                 continue
             goal = self._risk.states.critical_until_ratio * account.settings.liquidation_ratio * account.equity_quote
             needed_quote = inf if is_moving else account.figures.maintenance - max(0.0, goal)
+            if account.touch_probability > 0.5 * self._risk.states.critical_probability:
+                needed_quote = max(needed_quote, account.figures.maintenance)  # slice by slice, until it is left
             found = self._reducible(account, rows, desk)
             if allowed.must_close:
                 slices = closing_set(found, needed_quote)
@@ -675,12 +741,12 @@ def _refuse_gaps(book: RiskBook) -> None:
         raise ValueError(fault)
 
 
-def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook, float]]:
+def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook, Figures]]:
     """Return every end that what is under way may lead to, with the initial margin there."""
     found = []
     for book in rows.ends():
         try:
-            found.append((book, account.reckon_initial(book)))
+            found.append((book, account.reckon_figures(book)))
         except MODEL_ERRORS:
-            found.append((book, -inf))
+            found.append((book, Figures(-inf, -inf)))
     return found

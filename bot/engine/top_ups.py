@@ -7,8 +7,9 @@ until it is credited (C25). Must never send anything twice: after a restart the 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from math import inf, isfinite
-from typing import Final
+from typing import Final, NamedTuple
 
 from bot.domain.events import Command, QueryTransfer
 from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
@@ -18,9 +19,18 @@ from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.risk_settings import RiskSettings
 from bot.risk.transfers import Notice, NoticeKind, NotMoved, Route, Transfer, TransferBook, command_of
 
-RETRY_NS: Final = 5 * NS_PER_MIN  # a route that refused is left alone for this long
+RETRY_NS: Final = 5 * NS_PER_MIN  # a route that refuses is left alone for a minute, then two, at most for this long
 LOOK_EVERY_NS: Final = NS_PER_S
 MAX_NOTICES: Final = 200
+_ENDS: Final = frozenset({TransferState.ARRIVED, TransferState.FAILED, TransferState.REVERSED})
+
+
+class _Refused(NamedTuple):
+    """The newest refusal of a route: when, how much was asked for, and how many there were in a row."""
+
+    at_ns: int
+    amount: float
+    times: int
 
 
 class TopUps:
@@ -32,9 +42,13 @@ class TopUps:
         self.refused: dict[str, str] = {}  # account → why its newest top-up is not planned
         self.count = 0
         self.late_count = 0
+        self.changes = 0  # of transfers that ended, or are planned anew
+        self.is_planned: Callable[[str, int], bool] | None = None  # whether somebody plans ahead for an account now
         self._risk = risk
         self._keeper = keeper
-        self._refused_ns: dict[Route, int] = {}
+        self._refused: dict[Route, _Refused] = {}
+        wallets = risk.collateral.wallets if risk.collateral is not None else {}
+        self._wallets = {(name, asset): amount for name, held in wallets.items() for asset, amount in held.items()}
         self._due_ns = 0
         self._commands: list[Command] = []
 
@@ -55,7 +69,12 @@ class TopUps:
             return why
         self._move(transfer, before)
         if event.state is TransferState.FAILED:
-            self._refused_ns[transfer.route] = event.ts_recv_ns
+            last = self._refused.get(transfer.route)
+            count = last.times + 1 if last is not None else 1
+            self._refused[transfer.route] = _Refused(event.ts_recv_ns, transfer.amount, count)
+        elif event.state is not TransferState.UNKNOWN:
+            self._refused.pop(transfer.route, None)
+        self.changes += event.state in _ENDS
         self._due_ns = 0
         return ""
 
@@ -73,6 +92,7 @@ class TopUps:
             for notice in self.book.review(now_ns):
                 self.notices.append((now_ns, notice))
                 self.late_count += notice.kind is NoticeKind.LATE
+                self.changes += notice.kind is NoticeKind.REPLAN
                 if notice.kind is not NoticeKind.LATE:  # what is twice as late is asked about, and replaced by another
                     commands.append(_question(self.book[notice.transfer_id], notice.detail))
         self.book.forget(now_ns)
@@ -82,6 +102,8 @@ class TopUps:
             if account.unknown:
                 continue
             if account.permission.must_top_up or self._is_short(account):
+                if self.is_planned is not None and self.is_planned(account.name, now_ns):
+                    continue
                 commands += self._top_up(account, now_ns)
             elif account.is_draining:
                 commands += self._drain(account, now_ns)
@@ -106,10 +128,34 @@ class TopUps:
 
     def need_quote(self, account: MarginAccount) -> float:
         """Return what an account lacks of its target, in equity after haircuts; before it needs it, of its buffer."""
-        wanted_quote = self._wanted_quote(account) if account.permission.must_top_up else self._buffer_quote(account)
+        wanted_quote = self.wanted_quote(account) if account.permission.must_top_up else self._buffer_quote(account)
         return wanted_quote - account.equity_quote
 
-    def _wanted_quote(self, account: MarginAccount) -> float:
+    def obstacle(self, route: Route, now_ns: int) -> str:
+        """Return why nothing is sent over a route now, "" if something may be."""
+        refused = self._refused.get(route)
+        if refused is not None and now_ns - refused.at_ns < min(refused.times * NS_PER_MIN, RETRY_NS):
+            return f"refused {(now_ns - refused.at_ns) / NS_PER_S:.0f} s ago"
+        source = self._keeper.accounts.get(route.from_venue)
+        if source is not None and (source.unknown or not (source.permission.may_withdraw or source.is_draining)):
+            return f"nothing may leave {source.name}: {source.unknown or 'its own margin'}"
+        return self.book.obstacle(route)
+
+    def stock(self, wallet: str, asset: str) -> float:
+        """Return how much of an asset a wallet has left; infinite where the vault does not say."""
+        return self._wallets.get((wallet, asset), inf)
+
+    def move(self, route: Route, amount: float, reason: str, now_ns: int) -> TransferCollateral | str:
+        """Return the transfer of a plan made a moment ago, or why it is not made: what is there no more stays."""
+        source = self._keeper.accounts.get(route.from_venue)
+        here = self.stock(route.from_venue, route.asset) if source is None else self._keeper.held(source, route.asset)
+        why = self.obstacle(route, now_ns)
+        if why:
+            return f"{route.asset} {route.from_venue} → {route.to_venue} over {route.name}: {why}"
+        return self._plan(route, min(amount, here), reason, now_ns)
+
+    def wanted_quote(self, account: MarginAccount) -> float:
+        """Return the equity that a top-up brings an account to."""
         target = self._risk.target_ratio * account.settings.liquidation_ratio
         return max(
             account.figures.maintenance / target,
@@ -144,7 +190,7 @@ class TopUps:
                 need_quote -= (found.amount - route.fee) * worth
             else:
                 told.append(found)
-            if need_quote <= 0.0:
+            if need_quote <= route.step_amount * worth:  # what amounts cut to whole steps leave is no need
                 break
         self._tell(account, planned, told)
         return planned
@@ -173,13 +219,15 @@ class TopUps:
     def _plan(self, route: Route, amount: float, reason: str, now_ns: int) -> TransferCollateral | str:
         """Return the transfer that is planned, or why none is."""
         way = f"{route.asset} {route.from_venue} → {route.to_venue} over {route.name}"
-        refused_ns = self._refused_ns.get(route)
-        if refused_ns is not None and now_ns - refused_ns < RETRY_NS:
-            return f"{way}: refused {(now_ns - refused_ns) / NS_PER_S:.0f} s ago"
+        refused = self._refused.get(route)
+        if refused is not None and now_ns - refused.at_ns < min(refused.times * NS_PER_MIN, RETRY_NS):
+            return f"{way}: refused {(now_ns - refused.at_ns) / NS_PER_S:.0f} s ago"
         if not amount > max(route.fee, route.min_amount):
             return f"{way}: nothing to spare"
         if not isfinite(amount):
             amount = route.max_amount
+        if refused is not None:  # there may be less than was asked for, and some is better than none
+            amount = min(amount, max(0.5 * refused.amount, 2.0 * route.fee, route.min_amount))
         found = self.book.plan(route.asset, amount, route.from_venue, route.to_venue, route.name, reason, now_ns)
         if isinstance(found, NotMoved):
             return f"{way}: {found.rule}, {found.detail}"
@@ -190,22 +238,23 @@ class TopUps:
     def spare(self, route: Route) -> float:
         """Return how much of an asset may leave: what is there, and what margin there does not need.
 
-        A wallet whose margin nobody reckons gives what the caps allow.
+        A wallet gives what the vault says is there, else what the caps allow.
         """
         source = self._keeper.accounts.get(route.from_venue)
         if source is None:
-            return inf
+            return self.stock(route.from_venue, route.asset)
         if source.unknown or not (source.permission.may_withdraw or source.is_draining):
             return 0.0
         worth = self._worth(source, route.asset)
-        free_quote = max(0.0, source.equity_quote - self._wanted_quote(source))
+        there_quote = source.whole_quote if source.is_draining else source.equity_quote
+        free_quote = max(0.0, there_quote - self.wanted_quote(source))
         held = self._keeper.held(source, route.asset)
         return min(held, free_quote / worth) if worth > 0.0 else held
 
     def _worth(self, account: MarginAccount, asset: str) -> float:
         """Return what a unit of an asset counts as equity at an account, in quote money."""
         px = self._keeper.asset_px(account, asset)
-        return 0.0 if px is None else px * (1.0 - account.settings.haircut_share.get(asset, 0.0))
+        return 0.0 if px is None else px * (1.0 - account.haircut_share(asset))
 
     def _move(self, transfer: Transfer, before: tuple[float, float]) -> None:
         """Take what left from one account and add what was credited to another, where no report tells it."""
@@ -217,6 +266,8 @@ class TopUps:
             if account is not None and change:
                 account.moved[route.asset] = account.moved.get(route.asset, 0.0) + change
                 self._keeper.note_change(venue)
+            elif change and (venue, route.asset) in self._wallets:
+                self._wallets[venue, route.asset] += change
         source = self._keeper.accounts.get(route.from_venue)
         if source is not None:
             if after[0]:

@@ -18,14 +18,13 @@ from bot.risk.volatility.forecaster import VolForecast, VolForecaster
 from bot.risk.volatility.measures import HOURS_PER_YEAR
 
 MAX_CHANGES = 200
-EWMA_ALONE = "its asset class says ewma"
 
 
 class VolWatch:
     """The forecasts of a vault as of the last look, the conditions around them, and every change of those."""
 
     def __init__(self, risk: RiskSettings, underlyings: Iterable[str]) -> None:
-        self.forecasters = {name: _forecaster(name, risk) for name in underlyings}
+        self.forecasters = {name: risk.forecaster(name) for name in underlyings}
         # the newest of each, for whoever looks: asking anew would change it
         self.forecasts: dict[str, VolForecast] = {}
         self.conditions: Conditions | None = None  # None for a vault that reads no series
@@ -118,9 +117,3 @@ class VolWatch:
             },
             degraded=last.degraded if last is not None else "nothing is known of it yet",
         )
-
-
-def _forecaster(name: str, risk: RiskSettings) -> VolForecaster:
-    if risk.classes is not None and risk.classes.of(name).parameters.vol_model == "ewma":
-        return VolForecaster(name, None, EWMA_ALONE)
-    return VolForecaster(name, risk.forecast.artefact, risk.forecast.reason)

@@ -37,7 +37,7 @@ from bot.domain.events import OperatorAction, OperatorCommand, Restarted
 from bot.domain.instruments import Payoff
 from bot.domain.results import RunSeries, RunSummary
 from bot.domain.units import utc_text
-from bot.runtime import control, tables
+from bot.runtime import control, risk_tables, tables
 from bot.runtime.calibrate_cli import calibrate_app
 from bot.runtime.clock import WallClock
 from bot.runtime.config import config_sha256, load_vaults
@@ -50,6 +50,8 @@ from bot.runtime.live import LiveSession
 from bot.runtime.live_run import LiveRun, record_vault, spare_collector
 from bot.runtime.quote_cli import quote
 from bot.runtime.recovery import check_header, journal_path, rebuild, refuse_damaged, session_of
+from bot.runtime.risk_accounts import assets_of
+from bot.runtime.risk_classes import applying
 from bot.runtime.risk_cli import risk_app
 from bot.runtime.session import Session, open_session, open_vault_recording
 from bot.runtime.transactions_cli import tx_app
@@ -136,9 +138,11 @@ def _evenkeel(
 
 @app.command()
 def check(vaults: VaultFiles) -> None:
-    """Validate vault files; print every problem as file:line."""
+    """Validate vault files; print every problem as file:line, and of a good one what applies to each of its assets."""
     for vault in load_vaults(vaults, allow_live=True):
         print(f"{vault.vault}: ok, {vault.mode}, config sha256 {config_sha256(vault)[:16]}")
+        for found in applying(vault, assets_of(vault)):
+            print("\n".join(f"  {line}" for line in risk_tables.applies_lines(found)))
 
 
 @app.command()

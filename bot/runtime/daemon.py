@@ -27,13 +27,14 @@ from bot.domain.events import (
     Event,
     OperatorAction,
     OperatorCommand,
+    PlanCollateral,
     QueryTransfer,
     Restarted,
     SubmitOrder,
 )
 from bot.domain.orders import AmendRejected, OrderRejected, TimeInForce
 from bot.domain.results import RunSummary
-from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
+from bot.domain.risk import CollateralPlanned, TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256
 from bot.runtime.control import serve
@@ -186,6 +187,8 @@ class Daemon:
         self._journal.append(Batch(now_ns, events))
         for event in events:
             engine.apply(event)
+            if isinstance(event, CollateralPlanned):
+                self._warn_of(event)
         began_ns = time.perf_counter_ns()
         commands = engine.decide(now_ns)
         took_ns = time.perf_counter_ns() - began_ns
@@ -203,6 +206,14 @@ class Daemon:
         session.score.observe(now_ns, len(events), commands, took_ns)
         if session.latencies is not None:
             session.latencies.note(now_ns, events, commands)
+
+    def _warn_of(self, event: CollateralPlanned) -> None:
+        """Tell people what a collateral plan lacks."""
+        desk = self._session.engine.collateral
+        now = desk.now() if desk is not None else None
+        if now is not None and now.plan_id == event.plan_id and (now.fault or not now.is_met):
+            missing = [*now.violations, *now.excesses, *now.warnings]
+            log.warning("collateral", plan_id=now.plan_id, method=now.method, fault=now.fault, missing=missing)
 
     def _hand_over(self, command: Command, now_ns: int) -> None:
         """Let a command leave, unless it would open or move an order, or collateral, under a marked halt."""
@@ -297,7 +308,13 @@ class Daemon:
         session = self._session
         try:
             found = take_snapshot(
-                session.vault, session.engine, self._feed.now_ns(), "the running daemon", wanted, is_running=True
+                session.vault,
+                session.engine,
+                self._feed.now_ns(),
+                "the running daemon",
+                wanted,
+                is_posed=question.get("collateral") is True,
+                is_running=True,
             )
         except ConfigError as error:
             return {"error": "; ".join(error.problems)}
@@ -346,6 +363,8 @@ def _utc(ts_ns: int) -> str:
 
 def _loggable(command: Command) -> dict[str, object]:
     intent = getattr(command, "intent", None)
+    if isinstance(command, PlanCollateral):
+        return {"kind": "PlanCollateral", "plan_id": command.plan_id, "reason": command.reason}
     if intent is None:
         transfer = command.transfer if isinstance(command, QueryTransfer) else command
         if isinstance(transfer, TransferCollateral):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isfinite
+from typing import Final
 
 import msgspec
 import numpy as np
 
+from bot.domain.errors import ConfigError
 from bot.domain.units import NS_PER_YEAR
+from bot.engine.buffers import DEFAULT_DELAY_NS
 from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount
 from bot.engine.margin_accounts import Told as ToldByVenue
-from bot.engine.margin_keeper import DEFAULT_DELAY_NS
 from bot.engine.risk_settings import AccountRiskSettings, RiskSettings
+from bot.risk.asset_classes import ClassParameters, Resolved
 from bot.risk.book import SPOT, Position, RiskBook, build_book
 from bot.risk.distances import Health, book_health
 from bot.risk.gaps import find_fault
@@ -20,8 +23,12 @@ from bot.risk.margin.registry import assume_worst
 from bot.risk.requirement import Requirement
 from bot.risk.stress import MarginTermsOf
 from bot.runtime.risk_checks import build_risk
+from bot.runtime.risk_classes import applying
 from bot.runtime.risk_snapshot import AccountNow, Snapshot
 from bot.runtime.vault import Vault
+from bot.runtime.venues import vault_underlyings
+
+MONEYS: Final = QUOTE_MONEY | {"USDE"}
 
 
 class Accounts:
@@ -52,6 +59,14 @@ class Accounts:
     def equity_quote(self) -> float:
         """What all accounts are worth together, those that are known."""
         return sum(one.now.equity_quote for one in self.of.values() if isfinite(one.now.equity_quote))
+
+    def classes(self, assets: Iterable[str]) -> tuple[Resolved, ...]:
+        """Return what applies to each asset, by its class and by what the vault sets otherwise."""
+        return applying(self.vault, assets)
+
+    def class_of(self, asset: str) -> ClassParameters:
+        """Return the parameters that apply to one asset."""
+        return self.classes([asset])[0].parameters
 
     def with_order(self, position: Position, cost_quote: float, premium_quote: float = 0.0) -> Accounts:
         """Return the accounts as an order would leave them: a position more, and its cost less."""
@@ -96,6 +111,7 @@ class Reckoned:
         self.now = now
         self.book = accounts.book.of_account(now.name)
         self.whole = accounts.whole.of_account(now.name)
+        self.moving = without_moneys(self.whole)
         self._account = MarginAccount(now.name, settings.accounts[now.name], settings)
         if now.told is not None:
             told = now.told
@@ -126,7 +142,7 @@ class Reckoned:
 
     def health(self, underlying: str | None = None) -> Health:
         """Return equity and margin of the account after moves of one underlying, or of all; coins posted move too."""
-        return book_health(self.whole, self.now.equity_quote, self.maintenance, underlying)
+        return book_health(self.moving, self.now.equity_quote, self.maintenance, underlying)
 
     def terms(self) -> MarginTermsOf:
         """Return what stress needs of the account: its model, its equity, and that its coins are no positions."""
@@ -174,12 +190,31 @@ def settings_of(vault: Vault, snapshot: Snapshot) -> RiskSettings:
     return RiskSettings(accounts=accounts) if own is None else msgspec.structs.replace(own, accounts=accounts)
 
 
+def without_moneys(book: RiskBook) -> RiskBook:
+    """Return a book without dollars of any kind: they do not move with prices."""
+    is_money = np.array([name in MONEYS for name in book.underlyings], dtype=np.bool_)
+    return book.where(~is_money[book.underlying]) if is_money.any() else book
+
+
 def without_coins(book: RiskBook) -> RiskBook:
     """Return a book without what is posted: a model is asked about positions."""
     names = [book.underlyings[number] for number in book.underlying.tolist()]
     is_named = [one == name for one, name in zip(book.instrument_ids, names, strict=True)]
     posted = np.array(is_named, dtype=np.bool_) & (book.kind == SPOT)
     return book.where(~posted) if posted.any() else book
+
+
+def assets_of(vault: Vault) -> list[str]:
+    """Return the assets a vault has to do with: its underlyings, what is posted, and what may be moved."""
+    try:
+        found = sorted(vault_underlyings(vault))
+    except ConfigError:  # names that do not say: only a market does
+        found = []
+    found += [asset for asset, amount in vault.fixed_cash.items() if amount]
+    if vault.risk is not None:
+        found += [asset for one in vault.risk.accounts.values() for asset in one.collateral]
+        found += [line.asset for line in vault.risk.transfers.routes]
+    return list(dict.fromkeys(found))
 
 
 def _added(positions: Sequence[Position], more: Position) -> tuple[Position, ...]:

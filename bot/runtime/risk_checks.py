@@ -9,26 +9,28 @@ from typing import Final
 
 import msgspec
 
+from bot.domain.risk import MarginState
 from bot.domain.units import NS_PER_S
 from bot.engine.risk_settings import (
     AccountRiskSettings,
     BufferSettings,
-    ClassSettings,
+    CollateralRules,
     ForecastSettings,
     RiskSettings,
 )
-from bot.risk.asset_classes import MODEL as CLASSES
-from bot.risk.asset_classes import Overrides, decode_classes
 from bot.risk.breakers import BreakerRule
+from bot.risk.buffer import BufferRule
 from bot.risk.conditions import ConditionParameters
 from bot.risk.counterparties import CounterpartyParameters
 from bot.risk.margin.registry import MODELS, decode_values
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet, decode_parameters
+from bot.risk.stress import StressScenario, decode_scenarios
 from bot.risk.transfers import Route, TransferRules
 from bot.risk.volatility.artefact import Artefact
 from bot.runtime.margin_parameters import carried_sets
-from bot.runtime.risk_sections import AccountRiskSection, RiskSection
+from bot.runtime.risk_classes import check_classes, class_table
+from bot.runtime.risk_sections import AccountRiskSection, CollateralSection, InsuranceSection, RiskSection
 from bot.runtime.vault import Vault
 from bot.runtime.volatility import load_artefact
 from bot.runtime.yaml_source import Location, YamlSource
@@ -57,13 +59,15 @@ def check_risk(source: YamlSource, vault: Vault, venues: Iterable[str]) -> None:
             source.relay(at, f"{error}; hint: {MANUAL}")
         if vault.mode == "paper" and not account.collateral and (len(section.accounts) > 1 or not vault.fixed_cash):
             source.report(place, "the key collateral", "none", "on paper no account tells: state what is posted there")
-    for key, find in (("conditions", find_conditions), ("asset_classes", find_classes)):
-        try:
-            find(section)
-        except ValueError as error:
-            source.relay(("risk", key), f"{error}; hint: {MANUAL}")
+    try:
+        find_conditions(section)
+    except ValueError as error:
+        source.relay(("risk", "conditions"), f"{error}; hint: {MANUAL}")
     _check_series(source, vault, section)
     _check_transfers(source, vault, section)
+    check_classes(source, section.asset_classes)
+    if section.collateral is not None:
+        _check_collateral(source, section, section.collateral)
 
 
 def _check_series(source: YamlSource, vault: Vault, section: RiskSection) -> None:
@@ -102,6 +106,35 @@ def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> 
         if way in seen:
             source.report(place, "each route once per asset and pair", "one again", "name networks apart")
         seen.add(way)
+
+
+def _check_collateral(source: YamlSource, section: RiskSection, plans: CollateralSection) -> None:
+    place: Location = ("risk", "collateral")
+    routes = section.transfers.routes
+    if not routes:
+        source.report(place, "routes under transfers", "none", "a plan moves collateral over those and no others")
+    named = {one.name for one in stress_scenarios()}
+    for index, name in enumerate(plans.scenarios):
+        if name not in named:
+            source.report((*place, "scenarios", index), f"one of {', '.join(sorted(named))}", name, MANUAL)
+    if not (plans.moves or plans.scenarios):
+        source.report((*place, "moves"), "moves or scenarios", "neither", "a plan needs something to be ready for")
+    origins = {one.from_venue for one in routes} - section.accounts.keys()
+    for wallet in plans.wallets:
+        if wallet not in origins:
+            hint = "what lies where no route leaves from cannot be moved"
+            source.report((*place, "wallets", wallet), " or ".join(sorted(origins)) or "a wallet", wallet, hint)
+    known = {*section.accounts, *origins, *(one.bridge or one.route for one in routes), *(one.asset for one in routes)}
+    known |= {asset for one in section.accounts.values() for asset in one.collateral}
+    for name in plans.caps:
+        if name not in known:
+            source.report((*place, "caps", name), " or ".join(sorted(known)), name, MANUAL)
+
+
+def stress_scenarios() -> tuple[StressScenario, ...]:
+    """Return the named scenarios that are carried, the newest set of them."""
+    carried = carried_sets("stress")
+    return decode_scenarios(max(carried, key=_age_of)) if carried else ()
 
 
 def build_risk(vault: Vault) -> RiskSettings | None:
@@ -152,7 +185,8 @@ def build_risk(vault: Vault) -> RiskSettings | None:
         if section.buffers.enabled
         else None,
         breakers=BreakerRule() if section.breakers else None,
-        classes=find_classes(section),
+        classes=class_table(vault),
+        insurance=_insurance(section.insurance),
         max_initial_ratio=section.max_initial_ratio,
         local_margin_share=section.local_margin_share,
         review_ns=_ns(section.review_s),
@@ -160,6 +194,17 @@ def build_risk(vault: Vault) -> RiskSettings | None:
         report_max_age_ns=_ns(section.report_max_age_s),
         target_ratio=section.target_ratio,
         slice_share=section.slice_share,
+        collateral=_collateral(section.collateral) if section.collateral is not None else None,
+    )
+
+
+def _collateral(plans: CollateralSection) -> CollateralRules:
+    by_name = {one.name: one for one in stress_scenarios()}
+    return CollateralRules(
+        plan_ns=_ns(plans.plan_s),
+        hold_years=plans.hold_days / 365.0,
+        scenarios=tuple(by_name[name] for name in plans.scenarios if name in by_name),
+        **plans.model_dump(exclude={"plan_s", "hold_days", "scenarios"}),
     )
 
 
@@ -200,21 +245,6 @@ def find_conditions(section: RiskSection) -> ConditionParameters | None:
     return msgspec.structs.replace(values, rules=rules)
 
 
-def find_classes(section: RiskSection) -> ClassSettings:
-    """Return the parameters by asset class that apply to a vault.
-
-    Raises ValueError, in one sentence, where the vault sets what is none of them.
-    """
-    found = _find_set(CLASSES, "")
-    told = section.asset_classes
-    overrides = Overrides(
-        classes=dict(told.classes),
-        assets={name.upper(): fields for name, fields in told.assets.items()},
-        members={name.upper(): one for name, one in told.members.items()},
-    )
-    return ClassSettings(classes=decode_classes(found.values, overrides), overrides=overrides, name=found.name)
-
-
 def _find_set(model: str, named: str) -> ParameterSet:
     """Return the set of a model that a file or a name gives, else the newest one that is carried."""
     if named.endswith(".json"):
@@ -231,6 +261,14 @@ def _find_set(model: str, named: str) -> ParameterSet:
     if found.model != model:
         raise ValueError(f"expected parameters of model {model}, found {found.name} of {found.model}")
     return found
+
+
+def _insurance(section: InsuranceSection | None) -> BufferRule | None:
+    """Return by what rule an insurance buffer is filled and drawn, None where none is kept."""
+    if section is None:
+        return None
+    draws = {MarginState(state): share for state, share in section.draws.items() if share > 0.0}
+    return BufferRule(full_quote=section.full_quote, share_of_gains=section.share_of_gains, draws=draws)
 
 
 def _counterparties() -> CounterpartyParameters | None:

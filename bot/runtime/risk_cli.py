@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -75,6 +75,13 @@ def show(
         print_json(plain(view))
     else:
         risk_tables.print_view(console(), view)
+    if pictures is not None:
+        from bot.runtime import risk_drawing  # noqa: PLC0415 — brings matplotlib; figures must not wait for it
+
+        risk_drawing.write_picture(risk_drawing.picture_of_margin(accounts, view), pictures / "margin.png")
+        fan = risk_drawing.picture_of_forecast(accounts, view)
+        if fan is not None:
+            risk_drawing.write_picture(fan, pictures / "forecast.png")
     end(found)
 
 
@@ -95,6 +102,10 @@ def stress(
         print_json(plain(view))
     else:
         risk_tables.print_stress(console(), view)
+    if picture is not None:
+        from bot.runtime import risk_drawing  # noqa: PLC0415 — as above
+
+        risk_drawing.write_picture(risk_drawing.picture_of_stress(view), picture)
     end(found)
 
 
@@ -111,12 +122,17 @@ def collateral(
     as_json: AsJson = False,
 ) -> None:
     """Show where collateral should be: the cheapest plan over the vault's routes, its reasons, and what is missing."""
-    vault, found = look(vault_file, at, replayed=replayed, journal=journal)
-    view = build_collateral(reckon(vault, found))
+    vault, found = look(vault_file, at, replayed=replayed, journal=journal, is_posed=True)
+    accounts = reckon(vault, found)
+    view = build_collateral(accounts)
     if as_json:
         print_json(plain(view))
     else:
         risk_tables.print_collateral(console(), view)
+    if picture is not None:
+        from bot.runtime import risk_drawing  # noqa: PLC0415 — as above
+
+        risk_drawing.write_picture(risk_drawing.picture_of_collateral(view, accounts), picture)
     if export is not None:
         write_instructions(view.instructions, export)
         typer.echo(f"wrote {len(view.instructions)} instructions to {export}", err=True)
@@ -148,33 +164,36 @@ def what_if(
 
 
 def look(
-    vault_file: Path, at: str, *, replayed: bool, journal: Path | None, wanted: tuple[str, ...] = ()
+    vault_file: Path,
+    at: str,
+    *,
+    replayed: bool,
+    journal: Path | None,
+    wanted: tuple[str, ...] = (),
+    is_posed: bool = False,
 ) -> tuple[Vault, Found]:
     """Return a vault and what its risk is reckoned from; exit 3 where there is nothing to look at."""
     (vault,) = load_vaults([vault_file], allow_live=True)
     at_ns = parse_time(at) if at else None
     err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    find = partial(
+        find_snapshot,
+        vault,
+        journal=journal,
+        at_ns=at_ns,
+        is_replayed=replayed,
+        wanted=wanted,
+        is_posed=is_posed,
+    )
     try:
-        if replayed and not vault.is_live_feed:
-            manifest = open_vault_recording(vault).manifest
-            with tables.progress_bar(err, vault.vault, manifest.start_ns, at_ns or manifest.end_ns) as progress:
-                return vault, _find(vault, at_ns, journal, wanted, progress, replayed=True)
-        return vault, _find(vault, at_ns, journal, wanted, lambda _now_ns: None, replayed=replayed)
+        if not replayed or vault.is_live_feed:
+            return vault, find()
+        manifest = open_vault_recording(vault).manifest
+        with tables.progress_bar(err, vault.vault, manifest.start_ns, at_ns or manifest.end_ns) as progress:
+            return vault, find(progress=progress)
     except NowhereError as error:
         err.print(f"error: {error}")
         raise typer.Exit(NOT_RUNNING) from None
-
-
-def _find(
-    vault: Vault,
-    at_ns: int | None,
-    journal: Path | None,
-    wanted: tuple[str, ...],
-    progress: Callable[[int], None],
-    *,
-    replayed: bool,
-) -> Found:
-    return find_snapshot(vault, journal=journal, at_ns=at_ns, is_replayed=replayed, wanted=wanted, progress=progress)
 
 
 def reckon(vault: Vault, found: Found) -> Accounts:

@@ -19,6 +19,7 @@ class RiskPart(BaseModel):
 
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+BadState = Literal["watch", "act", "critical", "emergency"]
 
 
 class AccountRiskSection(RiskPart):
@@ -130,6 +131,73 @@ class TransfersSection(RiskPart):
     routes: tuple[RouteLine, ...] = Field(default=(), description="The ways collateral may be moved; none by default")
 
 
+ClassFields = dict[str, float | str]
+
+
+class AssetClassesSection(RiskPart):
+    """What this vault sets for itself of the parameters by asset class; an asset's own go before its class's."""
+
+    classes: dict[str, ClassFields] = Field(
+        default_factory=dict, description="Parameters of a class, class: {parameter: value}"
+    )
+    assets: dict[str, ClassFields] = Field(
+        default_factory=dict, description="Parameters of one asset, asset: {parameter: value}"
+    )
+    members: dict[str, str] = Field(default_factory=dict, description="Which class an asset is of, asset: class")
+
+
+class CollateralSection(RiskPart):
+    """How collateral is planned ahead: what accounts shall stand, and what it costs to have it there."""
+
+    plan_s: float = Field(default=300.0, ge=10, le=86_400, description="Time between two plans; sooner when one is due")
+    time_limit_s: float = Field(default=1.0, gt=0, le=10, description="How long the solver may take; then greedily")
+    buffer_ratio: float = Field(
+        default=1.25, gt=1, le=10, description="Equity per maintenance margin that an account shall hold at least"
+    )
+    needed_by_s: float = Field(
+        default=3600.0, gt=0, le=604_800, description="Time from which on accounts shall stand every scenario"
+    )
+    hold_days: float = Field(
+        default=30.0, gt=0, le=3650, description="How long what is posted is expected to stay, for what it costs"
+    )
+    least_quote: float = Field(default=100.0, ge=0, description="What is worth less than this is not moved")
+    moves: tuple[Annotated[float, Field(gt=-1, lt=10)], ...] = Field(
+        default=(-0.16, -0.08, 0.08, 0.16), description="Moves of spot that accounts shall stand, as fractions"
+    )
+    vol_up_fraction: float = Field(default=0.3, ge=0, le=10, description="By what fraction vols rise with each move")
+    scenarios: tuple[str, ...] = Field(
+        default=(), description="Named scenarios that accounts shall stand too, as risk stress shows them"
+    )
+    yields: dict[str, Annotated[float, Field(ge=-1, le=10)]] = Field(
+        default_factory=dict, description="What an asset earns where it is not posted, asset: fraction a year"
+    )
+    wallets: dict[str, dict[str, Amount]] = Field(
+        default_factory=dict, description="What lies at no venue, wallet: {asset: amount}; else as much as routes carry"
+    )
+    concentration: dict[str, Share] = Field(
+        default_factory=dict, description="Most that an asset counts for of what a venue counts, asset: share"
+    )
+    caps: dict[str, Amount] = Field(
+        default_factory=dict, description="Most in quote money at a venue, wallet or bridge, or of an asset at venues"
+    )
+    venue_share: float | None = Field(
+        default=None, gt=0, le=1, description="Most of everything that one venue may hold, less where its score is low"
+    )
+
+
+class InsuranceSection(RiskPart):
+    """Money that is kept aside out of gains, and counts as collateral only in the states that are named here."""
+
+    full_quote: float = Field(gt=0, description="How much is kept aside at most, in quote money")
+    share_of_gains: float = Field(
+        default=0.10, gt=0, le=1, description="Share of every new high of the P&L that is kept aside"
+    )
+    draws: dict[BadState, Share] = Field(
+        default={"critical": 0.5, "emergency": 1.0},
+        description="State of an account: share of what is there that may be drawn for it then; in no other state",
+    )
+
+
 class BuffersSection(RiskPart):
     """What accounts hold above their margin for the time that topping them up takes."""
 
@@ -144,18 +212,6 @@ class BuffersSection(RiskPart):
     usual_vols: dict[str, Annotated[float, Field(gt=0, le=10)]] = Field(
         default_factory=dict, description="Vol that counts as usual, underlying: yearly vol; else that of the forecast"
     )
-
-
-class AssetClassesSection(RiskPart):
-    """What of the parameters by asset class this vault sets for itself."""
-
-    classes: dict[str, dict[str, float | str]] = Field(
-        default_factory=dict, description="Parameters by class, class: {parameter: value}"
-    )
-    assets: dict[str, dict[str, float | str]] = Field(
-        default_factory=dict, description="Parameters of single assets, asset: {parameter: value}"
-    )
-    members: dict[str, str] = Field(default_factory=dict, description="Which asset is of which class, asset: class")
 
 
 class SeriesLine(RiskPart):
@@ -225,7 +281,13 @@ class RiskSection(RiskPart):
         default=True, description="Whether moves, slippage, failed hedges and errors forbid adding risk for a while"
     )
     asset_classes: AssetClassesSection = Field(
-        default=AssetClassesSection(), description="What of the parameters by asset class this vault sets for itself"
+        default=AssetClassesSection(), description="Parameters by asset class that this vault sets otherwise"
+    )
+    collateral: CollateralSection | None = Field(
+        default=None, description="How collateral is planned ahead; without it accounts are topped up by rule"
+    )
+    insurance: InsuranceSection | None = Field(
+        default=None, description="Money kept aside out of gains for bad days; none by default"
     )
     series: tuple[SeriesLine, ...] = Field(default=(), description="Series that a live feed reads; none by default")
     conditions: str = Field(

@@ -20,7 +20,7 @@ from bot.risk.scenarios import VolShock
 from bot.risk.stress import StressResult, play
 from bot.runtime.margin_parameters import HOUSE
 from bot.runtime.risk_accounts import Accounts, Reckoned
-from bot.runtime.risk_view import MONEYS, calm_moneys, newest_set
+from bot.runtime.risk_view import calm_moneys, newest_set
 
 MOVES: Final = (-0.5, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5)
 VOLS: Final = (-0.3, 0.0, 0.5, 1.0)
@@ -92,7 +92,7 @@ def heat_of(accounts: Accounts, hours: float = 0.0) -> HeatView:
     pnl = np.zeros((len(VOLS), len(MOVES)))
     use = np.zeros((len(VOLS), len(MOVES)))
     for one in accounts.of.values():
-        if one.now.unknown or not len(one.whole):
+        if one.now.unknown or not len(one.moving):
             continue
         won, used = _heat_of_account(one, hours, shock)
         pnl += won
@@ -109,14 +109,12 @@ def heat_of(accounts: Accounts, hours: float = 0.0) -> HeatView:
 
 def _heat_of_account(one: Reckoned, hours: float, shock: VolShock) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return P&L and use of one account; what is posted in dollars stays what it is."""
-    is_money = np.array([name in MONEYS for name in one.whole.underlyings], dtype=np.bool_)
-    book = one.whole.where(~is_money[one.whole.underlying])
 
     def ask(moved: RiskBook) -> Requirement:
         maintenance = one.maintenance(moved)
         return Requirement(one.now.model, "quote", maintenance, maintenance)
 
-    found = heatmap(book, MOVES, VOLS, (hours,), shock, ask)
+    found = heatmap(one.moving, MOVES, VOLS, (hours,), shock, ask)
     equity = (one.now.equity_quote + found.pnl[0]) * one.now.liquidation_ratio
     margin = found.maintenance[0]
     with np.errstate(all="ignore"):

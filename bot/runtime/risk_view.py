@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 
 from bot.domain.units import BPS, utc_text
-from bot.risk.asset_classes import MODEL as CLASSES_MODEL
-from bot.risk.asset_classes import Overrides, Resolved, decode_classes, resolve
+from bot.engine.risk_settings import CollateralRules
+from bot.risk.asset_classes import Resolved
 from bot.risk.book import RiskBook
 from bot.risk.breakers import Tripped
 from bot.risk.counterparties import (
@@ -30,14 +30,14 @@ from bot.risk.margin.registry import MODELS, evaluate
 from bot.risk.margin_modes import AccountModes, Mode, compare_capital, compare_modes, isolated
 from bot.risk.netting import Netted, NettingParameters, net_exposure
 from bot.risk.parameters import ParameterSet
-from bot.risk.predictive import look_ahead_by_repricing, set_target
+from bot.risk.predictive import TargetRule, look_ahead_by_repricing, set_target
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.sensitivities import linear_base
 from bot.risk.stress import decode_scenarios, play
 from bot.risk.volatility.forecaster import VolForecast
 from bot.risk.volatility.measures import HOURS_PER_YEAR
 from bot.runtime.margin_parameters import HOUSE, carried_sets
-from bot.runtime.risk_accounts import Accounts, Reckoned
+from bot.runtime.risk_accounts import MONEYS, Accounts, Reckoned, without_moneys
 from bot.runtime.volatility import load_artefact
 
 VOL_SHIFT_FRACTION: Final = 0.10  # distances are also measured with vols so much lower and higher
@@ -163,8 +163,8 @@ def build_view(accounts: Accounts) -> RiskView:
         forecasts=tuple(one for told in snapshot.forecasts.values() for one in told),
         forecast_source=snapshot.forecast_source or "nobody forecasts: the vols that options are quoted at stand in",
         breakers=snapshot.breakers,
-        insurance="none is kept: the vault file has no rule that funds one",
-        classes=classes_of([*snapshot.spot_px, *(asset for one in snapshot.accounts for asset in one.posted)]),
+        insurance=snapshot.insurance or "none is kept: the vault has no rule that fills one (risk.insurance)",
+        classes=accounts.classes([*snapshot.spot_px, *(asset for one in snapshot.accounts for asset in one.posted)]),
     )
 
 
@@ -212,17 +212,11 @@ def margin_line(accounts: Accounts, one: Reckoned) -> MarginLine:
 
 def netting_of(accounts: Accounts) -> Netted:
     """Return the exposure of everything that is no money, gross and net, with what each offset is charged."""
-    book = accounts.whole
     parameters = msgspec.convert(newest_set("netting").values, NettingParameters)
-    is_money = np.array([name in MONEYS for name in book.underlyings], dtype=np.bool_)
-    bare = book.where(~is_money[book.underlying]) if len(book) else book
     try:
-        return net_exposure(bare, parameters)
+        return net_exposure(without_moneys(accounts.whole), parameters)
     except ValueError as error:
         return Netted((), (), (f"nothing is netted: {error}",))
-
-
-MONEYS: Final = frozenset({"USD", "USDC", "USDT", "DAI", "USDe", "USDE", "USDG", "PYUSD", "FDUSD"})
 
 
 def modes_of(accounts: Accounts, charge_quote: float) -> tuple[tuple[AccountModes, ...], CapitalLine | None]:
@@ -317,8 +311,8 @@ def _vol_of_one(accounts: Accounts, underlying: str, level: float | None) -> tup
     rows = np.flatnonzero(own.is_option & (own.vol > 0.0) & (own.tau_years > 0.0))
     if rows.size:
         weight = np.abs(own.qty_base[rows]) / (own.vol[rows] * np.sqrt(own.tau_years[rows]))
-        return float(np.average(own.vol[rows], weights=weight)), "quoted"
-    stands_in = class_of(underlying).parameters.fallback_vol
+        return float(np.average(own.vol[rows], weights=weight if weight.any() else None)), "quoted"
+    stands_in = accounts.class_of(underlying).fallback_vol
     return stands_in, "of its asset class"
 
 
@@ -329,7 +323,8 @@ def buffer_line(accounts: Accounts, one: Reckoned) -> BufferLine:
     artefact, _ = load_artefact()
     usual = [artefact.usual.get(name, nan) for name in held] if artefact is not None else []
     reference = max([sqrt(value * HOURS_PER_YEAR) for value in usual if isfinite(value)], default=nan)
-    target = set_target(vol, reference)
+    rules = accounts.settings.collateral or CollateralRules()
+    target = set_target(vol, reference, rule=TargetRule(base_ratio=rules.buffer_ratio, scales="buffer"))
     outlook = look_ahead_by_repricing(one.health(), vol, accounts.delay_years, target.ratio)
     ratio = one.now.equity_quote / one.figures.maintenance if one.figures.maintenance > 0.0 else inf
     degraded = [outlook.degraded, target.degraded, "" if source.startswith("forecast") else f"vol is {source}"]
@@ -414,17 +409,6 @@ def calm_moneys(accounts: Accounts) -> tuple[Any, ...]:
         moves = {name: 0.0 for name in accounts.whole.underlyings if name in MONEYS} | one.moves
         found.append(msgspec.structs.replace(one, moves=moves))
     return tuple(found)
-
-
-def class_of(asset: str, overrides: Overrides | None = None) -> Resolved:
-    """Return what applies to one asset."""
-    found = newest_set(CLASSES_MODEL)
-    return resolve(asset, decode_classes(found.values, overrides), overrides, found.name)
-
-
-def classes_of(assets: Sequence[str], overrides: Overrides | None = None) -> tuple[Resolved, ...]:
-    """Return what applies to each asset, once each."""
-    return tuple(class_of(asset, overrides) for asset in dict.fromkeys(asset.upper() for asset in assets))
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 — anything JSON holds

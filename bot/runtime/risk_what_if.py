@@ -1,7 +1,8 @@
-"""What an order would do to a vault's risk, before it is sent: margin, room, netting and distance, and who would refuse."""
+"""What an order would do to a vault's risk before it is sent: margin, room, netting, distance, and who would refuse."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from math import floor, inf, isfinite
 from typing import Final, NamedTuple
@@ -11,16 +12,16 @@ import msgspec
 from bot.domain.errors import ConfigError
 from bot.domain.risk import SupposedMargin
 from bot.domain.units import utc_text
-from bot.risk.book import OPTION, Position
+from bot.risk.book import OPTION, Position, build_book
 from bot.risk.margin.reported import whole
 from bot.risk.netting import Exposure
+from bot.risk.repricing import base_deltas
 from bot.risk.stress import with_position
 from bot.runtime.risk_accounts import Accounts, Reckoned
 from bot.runtime.risk_snapshot import Tradable
 from bot.runtime.risk_view import DistanceLine, MarginLine, distances_of, margin_line, netting_of
 
-STEPS: Final = 40  # of the search for the largest size that fits
-MOST_TIMES: Final = 1e6  # of what is asked for; more than that is taken for no limit
+MOST_TIMES: Final = 1_000_000  # of what is asked for; more than that is taken for no limit
 SIDES: Final = {"buy": 1.0, "long": 1.0, "sell": -1.0, "short": -1.0}
 
 
@@ -116,9 +117,10 @@ def build_what_if(accounts: Accounts, order: Order, told: SupposedMargin | None 
     qty = lots * tradable.lot_base * (1.0 if order.qty_base > 0.0 else -1.0)
     position = msgspec.structs.replace(tradable.position, qty_base=qty)
     cost = abs(qty) * tradable.cost_px
-    premium = qty * position.mark_px if position.kind == OPTION else 0.0
+    premium = qty * _px(tradable) if position.kind == OPTION else 0.0
     moved = accounts.with_order(position, cost, _counts(account, position) - premium)
     after = moved.of[account.now.name]
+    before = _stand(accounts)
     return WhatIf(
         vault=snapshot.vault,
         as_of=utc_text(snapshot.now_ns),
@@ -127,12 +129,12 @@ def build_what_if(accounts: Accounts, order: Order, told: SupposedMargin | None 
         instrument_id=order.instrument_id,
         account=account.now.name,
         qty_base=qty,
-        px=position.mark_px,
+        px=_px(tradable),
         cost_quote=cost,
         premium_quote=premium,
         room_base=room_of(accounts, account, tradable, 1.0 if qty > 0.0 else -1.0, abs(qty)),
-        before=_stand(accounts),
-        after=_stand(moved),
+        before=before,
+        after=_stand(moved, {name: lines for name, lines in _by_account(before).items() if name != account.now.name}),
         refusals=tuple(_refusals(accounts, account, after, tradable, qty)),
         venue=_venue_word(told, after),
         venue_silent=silent,
@@ -148,22 +150,21 @@ def room_of(accounts: Accounts, one: Reckoned, tradable: Tradable, side: float, 
     def fits(base: float) -> bool:
         position = msgspec.structs.replace(unit, qty_base=side * base)
         asked = one.initial(with_position(one.book, position))
-        worth = side * base * unit.mark_px if unit.kind == OPTION else 0.0
+        worth = side * base * _px(tradable) if unit.kind == OPTION else 0.0
         equity = one.now.equity_quote - base * tradable.cost_px + _counts(one, position) - worth
         bound = max(now, share * equity) if one.now.may_add else now
         return asked <= bound + 1e-9 * abs(bound)
 
-    low, high = 0.0, max(size_base, tradable.lot_base)
-    while fits(high):
-        low, high = high, 4.0 * high
-        if high > MOST_TIMES * size_base:
+    low, high = 0, max(1, round(size_base / tradable.lot_base))  # in lots: the largest that fits, and one that may not
+    most = high * MOST_TIMES
+    while fits(high * tradable.lot_base):
+        low, high = high, 4 * high
+        if high > most:
             return inf
-    for _ in range(STEPS):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if fits(middle) else (low, middle)
-        if high - low < 0.5 * tradable.lot_base:
-            break
-    return floor(low / tradable.lot_base + 1e-9) * tradable.lot_base
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle * tradable.lot_base) else (low, middle)
+    return low * tradable.lot_base
 
 
 def _find(accounts: Accounts, name: str) -> Tradable:
@@ -177,26 +178,40 @@ def _find(accounts: Accounts, name: str) -> Tradable:
     raise ConfigError([f"ORDER: expected an instrument that has a price now, found none of {name}{hint}"])
 
 
+def _px(tradable: Tradable) -> float:
+    return tradable.position.mark_px or 0.0
+
+
 def _counts(one: Reckoned, position: Position) -> float:
     """Return by how much equity changes for what options at an account are worth with a position more."""
     if position.kind != OPTION:
         return 0.0
     rows = one.book.is_option
     before = float((one.book.qty_base[rows] * one.book.mark_px[rows]).sum())
-    after = before + position.qty_base * position.mark_px
+    after = before + position.qty_base * (position.mark_px or 0.0)
     if one.now.counts_long_options:
         return after - before
     return min(0.0, after) - min(0.0, before)
 
 
-def _stand(accounts: Accounts) -> Standpoint:
-    known = [one for one in accounts.of.values() if not one.now.unknown]
+def _stand(accounts: Accounts, known: Mapping[str, list[DistanceLine]] | None = None) -> Standpoint:
+    """Return how the vault stands; `known` are distances of accounts that are as they were."""
+    held = [one for one in accounts.of.values() if not one.now.unknown]
+    told = known or {}
+    distances = [line for one in held for line in told.get(one.now.name) or distances_of(accounts, one)]
     return Standpoint(
         equity_quote=accounts.equity_quote,
-        margin=tuple(margin_line(accounts, one) for one in known),
-        distances=tuple(line for one in known for line in distances_of(accounts, one)),
+        margin=tuple(margin_line(accounts, one) for one in held),
+        distances=tuple(distances),
         exposures=netting_of(accounts).exposures,
     )
+
+
+def _by_account(stand: Standpoint) -> dict[str, list[DistanceLine]]:
+    found: dict[str, list[DistanceLine]] = {}
+    for line in stand.distances:
+        found.setdefault(line.account, []).append(line)
+    return found
 
 
 def _refusals(
@@ -204,8 +219,8 @@ def _refusals(
 ) -> list[Refusal]:
     """Return every rule of the vault that would refuse the order."""
     found = []
-    vault, px = accounts.vault, tradable.position.mark_px
-    worth = abs(qty_base) * px
+    vault = accounts.vault
+    worth = abs(qty_base) * _px(tradable)
     if worth > vault.limits.max_order_quote:
         found.append(Refusal("max_order_quote", f"worth {worth:,.0f}, limit {vault.limits.max_order_quote:,.0f}"))
     if abs(qty_base) > tradable.max_order_base:
@@ -218,7 +233,7 @@ def _refusals(
     if tradable.is_stale:
         found.append(Refusal("stale", f"the newest price of {tradable.position.instrument_id} is too old to trade on"))
     found += _margin_refusals(accounts, before, after)
-    adds = abs(_net(accounts, tradable) + _delta(tradable, qty_base)) > abs(_net(accounts, tradable))
+    adds = abs(_net(accounts, tradable) + _delta(accounts, tradable, qty_base)) > abs(_net(accounts, tradable))
     subjects = {tradable.position.underlying, venue, tradable.position.instrument_id, ""}
     for one in accounts.snapshot.breakers or ():
         if adds and one.subject in subjects:
@@ -249,7 +264,7 @@ def _hedge_exposure(accounts: Accounts, venue: str, tradable: Tradable, qty_base
         if one.account == venue and one.instrument_id in held
     }
     name = tradable.position.instrument_id
-    sizes[name] = sizes.get(name, 0.0) + qty_base * (tradable.position.mark_px or 0.0)
+    sizes[name] = sizes.get(name, 0.0) + qty_base * _px(tradable)
     return sum(abs(one) for one in sizes.values())
 
 
@@ -259,12 +274,10 @@ def _net(accounts: Accounts, tradable: Tradable) -> float:
     return (found.net_base if found is not None else 0.0) - accounts.snapshot.targets_base.get(name, 0.0)
 
 
-def _delta(tradable: Tradable, qty_base: float) -> float:
-    """Return about what an order adds to net delta: all of a linear one, an option's by which side it is on."""
-    position = tradable.position
-    if position.kind != OPTION:
-        return qty_base
-    return qty_base * (0.5 if position.is_call else -0.5)
+def _delta(accounts: Accounts, tradable: Tradable, qty_base: float) -> float:
+    """Return what an order adds to net delta."""
+    position = msgspec.structs.replace(tradable.position, qty_base=qty_base)
+    return float(base_deltas(build_book([position], accounts.spot_px)).sum())
 
 
 def _venue_word(told: SupposedMargin | None, after: Reckoned) -> VenueWord | None:

@@ -14,6 +14,7 @@ from bot.engine.counterparty_board import CounterpartyBoard
 from bot.engine.desk import Desk
 from bot.engine.engine import Engine
 from bot.engine.gates import list_gates
+from bot.engine.insurance import Insurance
 from bot.engine.margin_keeper import MarginKeeper
 from bot.runtime.live import LiveSession
 from bot.runtime.session import Session
@@ -54,7 +55,7 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
     """Show margin of every account, what its model makes it of, what is under way, and how venues are judged."""
     margin, top_ups = engine.margin, engine.top_ups
     if margin is None or top_ups is None:
-        return {"accounts": {}, "transfers": []}
+        return {"accounts": {}, "transfers": [], "insurance": None}
     return {
         "accounts": {
             name: {
@@ -96,6 +97,8 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
             for name, one in margin.watch.forecasts.items()
         },
         "counterparties": _counterparties_view(engine.counterparties),
+        "collateral": _collateral_view(engine),
+        "insurance": _insurance_view(engine.insurance),
         **_changes_view(engine, margin),
     }
 
@@ -124,6 +127,39 @@ def _changes_view(engine: Engine, margin: MarginKeeper) -> dict[str, Any]:
             {"at": utc_text(at_ns), "change": line} for at_ns, line in (board.changes if board is not None else ())
         ],
     }
+
+
+def _insurance_view(insurance: Insurance | None) -> dict[str, Any] | None:
+    """Show the insurance buffer with its newest entries, None where none is kept."""
+    if insurance is None:
+        return None
+    return {
+        **msgspec.to_builtins(insurance.record()),
+        "draws": {str(state): share for state, share in insurance.rule.draws.items()},
+        "told": insurance.tell(),
+        "entries": [
+            {
+                "at": utc_text(one.ts_ns),
+                "move": str(one.move),
+                "amount_quote": one.amount_quote,
+                "balance_quote": one.balance_quote,
+                "reason": one.reason,
+            }
+            for one in insurance.buffer.entries
+        ],
+    }
+
+
+def _collateral_view(engine: Engine) -> dict[str, Any] | None:
+    """Show the newest collateral plan: what it moved and why, what is missing, what more would cost; None unplanned."""
+    if engine.collateral is None:
+        return None
+    found = msgspec.to_builtins(engine.collateral.now())
+    view: dict[str, Any] = {
+        name: _finite(value) if isinstance(value, float) else value for name, value in found.items()
+    }
+    view["told"] = [{"at": utc_text(one["at_ns"]), "text": one["text"]} for one in found["told"]]
+    return view
 
 
 def _counterparties_view(board: CounterpartyBoard | None) -> dict[str, Any]:

@@ -106,9 +106,7 @@ class SimulatedTransfers:
             self._plan(now_ns + refused.answer_ns, command.transfer_id, TransferState.FAILED, why)
             return
         life = self._lives[command.transfer_id] = _Life(command, world, TransferState.PLANNED)
-        draws = self._random.random(
-            3
-        )  # always as many: a fault changes nobody else’s luck
+        draws = self._random.random(3)  # always as many: a fault changes nobody else’s luck
         delay_ns = self._delay_ns(world)
         answered_ns = now_ns + world.answer_ns
         why = self._why_not(life, now_ns, draws[0])

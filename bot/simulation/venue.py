@@ -318,9 +318,7 @@ class SimulatedVenue:
         self._book_cash(book, -_value_settle(book.instrument, qty_lots, px) - fee_settle)
         self._trades += 1
         trade, reply_ns = f"T{self._trades}", self._draw_reply_ns()
-        self._send(
-            Fill(trade, "", instrument_id, qty_lots, px, fee_settle, Liquidity.TAKER, self._clock_ns, reply_ns)
-        )
+        self._send(Fill(trade, "", instrument_id, qty_lots, px, fee_settle, Liquidity.TAKER, self._clock_ns, reply_ns))
         self._reschedule()
 
     # Market events

@@ -6,9 +6,6 @@ liquidation. One that the rules could have prevented is wrong; all others have a
 
 from __future__ import annotations
 
-from collections import Counter
-from math import inf
-
 import msgspec
 
 from bot.domain.decisions import BotState
@@ -17,7 +14,7 @@ from bot.domain.orders import Fill, OrderCanceled, OrderRejected, OrderSent, Ord
 from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_MIN, NS_PER_S
 from bot.engine.engine import Engine
-from tests.acceptance.stress_venues import Liquidated, State, StressedVenues, Truth
+from tests.acceptance.stress_venues import Liquidated, State, StressedVenues
 from tests.acceptance.stress_world import STEP_NS, WALLET, Scenario, draw_scenario, settings_of
 
 ACT, CRITICAL = 0.80, 0.90  # of the way to liquidation: from here on the rules ask for collateral, for reducing
@@ -166,11 +163,20 @@ class StressRun:
 
     def _check_transfer(self, command: TransferCollateral, now_ns: int) -> None:
         if command.transfer_id in self._transfers:
-            self._breach("withdrawal", command.from_venue, now_ns, "sent twice", command.transfer_id, is_preventable=True)
+            self._breach(
+                "withdrawal", command.from_venue, now_ns, "sent twice", command.transfer_id, is_preventable=True
+            )
         self._transfers[command.transfer_id] = (command, now_ns)
         ways = {(one.name, one.asset, one.from_venue, one.to_venue) for one in self.scenario.routes}
         if (command.route, command.asset, command.from_venue, command.to_venue) not in ways:
-            self._breach("withdrawal", command.from_venue, now_ns, "not over a route of the vault", command.route, is_preventable=True)
+            self._breach(
+                "withdrawal",
+                command.from_venue,
+                now_ns,
+                "not over a route of the vault",
+                command.route,
+                is_preventable=True,
+            )
         if command.from_venue == WALLET:
             return
         state = self.venues.state(command.from_venue)
@@ -178,7 +184,9 @@ class StressRun:
         left[command.asset] = left.get(command.asset, 0.0) - command.amount
         after = self.venues.truth(command.from_venue, state._replace(collateral=left))
         if after.initial > LIMIT * after.equity * SLACK:
-            told = f"{command.amount:.0f} {command.asset}: initial margin {after.initial:.0f} of {after.equity:.0f} left"
+            told = (
+                f"{command.amount:.0f} {command.asset}: initial margin {after.initial:.0f} of {after.equity:.0f} left"
+            )
             self._breach("withdrawal", command.from_venue, now_ns, "margin there needed it", told, is_preventable=True)
 
     # ── liquidations ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -201,6 +209,8 @@ class StressRun:
         before = self.venues.truth(venue, was)
         move = now.px / was.px - 1.0
         told = f"{before.used:.0%} → {one.used:.0%} at {move:+.1%}"
+        if before.used >= 1.0:
+            return self._between(venue, told)
         sudden = self._sudden(venue, was, now)
         if before.used < ACT:
             return f"{sudden}, from below {ACT:.0%}", told, False
@@ -222,6 +232,23 @@ class StressRun:
         topped = self._explain_topping_up(venue, began_ns, now.now_ns)
         return topped, told, topped in PREVENTABLE
 
+    def _between(self, venue: str, told: str) -> tuple[str, str, bool]:
+        """Say what took an account over its limit while prices stood still."""
+        was, now = self.venues.looked[venue], self.venues.before[venue]
+        used = self.venues.truth(venue, was).used
+        told = f"{used:.0%} before that, {told}"
+        if self.venues.truth(venue, was._replace(lots=now.lots, cash=now.cash)).used >= 1.0:
+            return "traded into it", told, True
+        came_back = [
+            one
+            for one in self._told.values()
+            if one.state is TransferState.REVERSED or one.reason == "again"
+            if one.to_venue == venue and one.ts_event_ns >= was.now_ns
+        ]
+        if sum(now.collateral.values()) < sum(was.collateral.values()):
+            return ("collateral taken back by its chain", told, False) if came_back else ("withdrawn from", told, True)
+        return "nothing found", told, True
+
     def _sudden(self, venue: str, was: State, now: State) -> str:
         """Say what of the last step alone was enough, or that it took several things at once."""
         if self.venues.truth(venue, was._replace(multiple=now.multiple)).used >= 1.0:
@@ -237,7 +264,10 @@ class StressRun:
     def _explain_reducing(self, venue: str, critical: list[State], now_ns: int) -> str:
         """Return why nothing was reduced while the rules asked for it, "" if something was."""
         began_ns = critical[0].now_ns
-        if any(one.venue == venue and one.at_ns >= began_ns - STEP_NS and one.lots * one.before_lots < 0 for one in self._orders):
+        if any(
+            one.venue == venue and one.at_ns >= began_ns - STEP_NS and one.lots * one.before_lots < 0
+            for one in self._orders
+        ):
             return ""
         if venue in self.venues.down:
             return "venue down"
@@ -315,7 +345,9 @@ class StressRun:
                 continue
             found = self.venues.truth(name)
             if found.equity > 0.0:
-                self.story.worst_overstated = max(self.story.worst_overstated, account.equity_quote / found.equity - 1.0)
+                self.story.worst_overstated = max(
+                    self.story.worst_overstated, account.equity_quote / found.equity - 1.0
+                )
 
     def _breach(
         self, kind: str, venue: str, now_ns: int, cause: str, detail: str, is_preventable: bool = False

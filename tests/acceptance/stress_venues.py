@@ -85,7 +85,9 @@ class StressedVenues:
             )
             for name, one in scenario.perpetuals.items()
         }
-        balances = {(name, asset): amount for name, one in scenario.accounts.items() for asset, amount in one.collateral.items()}
+        balances = {
+            (name, asset): amount for name, one in scenario.accounts.items() for asset, amount in one.collateral.items()
+        }
         balances |= {("wallet", asset): amount for asset, amount in scenario.wallet.items()}
         self.transfers = SimulatedTransfers(scenario.seed, scenario.route_worlds, scenario.suspensions, balances)
         self.marks: dict[str, dict[str, float]] = {name: {} for name in self.venues}
@@ -93,6 +95,8 @@ class StressedVenues:
         self.down: set[str] = set()
         self.px, self.vol, self.now_ns = float(scenario.prices[0]), float(scenario.vols[0]), scenario.start_ns
         self.liquidations: list[Liquidated] = []
+        self.after: dict[str, State] = {}  # as prices last moved left every account
+        self.looked: dict[str, State] = {}  # … and the time before
         self.before: dict[str, State] = {}  # as the engine left every account before prices last moved
         self._home = {one.instrument_id: name for name, one in scenario.perpetuals.items()}
         self._known: dict[str, tuple[State, Truth]] = {}
@@ -125,17 +129,25 @@ class StressedVenues:
         account, instrument = self.scenario.accounts[venue], self.scenario.perpetuals[venue]
         base = now.lots * instrument.lot_base(now.px)
         money = instrument.settle
-        rows = [Position(kind=PERPETUAL, underlying="ETH", qty_base=base, instrument_id=instrument.instrument_id, account=venue, money=money)]
+        rows = [
+            Position(
+                kind=PERPETUAL,
+                underlying="ETH",
+                qty_base=base,
+                instrument_id=instrument.instrument_id,
+                account=venue,
+                money=money,
+            )
+        ]
         if venue == BOOK_VENUE:
             rows += [option_position(one, qty, now.now_ns, now.vol) for one, qty in self.scenario.options]
         book = build_book(rows, {"ETH": now.px})
-        held = dict(now.collateral)
         equity = 0.0
-        if venue == COIN_VENUE:  # a long inverse contract of Q quote is worth -Q/px coin, and takes no haircut
-            equity += now.cash * now.px - now.lots * instrument.lot_size
+        if venue == COIN_VENUE:  # what positions won takes no haircut
+            equity += self._won(venue, now) * now.px
+            held = dict(now.collateral)
         else:
-            worth = float((book.qty_base * book.mark_px)[1:].sum())
-            held[money] = held.get(money, 0.0) + now.cash + base * now.px + worth
+            held = self.held(venue, now)
         for asset, amount in held.items():
             px = now.marks.get(asset, now.px if asset == "ETH" else 1.0)
             haircut = account.haircuts.get(asset, 0.0) if amount > 0.0 else 0.0
@@ -145,6 +157,25 @@ class StressedVenues:
         asked = self.ask(venue, book, now.multiple)
         rate = now.px if asked.money == "ETH" else 1.0
         return Truth(equity, *asked.in_quote(rate))
+
+    def held(self, venue: str, now: State) -> dict[str, float]:
+        """Return the equity of an account by asset, what positions won and are worth included."""
+        held = dict(now.collateral)
+        money = self.scenario.perpetuals[venue].settle
+        held[money] = held.get(money, 0.0) + self._won(venue, now)
+        return held
+
+    def _won(self, venue: str, now: State) -> float:
+        """Return cash and what positions are worth, in settlement money."""
+        size = now.lots * self.scenario.perpetuals[venue].lot_size
+        if venue == COIN_VENUE:  # a long inverse contract of Q quote is worth -Q/px coin
+            return now.cash - size / now.px
+        won = now.cash + size * now.px
+        if venue == BOOK_VENUE:
+            rows = [option_position(one, qty, now.now_ns, now.vol) for one, qty in self.scenario.options]
+            book = build_book(rows, {"ETH": now.px})
+            won += float(book.qty_base @ book.mark_px)
+        return won
 
     def after_trade(self, venue: str, state: State, lots: int, fee_settle: float = 0.0) -> Truth:
         """Return what an account would be after a trade at the price of now."""
@@ -167,11 +198,11 @@ class StressedVenues:
         for step, (px, vol) in enumerate(zip(scenario.prices.tolist(), scenario.vols.tolist(), strict=True)):
             for offset_ns in LOOKS_NS:
                 now_ns = scenario.start_ns + step * STEP_NS + offset_ns
+                if not offset_ns:
+                    self.before, self.looked = {venue: self.state(venue) for venue in self.venues}, self.after
                 events = self._market(px, vol, now_ns)
                 while not offset_ns and troubles and troubles[0].at_ns <= now_ns:
                     events += self._befall(troubles.pop(0), now_ns)
-                if not offset_ns:
-                    self.before = {venue: self.state(venue) for venue in self.venues}
                 self.now_ns, self.px, self.vol = now_ns, px, vol
                 for inner in self.venues.values():
                     for event in events:
@@ -180,6 +211,7 @@ class StressedVenues:
                 if not offset_ns:
                     for venue in self.venues:
                         self._liquidate(venue)
+                    self.after = {venue: self.state(venue) for venue in self.venues}
                 if scenario.is_told and not offset_ns:
                     events += [self.report(venue, now_ns) for venue in self.venues if venue not in self.down]
                 yield now_ns, not offset_ns, events
@@ -229,7 +261,9 @@ class StressedVenues:
         instrument = self.scenario.perpetuals[venue]
         for share in (0.2, 0.4, 0.6, 0.8, 1.0):
             lots = int(state.lots * share)
-            fee_settle = LIQUIDATION_FEE * abs(lots) * instrument.lot_base(state.px) * (1.0 if venue == COIN_VENUE else state.px)
+            fee_settle = (
+                LIQUIDATION_FEE * abs(lots) * instrument.lot_base(state.px) * (1.0 if venue == COIN_VENUE else state.px)
+            )
             if lots and self.after_trade(venue, state, -lots, fee_settle).used <= LIQUIDATED_TO:
                 self._take(venue, -lots, state.px, fee_settle, self.now_ns)
                 self.liquidations.append(Liquidated(venue, self.now_ns, found.used, is_over=False))
@@ -243,7 +277,7 @@ class StressedVenues:
         instrument = self.scenario.perpetuals[venue]
         positions = (VenuePosition(instrument.instrument_id, state.lots, 0.0),) if state.lots else ()
         margins = (ReportedMargin("", found.equity, found.initial, found.maintenance),)
-        balances = {"USD": found.equity}
+        balances = self.held(venue, state)
         return AccountReport(venue, positions, (), balances, now_ns, now_ns, margins)
 
     def submit(self, command: Command, now_ns: int) -> None:

@@ -217,7 +217,9 @@ def _routes(rng: np.random.Generator) -> tuple[tuple[Route, ...], dict[str, Rout
         name = f"{source}-{target}"
         fee = 2.0 if asset == "USDC" else 0.002
         routes.append(
-            Route(name=name, asset=asset, from_venue=source, to_venue=target, address_label=target, p95_ns=P95_NS, fee=fee)
+            Route(
+                name=name, asset=asset, from_venue=source, to_venue=target, address_label=target, p95_ns=P95_NS, fee=fee
+            )
         )
         worlds[name] = RouteWorld(
             median_ns=8 * NS_PER_MIN,

@@ -28,7 +28,7 @@ def known(**changes: object) -> MarginAccount:
 
 def test_what_only_the_model_says_is_raised() -> None:
     one = known()
-    assert one.reckon_initial(BOOK) == pytest.approx(INITIAL_SHARE * 2000.0 * 1.25)
+    assert one.reckon_figures(BOOK).initial == pytest.approx(INITIAL_SHARE * 2000.0 * 1.25)
     assert one.reckon_maintenance(BOOK) == pytest.approx(0.8 * INITIAL_SHARE * 2000.0 * 1.25)
 
 

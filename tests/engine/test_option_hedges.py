@@ -17,9 +17,11 @@ from bot.domain.units import NS_PER_DAY, NS_PER_S
 from bot.domain.venues import AccountReport, VenueHealth, VenuePosition, VenueStatus
 from bot.engine.engine import Engine
 from bot.engine.pnl import PARTS
+from bot.engine.risk_settings import RiskSettings
 from bot.engine.settings import DeltaSettings, OptionHedgeSettings
 from bot.pricing.black76 import greeks
 from tests.engine.builders import LIMITS, T0_NS, make_fill
+from tests.engine.margin_vault import account
 from tests.engine.option_vault import (
     BOOK_CALL,
     CALL,
@@ -552,6 +554,48 @@ class TestSelling:
     def test_what_was_sold_may_be_bought_back(self) -> None:
         driver = OptionDriver({NAME: -5.0})
         driver.buy()
+        driver.policy.wanted = {NAME: 0.0}
+        assert [one.qty_lots for one in driver.review()] == [5]
+
+
+RICH = RiskSettings(accounts={"sim": account(1e6)})
+
+
+class TestMargin:
+    """What is sold needs head-room where margin is reckoned; what releases margin never does."""
+
+    @pytest.mark.parametrize(("share", "says"), [(0.0, []), (0.5, [-4]), (2.0, [-8])])
+    def test_a_sale_is_cut_to_what_margin_allows_and_refused_without_any(self, share: float, says: list[int]) -> None:
+        """The account is left with room for this share of what is asked for."""
+        rules = replaced(may_sell=True)
+        before, after = (OptionDriver({NAME: -lots}, rules=rules, risk=RICH) for lots in (0.0, 8.0))
+        for driver in (before, after):
+            for intent in driver.review():
+                driver.fill(intent, px=intent.limit_ticks * COIN_TICKS.tick_px)
+            driver.tick()
+        first, last = (one.engine.margin.accounts["sim"] for one in (before, after))  # type: ignore[union-attr]
+        initial = first.figures.initial + share * (last.figures.initial - first.figures.initial)
+        driver = OptionDriver({}, rules=rules, risk=RICH)
+        driver.tick()
+        driver.policy.wanted = {NAME: -8.0}
+        margin = driver.engine.margin
+        assert margin is not None
+        margin.accounts["sim"].balances = {"USD": (initial + 1.0) / 0.9}
+        margin.note_change()
+        sold = [one.qty_lots for one in driver.review()]
+        assert sold == pytest.approx(says, abs=1)
+        if not says:
+            assert "margin_limit: " in driver.desk.option_refusal
+            assert "limit 90%" in driver.desk.option_refusal
+            assert driver.engine.refusals[Refusal.MARGIN_LIMIT] == 1
+        assert margin.cuts["sim"] == (share < 1.0)
+
+    def test_what_was_sold_is_bought_back_whatever_is_posted(self) -> None:
+        driver = OptionDriver({NAME: -5.0}, risk=RICH)
+        driver.buy()
+        assert driver.engine.margin is not None
+        driver.engine.margin.accounts["sim"].balances = {"USD": 1.0}
+        driver.engine.margin.note_change()
         driver.policy.wanted = {NAME: 0.0}
         assert [one.qty_lots for one in driver.review()] == [5]
 

@@ -21,6 +21,7 @@ from bot.domain.events import (
     OperatorCommand,
     QueryAccount,
     QueryOrder,
+    QueryTransfer,
     Restarted,
     SubmitOrder,
 )
@@ -39,11 +40,13 @@ from bot.domain.orders import (
     OrderTruth,
     TimeInForce,
 )
+from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.venues import AccountReport, InstrumentListed, VenueOrder, VenuePosition
 from bot.engine.option_prices import price_quote
 from bot.gateways.paper import PaperExecution
 from bot.simulation.depth import DepthLevel, DepthProfile
+from bot.simulation.transfers import RouteWorld, SimulatedTransfers
 from bot.simulation.venue import NO_FAULTS, Faults, Fees, Latency, OptionFees, SimulatedVenue
 from tests import instruments
 from tests.simulation.test_chain import POOL
@@ -505,3 +508,17 @@ def test_an_option_listed_on_the_way_trades_from_then_on_where_options_are_hedge
         answers = paper.absorb(200 * MS, ())
         assert [fill.qty_lots for fill in fills(answers)] == lots
         assert any(isinstance(one, OrderRejected) for one in answers) == (not lots)
+
+
+def test_collateral_moves_on_paper_too_and_the_timer_knows_of_it() -> None:
+    world = SimulatedTransfers(1, {"ARB": RouteWorld(median_ns=NS_PER_S, p95_ns=2 * NS_PER_S, fee=1.0)})
+    fees = {HOME.instrument_id: Fees(0.0, 5.0)}
+    paper = PaperExecution([HOME], fees=fees, latency=Latency(0, 0, 0), depth={}, seed=1, transfers=world)
+    command = TransferCollateral("a-T1", "USDC", 100.0, "home", "away", "ARB", "margin")
+    paper.submit(QueryTransfer(command, "restarted"), 1)
+    assert paper.next_event_ns() is None
+    paper.submit(command, 1)
+    told: list[TransferState] = []
+    while (now_ns := paper.next_event_ns()) is not None:
+        told += [event.state for event in paper.absorb(now_ns, ()) if isinstance(event, TransferUpdate)]
+    assert told == [TransferState.SENT, TransferState.ARRIVED]

@@ -17,10 +17,12 @@ from bot.domain.errors import InvariantBroken
 from bot.domain.events import OperatorAction, OperatorCommand, SubmitOrder
 from bot.domain.orders import OrderIntent, TimeInForce
 from bot.domain.results import RunSummary
+from bot.domain.risk import TransferCollateral, TransferState
 from bot.runtime.config import load_vaults
 from bot.runtime.control import NotRunningError, ask
-from bot.runtime.daemon import Daemon, run_all
+from bot.runtime.daemon import Daemon, not_moved, run_all
 from bot.runtime.journal import Batch, Commands, Journal, verify
+from bot.runtime.live import NOT_SENT
 from bot.runtime.recovery import rebuild
 from bot.runtime.session import Session, open_session
 from tests.runtime.audit import audit, read_rows, without_timings
@@ -400,3 +402,10 @@ async def test_one_daemon_that_fails_leaves_the_others_time_to_part() -> None:
         await run_all([Failing(), Parting()])
     assert [type(error) for error in failed.value.exceptions] == [ValueError, InvariantBroken]
     assert parted
+
+
+def test_what_a_halt_keeps_from_being_moved_is_told_as_failed() -> None:
+    command = TransferCollateral("a-T1", "USDC", 100.0, "deribit", "okx", "ARB", "margin")
+    told = not_moved(command, f"{NOT_SENT}halted", 7)
+    assert (told.transfer_id, told.state, told.amount, told.ts_recv_ns) == ("a-T1", TransferState.FAILED, 0.0, 7)
+    assert told.reason.startswith(NOT_SENT)

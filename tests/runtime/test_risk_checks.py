@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from bot.domain.errors import ConfigError
-from bot.engine.risk_settings import BufferSettings, RiskSettings
+from bot.engine.risk_settings import BufferSettings, CollateralRules, RiskSettings
 from bot.risk.breakers import BreakerRule
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import decode_parameters
 from bot.runtime.config import load_vaults
 from bot.runtime.margin_parameters import carried_sets
-from bot.runtime.risk_checks import build_risk, find_parameters
-from bot.runtime.risk_sections import AccountRiskSection, MarginStatesSection, RiskSection
+from bot.runtime.risk_checks import build_risk, find_parameters, stress_scenarios
+from bot.runtime.risk_sections import AccountRiskSection, CollateralSection, MarginStatesSection, RiskSection
 from tests.runtime.vault_files import VAULT, write_tiny_recording
 
 RISK = """\
@@ -120,6 +120,63 @@ def test_a_file_may_hold_the_parameters(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected parameters of margin model house"):
         find_parameters(AccountRiskSection(model="house", parameters=str(path)))
     assert decode_parameters(path.read_bytes()).values == {}
+
+
+PLANS = """\
+  collateral:
+    plan_s: 60
+    hold_days: 73
+    yields: {USDC: 0.045}
+    wallets: {okx: {USDC: 1000}}
+    scenarios: [2025-10-10]
+    caps: {ARB: 5000}
+"""
+
+
+def test_plans_are_built_as_they_were_written(tmp_path: Path, recording: Path) -> None:
+    assert load(tmp_path, recording, RISK).collateral is None
+    built = load(tmp_path, recording, RISK + PLANS).collateral
+    assert built is not None
+    assert (built.plan_ns, built.hold_years, built.yields) == (60 * 10**9, 0.2, {"USDC": 0.045})
+    assert (built.wallets, built.caps, built.venue_share) == ({"okx": {"USDC": 1000.0}}, {"ARB": 5000.0}, None)
+    (scenario,) = built.scenarios
+    assert scenario.name == "2025-10-10"
+    assert scenario in stress_scenarios()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("[2025-10-10]", "[2025-10-11]", "found 2025-10-11"),
+        ("wallets: {okx:", "wallets: {nowhere:", "expected okx, found nowhere"),
+        ("caps: {ARB:", "caps: {MOON:", "found MOON"),
+        ("plan_s: 60", "plan_s: 60\n    moves: []\n    scenarios: []", "moves or scenarios"),
+    ],
+)
+def test_what_means_nothing_in_plans_is_refused(tmp_path: Path, recording: Path, old: str, new: str, says: str) -> None:
+    text = (RISK + PLANS).replace(old, new)
+    if "moves" in new:
+        text = text.replace("    scenarios: [2025-10-10]\n", "")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, recording, text)
+    assert any(says in problem and "vault.yaml:" in problem for problem in caught.value.problems), caught.value.problems
+
+
+def test_plans_without_a_way_to_move_anything_are_refused(tmp_path: Path, recording: Path) -> None:
+    text = RISK[: RISK.index("  transfers:")] + "  collateral: {plan_s: 60}\n"
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, recording, text)
+    assert any("routes under transfers" in problem for problem in caught.value.problems)
+
+
+def test_defaults_of_plans_are_those_of_the_engine() -> None:
+    engine = {field.name: field.default for field in msgspec.structs.fields(CollateralRules)}
+    ours = {key: field.default for key, field in CollateralSection.model_fields.items()}
+    same = ("time_limit_s", "buffer_ratio", "needed_by_s", "least_quote", "moves", "vol_up_fraction", "venue_share")
+    for key in same:
+        assert ours[key] == engine[key], key
+    assert ours["plan_s"] * 1e9 == engine["plan_ns"]
+    assert ours["hold_days"] / 365.0 == engine["hold_years"]
 
 
 def test_defaults_are_those_of_the_engine() -> None:

@@ -29,6 +29,8 @@ from bot.runtime.chain_sections import (
 from bot.runtime.risk_sections import (
     AccountRiskSection,
     AddressSection,
+    AssetClassesSection,
+    CollateralSection,
     MarginStatesSection,
     RiskSection,
     RouteLine,
@@ -91,6 +93,8 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("risk.transfers.", TransfersSection),
     ("risk.transfers.addresses.LABEL.", AddressSection),
     ("risk.transfers.routes[].", RouteLine),
+    ("risk.collateral.", CollateralSection),
+    ("risk.asset_classes.", AssetClassesSection),
     ("latency.", LatencySection),
     *((f"policy({name}).", cls) for name, cls in POLICIES.items()),
     ("policy(…).risk_aversion.", RiskWords),

@@ -24,7 +24,7 @@ def read(name: str) -> StandardParameters:
     return parameters
 
 
-TESTS = read("2026-09-30")
+EXAMPLE = read("2026-09-30")
 SCRIPT = read("2026-11-26")
 SPOT_PX = {"ETH": 2_000.0, "BTC": 30_000.0}
 
@@ -36,7 +36,9 @@ def option(qty: float, strike: float, mark_px: float, *, is_call: bool = True, d
     )  # fmt: skip
 
 
-def healthy(book: RiskBook, parameters: StandardParameters = TESTS, feeds: Feeds | None = None) -> tuple[float, float]:
+def healthy(
+    book: RiskBook, parameters: StandardParameters = EXAMPLE, feeds: Feeds | None = None
+) -> tuple[float, float]:
     """Return what Derive calls margin: equity at marks less the requirement."""
     found = requirement(book, parameters, feeds)
     options = book.is_option
@@ -87,22 +89,22 @@ def test_what_pays_at_every_price_earns_no_credit() -> None:
 
 def test_the_way_that_decided_is_named() -> None:
     book = build_book([option(-1.0, 2_100.0, 40.0), option(1.0, 2_150.0, 30.0)], SPOT_PX)
-    assert requirement(book, TESTS).worst == "ETH 10 d: most it can lose"
+    assert requirement(book, EXAMPLE).worst == "ETH 10 d: most it can lose"
 
 
 def test_what_is_held_long_needs_exactly_its_value() -> None:
     book = build_book([option(2.0, 2_100.0, 40.0), option(1.0, 1_800.0, 30.0, is_call=False)], SPOT_PX)
-    found = requirement(book, TESTS)
+    found = requirement(book, EXAMPLE)
     assert (found.initial, found.maintenance) == pytest.approx((110.0, 110.0))
 
 
 def test_by_hand_a_perpetual_and_its_peg() -> None:
     perp = Position(kind=PERPETUAL, underlying="ETH", qty_base=-2.0, mark_px=2_010.0)
     book = build_book([perp, option(-1.0, 2_100.0, 40.0)], SPOT_PX)
-    found = requirement(book, TESTS, Feeds(stable_px=0.95))
-    assert found.charge("perpetuals").initial == pytest.approx(0.065 * 4_020.0)
-    assert found.charge("perpetuals").maintenance == pytest.approx(0.05 * 4_020.0)
-    assert found.charge("peg").initial == pytest.approx(0.03 * 1.2 * 2_000.0 * 3.0)  # one short call, two perpetuals
+    found = requirement(book, EXAMPLE, Feeds(stable_px=0.95))
+    assert found.charge("perpetuals").initial == pytest.approx(0.06 * 4_020.0)
+    assert found.charge("perpetuals").maintenance == pytest.approx(0.04 * 4_020.0)
+    assert found.charge("peg").initial == pytest.approx(0.03 * 1.5 * 2_000.0 * 3.0)  # one short call, two perpetuals
     assert found.charge("peg").maintenance == 0.0
 
 
@@ -117,8 +119,8 @@ def test_by_hand_doubt_counts_shorts_perpetuals_and_coins_but_not_longs() -> Non
         SPOT_PX,
     )
     feeds = Feeds(confidence=np.array([0.3, 0.3, 0.9, 0.2]))
-    doubt = requirement(book, TESTS, feeds).charge("oracle confidence")
-    assert doubt.initial == pytest.approx(0.4 * (0.7 * 2_000.0 + 0.8 * 2_000.0))
+    doubt = requirement(book, EXAMPLE, feeds).charge("oracle confidence")
+    assert doubt.initial == pytest.approx(0.5 * (0.7 * 2_000.0 + 0.8 * 2_000.0))
     assert doubt.maintenance == 0.0
 
 
@@ -138,7 +140,7 @@ def test_a_market_that_is_not_named_takes_the_dearer_default() -> None:
 
 
 def test_terms_without_a_default_are_refused() -> None:
-    values = msgspec.to_builtins(TESTS)
+    values = msgspec.to_builtins(EXAMPLE)
     values["markets"] = {"ETH": values["markets"]["default"]}
     with pytest.raises(ValueError, match="terms of the default market, found those of ETH"):
         evaluate("derive_standard", build_book([], SPOT_PX), values)
