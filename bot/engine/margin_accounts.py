@@ -36,11 +36,16 @@ class Figures(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a venue said of margin, and what our model said of the same moment."""
+    """What a venue said of margin, and what we said of the same moment: the model, and what moves with prices.
+
+    `posted` is what was posted then, by asset, without what positions earned; `moving_quote` the worth of all of it.
+    """
 
     equity_quote: float
     figures: Figures
     local: Figures
+    posted: dict[str, float]
+    moving_quote: float
     at_ns: int
 
 
@@ -74,6 +79,7 @@ class MarginAccount:
         self.leaving: dict[str, tuple[str, float, int]] = {}  # transfer → asset, amount and when it was planned
         self.is_draining = False  # whether all that can leave is to leave, as where withdrawals stopped
         self.balances_ns = 0
+        self.earned_then_quote = nan  # what positions there had earned when it last told its balances
         self.last_fill_ns = 0
         self._risk = risk
         self._haircut_share = dict(settings.haircut_share)

@@ -19,6 +19,7 @@ from bot.domain.results import MarginRecord
 from bot.domain.risk import CollateralPrice, MarginState, MarginTerms, SeriesValue
 from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
 from bot.domain.venues import AccountReport
+from bot.engine.book import Holding
 from bot.engine.buffers import DEFAULT_DELAY_NS, VOL_LEVEL, Buffers
 from bot.engine.desk import Desk
 from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount, Told, told_of
@@ -139,6 +140,7 @@ class MarginKeeper:
             return
         if event.balances:
             account.balances, account.balances_ns = dict(event.balances), event.ts_asked_ns
+            account.earned_then_quote = nan
         if event.margins:
             account.report = event
         self.note_change(event.venue)
@@ -174,6 +176,10 @@ class MarginKeeper:
         self._reliefs.clear()
 
     # ── reviews ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def is_due(self, account: str) -> bool:
+        """Tell whether something happened at an account since it was last looked at."""
+        return account in self._dirty
 
     def review(self, now_ns: int) -> None:
         """Look at every account that is due: after its beat, after anything that happened there, after a move."""
@@ -260,9 +266,11 @@ class MarginKeeper:
                 f"margin model {account.settings.model} cannot answer, all that is held is counted: {error}"
             )
         account.requirement = requirement
+        account.options_quote = float((book.qty_base * book.mark_px)[book.kind == OPTION].sum())
+        if account.balances is not None and not isfinite(account.earned_then_quote):
+            account.earned_then_quote = self._own_quote(account)
         self._take_told(account, local, now_ns)
         figures = account.reckon(local)
-        account.options_quote = float((book.qty_base * book.mark_px)[book.kind == OPTION].sum())
         equity_quote, missing = self._equity(account)
         degraded += missing
         account.whole_quote = equity_quote
@@ -322,14 +330,17 @@ class MarginKeeper:
         if report is not None and account.last_fill_ns < report.ts_asked_ns:
             told = told_of(report)
             if told is not None:
-                account.told = Told(told[0], told[1], local, report.ts_recv_ns)
+                posted = self._posted_alone(account)
+                moving_quote = self._moving_quote(account, posted)
+                account.told = Told(told[0], told[1], local, posted, moving_quote, report.ts_recv_ns)
         if account.told is not None and now_ns - account.told.at_ns > self._risk.report_max_age_ns:
             account.told = None
 
     def _equity(self, account: MarginAccount) -> tuple[float, list[str]]:
         """Return what is posted at an account after haircuts, in quote money, and what could not be counted."""
         if account.told is not None:
-            return account.told.equity_quote - self._leaving_quote(account, account.told.at_ns), []
+            since_quote = self._moving_quote(account, account.told.posted) - account.told.moving_quote
+            return account.told.equity_quote + since_quote - self._leaving_quote(account, account.told.at_ns), []
         missing: list[str] = []
         is_told = account.balances is not None
         amounts = self._amounts(account)
@@ -345,8 +356,9 @@ class MarginKeeper:
                 continue
             haircut = account.haircut_share(asset) if amount > 0.0 else 0.0
             total_quote += amount * px * (1.0 - haircut)
-        if not is_told:
-            total_quote += self._earned_quote(account) + account.counted_options_quote(account.options_quote)
+        total_quote += self._own_quote(account)
+        if is_told:  # what positions earned until then is in the balances
+            total_quote -= account.earned_then_quote
         return total_quote, missing
 
     def part_of(self, account: MarginAccount, amount_quote: float) -> float:
@@ -369,6 +381,39 @@ class MarginKeeper:
             for asset, amount in more.items():
                 amounts[asset] = amounts.get(asset, 0.0) + amount
         return amounts
+
+    def _moving_quote(self, account: MarginAccount, posted: Mapping[str, float]) -> float:
+        """Return what of an account moves with prices, up to a constant: positions, options, what was posted there."""
+        posted_quote = 0.0
+        for asset, amount in posted.items():
+            px = self.asset_px(account, asset)
+            if px is not None:
+                haircut = account.settings.haircut_share.get(asset, 0.0) if amount > 0.0 else 0.0
+                posted_quote += amount * px * (1.0 - haircut)
+        return posted_quote + self._own_quote(account)
+
+    def _own_quote(self, account: MarginAccount) -> float:
+        """Return what positions at an account earned and what options there count as."""
+        return self._earned_quote(account) + account.counted_options_quote(account.options_quote)
+
+    def _posted_alone(self, account: MarginAccount) -> dict[str, float]:
+        """Return what is posted at an account without what positions there earned and are worth, by asset."""
+        if account.balances is None:
+            return dict(account.settings.collateral)
+        posted = dict(account.balances)
+        for desk in self._desks.values():
+            for holding in desk.book.holdings:
+                settle, px = holding.instrument.settle, desk.book.living_px(holding, self._now_ns)
+                if holding.instrument.venue == account.name and settle in posted and px > 0.0:
+                    posted[settle] -= holding.value_settle(px)
+            for option in desk.book.option_hedges.values():
+                if option.instrument.venue == account.name and option.instrument.settle in posted:
+                    posted[option.instrument.settle] -= option.cash_settle
+        for row in self._rows[account.name].rows:
+            worth = self.asset_px(account, row.instrument.settle) if row.kind == OPTION else None
+            if worth and row.instrument.settle in posted:
+                posted[row.instrument.settle] -= row.qty_base * row.mark_px / worth
+        return posted
 
     def _leaving_quote(self, account: MarginAccount, since_ns: int) -> float:
         """Return what was ordered to leave since an account last told what is there."""
@@ -420,11 +465,19 @@ class MarginKeeper:
             index_px = book.marks_of_underlying.index_px
             for holding in book.holdings:
                 if holding.instrument.venue == account.name and (holding.qty or holding.cash_settle):
-                    earned_quote += holding.value_quote(holding.mark_px or index_px, index_px)
+                    px = book.living_px(holding, self._now_ns)
+                    earned_quote += self._counted_quote(account, holding, holding.value_quote(px, index_px))
             for option in book.option_hedges.values():
                 if option.instrument.venue == account.name:
                     earned_quote += option.to_quote(option.cash_settle, index_px)
         return earned_quote
+
+    def _counted_quote(self, account: MarginAccount, holding: Holding, earned_quote: float) -> float:
+        """Return what a gain counts as where the dollar it was made in has slipped; a loss counts in full."""
+        settle = holding.instrument.settle
+        if earned_quote <= 0.0 or settle not in account.index_px or settle not in QUOTE_MONEY:
+            return earned_quote
+        return earned_quote * min(1.0, account.index_px[settle])
 
     def _touch(self, account: MarginAccount, book: RiskBook) -> float:
         """Return the chance that the account is liquidated before collateral could arrive, at a vol that is not mean.

@@ -274,6 +274,12 @@ class TopUps:
                 source.leaving.setdefault(transfer.transfer_id, (route.asset, transfer.amount, transfer.planned_ns))
             else:
                 source.leaving.pop(transfer.transfer_id, None)
+        target = self._keeper.accounts.get(route.to_venue)
+        if target is not None and came:  # what was told there before it was taken back is there no more
+            if came < 0.0:
+                target.leaving[f"{transfer.transfer_id} back"] = (route.asset, -came, transfer.changed_ns)
+            else:
+                target.leaving.pop(f"{transfer.transfer_id} back", None)
 
 
 def _effect(transfer: Transfer) -> tuple[float, float]:
