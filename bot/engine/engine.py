@@ -85,6 +85,7 @@ from bot.engine.oracles import OracleBoard
 from bot.engine.ordering import Approved, Ordering, Routed
 from bot.engine.orders import MAX_REVERSIBLE, Order, OrderTracker
 from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
+from bot.engine.risk_settings import RiskSettings
 from bot.engine.routing import Blocked, VenueBoard, explain_blocks, room_lots
 from bot.engine.settings import EngineSettings, HedgeSettings
 from bot.engine.sizing import lots_to_trade, shrinks, widen
@@ -157,28 +158,7 @@ class Engine:
             settings, market, self.orders, self.limits, self.venues, self.holdings.instruments, self.desks
         )
         self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
-        self.margin: MarginKeeper | None = None
-        self.top_ups: TopUps | None = None
-        self.counterparties: CounterpartyBoard | None = None
-        self.breakers: BreakerBoard | None = None
-        self.collateral: CollateralDesk | None = None
-        self.insurance: Insurance | None = None
-        self._margin_doubt = ""  # why exposure may only shrink as far as margin goes
-        if settings.risk is not None:
-            self.margin = MarginKeeper(settings, market, self.orders, self.desks)
-            self.ordering.margin = self.option_hedges.margin = self.margin
-            self.top_ups = TopUps(settings.run_id, settings.risk, self.margin)
-            if settings.risk.breakers is not None:
-                self.breakers = BreakerBoard(settings.risk.breakers, settings.risk, self.desks.values())
-            if settings.risk.insurance is not None:
-                self.insurance = Insurance(settings.risk.insurance, settings.risk, self.margin, self.top_ups)
-            if settings.risk.counterparties is not None:
-                self.counterparties = CounterpartyBoard(settings.risk.counterparties, self.margin)
-            if settings.risk.collateral is not None:
-                self.collateral = CollateralDesk(
-                    settings.run_id, settings.risk, self.margin, self.top_ups, self.counterparties
-                )
-                self.top_ups.is_planned = self.collateral.is_planned
+        self._start_risk(settings.risk)
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,
             Quote: market.apply_quote,
@@ -205,6 +185,30 @@ class Engine:
             CollateralPlanned: self.collateral.take if self.collateral is not None else _ignore,
             SeriesValue: self.margin.take_series if self.margin is not None else _ignore,
         }
+
+    def _start_risk(self, risk: RiskSettings | None) -> None:
+        """Set up what a vault with a risk section has besides."""
+        self.margin: MarginKeeper | None = None
+        self.top_ups: TopUps | None = None
+        self.counterparties: CounterpartyBoard | None = None
+        self.breakers: BreakerBoard | None = None
+        self.collateral: CollateralDesk | None = None
+        self.insurance: Insurance | None = None
+        self._margin_doubt = ""  # why exposure may only shrink as far as margin goes
+        if risk is None:
+            return
+        self.margin = MarginKeeper(self.settings, self.market, self.orders, self.desks)
+        self.ordering.margin = self.option_hedges.margin = self.margin
+        self.top_ups = TopUps(self.settings.run_id, risk, self.margin)
+        if risk.breakers is not None:
+            self.breakers = BreakerBoard(risk.breakers, risk, self.desks.values())
+        if risk.insurance is not None:
+            self.insurance = Insurance(risk.insurance, risk, self.margin, self.top_ups)
+        if risk.counterparties is not None:
+            self.counterparties = CounterpartyBoard(risk.counterparties, self.margin)
+        if risk.collateral is not None:
+            self.collateral = CollateralDesk(self.settings.run_id, risk, self.margin, self.top_ups, self.counterparties)
+            self.top_ups.is_planned = self.collateral.is_planned
 
     def apply(self, event: Event) -> None:
         """Take in one event."""
