@@ -158,7 +158,15 @@ class Engine:
             settings, market, self.orders, self.limits, self.venues, self.holdings.instruments, self.desks
         )
         self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
-        self._start_risk(settings.risk)
+        self.margin: MarginKeeper | None = None
+        self.top_ups: TopUps | None = None
+        self.counterparties: CounterpartyBoard | None = None
+        self.collateral: CollateralDesk | None = None
+        self.insurance: Insurance | None = None
+        self.breakers: BreakerBoard | None = None
+        self._margin_doubt = ""  # why exposure may only shrink as far as margin goes
+        if settings.risk is not None:
+            self._begin_risk(settings.run_id, settings.risk)
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,
             Quote: market.apply_quote,
@@ -178,6 +186,27 @@ class Engine:
             BookReport: self._apply_book,
             InstrumentListed: lambda event: self.holdings.list_instrument(event.instrument),
             InstrumentDelisted: self.venues.apply_delisting,
+            **self._risk_appliers(),
+        }
+
+    def _begin_risk(self, run_id: str, risk: RiskSettings) -> None:
+        """Start everything that a vault with a risk section has."""
+        self.margin = MarginKeeper(self.settings, self.market, self.orders, self.desks)
+        self.ordering.margin = self.option_hedges.margin = self.margin
+        self.top_ups = TopUps(run_id, risk, self.margin)
+        if risk.insurance is not None:
+            self.insurance = Insurance(risk.insurance, risk, self.margin, self.top_ups)
+        if risk.breakers is not None:
+            self.breakers = BreakerBoard(risk.breakers, risk, self.desks.values())
+        if risk.counterparties is not None:
+            self.counterparties = CounterpartyBoard(risk.counterparties, self.margin)
+        if risk.collateral is not None:
+            self.collateral = CollateralDesk(run_id, risk, self.margin, self.top_ups, self.counterparties)
+            self.top_ups.is_planned = self.collateral.is_planned
+
+    def _risk_appliers(self) -> dict[type, Callable[..., None]]:
+        """Return who takes in what risk is told of; nobody in a vault without a risk section."""
+        return {
             MarginTerms: self.margin.take_terms if self.margin is not None else _ignore,
             CollateralPrice: self._apply_collateral_price,
             CounterpartySigns: self.counterparties.take if self.counterparties is not None else _ignore,
@@ -185,30 +214,6 @@ class Engine:
             CollateralPlanned: self.collateral.take if self.collateral is not None else _ignore,
             SeriesValue: self.margin.take_series if self.margin is not None else _ignore,
         }
-
-    def _start_risk(self, risk: RiskSettings | None) -> None:
-        """Set up what a vault with a risk section has besides."""
-        self.margin: MarginKeeper | None = None
-        self.top_ups: TopUps | None = None
-        self.counterparties: CounterpartyBoard | None = None
-        self.breakers: BreakerBoard | None = None
-        self.collateral: CollateralDesk | None = None
-        self.insurance: Insurance | None = None
-        self._margin_doubt = ""  # why exposure may only shrink as far as margin goes
-        if risk is None:
-            return
-        self.margin = MarginKeeper(self.settings, self.market, self.orders, self.desks)
-        self.ordering.margin = self.option_hedges.margin = self.margin
-        self.top_ups = TopUps(self.settings.run_id, risk, self.margin)
-        if risk.breakers is not None:
-            self.breakers = BreakerBoard(risk.breakers, risk, self.desks.values())
-        if risk.insurance is not None:
-            self.insurance = Insurance(risk.insurance, risk, self.margin, self.top_ups)
-        if risk.counterparties is not None:
-            self.counterparties = CounterpartyBoard(risk.counterparties, self.margin)
-        if risk.collateral is not None:
-            self.collateral = CollateralDesk(self.settings.run_id, risk, self.margin, self.top_ups, self.counterparties)
-            self.top_ups.is_planned = self.collateral.is_planned
 
     def apply(self, event: Event) -> None:
         """Take in one event."""
@@ -259,11 +264,11 @@ class Engine:
     def _review_margin(self, margin: MarginKeeper, now_ns: int) -> None:
         """Look at margin where it is due; an emergency is one a person has to acknowledge by a resume."""
         margin.review(now_ns)
-        if self.breakers is not None:
-            self.breakers.look(now_ns)
         if self.insurance is not None and self.insurance.review(now_ns, self.profit_quote):
             margin.note_change()
             margin.review(now_ns)
+        if self.breakers is not None:
+            self.breakers.look(now_ns)
         self._margin_doubt = margin.doubt
         if self._margin_doubt and self.state is BotState.RUNNING and (emergency := margin.emergency):
             self.state, self.state_reason = BotState.REDUCE_ONLY, emergency

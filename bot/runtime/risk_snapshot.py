@@ -168,14 +168,15 @@ def take_snapshot(
     source: str,
     wanted: Sequence[str] = (),
     *,
-    is_running: bool = False,
     is_posed: bool = False,
+    is_running: bool = False,
 ) -> Snapshot:
     """Return the snapshot of an engine as of `now_ns`; `wanted` names instruments to price beside those held.
 
-    An engine that is running is not made to look at margin now: what it decides would depend on who asks when. With
-    `is_posed` the problem of where collateral should be is part of it. Raises ConfigError where a parameter set is
-    missing.
+    With `is_posed` the problem of where collateral should be is part of it. An engine that is running is not made to
+    look at margin now: what it decides would depend on who asks when.
+
+    Raises ConfigError where a parameter set is missing.
     """
     keeper, notes = engine.margin, []
     if keeper is None:
@@ -213,11 +214,11 @@ def take_snapshot(
         signs=dict(board.signs) if board is not None else {},
         actions={name: str(one) for name, one in board.actions.items()} if board is not None else {},
         lent=top_ups.book.lent() if top_ups is not None else (),
+        insurance=engine.insurance.tell() if engine.insurance is not None else "",
+        collateral=_pose(engine, keeper, now_ns) if is_posed else None,
         breakers=engine.breakers.tripped() if engine.breakers is not None else None,
         forecasts={name: (one,) for name, one in keeper.watch.forecasts.items()},
         forecast_source="as margin is looked ahead with" if keeper.watch.forecasts else "",
-        insurance=engine.insurance.tell() if engine.insurance is not None else "",
-        collateral=_pose(engine, keeper, now_ns) if is_posed else None,
         notes=tuple(notes),
     )
 

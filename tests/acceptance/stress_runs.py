@@ -17,7 +17,7 @@ from bot.domain.orders import Fill, OrderCanceled, OrderRejected, OrderSent, Ord
 from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_MIN, NS_PER_S, NS_PER_YEAR
 from bot.engine.engine import Engine
-from tests.acceptance.stress_venues import Liquidated, State, StressedVenues, Truth
+from tests.acceptance.stress_venues import Liquidated, State, StressedVenues
 from tests.acceptance.stress_world import LOOKS_NS, P95_NS, STEP_NS, WALLET, Scenario, draw_scenario, settings_of
 
 ACT_SIGMAS, CRITICAL_SIGMAS = 2.58, 1.96  # … or with a chance of 1 % and 5 % to be liquidated before that is there
