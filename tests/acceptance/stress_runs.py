@@ -17,7 +17,7 @@ from bot.domain.orders import Fill, OrderCanceled, OrderRejected, OrderSent, Ord
 from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_MIN, NS_PER_S, NS_PER_YEAR
 from bot.engine.engine import Engine
-from tests.acceptance.stress_venues import Liquidated, State, StressedVenues, Truth
+from tests.acceptance.stress_venues import Liquidated, State, StressedVenues
 from tests.acceptance.stress_world import LOOKS_NS, P95_NS, STEP_NS, WALLET, Scenario, draw_scenario, settings_of
 
 ACT_SIGMAS, CRITICAL_SIGMAS = 2.58, 1.96  # … or with a chance of 1 % and 5 % to be liquidated before that is there
@@ -35,7 +35,7 @@ OPERATOR_NS = 15 * NS_PER_MIN
 
 
 class Breach(msgspec.Struct, frozen=True):
-    """One breach: "order", "withdrawal" or "liquidation"; why it happened, and whether the rules could have prevented it."""
+    """One breach, "order", "withdrawal" or "liquidation": why, and whether the rules could have prevented it."""
 
     seed: int
     kind: str
@@ -168,11 +168,20 @@ class StressRun:
 
     def _check_transfer(self, command: TransferCollateral, now_ns: int) -> None:
         if command.transfer_id in self._transfers:
-            self._breach("withdrawal", command.from_venue, now_ns, "sent twice", command.transfer_id, is_preventable=True)
+            self._breach(
+                "withdrawal", command.from_venue, now_ns, "sent twice", command.transfer_id, is_preventable=True
+            )
         self._transfers[command.transfer_id] = (command, now_ns)
         ways = {(one.name, one.asset, one.from_venue, one.to_venue) for one in self.scenario.routes}
         if (command.route, command.asset, command.from_venue, command.to_venue) not in ways:
-            self._breach("withdrawal", command.from_venue, now_ns, "not over a route of the vault", command.route, is_preventable=True)
+            self._breach(
+                "withdrawal",
+                command.from_venue,
+                now_ns,
+                "not over a route of the vault",
+                command.route,
+                is_preventable=True,
+            )
         if command.from_venue == WALLET:
             return
         state = self.venues.state(command.from_venue)
@@ -180,7 +189,9 @@ class StressRun:
         left[command.asset] = left.get(command.asset, 0.0) - command.amount
         after = self.venues.truth(command.from_venue, state._replace(collateral=left))
         if after.initial > LIMIT * after.equity * SLACK:
-            told = f"{command.amount:.0f} {command.asset}: initial margin {after.initial:.0f} of {after.equity:.0f} left"
+            told = (
+                f"{command.amount:.0f} {command.asset}: initial margin {after.initial:.0f} of {after.equity:.0f} left"
+            )
             self._breach("withdrawal", command.from_venue, now_ns, "margin there needed it", told, is_preventable=True)
 
     # ── liquidations ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -217,7 +228,7 @@ class StressRun:
         told += f", at ACT for {(now.now_ns - began_ns) / NS_PER_MIN:.0f} min"
         critical = [state for state in acting if self._is_near(venue, state, CRITICAL, CRITICAL_SIGMAS)]
         if critical:
-            reduced = self._explain_reducing(venue, critical, now.now_ns)
+            reduced = self._explain_reducing(venue, critical)
             if reduced == "":
                 return f"{sudden} while reducing", told, False
             if reduced in PREVENTABLE:
@@ -248,7 +259,7 @@ class StressRun:
         if self.venues.truth(venue, state).used >= used:
             return True
         move = sigmas * state.vol * sqrt(P95_NS / NS_PER_YEAR)
-        ends = (self.venues.truth(venue, self.venues.moved(venue, state, side * move)) for side in (-1.0, 1.0))
+        ends = (self.venues.truth(venue, state._replace(px=state.px * (1.0 + side * move))) for side in (-1.0, 1.0))
         return any(one.used >= 1.0 for one in ends)
 
     def _sudden(self, venue: str, was: State, now: State) -> str:
@@ -263,10 +274,13 @@ class StressRun:
             return "a gap of price"
         return "several at once"
 
-    def _explain_reducing(self, venue: str, critical: list[State], now_ns: int) -> str:
+    def _explain_reducing(self, venue: str, critical: list[State]) -> str:
         """Return why nothing was reduced while the rules asked for it, "" if something was."""
         began_ns = critical[0].now_ns
-        if any(one.venue == venue and one.at_ns >= began_ns - STEP_NS and one.lots * one.before_lots < 0 for one in self._orders):
+        if any(
+            one.venue == venue and one.at_ns >= began_ns - STEP_NS and one.lots * one.before_lots < 0
+            for one in self._orders
+        ):
             return ""
         if venue in self.venues.down:
             return "venue down"
@@ -347,7 +361,9 @@ class StressRun:
                 continue
             found = self.venues.truth(name)
             if found.equity > 0.0:
-                self.story.worst_overstated = max(self.story.worst_overstated, account.equity_quote / found.equity - 1.0)
+                self.story.worst_overstated = max(
+                    self.story.worst_overstated, account.equity_quote / found.equity - 1.0
+                )
 
     def _breach(
         self, kind: str, venue: str, now_ns: int, cause: str, detail: str, is_preventable: bool = False
@@ -367,11 +383,14 @@ def tell(stories: list[Story]) -> str:
     counts = Counter((one.kind, one.cause, one.is_preventable) for one in breaches)
     hours = sum(sum(story.states.values()) for story in stories) / 3600.0
     clean = sum(not story.breaches for story in stories)
-    lines = [
+    told = (
         f"{len(stories)} runs, {hours:,.0f} account hours; {sum(one.orders for one in stories):,} orders, "
         f"{sum(one.cuts for one in stories):,} cut or sent elsewhere by margin, "
         f"{sum(one.transfers for one in stories):,} transfers; {clean} runs without a breach, "
-        f"{sum(one.is_preventable for one in breaches)} breaches that the rules could have prevented.",
+        f"{sum(one.is_preventable for one in breaches)} breaches that the rules could have prevented."
+    )
+    lines = [
+        told,
         "",
         "| Breach | Cause | Count | Preventable |",
         "|---|---|---|---|",
