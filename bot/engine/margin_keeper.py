@@ -335,15 +335,17 @@ class MarginKeeper:
             if told is not None:
                 posted = self._posted_alone(account)
                 moving_quote = self._moving_quote(account, posted)
-                account.told = Told(told[0], told[1], local, posted, moving_quote, report.ts_recv_ns)
+                account.told = Told(told[0], told[1], local, report.ts_recv_ns, posted, moving_quote)
         if account.told is not None and now_ns - account.told.at_ns > self._risk.report_max_age_ns:
             account.told = None
 
     def _equity(self, account: MarginAccount) -> tuple[float, list[str]]:
         """Return what is posted at an account after haircuts, in quote money, and what could not be counted."""
         if account.told is not None:
-            since_quote = self._moving_quote(account, account.told.posted) - account.told.moving_quote
-            return account.told.equity_quote + since_quote - self._leaving_quote(account, account.told.at_ns), []
+            told, since_quote = account.told, 0.0
+            if told.posted is not None:
+                since_quote = self._moving_quote(account, told.posted) - told.moving_quote
+            return told.equity_quote + since_quote - self._leaving_quote(account, told.at_ns), []
         missing: list[str] = []
         is_told = account.balances is not None
         amounts = self._amounts(account)
