@@ -98,6 +98,7 @@ class CollateralDesk:
         self._top_ups = top_ups
         self._board = board
         self._routes = {route_name(one): one for one in risk.transfers.routes}
+        self._multipliers: dict[tuple[str, str], tuple[float, ...]] = {}
         self._number = 0
         self._waiting: _Question | None = None
         self._asked = _Question("", 0, "", Target(nan, nan, nan, ""))  # what the newest plan answers
@@ -218,7 +219,10 @@ class CollateralDesk:
     def pose(self, now_ns: int) -> CollateralProblem:
         """Return the problem as it would be asked about now. Raises one of MODEL_ERRORS where none can be posed."""
         buffer = required_buffer(self._keeper, self._risk, self._rules)
-        return Posing(self._keeper, self._top_ups, self._board, self._risk, now_ns, buffer.ratio).problem()
+        return self._pose(buffer.ratio, now_ns)
+
+    def _pose(self, ratio: float, now_ns: int) -> CollateralProblem:
+        return Posing(self._keeper, self._top_ups, self._board, self._risk, now_ns, ratio, self._multipliers).problem()
 
     def _carry_out(self, now_ns: int) -> list[Command]:
         """Return the transfers of a plan that has just come, as far as the rules of transfers allow them."""
@@ -290,8 +294,7 @@ class CollateralDesk:
         self._number += 1
         plan_id = f"{self._run_id}-P{self._number}"
         try:
-            posing = Posing(self._keeper, self._top_ups, self._board, self._risk, now_ns, self._buffer.ratio)
-            text = msgspec.json.encode(posing.problem()).decode()
+            text = msgspec.json.encode(self._pose(self._buffer.ratio, now_ns)).decode()
         except MODEL_ERRORS as error:
             self.by_rule += 1
             self._is_answered = False
