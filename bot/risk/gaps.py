@@ -30,9 +30,8 @@ def has_gaps(stack: BookStack) -> bool:
     """Tell whether any copy of a stack has a number missing that a book needs; `find_fault` of the copy says which."""
     options = np.flatnonzero(stack.is_option)
     vol, strike = stack.vol[:, options], stack.strike_px[options]
-    positive = (stack.spot_px[:, stack.held], stack.forward_px, strike)
     linear = np.flatnonzero(np.equal(stack.kind, PERPETUAL) | np.equal(stack.kind, FUTURE))
-    positive = (*positive, stack.mark_px[:, linear])
+    positive = (stack.spot_px[:, stack.held], stack.forward_px, strike, stack.mark_px[:, linear])
     finite = (stack.qty_base, stack.mark_px, stack.buy_base, stack.sell_base, stack.tau_years[:, options])
     not_below = (stack.mark_px + NOTHING * stack.spot_of_row_px, stack.buy_base, stack.sell_base)
     return not (
