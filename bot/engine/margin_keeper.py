@@ -41,7 +41,7 @@ from bot.risk.repricing import base_deltas
 from bot.risk.stack import BookStack
 
 STEPS = 14  # halvings of the search for the largest size that fits
-AT_ONCE = 3  # of them in one question, where a model answers for many sizes at once
+AT_ONCE = 48  # sizes and ends asked about in one question, where a model answers for many copies at once
 SAFE_SIGMAS = 3.0  # an account alive this far away on both sides is touched with less than 0.6 %
 CALM_SHARE = 0.5  # of the first threshold: below it an account is looked at …
 CALM_FACTOR = 10  # … this much less often, moves and trades aside
@@ -679,7 +679,8 @@ class MarginKeeper:
         low, high = 0.0, reach_base
         halvings = next((n for n in range(1, STEPS) if reach_base * 0.5**n < 0.5 * row.lot_base), STEPS)
         while halvings:
-            at_once = min(AT_ONCE if account.answers_many else 1, halvings)
+            most = (AT_ONCE // len(ends) + 1).bit_length() - 1 if account.answers_many else 1
+            at_once = min(most, halvings)
             halvings -= at_once
             sizes = [low + (high - low) * one / 2**at_once for one in range(1, 2**at_once)]
             found = fits(sizes)

@@ -43,6 +43,8 @@ def test_each_gap_is_named_and_is_in_its_row_alone(name: str, row: int, value: f
     book = msgspec.structs.replace(BOOK, **{name: column})
     assert f"expected a usable {name} of BTC row {row}, found {value:g}; 1 such rows" == find_fault(book)
     assert np.flatnonzero(gaps(book)).tolist() == [row]
+    assert has_gaps(BookStack(book))
+    assert not has_gaps(BookStack(BOOK))
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,7 @@ def test_a_spot_price_that_is_missing_is_a_gap_of_all_its_rows() -> None:
     book = msgspec.structs.replace(BOOK, spot_px=np.array([nan]))
     assert find_fault(book) == "expected a usable spot price of BTC row 0, found nan; 3 such rows"
     assert gaps(book).all()
+    assert has_gaps(BookStack(book))
 
 
 def test_what_is_complete_has_none_also_a_vol_of_nothing_an_expired_option_and_no_book() -> None:
@@ -67,8 +70,10 @@ def test_what_is_complete_has_none_also_a_vol_of_nothing_an_expired_option_and_n
         Position(kind=FUTURE, underlying="BTC", qty_base=1.0, tau_years=0.1, instrument_id="BTC-F"),
     ]
     assert find_fault(build_book(rows, {"BTC": 1.0, "ETH": nan})) == ""
+    assert not has_gaps(BookStack(build_book(rows, {"BTC": 1.0, "ETH": nan})))
     worthless = msgspec.structs.replace(BOOK, vol=BOOK.vol * 0.0, tau_years=np.minimum(BOOK.tau_years, -0.1))
     assert find_fault(worthless) == ""
+    assert not has_gaps(BookStack(worthless))
     assert find_fault(book_of([], 60_000.0)) == ""
     nothing = msgspec.structs.replace(BOOK, mark_px=np.array([60_000.0, 0.0, -1e-12]))  # below 0 by rounding
     assert find_fault(nothing) == ""
