@@ -136,7 +136,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     `unquoted_hedges_s` for how long an option hedge was marked without a quote of its own, where that was long.
     `margin` is by account, of vaults that have it reckoned, `transfers` are those of collateral that were planned,
     `insurance` is what was kept aside, where a vault does; `forecasts` is by underlying. Conditions outside changed
-    buffers, and breakers opened, as often as is said.
+    buffers, and breakers opened, as often as is said. `collateral_plans` counts plans that came, those of them that
+    fall short, and how often the rule stood in.
     """
 
     vault: str
@@ -176,10 +177,11 @@ class RunSummary(msgspec.Struct, frozen=True):
     margin: dict[str, MarginRecord] = {}
     transfers: int = 0
     late_transfers: int = 0
+    collateral_plans: dict[str, int] = {}
+    insurance: BufferRecord | None = None
     forecasts: dict[str, ForecastRecord] = {}
     condition_changes: int = 0
     breaker_trips: int = 0
-    insurance: BufferRecord | None = None
 
 
 def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:

@@ -11,30 +11,38 @@ from collections.abc import Mapping
 from math import exp, inf, isfinite, nan, sqrt
 from typing import NamedTuple
 
-from bot.domain.decisions import BotState
+import numpy as np
+
+from bot.domain.decisions import BotState, Refusal
 from bot.domain.instruments import Instrument
 from bot.domain.results import MarginRecord
 from bot.domain.risk import CollateralPrice, MarginState, MarginTerms, SeriesValue
 from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
 from bot.domain.venues import AccountReport
+from bot.engine.book import Holding
 from bot.engine.buffers import DEFAULT_DELAY_NS, VOL_LEVEL, Buffers
 from bot.engine.desk import Desk
 from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount, Told, told_of
 from bot.engine.market import MarketState
 from bot.engine.orders import OrderTracker
 from bot.engine.risk_rows import AccountRows, Row, account_rows, with_qty
+from bot.engine.risk_settings import RiskSettings
 from bot.engine.settings import EngineSettings
 from bot.engine.vol_watch import VolWatch
-from bot.risk.book import OPTION, RiskBook
+from bot.risk.book import OPTION, Floats, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
-from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
+from bot.risk.distances import move_books, touch_probability, utilise
 from bot.risk.gaps import find_fault
+from bot.risk.loss_waterfall import deleverage_index
 from bot.risk.margin.registry import assume_worst
 from bot.risk.margin_states import SEVERITY, bot_state_of, stand
+from bot.risk.quick_distances import stack_interval
+from bot.risk.repricing import base_deltas
+from bot.risk.stack import BookStack
 
-STEPS = 14  # of the search for the largest size that fits
+STEPS = 14  # halvings of the search for the largest size that fits
+AT_ONCE = 3  # of them in one question, where a model answers for many sizes at once
 SAFE_SIGMAS = 3.0  # an account alive this far away on both sides is touched with less than 0.6 %
-COARSE_POINTS = 8
 CALM_SHARE = 0.5  # of the first threshold: below it an account is looked at …
 CALM_FACTOR = 10  # … this much less often, moves and trades aside
 
@@ -96,7 +104,7 @@ class MarginKeeper:
             (name, desk.book.marks_of_underlying, 0.0) for name, desk in desks.items()
         ]
         self._rows: dict[str, AccountRows] = {}
-        self._ends: dict[str, list[tuple[RiskBook, float]]] = {}
+        self._ends: dict[str, list[tuple[RiskBook, Figures]]] = {}
         self._rooms: dict[tuple[str, int], Room] = {}
         self._reliefs: dict[str, Relief | None] = {}  # by underlying
         self._dirty: set[str] = set(self.accounts)
@@ -104,6 +112,11 @@ class MarginKeeper:
         self._now_ns = 0
         self._reviewed_ns: dict[str, int] = {}
         self._delay_ns = max([one.p95_ns for one in settings.risk.transfers.routes], default=DEFAULT_DELAY_NS)
+
+    @property
+    def risk(self) -> RiskSettings:
+        """What is known of margin from the start."""
+        return self._risk
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -130,6 +143,7 @@ class MarginKeeper:
             return
         if event.balances:
             account.balances, account.balances_ns = dict(event.balances), event.ts_asked_ns
+            account.earned_then_quote = nan
         if event.margins:
             account.report = event
         self.note_change(event.venue)
@@ -165,6 +179,10 @@ class MarginKeeper:
         self._reliefs.clear()
 
     # ── reviews ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def is_due(self, account: str) -> bool:
+        """Tell whether something happened at an account since it was last looked at."""
+        return account in self._dirty
 
     def review(self, now_ns: int) -> None:
         """Look at every account that is due: after its beat, after anything that happened there, after a move."""
@@ -207,7 +225,7 @@ class MarginKeeper:
     @property
     def is_relieving(self) -> bool:
         """Tell whether any hedge is to be closed in slices now."""
-        return any(one.permission.must_reduce or one.is_draining for one in self.accounts.values())
+        return any(one.permission.must_reduce or one.shed_for for one in self.accounts.values())
 
     @property
     def doubt(self) -> str:
@@ -251,9 +269,11 @@ class MarginKeeper:
                 f"margin model {account.settings.model} cannot answer, all that is held is counted: {error}"
             )
         account.requirement = requirement
+        account.options_quote = float((book.qty_base * book.mark_px)[book.kind == OPTION].sum())
+        if account.balances is not None and not isfinite(account.earned_then_quote):
+            account.earned_then_quote = self._own_quote(account)
         self._take_told(account, local, now_ns)
         figures = account.reckon(local)
-        account.options_quote = float((book.qty_base * book.mark_px)[book.kind == OPTION].sum())
         equity_quote, missing = self._equity(account)
         degraded += missing
         account.whole_quote = equity_quote
@@ -313,14 +333,17 @@ class MarginKeeper:
         if report is not None and account.last_fill_ns < report.ts_asked_ns:
             told = told_of(report)
             if told is not None:
-                account.told = Told(told[0], told[1], local, report.ts_recv_ns)
+                posted = self._posted_alone(account)
+                moving_quote = self._moving_quote(account, posted)
+                account.told = Told(told[0], told[1], local, posted, moving_quote, report.ts_recv_ns)
         if account.told is not None and now_ns - account.told.at_ns > self._risk.report_max_age_ns:
             account.told = None
 
     def _equity(self, account: MarginAccount) -> tuple[float, list[str]]:
         """Return what is posted at an account after haircuts, in quote money, and what could not be counted."""
         if account.told is not None:
-            return account.told.equity_quote - self._leaving_quote(account, account.told.at_ns), []
+            since_quote = self._moving_quote(account, account.told.posted) - account.told.moving_quote
+            return account.told.equity_quote + since_quote - self._leaving_quote(account, account.told.at_ns), []
         missing: list[str] = []
         is_told = account.balances is not None
         amounts = self._amounts(account)
@@ -336,8 +359,9 @@ class MarginKeeper:
                 continue
             haircut = account.haircut_share(asset) if amount > 0.0 else 0.0
             total_quote += amount * px * (1.0 - haircut)
-        if not is_told:
-            total_quote += self._earned_quote(account) + account.counted_options_quote(account.options_quote)
+        total_quote += self._own_quote(account)
+        if is_told:  # what positions earned until then is in the balances
+            total_quote -= account.earned_then_quote
         return total_quote, missing
 
     def part_of(self, account: MarginAccount, amount_quote: float) -> float:
@@ -361,6 +385,39 @@ class MarginKeeper:
                 amounts[asset] = amounts.get(asset, 0.0) + amount
         return amounts
 
+    def _moving_quote(self, account: MarginAccount, posted: Mapping[str, float]) -> float:
+        """Return what of an account moves with prices, up to a constant: positions, options, what was posted there."""
+        posted_quote = 0.0
+        for asset, amount in posted.items():
+            px = self.asset_px(account, asset)
+            if px is not None:
+                haircut = account.settings.haircut_share.get(asset, 0.0) if amount > 0.0 else 0.0
+                posted_quote += amount * px * (1.0 - haircut)
+        return posted_quote + self._own_quote(account)
+
+    def _own_quote(self, account: MarginAccount) -> float:
+        """Return what positions at an account earned and what options there count as."""
+        return self._earned_quote(account) + account.counted_options_quote(account.options_quote)
+
+    def _posted_alone(self, account: MarginAccount) -> dict[str, float]:
+        """Return what is posted at an account without what positions there earned and are worth, by asset."""
+        if account.balances is None:
+            return dict(account.settings.collateral)
+        posted = dict(account.balances)
+        for desk in self._desks.values():
+            for holding in desk.book.holdings:
+                settle, px = holding.instrument.settle, desk.book.living_px(holding, self._now_ns)
+                if holding.instrument.venue == account.name and settle in posted and px > 0.0:
+                    posted[settle] -= holding.value_settle(px)
+            for option in desk.book.option_hedges.values():
+                if option.instrument.venue == account.name and option.instrument.settle in posted:
+                    posted[option.instrument.settle] -= option.cash_settle
+        for row in self._rows[account.name].rows:
+            worth = self.asset_px(account, row.instrument.settle) if row.kind == OPTION else None
+            if worth and row.instrument.settle in posted:
+                posted[row.instrument.settle] -= row.qty_base * row.mark_px / worth
+        return posted
+
     def _leaving_quote(self, account: MarginAccount, since_ns: int) -> float:
         """Return what was ordered to leave since an account last told what is there."""
         leaving = [one for one in account.leaving.values() if one[2] >= since_ns]
@@ -369,6 +426,34 @@ class MarginKeeper:
     def posted(self, account: MarginAccount) -> dict[str, float]:
         """Return what is posted at an account by asset, as of what it last told and what left since."""
         return dict(self._amounts(account))
+
+    def owed(self, account: MarginAccount) -> tuple[float, float, float]:
+        """Return what a venue owes us and we owe it, in quote money before haircuts: collateral, earned, borrowed.
+
+        What it tells of equity counts as held where that is more. NaN where something there has no price.
+        """
+        posted = borrowed = 0.0
+        for asset, amount in self._amounts(account).items():
+            px = self.asset_px(account, asset) if amount else 0.0
+            worth = nan if px is None else amount * px
+            posted, borrowed = (posted, borrowed - worth) if amount < 0.0 else (posted + worth, borrowed)
+        earned = self._earned_quote(account) + account.options_quote if account.balances is None else 0.0
+        told = account.told
+        if told is not None:
+            equity_quote = told.equity_quote - self._leaving_quote(account, told.at_ns)
+            posted += max(0.0, equity_quote - (posted + earned - borrowed))
+        return posted, earned, borrowed
+
+    def book_of(self, account: MarginAccount) -> RiskBook | None:
+        """Return what is held at an account as of its last review, None where that could not be made out."""
+        rows = self._rows.get(account.name)
+        return rows.book if rows is not None else None
+
+    def refresh(self, account: MarginAccount) -> None:
+        """Look at an account anew if something happened there since, an order of the same decision for one."""
+        if account.name in self._dirty or account.unknown:
+            self._review(account, self._now_ns)
+            self._dirty.discard(account.name)
 
     def held(self, account: MarginAccount, asset: str) -> float:
         """Return how much of an asset is posted at an account."""
@@ -384,6 +469,20 @@ class MarginKeeper:
         marks = self._market.underlyings.get(asset)
         return marks.index_px if marks is not None and marks.index_px > 0.0 else None
 
+    @property
+    def underlyings(self) -> tuple[str, ...]:
+        """What is held and hedged."""
+        return tuple(self._desks)
+
+    @property
+    def looks(self) -> int:
+        """How many times accounts were looked at."""
+        return sum(self.reviews.values())
+
+    def stressed_vol(self) -> float:
+        """Return the vol, until collateral has arrived, that margin is reckoned with; NaN where nobody tells."""
+        return self._stressed_vol()
+
     def _earned_quote(self, account: MarginAccount) -> float:
         """Return what linear positions there have earned so far, and what option hedges left in cash."""
         earned_quote = 0.0
@@ -392,11 +491,19 @@ class MarginKeeper:
             index_px = book.marks_of_underlying.index_px
             for holding in book.holdings:
                 if holding.instrument.venue == account.name and (holding.qty or holding.cash_settle):
-                    earned_quote += holding.value_quote(holding.mark_px or index_px, index_px)
+                    px = book.living_px(holding, self._now_ns)
+                    earned_quote += self._counted_quote(account, holding, holding.value_quote(px, index_px))
             for option in book.option_hedges.values():
                 if option.instrument.venue == account.name:
                     earned_quote += option.to_quote(option.cash_settle, index_px)
         return earned_quote
+
+    def _counted_quote(self, account: MarginAccount, holding: Holding, earned_quote: float) -> float:
+        """Return what a gain counts as where the dollar it was made in has slipped; a loss counts in full."""
+        settle = holding.instrument.settle
+        if earned_quote <= 0.0 or settle not in account.index_px or settle not in QUOTE_MONEY:
+            return earned_quote
+        return earned_quote * min(1.0, account.index_px[settle])
 
     def _touch(self, account: MarginAccount, book: RiskBook) -> float:
         """Return the chance that the account is liquidated before collateral could arrive, at a vol that is not mean.
@@ -410,18 +517,23 @@ class MarginKeeper:
         if not isfinite(vol):
             return 0.0 if account.utilisation_ratio < self._risk.states.watch_ratio else nan
         ratio = account.settings.liquidation_ratio
-        move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
+        move = account.safe_move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
         gross_quote = float((abs(book.qty_base) * book.spot_of_row_px).sum())
         if account.figures.maintenance + 3.0 * gross_quote * move < ratio * account.equity_quote:
             return 0.0
-        health = book_health(book, account.equity_quote, account.reckon_maintenance)
-        for side in (-move, move):
-            moved = move_book(book, side)
-            equity_quote = account.equity_quote + float(book.qty_base @ (moved.mark_px - book.mark_px))
-            if not account.reckon_maintenance(moved) < ratio * equity_quote:
-                interval = find_interval(health, 1.0, ratio, points=COARSE_POINTS)
-                return touch_probability(interval, 1.0, vol, years)
-        return 0.0
+
+        def maintenance(stack: BookStack) -> Floats:
+            return np.array([one.maintenance for one in _figures_of(account, stack, book)])
+
+        moved = move_books(book, np.array([-move, move]))
+        equity = account.equity_quote + (moved.mark_px - book.mark_px) @ book.qty_base
+        if (maintenance(moved) < ratio * equity).all():
+            return 0.0
+        now_quote = account.figures.maintenance
+        interval = stack_interval(
+            book, account.equity_quote, maintenance, 1.0, liquidation_ratio=ratio, margin_now_quote=now_quote
+        )
+        return touch_probability(interval, 1.0, vol, years)
 
     def records(self) -> dict[str, MarginRecord]:
         """Return what margin of every account was like so far."""
@@ -464,11 +576,15 @@ class MarginKeeper:
         """Tell whether margin at a venue is reckoned."""
         return venue in self.accounts
 
+    def refusal_at(self, venue: str) -> Refusal:
+        """Return what a hedge is refused for where margin leaves none at a venue."""
+        return Refusal.COUNTERPARTY_LIMIT if self.accounts[venue].banned else Refusal.MARGIN_LIMIT
+
     def room(self, instrument: Instrument, side: int, reach_base: float) -> Room:
         """Return how much more of an instrument may be traded on one side (1 buys, −1 sells), up to `reach_base`.
 
-        It is the largest size after which initial margin is within its share of equity, or no more than it is now: what
-        releases margin is always allowed.
+        It is the largest size after which initial margin is within its share of equity, and the account alive after a
+        move of `SAFE_SIGMAS` until it could be topped up; or no nearer to either than now: what releases is allowed.
         """
         key = (instrument.instrument_id, side)
         found = self._rooms.get(key)
@@ -481,7 +597,7 @@ class MarginKeeper:
     def option_room(self, row: Row, side: int, reach_base: float, px: float) -> Room:
         """Return how much more of an option may be traded at `px` a unit, in quote money, held already or not."""
         account = self.accounts[row.instrument.venue]
-        self._refresh(account)
+        self.refresh(account)
         rows = self._rows.get(account.name)
         if rows is None or row.instrument.instrument_id in rows.row_of:
             return self._find_room(row.instrument, side, reach_base, px)
@@ -494,15 +610,9 @@ class MarginKeeper:
         """Count a hedge that margin made smaller or sent elsewhere."""
         self.cuts[venue] += 1
 
-    def _refresh(self, account: MarginAccount) -> None:
-        """Look at an account anew if something happened there since, an order of the same decision for one."""
-        if account.name in self._dirty or account.unknown:
-            self._review(account, self._now_ns)
-            self._dirty.discard(account.name)
-
     def _find_room(self, instrument: Instrument, side: int, reach_base: float, px: float = 0.0) -> Room:
         account = self.accounts[instrument.venue]
-        self._refresh(account)
+        self.refresh(account)
         rows = self._rows.get(account.name)
         name = instrument.instrument_id
         if rows is None or name not in rows.row_of:
@@ -519,7 +629,7 @@ class MarginKeeper:
         self,
         account: MarginAccount,
         rows: AccountRows,
-        ends: list[tuple[RiskBook, float]],
+        ends: list[tuple[RiskBook, Figures]],
         name: str,
         side: int,
         reach_base: float,
@@ -527,41 +637,52 @@ class MarginKeeper:
     ) -> Room:
         place = rows.row_of[name]
         row = rows.rows[place]
-        share = self._risk.max_initial_ratio
+        share, ratio = self._risk.max_initial_ratio, account.settings.liquidation_ratio
         is_option = row.kind == OPTION
 
-        def excess_quote(base: float) -> float:
-            """Return by how much margin would be over its bound at the worst end after so much more."""
-            worst = -inf
-            for book, now_quote in ends:
-                qty = book.qty_base.copy()
-                qty[place] += side * base
-                try:
-                    initial_quote = account.reckon_initial(with_qty(book, qty))
-                except MODEL_ERRORS:
-                    return inf
+        deltas = base_deltas(with_qty(rows.book, np.ones(len(rows.book))))  # of a unit of each row
+        spot_px, where = rows.book.spot_of_row_px, rows.book.underlying
+
+        def at_risk_quote(maintenance_quote: float, qty: Floats) -> float:
+            """Return the equity with which an account still lives after the move that is looked ahead to."""
+            by_underlying = np.bincount(where, deltas * qty * spot_px)
+            return maintenance_quote / ratio + account.safe_move * float(np.abs(by_underlying).sum())
+
+        def fits(sizes: list[float]) -> list[bool]:
+            """Return for each size whether margin is within its bounds after so much more, whichever the end."""
+            found = [True] * len(sizes)
+            lines = [_with_more(book.qty_base, place, side * base) for book, _ in ends for base in sizes]
+            every = _figures_of(account, BookStack(ends[0][0]).with_qty(np.array(lines)), ends[0][0])
+            for number, asked in enumerate(every):
+                book, now = ends[number // len(sizes)]
+                base = sizes[number % len(sizes)]
                 equity_quote = account.equity_quote
                 if is_option:
                     worth = account.options_quote + side * base * row.mark_px
                     equity_quote += account.counted_options_quote(worth) - side * base * px
                     equity_quote -= account.counted_options_quote(account.options_quote)
-                bound_quote = now_quote
+                bound_quote, left_quote = now.initial, at_risk_quote(now.maintenance, book.qty_base)
                 if account.may_add:
-                    bound_quote = max(now_quote, share * equity_quote)
-                worst = max(worst, initial_quote - bound_quote - 1e-9 * abs(bound_quote))
-            return worst
+                    bound_quote = max(bound_quote, share * equity_quote)
+                    left_quote = max(left_quote, equity_quote)
+                is_within = asked.initial - bound_quote - 1e-9 * abs(bound_quote) <= 0.0
+                if account.safe_move:
+                    risk_quote = at_risk_quote(asked.maintenance, lines[number])
+                    is_within &= risk_quote - left_quote - 1e-9 * abs(left_quote) <= 0.0
+                found[number % len(sizes)] &= is_within
+            return found
 
-        if excess_quote(reach_base) <= 0.0:
+        if fits([reach_base])[0]:
             return Room(inf, "", reach_base)
         low, high = 0.0, reach_base
-        for _ in range(STEPS):
-            middle = 0.5 * (low + high)
-            if excess_quote(middle) <= 0.0:
-                low = middle
-            else:
-                high = middle
-            if high - low < 0.5 * row.lot_base:
-                break
+        halvings = next((n for n in range(1, STEPS) if reach_base * 0.5**n < 0.5 * row.lot_base), STEPS)
+        while halvings:
+            at_once = min(AT_ONCE if account.answers_many else 1, halvings)
+            halvings -= at_once
+            sizes = [low + (high - low) * one / 2**at_once for one in range(1, 2**at_once)]
+            found = fits(sizes)
+            place_of_no = found.index(False) if False in found else len(sizes)
+            low, high = [low, *sizes][place_of_no], [*sizes, high][place_of_no]
         return Room(low, self._tell(account), reach_base)
 
     def tell(self, account: MarginAccount) -> str:
@@ -608,11 +729,11 @@ class MarginKeeper:
         place = rows.row_of.get(instrument_id)
         if place is None or not (rows.book.buy_base if side > 0 else rows.book.sell_base)[place]:
             return ""
-        now_quote = self._ends[venue][0][1]
+        now_quote = self._ends[venue][0][1].initial
         bound_quote = (
             max(now_quote, self._risk.max_initial_ratio * account.equity_quote) if account.may_add else now_quote
         )
-        for book, initial_quote in self._ends[venue][1:]:
+        for book, (initial_quote, _) in self._ends[venue][1:]:
             is_this_end = (book.qty_base[place] - self._ends[venue][0][0].qty_base[place]) * side > 0.0
             if is_this_end and initial_quote > bound_quote * (1.0 + 1e-9):
                 return f"margin limit of {self._tell(account)}"
@@ -631,39 +752,65 @@ class MarginKeeper:
         for account in self.accounts.values():
             allowed = account.permission
             rows = self._rows.get(account.name)
-            is_moving = account.is_draining and self._has_room_elsewhere(desk, account)
+            is_moving = bool(account.shed_for) and self.has_room_elsewhere(desk, account)
             if not (allowed.must_reduce or is_moving) or rows is None or account.name in self._dirty:
                 continue
             if rows.book.buy_base.any() or rows.book.sell_base.any():
                 continue
             goal = self._risk.states.critical_until_ratio * account.settings.liquidation_ratio * account.equity_quote
             needed_quote = inf if is_moving else account.figures.maintenance - max(0.0, goal)
-            found = self._reducible(account, rows, desk)
-            if allowed.must_close:
+            if account.touch_probability > 0.5 * self._risk.states.critical_probability:
+                needed_quote = max(needed_quote, account.figures.maintenance)  # slice by slice, until it is left
+            found = self.reducible(account, desk)
+            rule = ReductionRule(most_share=self._risk.slice_share)
+            if not allowed.must_reduce:  # in the order in which the venue would take them
+                index = {one.instrument_id: self.deleverage_index(account, desk, one.instrument_id) for one in found}
+                found.sort(key=lambda one: -index[one.instrument_id])
+                chosen = next((cut for one in found if (cut := next_slice([one], inf, rule)) is not None), None)
+            elif allowed.must_close:
                 slices = closing_set(found, needed_quote)
                 chosen = slices[0] if slices else None
             else:
-                chosen = next_slice(found, needed_quote, ReductionRule(most_share=self._risk.slice_share))
+                chosen = next_slice(found, needed_quote, rule)
             if chosen is None:
                 continue
             lot_base = rows.rows[rows.row_of[chosen.instrument_id]].lot_base
             held_lots = desk.holdings[chosen.instrument_id].lots
             lots = min(abs(held_lots), max(1, int(abs(chosen.trade_base) / lot_base + 0.5)))
-            why = f"{account.name} is left: {account.banned}"
-            if not is_moving and account.standing is not None:
+            why = f"first in line for deleveraging at {account.name}: {account.shed_for}"
+            if allowed.must_reduce and account.standing is not None:
                 why = f"margin at {account.name} is {account.standing.state} ({account.standing.reason})"
             reason = f"{why}: {chosen.reason}"
             return Relief(chosen.instrument_id, -lots if held_lots > 0 else lots, chosen.released_quote, reason)
         return None
 
-    def _has_room_elsewhere(self, desk: Desk, account: MarginAccount) -> bool:
+    def has_room_elsewhere(self, desk: Desk, account: MarginAccount) -> bool:
         """Tell whether another venue of a desk's hedges may take what leaves an account: it is hedged there next."""
         others = {one.instrument.venue for one in desk.hedges} - {account.name}
         return any(name not in self.accounts or self.accounts[name].may_add for name in others)
 
-    def _reducible(self, account: MarginAccount, rows: AccountRows, desk: Desk) -> list[Reducible]:
+    def deleverage_index(self, account: MarginAccount, desk: Desk, instrument_id: str) -> float:
+        """Return how early a venue would take a hedge to deleverage others: the highest goes first.
+
+        Its entry is the mean price of what is held, as far as our own ledger of it tells.
+        """
+        holding = desk.holdings[instrument_id]
+        mark_px = holding.mark_px or desk.book.marks_of_underlying.index_px
+        if not (holding.qty and mark_px > 0.0):
+            return 0.0
+        entry_px = mark_px
+        if holding.cash_settle:
+            ratio = holding.qty / holding.cash_settle if holding.is_inverse else -holding.cash_settle / holding.qty
+            entry_px = ratio if ratio > 0.0 else mark_px
+        notional_quote = abs(holding.qty) * (1.0 if holding.is_inverse else mark_px)
+        return deleverage_index(entry_px, mark_px, notional_quote, account.equity_quote, is_long=holding.qty > 0.0)
+
+    def reducible(self, account: MarginAccount, desk: Desk) -> list[Reducible]:
         """Return what closing a slice of each hedge at an account releases, and what it is expected to cost."""
-        found = []
+        found: list[Reducible] = []
+        rows = self._rows.get(account.name)
+        if rows is None:
+            return found
         for hedge in desk.hedges:
             name = hedge.instrument.instrument_id
             lots = desk.holdings[name].lots
@@ -699,12 +846,34 @@ def _refuse_gaps(book: RiskBook) -> None:
         raise ValueError(fault)
 
 
-def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook, float]]:
+def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook, Figures]]:
     """Return every end that what is under way may lead to, with the initial margin there."""
-    found = []
-    for book in rows.ends():
-        try:
-            found.append((book, account.reckon_initial(book)))
-        except MODEL_ERRORS:
-            found.append((book, -inf))
-    return found
+    ends = rows.ends()
+    stack = BookStack(ends[0]).with_qty(np.array([one.qty_base for one in ends]))
+    unknown = Figures(-inf, -inf)
+    return [
+        (book, found if isfinite(found.initial) else unknown)
+        for book, found in zip(ends, _figures_of(account, stack, ends[0]), strict=True)
+    ]
+
+
+def _figures_of(account: MarginAccount, stack: BookStack, like: RiskBook) -> list[Figures]:
+    """Return margin of each copy of a book as it is reckoned; infinite where the model cannot say."""
+    try:
+        return account.reckon_all(stack, like)
+    except MODEL_ERRORS:
+        return [_figures_alone(account, stack.book(copy, like)) for copy in range(len(stack))]
+
+
+def _figures_alone(account: MarginAccount, book: RiskBook) -> Figures:
+    try:
+        return account.reckon_figures(book)
+    except MODEL_ERRORS:
+        return Figures(inf, inf)
+
+
+def _with_more(qty_base: Floats, place: int, base: float) -> Floats:
+    """Return quantities with so much more of one row."""
+    out = qty_base.copy()
+    out[place] += base
+    return out

@@ -11,9 +11,11 @@ from bot.risk.asset_classes import AssetClasses, ClassParameters, Overrides, Res
 from bot.risk.breakers import BreakerRule
 from bot.risk.buffer import BufferRule
 from bot.risk.conditions import ConditionParameters
-from bot.risk.counterparties import CounterpartyParameters
+from bot.risk.counterparties import CounterpartyParameters, Party
+from bot.risk.drain import DrainRules
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet
+from bot.risk.stress import StressScenario
 from bot.risk.transfers import TransferRules
 from bot.risk.volatility.artefact import Artefact
 from bot.risk.volatility.forecaster import VolChoice, VolForecaster
@@ -36,6 +38,35 @@ class AccountRiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     liquidation_ratio: float = 1.0
     counts_long_options: bool = False
     standing_share: float = nan
+
+
+class CollateralRules(msgspec.Struct, frozen=True, kw_only=True):
+    """How collateral is planned ahead: every `plan_ns`, and at once when an account runs short.
+
+    A venue shall hold `buffer_ratio` times its maintenance margin, more while vol is forecast above what is usual,
+    and from `needed_by_s` on in every scenario too: spot moved by each of `moves` with vols up by `vol_up_fraction`,
+    and those of `scenarios`. What is held costs `yields` (by asset and year) for `hold_years`. `wallets` is what lies
+    at no venue, wallet → asset → amount. No asset counts for more than its share of `concentration` at a venue, no
+    more than `caps` (in quote money) is at a venue, wallet or bridge or in an asset, and no venue holds more than
+    `venue_share` of everything, less where its score is low. Less than `least_quote` is not moved. Without an answer
+    for `patience_ns`, top-ups go by rule.
+    """
+
+    plan_ns: int = 300 * NS_PER_S
+    time_limit_s: float = 1.0
+    buffer_ratio: float = 1.25
+    needed_by_s: float = 3600.0
+    hold_years: float = 30.0 / 365.0
+    least_quote: float = 100.0
+    moves: tuple[float, ...] = (-0.16, -0.08, 0.08, 0.16)
+    vol_up_fraction: float = 0.3
+    scenarios: tuple[StressScenario, ...] = ()
+    yields: dict[str, float] = {}
+    wallets: dict[str, dict[str, float]] = {}
+    concentration: dict[str, float] = {}
+    caps: dict[str, float] = {}
+    venue_share: float | None = None
+    patience_ns: int = 30 * NS_PER_S
 
 
 class ForecastSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +106,25 @@ class ClassSettings(msgspec.Struct, frozen=True, kw_only=True):
         return resolve(asset, self.classes, self.overrides, self.name)
 
 
+class CounterpartyRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What a vault says of those that can fail. `parties` are what is known of them beyond their names.
+
+    `issuers` is asset → who owes it. Without `is_limiting` venues are judged by their signs alone, once they show any;
+    with it every venue, issuer and bridge is, and what it may hold is limited. One that nobody watches (`is_watched` is
+    of the venues) is limited by the share of equity where something is unknown, and not by a score made of nothing.
+    Stressed exposure is the worst after one of `stress_moves` of all prices. A hedge that is lost with its venue takes
+    `rehedge_ns` to have again.
+    """
+
+    parties: tuple[Party, ...] = ()
+    issuers: dict[str, str] = {}
+    is_limiting: bool = False
+    is_watched: bool = False
+    stress_moves: tuple[float, ...] = (-0.3, -0.15, 0.15, 0.3)
+    rehedge_ns: int = 300 * NS_PER_S
+    drain: DrainRules = DrainRules(rungs=(0.05, 0.25, 1.0), hedge_share=0.5, dust_quote=1.0)
+
+
 class RiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine knows of margin: nothing where a vault has no risk section.
 
@@ -82,16 +132,18 @@ class RiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     change adds is raised by `local_margin_share`, and once more where its parameters have expired. Accounts are looked
     at every `review_ns`, sooner after an index moved by `review_move_fraction` or anything traded there. Top-ups aim at
     `target_ratio` of utilisation; what is reduced goes in steps of
-    `slice_share` of a position. Venues are judged by `counterparties` as soon as they show signs. A venue's own word
+    `slice_share` of a position. Venues are judged by `counterparties` and the rules of the vault. A venue's own word
     older than `report_max_age_ns` is no longer taken. Without `buffers` nothing is topped up before it is needed,
     without `breakers` none trips. `classes` say by asset what is neither the account's nor the vault's own figure: its
-    haircut, its bands, its breakers, how its vol is forecast. With `insurance` a part of gains is kept aside.
+    haircut, its bands, its breakers, how its vol is forecast. With `insurance` a part of gains is kept aside. With
+    `collateral` what is moved is planned ahead; without it, or without a plan, by rule.
     """
 
     accounts: dict[str, AccountRiskSettings]
     states: StateRule = StateRule()
     transfers: TransferRules = TransferRules(routes=(), day_caps={})
     counterparties: CounterpartyParameters | None = None
+    counterparty_rules: CounterpartyRules = CounterpartyRules()
     forecast: ForecastSettings = ForecastSettings()
     buffers: BufferSettings | None = BufferSettings()
     breakers: BreakerRule | None = BreakerRule()
@@ -104,6 +156,7 @@ class RiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     report_max_age_ns: int = 120 * NS_PER_S
     target_ratio: float = 0.50
     slice_share: float = 0.10
+    collateral: CollateralRules | None = None
 
     def class_of(self, asset: str) -> ClassParameters | None:
         """Return what applies to an asset by its class, None where nobody said so."""

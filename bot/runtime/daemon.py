@@ -27,13 +27,14 @@ from bot.domain.events import (
     Event,
     OperatorAction,
     OperatorCommand,
+    PlanCollateral,
     QueryTransfer,
     Restarted,
     SubmitOrder,
 )
 from bot.domain.orders import AmendRejected, OrderRejected, TimeInForce
 from bot.domain.results import RunSummary
-from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
+from bot.domain.risk import CollateralPlanned, TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256
 from bot.runtime.control import serve
@@ -41,6 +42,7 @@ from bot.runtime.feed import Feed
 from bot.runtime.halt_marker import Halt, HaltMarker
 from bot.runtime.journal import SCHEMA_VERSION, Batch, Commands, Header, Journal
 from bot.runtime.live import NOT_SENT, LiveSession
+from bot.runtime.live_transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
 from bot.runtime.risk_news import RiskNews
@@ -52,6 +54,7 @@ FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; co
 STOP_TIMEOUT_S = 5.0
 WITHDRAW_TIMEOUT_S = 3.0  # how long a daemon that gives up waits for its last cancels
 RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
+LIST = "list"  # what is asked of transfers besides a person's word on one
 MAX_WANTED = 20  # instruments that one question may ask prices of
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -186,6 +189,8 @@ class Daemon:
         self._journal.append(Batch(now_ns, events))
         for event in events:
             engine.apply(event)
+            if isinstance(event, CollateralPlanned):
+                self._warn_of(event)
         began_ns = time.perf_counter_ns()
         commands = engine.decide(now_ns)
         took_ns = time.perf_counter_ns() - began_ns
@@ -203,6 +208,14 @@ class Daemon:
         session.score.observe(now_ns, len(events), commands, took_ns)
         if session.latencies is not None:
             session.latencies.note(now_ns, events, commands)
+
+    def _warn_of(self, event: CollateralPlanned) -> None:
+        """Tell people what a collateral plan lacks."""
+        desk = self._session.engine.collateral
+        now = desk.now() if desk is not None else None
+        if now is not None and now.plan_id == event.plan_id and (now.fault or not now.is_met):
+            missing = [*now.violations, *now.excesses, *now.warnings]
+            log.warning("collateral", plan_id=now.plan_id, method=now.method, fault=now.fault, missing=missing)
 
     def _hand_over(self, command: Command, now_ns: int) -> None:
         """Let a command leave, unless it would open or move an order, or collateral, under a marked halt."""
@@ -288,7 +301,29 @@ class Daemon:
             asked = (str(question.get(name, ""))[:200] for name in ("chain", "key", "action"))
             why_not = await self._feed.help_transaction(*asked)
             return {"error": why_not} if why_not else {}
-        return {"error": f"expected the verb view, risk, operate or transaction, found {verb!r}"}
+        if verb == "transfer":
+            return await self._help_transfer(question)
+        return {"error": f"expected the verb view, risk, operate, transaction or transfer, found {verb!r}"}
+
+    async def _help_transfer(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Tell of transfers under way, or take a person's word on one: what comes of it is an event, and journalled."""
+        action = str(question.get("action", ""))
+        if action != LIST:
+            amount, fee = question.get("amount"), question.get("fee", 0.0)
+            if action not in (CONFIRM, *BY_HAND):
+                return {"error": f"expected {LIST}, {CONFIRM}, {', '.join(BY_HAND)}, found {action[:50]!r}"}
+            if not (amount is None or isinstance(amount, int | float)) or not isinstance(fee, int | float):
+                return {"error": f"expected numbers, found an amount of {amount!r:.50} and a fee of {fee!r:.50}"}
+            transfer_id, issuer = (str(question.get(key, ""))[:100] for key in ("transfer_id", "issuer"))
+            why_not = self._feed.help_transfer(action, transfer_id, amount, float(fee), issuer)
+            log.warning("transfer", action=action, transfer_id=transfer_id, issuer=issuer, why_not=why_not)
+            if why_not:
+                return {"error": why_not}
+            await self._mailbox.drained()
+        waiting = self._feed.view().get("transfers_to_confirm", [])
+        view = status_view(self._session, self._feed.now_ns())["margin"]
+        lines = [{**one, "waits_for_confirmation": one["transfer_id"] in waiting} for one in view["transfers"]]
+        return {"transfers": lines, "notices": view.get("transfer_notices", [])}
 
     def _risk(self, question: dict[str, Any]) -> dict[str, Any]:
         """Copy out what risk is reckoned from; whoever asked does the reckoning."""
@@ -297,7 +332,13 @@ class Daemon:
         session = self._session
         try:
             found = take_snapshot(
-                session.vault, session.engine, self._feed.now_ns(), "the running daemon", wanted, is_running=True
+                session.vault,
+                session.engine,
+                self._feed.now_ns(),
+                "the running daemon",
+                wanted,
+                is_posed=question.get("collateral") is True,
+                is_running=True,
             )
         except ConfigError as error:
             return {"error": "; ".join(error.problems)}
@@ -346,6 +387,8 @@ def _utc(ts_ns: int) -> str:
 
 def _loggable(command: Command) -> dict[str, object]:
     intent = getattr(command, "intent", None)
+    if isinstance(command, PlanCollateral):
+        return {"kind": "PlanCollateral", "plan_id": command.plan_id, "reason": command.reason}
     if intent is None:
         transfer = command.transfer if isinstance(command, QueryTransfer) else command
         if isinstance(transfer, TransferCollateral):
