@@ -38,9 +38,8 @@ def run(**changes: object) -> RunSummary:
         0.0,
     )  # fmt: skip
     texts = dict.fromkeys(("vault", "policy", "start", "end", "numeraire", "commands_sha256", "state"), "")
-    tables: dict[str, dict[str, float]] = dict.fromkeys(
-        ("refusals", "quotes_refused", "pnl_quote", "gap_pnl_quote", "delta_rms_by_underlying_base"), {}
-    )
+    names = ("refusals", "quotes_refused", "pnl_quote", "gap_pnl_quote", "delta_rms_by_underlying_base")
+    tables: dict[str, dict[str, float]] = {name: {} for name in names}
     given = {**zeros, **figures, **texts, **tables, "seed": 1, "decision_us": LatencySummary(0.0, 0.0), **changes}
     return RunSummary(**given)  # type: ignore[arg-type]
 
