@@ -18,17 +18,18 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bot.risk.book import FUTURE, OPTION, PERPETUAL, Ints, Position, RiskBook, build_book
+from bot.risk.book import FUTURE, OPTION, PERPETUAL, Floats, Ints, Position, RiskBook, build_book
 from bot.risk.gaps import find_fault
 from bot.risk.heatmap import heatmap
 from bot.risk.margin.house import HouseParameters, requirement_of
-from bot.risk.margin.registry import MODELS, decode_values
+from bot.risk.margin.registry import MODELS, answer_all, decode_values
 from bot.risk.netting import NettingParameters, net_exposure
 from bot.risk.parameters import ParameterSet, decode_parameters
-from bot.risk.quick_distances import quick_interval
+from bot.risk.quick_distances import stack_interval
 from bot.risk.repricing import ScenarioMatrix, scenario_pnl
 from bot.risk.requirement import Requirement
 from bot.risk.sheet import RiskSheet
+from bot.risk.stack import BookStack
 from bot.risk.stress import MarginTermsOf, decode_scenarios, play
 
 SETS = Path("bot/risk/parameter_sets")
@@ -102,10 +103,12 @@ def one_pass(positions: int, sets: dict[str, ParameterSet]) -> dict[str, Any]:
 def full_risk(sets: dict[str, ParameterSet], models: tuple[str, ...]) -> list[dict[str, Any]]:
     """Measure what is asked of every account by its own model, netting, stress and distances, and all in one go."""
     book = random_book(POSITIONS, models)
-    asks = {model: asking(model, decode_values(model, sets[model].values)) for model in models}
+    decoded = {model: decode_values(model, sets[model].values) for model in models}
+    asks = {model: asking(model, decoded[model]) for model in models}
     netting = msgspec.convert(sets["netting"].values, NettingParameters)
     books = {model: book.of_account(model) for model in models}
-    equity = {model: 2.0 * in_quote(asks[model](books[model])) + 1e5 for model in models}
+    now = {model: in_quote(asks[model](books[model])) for model in models}
+    equity = {model: 2.0 * now[model] + 1e5 for model in models}
     terms = {
         model: MarginTermsOf(model=model, values=sets[model].values, equity_quote=equity[model]) for model in models
     }
@@ -120,7 +123,8 @@ def full_risk(sets: dict[str, ParameterSet], models: tuple[str, ...]) -> list[di
 
     def distances() -> None:
         for model in models:
-            quick_interval(books[model], equity[model], lambda one, ask=asks[model]: in_quote(ask(one)), 1.0)
+            ask = asking_all(model, decoded[model], books[model])
+            stack_interval(books[model], equity[model], ask, 1.0, margin_now_quote=now[model])
 
     def stress() -> None:
         heatmap(book, HEAT_MOVES, HEAT_VOLS, HEAT_HOURS, shock)
@@ -156,6 +160,11 @@ def in_quote(found: Requirement) -> float:
 def asking(model: str, parameters: msgspec.Struct) -> Callable[[RiskBook], Requirement]:
     """Return what answers for an account by that model."""
     return lambda book: MODELS[model].requirement(book, parameters)
+
+
+def asking_all(model: str, parameters: msgspec.Struct, like: RiskBook) -> Callable[[BookStack], Floats]:
+    """Return what answers maintenance margin of several moved books by that model, in quote money."""
+    return lambda stack: np.array([in_quote(one) for one in answer_all(model, stack, like, parameters)])
 
 
 def one_quote(sets: dict[str, ParameterSet]) -> list[dict[str, Any]]:

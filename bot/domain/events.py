@@ -90,7 +90,19 @@ class QueryTransfer(msgspec.Struct, frozen=True, tag="query_transfer", gc=False)
     reason: str
 
 
+class PlanCollateral(msgspec.Struct, frozen=True, tag="plan_collateral", gc=False):
+    """Have somebody with the time for it plan what collateral to put where; `CollateralPlanned` is the answer.
+
+    `problem` is a collateral problem in JSON. It moves nothing, so that asking twice does no harm.
+    """
+
+    plan_id: str
+    problem: str
+    time_limit_s: float
+    reason: str
+
+
 Event = MarketEvent | OrderEvent | VenueEvent | ChainEvent | RiskEvent | OperatorCommand | Restarted
 OrderCommand = SubmitOrder | CancelOrder | AmendOrder | QueryOrder | CancelForeign | QueryAccount
 TransferCommand = TransferCollateral | QueryTransfer
-Command = OrderCommand | TransferCommand
+Command = OrderCommand | TransferCommand | PlanCollateral

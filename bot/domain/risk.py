@@ -156,4 +156,18 @@ class TransferUpdate(msgspec.Struct, frozen=True, tag="transfer_update", gc=Fals
     ts_recv_ns: int
 
 
-RiskEvent = MarginTerms | CollateralPrice | CounterpartySigns | SeriesValue | TransferUpdate
+class CollateralPlanned(msgspec.Struct, frozen=True, tag="collateral_planned", gc=False):
+    """What came of a `PlanCollateral`: `text` is a plan in JSON, "" where there is none and `fault` says why.
+
+    `method` made it. Where that is "greedy" the solver failed or was cut off, and `fault` says how.
+    """
+
+    plan_id: str
+    text: str
+    method: str
+    fault: str
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
+RiskEvent = MarginTerms | CollateralPrice | CounterpartySigns | SeriesValue | TransferUpdate | CollateralPlanned

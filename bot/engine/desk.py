@@ -65,6 +65,7 @@ class Desk:
         self.last_hedge_px = 0.0
         self.last_orders: tuple[Order, ...] = ()  # of the newest decision that sent any, largest first
         self.settled_px: dict[int, float] = {}  # by expiry
+        self.band_multiple = 1.0 if vault.risk is None else vault.risk.band_multiple(book.underlying)
         self._ages = vault.ages
         self.is_coin_numeraire = vault.numeraire == book.underlying
         self._ordered_on: dict[str, tuple[Order, Quote]] = {}  # newest order of an instrument, and its quote then

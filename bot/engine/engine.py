@@ -49,6 +49,7 @@ from bot.domain.orders import (
 from bot.domain.portfolio import Greeks, PnlBreakdown
 from bot.domain.results import HedgeMark
 from bot.domain.risk import (
+    CollateralPlanned,
     CollateralPrice,
     CounterpartySigns,
     MarginTerms,
@@ -59,7 +60,9 @@ from bot.domain.risk import (
 from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.book import Holding, UnderlyingBook
+from bot.engine.breaker_board import BreakerBoard
 from bot.engine.chain_book import ChainBook, is_sound
+from bot.engine.collateral_desk import CollateralDesk
 from bot.engine.correlations import Correlations
 from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.desk import Desk
@@ -72,6 +75,7 @@ from bot.engine.execution import (
 )
 from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
 from bot.engine.holdings import Holdings
+from bot.engine.insurance import Insurance
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.market import MarketState
@@ -81,9 +85,10 @@ from bot.engine.oracles import OracleBoard
 from bot.engine.ordering import Approved, Ordering, Routed
 from bot.engine.orders import MAX_REVERSIBLE, Order, OrderTracker
 from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
+from bot.engine.risk_settings import RiskSettings
 from bot.engine.routing import Blocked, VenueBoard, explain_blocks, room_lots
 from bot.engine.settings import EngineSettings, HedgeSettings
-from bot.engine.sizing import lots_to_trade, shrinks
+from bot.engine.sizing import lots_to_trade, shrinks, widen
 from bot.engine.top_ups import TopUps
 
 MAX_HEDGE_MARKS = 5_000  # newest fills kept for pictures and reports
@@ -156,15 +161,12 @@ class Engine:
         self.margin: MarginKeeper | None = None
         self.top_ups: TopUps | None = None
         self.counterparties: CounterpartyKeeper | None = None
+        self.collateral: CollateralDesk | None = None
+        self.insurance: Insurance | None = None
+        self.breakers: BreakerBoard | None = None
         self._margin_doubt = ""  # why exposure may only shrink as far as margin goes
         if settings.risk is not None:
-            self.margin = MarginKeeper(settings, market, self.orders, self.desks)
-            self.ordering.margin = self.option_hedges.margin = self.margin
-            self.top_ups = TopUps(settings.run_id, settings.risk, self.margin)
-            if settings.risk.counterparties is not None:
-                self.counterparties = CounterpartyKeeper(
-                    settings.risk, self.margin, self.top_ups, market, self.orders, self.desks, self.equity_quote
-                )
+            self._begin_risk(settings.run_id, settings.risk)
         self._appliers: dict[type, Callable[..., None]] = {
             VolQuote: market.apply_vol_quote,
             Quote: market.apply_quote,
@@ -185,11 +187,29 @@ class Engine:
             InstrumentListed: lambda event: self.holdings.list_instrument(event.instrument),
             InstrumentDelisted: self.venues.apply_delisting,
             MarginTerms: self.margin.take_terms if self.margin is not None else _ignore,
-            CollateralPrice: self.margin.take_price if self.margin is not None else _ignore,
+            CollateralPrice: self._apply_collateral_price,
             CounterpartySigns: self.counterparties.take if self.counterparties is not None else _ignore,
             TransferUpdate: self._apply_transfer,
+            CollateralPlanned: self.collateral.take if self.collateral is not None else _ignore,
             SeriesValue: self.margin.take_series if self.margin is not None else _ignore,
         }
+
+    def _begin_risk(self, run_id: str, risk: RiskSettings) -> None:
+        """Start everything that a vault with a risk section has."""
+        self.margin = MarginKeeper(self.settings, self.market, self.orders, self.desks)
+        self.ordering.margin = self.option_hedges.margin = self.margin
+        self.top_ups = TopUps(run_id, risk, self.margin)
+        if risk.insurance is not None:
+            self.insurance = Insurance(risk.insurance, risk, self.margin, self.top_ups)
+        if risk.breakers is not None:
+            self.breakers = BreakerBoard(risk.breakers, risk, self.desks.values())
+        if risk.counterparties is not None:
+            self.counterparties = CounterpartyKeeper(
+                risk, self.margin, self.top_ups, self.market, self.orders, self.desks, self.equity_quote
+            )
+        if risk.collateral is not None:
+            self.collateral = CollateralDesk(run_id, risk, self.margin, self.top_ups, self.counterparties)
+            self.top_ups.is_planned = self.collateral.is_planned
 
     def apply(self, event: Event) -> None:
         """Take in one event."""
@@ -241,11 +261,18 @@ class Engine:
             self._commands += self.counterparties.review(now_ns, may_act=may_send)
             if self.counterparties.to_cancel:
                 self._leave_venues(self.counterparties.to_cancel, now_ns)
+        if self.collateral is not None:
+            self._commands += self.collateral.review(now_ns, may_send=may_send)
         self._commands += self.top_ups.review(now_ns, may_send=may_send)
 
     def _review_margin(self, margin: MarginKeeper, now_ns: int) -> None:
         """Look at margin where it is due; an emergency is one a person has to acknowledge by a resume."""
         margin.review(now_ns)
+        if self.insurance is not None and self.insurance.review(now_ns, self.profit_quote):
+            margin.note_change()
+            margin.review(now_ns)
+        if self.breakers is not None:
+            self.breakers.look(now_ns)
         self._margin_doubt = margin.doubt
         if self._margin_doubt and self.state is BotState.RUNNING and (emergency := margin.emergency):
             self.state, self.state_reason = BotState.REDUCE_ONLY, emergency
@@ -328,6 +355,8 @@ class Engine:
             self.margin.note_change(instrument.venue)
 
     def _apply_order_event(self, event: OrderEvent) -> None:
+        if self.breakers is not None:
+            self.breakers.take_order_event(event, self.orders)
         if self.margin is not None and not isinstance(event, OrderSent | OrderAccepted):
             self._note_margin(event)
         for fill in self.orders.apply(event):
@@ -416,6 +445,8 @@ class Engine:
         desk.pnl.reopen(fill.ts_recv_ns)
         desk.last_hedge_px = fill.px
         base = fill.qty_lots * holding.instrument.lot_base(fill.px)
+        if self.breakers is not None:
+            self.breakers.note_slippage(desk, fill, base, slippage_quote)
         self._note_hedge(desk, fill, base, fill.px, fee_quote, slippage_quote)
 
     def _apply_option_fill(self, desk: Desk, fill: Fill) -> None:
@@ -548,6 +579,12 @@ class Engine:
                 pnl.enter(event.ts_recv_ns, equity_quote + fees_quote, book_quote + fees_quote)
                 pnl.charge("lp_fees", fees_quote)
 
+    def _apply_collateral_price(self, event: CollateralPrice) -> None:
+        if self.margin is not None:
+            self.margin.take_price(event)
+        if self.breakers is not None:
+            self.breakers.take_price(event)
+
     def _apply_transfer(self, event: TransferUpdate) -> None:
         """Follow collateral on its way; what moving it costs is paid once it is there."""
         if self.top_ups is None or not (isfinite(event.amount) and isfinite(event.fee)):
@@ -676,6 +713,8 @@ class Engine:
         self._is_waking = True
         if self.top_ups is not None:
             self.top_ups.restart(event.ts_recv_ns)
+        if self.collateral is not None:
+            self.collateral.restart()
 
     def _close_step(self, desk: Desk, now_ns: int) -> None:
         if desk.pnl.is_started:
@@ -743,7 +782,7 @@ class Engine:
         flattening = self.foreign.next_flattening(desk)
         if flattening is not None and self._flatten(desk, view, flattening, routes):
             return
-        target = self.settings.policy.target(view)
+        target = widen(self.settings.policy.target(view), desk.band_multiple)
         if isnan(target.low_base) or isnan(target.high_base):
             self._withdraw(desk, "the policy's band is not a number", now_ns)
             self._refuse(desk, now_ns, Refusal.BAD_TARGET, f"the policy's band is not a number: {target.reason}")
@@ -995,9 +1034,19 @@ class Engine:
             return None
         return Refusal.MARGIN_REDUCE_ONLY, f"{doubt}; {lots} lots would not shrink the net delta"
 
+    def _refuse_by_breakers(self, desk: Desk, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
+        """Return why a trade must not add exposure while a breaker is open, if it would."""
+        doubt = self.breakers.doubt(desk.underlying) if self.breakers is not None else ""
+        if not doubt or shrinks(lots, view.lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base):
+            return None
+        return Refusal.BREAKER_REDUCE_ONLY, f"{doubt}; {lots} lots would not shrink the net delta"
+
     def _doubt_of(self, desk: Desk) -> str:
         """Return why exposure may only shrink for a reason that ends by itself, "" where there is none."""
-        return desk.oracle_doubt or self._margin_doubt
+        doubt = desk.oracle_doubt or self._margin_doubt
+        if doubt or self.breakers is None:
+            return doubt
+        return self.breakers.doubt(desk.underlying)
 
     def may_only_shrink(self, desk: Desk) -> bool:
         """Tell whether an order may do nothing but shrink the net delta."""
@@ -1011,6 +1060,7 @@ class Engine:
             self._refuse_by_state(view, lots)
             or self._refuse_by_oracles(desk, view, lots)
             or self._refuse_by_margin(view, lots)
+            or self._refuse_by_breakers(desk, view, lots)
         )
 
     def _reject_streak_of(self, desk: Desk) -> int:

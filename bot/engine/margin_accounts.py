@@ -36,11 +36,16 @@ class Figures(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a venue said of margin, and what our model said of the same moment."""
+    """What a venue said of margin, and what we said of the same moment: the model, and what moves with prices.
+
+    `posted` is what was posted then, by asset, without what positions earned; `moving_quote` the worth of all of it.
+    """
 
     equity_quote: float
     figures: Figures
     local: Figures
+    posted: dict[str, float]
+    moving_quote: float
     at_ns: int
 
 
@@ -53,11 +58,13 @@ class MarginAccount:
         self.parameters = settings.parameters
         self.fault = ""  # why the newest terms cannot be used
         self.requirement: Requirement | None = None
-        self.equity_quote = nan
+        self.whole_quote = nan  # its equity, with what of it is kept aside as insurance …
+        self.equity_quote = nan  # … and without: what margin is set against
         self.options_quote = 0.0  # what the options held there are worth
         self.figures = Figures(nan, nan)
         self.utilisation_ratio = nan
         self.touch_probability = nan
+        self.safe_move = 0.0  # the move an account should live through until it could be topped up, as a fraction
         self.standing: Standing | None = None
         self.unknown = "not looked at yet"  # why nothing can be said of it
         self.degraded: tuple[str, ...] = ()  # what is not known of it, and what stands in
@@ -73,8 +80,10 @@ class MarginAccount:
         self.is_draining = False  # whether all that can leave is to leave, as where withdrawals stopped
         self.shed_for = ""  # why the leg that ranks first for deleveraging is to be closed before the venue does it
         self.balances_ns = 0
+        self.earned_then_quote = nan  # what positions there had earned when it last told its balances
         self.last_fill_ns = 0
         self._risk = risk
+        self._haircut_share = dict(settings.haircut_share)
         self._today = EPOCH
         self._extra_share = risk.local_margin_share
         self._answer: Callable[[RiskBook, Any], Requirement]
@@ -105,6 +114,14 @@ class MarginAccount:
     def is_told(self) -> bool:
         """Tell whether the venue's own word is what margin is reckoned from."""
         return self.told is not None
+
+    def haircut_share(self, asset: str) -> float:
+        """Return what of an asset's worth does not count there: as the vault says of it, else as its class has it."""
+        found = self._haircut_share.get(asset)
+        if found is None:
+            of_class = self._risk.class_of(asset)
+            found = self._haircut_share[asset] = 0.0 if of_class is None else of_class.haircut_fraction
+        return found
 
     def take_terms(self, event: MarginTerms) -> None:
         """Use other parameters from now on; what cannot be read changes nothing but what is said of it."""
@@ -160,9 +177,9 @@ class MarginAccount:
             told.maintenance + self._grow(local.maintenance - then.maintenance),
         )
 
-    def reckon_initial(self, book: RiskBook) -> float:
-        """Return the initial margin of a book as it is reckoned. Raises ValueError where the model cannot say."""
-        return self.reckon(self.local(book, self.ask(book))).initial
+    def reckon_figures(self, book: RiskBook) -> Figures:
+        """Return margin of a book as it is reckoned. Raises ValueError where the model cannot say."""
+        return self.reckon(self.local(book, self.ask(book)))
 
     def reckon_maintenance(self, book: RiskBook) -> float:
         """Return the maintenance margin of a book as it is reckoned; infinite where the model cannot say."""

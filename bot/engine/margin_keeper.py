@@ -11,30 +11,34 @@ from collections.abc import Mapping
 from math import exp, inf, isfinite, nan, sqrt
 from typing import NamedTuple
 
+import numpy as np
+
 from bot.domain.decisions import BotState, Refusal
 from bot.domain.instruments import Instrument
 from bot.domain.results import MarginRecord
 from bot.domain.risk import CollateralPrice, MarginState, MarginTerms, SeriesValue
 from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
 from bot.domain.venues import AccountReport
+from bot.engine.book import Holding
+from bot.engine.buffers import DEFAULT_DELAY_NS, VOL_LEVEL, Buffers
 from bot.engine.desk import Desk
 from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount, Told, told_of
 from bot.engine.market import MarketState
 from bot.engine.orders import OrderTracker
 from bot.engine.risk_rows import AccountRows, Row, account_rows, with_qty
+from bot.engine.risk_settings import RiskSettings
 from bot.engine.settings import EngineSettings
-from bot.risk.book import OPTION, RiskBook
+from bot.engine.vol_watch import VolWatch
+from bot.risk.book import OPTION, Floats, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
 from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
 from bot.risk.gaps import find_fault
 from bot.risk.loss_waterfall import deleverage_index
 from bot.risk.margin.registry import assume_worst
-from bot.risk.margin_states import bot_state_of, stand
-from bot.risk.volatility.forecaster import VolForecast, VolForecaster
+from bot.risk.margin_states import SEVERITY, bot_state_of, stand
+from bot.risk.repricing import base_deltas
 
-VOL_LEVEL = 0.95  # the quantile of the vol forecast that the chance of liquidation is reckoned with
 STEPS = 14  # of the search for the largest size that fits
-DEFAULT_DELAY_NS = 1800 * 10**9  # how long topping up takes where no route says
 SAFE_SIGMAS = 3.0  # an account alive this far away on both sides is touched with less than 0.6 %
 COARSE_POINTS = 8
 CALM_SHARE = 0.5  # of the first threshold: below it an account is looked at …
@@ -88,17 +92,17 @@ class MarginKeeper:
         self.worst_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
         self.state_ns: dict[str, dict[MarginState, int]] = {name: {} for name in self.accounts}
         self.reviews: dict[str, int] = dict.fromkeys(self.accounts, 0)
-        self.forecasters = {
-            name: VolForecaster(name, settings.risk.volatility, settings.risk.volatility_reason) for name in desks
-        }
-        self.forecasts: dict[
-            str, VolForecast
-        ] = {}  # the newest of each, for whoever looks: asking anew would change it
+        self.aside_quote = 0.0  # kept as insurance: it is where it is, and counts nowhere
+        self.worst_initial_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
+        self.watch = VolWatch(settings.risk, desks)
+        self.buffers: Buffers | None = None
+        if settings.risk.buffers is not None:
+            self.buffers = Buffers(settings.risk.buffers, settings.risk, self.watch)
         self._watched = [  # with the index as it was when accounts were last looked at
-            (desk.book.marks_of_underlying, self.forecasters[name], 0.0) for name, desk in desks.items()
+            (name, desk.book.marks_of_underlying, 0.0) for name, desk in desks.items()
         ]
         self._rows: dict[str, AccountRows] = {}
-        self._ends: dict[str, list[tuple[RiskBook, float]]] = {}
+        self._ends: dict[str, list[tuple[RiskBook, Figures]]] = {}
         self._rooms: dict[tuple[str, int], Room] = {}
         self._reliefs: dict[str, Relief | None] = {}  # by underlying
         self._dirty: set[str] = set(self.accounts)
@@ -106,6 +110,11 @@ class MarginKeeper:
         self._now_ns = 0
         self._reviewed_ns: dict[str, int] = {}
         self._delay_ns = max([one.p95_ns for one in settings.risk.transfers.routes], default=DEFAULT_DELAY_NS)
+
+    @property
+    def risk(self) -> RiskSettings:
+        """What is known of margin from the start."""
+        return self._risk
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -132,14 +141,15 @@ class MarginKeeper:
             return
         if event.balances:
             account.balances, account.balances_ns = dict(event.balances), event.ts_asked_ns
+            account.earned_then_quote = nan
         if event.margins:
             account.report = event
         self.note_change(event.venue)
 
     def take_series(self, event: SeriesValue) -> None:
-        """Let the forecasts of vol know a value of a series from outside."""
-        for forecaster in self.forecasters.values():
-            forecaster.note_series(event)
+        """Let forecasts and conditions know a value of a series from outside."""
+        if self.watch.take_series(event):
+            self.note_change()
 
     def note_fill(self, instrument: Instrument | None, now_ns: int) -> None:
         """Remember when something last traded: a report that was asked for before does not know of it."""
@@ -168,13 +178,17 @@ class MarginKeeper:
 
     # ── reviews ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def is_due(self, account: str) -> bool:
+        """Tell whether something happened at an account since it was last looked at."""
+        return account in self._dirty
+
     def review(self, now_ns: int) -> None:
         """Look at every account that is due: after its beat, after anything that happened there, after a move."""
         has_moved = False
-        for marks, forecaster, looked_px in self._watched:
+        for name, marks, looked_px in self._watched:
             px = marks.index_px
             if px > 0.0:
-                forecaster.note_price(now_ns, px)
+                self.watch.note_price(name, now_ns, px)
                 has_moved = has_moved or abs(px - looked_px) > self._risk.review_move_fraction * looked_px
         self._now_ns = now_ns
         is_due = now_ns >= self._due_ns or has_moved
@@ -186,7 +200,8 @@ class MarginKeeper:
             desk.book.mark(now_ns)  # a price missing is told of the row that lacks it
         if is_due:  # what happens at one account must not put off the look at the others
             self._dirty.update(self.accounts)
-            self._watched = [(marks, forecaster, marks.index_px) for marks, forecaster, _ in self._watched]
+            self._watched = [(name, marks, marks.index_px) for name, marks, _ in self._watched]
+        self.watch.look(now_ns, self._delay_ns / NS_PER_YEAR)
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
         self._dirty.clear()
@@ -235,6 +250,8 @@ class MarginKeeper:
         account.unknown = why
         if rows is None:
             self._rows.pop(account.name, None)
+            if self.buffers is not None:
+                self.buffers.forget(account.name)
             return
         self._rows[account.name] = rows
         degraded = account.doubts()
@@ -250,14 +267,19 @@ class MarginKeeper:
                 f"margin model {account.settings.model} cannot answer, all that is held is counted: {error}"
             )
         account.requirement = requirement
+        account.options_quote = float((book.qty_base * book.mark_px)[book.kind == OPTION].sum())
+        if account.balances is not None and not isfinite(account.earned_then_quote):
+            account.earned_then_quote = self._own_quote(account)
         self._take_told(account, local, now_ns)
         figures = account.reckon(local)
-        account.options_quote = float((book.qty_base * book.mark_px)[book.kind == OPTION].sum())
         equity_quote, missing = self._equity(account)
         degraded += missing
+        account.whole_quote = equity_quote
+        equity_quote -= self.part_of(account, self.aside_quote)
         account.equity_quote, account.figures, account.degraded = equity_quote, figures, tuple(degraded)
         account.utilisation_ratio = utilise(equity_quote, figures.maintenance, account.settings.liquidation_ratio)
         account.touch_probability = self._touch(account, book)
+        self._look_ahead(account, book, now_ns)
         before = account.standing
         account.standing = stand(
             before, account.utilisation_ratio, account.touch_probability, now_ns, self._risk.states
@@ -269,10 +291,39 @@ class MarginKeeper:
         ratio = account.utilisation_ratio
         if isfinite(ratio):
             self.worst_ratio[account.name] = max(self.worst_ratio[account.name], ratio)
+        ratio = account.initial_ratio
+        if isfinite(ratio):
+            self.worst_initial_ratio[account.name] = max(self.worst_initial_ratio[account.name], ratio)
         since_ns = self._reviewed_ns.get(account.name, now_ns)
         times = self.state_ns[account.name]
         times[before] = times.get(before, 0) + now_ns - since_ns
         self._reviewed_ns[account.name] = now_ns
+
+    def _look_ahead(self, account: MarginAccount, book: RiskBook, now_ns: int) -> None:
+        """Find what the account should hold for the time that topping it up takes."""
+        if self.buffers is None:
+            return
+        if account.is_assumed:
+            self.buffers.forget(account.name)
+            return
+        ratio = account.settings.liquidation_ratio
+        self.buffers.review(
+            account.name,
+            book,
+            account.equity_quote,
+            account.figures.maintenance / ratio,
+            self._coins_quote(account),
+            lambda moved: account.reckon_maintenance(moved) / ratio,
+            now_ns,
+        )
+
+    def _coins_quote(self, account: MarginAccount) -> float:
+        """Return what of an account's equity is coins that move with their underlyings, in quote money."""
+        return sum(
+            amount * px * (1.0 - (account.haircut_share(asset) if amount > 0.0 else 0.0))
+            for asset, amount in self._amounts(account).items()
+            if asset not in QUOTE_MONEY and amount and (px := self.asset_px(account, asset)) is not None
+        )
 
     def _take_told(self, account: MarginAccount, local: Figures, now_ns: int) -> None:
         """Set the venue's newest word beside the model's of the same moment; drop one that has grown old."""
@@ -280,14 +331,17 @@ class MarginKeeper:
         if report is not None and account.last_fill_ns < report.ts_asked_ns:
             told = told_of(report)
             if told is not None:
-                account.told = Told(told[0], told[1], local, report.ts_recv_ns)
+                posted = self._posted_alone(account)
+                moving_quote = self._moving_quote(account, posted)
+                account.told = Told(told[0], told[1], local, posted, moving_quote, report.ts_recv_ns)
         if account.told is not None and now_ns - account.told.at_ns > self._risk.report_max_age_ns:
             account.told = None
 
     def _equity(self, account: MarginAccount) -> tuple[float, list[str]]:
         """Return what is posted at an account after haircuts, in quote money, and what could not be counted."""
         if account.told is not None:
-            return account.told.equity_quote - self._leaving_quote(account, account.told.at_ns), []
+            since_quote = self._moving_quote(account, account.told.posted) - account.told.moving_quote
+            return account.told.equity_quote + since_quote - self._leaving_quote(account, account.told.at_ns), []
         missing: list[str] = []
         is_told = account.balances is not None
         amounts = self._amounts(account)
@@ -301,11 +355,19 @@ class MarginKeeper:
                 missing.append(f"{asset} has no price at {account.name}: {counts}")
                 total_quote += 0.0 if amount > 0.0 else -inf
                 continue
-            haircut = account.settings.haircut_share.get(asset, 0.0) if amount > 0.0 else 0.0
+            haircut = account.haircut_share(asset) if amount > 0.0 else 0.0
             total_quote += amount * px * (1.0 - haircut)
-        if not is_told:
-            total_quote += self._earned_quote(account) + account.counted_options_quote(account.options_quote)
+        total_quote += self._own_quote(account)
+        if is_told:  # what positions earned until then is in the balances
+            total_quote -= account.earned_then_quote
         return total_quote, missing
+
+    def part_of(self, account: MarginAccount, amount_quote: float) -> float:
+        """Return which part of an amount of the vault's falls to an account, by what is posted at each."""
+        if not amount_quote:
+            return 0.0
+        posted_quote = {name: one.whole_quote for name, one in self.accounts.items() if one.whole_quote > 0.0}
+        return amount_quote * posted_quote.get(account.name, 0.0) / (sum(posted_quote.values()) or 1.0)
 
     def _amounts(self, account: MarginAccount) -> dict[str, float]:
         """Return what is posted at an account by asset: what it told, else what the vault says and what came since."""
@@ -320,6 +382,39 @@ class MarginKeeper:
             for asset, amount in more.items():
                 amounts[asset] = amounts.get(asset, 0.0) + amount
         return amounts
+
+    def _moving_quote(self, account: MarginAccount, posted: Mapping[str, float]) -> float:
+        """Return what of an account moves with prices, up to a constant: positions, options, what was posted there."""
+        posted_quote = 0.0
+        for asset, amount in posted.items():
+            px = self.asset_px(account, asset)
+            if px is not None:
+                haircut = account.settings.haircut_share.get(asset, 0.0) if amount > 0.0 else 0.0
+                posted_quote += amount * px * (1.0 - haircut)
+        return posted_quote + self._own_quote(account)
+
+    def _own_quote(self, account: MarginAccount) -> float:
+        """Return what positions at an account earned and what options there count as."""
+        return self._earned_quote(account) + account.counted_options_quote(account.options_quote)
+
+    def _posted_alone(self, account: MarginAccount) -> dict[str, float]:
+        """Return what is posted at an account without what positions there earned and are worth, by asset."""
+        if account.balances is None:
+            return dict(account.settings.collateral)
+        posted = dict(account.balances)
+        for desk in self._desks.values():
+            for holding in desk.book.holdings:
+                settle, px = holding.instrument.settle, desk.book.living_px(holding, self._now_ns)
+                if holding.instrument.venue == account.name and settle in posted and px > 0.0:
+                    posted[settle] -= holding.value_settle(px)
+            for option in desk.book.option_hedges.values():
+                if option.instrument.venue == account.name and option.instrument.settle in posted:
+                    posted[option.instrument.settle] -= option.cash_settle
+        for row in self._rows[account.name].rows:
+            worth = self.asset_px(account, row.instrument.settle) if row.kind == OPTION else None
+            if worth and row.instrument.settle in posted:
+                posted[row.instrument.settle] -= row.qty_base * row.mark_px / worth
+        return posted
 
     def _leaving_quote(self, account: MarginAccount, since_ns: int) -> float:
         """Return what was ordered to leave since an account last told what is there."""
@@ -347,11 +442,6 @@ class MarginKeeper:
             posted += max(0.0, equity_quote - (posted + earned - borrowed))
         return posted, earned, borrowed
 
-    def book_of(self, account: MarginAccount) -> RiskBook | None:
-        """Return what is held at an account as of its last review, None where that could not be made out."""
-        rows = self._rows.get(account.name)
-        return rows.book if rows is not None else None
-
     def refresh(self, account: MarginAccount) -> None:
         """Look at an account anew if something happened there since, an order of the same decision for one."""
         if account.name in self._dirty or account.unknown:
@@ -372,6 +462,25 @@ class MarginKeeper:
         marks = self._market.underlyings.get(asset)
         return marks.index_px if marks is not None and marks.index_px > 0.0 else None
 
+    def book_of(self, account: MarginAccount) -> RiskBook | None:
+        """Return what an account held at its last look, None where nobody knows."""
+        rows = self._rows.get(account.name)
+        return rows.book if rows is not None else None
+
+    @property
+    def underlyings(self) -> tuple[str, ...]:
+        """What is held and hedged."""
+        return tuple(self._desks)
+
+    @property
+    def looks(self) -> int:
+        """How many times accounts were looked at."""
+        return sum(self.reviews.values())
+
+    def stressed_vol(self) -> float:
+        """Return the vol, until collateral has arrived, that margin is reckoned with; NaN where nobody tells."""
+        return self._stressed_vol()
+
     def _earned_quote(self, account: MarginAccount) -> float:
         """Return what linear positions there have earned so far, and what option hedges left in cash."""
         earned_quote = 0.0
@@ -380,11 +489,19 @@ class MarginKeeper:
             index_px = book.marks_of_underlying.index_px
             for holding in book.holdings:
                 if holding.instrument.venue == account.name and (holding.qty or holding.cash_settle):
-                    earned_quote += holding.value_quote(holding.mark_px or index_px, index_px)
+                    px = book.living_px(holding, self._now_ns)
+                    earned_quote += self._counted_quote(account, holding, holding.value_quote(px, index_px))
             for option in book.option_hedges.values():
                 if option.instrument.venue == account.name:
                     earned_quote += option.to_quote(option.cash_settle, index_px)
         return earned_quote
+
+    def _counted_quote(self, account: MarginAccount, holding: Holding, earned_quote: float) -> float:
+        """Return what a gain counts as where the dollar it was made in has slipped; a loss counts in full."""
+        settle = holding.instrument.settle
+        if earned_quote <= 0.0 or settle not in account.index_px or settle not in QUOTE_MONEY:
+            return earned_quote
+        return earned_quote * min(1.0, account.index_px[settle])
 
     def _touch(self, account: MarginAccount, book: RiskBook) -> float:
         """Return the chance that the account is liquidated before collateral could arrive, at a vol that is not mean.
@@ -394,11 +511,11 @@ class MarginKeeper:
         if not len(book) or account.figures.maintenance <= 0.0:
             return 0.0
         years = self._delay_ns / NS_PER_YEAR
-        vol = self._stressed_vol(years)
+        vol = self._stressed_vol()
         if not isfinite(vol):
             return 0.0 if account.utilisation_ratio < self._risk.states.watch_ratio else nan
         ratio = account.settings.liquidation_ratio
-        move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
+        move = account.safe_move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
         gross_quote = float((abs(book.qty_base) * book.spot_of_row_px).sum())
         if account.figures.maintenance + 3.0 * gross_quote * move < ratio * account.equity_quote:
             return 0.0
@@ -417,6 +534,10 @@ class MarginKeeper:
 
     def _record(self, account: MarginAccount) -> MarginRecord:
         figures, name = account.figures, account.name
+        standing, times = account.standing, dict(self.state_ns[account.name])
+        if standing is not None:
+            times[standing.state] = times.get(standing.state, 0) + self._now_ns - self._reviewed_ns[name]
+        buffer = self.buffers.of.get(name) if self.buffers is not None else None
         return MarginRecord(
             model=account.parameters.model,
             equity_quote=_known(account.equity_quote),
@@ -424,21 +545,22 @@ class MarginKeeper:
             maintenance_quote=_known(figures.maintenance),
             utilisation_ratio=_known(account.utilisation_ratio),
             worst_utilisation_ratio=self.worst_ratio[name],
-            state=str(account.standing.state) if account.standing is not None else "unknown",
-            state_s={str(state): ns / NS_PER_S for state, ns in self.state_ns[name].items()},
+            state=str(standing.state) if standing is not None else "unknown",
+            state_s={str(state): ns / NS_PER_S for state, ns in times.items()},
             cuts=self.cuts[name],
             reviews=self.reviews[name],
             degraded=account.degraded,
+            worst_initial_ratio=self.worst_initial_ratio[name],
+            worst_state=str(max(times, key=SEVERITY.__getitem__, default="unknown")),
+            required_quote=_known(self.buffers.required_quote(name)) if self.buffers is not None else None,
+            target_ratio=buffer.target.ratio if buffer is not None else None,
+            target_changes=self.buffers.change_counts.get(name, 0) if self.buffers is not None else 0,
         )
 
-    def _stressed_vol(self, years: float) -> float:
+    def _stressed_vol(self) -> float:
         """Return the highest of the vols that options and prices show, and that a forecast exceeds in 5 % of cases."""
         vols = [desk.vol() for desk in self._desks.values()]
-        for name, forecaster in self.forecasters.items():
-            forecast = forecaster.forecast(self._now_ns, years)
-            if forecast is not None:
-                self.forecasts[name] = forecast
-                vols.append(forecast.quantile(VOL_LEVEL))
+        vols += [self.watch.quantile_vol(name, VOL_LEVEL) for name in self._desks]
         return max([vol for vol in vols if isfinite(vol)], default=nan)
 
     # ── rooms ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -454,8 +576,8 @@ class MarginKeeper:
     def room(self, instrument: Instrument, side: int, reach_base: float) -> Room:
         """Return how much more of an instrument may be traded on one side (1 buys, −1 sells), up to `reach_base`.
 
-        It is the largest size after which initial margin is within its share of equity, or no more than it is now: what
-        releases margin is always allowed.
+        It is the largest size after which initial margin is within its share of equity, and the account alive after a
+        move of `SAFE_SIGMAS` until it could be topped up; or no nearer to either than now: what releases is allowed.
         """
         key = (instrument.instrument_id, side)
         found = self._rooms.get(key)
@@ -500,7 +622,7 @@ class MarginKeeper:
         self,
         account: MarginAccount,
         rows: AccountRows,
-        ends: list[tuple[RiskBook, float]],
+        ends: list[tuple[RiskBook, Figures]],
         name: str,
         side: int,
         reach_base: float,
@@ -508,17 +630,25 @@ class MarginKeeper:
     ) -> Room:
         place = rows.row_of[name]
         row = rows.rows[place]
-        share = self._risk.max_initial_ratio
+        share, ratio = self._risk.max_initial_ratio, account.settings.liquidation_ratio
         is_option = row.kind == OPTION
+
+        deltas = base_deltas(with_qty(rows.book, np.ones(len(rows.book))))  # of a unit of each row
+        spot_px, where = rows.book.spot_of_row_px, rows.book.underlying
+
+        def at_risk_quote(maintenance_quote: float, qty: Floats) -> float:
+            """Return the equity with which an account still lives after the move that is looked ahead to."""
+            by_underlying = np.bincount(where, deltas * qty * spot_px)
+            return maintenance_quote / ratio + account.safe_move * float(np.abs(by_underlying).sum())
 
         def excess_quote(base: float) -> float:
             """Return by how much margin would be over its bound at the worst end after so much more."""
             worst = -inf
-            for book, now_quote in ends:
+            for book, now in ends:
                 qty = book.qty_base.copy()
                 qty[place] += side * base
                 try:
-                    initial_quote = account.reckon_initial(with_qty(book, qty))
+                    asked = account.reckon_figures(with_qty(book, qty))
                 except MODEL_ERRORS:
                     return inf
                 equity_quote = account.equity_quote
@@ -526,10 +656,14 @@ class MarginKeeper:
                     worth = account.options_quote + side * base * row.mark_px
                     equity_quote += account.counted_options_quote(worth) - side * base * px
                     equity_quote -= account.counted_options_quote(account.options_quote)
-                bound_quote = now_quote
+                bound_quote, left_quote = now.initial, at_risk_quote(now.maintenance, book.qty_base)
                 if account.may_add:
-                    bound_quote = max(now_quote, share * equity_quote)
-                worst = max(worst, initial_quote - bound_quote - 1e-9 * abs(bound_quote))
+                    bound_quote = max(bound_quote, share * equity_quote)
+                    left_quote = max(left_quote, equity_quote)
+                worst = max(worst, asked.initial - bound_quote - 1e-9 * abs(bound_quote))
+                if account.safe_move:
+                    risk_quote = at_risk_quote(asked.maintenance, qty)
+                    worst = max(worst, risk_quote - left_quote - 1e-9 * abs(left_quote))
             return worst
 
         if excess_quote(reach_base) <= 0.0:
@@ -553,6 +687,7 @@ class MarginKeeper:
             f"{account.standing.asked}: {account.standing.reason}",
             self._tell_figures(account),
             f"as {account.name} tells" if account.is_told else f"by the model {account.parameters.model}",
+            self.buffers.tell(account.name) if self.buffers is not None else "",
             account.banned and f"nothing is added: {account.banned}",
             *account.degraded,
         ]
@@ -568,8 +703,10 @@ class MarginKeeper:
         return f"{account.name}: {figures}"
 
     def _tell_figures(self, account: MarginAccount) -> str:
+        aside_quote = account.whole_quote - account.equity_quote
+        beside = f" beside {aside_quote:,.0f} of the buffer" if aside_quote > 0.0 else ""
         return (
-            f"initial margin {account.figures.initial:,.0f} of {account.equity_quote:,.0f} equity, "
+            f"initial margin {account.figures.initial:,.0f} of {account.equity_quote:,.0f} equity{beside}, "
             f"limit {self._risk.max_initial_ratio:.0%}"
         )
 
@@ -586,11 +723,11 @@ class MarginKeeper:
         place = rows.row_of.get(instrument_id)
         if place is None or not (rows.book.buy_base if side > 0 else rows.book.sell_base)[place]:
             return ""
-        now_quote = self._ends[venue][0][1]
+        now_quote = self._ends[venue][0][1].initial
         bound_quote = (
             max(now_quote, self._risk.max_initial_ratio * account.equity_quote) if account.may_add else now_quote
         )
-        for book, initial_quote in self._ends[venue][1:]:
+        for book, (initial_quote, _) in self._ends[venue][1:]:
             is_this_end = (book.qty_base[place] - self._ends[venue][0][0].qty_base[place]) * side > 0.0
             if is_this_end and initial_quote > bound_quote * (1.0 + 1e-9):
                 return f"margin limit of {self._tell(account)}"
@@ -616,6 +753,8 @@ class MarginKeeper:
                 continue
             goal = self._risk.states.critical_until_ratio * account.settings.liquidation_ratio * account.equity_quote
             needed_quote = account.figures.maintenance - max(0.0, goal)
+            if account.touch_probability > 0.5 * self._risk.states.critical_probability:
+                needed_quote = max(needed_quote, account.figures.maintenance)  # slice by slice, until it is left
             found = self.reducible(account, desk)
             rule = ReductionRule(most_share=self._risk.slice_share)
             if not allowed.must_reduce:  # in the order in which the venue would take them
@@ -701,12 +840,12 @@ def _refuse_gaps(book: RiskBook) -> None:
         raise ValueError(fault)
 
 
-def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook, float]]:
+def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook, Figures]]:
     """Return every end that what is under way may lead to, with the initial margin there."""
     found = []
     for book in rows.ends():
         try:
-            found.append((book, account.reckon_initial(book)))
+            found.append((book, account.reckon_figures(book)))
         except MODEL_ERRORS:
-            found.append((book, -inf))
+            found.append((book, Figures(-inf, -inf)))
     return found

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
-from math import ceil, inf
+from math import ceil, inf, isfinite
 
 from bot.domain.decisions import HedgeTarget
+
+
+def widen(target: HedgeTarget, multiple: float) -> HedgeTarget:
+    """Return a policy's target with a band so many times as wide about the same centre, and likewise where trades end.
+
+    The centre is where both sides trade to, if that is one point, else the middle of the band. A band without an edge
+    on one side, or on both, stays as it is.
+    """
+    edges = (target.low_base, target.high_base, target.buy_to_base, target.sell_to_base)
+    if multiple == 1.0 or not all(isfinite(one) for one in edges):
+        return target
+    centre = target.buy_to_base
+    if target.buy_to_base != target.sell_to_base:
+        centre = 0.5 * (target.low_base + target.high_base)
+    low, high, buy_to, sell_to = (centre + multiple * (one - centre) for one in edges)
+    return HedgeTarget(
+        low,
+        high,
+        buy_to,
+        sell_to,
+        target.urgency,
+        f"{target.reason}; × {multiple:g} by asset class",
+        target.options,
+    )
 
 
 def lots_to_trade(target: HedgeTarget, delta_low_base: float, delta_high_base: float, lot_base: float) -> int:

@@ -12,13 +12,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bot.domain.events import CancelForeign, Command, Event, QueryAccount, QueryTransfer, Restarted, SubmitOrder
+from bot.domain.events import (
+    CancelForeign,
+    Command,
+    Event,
+    PlanCollateral,
+    QueryAccount,
+    QueryTransfer,
+    Restarted,
+    SubmitOrder,
+)
 from bot.domain.instruments import Instrument, Option
 from bot.domain.market import ExecutionTerms, FundingRate, Quote, Settlement, VolQuote
 from bot.domain.orders import OrderSent
 from bot.domain.risk import TransferCollateral
 from bot.domain.venues import AccountReport, InstrumentListed, VenuePosition
 from bot.simulation.depth import DepthProfile
+from bot.simulation.planning import SimulatedPlanner
 from bot.simulation.transfers import SimulatedTransfers
 from bot.simulation.venue import NO_FAULTS, Faults, Fees, Latency, OptionFees, SimulatedVenue
 from bot.simulation.venues import move_collateral
@@ -49,13 +59,14 @@ class PaperExecution:
         chains: Mapping[str, str] | None = None,
         option_fees: Mapping[tuple[str, str], OptionFees] | None = None,
         transfers: SimulatedTransfers | None = None,
+        planner: SimulatedPlanner | None = None,
     ) -> None:
         """Open one account per venue of `instruments`; `fees` and `depth` go by instrument id, `cash` by venue.
 
         `chains` is what pays for gas, by the name of every venue that is a chain. Options that a venue lists later are
         traded there from then on where `option_fees` has their venue and underlying.
-        Collateral moves over `transfers`. The first venue draws as a `SimulatedVenue` of this seed does in a replay, the
-        others from seeds spawned of it.
+        Collateral moves over `transfers`, as `planner` plans it where nobody else does. The first venue draws as a
+        `SimulatedVenue` of this seed does in a replay, the others from seeds spawned of it.
         Raises ValueError without instruments, or as `SimulatedVenue` does.
         """
         names = list(dict.fromkeys(instrument.venue for instrument in instruments))
@@ -78,6 +89,7 @@ class PaperExecution:
         self._latency = latency
         self._cash = {name: dict((cash or {}).get(name, {})) for name in names}
         self._transfers = transfers
+        self._planner = planner
         self._sent: list[OrderSent] = []
         self._inquiries: list[_Inquiry] = []
         self._reports: list[AccountReport] = []
@@ -105,6 +117,8 @@ class PaperExecution:
             answers += venue.advance(now_ns)
         if self._transfers is not None:
             answers += self._transfers.advance(now_ns)
+        if self._planner is not None:
+            answers += self._planner.advance(now_ns)
         if self._inquiries or self._reports:
             answers += self._due_reports(now_ns)
         answers.sort(key=_received_ns)  # stable: within a venue as it said it, its report after what led to it
@@ -137,6 +151,10 @@ class PaperExecution:
             if self._transfers is not None:
                 move_collateral(self._transfers, command, now_ns)
             return
+        if isinstance(command, PlanCollateral):
+            if self._planner is not None:
+                self._planner.submit(command, now_ns)
+            return
         about = command.intent if isinstance(command, SubmitOrder) else command
         self._home.get(about.instrument_id, self._first).submit(command, now_ns)
         if isinstance(command, SubmitOrder):
@@ -146,6 +164,8 @@ class PaperExecution:
         """Return when a batch, if only an empty one, will have something to tell; None if nothing is under way."""
         moments = [moment for venue in self._venues.values() if (moment := venue.next_event_ns()) is not None]
         if self._transfers is not None and (moment := self._transfers.next_event_ns()) is not None:
+            moments.append(moment)
+        if self._planner is not None and (moment := self._planner.next_event_ns()) is not None:
             moments.append(moment)
         moments += [inquiry.answerable_ns for inquiry in self._inquiries]
         moments += [report.ts_recv_ns for report in self._reports]

@@ -46,6 +46,8 @@ class ClassParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         for name in POSITIVE:
             if not 0.0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"expected {name} above 0, found {getattr(self, name):g}")
+        if not 0.0 <= self.vol_shock_fraction < float("inf"):
+            raise ValueError(f"expected vol_shock_fraction from 0, found {self.vol_shock_fraction:g}")
 
     def breaker_rule(self, base: BreakerRule | None = None) -> BreakerRule:
         """Return the rule of an asset's breakers: the limits from here, the rest from `base`."""
@@ -59,7 +61,7 @@ class ClassParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 SHARES = ("haircut_fraction", "price_shock_fraction", "peg_shock_fraction", "depth_share", "ewma_decay")
-POSITIVE = ("band_multiple", "quick_move_fraction", "slow_move_fraction", "gap_fraction", "fallback_vol")
+POSITIVE = ("band_multiple", "ewma_decay", "quick_move_fraction", "slow_move_fraction", "gap_fraction", "fallback_vol")
 
 
 class AssetClasses(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

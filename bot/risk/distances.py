@@ -17,8 +17,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
-from bot.pricing.black76 import greeks
-from bot.risk.book import SPOT, Floats, RiskBook
+from bot.risk.book import SPOT, Floats, Ints, RiskBook
+from bot.risk.repricing import option_values
+from bot.risk.stack import BookStack
 
 DAY_YEARS: Final = 1.0 / 365.0
 FARTHEST_LOG: Final = log(8.0)  # nobody plans for a price further away than eight times or an eighth
@@ -272,21 +273,41 @@ def move_book(book: RiskBook, move_fraction: float, vol_factor: float = 1.0, und
 
     Forwards go with spot. A mark keeps what it differs by from Black-76, and no option is worth less than nothing.
     """
-    moved = np.ones(len(book.underlyings), dtype=bool)
-    if underlying is not None:
-        moved = np.array([one == underlying for one in book.underlyings], dtype=bool)
-    of_spot = np.where(moved, 1.0 + move_fraction, 1.0)
-    of_row = of_spot[book.underlying]
-    vol = book.vol * np.where(moved[book.underlying], vol_factor, 1.0)
-    forward = book.forward_px * of_row
+    return move_books(book, np.array([move_fraction]), vol_factor, underlying).book(0, book)
+
+
+def move_books(book: RiskBook, moves: Floats, vol_factor: float = 1.0, underlying: str | None = None) -> BookStack:
+    """Return a copy of the book after each of several relative moves, as `move_book` would."""
+    is_moved = np.array([underlying is None or one == underlying for one in book.underlyings], dtype=bool)
+    of_spot = np.where(is_moved, 1.0 + moves[:, None], 1.0)
+    of_row = of_spot[:, book.underlying]
+    vol = book.vol * np.where(is_moved[book.underlying], vol_factor, 1.0)
     mark = book.mark_px * of_row
     rows = np.flatnonzero(book.is_option)
     if len(rows):
-        fixed = (book.strike_px[rows], book.tau_years[rows])
-        before = greeks(book.forward_px[rows], *fixed, book.vol[rows], book.is_call[rows]).value
-        after = greeks(forward[rows], *fixed, vol[rows], book.is_call[rows]).value
-        mark[rows] = np.maximum(book.mark_px[rows] + after - before, 0.0)
-    return msgspec.structs.replace(book, spot_px=book.spot_px * of_spot, forward_px=forward, mark_px=mark, vol=vol)
+        won = value_changes(book, rows, of_row[:, rows] - 1.0, vol[rows])
+        mark[:, rows] = np.maximum(book.mark_px[rows] + won, 0.0)
+    vols = np.broadcast_to(vol, of_row.shape)
+    return BookStack(book).at(book.spot_px * of_spot, forward_px=book.forward_px * of_row, mark_px=mark, vol=vols)
+
+
+def value_changes(book: RiskBook, rows: Ints, moves: Floats, vol: Floats) -> Floats:
+    """Return by how much options change in value where forwards move, by line and option, and vols are these."""
+    vols = np.stack([vol, book.vol[rows]])
+    lines = np.arange(len(moves) + 1)
+    values = option_values(
+        book.forward_px[rows],
+        book.strike_px[rows],
+        book.tau_years[rows],
+        book.is_call[rows],
+        np.concatenate([moves, np.zeros((1, len(rows)))]),
+        vols,
+        lines,
+        np.append(np.zeros(len(moves), dtype=np.int64), 1),
+        is_quick=True,
+    )
+    won: Floats = values[:-1] - values[-1]
+    return won
 
 
 def _first_breach(gap: Callable[[Floats], Floats], steps: Floats) -> float:

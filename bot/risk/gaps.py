@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bot.risk.book import ROW_COLUMNS, Flags, RiskBook
+from bot.risk.stack import BookStack
 
 
 def gaps(book: RiskBook) -> Flags:
@@ -23,6 +24,20 @@ def find_fault(book: RiskBook) -> str:
             found = book.spot_of_row_px[at] if name == SPOT_NAME else getattr(book, name)[at]
             return f"expected a usable {name} of {call(book, at)}, found {found:g}; {int(wrong.sum())} such rows"
     return ""
+
+
+def has_gaps(stack: BookStack) -> bool:
+    """Tell whether any copy of a stack has a number missing that a book needs; `find_fault` of the copy says which."""
+    options = np.flatnonzero(stack.is_option)
+    vol, strike = stack.vol[:, options], stack.strike_px[options]
+    positive = (stack.spot_px[:, stack.held], stack.forward_px, strike)
+    finite = (stack.qty_base, stack.mark_px, stack.buy_base, stack.sell_base, stack.tau_years[:, options])
+    return not (
+        all(bool(((one > 0.0) & (one < np.inf)).all()) for one in positive)
+        and all(bool(np.isfinite(one).all()) for one in finite)
+        and bool(((vol >= 0.0) & (vol < np.inf)).all())
+        and not bool(np.isnan(stack.tau_years).any())
+    )
 
 
 def call(book: RiskBook, row: int) -> str:

@@ -9,12 +9,14 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import Floats, Ints, RiskBook
+from bot.risk.option_grid import LEAST_DEV, option_grid
 from bot.risk.repricing import option_values
 from bot.risk.requirement import Requirement
 from bot.risk.scenarios import VolShock
-from bot.risk.sensitivities import grid_greeks
+from bot.risk.sensitivities import LEAST_TAU_YEARS, grid_greeks
 
 HOURS_PER_YEAR: Final = 365.0 * 24.0
+COLUMNS: Final = 128  # options at a time: their corners stay in the processor's cache
 GREEKS: Final = ("delta", "gamma", "vega", "theta")
 
 
@@ -71,13 +73,12 @@ def heatmap(
     margins = np.zeros((2, *shape)) if requirement is not None else np.zeros((2, 0, 0, 0))
     shocked = np.stack([shock.shocked(book.vol[rows], book.tau_years[rows], float(change)) for change in vols])
     marked = float((book.qty_base[rows] * book.mark_px[rows]).sum())
-    qty = book.qty_base[rows]
     for number, hour in enumerate(hours):
         tau = np.maximum(book.tau_years[rows] - hour / HOURS_PER_YEAR, 0.0)
         if rows.size:
-            values = _values(book, rows, move, shocked, tau)
-            pnl[number] += (values @ qty - marked).reshape(shape[1:])
-            for name, grid in _greeks(book, rows, move, shocked, tau).items():
+            worth, found = _corners(book, rows, move, shocked, tau)
+            pnl[number] += worth - marked
+            for name, grid in found.items():
                 greeks[name][number] += grid
         if requirement is not None:
             for place in np.ndindex(shape[1:]):
@@ -87,6 +88,33 @@ def heatmap(
         hours=tuple(hours), vols=tuple(vols), moves=tuple(moves), pnl=pnl, initial=margins[0], maintenance=margins[1],
         **greeks,
     )  # fmt: skip
+
+
+def _corners(book: RiskBook, rows: Ints, move: Floats, vols: Floats, tau: Floats) -> tuple[Floats, dict[str, Floats]]:
+    """Return what all options are worth at each corner of an hour, by vol and move, and their Greeks."""
+    dev = vols * np.sqrt(tau)
+    is_plain = (dev > LEAST_DEV).all(axis=0) & (tau >= LEAST_TAU_YEARS)
+    if not is_plain.all():  # what is at its expiry, by itself
+        odd = np.flatnonzero(~is_plain)
+        some = rows[odd]
+        of_odd = _values(book, some, move, vols[:, odd], tau[odd]) @ book.qty_base[some]
+        greeks_of_odd = _greeks(book, some, move, vols[:, odd], tau[odd])
+        worth, greeks = _corners(book, rows[is_plain], move, vols[:, is_plain], tau[is_plain])
+        worth = worth + of_odd.reshape(worth.shape)
+        return worth, {name: one + greeks_of_odd[name] for name, one in greeks.items()}
+    sums = np.zeros((5, len(vols), len(move)))
+    for start in range(0, rows.size, COLUMNS):
+        part = slice(start, start + COLUMNS)
+        some, own_dev, years = rows[part], dev[:, None, part], tau[part]
+        strike, qty, forward = book.strike_px[some], book.qty_base[some], book.forward_px[some] * (1.0 + move[:, None])
+        grid = option_grid(np.log(forward / strike), own_dev, forward, strike, book.is_call[some])
+        sums[0] += grid.value @ qty
+        sums[1] += (grid.delta * forward) @ qty
+        sums[2] += (grid.density_quote / own_dev) @ qty
+        sums[3] += grid.density_quote @ (qty * np.sqrt(years))
+        sums[4] -= (grid.density_quote * own_dev) @ (qty / (2.0 * years))
+    greeks = {"delta": sums[1], "gamma": sums[2] * 0.01, "vega": sums[3] * 0.01, "theta": sums[4] / 365.0}
+    return sums[0], greeks
 
 
 def _values(book: RiskBook, rows: Ints, move: Floats, vols: Floats, tau: Floats) -> Floats:

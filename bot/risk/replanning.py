@@ -94,7 +94,7 @@ def plan(
     """
     roles = cast or {}
     moved = moved_book(book, scenario, roles)
-    pnl = row_pnl_quote(book, moved, scenario)
+    pnl = row_pnl_quote(book, moved.mark_px, scenario)
     equities = {name: equity_of(book.of_account(name), terms.get(name)) for name in book.accounts}
     states = outages_of(scenario, equities, roles)
     for number, name in enumerate(book.accounts):

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from bot.risk.book import OPTION, Flags, Floats, Ints, RiskBook
+from bot.risk.quick_normal import quick_ndtr
 from bot.risk.scenarios import ScenarioSet
 
 LEAST_DEV: Final = 1e-15  # below this deviation an option is at its expiry
@@ -30,14 +31,15 @@ def option_values(
     vols: Floats,
     move_of: Ints,
     vol_of: Ints,
+    *,
+    is_quick: bool = False,
 ) -> Floats:
     """Return Black-76 values, one line per scenario: forwards × (1 + moves[move_of]) at vols[vol_of].
 
     `vols` has a line per distinct shock and a column per option. `moves` is a number per distinct move, or a line each
-    with a column per option where forwards move differently.
+    with a column per option where forwards move differently. `is_quick` takes chances from a table (`quick_ndtr`).
     """
     out = np.empty((len(move_of), len(forward)))
-    z, h, gathered = (np.empty((len(move_of), min(CHUNK, len(forward)))) for _ in range(3))
     for start in range(0, len(forward), CHUNK):
         part = slice(start, start + CHUNK)
         factor = 1.0 + (moves[:, None] if moves.ndim == 1 else moves[:, part])
@@ -46,23 +48,19 @@ def option_values(
         log = np.abs(np.log(forward[part] / struck) + np.log(factor))
         dev = np.maximum(vols[:, part] * np.sqrt(np.maximum(tau_years[part], 0.0)), LEAST_DEV)
         intrinsic = np.maximum(np.where(is_call[part], moved - struck, struck - moved), 0.0)
-        width = log.shape[1]
-        if width != z.shape[1]:
-            z, h, gathered = (np.empty((len(move_of), width)) for _ in range(3))
-        near = out[:, part]
-        dev.take(vol_of, axis=0, out=h, mode="clip")
-        log.take(move_of, axis=0, out=z, mode="clip")
+        h = dev.take(vol_of, axis=0, mode="clip")
+        z = log.take(move_of, axis=0, mode="clip")
         z /= h
         h *= 0.5
-        np.subtract(h, z, out=near)
-        np.add(h, z, out=z)
-        np.negative(z, out=z)
-        ndtr(near, out=near)
-        ndtr(z, out=z)
-        near *= np.minimum(moved, struck).take(move_of, axis=0, out=gathered, mode="clip")
-        z *= np.maximum(moved, struck).take(move_of, axis=0, out=gathered, mode="clip")
-        near -= z
-        near += intrinsic.take(move_of, axis=0, out=gathered, mode="clip")
+        chances = np.empty((2, *h.shape))
+        np.subtract(h, z, out=chances[0])
+        h += z
+        np.negative(h, out=chances[1])
+        near, far = quick_ndtr(chances) if is_quick else ndtr(chances, out=chances)
+        near *= np.minimum(moved, struck).take(move_of, axis=0, out=z, mode="clip")
+        far *= np.maximum(moved, struck).take(move_of, axis=0, out=z, mode="clip")
+        near -= far
+        np.add(near, intrinsic.take(move_of, axis=0, out=z, mode="clip"), out=out[:, part])
     return out
 
 

@@ -8,7 +8,9 @@ import msgspec
 import numpy as np
 
 from bot.pricing import black76
-from bot.risk.book import SPOT, Floats, Ints, RiskBook
+from bot.risk.book import OPTION, SPOT, Flags, Floats, Ints, RiskBook
+from bot.risk.option_grid import LEAST_DEV, option_grid
+from bot.risk.stack import BookStack
 
 LEAST_TAU_YEARS: Final = 1.0 / (365.0 * 86_400.0)  # at expiry, exactly at its strike, an option's gamma is infinite
 
@@ -45,6 +47,51 @@ def sensitivities(book: RiskBook) -> Sensitivities:
     return Sensitivities(
         delta_base=delta_base, delta_quote=delta_quote, gamma_quote=gamma, vega_quote=vega, theta_quote=theta
     )
+
+
+def stack_sensitivities(stack: BookStack, is_there: Flags) -> list[dict[str, Sensitivities]]:
+    """Return the Greeks of each copy by underlying, of the rows that are there (a line of flags per copy)."""
+    rows, qty = np.flatnonzero(stack.is_option), np.where(is_there, stack.qty_base, 0.0)
+    linear = stack.kind != OPTION
+    spot = stack.spot_of_row_px
+    base = np.where(stack.kind == SPOT, qty * stack.mark_px / spot, qty) * linear
+    # by row: delta in base and in quote money, gamma, vega and theta
+    columns = [base, qty * stack.mark_px * linear, *(np.zeros(base.shape) for _ in range(3))]
+    if rows.size:
+        tau, vol, forward = (
+            np.maximum(stack.tau_years[:, rows], LEAST_TAU_YEARS),
+            stack.vol[:, rows],
+            stack.forward_px[:, rows],
+        )
+        dev = np.maximum(vol * np.sqrt(tau), LEAST_DEV * LEAST_DEV)
+        strike, is_call = stack.strike_px[rows], stack.is_call[rows]
+        is_plain = (dev > LEAST_DEV) & (forward > 0.0)
+        delta, density = option_grid(np.log(forward / strike), np.maximum(dev, LEAST_DEV), forward, strike, is_call)[1:]
+        bent, vega, theta = density / dev, density * np.sqrt(tau), -density * dev / (2.0 * tau)
+        if not is_plain.all():
+            at, odd = np.nonzero(~is_plain)
+            bare = forward[at, odd]
+            found = black76.greeks(bare, strike[odd], tau[at, odd], vol[at, odd], is_call[odd])
+            delta[at, odd], bent[at, odd] = found.delta, found.gamma * bare**2
+            vega[at, odd], theta[at, odd] = found.vega, found.theta
+        each = (delta, delta * forward, bent * 0.01, vega * 0.01, theta / 365.0)
+        for column, one in zip(columns, each, strict=True):
+            column[:, rows] = qty[:, rows] * one
+    out: list[dict[str, Sensitivities]] = [{} for _ in range(len(stack))]
+    for underlying in stack.held:
+        here = stack.underlying == underlying
+        name, is_held = stack.underlyings[underlying], is_there[:, here].sum(axis=1).tolist()
+        sums = np.stack([column[:, here].sum(axis=1) for column in columns], axis=1).tolist()
+        for own, held, numbers in zip(out, is_held, sums, strict=True):
+            if held:
+                own[name] = Sensitivities(
+                    delta_base=numbers[0],
+                    delta_quote=numbers[1],
+                    gamma_quote=numbers[2],
+                    vega_quote=numbers[3],
+                    theta_quote=numbers[4],
+                )
+    return out
 
 
 def linear_base(book: RiskBook) -> Floats:

@@ -15,13 +15,15 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import ROW_COLUMNS, SPOT, Flags, Floats, Ints, Position, RiskBook, build_book
-from bot.risk.margin.registry import evaluate_or_assume
+from bot.risk.gaps import has_gaps
+from bot.risk.margin.registry import MODELS, answer_all, decode_values, evaluate_or_assume
 from bot.risk.margin.reported import scaled
 from bot.risk.parameters import ParameterSet
 from bot.risk.repricing import option_values
 from bot.risk.requirement import Requirement
 from bot.risk.scenarios import VolShock
-from bot.risk.sensitivities import Sensitivities, sensitivities
+from bot.risk.sensitivities import Sensitivities, sensitivities, stack_sensitivities
+from bot.risk.stack import MOVED, BookStack
 
 HOURS_PER_YEAR: Final = 365.0 * 24.0
 ANY: Final = "any"
@@ -158,25 +160,35 @@ def moved_book(book: RiskBook, scenario: StressScenario, cast: Mapping[str, str]
 
     `cast` says which of our accounts plays one that a mark names; without it an account plays its own name.
     """
-    moves = [scenario.moves.get(name, scenario.other_move) for name in book.underlyings]
-    multiple = np.maximum(1.0 + np.array(moves, dtype=float), LEAST_MULTIPLE)
-    by_row = multiple[book.underlying]
+    return moved_stack(book, [scenario], cast).book(0, book)
+
+
+def moved_stack(
+    book: RiskBook, scenarios: Sequence[StressScenario], cast: Mapping[str, str] | None = None
+) -> BookStack:
+    """Return a copy of the book after each scenario, as `moved_book` would; all options are priced in one pass."""
+    moves = [[one.moves.get(name, one.other_move) for name in book.underlyings] for one in scenarios]
+    multiple = np.maximum(
+        1.0 + np.array(moves, dtype=float).reshape(len(scenarios), len(book.underlyings)), LEAST_MULTIPLE
+    )
+    by_row = multiple[:, book.underlying]
     is_option = book.is_option
     is_linear = ~is_option & (book.kind != SPOT)
-    basis = np.where(is_linear, scenario.basis_move * book.spot_of_row_px * by_row, 0.0)
-    tau = np.maximum(book.tau_years - scenario.hours / HOURS_PER_YEAR, 0.0)
-    vol = book.vol.copy()
-    mark = np.maximum(book.mark_px * by_row + basis, 0.0)
+    basis, hours = (np.array([getattr(one, name) for one in scenarios])[:, None] for name in ("basis_move", "hours"))
+    tau = np.maximum(book.tau_years - hours / HOURS_PER_YEAR, 0.0)
+    vol = np.repeat(book.vol[None, :], len(scenarios), axis=0)
+    mark = np.maximum(book.mark_px * by_row + np.where(is_linear, basis * book.spot_of_row_px * by_row, 0.0), 0.0)
     forward = np.where(is_linear, mark, book.forward_px * by_row)
     rows = np.flatnonzero(is_option)
     if rows.size:
-        word = "up" if scenario.vol.up or not scenario.vol.down else "down"
-        vol[rows] = scenario.vol.shocked(book.vol[rows], book.tau_years[rows], word)
-        mark[rows] = _values(book, rows, forward, tau, vol)
-    mark *= _coin_multiples(book, scenario, cast or {})
-    return msgspec.structs.replace(
-        book, spot_px=book.spot_px * multiple, forward_px=forward, mark_px=mark, tau_years=tau, vol=vol
-    )
+        for line, one in zip(vol, scenarios, strict=True):
+            word = "up" if one.vol.up or not one.vol.down else "down"
+            line[rows] = one.vol.shocked(book.vol[rows], book.tau_years[rows], word)
+        mark[:, rows] = _values(book, rows, forward[:, rows], tau[:, rows], vol[:, rows])
+    for place, one in enumerate(scenarios):
+        if one.marks:
+            mark[place] *= _coin_multiples(book, one, cast or {})
+    return BookStack(book).at(book.spot_px * multiple, forward_px=forward, mark_px=mark, tau_years=tau, vol=vol)
 
 
 def play(
@@ -189,11 +201,45 @@ def play(
 
     An account without terms is asked for all it could lose, and named.
     """
-    owns = {name: book.of_account(name) for name in book.accounts}
-    before = {name: margin_of(own, terms.get(name)) for name, own in owns.items()}
-    equities = {name: equity_of(own, terms.get(name)) for name, own in owns.items()}
-    greeks = sensitivities_by_underlying(book)
-    return tuple(_play_one(book, one, terms, cast or {}, before, equities, greeks) for one in scenarios)
+    played = tuple(scenarios)
+    stack = moved_stack(book, played, cast)
+    all_of_it = with_now(book, stack)
+    before: dict[str, Requirement] = {}
+    after: dict[str, list[Requirement]] = {}
+    equities: dict[str, float] = {}
+    for number, name in enumerate(book.accounts):
+        rows = np.flatnonzero(book.account == number)
+        own = book.where(rows)
+        before[name], *after[name] = margins_of(all_of_it.where(rows), own, terms.get(name))
+        equities[name] = equity_of(own, terms.get(name))
+    outages = [outages_of(one, equities, cast or {}) for one in played]
+    is_there = np.ones((len(played) + 1, len(book)), dtype=bool)
+    for line, states in zip(is_there[1:], outages, strict=True):
+        for number, name in enumerate(book.accounts):
+            if name in states and states[name].recovery_share < 1.0:
+                line[book.account == number] = False
+    greeks = stack_sensitivities(all_of_it, is_there)
+    return tuple(
+        _play_one(
+            book,
+            one,
+            terms,
+            cast or {},
+            mark_px=stack.mark_px[place],
+            before=before,
+            after={name: found[place] for name, found in after.items()},
+            equities=equities,
+            states=outages[place],
+            greeks=(greeks[0], greeks[place + 1]),
+        )
+        for place, one in enumerate(played)
+    )
+
+
+def with_now(book: RiskBook, stack: BookStack) -> BookStack:
+    """Return the copies of a stack behind one of the book as it is."""
+    columns = {name: np.concatenate([getattr(book, name)[None, :], getattr(stack, name)]) for name in MOVED}
+    return stack.at(np.concatenate([book.spot_px[None, :], stack.spot_px]), **columns)
 
 
 def _play_one(
@@ -201,33 +247,35 @@ def _play_one(
     scenario: StressScenario,
     terms: Mapping[str, MarginTermsOf],
     cast: Mapping[str, str],
+    *,
+    mark_px: Floats,
     before: Mapping[str, Requirement],
+    after: Mapping[str, Requirement],
     equities: Mapping[str, float],
-    greeks: dict[str, Sensitivities],
+    states: Mapping[str, Outage],
+    greeks: tuple[dict[str, Sensitivities], dict[str, Sensitivities]],
 ) -> StressResult:
-    moved = moved_book(book, scenario, cast)
-    pnl = row_pnl_quote(book, moved, scenario)
+    pnl = row_pnl_quote(book, mark_px, scenario)
     is_coin = book.kind == SPOT
-    states = outages_of(scenario, equities, cast)
+    is_any_coin = bool(is_coin.any())
     accounts = []
-    is_there: Flags = np.ones(len(book), dtype=bool)
     for number, name in enumerate(book.accounts):
         rows = book.account == number
+        coins = rows & is_coin if is_any_coin else None
         state = states.get(name, Outage(account=name, are_withdrawals_stopped=False))
-        own = moved.where(rows)
         is_gone = state.recovery_share < 1.0
-        equity_after = equities[name] + float(pnl[rows].sum())
-        asked = margin_of(own, terms.get(name))
+        won = float(pnl[rows].sum())
+        equity_after = equities[name] + won
+        asked = after[name]
         if is_gone:
-            is_there &= ~rows
             equity_after = max(equity_after, 0.0) * state.recovery_share
             asked = Requirement(asked.model, "quote", 0.0, 0.0)
         accounts.append(
             AccountAfter(
                 account=name,
-                pnl_quote=float(pnl[rows & ~is_coin].sum()),
-                coins_before_quote=_value(book, rows & is_coin),
-                coins_after_quote=_value(moved, rows & is_coin),
+                pnl_quote=won if coins is None else float(pnl[rows & ~is_coin].sum()),
+                coins_before_quote=0.0 if coins is None else _worth(book, book.mark_px, coins),
+                coins_after_quote=0.0 if coins is None else _worth(book, mark_px, coins),
                 equity_before_quote=equities[name],
                 equity_after_quote=equity_after,
                 before=before[name],
@@ -242,8 +290,8 @@ def _play_one(
     return StressResult(
         scenario=scenario,
         accounts=tuple(accounts),
-        greeks_before=greeks,
-        greeks=sensitivities_by_underlying(moved.where(is_there)),
+        greeks_before=greeks[0],
+        greeks=greeks[1],
         pnl_quote=float(pnl.sum()),
         equity_before_quote=sum(one.equity_before_quote for one in accounts),
         equity_after_quote=sum(one.equity_after_quote for one in accounts),
@@ -252,9 +300,9 @@ def _play_one(
     )
 
 
-def row_pnl_quote(book: RiskBook, moved: RiskBook, scenario: StressScenario) -> Floats:
-    """Return what each row gains: of contracts in the money they settle in, which may be worth less than before."""
-    pnl = book.qty_base * (moved.mark_px - book.mark_px)
+def row_pnl_quote(book: RiskBook, mark_px: Floats, scenario: StressScenario) -> Floats:
+    """Return what each row gains at other marks: of contracts in the money they settle in, worth less than before."""
+    pnl: Floats = book.qty_base * (mark_px - book.mark_px)
     worth = np.array([scenario.money.get(name, 1.0) for name in book.moneys], dtype=float)
     if not worth.size:
         return pnl
@@ -277,8 +325,31 @@ def margin_of(book: RiskBook, terms: MarginTermsOf | None) -> Requirement:
     cash = [row for row, asset in _coins(book) if asset in terms.cash]
     shown = book.where(np.delete(np.arange(len(book)), cash)) if cash else book
     found = evaluate_or_assume(terms.model, shown, terms.values)
+    return _as_margin(found, book, book.spot_px, terms)
+
+
+def margins_of(stack: BookStack, like: RiskBook, terms: MarginTermsOf | None) -> list[Requirement]:
+    """Return what an account's model asks for each copy of its book, as `margin_of` would; `like` has its names."""
+    cash = {row for row, asset in _coins(like) if terms is not None and asset in terms.cash}
+    shown = like
+    if terms is not None and terms.model in MODELS:
+        if cash:
+            kept = np.array([row for row in range(len(like)) if row not in cash], dtype=np.int64)
+            shown, stack = like.where(kept), stack.where(kept)
+        try:
+            if not has_gaps(stack):
+                found = answer_all(terms.model, stack, shown, decode_values(terms.model, terms.values))
+                spots = [stack.spot_px[stack.market_of(copy)] for copy in range(len(found))]
+                return [_as_margin(one, shown, spot, terms) for one, spot in zip(found, spots, strict=True)]
+        except ValueError:
+            pass  # one copy cannot be answered for: which, and why, is found out copy by copy
+    return [margin_of(stack.book(copy, shown), terms) for copy in range(len(stack))]
+
+
+def _as_margin(found: Requirement, book: RiskBook, spot_px: Floats, terms: MarginTermsOf) -> Requirement:
+    """Return a requirement in quote money, raised where its model is a stand-in."""
     if found.money in book.underlyings:  # a coin's model asks in coin
-        initial, maintenance = found.in_quote(float(book.spot_px[book.underlyings.index(found.money)]))
+        initial, maintenance = found.in_quote(float(spot_px[book.underlyings.index(found.money)]))
         found = msgspec.structs.replace(found, money="quote", initial=initial, maintenance=maintenance)
     return scaled(found, terms.factor, terms.degraded)
 
@@ -287,7 +358,7 @@ def equity_of(book: RiskBook, terms: MarginTermsOf | None) -> float:
     """Return an account's equity: what is told, else what its coins and options are worth at their marks."""
     if terms is not None and terms.equity_quote is not None:
         return terms.equity_quote
-    return _value(book, (book.kind == SPOT) | book.is_option)
+    return _worth(book, book.mark_px, (book.kind == SPOT) | book.is_option)
 
 
 def outages_of(scenario: StressScenario, equities: Mapping[str, float], cast: Mapping[str, str]) -> dict[str, Outage]:
@@ -329,10 +400,13 @@ def with_position(book: RiskBook, position: Position) -> RiskBook:
 
 
 def _values(book: RiskBook, rows: Ints, forward: Floats, tau: Floats, vol: Floats) -> Floats:
-    once = np.zeros(1, dtype=np.int64)
-    strike, is_call = book.strike_px[rows], book.is_call[rows]
-    px = option_values(forward[rows], strike, tau[rows], is_call, np.zeros(1), vol[rows][None, :], once, once)
-    values: Floats = px[0]
+    """Return what options are worth at other markets, a line each."""
+    once, lines = np.zeros(1, dtype=np.int64), len(forward)
+    strike, is_call = np.tile(book.strike_px[rows], lines), np.tile(book.is_call[rows], lines)
+    px = option_values(
+        forward.reshape(-1), strike, tau.reshape(-1), is_call, np.zeros(1), vol.reshape(1, -1), once, once
+    )
+    values: Floats = px[0].reshape(lines, len(rows))
     return values
 
 
@@ -371,8 +445,8 @@ def _notes(
     return tuple(notes)
 
 
-def _value(book: RiskBook, rows: Flags) -> float:
-    return float((book.qty_base[rows] * book.mark_px[rows]).sum())
+def _worth(book: RiskBook, mark_px: Floats, rows: Flags) -> float:
+    return float((book.qty_base[rows] * mark_px[rows]).sum())
 
 
 def _use(maintenance_quote: float, equity_quote: float) -> float:

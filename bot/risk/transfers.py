@@ -145,6 +145,15 @@ class TransferBook:
         found = (r for r in self._rules.routes if (r.asset, r.from_venue, r.to_venue) == (asset, from_venue, to_venue))
         return tuple(sorted((r for r in found if not self._is_stuck(r)), key=_p95_of))
 
+    def obstacle(self, route: Route) -> str:
+        """Return why nothing may be sent over a route now, "" if it may: one at a time, and none where one is stuck."""
+        for one in self.outstanding:
+            if one.is_replanned and one.route == route:
+                return f"{one.transfer_id} over it is overdue"
+            if not one.is_replanned and _pair(one.route) == _pair(route):
+                return f"{one.transfer_id} is {one.state} on the same way"
+        return ""
+
     def left_today(self, asset: str, now_ns: int) -> float:
         """Return how much of an asset may still be sent now: its cap less what left in the last 24 hours."""
         cap = self._rules.day_caps.get(asset, 0.0)

@@ -27,13 +27,14 @@ from bot.domain.events import (
     Event,
     OperatorAction,
     OperatorCommand,
+    PlanCollateral,
     QueryTransfer,
     Restarted,
     SubmitOrder,
 )
 from bot.domain.orders import AmendRejected, OrderRejected, TimeInForce
 from bot.domain.results import RunSummary
-from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
+from bot.domain.risk import CollateralPlanned, TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256
 from bot.runtime.control import serve
@@ -44,6 +45,7 @@ from bot.runtime.live import NOT_SENT, LiveSession
 from bot.runtime.live_transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
+from bot.runtime.risk_news import RiskNews
 from bot.runtime.risk_snapshot import take_snapshot
 from bot.runtime.session import Session
 from bot.runtime.views import status_view
@@ -93,6 +95,7 @@ class Daemon:
         self._lifting: Halt | None = None  # the marked halt that a resume under way has seen
         self._withheld: frozenset[str] = frozenset()  # orders decided upon that are not on disk, and so never left
         self._is_withdrawn = False
+        self._news = RiskNews(session.engine)
 
     async def run(self, stop: asyncio.Event) -> RunSummary:
         """Recover, then run until the feed ends or `stop` is set; return the summary of the whole run."""
@@ -166,6 +169,7 @@ class Daemon:
             return Rebuilt(session.instruments)
         check_header(journal, session, config_sha256(session.vault))
         found = rebuild(session, journal, progress=self._progress)
+        self._news.take()  # what was told before the restart is not told again
         self._feed.resume(found.last_ns)
         return found
 
@@ -185,6 +189,8 @@ class Daemon:
         self._journal.append(Batch(now_ns, events))
         for event in events:
             engine.apply(event)
+            if isinstance(event, CollateralPlanned):
+                self._warn_of(event)
         began_ns = time.perf_counter_ns()
         commands = engine.decide(now_ns)
         took_ns = time.perf_counter_ns() - began_ns
@@ -197,9 +203,19 @@ class Daemon:
         self._lift_marker(events)
         for command in commands:
             self._hand_over(command, now_ns)
+        for of, change in self._news.take():
+            log.warning("risk", of=of, change=change)
         session.score.observe(now_ns, len(events), commands, took_ns)
         if session.latencies is not None:
             session.latencies.note(now_ns, events, commands)
+
+    def _warn_of(self, event: CollateralPlanned) -> None:
+        """Tell people what a collateral plan lacks."""
+        desk = self._session.engine.collateral
+        now = desk.now() if desk is not None else None
+        if now is not None and now.plan_id == event.plan_id and (now.fault or not now.is_met):
+            missing = [*now.violations, *now.excesses, *now.warnings]
+            log.warning("collateral", plan_id=now.plan_id, method=now.method, fault=now.fault, missing=missing)
 
     def _hand_over(self, command: Command, now_ns: int) -> None:
         """Let a command leave, unless it would open or move an order, or collateral, under a marked halt."""
@@ -315,7 +331,15 @@ class Daemon:
         wanted = [str(one) for one in names[:MAX_WANTED]] if isinstance(names, list) else []
         session = self._session
         try:
-            found = take_snapshot(session.vault, session.engine, self._feed.now_ns(), "the running daemon", wanted)
+            found = take_snapshot(
+                session.vault,
+                session.engine,
+                self._feed.now_ns(),
+                "the running daemon",
+                wanted,
+                is_posed=question.get("collateral") is True,
+                is_running=True,
+            )
         except ConfigError as error:
             return {"error": "; ".join(error.problems)}
         answer: dict[str, Any] = msgspec.to_builtins(found)
@@ -363,6 +387,8 @@ def _utc(ts_ns: int) -> str:
 
 def _loggable(command: Command) -> dict[str, object]:
     intent = getattr(command, "intent", None)
+    if isinstance(command, PlanCollateral):
+        return {"kind": "PlanCollateral", "plan_id": command.plan_id, "reason": command.reason}
     if intent is None:
         transfer = command.transfer if isinstance(command, QueryTransfer) else command
         if isinstance(transfer, TransferCollateral):

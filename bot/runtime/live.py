@@ -24,6 +24,7 @@ from bot.domain.events import (
     Command,
     Event,
     OrderCommand,
+    PlanCollateral,
     QueryAccount,
     QueryOrder,
     QueryTransfer,
@@ -33,7 +34,7 @@ from bot.domain.events import (
 from bot.domain.instruments import Instrument, Option, contract_of
 from bot.domain.market import IndexPrice
 from bot.domain.orders import AmendRejected, OrderCanceled, OrderEvent, OrderRejected, OrderTruth
-from bot.domain.risk import TransferCollateral, TransferUpdate
+from bot.domain.risk import CollateralPlanned, TransferCollateral, TransferUpdate
 from bot.domain.units import NS_PER_HOUR, NS_PER_MIN, NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.engine import Engine
@@ -44,13 +45,15 @@ from bot.gateways.gateway import Clock, Gateway
 from bot.runtime.book_file import BookFile
 from bot.runtime.chains import ChainOpener, chain_settings, load_signer, open_chain
 from bot.runtime.clock import VenueClock, WallClock
+from bot.runtime.collateral_planner import CollateralPlanner
 from bot.runtime.config import build_live_settings, check_listing
 from bot.runtime.journal import Header, Journal
+from bot.runtime.live_series import LiveSeries, open_series
 from bot.runtime.live_signs import LiveSigns, open_signs
 from bot.runtime.live_transfers import LiveTransfers, open_transfers
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.margin_terms import TermsPoll
-from bot.runtime.session import fees_of, transfers_of
+from bot.runtime.session import fees_of, planner_of, transfers_of
 from bot.runtime.vault import AccountLine, Vault
 from bot.runtime.venues import (
     Execution,
@@ -93,6 +96,7 @@ class LiveSession(NamedTuple):
     book_files: tuple[BookFile, ...]
     transfers: LiveTransfers | None = None
     signs: LiveSigns | None = None
+    series: LiveSeries | None = None
 
     @property
     def underlying(self) -> str:
@@ -126,7 +130,9 @@ class LiveSession(NamedTuple):
         """
         if self.execution is None or (events and isinstance(events[0], Restarted)):
             return
-        answered = self.execution.absorb(now_ns, [event for event in events if not _is_answer(event)])
+        is_planned = isinstance(self.clock, VenueClock)  # by the execution, else by a process of ours
+        kept = [e for e in events if not (_is_answer(e) or (is_planned and isinstance(e, CollateralPlanned)))]
+        answered = self.execution.absorb(now_ns, kept)
         if tuple(answered) != events:
             hint = "hint: the code changed since; nothing was sent"
             raise JournalError(
@@ -201,6 +207,7 @@ async def open_live(
             book_files=files,
             transfers=transfers,
             signs=open_signs(vault, session.engine.settings, environ, clock),
+            series=open_series(vault, environ, clock),
         )
 
 
@@ -282,6 +289,7 @@ def _open_paper(session: LiveSession, opener: ExecutionOpener) -> Execution:
             for underlying, rules in session.engine.settings.option_hedges.items()
         },
         transfers=transfers_of(session.engine.settings, session.vault.seed),
+        planner=planner_of(session.engine.settings) if session.vault.clock == "venue" else None,
     )
 
 
@@ -294,6 +302,15 @@ class OnChain(Protocol):
 
     async def help_transaction(self, key: str, action: str) -> str:
         """Cancel a transaction under way or speed it up; return why not, "" if it was done."""
+
+
+def _planner_of(session: LiveSession) -> CollateralPlanner | None:
+    """Return who plans collateral while time is real; where it is the venue's, the simulated venue plans too."""
+    risk = session.engine.settings.risk
+    if risk is None or risk.collateral is None:
+        return None
+    is_rehearsed = session.execution is not None and isinstance(session.clock, VenueClock)
+    return None if is_rehearsed else CollateralPlanner(session.clock)
 
 
 def _is_answer(event: Event) -> bool:
@@ -365,6 +382,7 @@ class LiveFeed:
         self._leaving: set[str] = set()
         self._left = asyncio.Event()
         self.venues: dict[str, VenueStatus] = {}
+        self._planner = _planner_of(session)
 
     def now_ns(self) -> int:
         """Return the clock's time, never before what was already decided upon."""
@@ -400,8 +418,12 @@ class LiveFeed:
                 self.submit(command, now_ns)
             if self._session.transfers is not None:
                 tasks.create_task(self._session.transfers.run(self.put), name="transfers")
+            if self._planner is not None:
+                tasks.create_task(self._planner.run(self.put), name="collateral plans")
             if self._session.signs is not None:
                 tasks.create_task(self._session.signs.run(self.put), name="counterparties")
+            if self._session.series is not None:
+                tasks.create_task(self._session.series.run(self.put), name="series")
             risk = self._session.engine.settings.risk
             if risk is not None:
                 current = {venue: account.parameters for venue, account in risk.accounts.items()}
@@ -436,7 +458,9 @@ class LiveFeed:
 
     def submit(self, command: Command, now_ns: int) -> None:
         """Hand a command to the gateway of its venue, or to the simulated venue of a paper run."""
-        if self._session.execution is not None:
+        if isinstance(command, PlanCollateral) and self._planner is not None:
+            self._planner.submit(command)
+        elif self._session.execution is not None:
             self._session.execution.submit(command, now_ns)
             self._rescheduled.set()
         elif self._early is not None:
@@ -444,7 +468,7 @@ class LiveFeed:
         elif isinstance(command, TransferCollateral | QueryTransfer):
             if self._session.transfers is not None:
                 self._session.transfers.submit(command, now_ns)
-        else:
+        elif not isinstance(command, PlanCollateral):
             self._session.gateways[self._venue(command)].submit(command)
 
     def view(self) -> dict[str, Any]:
@@ -461,6 +485,7 @@ class LiveFeed:
             if self._session.transfers is not None
             else [],
             "chains": [gateway.view() for gateway in self._session.gateways.values() if isinstance(gateway, OnChain)],
+            "series_down": self._session.series.down if self._session.series is not None else {},
             "latency_us": msgspec.to_builtins(self._session.latencies.summary()),
         }
 

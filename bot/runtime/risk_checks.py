@@ -9,21 +9,35 @@ from typing import Final
 
 import msgspec
 
+from bot.domain.risk import MarginState
 from bot.domain.units import NS_PER_S
-from bot.engine.risk_settings import AccountRiskSettings, CounterpartyRules, RiskSettings
+from bot.engine.risk_settings import (
+    AccountRiskSettings,
+    BufferSettings,
+    CollateralRules,
+    CounterpartyRules,
+    ForecastSettings,
+    RiskSettings,
+)
+from bot.risk.breakers import BreakerRule
+from bot.risk.buffer import BufferRule
+from bot.risk.conditions import ConditionParameters
 from bot.risk.counterparties import CounterpartyParameters, Party, PartyKind
 from bot.risk.drain import DrainRules
 from bot.risk.margin.registry import MODELS, decode_values
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet, decode_parameters
+from bot.risk.stress import StressScenario, decode_scenarios
 from bot.risk.transfers import Route, TransferRules
+from bot.risk.volatility.artefact import Artefact
 from bot.runtime.margin_parameters import carried_sets
-from bot.runtime.risk_classes import applying
-from bot.runtime.risk_sections import AccountRiskSection, RiskSection
+from bot.runtime.risk_classes import check_classes, class_table
+from bot.runtime.risk_sections import AccountRiskSection, CollateralSection, InsuranceSection, RiskSection
 from bot.runtime.vault import Vault
 from bot.runtime.volatility import load_artefact
 from bot.runtime.yaml_source import Location, YamlSource
 
+CONDITIONS: Final = "conditions"
 MANUAL: Final = "see docs/configuration.md"
 _SHARES: Final = {"equity_share", "equity_share_unknown", "open_interest_share", "group_share"}
 
@@ -48,12 +62,30 @@ def check_risk(source: YamlSource, vault: Vault, venues: Iterable[str]) -> None:
             source.relay(at, f"{error}; hint: {MANUAL}")
         if vault.mode == "paper" and not account.collateral and (len(section.accounts) > 1 or not vault.fixed_cash):
             source.report(place, "the key collateral", "none", "on paper no account tells: state what is posted there")
+    try:
+        find_conditions(section)
+    except ValueError as error:
+        source.relay(("risk", "conditions"), f"{error}; hint: {MANUAL}")
+    _check_series(source, vault, section)
     _check_transfers(source, vault, section)
     _check_counterparties(source, vault, section)
-    try:
-        applying(vault, ())
-    except ValueError as error:
-        source.relay(("risk", "asset_classes"), f"{error}; hint: {MANUAL}")
+    check_classes(source, section.asset_classes)
+    if section.collateral is not None:
+        _check_collateral(source, section, section.collateral)
+
+
+def _check_series(source: YamlSource, vault: Vault, section: RiskSection) -> None:
+    names: set[str] = set()
+    for index, line in enumerate(section.series):
+        place: Location = ("risk", "series", index)
+        if line.kind != "stablecoins" and not line.of:
+            source.report(place, "of, the id of the series or the currency", "none", MANUAL)
+        if line.kind in ("funding", "open_interest") and not (line.symbol and line.venue in vault.venues):
+            hint = "it is read of a venue of the vault, by its symbol there"
+            source.report(place, f"a symbol and a venue of {', '.join(vault.venues) or 'a live feed'}", "none", hint)
+        if line.name in names:
+            source.report(place, "each series once", line.name, "name each source once")
+        names.add(line.name)
 
 
 def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> None:
@@ -113,6 +145,35 @@ def _check_counterparties(source: YamlSource, vault: Vault, section: RiskSection
             issuer_of[asset] = name
 
 
+def _check_collateral(source: YamlSource, section: RiskSection, plans: CollateralSection) -> None:
+    place: Location = ("risk", "collateral")
+    routes = section.transfers.routes
+    if not routes:
+        source.report(place, "routes under transfers", "none", "a plan moves collateral over those and no others")
+    named = {one.name for one in stress_scenarios()}
+    for index, name in enumerate(plans.scenarios):
+        if name not in named:
+            source.report((*place, "scenarios", index), f"one of {', '.join(sorted(named))}", name, MANUAL)
+    if not (plans.moves or plans.scenarios):
+        source.report((*place, "moves"), "moves or scenarios", "neither", "a plan needs something to be ready for")
+    origins = {one.from_venue for one in routes} - section.accounts.keys()
+    for wallet in plans.wallets:
+        if wallet not in origins:
+            hint = "what lies where no route leaves from cannot be moved"
+            source.report((*place, "wallets", wallet), " or ".join(sorted(origins)) or "a wallet", wallet, hint)
+    known = {*section.accounts, *origins, *(one.bridge or one.route for one in routes), *(one.asset for one in routes)}
+    known |= {asset for one in section.accounts.values() for asset in one.collateral}
+    for name in plans.caps:
+        if name not in known:
+            source.report((*place, "caps", name), " or ".join(sorted(known)), name, MANUAL)
+
+
+def stress_scenarios() -> tuple[StressScenario, ...]:
+    """Return the named scenarios that are carried, the newest set of them."""
+    carried = carried_sets("stress")
+    return decode_scenarios(max(carried, key=_age_of)) if carried else ()
+
+
 def build_risk(vault: Vault) -> RiskSettings | None:
     """Return what a vault says of margin as the engine takes it, None where it says nothing.
 
@@ -122,7 +183,7 @@ def build_risk(vault: Vault) -> RiskSettings | None:
     if section is None:
         return None
     states = section.states
-    artefact, reason = load_artefact()
+    artefact, reason = find_artefact(section)
     accounts = {}
     for name, account in section.accounts.items():
         is_all = len(section.accounts) == 1 and not account.collateral
@@ -152,8 +213,18 @@ def build_risk(vault: Vault) -> RiskSettings | None:
         ),
         counterparties=find_counterparties(section),
         counterparty_rules=_counterparty_rules(vault, section),
-        volatility=artefact,
-        volatility_reason=reason,
+        forecast=ForecastSettings(
+            artefact=artefact,
+            reason=reason,
+            conditions=find_conditions(section),
+            usual_vol=dict(section.buffers.usual_vols),
+        ),
+        buffers=BufferSettings(**section.buffers.model_dump(exclude={"enabled", "usual_vols"}))
+        if section.buffers.enabled
+        else None,
+        breakers=BreakerRule() if section.breakers else None,
+        classes=class_table(vault),
+        insurance=_insurance(section.insurance),
         max_initial_ratio=section.max_initial_ratio,
         local_margin_share=section.local_margin_share,
         review_ns=_ns(section.review_s),
@@ -161,6 +232,17 @@ def build_risk(vault: Vault) -> RiskSettings | None:
         report_max_age_ns=_ns(section.report_max_age_s),
         target_ratio=section.target_ratio,
         slice_share=section.slice_share,
+        collateral=_collateral(section.collateral) if section.collateral is not None else None,
+    )
+
+
+def _collateral(plans: CollateralSection) -> CollateralRules:
+    by_name = {one.name: one for one in stress_scenarios()}
+    return CollateralRules(
+        plan_ns=_ns(plans.plan_s),
+        hold_years=plans.hold_days / 365.0,
+        scenarios=tuple(by_name[name] for name in plans.scenarios if name in by_name),
+        **plans.model_dump(exclude={"plan_s", "hold_days", "scenarios"}),
     )
 
 
@@ -174,8 +256,35 @@ def find_parameters(account: AccountRiskSection) -> ParameterSet:
     return found
 
 
+def find_artefact(section: RiskSection) -> tuple[Artefact | None, str]:
+    """Return the models that forecast vol, or none and why; none to be believed is no error, and is told."""
+    if section.forecast == "none":
+        return None, "the vault asks for none"
+    return load_artefact(None if section.forecast == "bundled" else Path(section.forecast))
+
+
+def find_conditions(section: RiskSection) -> ConditionParameters | None:
+    """Return the rules that read the series of a vault, None where it reads none.
+
+    Raises ValueError, in one sentence, where the set it names is none, or reads no series of the vault.
+    """
+    if not section.series:
+        return None
+    found = _find_set(CONDITIONS, section.conditions)
+    try:
+        values = msgspec.convert(found.values, ConditionParameters, strict=True)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"expected conditions in {found.name}, found {error}") from None
+    names = {line.name for line in section.series}
+    rules = tuple(rule for rule in values.rules if rule.series in names)
+    if not rules and section.conditions:
+        known = ", ".join(dict.fromkeys(rule.series for rule in values.rules))
+        raise ValueError(f"expected a series that {found.name} reads ({known}), found {', '.join(sorted(names))}")
+    return msgspec.structs.replace(values, rules=rules)
+
+
 def _find_set(model: str, named: str) -> ParameterSet:
-    """Return the parameter set of a model by file or name, else the newest one. Raises ValueError if there is none."""
+    """Return the set of a model that a file or a name gives, else the newest one. Raises ValueError without one."""
     if named.endswith(".json"):
         try:
             found = decode_parameters(Path(named).read_bytes())
@@ -248,6 +357,14 @@ def _counterparty_rules(vault: Vault, section: RiskSection) -> CounterpartyRules
             loss_given_default=parameters.loss_given_default,
         ),
     )
+
+
+def _insurance(section: InsuranceSection | None) -> BufferRule | None:
+    """Return by what rule an insurance buffer is filled and drawn, None where none is kept."""
+    if section is None:
+        return None
+    draws = {MarginState(state): share for state, share in section.draws.items() if share > 0.0}
+    return BufferRule(full_quote=section.full_quote, share_of_gains=section.share_of_gains, draws=draws)
 
 
 def _age_of(one: ParameterSet) -> tuple[str, str]:

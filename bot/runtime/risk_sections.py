@@ -19,6 +19,7 @@ class RiskPart(BaseModel):
 
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+BadState = Literal["watch", "act", "critical", "emergency"]
 
 
 class AccountRiskSection(RiskPart):
@@ -224,6 +225,96 @@ class CounterpartiesSection(RiskPart):
     drain: DrainSection = Field(default=DrainSection(), description="How a venue is left whose score asks for it")
 
 
+class CollateralSection(RiskPart):
+    """How collateral is planned ahead: what accounts shall stand, and what it costs to have it there."""
+
+    plan_s: float = Field(default=300.0, ge=10, le=86_400, description="Time between two plans; sooner when one is due")
+    time_limit_s: float = Field(default=1.0, gt=0, le=10, description="How long the solver may take; then greedily")
+    buffer_ratio: float = Field(
+        default=1.25, gt=1, le=10, description="Equity per maintenance margin that an account shall hold at least"
+    )
+    needed_by_s: float = Field(
+        default=3600.0, gt=0, le=604_800, description="Time from which on accounts shall stand every scenario"
+    )
+    hold_days: float = Field(
+        default=30.0, gt=0, le=3650, description="How long what is posted is expected to stay, for what it costs"
+    )
+    least_quote: float = Field(default=100.0, ge=0, description="What is worth less than this is not moved")
+    moves: tuple[Annotated[float, Field(gt=-1, lt=10)], ...] = Field(
+        default=(-0.16, -0.08, 0.08, 0.16), description="Moves of spot that accounts shall stand, as fractions"
+    )
+    vol_up_fraction: float = Field(default=0.3, ge=0, le=10, description="By what fraction vols rise with each move")
+    scenarios: tuple[str, ...] = Field(
+        default=(), description="Named scenarios that accounts shall stand too, as risk stress shows them"
+    )
+    yields: dict[str, Annotated[float, Field(ge=-1, le=10)]] = Field(
+        default_factory=dict, description="What an asset earns where it is not posted, asset: fraction a year"
+    )
+    wallets: dict[str, dict[str, Amount]] = Field(
+        default_factory=dict, description="What lies at no venue, wallet: {asset: amount}; else as much as routes carry"
+    )
+    concentration: dict[str, Share] = Field(
+        default_factory=dict, description="Most that an asset counts for of what a venue counts, asset: share"
+    )
+    caps: dict[str, Amount] = Field(
+        default_factory=dict, description="Most in quote money at a venue, wallet or bridge, or of an asset at venues"
+    )
+    venue_share: float | None = Field(
+        default=None, gt=0, le=1, description="Most of everything that one venue may hold, less where its score is low"
+    )
+
+
+class InsuranceSection(RiskPart):
+    """Money that is kept aside out of gains, and counts as collateral only in the states that are named here."""
+
+    full_quote: float = Field(gt=0, description="How much is kept aside at most, in quote money")
+    share_of_gains: float = Field(
+        default=0.10, gt=0, le=1, description="Share of every new high of the P&L that is kept aside"
+    )
+    draws: dict[BadState, Share] = Field(
+        default={"critical": 0.5, "emergency": 1.0},
+        description="State of an account: share of what is there that may be drawn for it then; in no other state",
+    )
+
+
+class BuffersSection(RiskPart):
+    """What accounts hold above their margin for the time that topping them up takes."""
+
+    enabled: bool = Field(default=True, description="Whether accounts are topped up before they need it")
+    base_ratio: float = Field(
+        default=1.23, gt=1, le=10, description="Equity over maintenance margin that a bad move is to leave, in calm"
+    )
+    trigger_share: float = Field(default=0.85, gt=0, le=1, description="Below this share of that it is topped up to it")
+    most_multiple: float = Field(
+        default=2.0, ge=1, le=10, description="How many times what it has above 1 a high forecast may make of it"
+    )
+    usual_vols: dict[str, Annotated[float, Field(gt=0, le=10)]] = Field(
+        default_factory=dict, description="Vol that counts as usual, underlying: yearly vol; else that of the forecast"
+    )
+
+
+class SeriesLine(RiskPart):
+    """One series from outside that a live feed reads."""
+
+    kind: Literal["fred", "deribit_volatility", "funding", "open_interest", "stablecoins"] = Field(
+        description="Where it comes from"
+    )
+    of: str = Field(default="", max_length=60, description="Id of the series (`fred`), else the currency")
+    venue: str = Field(default="", max_length=40, description="Venue of the vault, for funding and open interest")
+    symbol: str = Field(default="", max_length=60, description="Its symbol there, as ccxt has it: BTC/USDT:USDT")
+    base_url: str = Field(default="", max_length=200, description="Address of a mirror")
+    key_variable: str = Field(
+        default="FRED_API_KEY", min_length=1, max_length=60, description="Environment variable that holds the key"
+    )
+    pace_s: float = Field(default=0.0, ge=0, le=604_800, description="Time between two readings; 0: the kind's own")
+
+    @property
+    def name(self) -> str:
+        """What its values are called."""
+        prefix = {"deribit_volatility": "DVOL-", "funding": "FUNDING-", "open_interest": "OI-"}.get(self.kind, "")
+        return "STABLECOIN-SUPPLY" if self.kind == "stablecoins" else f"{prefix}{self.of}"
+
+
 class RiskSection(RiskPart):
     """Margin of the accounts that hedges are made at, and what is done about it."""
 
@@ -259,6 +350,28 @@ class RiskSection(RiskPart):
     transfers: TransfersSection = Field(
         default=TransfersSection(), description="How collateral may be moved between accounts; not at all by default"
     )
+    forecast: str = Field(
+        default="bundled",
+        min_length=1,
+        max_length=200,
+        description="Models that forecast vol: bundled, a JSON file of evenkeel calibrate volatility, or none",
+    )
+    buffers: BuffersSection = Field(
+        default=BuffersSection(), description="What accounts hold above their margin while a transfer takes its time"
+    )
+    breakers: bool = Field(
+        default=True, description="Whether moves, slippage, failed hedges and errors forbid adding risk for a while"
+    )
     asset_classes: AssetClassesSection = Field(
         default=AssetClassesSection(), description="Parameters by asset class that this vault sets otherwise"
+    )
+    collateral: CollateralSection | None = Field(
+        default=None, description="How collateral is planned ahead; without it accounts are topped up by rule"
+    )
+    insurance: InsuranceSection | None = Field(
+        default=None, description="Money kept aside out of gains for bad days; none by default"
+    )
+    series: tuple[SeriesLine, ...] = Field(default=(), description="Series that a live feed reads; none by default")
+    conditions: str = Field(
+        default="", max_length=200, description="How series raise buffers: a parameter set by name, or a JSON file"
     )

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bot.domain.units import utc_text
+from bot.engine.collateral_desk import CollateralNow
 from bot.risk.asset_classes import Resolved
 from bot.risk.replanning import PlannedHedge
 from bot.risk.requirement import Charge
@@ -50,11 +51,8 @@ def print_view(console: Console, view: RiskView) -> None:
 
 def margin_table(lines: Sequence[MarginLine]) -> Table:
     """Return margin by account."""
-    table = _table(
-        "margin, quote money",
-        ("account", "model", "as of"),
-        ("equity", "initial", "maintenance", "use", "free", "room", "state"),
-    )
+    numbers = ("equity", "initial", "maint.", "use", "free", "room", "state")
+    table = _table("margin, quote money", ("account", "model"), numbers)
     for one in lines:
         table.add_row(
             one.account,
@@ -357,7 +355,7 @@ def print_stress(console: Console, view: StressView) -> None:
         f"  vols move by so much at {heat.reference_days:g} days to expiry; * is liquidated: margin is all of equity"
     )
     table = _table(
-        f"named scenarios ({view.scenarios_of}), quote money",
+        f"{view.scenarios_of}, quote money",
         ("scenario",),
         ("P&L", "equity", "delta", "gamma 1 %", "vega 1 pt", "worst", "use"),
     )
@@ -376,7 +374,7 @@ def print_stress(console: Console, view: StressView) -> None:
             money(total["gamma"], "+"),
             money(total["vega"], "+"),
             found.worst or "none",
-            _use(worst.use_after) if worst is not None else "",
+            "" if worst is None else "gone" if worst.is_gone else _use(worst.use_after),
         )
     console.print(table)
     for line in view.scenarios:
@@ -401,8 +399,8 @@ def print_collateral(console: Console, view: CollateralView) -> None:
         posted = [f"{one.amount:,.8g} {one.asset}" for one in plan.postings if one.venue == name]
         table.add_row(name, money(equity), money(view.needs_quote.get(name, nan)), ", ".join(posted) or "nothing")
     console.print(table)
-    shocks = "; ".join(f"{name} {words}" for name, words in view.scenarios.items())
-    console.print(f"  and after each shock a quarter more than maintenance margin: {shocks or 'nothing moves'}")
+    console.print(f"  to hold {view.buffer_ratio:,.3g} times maintenance margin: {view.buffer_reason}")
+    console.print(f"  as it is and after moves of everything: {', '.join(view.scenarios[1:]) or 'none'}")
     worst = {one.venue: max(v.short_quote for v in plan.violations if v.venue == one.venue) for one in plan.violations}
     verdict = "every need is met" if plan.is_met else f"SHORT by {money(sum(worst.values()))}"
     proven = "nothing better exists" if plan.is_proven else "there may be a better one"
@@ -421,6 +419,26 @@ def print_collateral(console: Console, view: CollateralView) -> None:
         console.print(f"  {price_of.text}")
     for note in (*plan.notes, *plan.warnings):
         console.print(f"  note: {note}")
+    if view.daemon is not None:
+        for text in _daemon_lines(view.daemon):
+            console.print(text)
+
+
+def _daemon_lines(now: CollateralNow) -> Iterator[str]:
+    """Say what the newest plan of the engine itself is, and what became of it."""
+    if not now.plan_id:
+        yield f"the vault's own plan: none yet{': ' + now.fault if now.fault else ''}"
+        return
+    verdict = "every need is met" if now.is_met else f"SHORT by {money(now.short_quote)}"
+    yield f"the vault's own plan {now.plan_id} of {utc_text(now.planned_ns)[:19]} UTC by {now.method}: {verdict}"
+    if now.fault:
+        yield f"  DEGRADED: {now.fault}"
+    for name in now.moved:
+        yield f"  moved: {name}"
+    for why in now.not_moved:
+        yield f"  not moved: {why}"
+    for one in now.told[-3:]:
+        yield f"  {utc_text(one.at_ns)[:19]} UTC: {one.text}"
 
 
 def print_what_if(console: Console, view: WhatIf) -> None:

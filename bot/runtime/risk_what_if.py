@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from math import floor, inf, isfinite
 from typing import Final, NamedTuple
@@ -20,8 +21,7 @@ from bot.runtime.risk_accounts import Accounts, Reckoned
 from bot.runtime.risk_snapshot import Tradable
 from bot.runtime.risk_view import DistanceLine, MarginLine, distances_of, margin_line, netting_of
 
-STEPS: Final = 40  # of the search for the largest size that fits
-MOST_TIMES: Final = 1e6  # of what is asked for; more than that is taken for no limit
+MOST_TIMES: Final = 1_000_000  # of what is asked for; more than that is taken for no limit
 SIDES: Final = {"buy": 1.0, "long": 1.0, "sell": -1.0, "short": -1.0}
 
 
@@ -120,6 +120,7 @@ def build_what_if(accounts: Accounts, order: Order, told: SupposedMargin | None 
     premium = qty * _px(tradable) if position.kind == OPTION else 0.0
     moved = accounts.with_order(position, cost, _counts(account, position) - premium)
     after = moved.of[account.now.name]
+    before = _stand(accounts)
     return WhatIf(
         vault=snapshot.vault,
         as_of=utc_text(snapshot.now_ns),
@@ -132,8 +133,8 @@ def build_what_if(accounts: Accounts, order: Order, told: SupposedMargin | None 
         cost_quote=cost,
         premium_quote=premium,
         room_base=room_of(accounts, account, tradable, 1.0 if qty > 0.0 else -1.0, abs(qty)),
-        before=_stand(accounts),
-        after=_stand(moved),
+        before=before,
+        after=_stand(moved, {name: lines for name, lines in _by_account(before).items() if name != account.now.name}),
         refusals=tuple(_refusals(accounts, account, after, tradable, qty)),
         venue=_venue_word(told, after),
         venue_silent=silent,
@@ -154,17 +155,16 @@ def room_of(accounts: Accounts, one: Reckoned, tradable: Tradable, side: float, 
         bound = max(now, share * equity) if one.now.may_add else now
         return asked <= bound + 1e-9 * abs(bound)
 
-    low, high = 0.0, max(size_base, tradable.lot_base)
-    while fits(high):
-        low, high = high, 4.0 * high
-        if high > MOST_TIMES * size_base:
+    low, high = 0, max(1, round(size_base / tradable.lot_base))  # in lots: the largest that fits, and one that may not
+    most = high * MOST_TIMES
+    while fits(high * tradable.lot_base):
+        low, high = high, 4 * high
+        if high > most:
             return inf
-    for _ in range(STEPS):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if fits(middle) else (low, middle)
-        if high - low < 0.5 * tradable.lot_base:
-            break
-    return floor(low / tradable.lot_base + 1e-9) * tradable.lot_base
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle * tradable.lot_base) else (low, middle)
+    return low * tradable.lot_base
 
 
 def _find(accounts: Accounts, name: str) -> Tradable:
@@ -194,14 +194,24 @@ def _counts(one: Reckoned, position: Position) -> float:
     return min(0.0, after) - min(0.0, before)
 
 
-def _stand(accounts: Accounts) -> Standpoint:
-    known = [one for one in accounts.of.values() if not one.now.unknown]
+def _stand(accounts: Accounts, known: Mapping[str, list[DistanceLine]] | None = None) -> Standpoint:
+    """Return how the vault stands; `known` are distances of accounts that are as they were."""
+    held = [one for one in accounts.of.values() if not one.now.unknown]
+    told = known or {}
+    distances = [line for one in held for line in told.get(one.now.name) or distances_of(accounts, one)]
     return Standpoint(
         equity_quote=accounts.equity_quote,
-        margin=tuple(margin_line(accounts, one) for one in known),
-        distances=tuple(line for one in known for line in distances_of(accounts, one)),
+        margin=tuple(margin_line(accounts, one) for one in held),
+        distances=tuple(distances),
         exposures=netting_of(accounts).exposures,
     )
+
+
+def _by_account(stand: Standpoint) -> dict[str, list[DistanceLine]]:
+    found: dict[str, list[DistanceLine]] = {}
+    for line in stand.distances:
+        found.setdefault(line.account, []).append(line)
+    return found
 
 
 def _refusals(

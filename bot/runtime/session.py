@@ -24,6 +24,7 @@ from bot.runtime.feed import RecordedFeed
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.simulated_chains import open_simulated_chain
 from bot.runtime.vault import RecordingFeed, Vault
+from bot.simulation.planning import SimulatedPlanner
 from bot.simulation.recording import Manifest, Recording, open_recording
 from bot.simulation.score import Score
 from bot.simulation.transfers import RouteWorld, SimulatedTransfers
@@ -132,9 +133,9 @@ def _open_venue(vault: Vault, manifest: Manifest, settings: EngineSettings, faul
     }
     hedges = [hedge for hedge in hedges if hedge.instrument.instrument_id not in chains]
     options = tradable_options(settings)
-    transfers = transfers_of(settings, vault.seed)
+    transfers, planner = transfers_of(settings, vault.seed), planner_of(settings)
     if chains and not (hedges or options):
-        return Venues(chains, transfers)
+        return Venues(chains, transfers, planner)
     exchange = SimulatedVenue(
         [*(hedge.instrument for hedge in hedges), *(option for option, _ in options)],
         fees=fees_of(hedges, options),
@@ -150,7 +151,7 @@ def _open_venue(vault: Vault, manifest: Manifest, settings: EngineSettings, faul
     if not chains and transfers is None:
         return exchange
     traded = [*(hedge.instrument.instrument_id for hedge in hedges), *(option.instrument_id for option, _ in options)]
-    return Venues({**dict.fromkeys(traded, exchange), **chains}, transfers)
+    return Venues({**dict.fromkeys(traded, exchange), **chains}, transfers, planner)
 
 
 def transfers_of(settings: EngineSettings, seed: int) -> SimulatedTransfers | None:
@@ -166,6 +167,11 @@ def transfers_of(settings: EngineSettings, seed: int) -> SimulatedTransfers | No
     for route in sorted(routes, key=lambda one: one.p95_ns):
         worlds[route.name] = RouteWorld(median_ns=max(1, route.p95_ns // 2), p95_ns=route.p95_ns, fee=route.fee)
     return SimulatedTransfers(seed, worlds)
+
+
+def planner_of(settings: EngineSettings) -> SimulatedPlanner | None:
+    """Return who plans collateral in a world of its own, None for a vault that has none planned."""
+    return SimulatedPlanner() if settings.risk is not None and settings.risk.collateral is not None else None
 
 
 def fees_of(

@@ -19,6 +19,7 @@ from bot.runtime.credentials import load_credentials, variable
 from bot.runtime.vault import Vault, VenueSection
 from bot.runtime.yaml_source import names_secret
 from bot.simulation.depth import DepthProfile
+from bot.simulation.planning import SimulatedPlanner
 from bot.simulation.transfers import SimulatedTransfers
 from bot.simulation.venue import Faults, Fees, Latency, OptionFees
 
@@ -73,6 +74,7 @@ class ExecutionOpener(Protocol):
         chains: Mapping[str, str],
         option_fees: Mapping[tuple[str, str], OptionFees],
         transfers: SimulatedTransfers | None = None,
+        planner: SimulatedPlanner | None = None,
     ) -> Execution:
         """Return the simulated venue, as it was before its first event."""
 
@@ -98,6 +100,7 @@ def open_execution(
     chains: Mapping[str, str],
     option_fees: Mapping[tuple[str, str], OptionFees],
     transfers: SimulatedTransfers | None = None,
+    planner: SimulatedPlanner | None = None,
 ) -> Execution:
     """Return the simulated venue of a paper run on live data."""
     return PaperExecution(
@@ -111,6 +114,7 @@ def open_execution(
         chains=chains,
         option_fees=option_fees,
         transfers=transfers,
+        planner=planner,
     )
 
 

@@ -14,6 +14,8 @@ from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.desk import Desk
 from bot.engine.engine import Engine
 from bot.engine.gates import list_gates
+from bot.engine.insurance import Insurance
+from bot.engine.margin_keeper import MarginKeeper
 from bot.runtime.live import LiveSession
 from bot.runtime.session import Session
 
@@ -55,7 +57,7 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
     """Show margin of every account, what its model makes it of, what is under way, and how venues are judged."""
     margin, top_ups = engine.margin, engine.top_ups
     if margin is None or top_ups is None:
-        return {"accounts": {}, "transfers": []}
+        return {"accounts": {}, "transfers": [], "insurance": None}
     return {
         "accounts": {
             name: {
@@ -69,6 +71,7 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
                     for charge in (requirement.charges if requirement is not None else ())
                 ],
                 "banned": margin.accounts[name].banned,
+                "buffer": margin.buffers.tell(name) if margin.buffers is not None else "",
                 "top_up_refused": top_ups.refused.get(name, ""),
             }
             for name, record in margin.records().items()
@@ -93,12 +96,74 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
         ],
         "forecasts": {
             name: {key: _finite(value) for key, value in msgspec.to_builtins(one).items()}
-            for name, one in margin.forecasts.items()
+            for name, one in margin.watch.forecasts.items()
         },
         "counterparties": _counterparties_view(engine.counterparties),
         "counterparty_groups": _groups_view(engine.counterparties),
         "drains": _drains_view(engine.counterparties),
+        "collateral": _collateral_view(engine),
+        "insurance": _insurance_view(engine.insurance),
+        **_changes_view(engine, margin),
     }
+
+
+def _changes_view(engine: Engine, margin: MarginKeeper) -> dict[str, Any]:
+    """Show what lately changed buffers, each with its reason, what conditions are now, and which breakers are open."""
+    conditions, buffers, board = margin.watch.conditions, margin.buffers, engine.breakers
+    return {
+        "conditions": None if conditions is None else msgspec.to_builtins(conditions),
+        "condition_changes": [{"at": utc_text(at_ns), "change": line} for at_ns, line in margin.watch.changes],
+        "buffer_changes": [
+            {
+                "account": name,
+                "at": utc_text(one.ts_ns),
+                "from_ratio": one.before_ratio,
+                "to_ratio": one.after_ratio,
+                "reason": one.reason,
+            }
+            for name, one in (buffers.changes if buffers is not None else ())
+        ],
+        "breakers": [
+            {"breaker": str(one.breaker), "subject": one.subject, "since": utc_text(one.since_ns), "reason": one.reason}
+            for one in (board.tripped() if board is not None else ())
+        ],
+        "breaker_changes": [
+            {"at": utc_text(at_ns), "change": line} for at_ns, line in (board.changes if board is not None else ())
+        ],
+    }
+
+
+def _insurance_view(insurance: Insurance | None) -> dict[str, Any] | None:
+    """Show the insurance buffer with its newest entries, None where none is kept."""
+    if insurance is None:
+        return None
+    return {
+        **msgspec.to_builtins(insurance.record()),
+        "draws": {str(state): share for state, share in insurance.rule.draws.items()},
+        "told": insurance.tell(),
+        "entries": [
+            {
+                "at": utc_text(one.ts_ns),
+                "move": str(one.move),
+                "amount_quote": one.amount_quote,
+                "balance_quote": one.balance_quote,
+                "reason": one.reason,
+            }
+            for one in insurance.buffer.entries
+        ],
+    }
+
+
+def _collateral_view(engine: Engine) -> dict[str, Any] | None:
+    """Show the newest collateral plan: what it moved and why, what is missing, what more would cost; None unplanned."""
+    if engine.collateral is None:
+        return None
+    found = msgspec.to_builtins(engine.collateral.now())
+    view: dict[str, Any] = {
+        name: _finite(value) if isinstance(value, float) else value for name, value in found.items()
+    }
+    view["told"] = [{"at": utc_text(one["at_ns"]), "text": one["text"]} for one in found["told"]]
+    return view
 
 
 def _counterparties_view(keeper: CounterpartyKeeper | None) -> dict[str, Any]:

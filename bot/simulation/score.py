@@ -14,6 +14,7 @@ from bot.domain.decisions import Decision
 from bot.domain.events import Command, SubmitOrder
 from bot.domain.results import LatencySummary, RunSeries, RunSummary, pnl_parts
 from bot.domain.units import NS_PER_S, NS_PER_US, utc_text
+from bot.engine.collateral_desk import summary_of
 from bot.engine.engine import Engine
 
 SAMPLE_EVERY_NS = 10 * NS_PER_S  # series keep one point per this much event time, and every order …
@@ -136,8 +137,13 @@ class Score:
                 label: why for desk in engine.desks.values() for label, why in desk.book.surface_fallbacks.items()
             },
             margin=engine.margin.records() if engine.margin is not None else {},
+            forecasts=engine.margin.watch.records() if engine.margin is not None else {},
+            condition_changes=engine.margin.watch.change_count if engine.margin is not None else 0,
+            breaker_trips=engine.breakers.trip_count if engine.breakers is not None else 0,
             transfers=engine.top_ups.count if engine.top_ups is not None else 0,
             late_transfers=engine.top_ups.late_count if engine.top_ups is not None else 0,
+            collateral_plans=summary_of(engine.collateral),
+            buffer=engine.insurance.record() if engine.insurance is not None else None,
             unquoted_hedges_s={
                 name: longest_ns / NS_PER_S
                 for desk in engine.desks.values()

@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bot.domain.events import CancelForeign, Command, Event, QueryAccount, QueryTransfer, SubmitOrder
+from bot.domain.events import (
+    CancelForeign,
+    Command,
+    Event,
+    PlanCollateral,
+    QueryAccount,
+    QueryTransfer,
+    SubmitOrder,
+)
 from bot.domain.market import MarketEvent
 from bot.domain.risk import TransferCollateral
+from bot.simulation.planning import SimulatedPlanner
 from bot.simulation.transfers import SimulatedTransfers
 from bot.simulation.world import Venue
 
@@ -18,16 +27,23 @@ from bot.simulation.world import Venue
 class Venues:
     """A `Venue` that is made of others; `homes` says by instrument id where an order goes.
 
-    Collateral moves between them over `transfers`; without any, what is to be moved goes unanswered.
+    Collateral moves between them over `transfers`, as `planner` plans it; without any, what is to be moved or planned
+    goes unanswered.
     """
 
-    def __init__(self, homes: Mapping[str, Venue], transfers: SimulatedTransfers | None = None) -> None:
+    def __init__(
+        self,
+        homes: Mapping[str, Venue],
+        transfers: SimulatedTransfers | None = None,
+        planner: SimulatedPlanner | None = None,
+    ) -> None:
         """Put the venues together. Raises ValueError without any."""
         if not homes:
             raise ValueError("expected an instrument to trade at least, found none; hint: name a hedge in the vault")
         self._homes = dict(homes)
         self._venues = list(dict.fromkeys(homes.values()))
         self._transfers = transfers
+        self._planner = planner
 
     @property
     def transfers(self) -> SimulatedTransfers | None:
@@ -65,6 +81,10 @@ class Venues:
             if self._transfers is not None:
                 move_collateral(self._transfers, command, now_ns)
             return
+        if isinstance(command, PlanCollateral):
+            if self._planner is not None:
+                self._planner.submit(command, now_ns)
+            return
         about = command.intent if isinstance(command, SubmitOrder) else command
         self._homes[about.instrument_id].submit(command, now_ns)
 
@@ -73,6 +93,8 @@ class Venues:
         moments = [moment for venue in self._venues if (moment := venue.next_event_ns()) is not None]
         if self._transfers is not None and (moment := self._transfers.next_event_ns()) is not None:
             moments.append(moment)
+        if self._planner is not None and (moment := self._planner.next_event_ns()) is not None:
+            moments.append(moment)
         return min(moments, default=None)
 
     def advance(self, now_ns: int) -> Sequence[Event]:
@@ -80,6 +102,8 @@ class Venues:
         events = [event for venue in self._venues for event in venue.advance(now_ns)]
         if self._transfers is not None:
             events += self._transfers.advance(now_ns)
+        if self._planner is not None:
+            events += self._planner.advance(now_ns)
         events.sort(key=_received_ns)
         return events
 

@@ -108,6 +108,11 @@ class TestPlanning:
         (command,) = transfers(short_of_margin(msgspec.structs.replace(ROUTE, from_venue="wallet")))
         assert command.from_venue == "wallet"
 
+    def test_what_rounding_leaves_is_not_sent_over_another_route(self) -> None:
+        other = msgspec.structs.replace(ROUTE, asset="USDC", from_venue="wallet")
+        (command,) = transfers(short_of_margin(ROUTE, other, caps={**CAPS, "USDC": 1e6}))
+        assert command.route == "ARB"
+
     def test_a_halted_bot_moves_nothing(self) -> None:
         vault = short_of_margin()
         vault.operate(OperatorAction.HALT)

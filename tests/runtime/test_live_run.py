@@ -17,10 +17,12 @@ import pytest
 from bot.domain.errors import ConfigError, JournalError, Retryable, VenueFatal
 from bot.domain.events import OperatorAction, OperatorCommand, Restarted
 from bot.domain.orders import Fill, OrderRejected
+from bot.domain.risk import CollateralPlanned
 from bot.domain.units import NS_PER_DAY, NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed
 from bot.gateways.exchange import Credentials, VenueSettings
 from bot.gateways.gateway import Clock
+from bot.risk.collateral.plan import decode_plan
 from bot.runtime.clock import WallClock
 from bot.runtime.config import load_vaults
 from bot.runtime.control import ask
@@ -128,6 +130,38 @@ async def test_it_hedges_and_its_journal_alone_tells_the_same(folder: Path, exch
     if not session.engine.orders.live:  # else the venue went on with an order after we had left
         assert told_lots == exchange.venue.positions["ETH-PERPETUAL"]
     assert told_lots == sum(event.qty_lots for event in rows.events if isinstance(event, Fill))
+
+
+PLANNED = """\
+risk:
+  accounts: {deribit: {model: house}}
+  transfers:
+    day_caps: {USDC: 1e5}
+    addresses: {there: {address: "0xaa", network: ARBONE}}
+    routes:
+      - {asset: USDC, from_venue: wallet, to_venue: deribit, route: ARB, address_label: there, max_amount: 50000}
+  collateral: {plan_s: 10, wallets: {wallet: {USDC: 50000}}}
+"""
+
+
+async def test_collateral_is_planned_by_a_process_while_it_hedges(folder: Path, exchange: SimulatedExchange) -> None:
+    (folder / "busy.yaml").write_text(LIVE_VAULT + PLANNED)
+    async with running(folder, exchange) as task, asyncio.timeout(2 * PATIENCE_S):
+        await until(lambda: orders(exchange), task)
+        while not (shown := (await view(folder))["margin"]["collateral"])["plan_id"]:
+            await asyncio.sleep(0.2)
+    summary = task.result()
+    first = next(one for one in read_rows(folder / "busy.sqlite").events if isinstance(one, CollateralPlanned))
+    assert first.method in {"lp", "milp"}, first.fault
+    assert decode_plan(first.text).method == first.method
+    assert shown["plan_id"] == first.plan_id
+    assert summary.collateral_plans["plans"] >= 1
+    assert summary.hedges > 0
+    (vault,) = load_vaults([folder / "busy.yaml"], allow_live=True)
+    with Journal.open(folder / "busy.sqlite", for_writing=False) as journal:
+        session = look_at(vault, journal.header)
+        rebuild(session, journal, is_world_wanted=False)  # nobody solves again: the plan is in the journal
+    assert session.score.commands_sha256 == summary.commands_sha256
 
 
 async def test_what_is_there_once_connected_is_told_before_the_first_order(

@@ -9,13 +9,14 @@ import msgspec
 import pytest
 
 from bot.domain.errors import ConfigError
-from bot.engine.risk_settings import RiskSettings
+from bot.engine.risk_settings import BufferSettings, CollateralRules, RiskSettings
+from bot.risk.breakers import BreakerRule
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import decode_parameters
 from bot.runtime.config import load_vaults
 from bot.runtime.margin_parameters import carried_sets
-from bot.runtime.risk_checks import build_risk, find_parameters
-from bot.runtime.risk_sections import AccountRiskSection, MarginStatesSection, RiskSection
+from bot.runtime.risk_checks import build_risk, find_parameters, stress_scenarios
+from bot.runtime.risk_sections import AccountRiskSection, CollateralSection, MarginStatesSection, RiskSection
 from tests.runtime.vault_files import VAULT, write_tiny_recording
 
 RISK = """\
@@ -121,6 +122,63 @@ def test_a_file_may_hold_the_parameters(tmp_path: Path) -> None:
     assert decode_parameters(path.read_bytes()).values == {}
 
 
+PLANS = """\
+  collateral:
+    plan_s: 60
+    hold_days: 73
+    yields: {USDC: 0.045}
+    wallets: {okx: {USDC: 1000}}
+    scenarios: [2025-10-10]
+    caps: {ARB: 5000}
+"""
+
+
+def test_plans_are_built_as_they_were_written(tmp_path: Path, recording: Path) -> None:
+    assert load(tmp_path, recording, RISK).collateral is None
+    built = load(tmp_path, recording, RISK + PLANS).collateral
+    assert built is not None
+    assert (built.plan_ns, built.hold_years, built.yields) == (60 * 10**9, 0.2, {"USDC": 0.045})
+    assert (built.wallets, built.caps, built.venue_share) == ({"okx": {"USDC": 1000.0}}, {"ARB": 5000.0}, None)
+    (scenario,) = built.scenarios
+    assert scenario.name == "2025-10-10"
+    assert scenario in stress_scenarios()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("[2025-10-10]", "[2025-10-11]", "found 2025-10-11"),
+        ("wallets: {okx:", "wallets: {nowhere:", "expected okx, found nowhere"),
+        ("caps: {ARB:", "caps: {MOON:", "found MOON"),
+        ("plan_s: 60", "plan_s: 60\n    moves: []\n    scenarios: []", "moves or scenarios"),
+    ],
+)
+def test_what_means_nothing_in_plans_is_refused(tmp_path: Path, recording: Path, old: str, new: str, says: str) -> None:
+    text = (RISK + PLANS).replace(old, new)
+    if "moves" in new:
+        text = text.replace("    scenarios: [2025-10-10]\n", "")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, recording, text)
+    assert any(says in problem and "vault.yaml:" in problem for problem in caught.value.problems), caught.value.problems
+
+
+def test_plans_without_a_way_to_move_anything_are_refused(tmp_path: Path, recording: Path) -> None:
+    text = RISK[: RISK.index("  transfers:")] + "  collateral: {plan_s: 60}\n"
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, recording, text)
+    assert any("routes under transfers" in problem for problem in caught.value.problems)
+
+
+def test_defaults_of_plans_are_those_of_the_engine() -> None:
+    engine = {field.name: field.default for field in msgspec.structs.fields(CollateralRules)}
+    ours = {key: field.default for key, field in CollateralSection.model_fields.items()}
+    same = ("time_limit_s", "buffer_ratio", "needed_by_s", "least_quote", "moves", "vol_up_fraction", "venue_share")
+    for key in same:
+        assert ours[key] == engine[key], key
+    assert ours["plan_s"] * 1e9 == engine["plan_ns"]
+    assert ours["hold_days"] / 365.0 == engine["hold_years"]
+
+
 def test_defaults_are_those_of_the_engine() -> None:
     engine = {field.name: field.default for field in msgspec.structs.fields(RiskSettings)}
     ours = {key: field.default for key, field in RiskSection.model_fields.items()}
@@ -131,3 +189,58 @@ def test_defaults_are_those_of_the_engine() -> None:
     states = MarginStatesSection().model_dump()
     step_up_s = states.pop("step_up_s")
     assert StateRule(**states, step_up_ns=round(step_up_s * 1e9)) == StateRule()
+
+
+def test_forecast_buffers_and_breakers_are_built_as_written(tmp_path: Path, recording: Path) -> None:
+    plain = load(tmp_path, recording, RISK)
+    assert plain.forecast.artefact is not None
+    assert (plain.buffers, plain.breakers) == (BufferSettings(), BreakerRule())
+    assert plain.forecast.conditions is None
+    more = (
+        "  forecast: none\n"
+        "  buffers: {base_ratio: 1.5, trigger_share: 0.9, usual_vols: {ETH: 0.6}}\n"
+        "  breakers: false\n"
+        "  asset_classes: {assets: {eth: {fallback_vol: 2.5}}}\n"
+    )
+    built = load(tmp_path, recording, RISK + more)
+    assert (built.forecast.artefact, built.forecast.reason) == (None, "the vault asks for none")
+    assert built.buffers == BufferSettings(base_ratio=1.5, trigger_share=0.9)
+    assert built.forecast.usual_vol == {"ETH": 0.6}
+    assert built.breakers is None
+    assert built.classes is not None
+    assert built.classes.of("ETH").parameters.fallback_vol == 2.5
+    assert built.classes.of("ETH").origins["fallback_vol"] == "asset ETH of the vault"
+    assert load(tmp_path, recording, RISK + "  buffers: {enabled: false}\n").buffers is None
+
+
+def test_an_artefact_that_is_not_there_is_no_error_and_says_why(tmp_path: Path, recording: Path) -> None:
+    built = load(tmp_path, recording, f"{RISK}  forecast: {tmp_path}/gone.json\n")
+    assert built.forecast.artefact is None
+    assert "cannot read gone.json" in built.forecast.reason
+
+
+def test_conditions_read_what_the_vault_reads(tmp_path: Path, recording: Path) -> None:
+    series = "  series: [{kind: deribit_volatility, of: BTC}, {kind: fred, of: VIXCLS}]\n"
+    built = load(tmp_path, recording, RISK + series)
+    assert built.forecast.conditions is not None
+    assert {rule.series for rule in built.forecast.conditions.rules} == {"DVOL-BTC", "VIXCLS"}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("  series: [{kind: fred}]\n", "expected of, the id of the series or the currency"),
+        ("  series: [{kind: stablecoins}, {kind: stablecoins}]\n", "expected each series once"),
+        ("  series: [{kind: funding, of: BTC, venue: okx, symbol: X}]\n", "expected a symbol and a venue"),
+        ("  series: [{kind: stablecoins}]\n  conditions: gone\n", "expected a parameter set of model conditions"),
+        ("  series: [{kind: fred, of: X}]\n  conditions: conditions-2026-11-26\n", "expected a series that"),
+        ("  asset_classes: {assets: {ETH: {surprise: 1}}}\n", "expected fields"),
+        ("  asset_classes: {members: {ETH: gone}}\n", "expected one of the asset classes"),
+    ],
+)
+def test_what_means_nothing_is_told_at_its_line(tmp_path: Path, recording: Path, more: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, recording, RISK + more)
+    (problem,) = caught.value.problems
+    assert words in problem
+    assert "vault.yaml:" in problem

@@ -132,11 +132,10 @@ def test_what_has_no_price_is_named_with_what_it_may_have_meant() -> None:
         ask("PERP", 1.0, accounts=(snapshot().accounts[0], unknown))
 
 
-def test_long_options_have_no_end_of_room() -> None:
-    found = accounts(positions=(PERP,))
-    rich = found.of["deribit"]
-    cheap = tradable(msgspec.structs.replace(CALL, mark_px=1e-9), cost_px=0.0)
-    assert room_of(found, rich, cheap, 1.0, 1.0) == inf
+def test_room_that_nobody_could_use_up_is_none() -> None:
+    rich = account("hyperliquid", "hyperliquid", equity_quote=1e15)
+    found = accounts(accounts=(snapshot().accounts[0], rich))
+    assert room_of(found, found.of["hyperliquid"], tradable(PERP), -1.0, 1.0) == inf
 
 
 def test_the_venues_own_answer_is_set_beside_the_models() -> None:

@@ -58,6 +58,20 @@ def solve(problem: CollateralProblem, *, time_limit_s: float = 1.0) -> Collatera
         if found is None or _is_better(greedy, found.outcome):
             notes = notes if found is None else (*notes, "the greedy plan is better than what the solver had")
             found = _Found(greedy, "greedy", is_proven=False, prices=(), notes=notes)
+    return _plan_of(tables, found)
+
+
+def plan_greedily(problem: CollateralProblem, why: str) -> CollateralPlan:
+    """Return the plan that needs no solver, with `why` among its notes. Raises ValueError for a problem that cannot be.
+
+    For whoever runs the solver elsewhere and loses patience with it.
+    """
+    tables = build_tables(problem)
+    found = _Found(solve_greedy(tables), "greedy", is_proven=False, prices=(), notes=(why,))
+    return _plan_of(tables, found)
+
+
+def _plan_of(tables: Tables, found: _Found) -> CollateralPlan:
     outcome = found.outcome
     floor = 0.0
     if outcome.short_quote > 0.0:

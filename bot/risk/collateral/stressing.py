@@ -48,7 +48,7 @@ def under_stress(
         maintenance = (after[0].before.maintenance, *(_maintenance(one) for one in after))
         pnl = (0.0, *(_pnl(one) for one in after))
         needs.append(Need(venue=account, maintenance_quote=maintenance, pnl_quote=pnl))
-    accepted = tuple(_stressed(one, scenarios, underlyings or {}, cast) for one in problem.acceptances)
+    accepted = tuple(stressed_acceptance(one, scenarios, underlyings or {}, cast) for one in problem.acceptances)
     return msgspec.structs.replace(
         problem,
         scenarios=(AS_IT_IS, *(one.name for one in scenarios)),
@@ -67,8 +67,11 @@ def _pnl(one: AccountAfter) -> float:
     return 0.0 if one.is_gone else one.pnl_quote
 
 
-def _stressed(
-    one: Acceptance, scenarios: Sequence[StressScenario], underlyings: Mapping[str, str], cast: Mapping[str, str] | None
+def stressed_acceptance(
+    one: Acceptance,
+    scenarios: Sequence[StressScenario],
+    underlyings: Mapping[str, str],
+    cast: Mapping[str, str] | None = None,
 ) -> Acceptance:
     """Return an acceptance with what one unit is worth at its venue in each scenario, of what it is worth now."""
     if one.px is None:

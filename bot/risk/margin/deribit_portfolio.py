@@ -10,17 +10,17 @@ and what long options may offset in the delta shock: third parties (docs/margin.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from bot.risk.book import SPOT, Flags, Floats, RiskBook
-from bot.risk.margin.tables import QUOTE, order_sides, terms_of
-from bot.risk.repricing import Groups, base_deltas, scenario_pnl
+from bot.risk.book import SPOT, Flags, Floats, Ints, RiskBook
+from bot.risk.margin.tables import QUOTE, terms_of
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import UP, Scenario, ScenarioSet, VolShock, price_vol_grid
+from bot.risk.stack import BookStack, StackGroups, StackValues, ask_with_orders, stack_deltas
 
 MODEL = "deribit_portfolio"
 DOLLARS = "usd"
@@ -111,15 +111,36 @@ def requirement(
     Margin for market maker protection and for spot orders is whatever the venue says it is. That of open orders is too
     where it is told; else it is what filling the worse side of them would add.
     """
-    charges, worst, names, pnl = _matrix_margin(book, parameters)
-    matrix = sum(one.initial for one in charges)
-    if open_orders_quote is None:
-        filled = (sum(one.initial for one in _matrix_margin(side, parameters)[0]) for side in order_sides(book))
-        open_orders_quote = max([one - matrix for one in filled] + [0.0])
-    extras = (("open orders", open_orders_quote), ("mmp", mmp_quote), ("spot", spot_quote))
-    charges += [Charge(name, asked, 0.0) for name, asked in extras if asked]
-    initial, maintenance = (float(sum(getattr(one, side) for one in charges)) for side in ("initial", "maintenance"))
-    return Requirement(MODEL, QUOTE, initial, maintenance, tuple(charges), worst, names, pnl)
+    return _requirements(BookStack(book), parameters, mmp_quote, open_orders_quote, spot_quote)[0]
+
+
+def requirements(stack: BookStack, parameters: DeribitPortfolioParameters) -> list[Requirement]:
+    """Return what portfolio margin asks of each copy of a stack, as `requirement` would of each by itself."""
+    return _requirements(stack, parameters)
+
+
+def _requirements(
+    stack: BookStack,
+    parameters: DeribitPortfolioParameters,
+    mmp_quote: float = 0.0,
+    orders_quote: float | None = None,
+    spot_quote: float = 0.0,
+) -> list[Requirement]:
+    ask = partial(_matrix_margins, parameters=parameters)
+    now, filled = ask_with_orders(stack, ask) if orders_quote is None else (ask(stack), [])
+    found = []
+    for copy, (charges, worst, names, pnl) in enumerate(now):
+        ordered = orders_quote
+        if ordered is None:
+            matrix = sum([one.initial for one in charges])
+            ordered = max([sum([one.initial for one in side[copy][0]]) - matrix for side in filled] + [0.0])
+        extras = (("open orders", ordered), ("mmp", mmp_quote), ("spot", spot_quote))
+        charges += [Charge(name, asked, 0.0) for name, asked in extras if asked]
+        initial, maintenance = sum([one.initial for one in charges]), sum([one.maintenance for one in charges])
+        found.append(
+            Requirement(MODEL, QUOTE, float(initial), float(maintenance), tuple(charges), worst, names, tuple(pnl))
+        )
+    return found
 
 
 def updated(values: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,34 +168,59 @@ def updated(values: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
 
 def pairs_of(book: RiskBook, parameters: DeribitPortfolioParameters) -> list[Pair]:
     """Return the pairs of a book, each priced under its own scenarios; spot held is no part of any."""
-    part = book.where(~np.equal(book.kind, SPOT))
+    return [
+        Pair(
+            one.underlying,
+            one.settle,
+            float(one.unit_px[0]),
+            one.scenarios,
+            one.pnl[:, 0],
+            float(one.roll_shock[0]),
+            float(one.delta_shock[0]),
+        )
+        for one in _stack_pairs(BookStack(book), parameters)
+    ]
+
+
+class _Pairs(NamedTuple):
+    """A pair in each copy of a stack: like `Pair`, with a number per copy and P&L by scenario and copy."""
+
+    underlying: str
+    settle: str
+    unit_px: Floats
+    scenarios: ScenarioSet
+    pnl: Floats
+    roll_shock: Floats
+    delta_shock: Floats
+
+
+def _stack_pairs(stack: BookStack, parameters: DeribitPortfolioParameters) -> list[_Pairs]:
+    part = stack.where(~np.equal(stack.kind, SPOT))
     keys = part.underlying * max(len(part.moneys), 1) + part.money
-    found = []
-    for key in np.unique(keys).tolist():
-        rows = part.where(np.equal(keys, key))
-        found.append(_price(rows, parameters))
-    return found
+    return [_price(part.where(np.equal(keys, key)), parameters) for key in np.unique(keys).tolist()]
 
 
-def _price(book: RiskBook, parameters: DeribitPortfolioParameters) -> Pair:
-    name, money = book.underlyings[int(book.underlying[0])], book.moneys[int(book.money[0])]
+def _price(stack: BookStack, parameters: DeribitPortfolioParameters) -> _Pairs:
+    underlying = int(stack.underlying[0])
+    name, money = stack.underlyings[underlying], stack.moneys[int(stack.money[0])]
     is_coin = money == name
-    spot_px = float(book.spot_of_row_px[0])
+    spot_px = np.broadcast_to(stack.spot_px[:, underlying], len(stack))
     terms = terms_of(parameters.currency_pair, f"{name.lower()}_{DOLLARS}")
     own, settle = terms_of(parameters.currency, name.lower()), _settle_terms(parameters, name, money)
     scenarios = _scenarios(terms, parameters)
-    pnl = _pnl(book, scenarios, terms.price_range, is_coin=is_coin)
-    pnl = _damped(pnl, scenarios, terms.price_range, settle.extended_dampener, spot_px if is_coin else 0.0)
-    groups, unit_px = Groups(book), spot_px if is_coin else 1.0
+    pnl = _pnl(stack, scenarios, terms.price_range, is_coin=is_coin)
+    coin_px = spot_px if is_coin else None
+    pnl = _damped(pnl, scenarios, terms.price_range, settle.extended_dampener, coin_px)
+    groups, unit_px = StackGroups(stack), spot_px if is_coin else np.ones(len(stack))
     per_base = spot_px / unit_px
-    deltas = base_deltas(book)
+    deltas = stack_deltas(stack)
     least = max(own.min_annualised_move, settle.min_annualised_move) if not is_coin else own.min_annualised_move
     annual = max(own.annualised_move_risk, settle.annualised_move_risk) if not is_coin else own.annualised_move_risk
-    rolls = np.abs(groups.sum(deltas)) * np.maximum(least, annual * groups.tau_years)
-    shocked = _shocked_delta_base(deltas, book.is_option & (book.qty_base > 0.0))
-    excess_base = max(shocked - terms.delta_total_liq_shock_threshold / spot_px, 0.0)
-    delta_shock = shocked * min(terms.max_delta_shock, terms.m_inc * excess_base)
-    return Pair(name, money, unit_px, scenarios, pnl, float(rolls.sum()) * per_base, delta_shock * per_base)
+    rolls = (np.abs(groups.sum(deltas)) * np.maximum(least, annual * groups.tau_years)).sum(axis=1)
+    shocked = _shocked_delta_base(deltas, stack.is_option & (stack.qty_base > 0.0))
+    excess_base = np.maximum(shocked - terms.delta_total_liq_shock_threshold / spot_px, 0.0)
+    delta_shock = shocked * np.minimum(terms.max_delta_shock, terms.m_inc * excess_base)
+    return _Pairs(name, money, unit_px, scenarios, pnl, rolls * per_base, delta_shock * per_base)
 
 
 def _settle_terms(parameters: DeribitPortfolioParameters, name: str, money: str) -> CurrencyTerms:
@@ -206,69 +252,78 @@ def _scenario_set(
     return ScenarioSet(price_vol_grid(terms.price_range, buckets) + far, shock)
 
 
-def _pnl(book: RiskBook, scenarios: ScenarioSet, price_range: float, *, is_coin: bool) -> Floats:
-    """Return the pair's P&L under each scenario, far tails weighted, in coin or in dollars."""
-    quote = scenario_pnl(book, scenarios)
+def _pnl(stack: BookStack, scenarios: ScenarioSet, price_range: float, *, is_coin: bool) -> Floats:
+    """Return the pair's P&L by scenario and copy, far tails weighted, in coin or in dollars."""
+    values = StackValues(stack, scenarios)
     if not is_coin:
-        dollars: Floats = quote.sum(axis=1) * scenarios.weight
-        return dollars
+        return values.pnl_quote() * scenarios.weight[:, None]
     # An option's price in coin is its value over its forward, and so its P&L there (V' / (1+m) - V) / F; of a linear
     # contract the quote P&L over the moved forward is q m/(1+m) already.
-    moved = 1.0 + scenarios.move
-    coin = quote / (book.forward_px * moved[:, None])
-    held = np.where(book.is_option, book.qty_base * book.mark_px / book.forward_px, 0.0).sum()
+    move, moved = scenarios.move[:, None], 1.0 + scenarios.move[:, None]
+    per_forward = stack.qty_base / stack.forward_px
+    worth = per_forward * stack.mark_px
+    linear, held = worth[:, ~stack.is_option].sum(axis=1), worth[:, values.options].sum(axis=1)
+    coin = (values.option_pnl(per_forward[:, values.options]) + move * (linear - held)) / moved
     # A far tail counts so that a book without options loses what it loses at the edge of the grid.
-    edge = 1.0 + np.sign(scenarios.move) * price_range
-    weight: Floats = np.where(scenarios.is_extended, scenarios.weight * moved / edge, 1.0)
-    pnl: Floats = weight * (coin.sum(axis=1) - held * scenarios.move / moved)
+    edge = 1.0 + np.sign(move) * price_range
+    weight = np.where(scenarios.is_extended[:, None], scenarios.weight[:, None] * moved / edge, 1.0)
+    pnl: Floats = weight * coin
     return pnl
 
 
-def _damped(pnl: Floats, scenarios: ScenarioSet, price_range: float, dampener_usd: float, coin_px: float) -> Floats:
+def _damped(
+    pnl: Floats, scenarios: ScenarioSet, price_range: float, dampener_usd: float, coin_px: Floats | None
+) -> Floats:
     """Forgive losses of the far tails: at most (|m| / range - 1) × dampener, in coin at the price of the edge."""
-    forgiven = np.maximum(np.abs(scenarios.move) / price_range - 1.0, 0.0) * dampener_usd
-    if coin_px:
-        forgiven /= coin_px * (1.0 + np.sign(scenarios.move) * price_range)
-    return np.where(scenarios.is_extended & (pnl < 0.0), np.minimum(pnl + forgiven, 0.0), pnl)
+    move = scenarios.move[:, None]
+    forgiven: Floats = np.maximum(np.abs(move) / price_range - 1.0, 0.0) * dampener_usd
+    if coin_px is not None:
+        forgiven = forgiven / (coin_px * (1.0 + np.sign(move) * price_range))
+    damped: Floats = np.where(scenarios.is_extended[:, None] & (pnl < 0.0), np.minimum(pnl + forgiven, 0.0), pnl)
+    return damped
 
 
-def _shocked_delta_base(deltas: Floats, is_long_option: Flags) -> float:
+def _shocked_delta_base(deltas: Floats, is_long_option: Flags) -> Floats:
     """Return the delta that the delta shock is on, unsigned: that of long options may only offset the rest."""
-    rest, long = float(deltas[~is_long_option].sum()), float(deltas[is_long_option].sum())
-    if rest * long >= 0.0:
-        return abs(rest)
-    return max(abs(rest) - abs(long), 0.0)
+    long = np.where(is_long_option, deltas, 0.0).sum(axis=1)
+    rest = np.where(is_long_option, 0.0, deltas).sum(axis=1)
+    found: Floats = np.where(rest * long >= 0.0, np.abs(rest), np.maximum(np.abs(rest) - np.abs(long), 0.0))
+    return found
 
 
-def _matrix_margin(
-    book: RiskBook, parameters: DeribitPortfolioParameters
-) -> tuple[list[Charge], str, tuple[str, ...], tuple[float, ...]]:
-    """Return the charges of the risk matrix; the worst scenario, all names and P&L where there is one set of them."""
-    pairs, share = pairs_of(book, parameters), parameters.general.mm_factor
-    charges: list[Charge] = []
-    worst, most = "", 0.0
+Matrix = tuple[list[Charge], str, tuple[str, ...], list[float]]
+
+
+def _matrix_margins(stack: BookStack, parameters: DeribitPortfolioParameters) -> list[Matrix]:
+    """Return by copy the charges of the risk matrix; the worst scenario, all names and P&L where there is one set."""
+    pairs, share = _stack_pairs(stack, parameters), parameters.general.mm_factor
+    copies = range(len(stack))
+    charges: list[list[Charge]] = [[] for _ in copies]
+    worst, most = [""] * len(stack), [0.0] * len(stack)
     for together in _grouped(pairs, parameters):
-        loss, at, credited = _worst(together, parameters)
-        label = "+".join(f"{one.underlying}/{one.settle}" for one in together)
-        if loss > most:
-            worst, most = together[0].scenarios.names[at], loss
-        charges.append(Charge(f"{label} worst", loss, share * loss, together[0].scenarios.names[at]))
-        contingency = parameters.correlation_contingency * credited
-        if contingency:
-            charges.append(Charge(f"{label} correlation", contingency, 0.0))
+        losses, places, credited = _worst(together, parameters)
+        label, names = "+".join(f"{one.underlying}/{one.settle}" for one in together), together[0].scenarios.names
+        for copy, loss, at, gains in zip(copies, losses.tolist(), places.tolist(), credited.tolist(), strict=True):
+            if loss > most[copy]:
+                worst[copy], most[copy] = names[at], loss
+            charges[copy].append(Charge(f"{label} worst", loss, share * loss, names[at]))
+            contingency = parameters.correlation_contingency * gains
+            if contingency:
+                charges[copy].append(Charge(f"{label} correlation", contingency, 0.0))
     for pair in pairs:
-        for name, asked in (("roll shock", pair.roll_shock), ("delta shock", pair.delta_shock)):
-            quote = asked * pair.unit_px
-            charges.append(Charge(f"{pair.underlying}/{pair.settle} {name}", quote, share * quote))
+        label = f"{pair.underlying}/{pair.settle}"
+        for name, asked in ((f"{label} roll shock", pair.roll_shock), (f"{label} delta shock", pair.delta_shock)):
+            for own, quote in zip(charges, (asked * pair.unit_px).tolist(), strict=True):
+                own.append(Charge(name, quote, share * quote))
     if len(pairs) != 1:
-        return charges, worst, (), ()
-    pnl = tuple((pairs[0].pnl * pairs[0].unit_px).tolist())
-    return charges, worst, pairs[0].scenarios.names, pnl
+        return [(own, why, (), []) for own, why in zip(charges, worst, strict=True)]
+    pnl, names = (pairs[0].pnl * pairs[0].unit_px).T.tolist(), pairs[0].scenarios.names
+    return [(own, why, names, line) for own, why, line in zip(charges, worst, pnl, strict=True)]
 
 
-def _grouped(pairs: list[Pair], parameters: DeribitPortfolioParameters) -> list[list[Pair]]:
+def _grouped(pairs: list[_Pairs], parameters: DeribitPortfolioParameters) -> list[list[_Pairs]]:
     """Return which pairs may offset: one underlying's, those of the correlation set; if not cross, settled alike."""
-    groups: dict[tuple[str, str], list[Pair]] = {}
+    groups: dict[tuple[str, str], list[_Pairs]] = {}
     for pair in pairs:
         is_correlated = terms_of(parameters.currency, pair.underlying.lower()).correlation_set
         group = ("" if is_correlated else pair.underlying, "" if parameters.cross else pair.settle)
@@ -276,8 +331,8 @@ def _grouped(pairs: list[Pair], parameters: DeribitPortfolioParameters) -> list[
     return list(groups.values())
 
 
-def _worst(pairs: list[Pair], parameters: DeribitPortfolioParameters) -> tuple[float, int, float]:
-    """Return the largest loss in quote money of pairs moving together, its scenario, and what gains were credited.
+def _worst(pairs: list[_Pairs], parameters: DeribitPortfolioParameters) -> tuple[Floats, Ints, Floats]:
+    """Return by copy the largest loss in quote money of pairs moving together, its scenario, and gains credited.
 
     A gain counts by `pnl_offset` of the worse of the pair's two currencies, at most `max_offsetable_pnl`.
     """
@@ -291,7 +346,9 @@ def _worst(pairs: list[Pair], parameters: DeribitPortfolioParameters) -> tuple[f
         quote = pair.pnl * pair.unit_px
         vectors.append(np.where(quote > 0.0, np.minimum(quote * share, most), quote))
     total = np.sum(vectors, axis=0)
-    at = int(total.argmin())
-    loss = max(-float(total[at]), 0.0)
-    credited = sum(max(float(vector[at]), 0.0) for vector in vectors) if len(vectors) > 1 else 0.0
-    return loss, at, credited
+    at: Ints = total.argmin(axis=0)
+    copies = np.arange(len(at))
+    credited = np.zeros(len(at))
+    if len(vectors) > 1:
+        credited = np.sum([np.maximum(vector[at, copies], 0.0) for vector in vectors], axis=0)
+    return np.maximum(-total[at, copies], 0.0), at, credited

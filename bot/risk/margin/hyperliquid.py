@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bot.risk.book import RiskBook
-from bot.risk.margin.tables import add_up, by_underlying, is_linear, open_size_base, terms_of
+from bot.risk.book import FUTURE, PERPETUAL, RiskBook
+from bot.risk.margin.tables import add_up, terms_of
 from bot.risk.requirement import Charge, Requirement
+from bot.risk.stack import BookStack
 
 
 class LeverageTier(msgspec.Struct, frozen=True, gc=False):
@@ -58,21 +59,26 @@ class PortfolioToken(msgspec.Struct, frozen=True, kw_only=True):
 
 def requirement(book: RiskBook, parameters: HyperliquidParameters) -> Requirement:
     """Return what cross margin asks of perpetuals and resting orders, in quote money (USDC counts as one)."""
-    charges: list[Charge] = []
-    for name, part in by_underlying(book):
-        linear = part.where(is_linear(part))
-        if not len(linear):
-            continue
+    return requirements(BookStack(book), parameters)[0]
+
+
+def requirements(stack: BookStack, parameters: HyperliquidParameters) -> list[Requirement]:
+    """Return what cross margin asks of each copy of a stack, as `requirement` would of each by itself."""
+    charges: list[list[Charge]] = [[] for _ in range(len(stack))]
+    linear = stack.where(np.equal(stack.kind, PERPETUAL) | np.equal(stack.kind, FUTURE))
+    for underlying in linear.held:
+        name, part = linear.underlyings[underlying], linear.where(linear.underlying == underlying)
         tiers = terms_of(parameters.tiers, name)
-        held = float(linear.mark_px @ np.abs(linear.qty_base))
-        opened = float(linear.mark_px @ open_size_base(linear))
-        resting = float(linear.mark_px @ (linear.buy_base + linear.sell_base))
         most = tiers[0].max_leverage if tiers else 0.0
         chosen = parameters.leverage.get(name, most)
-        initial = max(opened / chosen, 2.0 * maintenance_quote(opened, tiers))
-        charges.append(Charge(f"{name} perpetuals", initial, maintenance_quote(held, tiers)))
-        charges.append(Charge(f"{name} resting orders", parameters.resting_rate * resting, 0.0))
-    return add_up("hyperliquid", charges)
+        sizes = np.maximum(np.abs(part.qty_base + part.buy_base), np.abs(part.qty_base - part.sell_base))
+        held, opened = (part.mark_px * np.abs(part.qty_base)).sum(axis=1), (part.mark_px * sizes).sum(axis=1)
+        resting = np.broadcast_to((part.mark_px * (part.buy_base + part.sell_base)).sum(axis=1), len(stack))
+        for own, *quote in zip(charges, held.tolist(), opened.tolist(), resting.tolist(), strict=True):
+            initial = max(quote[1] / chosen, 2.0 * maintenance_quote(quote[1], tiers))
+            own.append(Charge(f"{name} perpetuals", initial, maintenance_quote(quote[0], tiers)))
+            own.append(Charge(f"{name} resting orders", parameters.resting_rate * quote[2], 0.0))
+    return [add_up("hyperliquid", own) for own in charges]
 
 
 def maintenance_quote(notional_quote: float, tiers: tuple[LeverageTier, ...]) -> float:

@@ -14,15 +14,13 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from bot.risk.book import SPOT, Floats, Ints, RiskBook
-from bot.risk.margin.tables import QUOTE, by_underlying, is_linear, order_sides, terms_of
-from bot.risk.repricing import Groups, base_deltas, option_values, scenario_pnl
+from bot.risk.book import FUTURE, PERPETUAL, SPOT, Floats, RiskBook
+from bot.risk.margin.tables import QUOTE, terms_of
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import DAYS_PER_YEAR, DOWN, SAME, UP, Scenario, ScenarioSet, VolShock
+from bot.risk.stack import BookStack, StackGroups, StackValues, ask_with_orders, stack_deltas
 
 MODEL = "okx"
-_NO_MOVE: Floats = np.zeros(1)
-_FIRST: Ints = np.zeros(1, dtype=np.int64)
 
 
 class Slice(msgspec.Struct, frozen=True, gc=False):
@@ -78,6 +76,9 @@ class Parts(NamedTuple):
         return max(max(self.mr1, self.mr2, self.mr6) + self.mr3 + self.mr4 + self.mr5, self.mr7) + self.mr9
 
 
+PARTS = Parts._fields[:-1]
+
+
 def requirement(
     book: RiskBook, parameters: OkxParameters, *, borrow_initial: float = 0.0, borrow_maintenance: float = 0.0
 ) -> Requirement:
@@ -86,48 +87,82 @@ def requirement(
     Charges name the parts; those that the larger one swallows are told in `detail` of the unit's own. Open orders count
     as filled on the worse side, towards initial margin. Borrowing is what the venue says it is.
     """
-    charges: list[Charge] = []
-    worst, most = "", 0.0
-    for name, rows in by_underlying(book):
-        terms = terms_of(parameters.units, name)
-        parts = parts_of(rows, terms, parameters)
-        filled = [parts_of(side, terms, parameters).mmr for side in order_sides(rows)]
-        factor = parameters.initial_factor
-        tell = ", ".join(f"{part} {value:.6g}" for part, value in parts._asdict().items() if value and part != "worst")
-        charges.append(Charge(f"{name} risk unit", factor * parts.mmr, parts.mmr, tell))
-        if filled and max(filled) > parts.mmr:
-            charges.append(Charge(f"{name} open orders", factor * (max(filled) - parts.mmr), 0.0))
-        if parts.mmr > most:
-            worst, most = parts.worst, parts.mmr
+    borrowed: list[Charge] = []
     if borrow_initial or borrow_maintenance:
-        charges.append(Charge("borrowing", borrow_initial, borrow_maintenance))
-    initial, maintenance = (float(sum(getattr(one, side) for one in charges)) for side in ("initial", "maintenance"))
-    return Requirement(MODEL, QUOTE, initial, maintenance, tuple(charges), worst)
+        borrowed.append(Charge("borrowing", borrow_initial, borrow_maintenance))
+    return _requirements(BookStack(book), parameters, borrowed)[0]
+
+
+def requirements(stack: BookStack, parameters: OkxParameters) -> list[Requirement]:
+    """Return what portfolio margin asks of each copy of a stack, as `requirement` would of each by itself."""
+    return _requirements(stack, parameters, [])
+
+
+def _requirements(stack: BookStack, parameters: OkxParameters, borrowed: list[Charge]) -> list[Requirement]:
+    charges: list[list[Charge]] = [[] for _ in range(len(stack))]
+    worst, most = [""] * len(stack), [0.0] * len(stack)
+    factor = parameters.initial_factor
+    for underlying in stack.held:
+        name = stack.underlyings[underlying]
+        terms = terms_of(parameters.units, name)
+        rows = stack.where(stack.underlying == underlying)
+        now, filled = ask_with_orders(rows, lambda one, terms=terms: stack_parts(one, terms, parameters))  # type: ignore[misc]
+        for copy, parts in enumerate(now):
+            mmr = parts.mmr
+            tell = ", ".join([f"{part} {value:.6g}" for part, value in zip(PARTS, parts[:-1], strict=True) if value])
+            charges[copy].append(Charge(f"{name} risk unit", factor * mmr, mmr, tell))
+            done = max([side[copy].mmr for side in filled], default=0.0)
+            if done > mmr:
+                charges[copy].append(Charge(f"{name} open orders", factor * (done - mmr), 0.0))
+            if mmr > most[copy]:
+                worst[copy], most[copy] = parts.worst, mmr
+    return [_sum_up((*own, *borrowed), why) for own, why in zip(charges, worst, strict=True)]
+
+
+def _sum_up(charges: tuple[Charge, ...], worst: str) -> Requirement:
+    initial, maintenance = sum([one.initial for one in charges]), sum([one.maintenance for one in charges])
+    return Requirement(MODEL, QUOTE, float(initial), float(maintenance), charges, worst)
 
 
 def parts_of(book: RiskBook, terms: UnitTerms, parameters: OkxParameters) -> Parts:
     """Return the parts of one risk unit: all positions must be in one underlying."""
-    if not len(book):
-        return Parts()
-    grid, extreme = _scenarios(terms, parameters.vol_points_by_days)
-    pnl = scenario_pnl(book, grid)
-    total = pnl.sum(axis=1)
-    far = scenario_pnl(book, extreme).sum(axis=1)
-    at, edge = int(total.argmin()), int(far.argmin())
-    mr1, mr6 = max(-float(total[at]), 0.0), parameters.extreme_share * max(-float(far[edge]), 0.0)
-    groups, deltas = Groups(book), base_deltas(book)
-    has_options = bool(book.is_option.any())
-    return Parts(
-        mr1=mr1,
-        mr2=_theta_loss(book) if has_options else 0.0,
-        mr3=_term_structure(pnl, grid, groups, parameters.term_structure_share) if has_options else 0.0,
-        mr4=_basis(book, groups, deltas, terms),
-        mr5=_rates(book, groups, parameters.rate_move) if has_options else 0.0,
-        mr6=mr6,
-        mr7=by_slices(terms.minimum_rate * _gross_quote(book, deltas), parameters.minimum_slices),
-        mr9=by_slices(stablecoin_hedge_quote(book, deltas), parameters.stablecoin_slices),
-        worst=grid.names[at] if mr1 >= mr6 else extreme.names[edge],
-    )
+    return stack_parts(BookStack(book), terms, parameters)[0] if len(book) else Parts()
+
+
+def stack_parts(stack: BookStack, terms: UnitTerms, parameters: OkxParameters) -> list[Parts]:
+    """Return the parts of one risk unit in each copy: all positions must be in one underlying."""
+    scenarios, size = _scenarios(terms, parameters.vol_points_by_days)
+    values = StackValues(stack, scenarios, later_years=1.0 / DAYS_PER_YEAR)
+    pnl = values.pnl_quote()
+    at, edge = pnl[:size].argmin(axis=0), size + pnl[size:].argmin(axis=0)
+    copies = np.arange(len(stack))
+    mr1 = np.maximum(-pnl[at, copies], 0.0)
+    mr6 = parameters.extreme_share * np.maximum(-pnl[edge, copies], 0.0)
+    groups, deltas, nothing = StackGroups(stack), stack_deltas(stack), np.zeros(len(stack))
+    has_options = bool(values.options.size)
+    mr2 = _theta_loss(values) if has_options else nothing
+    mr3 = _term_structure(values, size, groups, parameters.term_structure_share) if has_options else nothing
+    mr4 = _basis(stack, groups, deltas, terms)
+    mr5 = _rates(stack, groups, parameters.rate_move) if has_options else nothing
+    gross, hedged = _gross_quote(stack, deltas), stablecoin_hedge_quote(stack, deltas)
+    found = []
+    for copy in range(len(stack)):
+        one, far = float(mr1[copy]), float(mr6[copy])
+        place = int(at[copy] if one >= far else edge[copy])
+        found.append(
+            Parts(
+                mr1=one,
+                mr2=float(mr2[copy]),
+                mr3=float(mr3[copy]),
+                mr4=float(mr4[copy]),
+                mr5=float(mr5[copy]),
+                mr6=far,
+                mr7=by_slices(terms.minimum_rate * float(gross[copy]), parameters.minimum_slices),
+                mr9=by_slices(float(hedged[copy]), parameters.stablecoin_slices),
+                worst=scenarios.names[place],
+            )
+        )
+    return found
 
 
 def by_slices(size: float, slices: Sequence[Slice]) -> float:
@@ -140,61 +175,62 @@ def by_slices(size: float, slices: Sequence[Slice]) -> float:
     return total
 
 
-def stablecoin_hedge_quote(book: RiskBook, deltas: Floats) -> float:
+def stablecoin_hedge_quote(stack: BookStack, deltas: Floats) -> Floats:
     """Return how much of the unit's delta is hedged across what contracts settle in: USDT against USDC against USD."""
-    quote = deltas * book.spot_of_row_px
-    by_money = np.zeros(len(book.moneys))
-    np.add.at(by_money, book.money, np.where(np.equal(book.kind, SPOT), 0.0, quote))
-    return float(min(by_money[by_money > 0.0].sum(), -by_money[by_money < 0.0].sum()))
+    quote = np.where(np.equal(stack.kind, SPOT), 0.0, deltas * stack.spot_of_row_px)
+    bought, sold = np.zeros(len(quote)), np.zeros(len(quote))
+    for money in np.flatnonzero(np.bincount(stack.money)).tolist():
+        net = quote[:, stack.money == money].sum(axis=1)
+        bought += np.maximum(net, 0.0)
+        sold += np.maximum(-net, 0.0)
+    return np.minimum(bought, sold)
 
 
 @lru_cache(maxsize=64)
-def _scenarios(terms: UnitTerms, points: tuple[tuple[float, float], ...]) -> tuple[ScenarioSet, ScenarioSet]:
+def _scenarios(terms: UnitTerms, points: tuple[tuple[float, float], ...]) -> tuple[ScenarioSet, int]:
+    """Return the scenarios of MR1 and then those of MR6, and how many are of MR1."""
     shock = VolShock(up=1.0, down=1.0, points_by_days=points)
     moves = sorted({sign * move for move in terms.moves for sign in (-1.0, 1.0)})
     grid = [Scenario(move, vol) for move in moves for vol in (DOWN, SAME, UP)]
-    return ScenarioSet(grid, shock), ScenarioSet([Scenario(sign * terms.extreme_move) for sign in (-1.0, 1.0)], shock)
+    return ScenarioSet(grid + [Scenario(sign * terms.extreme_move) for sign in (-1.0, 1.0)], shock), len(grid)
 
 
-def _theta_loss(book: RiskBook) -> float:
+def _theta_loss(values: StackValues) -> Floats:
     """Return MR2: what 24 hours take from the options."""
-    part = book.where(book.is_option)
-    now = _values(part, part.tau_years)
-    later = _values(part, np.maximum(part.tau_years - 1.0 / DAYS_PER_YEAR, 0.0))
-    return max(-float(part.qty_base @ (later - now)), 0.0)
-
-
-def _values(part: RiskBook, tau_years: Floats) -> Floats:
-    vols = part.vol[None, :]
-    found: Floats = option_values(
-        part.forward_px, part.strike_px, tau_years, part.is_call, _NO_MOVE, vols, _FIRST, _FIRST
-    )[0]
+    lost = values.values[-1] - values.later
+    found: Floats = np.maximum((values.stack.qty_base[:, values.options] * lost).sum(axis=1), 0.0)
     return found
 
 
-def _term_structure(pnl: Floats, grid: ScenarioSet, groups: Groups, share: float) -> float:
+def _term_structure(values: StackValues, size: int, groups: StackGroups, share: float) -> Floats:
     """Return what stands for MR3: a share of what expiries offset each other by under vol up or down, spot unmoved."""
-    still = np.flatnonzero((grid.move == 0.0) & np.array([one.vol != SAME for one in grid.scenarios]))
-    by_expiry = groups.sum(pnl[still])
-    offset = np.minimum(np.maximum(by_expiry, 0.0).sum(axis=1), np.maximum(-by_expiry, 0.0).sum(axis=1))
-    return share * float(offset.max(initial=0.0))
+    grid = values.scenarios.scenarios[:size]
+    still = np.array([at for at, one in enumerate(grid) if one.move == 0.0 and one.vol != SAME], dtype=np.int64)
+    by_expiry = groups.sum(values.row_pnl_quote(still))
+    offset = np.minimum(np.maximum(by_expiry, 0.0).sum(axis=2), np.maximum(-by_expiry, 0.0).sum(axis=2))
+    found: Floats = share * offset.max(axis=0, initial=0.0)
+    return found
 
 
-def _basis(book: RiskBook, groups: Groups, deltas: Floats, terms: UnitTerms) -> float:
+def _basis(stack: BookStack, groups: StackGroups, deltas: Floats, terms: UnitTerms) -> Floats:
     """Return MR4: by expiry the net delta at spot, times an annual move of the basis, at least a perpetual's."""
-    derivatives = np.where(np.equal(book.kind, SPOT), 0.0, deltas * book.spot_of_row_px)
+    derivatives = np.where(np.equal(stack.kind, SPOT), 0.0, deltas * stack.spot_of_row_px)
     rate = np.maximum(terms.annual_basis_move * groups.tau_years, terms.perpetual_basis_rate)
-    return float(np.abs(groups.sum(derivatives)) @ rate)
+    found: Floats = (np.abs(groups.sum(derivatives)) * rate).sum(axis=1)
+    return found
 
 
-def _rates(book: RiskBook, groups: Groups, rate_move: float) -> float:
+def _rates(stack: BookStack, groups: StackGroups, rate_move: float) -> Floats:
     """Return what stands for MR5: the value of each expiry's options times its time, times a move of the rate."""
-    value = groups.sum(np.where(book.is_option, book.qty_base * book.mark_px, 0.0))
-    return rate_move * abs(float(value @ groups.tau_years))
+    value = groups.sum(np.where(stack.is_option, stack.qty_base * stack.mark_px, 0.0))
+    found: Floats = rate_move * np.abs((value * groups.tau_years).sum(axis=1))
+    return found
 
 
-def _gross_quote(book: RiskBook, deltas: Floats) -> float:
+def _gross_quote(stack: BookStack, deltas: Floats) -> Floats:
     """Return what the minimum charge is on: deltas at spot, of sold options their whole underlying."""
-    is_sold_option = book.is_option & (book.qty_base < 0.0)
-    size = np.where(is_sold_option, np.abs(book.qty_base), np.where(is_linear(book), np.abs(deltas), 0.0))
-    return float(size @ book.spot_of_row_px)
+    is_linear = np.equal(stack.kind, PERPETUAL) | np.equal(stack.kind, FUTURE)
+    is_sold_option = stack.is_option & (stack.qty_base < 0.0)
+    size = np.where(is_sold_option, np.abs(stack.qty_base), np.where(is_linear, np.abs(deltas), 0.0))
+    found: Floats = (size * stack.spot_of_row_px).sum(axis=1)
+    return found

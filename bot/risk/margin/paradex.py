@@ -13,10 +13,11 @@ from typing import Final, TypeVar
 import msgspec
 import numpy as np
 
-from bot.risk.book import FUTURE, OPTION, PERPETUAL, SPOT, Flags, Floats, RiskBook
-from bot.risk.repricing import Groups, ScenarioMatrix, base_deltas
+from bot.risk.book import FUTURE, OPTION, PERPETUAL, SPOT, Floats, RiskBook
+from bot.risk.repricing import Groups
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import Scenario, ScenarioSet, VolShock
+from bot.risk.stack import BookStack, StackValues, stack_deltas
 
 PORTFOLIO: Final = "paradex_portfolio"
 CROSS: Final = "paradex_cross"
@@ -69,36 +70,51 @@ def portfolio_requirement(
     `funding_8h` is what each row is expected to pay in the next 8 hours per quote of notional, positive where longs
     pay; rows that receive are not credited. Maintenance is mm_factor of the maximum, and the whole provisions.
     """
-    charges: list[Charge] = []
-    worst = ""
-    names: tuple[str, ...] = ()
-    pnl: tuple[float, ...] = ()
-    largest = -1.0
-    for underlying in book.held:
-        name = book.underlyings[underlying]
+    return _portfolio_requirements(BookStack(book), parameters, funding_8h)[0]
+
+
+def portfolio_requirements(stack: BookStack, parameters: PortfolioParameters) -> list[Requirement]:
+    """Return portfolio margin of each copy of a stack, as `portfolio_requirement` would say of each by itself."""
+    return _portfolio_requirements(stack, parameters, None)
+
+
+def _portfolio_requirements(
+    stack: BookStack, parameters: PortfolioParameters, funding_8h: Floats | None
+) -> list[Requirement]:
+    copies = range(len(stack))
+    charges: list[list[Charge]] = [[] for _ in copies]
+    worst, largest = [""] * len(stack), [-1.0] * len(stack)
+    names: list[tuple[str, ...]] = [()] * len(stack)
+    pnl: list[tuple[float, ...]] = [()] * len(stack)
+    for underlying in stack.held:
+        name = stack.underlyings[underlying]
         table = _look_up(parameters.assets, name, "scan table")
-        matrix = ScenarioMatrix(book.where(book.underlying == underlying), parameters.scenarios(name))
-        weighted = matrix.by_underlying(underlying) * matrix.scenarios.weight
-        at = int(weighted.argmin())
-        scan = max(0.0, -float(weighted[at]))
-        floor = minimum_delta(base_deltas(matrix.book), float(book.spot_px[underlying]), table)
-        detail = matrix.scenarios.names[at]
-        if scan >= largest:
-            largest, worst, names, pnl = scan, detail, matrix.scenarios.names, tuple(weighted.tolist())
-        if scan >= floor:
-            charges.append(Charge(f"{name} scan", scan, parameters.mm_factor * scan, detail))
-        else:
-            why = f"more than the scan's {scan:.2f} ({detail})"
-            charges.append(Charge(f"{name} minimum delta", floor, parameters.mm_factor * floor, why))
-    charges += _provisions(book, parameters, funding_8h)
-    return _sum_up(PORTFOLIO, charges, worst, names, pnl)
+        part, scenarios = stack.where(stack.underlying == underlying), parameters.scenarios(name)
+        weighted = StackValues(part, scenarios).pnl_quote() * scenarios.weight[:, None]
+        floors = _minimum_deltas(stack_deltas(part), part.spot_px[:, underlying], table).tolist()
+        for copy, at, lines in zip(copies, weighted.argmin(axis=0).tolist(), weighted.T.tolist(), strict=True):
+            scan, floor, detail = max(0.0, -lines[at]), floors[copy], scenarios.names[at]
+            if scan >= largest[copy]:
+                largest[copy], worst[copy], names[copy], pnl[copy] = scan, detail, scenarios.names, tuple(lines)
+            if scan >= floor:
+                charges[copy].append(Charge(f"{name} scan", scan, parameters.mm_factor * scan, detail))
+            else:
+                why = f"more than the scan's {scan:.2f} ({detail})"
+                charges[copy].append(Charge(f"{name} minimum delta", floor, parameters.mm_factor * floor, why))
+    for own, funding, fee in zip(charges, *_provisions(stack, parameters, funding_8h), strict=True):
+        own += [Charge("funding", funding, funding), Charge("fees", fee, fee)]
+    return [_sum_up(PORTFOLIO, *one) for one in zip(charges, worst, names, pnl, strict=True)]
 
 
 def minimum_delta(deltas: Floats, spot_px: float, table: ScanTable) -> float:
     """Return (unhedged |net| + hedged (gross - |net|)/2) × spot."""
-    net = abs(float(deltas.sum()))
-    gross = float(np.abs(deltas).sum())
-    return (table.unhedged_factor * net + table.hedged_factor * 0.5 * (gross - net)) * spot_px
+    return float(_minimum_deltas(deltas[None, :], np.array([spot_px]), table)[0])
+
+
+def _minimum_deltas(deltas: Floats, spot_px: Floats, table: ScanTable) -> Floats:
+    net, gross = np.abs(deltas.sum(axis=1)), np.abs(deltas).sum(axis=1)
+    found: Floats = (table.unhedged_factor * net + table.hedged_factor * 0.5 * (gross - net)) * spot_px
+    return found
 
 
 class OptionFractions(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,14 +249,17 @@ def socialised_loss(bankrupt_quote: float, insurance_quote: float, balances_quot
     return shortfall / whole if whole > 0.0 else 0.0
 
 
-def _provisions(book: RiskBook, parameters: PortfolioParameters, funding_8h: Floats | None) -> list[Charge]:
-    is_perpetual: Flags = book.kind == PERPETUAL
-    value = book.qty_base * book.mark_px
+def _provisions(
+    stack: BookStack, parameters: PortfolioParameters, funding_8h: Floats | None
+) -> tuple[list[float], list[float]]:
+    """Return funding and fees of each copy."""
+    value = stack.qty_base * stack.mark_px
     told = np.abs(value) * parameters.funding_8h if funding_8h is None else np.maximum(value * funding_8h, 0.0)
-    funding = float(told[is_perpetual].sum())
-    traded = book.where(book.kind != SPOT)
-    fee = parameters.fee_rate * float((np.abs(traded.qty_base) * _notional_px(traded)).sum())
-    return [Charge("funding", funding, funding), Charge("fees", fee, fee)]
+    funding = told[:, stack.kind == PERPETUAL].sum(axis=1)
+    traded = np.flatnonzero(stack.kind != SPOT)
+    notional_px = np.where(stack.is_option, stack.spot_of_row_px, stack.mark_px)
+    sizes = np.abs(stack.qty_base[:, traded]) * notional_px[:, traded]
+    return funding.tolist(), (parameters.fee_rate * sizes.sum(axis=1)).tolist()
 
 
 def _notional_px(book: RiskBook) -> Floats:

@@ -28,15 +28,29 @@ from bot.risk.margin import (
     span,
 )
 from bot.risk.requirement import Charge, Requirement
+from bot.risk.stack import BookStack
 
-__all__ = ["MODELS", "Model", "assume_worst", "decode_values", "evaluate", "evaluate_or_assume", "find_fault"]
+__all__ = [
+    "MODELS",
+    "Model",
+    "answer_all",
+    "assume_worst",
+    "decode_values",
+    "evaluate",
+    "evaluate_or_assume",
+    "find_fault",
+]
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A margin model: what its parameters are decoded into, and what answers `requirement(book, parameters)`."""
+    """A margin model: what its parameters are decoded into, and what answers `requirement(book, parameters)`.
+
+    `requirements`, where there is one, answers the same for all copies of a stack in one pass.
+    """
 
     parameters: type[msgspec.Struct]
     requirement: Callable[..., Requirement]
+    requirements: Callable[[BookStack, Any], list[Requirement]] | None = None
 
 
 MODELS: dict[str, Model] = {
@@ -44,7 +58,9 @@ MODELS: dict[str, Model] = {
     "binance": Model(binance.BinanceParameters, binance.requirement),
     "bybit": Model(bybit.BybitParameters, bybit.requirement),
     "deribit": Model(deribit.DeribitParameters, deribit.requirement),
-    "deribit_portfolio": Model(deribit_portfolio.DeribitPortfolioParameters, deribit_portfolio.requirement),
+    "deribit_portfolio": Model(
+        deribit_portfolio.DeribitPortfolioParameters, deribit_portfolio.requirement, deribit_portfolio.requirements
+    ),
     "drift": Model(drift.DriftParameters, drift.requirement),
     "dydx": Model(dydx.DydxParameters, dydx.requirement),
     "derive_pmrm": Model(derive_pmrm.PmrmParameters, derive_pmrm.requirement),
@@ -52,10 +68,12 @@ MODELS: dict[str, Model] = {
     "derive_standard": Model(derive_standard.StandardParameters, derive_standard.requirement),
     "house": Model(house.HouseParameters, house.requirement),
     "paradex_cross": Model(paradex.CrossParameters, paradex.cross_requirement),
-    "paradex_portfolio": Model(paradex.PortfolioParameters, paradex.portfolio_requirement),
+    "paradex_portfolio": Model(
+        paradex.PortfolioParameters, paradex.portfolio_requirement, paradex.portfolio_requirements
+    ),
     "span": Model(span.SpanParameters, span.requirement),
-    "hyperliquid": Model(hyperliquid.HyperliquidParameters, hyperliquid.requirement),
-    "okx": Model(okx.OkxParameters, okx.requirement),
+    "hyperliquid": Model(hyperliquid.HyperliquidParameters, hyperliquid.requirement, hyperliquid.requirements),
+    "okx": Model(okx.OkxParameters, okx.requirement, okx.requirements),
 }
 
 
@@ -80,6 +98,18 @@ def evaluate(model: str, book: RiskBook, values: dict[str, Any]) -> Requirement:
     if fault:
         raise ValueError(fault)
     return MODELS[model].requirement(book, parameters)
+
+
+def answer_all(model: str, stack: BookStack, like: RiskBook, parameters: msgspec.Struct) -> list[Requirement]:
+    """Return what the model asks for each copy of a stack, in one pass where it can; `like` has the rows' names.
+
+    Raises ValueError where the model cannot answer for one of them.
+    """
+    answer = MODELS[model].requirements
+    if answer is not None:
+        return answer(stack, parameters)
+    ask = MODELS[model].requirement
+    return [ask(stack.book(copy, like), parameters) for copy in range(len(stack))]
 
 
 def evaluate_or_assume(model: str, book: RiskBook, values: dict[str, Any]) -> Requirement:

@@ -37,6 +37,20 @@ ALARM: Final = 3.0  # an hour that has brought so many times what it was to brin
 KEPT_RECORD: Final = 2_000
 REGIME_DAYS: Final = 30
 EWMA: Final = "EWMA"
+DECAY: Final = 0.94  # a day, to which the half-lives belong
+# How names of models of a kind begin.
+KINDS: Final = {"ewma": EWMA, "garch": "GARCH", "har": "HAR", "boosting": "boosted", "average": "average"}
+
+
+class VolChoice(msgspec.Struct, frozen=True):
+    """How an underlying is to be forecast: by the best model lately or one of a kind, and by what vol where none is.
+
+    `ewma_decay` is a day's. `usual_vol` stands in until there are hours of an asset that the artefact does not know.
+    """
+
+    model: str = "best"
+    ewma_decay: float = DECAY
+    usual_vol: float = nan
 
 
 class VolForecast(msgspec.Struct, frozen=True):
@@ -111,18 +125,30 @@ class _Anchor:
 class VolForecaster:
     """Fed with prices and series, in the order of time; asked for a forecast whenever one is needed. Pure."""
 
-    def __init__(self, underlying: str, artefact: Artefact | None = None, reason: str = "") -> None:
+    def __init__(
+        self,
+        underlying: str,
+        artefact: Artefact | None = None,
+        reason: str = "",
+        choice: VolChoice = VolChoice(),  # noqa: B008 — frozen
+    ) -> None:
         """Without an artefact, `reason` says why there is none."""
+        self._choice = choice
+        self._memory = log(DECAY) / log(self._choice.ewma_decay)  # half-lives are so many times as long
         self.underlying = underlying
         self.record: deque[Realised] = deque(maxlen=KEPT_RECORD)
         self._artefact = artefact
         self._reason = "" if artefact else f"no volatility artefact{': ' if reason else ''}{reason}"
         self._builder = HourBuilder()
         self._season = artefact.season if artefact else FLAT
-        self._usual = _usual(artefact, underlying)
+        self._usual = _usual(artefact, underlying, self._choice.usual_vol)
         self._levels = artefact.levels if artefact else LEVELS
         stand_in = tuple(HorizonModels(h, (), 0.5, EWMA_ERRORS, nan) for h in HALF_LIVES)
         self._anchors = [_Anchor(one, self._levels) for one in (artefact.horizons if artefact else stand_in)]
+        self._kind = KINDS.get(self._choice.model, "")
+        self._lacks = ""  # what the models are told to be, where there is none such
+        if not any(name.startswith(self._kind) for one in self._anchors for name in one.scores):
+            self._lacks = f"there is no model of kind {self._choice.model}: the best of the others is used"
         self._series: dict[str, SeriesValue] = {}
         self._regime = ("unknown", nan)
         self._expected = nan  # variance of this hour, as it was forecast when it began
@@ -217,8 +243,8 @@ class VolForecaster:
         age_hours = hour_of(now_ns) - self._builder.newest_hour
         if age_hours > 2.0:
             return f"no hour of prices for {age_hours:.0f} hours"
-        if told or self.underlying in self._artefact.assets:
-            return told
+        if told or self._lacks or self.underlying in self._artefact.assets:
+            return told or self._lacks
         return f"no model was learnt on {self.underlying}"
 
     def _usual_alone(self, now_ns: int, horizon_years: float) -> VolForecast | None:
@@ -302,10 +328,11 @@ class VolForecaster:
                 missing.append(one.name)
         if fallback is not None:
             found[EWMA] = (fallback, log(fallback))
-        name = next((one for one in anchor.best() if one in found), "")
+        ranked = sorted(anchor.best(), key=lambda one: not one.startswith(self._kind))  # the kind that is wanted first
+        name = next((one for one in ranked if one in found), "")
         if not name:
             return None
-        best = anchor.best()[0]
+        best = ranked[0]
         degraded = "" if name == best else f"{best} lacks what it looks at: {len(self._builder)} hours are known"
         variance, log_mean = found[name]
         quantiles = anchor.recalibration.quantiles(log_mean, anchor.errors(name))
@@ -330,7 +357,7 @@ class VolForecaster:
             return None
         level = usual
         if known.size:
-            half_life = min(HALF_LIVES.get(anchor.hours, 11 * DAY), max(4, known.size))
+            half_life = min(self._memory * HALF_LIVES.get(anchor.hours, 11 * DAY), max(4, known.size))
             weights = np.exp2(-np.arange(known.size - 1, -1, -1) / half_life)
             level = float(weights @ known / weights.sum())
             if known.size < FULL_HOURS and usual > 0.0:
@@ -377,11 +404,15 @@ class VolForecaster:
         return regime(model, move[np.isfinite(move)])
 
 
-def _usual(artefact: Artefact | None, underlying: str) -> float:
-    """Return the usual variance of an hour of the asset: that of the most volatile one known where it is unknown."""
-    if artefact is None or not artefact.usual:
-        return nan
-    return artefact.usual.get(underlying, max(artefact.usual.values()))
+def _usual(artefact: Artefact | None, underlying: str, stands_in_vol: float) -> float:
+    """Return the usual variance of an hour of the asset.
+
+    Where it is unknown it is that of the vol that stands in, and else that of the most volatile asset known.
+    """
+    usual = artefact.usual if artefact is not None else {}
+    if underlying in usual:
+        return usual[underlying]
+    return stands_in_vol**2 / HOURS_PER_YEAR if isfinite(stands_in_vol) else max(usual.values(), default=nan)
 
 
 def _between(anchors: Sequence[int], hours: float) -> tuple[int, float]:
