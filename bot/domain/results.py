@@ -134,9 +134,10 @@ class RunSummary(msgspec.Struct, frozen=True):
     which cost its gas; the failed ones filled nothing. `deltas` is by underlying, of vaults that watch their smiles;
     `surface_fallbacks` says by expiry why the newest surface was not fitted there, where one was needed, and
     `unquoted_hedges_s` for how long an option hedge was marked without a quote of its own, where that was long.
-    `margin` is by account, of vaults that have it reckoned; `forecasts` is by underlying, `transfers` are those of
-    collateral that were planned. Conditions outside changed buffers, and breakers opened, as often as is said.
-    `collateral_plans` counts plans that came, those of them that fall short, and how often the rule stood in.
+    `margin` is by account, of vaults that have it reckoned, `transfers` are those of collateral that were planned,
+    `insurance` is what was kept aside, where a vault does; `forecasts` is by underlying. Conditions outside changed
+    buffers, and breakers opened, as often as is said. `collateral_plans` counts plans that came, those of them that
+    fall short, and how often the rule stood in.
     """
 
     vault: str
@@ -177,7 +178,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     transfers: int = 0
     late_transfers: int = 0
     collateral_plans: dict[str, int] = {}
-    buffer: BufferRecord | None = None
+    insurance: BufferRecord | None = None
     forecasts: dict[str, ForecastRecord] = {}
     condition_changes: int = 0
     breaker_trips: int = 0

@@ -186,12 +186,7 @@ class Engine:
             BookReport: self._apply_book,
             InstrumentListed: lambda event: self.holdings.list_instrument(event.instrument),
             InstrumentDelisted: self.venues.apply_delisting,
-            MarginTerms: self.margin.take_terms if self.margin is not None else _ignore,
-            CollateralPrice: self._apply_collateral_price,
-            CounterpartySigns: self.counterparties.take if self.counterparties is not None else _ignore,
-            TransferUpdate: self._apply_transfer,
-            CollateralPlanned: self.collateral.take if self.collateral is not None else _ignore,
-            SeriesValue: self.margin.take_series if self.margin is not None else _ignore,
+            **self._risk_appliers(),
         }
 
     def _begin_risk(self, run_id: str, risk: RiskSettings) -> None:
@@ -210,6 +205,17 @@ class Engine:
         if risk.collateral is not None:
             self.collateral = CollateralDesk(run_id, risk, self.margin, self.top_ups, self.counterparties)
             self.top_ups.is_planned = self.collateral.is_planned
+
+    def _risk_appliers(self) -> dict[type, Callable[..., None]]:
+        """Return who takes in what risk is told of; nobody in a vault without a risk section."""
+        return {
+            MarginTerms: self.margin.take_terms if self.margin is not None else _ignore,
+            CollateralPrice: self._apply_collateral_price,
+            CounterpartySigns: self.counterparties.take if self.counterparties is not None else _ignore,
+            TransferUpdate: self._apply_transfer,
+            CollateralPlanned: self.collateral.take if self.collateral is not None else _ignore,
+            SeriesValue: self.margin.take_series if self.margin is not None else _ignore,
+        }
 
     def apply(self, event: Event) -> None:
         """Take in one event."""

@@ -31,16 +31,18 @@ from bot.engine.settings import EngineSettings
 from bot.engine.vol_watch import VolWatch
 from bot.risk.book import OPTION, Floats, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
-from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
+from bot.risk.distances import move_books, touch_probability, utilise
 from bot.risk.gaps import find_fault
 from bot.risk.loss_waterfall import deleverage_index
 from bot.risk.margin.registry import assume_worst
 from bot.risk.margin_states import SEVERITY, bot_state_of, stand
+from bot.risk.quick_distances import stack_interval
 from bot.risk.repricing import base_deltas
+from bot.risk.stack import BookStack
 
-STEPS = 14  # of the search for the largest size that fits
+STEPS = 14  # halvings of the search for the largest size that fits
+AT_ONCE = 3  # of them in one question, where a model answers for many sizes at once
 SAFE_SIGMAS = 3.0  # an account alive this far away on both sides is touched with less than 0.6 %
-COARSE_POINTS = 8
 CALM_SHARE = 0.5  # of the first threshold: below it an account is looked at …
 CALM_FACTOR = 10  # … this much less often, moves and trades aside
 
@@ -519,14 +521,19 @@ class MarginKeeper:
         gross_quote = float((abs(book.qty_base) * book.spot_of_row_px).sum())
         if account.figures.maintenance + 3.0 * gross_quote * move < ratio * account.equity_quote:
             return 0.0
-        health = book_health(book, account.equity_quote, account.reckon_maintenance)
-        for side in (-move, move):
-            moved = move_book(book, side)
-            equity_quote = account.equity_quote + float(book.qty_base @ (moved.mark_px - book.mark_px))
-            if not account.reckon_maintenance(moved) < ratio * equity_quote:
-                interval = find_interval(health, 1.0, ratio, points=COARSE_POINTS)
-                return touch_probability(interval, 1.0, vol, years)
-        return 0.0
+
+        def maintenance(stack: BookStack) -> Floats:
+            return np.array([one.maintenance for one in _figures_of(account, stack, book)])
+
+        moved = move_books(book, np.array([-move, move]))
+        equity = account.equity_quote + (moved.mark_px - book.mark_px) @ book.qty_base
+        if (maintenance(moved) < ratio * equity).all():
+            return 0.0
+        now_quote = account.figures.maintenance
+        interval = stack_interval(
+            book, account.equity_quote, maintenance, 1.0, liquidation_ratio=ratio, margin_now_quote=now_quote
+        )
+        return touch_probability(interval, 1.0, vol, years)
 
     def records(self) -> dict[str, MarginRecord]:
         """Return what margin of every account was like so far."""
@@ -641,16 +648,14 @@ class MarginKeeper:
             by_underlying = np.bincount(where, deltas * qty * spot_px)
             return maintenance_quote / ratio + account.safe_move * float(np.abs(by_underlying).sum())
 
-        def excess_quote(base: float) -> float:
-            """Return by how much margin would be over its bound at the worst end after so much more."""
-            worst = -inf
-            for book, now in ends:
-                qty = book.qty_base.copy()
-                qty[place] += side * base
-                try:
-                    asked = account.reckon_figures(with_qty(book, qty))
-                except MODEL_ERRORS:
-                    return inf
+        def fits(sizes: list[float]) -> list[bool]:
+            """Return for each size whether margin is within its bounds after so much more, whichever the end."""
+            found = [True] * len(sizes)
+            lines = [_with_more(book.qty_base, place, side * base) for book, _ in ends for base in sizes]
+            every = _figures_of(account, BookStack(ends[0][0]).with_qty(np.array(lines)), ends[0][0])
+            for number, asked in enumerate(every):
+                book, now = ends[number // len(sizes)]
+                base = sizes[number % len(sizes)]
                 equity_quote = account.equity_quote
                 if is_option:
                     worth = account.options_quote + side * base * row.mark_px
@@ -660,23 +665,24 @@ class MarginKeeper:
                 if account.may_add:
                     bound_quote = max(bound_quote, share * equity_quote)
                     left_quote = max(left_quote, equity_quote)
-                worst = max(worst, asked.initial - bound_quote - 1e-9 * abs(bound_quote))
+                is_within = asked.initial - bound_quote - 1e-9 * abs(bound_quote) <= 0.0
                 if account.safe_move:
-                    risk_quote = at_risk_quote(asked.maintenance, qty)
-                    worst = max(worst, risk_quote - left_quote - 1e-9 * abs(left_quote))
-            return worst
+                    risk_quote = at_risk_quote(asked.maintenance, lines[number])
+                    is_within &= risk_quote - left_quote - 1e-9 * abs(left_quote) <= 0.0
+                found[number % len(sizes)] &= is_within
+            return found
 
-        if excess_quote(reach_base) <= 0.0:
+        if fits([reach_base])[0]:
             return Room(inf, "", reach_base)
         low, high = 0.0, reach_base
-        for _ in range(STEPS):
-            middle = 0.5 * (low + high)
-            if excess_quote(middle) <= 0.0:
-                low = middle
-            else:
-                high = middle
-            if high - low < 0.5 * row.lot_base:
-                break
+        halvings = next((n for n in range(1, STEPS) if reach_base * 0.5**n < 0.5 * row.lot_base), STEPS)
+        while halvings:
+            at_once = min(AT_ONCE if account.answers_many else 1, halvings)
+            halvings -= at_once
+            sizes = [low + (high - low) * one / 2**at_once for one in range(1, 2**at_once)]
+            found = fits(sizes)
+            place_of_no = found.index(False) if False in found else len(sizes)
+            low, high = [low, *sizes][place_of_no], [*sizes, high][place_of_no]
         return Room(low, self._tell(account), reach_base)
 
     def tell(self, account: MarginAccount) -> str:
@@ -842,10 +848,32 @@ def _refuse_gaps(book: RiskBook) -> None:
 
 def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook, Figures]]:
     """Return every end that what is under way may lead to, with the initial margin there."""
-    found = []
-    for book in rows.ends():
-        try:
-            found.append((book, account.reckon_figures(book)))
-        except MODEL_ERRORS:
-            found.append((book, Figures(-inf, -inf)))
-    return found
+    ends = rows.ends()
+    stack = BookStack(ends[0]).with_qty(np.array([one.qty_base for one in ends]))
+    unknown = Figures(-inf, -inf)
+    return [
+        (book, found if isfinite(found.initial) else unknown)
+        for book, found in zip(ends, _figures_of(account, stack, ends[0]), strict=True)
+    ]
+
+
+def _figures_of(account: MarginAccount, stack: BookStack, like: RiskBook) -> list[Figures]:
+    """Return margin of each copy of a book as it is reckoned; infinite where the model cannot say."""
+    try:
+        return account.reckon_all(stack, like)
+    except MODEL_ERRORS:
+        return [_figures_alone(account, stack.book(copy, like)) for copy in range(len(stack))]
+
+
+def _figures_alone(account: MarginAccount, book: RiskBook) -> Figures:
+    try:
+        return account.reckon_figures(book)
+    except MODEL_ERRORS:
+        return Figures(inf, inf)
+
+
+def _with_more(qty_base: Floats, place: int, base: float) -> Floats:
+    """Return quantities with so much more of one row."""
+    out = qty_base.copy()
+    out[place] += base
+    return out

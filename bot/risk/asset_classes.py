@@ -157,4 +157,7 @@ def _apply(parameters: ClassParameters, fields: Fields, origin: str) -> ClassPar
     try:
         return msgspec.convert({**msgspec.structs.asdict(parameters), **fields}, ClassParameters, strict=True)
     except msgspec.ValidationError as error:
-        raise ValueError(f"expected parameters in {origin}, found {error}") from None
+        text = str(error)
+        if text.startswith("expected "):  # our own words, of one value
+            raise ValueError(f"{text} in {origin}") from None
+        raise ValueError(f"expected parameters in {origin}, found {text}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bot.domain.results import BufferRecord, MarginRecord, RunSummary
+from bot.domain.results import BufferRecord, ForecastRecord, MarginRecord, RunSummary
 
 NOT_RECKONED = "not reckoned"
 
@@ -16,20 +16,27 @@ def margin_rows(summaries: Sequence[RunSummary]) -> Iterator[tuple[str, list[str
         found = [one.margin.get(name) for one in summaries]
         yield f"margin at {name}", [NOT_RECKONED if one is None else f"{one.state} at the end" for one in found]
         yield "  worst utilisation", ["" if one is None else f"{one.worst_utilisation_ratio:.1%}" for one in found]
-        yield (
-            "  most initial margin of equity",
-            ["" if one is None else f"{one.worst_initial_ratio:.1%}" for one in found],
-        )
+        most = ["" if one is None else f"{one.worst_initial_ratio:.1%}" for one in found]
+        yield "  most initial margin of equity", most
+        if any(one is not None and one.required_quote for one in found):
+            yield "  equity wanted, had, USD", [_wanted(one) for one in found]
         yield "  worst state", [_worst(one) for one in found]
         yield "  hedges cut or sent elsewhere", ["" if one is None else f"{one.cuts:,}" for one in found]
         if any(one is not None and one.degraded for one in found):
             yield "  DEGRADED", ["" if one is None else "\n".join(one.degraded) for one in found]
     if names:
         yield "collateral transfers", [_transfers(one) for one in summaries]
-    if any(one.buffer for one in summaries):
-        yield "insurance buffer, USD", [_buffer(one.buffer) for one in summaries]
-        yield "  kept of gains", ["" if one.buffer is None else f"{one.buffer.funded_quote:,.2f}" for one in summaries]
-        yield "  drawn, returned", [_drawn(one.buffer) for one in summaries]
+    for name in dict.fromkeys(name for one in summaries for name in one.forecasts):
+        yield f"vol forecast of {name} at the end", [_forecast(one.forecasts.get(name)) for one in summaries]
+    if any(one.breaker_trips for one in summaries):
+        yield "breakers opened", [f"{one.breaker_trips:,} times" for one in summaries]
+    if any(one.condition_changes for one in summaries):
+        yield "conditions outside changed", [f"{one.condition_changes:,} times" for one in summaries]
+    kept = [one.insurance for one in summaries]
+    if any(kept):
+        yield "insurance buffer, USD", [_buffer(one) for one in kept]
+        yield "  kept of gains", ["" if one is None else f"{one.funded_quote:,.2f}" for one in kept]
+        yield "  drawn, returned", [_drawn(one) for one in kept]
 
 
 def duration_text(seconds: float) -> str:
@@ -47,6 +54,27 @@ def _worst(one: MarginRecord | None) -> str:
     if one is None:
         return ""
     return f"{one.worst_state}, for {duration_text(one.state_s.get(one.worst_state, 0.0))}"
+
+
+def _wanted(one: MarginRecord | None) -> str:
+    """Say what an account should hold at the end for a bad move until a transfer arrives, and what it holds."""
+    if one is None or one.required_quote is None:
+        return ""
+    had = "unknown" if one.equity_quote is None else f"{one.equity_quote:,.0f}"
+    changed = f"\ntarget changed {one.target_changes:,} times" if one.target_changes else ""
+    return f"{one.required_quote:,.0f}, {had}{changed}"
+
+
+def _forecast(one: ForecastRecord | None) -> str:
+    """Say what was forecast last, by whom, and how often such forecasts had been exceeded."""
+    if one is None:
+        return ""
+    vol = "unknown" if one.mean_vol is None else f"{one.mean_vol:.1%}"
+    told = [f"{vol} by {one.model or 'nothing known'}"]
+    if one.outcomes:
+        broken = ", ".join(f"{float(level):.0%}: {count:,}" for level, count in one.breaches.items())
+        told.append(f"of {one.outcomes:,} outcomes above {broken}")
+    return "\n".join([*told, *filter(None, [one.degraded])])
 
 
 def _transfers(one: RunSummary) -> str:

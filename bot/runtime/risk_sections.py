@@ -36,7 +36,8 @@ class AccountRiskSection(RiskPart):
         description="What is posted, currency: amount, where no account tells; default: cash, if only one account",
     )
     haircuts: dict[str, Share] = Field(
-        default_factory=dict, description="Share of its worth that does not count, currency: share; none by default"
+        default_factory=dict,
+        description="Share of its worth that does not count, currency: share; else that of its asset class",
     )
     liquidation_ratio: float = Field(
         default=1.0, gt=0, le=2, description="Maintenance margin over equity at which the venue liquidates"

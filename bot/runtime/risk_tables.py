@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from math import isfinite, isnan, nan
 
@@ -20,6 +21,8 @@ from bot.runtime.risk_what_if import WhatIf
 
 HOURS_PER_YEAR = 365.0 * 24.0
 MOST_CHARGES = 6
+WIDEST = 96
+NO_BREAK = "\N{NO-BREAK SPACE}"
 NOBODY_PLAYS = "nobody plays"  # how a note begins on a venue that a scenario names and nobody is
 
 
@@ -286,13 +289,19 @@ def origin_lines(one: Resolved) -> list[str]:
 
 
 def applies_lines(one: Resolved) -> list[str]:
-    """Return what applies to an asset in a line per origin: the class, and each value where it came from."""
+    """Return what applies to an asset by origin: the class, then each value below where it came from, wrapped."""
     by_origin: dict[str, list[str]] = {}
     for name, origin in one.origins.items():
         if name != "class":
             by_origin.setdefault(origin, []).append(f"{name} {_figure(getattr(one.parameters, name))}")
     found = [f"{one.asset}: class {one.asset_class} ({one.origins['class']})"]
-    return found + [f"  {origin}: {', '.join(values)}" for origin, values in by_origin.items()]
+    for origin, values in by_origin.items():
+        told = ", ".join(value.replace(" ", NO_BREAK) for value in values)
+        lines = textwrap.wrap(
+            f"{origin}: {told}", WIDEST, initial_indent="  ", subsequent_indent=" " * 6, break_on_hyphens=False
+        )
+        found += [line.replace(NO_BREAK, " ") for line in lines]
+    return found
 
 
 def money(amount_quote: float, sign: str = "") -> str:

@@ -90,9 +90,6 @@ def print_comparison(console: Console, summaries: Sequence[RunSummary], base: st
     table.add_section()
     row("decisions", lambda s: f"{s.decisions:,}")
     row("not decided, by reason", lambda s: "\n".join(f"{k} {n:,}" for k, n in s.refusals.items()) or "none")
-    if any(one.margin for one in summaries):
-        row("margin: wanted at the end", lambda s: "\n".join(_buffer_lines(s)) or "not reckoned")
-        row("vol forecast at the end", lambda s: "\n".join(_forecast_lines(s)) or "none")
     row("quotes refused", lambda s: "\n".join(f"{k} {n:,}" for k, n in s.quotes_refused.items()) or "none")
     for underlying, evidence in first.deltas.items():
         said = f"{evidence.used}: {evidence.why}" if evidence.why else evidence.used
@@ -239,28 +236,6 @@ def print_gates(console: Console, view: dict[str, Any]) -> None:
         for gate in desk["gates"]:
             table.add_row(gate["name"], "yes" if gate["is_open"] else "NO", gate["detail"])
         console.print(table)
-
-
-def _buffer_lines(summary: RunSummary) -> list[str]:
-    """Say of every account what it should hold for a bad move until a transfer arrives, and what it holds."""
-    return [
-        f"{name} {_money(one.required_quote)} of {_number(one.equity_quote, ',.2f')}"
-        + (f", target changed {one.target_changes:,} times" if one.target_changes else "")
-        for name, one in summary.margin.items()
-        if one.required_quote
-    ]
-
-
-def _forecast_lines(summary: RunSummary) -> list[str]:
-    """Say of every underlying what was forecast last, and how often that had been exceeded."""
-    found = []
-    for name, one in summary.forecasts.items():
-        told = f"{name} {_number(one.mean_vol, '.1%')} ({one.model or 'nothing known'})"
-        broken = ", ".join(f"{float(level):.0%}: {count:,}" for level, count in one.breaches.items())
-        if one.outcomes:
-            told += f", of {one.outcomes:,} outcomes broken {broken}"
-        found.append(f"{told}; {one.degraded}" if one.degraded else told)
-    return found
 
 
 def _money(amount_quote: float, sign: str = "") -> str:

@@ -143,7 +143,7 @@ class Score:
             transfers=engine.top_ups.count if engine.top_ups is not None else 0,
             late_transfers=engine.top_ups.late_count if engine.top_ups is not None else 0,
             collateral_plans=summary_of(engine.collateral),
-            buffer=engine.insurance.record() if engine.insurance is not None else None,
+            insurance=engine.insurance.record() if engine.insurance is not None else None,
             unquoted_hedges_s={
                 name: longest_ns / NS_PER_S
                 for desk in engine.desks.values()

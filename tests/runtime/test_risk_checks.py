@@ -9,14 +9,22 @@ import msgspec
 import pytest
 
 from bot.domain.errors import ConfigError
+from bot.domain.risk import MarginState
 from bot.engine.risk_settings import BufferSettings, CollateralRules, RiskSettings
 from bot.risk.breakers import BreakerRule
+from bot.risk.buffer import BufferRule
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import decode_parameters
 from bot.runtime.config import load_vaults
 from bot.runtime.margin_parameters import carried_sets
 from bot.runtime.risk_checks import build_risk, find_parameters, stress_scenarios
-from bot.runtime.risk_sections import AccountRiskSection, CollateralSection, MarginStatesSection, RiskSection
+from bot.runtime.risk_sections import (
+    AccountRiskSection,
+    CollateralSection,
+    InsuranceSection,
+    MarginStatesSection,
+    RiskSection,
+)
 from tests.runtime.vault_files import VAULT, write_tiny_recording
 
 RISK = """\
@@ -29,6 +37,11 @@ risk:
       home: {address: "0xaa", network: ARBONE}
     routes:
       - {asset: USDC, from_venue: okx, to_venue: deribit, route: ARB, address_label: home, max_amount: 500, p95_s: 60}
+  asset_classes:
+    classes: {large: {band_multiple: 2}}
+    assets: {ETH: {fallback_vol: 1.2}}
+    members: {ETH: large}
+  insurance: {full_quote: 5000, draws: {critical: 0.4}}
 """
 
 
@@ -56,6 +69,11 @@ def test_what_is_built_is_what_was_written(tmp_path: Path, recording: Path) -> N
     assert built.transfers.day_caps == {"USDC": 1000.0}
     assert built.counterparties is not None
     assert built.states == StateRule()
+    assert built.insurance == BufferRule(full_quote=5000.0, draws={MarginState.CRITICAL: 0.4})
+    assert built.band_multiple("ETH") == 2.0  # of its class in the vault
+    assert built.classes is not None
+    assert built.classes.of("ETH").origins["fallback_vol"] == "asset ETH of the vault"
+    assert built.forecaster("NOBODYS").forecast(1, 0.02).mean_vol == pytest.approx(3.0, rel=0.1)  # type: ignore[union-attr]
 
 
 def test_one_account_is_posted_what_the_vault_has(tmp_path: Path, recording: Path) -> None:
@@ -86,6 +104,13 @@ FAULTS = {
     "no cap": ("day_caps: {USDC: 1000}", "day_caps: {USDT: 1000}", 20, "a cap of USDC under day_caps"),
     "no such address": ("address_label: home", "address_label: office", 20, "expected home, found office"),
     "a way to itself": ("from_venue: okx", "from_venue: deribit", 20, "expected another account"),
+    "class of nobody": ("members: {ETH: large}", "members: {ETH: mega}", 24, "found 'mega' for asset ETH"),
+    "override of nobody's class": ("classes: {large:", "classes: {lage:", 22, "found 'lage' for an override"),
+    "parameter that is none": ("band_multiple: 2", "band_multiples: 2", 22, "found band_multiples"),
+    "value that cannot be": ("fallback_vol: 1.2", "fallback_vol: 0", 23, "expected fallback_vol above 0, found 0"),
+    "an asset twice": ("members: {ETH: large}", "members: {ETH: large, eth: large}", 24, "found eth again"),
+    "insurance of nothing": ("full_quote: 5000", "full_quote: 0", 25, "a number above 0"),
+    "drawn in good times": ("draws: {critical", "draws: {normal", 25, "normal"),
     "a key that is none": ("model: house,", "modell: house,", 14, "expected one of the keys"),
 }
 
@@ -189,6 +214,9 @@ def test_defaults_are_those_of_the_engine() -> None:
     states = MarginStatesSection().model_dump()
     step_up_s = states.pop("step_up_s")
     assert StateRule(**states, step_up_ns=round(step_up_s * 1e9)) == StateRule()
+    insurance = InsuranceSection(full_quote=1.0)
+    rule = BufferRule(full_quote=1.0)
+    assert (insurance.share_of_gains, insurance.draws) == (rule.share_of_gains, rule.draws)
 
 
 def test_forecast_buffers_and_breakers_are_built_as_written(tmp_path: Path, recording: Path) -> None:
