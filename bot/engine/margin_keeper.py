@@ -446,11 +446,6 @@ class MarginKeeper:
             posted += max(0.0, equity_quote - (posted + earned - borrowed))
         return posted, earned, borrowed
 
-    def book_of(self, account: MarginAccount) -> RiskBook | None:
-        """Return what is held at an account as of its last review, None where that could not be made out."""
-        rows = self._rows.get(account.name)
-        return rows.book if rows is not None else None
-
     def refresh(self, account: MarginAccount) -> None:
         """Look at an account anew if something happened there since, an order of the same decision for one."""
         if account.name in self._dirty or account.unknown:
@@ -761,7 +756,7 @@ class MarginKeeper:
             if rows.book.buy_base.any() or rows.book.sell_base.any():
                 continue
             goal = self._risk.states.critical_until_ratio * account.settings.liquidation_ratio * account.equity_quote
-            needed_quote = inf if is_moving else account.figures.maintenance - max(0.0, goal)
+            needed_quote = account.figures.maintenance - max(0.0, goal)
             if account.touch_probability > 0.5 * self._risk.states.critical_probability:
                 needed_quote = max(needed_quote, account.figures.maintenance)  # slice by slice, until it is left
             found = self.reducible(account, desk)
