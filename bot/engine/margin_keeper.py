@@ -456,6 +456,11 @@ class MarginKeeper:
         """Return how much of an asset is posted at an account."""
         return max(0.0, self._amounts(account).get(asset, 0.0))
 
+    def book_of(self, account: MarginAccount) -> RiskBook | None:
+        """Return what is held at an account as of its last review, None where that could not be made out."""
+        rows = self._rows.get(account.name)
+        return rows.book if rows is not None else None
+
     def asset_px(self, account: MarginAccount, asset: str) -> float | None:
         """Return what a unit of an asset counts at an account in quote money, None where nobody told."""
         px = account.index_px.get(asset)
