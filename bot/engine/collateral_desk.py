@@ -23,6 +23,7 @@ from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.risk_settings import RiskSettings
 from bot.engine.top_ups import TopUps
 from bot.risk.collateral.plan import CollateralPlan, ShadowPrice, Transfer, decode_plan, in_order
+from bot.risk.collateral.problem import CollateralProblem
 from bot.risk.margin_states import SEVERITY
 from bot.risk.predictive import Target
 
@@ -97,6 +98,7 @@ class CollateralDesk:
         self._top_ups = top_ups
         self._board = board
         self._routes = {route_name(one): one for one in risk.transfers.routes}
+        self._multipliers: dict[tuple[str, str], tuple[float, ...]] = {}
         self._number = 0
         self._waiting: _Question | None = None
         self._asked = _Question("", 0, "", Target(nan, nan, nan, ""))  # what the newest plan answers
@@ -214,6 +216,10 @@ class CollateralDesk:
             warnings=plan.warnings,
         )
 
+    def _pose(self, now_ns: int) -> CollateralProblem:
+        ratio = self._buffer.ratio
+        return Posing(self._keeper, self._top_ups, self._board, self._risk, now_ns, ratio, self._multipliers).problem()
+
     def _carry_out(self, now_ns: int) -> list[Command]:
         """Return the transfers of a plan that has just come, as far as the rules of transfers allow them."""
         queue, self._queue = self._queue, ()
@@ -284,8 +290,7 @@ class CollateralDesk:
         self._number += 1
         plan_id = f"{self._run_id}-P{self._number}"
         try:
-            posing = Posing(self._keeper, self._top_ups, self._board, self._risk, now_ns, self._buffer.ratio)
-            text = msgspec.json.encode(posing.problem()).decode()
+            text = msgspec.json.encode(self._pose(now_ns)).decode()
         except MODEL_ERRORS as error:
             self.by_rule += 1
             self._is_answered = False

@@ -82,7 +82,9 @@ class Posing:
         risk: RiskSettings,
         now_ns: int,
         buffer_ratio: float,
+        multipliers: dict[tuple[str, str], tuple[float, ...]] | None = None,
     ) -> None:
+        """Look at what there is. `multipliers`, by venue and asset, are kept from one problem to the next."""
         assert risk.collateral is not None, "a problem is posed for a vault that plans collateral"
         self._keeper = keeper
         self._top_ups = top_ups
@@ -91,6 +93,7 @@ class Posing:
         self._rules = risk.collateral
         self._now_ns = now_ns
         self._buffer_ratio = buffer_ratio
+        self._multipliers = {} if multipliers is None else multipliers
         self._accounts = [one for one in keeper.accounts.values() if is_known(one)]
         self._names = {one.name for one in self._accounts}
         self._routes = [one for one in risk.transfers.routes if self._is_open(one)]
@@ -121,7 +124,7 @@ class Posing:
         return CollateralProblem(
             assets=assets,
             venues=venues,
-            acceptances=tuple(stressed_acceptance(one, scenarios, {}) for one in accepted),
+            acceptances=tuple(self._stressed(one, scenarios) for one in accepted),
             holdings=tuple(holdings),
             needs=tuple(needs),
             routes=tuple(routes),
@@ -213,6 +216,14 @@ class Posing:
             tiers=(Tier(None, account.haircut_share(asset)),),
             share=self._rules.concentration.get(asset),
         )
+
+    def _stressed(self, one: Acceptance, scenarios: Sequence[StressScenario]) -> Acceptance:
+        if one.px is None:
+            return one
+        key = (one.venue, one.asset)
+        if key not in self._multipliers:
+            self._multipliers[key] = stressed_acceptance(one, scenarios, {}).multipliers
+        return msgspec.structs.replace(one, multipliers=self._multipliers[key])
 
     def _venue(self, account: MarginAccount, worth_quote: float) -> Venue:
         counted_quote = 0.0
