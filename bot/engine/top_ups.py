@@ -240,6 +240,8 @@ class TopUps:
         source = self._keeper.accounts.get(route.from_venue)
         if source is None:
             return self.stock(route.from_venue, route.asset)
+        if self._keeper.is_price_in_doubt:
+            return 0.0
         if source.unknown or not (source.permission.may_withdraw or source.is_draining):
             return 0.0
         self._keeper.refresh(source)
