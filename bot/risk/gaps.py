@@ -30,9 +30,8 @@ def has_gaps(stack: BookStack) -> bool:
     """Tell whether any copy of a stack has a number missing that a book needs; `find_fault` of the copy says which."""
     options = np.flatnonzero(stack.is_option)
     vol, strike = stack.vol[:, options], stack.strike_px[options]
-    positive = (stack.spot_px[:, stack.held], stack.forward_px, strike)
     linear = np.flatnonzero(np.equal(stack.kind, PERPETUAL) | np.equal(stack.kind, FUTURE))
-    positive = (*positive, stack.mark_px[:, linear])
+    positive = (stack.spot_px[:, stack.held], stack.forward_px, strike, stack.mark_px[:, linear])
     finite = (stack.qty_base, stack.mark_px, stack.buy_base, stack.sell_base, stack.tau_years[:, options])
     not_below = (stack.mark_px + NOTHING * stack.spot_of_row_px, stack.buy_base, stack.sell_base)
     return not (
@@ -73,9 +72,7 @@ def _faults(book: RiskBook) -> list[tuple[str, Flags]]:
             out.append((name, is_option & ~(least & np.isfinite(column))))
         elif name in POSITIVE:
             out.append((name, ~((column > 0.0) & np.isfinite(column))))
-        elif (
-            name == "mark_px"
-        ):  # options and coins may be worth nothing; at a mark of 0 a contract would ask for nothing
+        elif name == "mark_px":  # options and coins may be worth nothing; a contract would ask for nothing then
             is_linear = np.equal(book.kind, PERPETUAL) | np.equal(book.kind, FUTURE)
             least = np.where(is_linear, column > 0.0, column + NOTHING * spot >= 0.0)
             out.append((name, ~(least & np.isfinite(column))))
