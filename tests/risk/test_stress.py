@@ -234,3 +234,10 @@ def test_several_outages_of_one_account_add_up() -> None:
     a, b = one_result([coin(1.0), coin(1.0, "b")], what).accounts
     assert (a.are_withdrawals_stopped, a.is_trading_stopped) == (True, True)
     assert (b.are_withdrawals_stopped, b.is_trading_stopped) == (True, False)
+
+
+def test_an_account_that_owes_and_is_asked_for_nothing_is_the_worst_of_all() -> None:
+    book = build_book([coin(-5_000.0, "owes"), coin(5_000.0, "has"), perp(0.1, "has")], SPOT_PX)
+    terms = {name: MarginTermsOf(model="house", values=HOUSE) for name in book.accounts}
+    [found] = play(book, [scenario(moves={"BTC": 0.0, "USDC": 0.0})], terms)
+    assert (found.worst, found.accounts[0].use_after) == ("owes", float("inf"))
