@@ -107,7 +107,8 @@ def full_risk(sets: dict[str, ParameterSet], models: tuple[str, ...]) -> list[di
     asks = {model: asking(model, decoded[model]) for model in models}
     netting = msgspec.convert(sets["netting"].values, NettingParameters)
     books = {model: book.of_account(model) for model in models}
-    equity = {model: 2.0 * in_quote(asks[model](books[model])) + 1e5 for model in models}
+    now = {model: in_quote(asks[model](books[model])) for model in models}
+    equity = {model: 2.0 * now[model] + 1e5 for model in models}
     terms = {
         model: MarginTermsOf(model=model, values=sets[model].values, equity_quote=equity[model]) for model in models
     }
@@ -122,7 +123,8 @@ def full_risk(sets: dict[str, ParameterSet], models: tuple[str, ...]) -> list[di
 
     def distances() -> None:
         for model in models:
-            stack_interval(books[model], equity[model], asking_all(model, decoded[model], books[model]), 1.0)
+            ask = asking_all(model, decoded[model], books[model])
+            stack_interval(books[model], equity[model], ask, 1.0, margin_now_quote=now[model])
 
     def stress() -> None:
         heatmap(book, HEAT_MOVES, HEAT_VOLS, HEAT_HOURS, shock)

@@ -522,6 +522,12 @@ class UnderlyingBook:
         if quote is not None:
             holding.mark_px = 0.5 * (quote.bid_px + quote.ask_px)
 
+    def living_px(self, holding: Holding, now_ns: int) -> float:
+        """Return the mark of a position while its venue quotes it, else the index: a venue that is down moves too."""
+        quote = self.market.quotes.get(holding.instrument.instrument_id)
+        is_fresh = quote is not None and now_ns - quote.ts_event_ns <= self._ages.quote_ns
+        return holding.mark_px if is_fresh and holding.mark_px else self.marks_of_underlying.index_px
+
     def find_old_quote(self, instrument: Hedgeable, now_ns: int) -> tuple[Refusal, str] | None:
         """Return why the quote of a position of the book cannot mark it, if so."""
         quote = self.market.quotes.get(instrument.instrument_id)

@@ -17,7 +17,7 @@ from bot.domain.events import Command, PlanCollateral
 from bot.domain.risk import CollateralPlanned, MarginState, TransferCollateral
 from bot.domain.units import NS_PER_S
 from bot.engine.collateral_problem import Posing, is_known, required_buffer, route_name
-from bot.engine.counterparty_board import CounterpartyBoard
+from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.margin_accounts import MODEL_ERRORS
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.risk_settings import RiskSettings
@@ -84,7 +84,7 @@ class CollateralDesk:
     """The plans of one vault: when one is asked for, and what becomes of it."""
 
     def __init__(
-        self, run_id: str, risk: RiskSettings, keeper: MarginKeeper, top_ups: TopUps, board: CounterpartyBoard | None
+        self, run_id: str, risk: RiskSettings, keeper: MarginKeeper, top_ups: TopUps, board: CounterpartyKeeper | None
     ) -> None:
         assert risk.collateral is not None, "a desk is made for a vault that plans collateral"
         self.plans = 0  # that came
@@ -116,6 +116,7 @@ class CollateralDesk:
         self._seen_changes = 0
         self._seen_looks = 0
         self._states: dict[str, MarginState] = {}  # at the last question, or better since
+        self._short: set[str] = set()  # of their buffers, likewise
         self._buffer = Target(nan, nan, nan, "")  # at the last question
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -218,7 +219,7 @@ class CollateralDesk:
 
     def pose(self, now_ns: int) -> CollateralProblem:
         """Return the problem as it would be asked about now. Raises one of MODEL_ERRORS where none can be posed."""
-        buffer = required_buffer(self._keeper, self._risk, self._rules)
+        buffer = required_buffer(self._keeper, self._rules)
         return self._pose(buffer.ratio, now_ns)
 
     def _pose(self, ratio: float, now_ns: int) -> CollateralProblem:
@@ -269,7 +270,7 @@ class CollateralDesk:
             return "it is time"
         if self._top_ups.changes != self._seen_changes:
             return "a transfer ended or is overdue"
-        buffer = required_buffer(self._keeper, self._risk, self._rules)
+        buffer = required_buffer(self._keeper, self._rules)
         if buffer.ratio > GROWN * self._buffer.ratio:
             return f"the buffer grows from {self._buffer.ratio:.2f} to {buffer.ratio:.2f}: {buffer.reason}"
         return ""
@@ -281,6 +282,10 @@ class CollateralDesk:
             if SEVERITY[state] > SEVERITY[self._states.get(name, MarginState.NORMAL)]:
                 return f"{name} is at {state}"
             self._states[name] = state  # what has eased may grow worse again
+            if not self._top_ups.is_short(one):
+                self._short.discard(name)
+            elif name not in self._short:
+                return f"{name} is short of its buffer"
         return ""
 
     def _ask(self, why: str, now_ns: int) -> list[Command]:
@@ -290,7 +295,8 @@ class CollateralDesk:
         self._states = {
             name: one.standing.asked for name, one in self._keeper.accounts.items() if one.standing is not None
         }
-        self._buffer = required_buffer(self._keeper, self._risk, self._rules)
+        self._short = {name for name, one in self._keeper.accounts.items() if self._top_ups.is_short(one)}
+        self._buffer = required_buffer(self._keeper, self._rules)
         self._number += 1
         plan_id = f"{self._run_id}-P{self._number}"
         try:

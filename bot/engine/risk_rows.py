@@ -125,13 +125,13 @@ def _rows_of(account: str, desk: Desk, now_ns: int) -> tuple[list[Row], str]:
     for holding, said_base in legs:
         if holding.instrument.venue != account:
             continue
-        mark_px = holding.mark_px or index_px
+        mark_px = book.living_px(holding, now_ns)
         # the book's own legs are entered at their first mark: before it, what their sources say
         held_base = (holding.qty / mark_px if mark_px else 0.0) if holding.is_inverse else holding.qty
         _, before_base = held.get(holding.instrument.instrument_id, (holding, 0.0))
         held[holding.instrument.instrument_id] = (holding, before_base + (held_base or said_base))
     for holding, base in held.values():
-        rows.append(linear_row(holding.instrument, base, holding.mark_px or index_px, now_ns))
+        rows.append(linear_row(holding.instrument, base, book.living_px(holding, now_ns), now_ns))
     options = [(row, leg) for row, leg in enumerate(book.option_legs) if leg[0].venue == account]
     marks = book.option_marks
     if options and (marks is None or len(marks.vol) != len(book.option_legs)):

@@ -173,8 +173,16 @@ class TransferDesk:
         else:
             self._start(task)
 
-    def confirm(self, transfer_id: str, amount: float) -> str:
-        """Take a person's confirmation of a transfer that waits for one and return "", or why it is not sent."""
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The transfers that wait for a person to confirm them."""
+        return tuple(name for name, task in self._tasks.items() if task.is_held)
+
+    def confirm(self, transfer_id: str, amount: float, issuer: str = "") -> str:
+        """Take a person's confirmation of a transfer that waits for one and return "", or why it is not sent.
+
+        Who confirmed is told before anything is sent, so that whoever keeps a record has it.
+        """
         task = self._tasks.get(transfer_id)
         if task is None or not task.is_held:
             return f"{transfer_id} waits for no confirmation"
@@ -185,14 +193,23 @@ class TransferDesk:
         if isinstance(admitted, str):
             self._refuse(task, admitted)
             return admitted
+        self._tell(task.command, TransferState.PLANNED, f"confirmed{f' by {issuer}' if issuer else ''}")
         self._start(task)
         return ""
 
-    def note_by_hand(self, transfer_id: str, state: TransferState, amount: float, fee: float, reason: str) -> str:
-        """Take a person's word on a transfer that nobody else tells of and return "", or why it is not taken."""
+    def note_by_hand(
+        self, transfer_id: str, state: TransferState, amount: float | None, fee: float, reason: str
+    ) -> str:
+        """Take a person's word on a transfer that nobody else tells of and return "", or why it is not taken.
+
+        Without an amount it is all that was to leave, less the fee.
+        """
         task = self._tasks.get(transfer_id)
         if task is None:
             return f"{transfer_id} is not under way here"
+        if task.is_held:
+            return f"{transfer_id} waits for a confirmation, nothing of it has left"
+        amount = task.command.amount - fee if amount is None else amount
         if not (isfinite(amount) and isfinite(fee) and fee >= 0.0 and 0.0 <= amount <= task.command.amount):
             return f"expected an amount of at most {task.command.amount:g}, found {amount:g} and a fee of {fee:g}"
         task.fee = fee

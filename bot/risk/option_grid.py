@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
-from scipy.special import ndtr
 
 from bot.risk.book import Flags, Floats
+from bot.risk.quick_normal import quick_ndtr
 
 LEAST_DEV: Final = 1e-4  # below this deviation the reference is asked
 PHI_0: Final = 0.3989422804014327  # the normal density at 0
@@ -20,7 +20,7 @@ PHI_0: Final = 0.3989422804014327  # the normal density at 0
 class OptionGrid(NamedTuple):
     """Per unit of base: value, delta, and `density_quote` = F phi(d1), of which gamma, vega and theta are multiples.
 
-    Gamma F² = density / dev, vega = density √T, theta = −density dev / (2T).
+    Chances are those of `quick_ndtr`. Gamma F² = density / dev, vega = density √T, theta = −density dev / (2T).
     """
 
     value: Floats
@@ -33,8 +33,8 @@ def option_grid(log_ratio: Floats, dev: Floats, forward: Floats, strike: Floats,
     distance = log_ratio / dev
     half = 0.5 * dev
     z = np.abs(distance)
-    near = ndtr(half - z)
-    far = ndtr(-half - z)
+    near = quick_ndtr(half - z)
+    far = quick_ndtr(-half - z)
     value = np.minimum(forward, strike) * near
     value -= np.maximum(forward, strike) * far
     value += np.maximum(np.where(is_call, forward - strike, strike - forward), 0.0)

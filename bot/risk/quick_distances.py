@@ -3,7 +3,7 @@
 Equity is repriced exactly at every step of a dense ladder in one pass, which is cheap; maintenance margin is asked for
 only where the ladder says the account might end, and carried on between those prices along straight lines. So an end is
 always confirmed by the model itself. What it can miss, and `distances.find_interval` would not, is margin that rises
-and falls again between two prices asked about, before that end: half the way to it is asked about once more.
+and falls again between two prices asked about, before that end: half the way to it is asked about as well.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from bot.risk.book import SPOT, Floats, RiskBook
 from bot.risk.distances import FARTHEST_LOG, Interval, move_books, value_changes
 from bot.risk.stack import BookStack
 
-STEPS: Final = 40  # of the ladder on either side, denser near the price
+STEPS: Final = 24  # of the ladder on either side, denser near the price
 GUARDS: Final = (0.25, FARTHEST_LOG)  # asked about where the ladder sees no end
 MOST_ASKED: Final = 8  # on either side; what is not settled by then ends at the last price known to be alive
+LEAST_SHARE: Final = 0.02  # of what is left between alive and dead, a question goes at least so far
 NEAR_ENOUGH: Final = 1e-3  # of the way to the end
 
 
@@ -113,13 +114,18 @@ def stack_interval(
     liquidation_ratio: float = 1.0,
     underlying: str | None = None,
     spot_weight: float = 1.0,
+    margin_now_quote: float | None = None,
 ) -> Interval:
     """Return what `quick_interval` does, of a model that answers for several moved books at once.
 
-    Both sides are searched side by side, so that it is asked about five times, mostly for two books.
+    Both sides are searched side by side, so that it is asked about three times, for up to four books.
+    `margin_now_quote`, where it is known, is not asked about again.
     """
     account = _Account(book, equity_quote, maintenance, liquidation_ratio, underlying, spot_weight)
-    [now] = account.ask([0.0])
+    if margin_now_quote is None:
+        [now] = account.ask([0.0])
+    else:
+        now = _Asked(0.0, liquidation_ratio * equity_quote - margin_now_quote, margin_now_quote)
     if not now.gap > 0.0:
         return Interval(px, px)
     steps = FARTHEST_LOG * (np.arange(1, STEPS + 1) / STEPS) ** 2
@@ -128,10 +134,10 @@ def stack_interval(
     ends: list[float | None] = [None, None]
     waiting = {side: next(search) for side, search in enumerate(searches)}
     while waiting:
-        found = account.ask(list(waiting.values()))
-        for side, asked in zip(tuple(waiting), found, strict=True):
+        answers = iter(account.ask([at for points in waiting.values() for at in points]))
+        for side, points in tuple(waiting.items()):
             try:
-                waiting[side] = searches[side].send(asked)
+                waiting[side] = searches[side].send([next(answers) for _ in points])
             except StopIteration as over:
                 del waiting[side]
                 ends[side] = over.value
@@ -139,59 +145,82 @@ def stack_interval(
     return Interval(0.0 if down is None else px * exp(down), inf if up is None else px * exp(up))
 
 
-def _end(now: _Asked, steps: Floats, equity: Floats) -> Generator[float, _Asked, float | None]:
+Search = Generator[list[float], list[_Asked], float | None]
+
+
+def _end(now: _Asked, steps: Floats, equity: Floats) -> Search:
     """Ask for moves, and return the first logarithmic one at which the account ends, None if within reach none does."""
-    alive = [now]
+    alive = [now]  # nearest first
+    points: list[float] = []
     for _ in range(MOST_ASKED):
-        at = _guess(alive, steps, equity)
-        if at is None:
+        points = _next_points(alive, steps, equity)
+        if not points:
             return None
-        found = yield at
-        if found.gap > 0.0:
-            alive.append(found)
-            continue
-        half = yield 0.5 * (alive[-1].at + found.at)
-        return (yield from _between(alive[-1], half, found))
-    return alive[-1].at
+        dead: _Asked | None = None
+        for one in (yield points):
+            if dead is None and not one.gap > 0.0:
+                dead = one
+            elif dead is None:
+                alive.append(one)
+        alive.sort(key=lambda one: abs(one.at))
+        if dead is not None:
+            return (yield from _between([one for one in alive if abs(one.at) < abs(dead.at)], dead))
+    return max((one.at for one in alive if abs(one.at) <= abs(points[-1])), key=abs)
 
 
-def _guess(alive: list[_Asked], steps: Floats, equity: Floats) -> float | None:
-    """Return the move to ask about next: where margin, carried on, meets equity, else the next guard."""
-    reach = np.abs(steps)
-    last = abs(alive[-1].at)
-    margin = np.full(len(steps), alive[-1].margin)
+def _next_points(alive: list[_Asked], steps: Floats, equity: Floats) -> list[float]:
+    """Return the moves to ask about next, nearest first; none where the account does not end.
+
+    They are where margin, carried on, meets equity, with half the way to it, else the guards that are left.
+    """
+    reach, known, margins = np.abs(steps), [abs(one.at) for one in alive], [one.margin for one in alive]
+    margin = np.interp(reach, known, margins)
     if len(alive) > 1:
-        slope = (alive[-1].margin - alive[-2].margin) / (last - abs(alive[-2].at))
-        margin = np.maximum(alive[-1].margin + slope * (reach - last), 0.0)
-    ended = np.flatnonzero((reach > last) & ~(equity > margin))
-    guards = [guard for guard in GUARDS if guard > last * (1.0 + NEAR_ENOUGH)]
+        slope = (margins[-1] - margins[-2]) / (known[-1] - known[-2])
+        margin = np.where(reach > known[-1], np.maximum(margins[-1] + slope * (reach - known[-1]), 0.0), margin)
+    ended = np.flatnonzero(~(equity > margin))
+    sign = float(np.sign(steps[0]))
     if not ended.size:
-        return float(np.copysign(guards[0], steps[0])) if guards else None
+        return [sign * guard for guard in GUARDS if guard > known[-1] * (1.0 + NEAR_ENOUGH)]
     place = int(ended[0])
-    inner = place - 1
-    if inner >= 0 and reach[inner] > last and np.isfinite(equity[place]):
-        before, after = equity[inner] - margin[inner], equity[place] - margin[place]
-        return float(steps[inner] + (steps[place] - steps[inner]) * before / (before - after))
-    return float(steps[place])
+    at = float(reach[place])
+    if np.isfinite(equity[place]):
+        inner = float(reach[place - 1]) if place else 0.0
+        before = float(equity[place - 1] - margin[place - 1]) if place else alive[0].gap
+        at = inner + (at - inner) * before / (before - float(equity[place] - margin[place]))
+    below = max([one for one in known if one < at], default=0.0)
+    if at - below <= NEAR_ENOUGH * at:  # that lives: the step itself
+        at = float(reach[place])
+    return [sign * 0.5 * (below + at), sign * at]
 
 
-def _between(alive: _Asked, half: _Asked, dead: _Asked) -> Generator[float, _Asked, float]:
-    """Ask for moves, and return the one between one that lives and one that does not at which margin reaches equity."""
-    if half.gap > 0.0:
-        alive = half
-    else:
-        dead = half
+def _between(alive: list[_Asked], dead: _Asked) -> Search:
+    """Ask for moves, and return the one between the last that lives and one that does not where margin meets equity."""
+    low, high = alive[-1], dead
+    third = alive[-2] if len(alive) > 1 else None
     for _ in range(MOST_ASKED):
-        width = abs(dead.at - alive.at)
-        if width <= NEAR_ENOUGH * abs(dead.at):
+        width = high.at - low.at
+        if abs(width) <= NEAR_ENOUGH * abs(high.at):
             break
-        share = alive.gap / (alive.gap - dead.gap) if np.isfinite(dead.gap) else 0.5
-        at = alive.at + (dead.at - alive.at) * min(max(share, 0.02), 0.98)
-        found = yield at
+        [found] = yield [low.at + width * _share(low, high, third)]
         if abs(found.gap) <= NEAR_ENOUGH * abs(found.margin):
             return found.at
         if found.gap > 0.0:
-            alive = found
+            low, third = found, low
         else:
-            dead = found
-    return alive.at
+            high, third = found, high
+    return low.at
+
+
+def _share(low: _Asked, high: _Asked, third: _Asked | None) -> float:
+    """Return how far from low to high the gap is nothing: by the parabola of moves over three gaps, else a line."""
+    if not np.isfinite(high.gap):
+        return 0.5
+    line = low.gap / (low.gap - high.gap)
+    if third is not None and np.isfinite(third.gap) and third.gap not in (low.gap, high.gap):
+        far = (third.at - low.at) / (high.at - low.at)
+        bend = low.gap * third.gap / ((high.gap - low.gap) * (high.gap - third.gap))
+        bend += far * low.gap * high.gap / ((third.gap - low.gap) * (third.gap - high.gap))
+        if LEAST_SHARE < bend < 1.0 - LEAST_SHARE:
+            return bend
+    return min(max(line, LEAST_SHARE), 1.0 - LEAST_SHARE)

@@ -177,34 +177,34 @@ class StackValues:
     """What options of a stack are worth under scenarios, of which the P&L of any quantities is then a product.
 
     `values` are by scenario, the market itself last, by market, and by option; `options` are the rows they are of.
+    `later` is what they are worth some years on at the same market, by market and option, where that is asked for.
     """
 
-    __slots__ = ("options", "scenarios", "stack", "values")
+    __slots__ = ("later", "options", "scenarios", "stack", "values")
 
-    def __init__(self, stack: BookStack, scenarios: ScenarioSet) -> None:
+    def __init__(self, stack: BookStack, scenarios: ScenarioSet, later_years: float | None = None) -> None:
         """Price all options."""
         self.stack = stack
         self.scenarios = scenarios
         self.options: Ints = np.flatnonzero(stack.is_option)
-        shape = (len(scenarios) + 1, stack.markets, len(self.options))
+        shape = (stack.markets, len(self.options))
         if not len(self.options):
-            self.values: Floats = np.zeros(shape)
+            self.values: Floats = np.zeros((len(scenarios) + 1, *shape))
+            self.later: Floats = np.zeros(shape)
             return
         forward, tau, vol = (one[:, self.options].reshape(-1) for one in (stack.forward_px, stack.tau_years, stack.vol))
         strike, is_call = stack.strike_px[self.options], stack.is_call[self.options]
         if stack.markets > 1:
             strike, is_call = np.tile(strike, stack.markets), np.tile(is_call, stack.markets)
-        self.values = option_values(
-            forward,
-            strike,
-            tau,
-            is_call,
-            scenarios.with_now_moves,
-            scenarios.shocked_vols(vol, tau),
-            scenarios.with_now_move_of,
-            scenarios.with_now_vol_of,
-            is_quick=True,
-        ).reshape(shape)
+        vols, move_of, vol_of = scenarios.shocked_vols(vol, tau), scenarios.with_now_move_of, scenarios.with_now_vol_of
+        if later_years is not None:  # a value knows of time and vol by their product alone
+            left = np.maximum(tau - later_years, 0.0) / np.maximum(tau, LEAST_DEV)
+            vols = np.concatenate([vols, (vol * np.sqrt(left))[None, :]])
+            move_of, vol_of = np.append(move_of, len(scenarios.moves)), np.append(vol_of, len(vols) - 1)
+        values = option_values(
+            forward, strike, tau, is_call, scenarios.with_now_moves, vols, move_of, vol_of, is_quick=True
+        ).reshape(-1, *shape)
+        self.values, self.later = values[: len(scenarios) + 1], values[-1]
 
     def pnl_quote(self) -> Floats:
         """Return what each copy wins or loses under each scenario, before weights: by scenario and copy."""

@@ -48,6 +48,7 @@ from bot.runtime.clock import VenueClock, WallClock
 from bot.runtime.collateral_planner import CollateralPlanner
 from bot.runtime.config import build_live_settings, check_listing
 from bot.runtime.journal import Header, Journal
+from bot.runtime.live_series import LiveSeries, open_series
 from bot.runtime.live_signs import LiveSigns, open_signs
 from bot.runtime.live_transfers import LiveTransfers, open_transfers
 from bot.runtime.mailbox import Mailbox
@@ -95,6 +96,7 @@ class LiveSession(NamedTuple):
     book_files: tuple[BookFile, ...]
     transfers: LiveTransfers | None = None
     signs: LiveSigns | None = None
+    series: LiveSeries | None = None
 
     @property
     def underlying(self) -> str:
@@ -205,6 +207,7 @@ async def open_live(
             book_files=files,
             transfers=transfers,
             signs=open_signs(vault, session.engine.settings, environ, clock),
+            series=open_series(vault, environ, clock),
         )
 
 
@@ -419,6 +422,8 @@ class LiveFeed:
                 tasks.create_task(self._planner.run(self.put), name="collateral plans")
             if self._session.signs is not None:
                 tasks.create_task(self._session.signs.run(self.put), name="counterparties")
+            if self._session.series is not None:
+                tasks.create_task(self._session.series.run(self.put), name="series")
             risk = self._session.engine.settings.risk
             if risk is not None:
                 current = {venue: account.parameters for venue, account in risk.accounts.items()}
@@ -476,7 +481,11 @@ class LiveFeed:
                 {"file": str(file.path), "holdings": len(file.held), "problem": file.problem}
                 for file in self._session.book_files
             ],
+            "transfers_to_confirm": list(self._session.transfers.waiting)
+            if self._session.transfers is not None
+            else [],
             "chains": [gateway.view() for gateway in self._session.gateways.values() if isinstance(gateway, OnChain)],
+            "series_down": self._session.series.down if self._session.series is not None else {},
             "latency_us": msgspec.to_builtins(self._session.latencies.summary()),
         }
 
@@ -486,6 +495,12 @@ class LiveFeed:
             if name == chain and isinstance(gateway, OnChain):
                 return await gateway.help_transaction(key, action)
         return f"expected a chain of the vault, found {chain!r}"
+
+    def help_transfer(self, action: str, transfer_id: str, amount: float | None, fee: float, issuer: str) -> str:
+        """Take a person's word on a transfer of collateral; return why it is not taken, "" if it is."""
+        if self._session.transfers is None:
+            return f"expected a vault with mode: live and routes under risk.transfers, found {transfer_id!r} of another"
+        return self._session.transfers.help(action, transfer_id, amount, fee, issuer)
 
     async def withdraw(self, cancels: Sequence[CancelOrder], timeout_s: float) -> list[str]:
         """Cancel at the venues without the journal's help; return the orders not known to be over by then."""

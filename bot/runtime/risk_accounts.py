@@ -11,9 +11,9 @@ import numpy as np
 
 from bot.domain.errors import ConfigError
 from bot.domain.units import NS_PER_YEAR
+from bot.engine.buffers import DEFAULT_DELAY_NS
 from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount
 from bot.engine.margin_accounts import Told as ToldByVenue
-from bot.engine.margin_keeper import DEFAULT_DELAY_NS
 from bot.engine.risk_settings import AccountRiskSettings, RiskSettings
 from bot.risk.asset_classes import ClassParameters, Resolved
 from bot.risk.book import SPOT, Position, RiskBook, build_book
@@ -119,6 +119,8 @@ class Reckoned:
                 told.equity_quote,
                 Figures(told.initial_quote, told.maintenance_quote),
                 Figures(told.local_initial_quote, told.local_maintenance_quote),
+                {},  # what moved since then is in the equity of the snapshot
+                0.0,
                 told.at_ns,
             )
         self._account.note_day(accounts.snapshot.now_ns)

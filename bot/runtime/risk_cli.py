@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -19,6 +19,7 @@ from bot.runtime.risk_accounts import Accounts
 from bot.runtime.risk_collateral import build_collateral, write_instructions
 from bot.runtime.risk_source import Found, NowhereError, find_snapshot
 from bot.runtime.risk_stress import build_stress
+from bot.runtime.risk_transfers_cli import transfers
 from bot.runtime.risk_view import build_view, plain
 from bot.runtime.risk_what_if import build_what_if, parse_order
 from bot.runtime.session import open_vault_recording
@@ -85,6 +86,9 @@ def show(
     end(found)
 
 
+risk_app.command("transfers")(transfers)
+
+
 @risk_app.command()
 def stress(
     vault_file: VaultFile,
@@ -122,7 +126,7 @@ def collateral(
     as_json: AsJson = False,
 ) -> None:
     """Show where collateral should be: the cheapest plan over the vault's routes, its reasons, and what is missing."""
-    vault, found = look(vault_file, at, replayed=replayed, journal=journal)
+    vault, found = look(vault_file, at, replayed=replayed, journal=journal, is_posed=True)
     accounts = reckon(vault, found)
     view = build_collateral(accounts)
     if as_json:
@@ -164,33 +168,36 @@ def what_if(
 
 
 def look(
-    vault_file: Path, at: str, *, replayed: bool, journal: Path | None, wanted: tuple[str, ...] = ()
+    vault_file: Path,
+    at: str,
+    *,
+    replayed: bool,
+    journal: Path | None,
+    wanted: tuple[str, ...] = (),
+    is_posed: bool = False,
 ) -> tuple[Vault, Found]:
     """Return a vault and what its risk is reckoned from; exit 3 where there is nothing to look at."""
     (vault,) = load_vaults([vault_file], allow_live=True)
     at_ns = parse_time(at) if at else None
     err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    find = partial(
+        find_snapshot,
+        vault,
+        journal=journal,
+        at_ns=at_ns,
+        is_replayed=replayed,
+        wanted=wanted,
+        is_posed=is_posed,
+    )
     try:
-        if replayed and not vault.is_live_feed:
-            manifest = open_vault_recording(vault).manifest
-            with tables.progress_bar(err, vault.vault, manifest.start_ns, at_ns or manifest.end_ns) as progress:
-                return vault, _find(vault, at_ns, journal, wanted, progress, replayed=True)
-        return vault, _find(vault, at_ns, journal, wanted, lambda _now_ns: None, replayed=replayed)
+        if not replayed or vault.is_live_feed:
+            return vault, find()
+        manifest = open_vault_recording(vault).manifest
+        with tables.progress_bar(err, vault.vault, manifest.start_ns, at_ns or manifest.end_ns) as progress:
+            return vault, find(progress=progress)
     except NowhereError as error:
         err.print(f"error: {error}")
         raise typer.Exit(NOT_RUNNING) from None
-
-
-def _find(
-    vault: Vault,
-    at_ns: int | None,
-    journal: Path | None,
-    wanted: tuple[str, ...],
-    progress: Callable[[int], None],
-    *,
-    replayed: bool,
-) -> Found:
-    return find_snapshot(vault, journal=journal, at_ns=at_ns, is_replayed=replayed, wanted=wanted, progress=progress)
 
 
 def reckon(vault: Vault, found: Found) -> Accounts:

@@ -19,14 +19,18 @@ from bot.domain.risk import CounterpartySigns
 from bot.domain.units import BPS
 from bot.engine.book import UnderlyingBook
 from bot.engine.collateral_desk import CollateralNow
+from bot.engine.collateral_problem import Posing, required_buffer
 from bot.engine.desk import Desk
 from bot.engine.engine import Engine
-from bot.engine.margin_accounts import MODEL_ERRORS, MarginAccount
+from bot.engine.margin_accounts import MarginAccount
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.risk_rows import Row, account_rows, linear_row, option_row
+from bot.engine.risk_settings import CollateralRules
+from bot.engine.top_ups import TopUps
 from bot.pricing.black76 import greeks
 from bot.risk.book import SPOT, Position
 from bot.risk.breakers import Tripped
+from bot.risk.collateral.problem import CollateralProblem
 from bot.risk.margin.registry import MODELS
 from bot.risk.parameters import ParameterSet
 from bot.risk.transfers import Lent
@@ -92,12 +96,26 @@ class Tradable(msgspec.Struct, frozen=True, kw_only=True):
     is_hedge: bool = False
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. `source` says in words where positions and marks come from; `notes` what is less than it might be.
+class Posed(msgspec.Struct, frozen=True, kw_only=True):
+    """The collateral problem as the engine poses it, and the newest plan it has, None where it does not plan.
 
-    `breakers` is None where nothing watches them; forecasts are by underlying, one per horizon, and `realised_vols` by
-    underlying the hours (ends, in ns) and the yearly vols of each that are known. `collateral_problem` is what a vault
-    that plans collateral would have solved now, in JSON, and `collateral` the plan it has.
+    `buffer_ratio` is how many times its maintenance margin an account shall hold, for `buffer_reason`.
+    """
+
+    problem: CollateralProblem
+    buffer_ratio: float
+    buffer_reason: str
+    time_limit_s: float
+    now: CollateralNow | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it; `collateral` only where it was asked for.
+
+    `source` says in words where positions and marks come from, `notes` what is less than it might be. `breakers` is
+    None where nothing watches them, `insurance` says what is kept aside, "" where nothing is. Forecasts are by
+    underlying, one per horizon, and `realised_vols` by underlying the hours (ends, in ns) and the yearly vols of each
+    that are known.
     """
 
     vault: str
@@ -114,12 +132,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     actions: dict[str, str] = {}
     lent: tuple[Lent, ...] = ()
     breakers: tuple[Tripped, ...] | None = None
+    insurance: str = ""
     forecasts: dict[str, tuple[VolForecast, ...]] = {}
     forecast_source: str = ""
     realised_vols: dict[str, tuple[tuple[int, float], ...]] = {}
+    collateral: Posed | None = None
     notes: tuple[str, ...] = ()
-    collateral_problem: str = ""
-    collateral: CollateralNow | None = None
 
     def account(self, name: str) -> AccountNow:
         """Return one account. Raises KeyError where there is none."""
@@ -149,8 +167,14 @@ def take_snapshot(
     now_ns: int,
     source: str,
     wanted: Sequence[str] = (),
+    *,
+    is_posed: bool = False,
+    is_running: bool = False,
 ) -> Snapshot:
     """Return the snapshot of an engine as of `now_ns`; `wanted` names instruments to price beside those held.
+
+    With `is_posed` the problem of where collateral should be is part of it. An engine that is running is not made to
+    look at margin now: what it decides would depend on who asks when.
 
     Raises ConfigError where a parameter set is missing.
     """
@@ -158,8 +182,9 @@ def take_snapshot(
     if keeper is None:
         notes.append(NO_SECTION)
         keeper = _keeper_of(vault, engine)
-    keeper.note_change()
-    keeper.review(now_ns)
+    if keeper is not engine.margin or not is_running:
+        keeper.note_change()
+        keeper.review(now_ns)
     desks = list(engine.desks.values())
     positions: list[Position] = []
     for venue in _venues(engine):
@@ -175,7 +200,6 @@ def take_snapshot(
     positions += _on_chains(vault, desks)
     spot_px = {name: desk.book.marks_of_underlying.index_px for name, desk in engine.desks.items()}
     board, top_ups = engine.counterparties, engine.top_ups
-    problem = _problem_of(engine, now_ns, notes)
     return Snapshot(
         vault=vault.vault,
         now_ns=now_ns,
@@ -190,20 +214,13 @@ def take_snapshot(
         signs=dict(board.signs) if board is not None else {},
         actions={name: str(one) for name, one in board.actions.items()} if board is not None else {},
         lent=top_ups.book.lent() if top_ups is not None else (),
+        insurance=engine.insurance.tell() if engine.insurance is not None else "",
+        collateral=_pose(engine, keeper, now_ns) if is_posed else None,
+        breakers=engine.breakers.tripped() if engine.breakers is not None else None,
+        forecasts={name: (one,) for name, one in keeper.watch.forecasts.items()},
+        forecast_source="as margin is looked ahead with" if keeper.watch.forecasts else "",
         notes=tuple(notes),
-        collateral_problem=problem,
-        collateral=engine.collateral.now() if engine.collateral is not None else None,
     )
-
-
-def _problem_of(engine: Engine, now_ns: int, notes: list[str]) -> str:
-    if engine.collateral is None:
-        return ""
-    try:
-        return msgspec.json.encode(engine.collateral.pose(now_ns)).decode()
-    except MODEL_ERRORS as error:
-        notes.append(f"collateral: no problem can be posed as the daemon does: {error}")
-        return ""
 
 
 def _keeper_of(vault: Vault, engine: Engine) -> MarginKeeper:
@@ -220,6 +237,23 @@ def _keeper_of(vault: Vault, engine: Engine) -> MarginKeeper:
         if report is not None:
             keeper.take_report(report)
     return keeper
+
+
+def _pose(engine: Engine, keeper: MarginKeeper, now_ns: int) -> Posed:
+    """Return the problem the engine would have solved now; by the usual rules where the vault plans no collateral."""
+    risk = keeper.risk
+    rules = risk.collateral or CollateralRules()
+    risk = msgspec.structs.replace(risk, collateral=rules)
+    top_ups = engine.top_ups or TopUps(engine.settings.run_id, risk, keeper)
+    buffer = required_buffer(keeper, rules)
+    posing = Posing(keeper, top_ups, engine.counterparties, risk, now_ns, buffer.ratio)
+    return Posed(
+        problem=posing.problem(),
+        buffer_ratio=buffer.ratio,
+        buffer_reason="; ".join(filter(None, (buffer.reason, buffer.degraded))),
+        time_limit_s=rules.time_limit_s,
+        now=engine.collateral.now() if engine.collateral is not None else None,
+    )
 
 
 def _venues(engine: Engine) -> list[str]:

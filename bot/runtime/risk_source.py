@@ -14,14 +14,15 @@ import polars as pl
 from bot.domain.errors import ConfigError, EvenkeelError
 from bot.domain.units import NS_PER_HOUR, NS_PER_MIN, utc_text
 from bot.engine.engine import Engine
-from bot.risk.breakers import Breakers
-from bot.risk.volatility.forecaster import VolForecaster
+from bot.risk.breakers import Breakers, Tripped
+from bot.risk.volatility.forecaster import VolChoice, VolForecaster
 from bot.risk.volatility.measures import HOURS_PER_YEAR, hours_of
 from bot.runtime import control
 from bot.runtime.config import config_sha256
 from bot.runtime.journal import Journal
 from bot.runtime.quoting import alive_book
 from bot.runtime.recovery import check_header, journal_path, rebuild, refuse_damaged, session_of
+from bot.runtime.risk_classes import class_table
 from bot.runtime.risk_snapshot import Snapshot, take_snapshot
 from bot.runtime.session import open_session, open_vault_recording
 from bot.runtime.vault import AccountLine, ChainLine, Vault
@@ -53,6 +54,7 @@ def find_snapshot(
     at_ns: int | None = None,
     is_replayed: bool = False,
     wanted: Sequence[str] = (),
+    is_posed: bool = False,
     progress: Callable[[int], None] = lambda _now_ns: None,
 ) -> Found:
     """Return what risk is reckoned from. `at_ns` and `is_replayed` ask for the recording whatever runs.
@@ -67,7 +69,7 @@ def find_snapshot(
             ["--journal: expected none with --at or --replay, found one; hint: a journal ends where it ends"]
         )
     if not is_of_recording and journal is None:
-        question = {"verb": "risk", "instruments": list(wanted)}
+        question = {"verb": "risk", "instruments": list(wanted), "collateral": is_posed}
         try:
             answer = control.ask(control.socket_path(vault.state_dir, vault.vault), question)
         except control.NotRunningError:
@@ -78,27 +80,30 @@ def find_snapshot(
             return Found(msgspec.convert(answer, Snapshot))
     path = journal or journal_path(vault)
     if not is_of_recording and (journal is not None or path.exists()):
-        return Found(_of_journal(vault, path, wanted), is_past=True)
+        return Found(_of_journal(vault, path, wanted, is_posed=is_posed), is_past=True)
     if vault.is_live_feed:
         raise NowhereError(
             f"{vault.vault} is not running and has no journal at {path}; hint: evenkeel run, or a vault of a recording"
         )
     recording = open_vault_recording(vault)
     if is_replayed:
-        return Found(_replayed(vault, recording, at_ns, wanted, progress))
-    return Found(_of_file(vault, recording, at_ns, wanted))
+        return Found(_replayed(vault, recording, at_ns, wanted, progress, is_posed=is_posed))
+    return Found(_of_file(vault, recording, at_ns, wanted, is_posed=is_posed))
 
 
-def _of_journal(vault: Vault, path: Path, wanted: Sequence[str]) -> Snapshot:
+def _of_journal(vault: Vault, path: Path, wanted: Sequence[str], *, is_posed: bool) -> Snapshot:
     refuse_damaged(path)
     with Journal.open(path, for_writing=False) as opened:
         session = session_of(vault, opened)
         check_header(opened, session, config_sha256(vault))
         found = rebuild(session, opened, is_world_wanted=False)
-    return take_snapshot(vault, session.engine, found.last_ns, f"the journal {path.name}, at its end", wanted)
+    words = f"the journal {path.name}, at its end"
+    return take_snapshot(vault, session.engine, found.last_ns, words, wanted, is_posed=is_posed)
 
 
-def _of_file(vault: Vault, recording: Recording, at_ns: int | None, wanted: Sequence[str]) -> Snapshot:
+def _of_file(
+    vault: Vault, recording: Recording, at_ns: int | None, wanted: Sequence[str], *, is_posed: bool
+) -> Snapshot:
     """Return the book of the file, without any hedge, at the marks of a moment of the recording."""
     manifest = recording.manifest
     moment_ns = _moment(recording, at_ns)
@@ -120,15 +125,20 @@ def _of_file(vault: Vault, recording: Recording, at_ns: int | None, wanted: Sequ
             engine.apply(event)
     if not now_ns:
         raise ConfigError([f"vault {vault.vault}: expected a market at {utc_text(moment_ns)}, found none before it"])
-    words = (
-        f"the book of the file, without hedges, at the marks of recording {manifest.name} of {utc_text(now_ns)[:16]}"
-    )
-    found = take_snapshot(vault, engine, now_ns, f"{words} UTC", wanted)
-    return _with_history(found, recording)
+    when = f"{utc_text(now_ns)[:16]} UTC"
+    words = f"the book of the file, without hedges, at the marks of recording {manifest.name} of {when}"
+    found = take_snapshot(vault, engine, now_ns, words, wanted, is_posed=is_posed)
+    return _with_history(found, vault, recording)
 
 
 def _replayed(
-    vault: Vault, recording: Recording, at_ns: int | None, wanted: Sequence[str], progress: Callable[[int], None]
+    vault: Vault,
+    recording: Recording,
+    at_ns: int | None,
+    wanted: Sequence[str],
+    progress: Callable[[int], None],
+    *,
+    is_posed: bool,
 ) -> Snapshot:
     """Return what the vault would hold at a moment of the recording, hedges and all."""
     moment_ns = _moment(recording, at_ns)
@@ -143,7 +153,8 @@ def _replayed(
             world.submit(command, now_ns)
         progress(now_ns)
     words = f"recording {recording.manifest.name}, hedged from its start to {utc_text(now_ns)[:16]} UTC"
-    return _with_history(take_snapshot(vault, engine, now_ns, words, wanted), recording)
+    found = take_snapshot(vault, engine, now_ns, words, wanted, is_posed=is_posed)
+    return _with_history(found, vault, recording)
 
 
 def _moment(recording: Recording, at_ns: int | None) -> int:
@@ -155,16 +166,18 @@ def _moment(recording: Recording, at_ns: int | None) -> int:
     return moment_ns
 
 
-def _with_history(found: Snapshot, recording: Recording) -> Snapshot:
+def _with_history(found: Snapshot, vault: Vault, recording: Recording) -> Snapshot:
     """Return the snapshot with what prices of the recording up to its moment tell: forecasts and breakers."""
     index = recording.table("index").filter(pl.col("ts_event_ns") <= found.now_ns).collect().sort("ts_event_ns")
     artefact, reason = load_artefact()
-    breakers = Breakers()
-    forecasts, realised = {}, {}
+    table = class_table(vault)
+    forecasts, realised, tripped = {}, {}, list[Tripped]()
     for underlying in found.spot_px:
         part = index.filter(pl.col("underlying") == underlying)
         ts_ns, px = part["ts_event_ns"].to_numpy(), part["px"].to_numpy()
-        forecaster = VolForecaster(underlying, artefact, reason)
+        applies = table.of(underlying).parameters
+        choice = VolChoice(applies.vol_model, applies.ewma_decay, applies.fallback_vol)
+        forecaster = VolForecaster(underlying, artefact, reason, choice)
         hours = hours_of(ts_ns, px)
         forecaster.seed(hours)
         recent = np.flatnonzero(ts_ns > found.now_ns - NS_PER_HOUR - BREAKER_NS)
@@ -178,14 +191,16 @@ def _with_history(found: Snapshot, recording: Recording) -> Snapshot:
             (int(hour) * NS_PER_HOUR, sqrt(float(rv) * HOURS_PER_YEAR))
             for hour, rv in zip(hours.hour[known], hours.rv[known], strict=True)
         )
+        breakers = Breakers(applies.breaker_rule())
         for place in recent.tolist():
             if ts_ns[place] > found.now_ns - BREAKER_NS:
                 breakers.note_price(underlying, float(px[place]), int(ts_ns[place]))
+        tripped += breakers.tripped(found.now_ns)
     source = f"prices of recording {recording.manifest.name} up to then"
     return msgspec.structs.replace(
         found,
         forecasts=forecasts,
         forecast_source=source,
         realised_vols=realised,
-        breakers=breakers.tripped(found.now_ns),
+        breakers=tuple(tripped),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from math import isfinite, isnan, nan
 
 from rich.console import Console
 from rich.table import Table
 
-from bot.domain.units import utc_second_text, utc_text
+from bot.domain.units import utc_text
 from bot.engine.collateral_desk import CollateralNow
 from bot.risk.asset_classes import Resolved
 from bot.risk.replanning import PlannedHedge
@@ -20,6 +21,8 @@ from bot.runtime.risk_what_if import WhatIf
 
 HOURS_PER_YEAR = 365.0 * 24.0
 MOST_CHARGES = 6
+WIDEST = 96
+NO_BREAK = "\N{NO-BREAK SPACE}"
 NOBODY_PLAYS = "nobody plays"  # how a note begins on a venue that a scenario names and nobody is
 
 
@@ -51,11 +54,8 @@ def print_view(console: Console, view: RiskView) -> None:
 
 def margin_table(lines: Sequence[MarginLine]) -> Table:
     """Return margin by account."""
-    table = _table(
-        "margin, quote money",
-        ("account", "model", "as of"),
-        ("equity", "initial", "maintenance", "use", "free", "room", "state"),
-    )
+    numbers = ("equity", "initial", "maint.", "use", "free", "room", "state")
+    table = _table("margin, quote money", ("account", "model"), numbers)
     for one in lines:
         table.add_row(
             one.account,
@@ -289,13 +289,19 @@ def origin_lines(one: Resolved) -> list[str]:
 
 
 def applies_lines(one: Resolved) -> list[str]:
-    """Return what applies to an asset in a line per origin: the class, and each value where it came from."""
+    """Return what applies to an asset by origin: the class, then each value below where it came from, wrapped."""
     by_origin: dict[str, list[str]] = {}
     for name, origin in one.origins.items():
         if name != "class":
             by_origin.setdefault(origin, []).append(f"{name} {_figure(getattr(one.parameters, name))}")
     found = [f"{one.asset}: class {one.asset_class} ({one.origins['class']})"]
-    return found + [f"  {origin}: {', '.join(values)}" for origin, values in by_origin.items()]
+    for origin, values in by_origin.items():
+        told = ", ".join(value.replace(" ", NO_BREAK) for value in values)
+        lines = textwrap.wrap(
+            f"{origin}: {told}", WIDEST, initial_indent="  ", subsequent_indent=" " * 6, break_on_hyphens=False
+        )
+        found += [line.replace(NO_BREAK, " ") for line in lines]
+    return found
 
 
 def money(amount_quote: float, sign: str = "") -> str:
@@ -358,7 +364,7 @@ def print_stress(console: Console, view: StressView) -> None:
         f"  vols move by so much at {heat.reference_days:g} days to expiry; * is liquidated: margin is all of equity"
     )
     table = _table(
-        f"named scenarios ({view.scenarios_of}), quote money",
+        f"{view.scenarios_of}, quote money",
         ("scenario",),
         ("P&L", "equity", "delta", "gamma 1 %", "vega 1 pt", "worst", "use"),
     )
@@ -377,7 +383,7 @@ def print_stress(console: Console, view: StressView) -> None:
             money(total["gamma"], "+"),
             money(total["vega"], "+"),
             found.worst or "none",
-            _use(worst.use_after) if worst is not None else "",
+            "" if worst is None else "gone" if worst.is_gone else _use(worst.use_after),
         )
     console.print(table)
     for line in view.scenarios:
@@ -402,9 +408,8 @@ def print_collateral(console: Console, view: CollateralView) -> None:
         posted = [f"{one.amount:,.8g} {one.asset}" for one in plan.postings if one.venue == name]
         table.add_row(name, money(equity), money(view.needs_quote.get(name, nan)), ", ".join(posted) or "nothing")
     console.print(table)
-    shocks = "; ".join(f"{name} {words}" for name, words in view.scenarios.items())
-    if view.planned is None:
-        console.print(f"  and after each shock a quarter more than maintenance margin: {shocks or 'nothing moves'}")
+    console.print(f"  to hold {view.buffer_ratio:,.3g} times maintenance margin: {view.buffer_reason}")
+    console.print(f"  as it is and after moves of everything: {', '.join(view.scenarios[1:]) or 'none'}")
     worst = {one.venue: max(v.short_quote for v in plan.violations if v.venue == one.venue) for one in plan.violations}
     verdict = "every need is met" if plan.is_met else f"SHORT by {money(sum(worst.values()))}"
     proven = "nothing better exists" if plan.is_proven else "there may be a better one"
@@ -423,25 +428,26 @@ def print_collateral(console: Console, view: CollateralView) -> None:
         console.print(f"  {price_of.text}")
     for note in (*plan.notes, *plan.warnings):
         console.print(f"  note: {note}")
-    if view.planned is not None:
-        _print_planned(console, view.planned)
+    if view.daemon is not None:
+        for text in _daemon_lines(view.daemon):
+            console.print(text)
 
 
-def _print_planned(console: Console, now: CollateralNow) -> None:
-    """Print what the daemon's newest plan was and what became of it."""
+def _daemon_lines(now: CollateralNow) -> Iterator[str]:
+    """Say what the newest plan of the engine itself is, and what became of it."""
     if not now.plan_id:
-        console.print("the daemon has no plan yet" + (", one is on its way" if now.is_waiting else ""))
-    else:
-        at = utc_second_text(now.planned_ns)
-        verdict = "every need is met" if now.is_met else f"SHORT by {money(now.short_quote)}"
-        console.print(f"the daemon's plan {now.plan_id} of {at} by {now.method or 'nobody'} ({now.reason}): {verdict}")
-        console.print(f"  equity per maintenance margin {now.buffer_ratio:.2f}: {now.buffer_reason}")
-        console.print(f"  moved: {', '.join(now.moved) or 'nothing'}")
-    for why in (now.fault, *(f"NOT MOVED: {one}" for one in now.not_moved)):
-        if why:
-            console.print(f"  {why}")
-    for told in now.told[-5:]:
-        console.print(f"  {utc_second_text(told.at_ns)} {told.text}")
+        yield f"the vault's own plan: none yet{': ' + now.fault if now.fault else ''}"
+        return
+    verdict = "every need is met" if now.is_met else f"SHORT by {money(now.short_quote)}"
+    yield f"the vault's own plan {now.plan_id} of {utc_text(now.planned_ns)[:19]} UTC by {now.method}: {verdict}"
+    if now.fault:
+        yield f"  DEGRADED: {now.fault}"
+    for name in now.moved:
+        yield f"  moved: {name}"
+    for why in now.not_moved:
+        yield f"  not moved: {why}"
+    for one in now.told[-3:]:
+        yield f"  {utc_text(one.at_ns)[:19]} UTC: {one.text}"
 
 
 def print_what_if(console: Console, view: WhatIf) -> None:

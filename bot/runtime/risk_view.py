@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from bot.domain.units import BPS, utc_text
+from bot.engine.risk_settings import CollateralRules
 from bot.risk.asset_classes import Resolved
 from bot.risk.book import RiskBook
 from bot.risk.breakers import Tripped
@@ -29,7 +30,7 @@ from bot.risk.margin.registry import MODELS, evaluate
 from bot.risk.margin_modes import AccountModes, Mode, compare_capital, compare_modes, isolated
 from bot.risk.netting import Netted, NettingParameters, net_exposure
 from bot.risk.parameters import ParameterSet
-from bot.risk.predictive import look_ahead_by_repricing, set_target
+from bot.risk.predictive import TargetRule, look_ahead_by_repricing, set_target
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.sensitivities import linear_base
 from bot.risk.stress import decode_scenarios, play
@@ -162,7 +163,7 @@ def build_view(accounts: Accounts) -> RiskView:
         forecasts=tuple(one for told in snapshot.forecasts.values() for one in told),
         forecast_source=snapshot.forecast_source or "nobody forecasts: the vols that options are quoted at stand in",
         breakers=snapshot.breakers,
-        insurance="none is kept: the vault file has no rule that funds one",
+        insurance=snapshot.insurance or "none is kept: the vault has no rule that fills one (risk.insurance)",
         classes=accounts.classes([*snapshot.spot_px, *(asset for one in snapshot.accounts for asset in one.posted)]),
     )
 
@@ -322,7 +323,8 @@ def buffer_line(accounts: Accounts, one: Reckoned) -> BufferLine:
     artefact, _ = load_artefact()
     usual = [artefact.usual.get(name, nan) for name in held] if artefact is not None else []
     reference = max([sqrt(value * HOURS_PER_YEAR) for value in usual if isfinite(value)], default=nan)
-    target = set_target(vol, reference)
+    rules = accounts.settings.collateral or CollateralRules()
+    target = set_target(vol, reference, rule=TargetRule(base_ratio=rules.buffer_ratio, scales="buffer"))
     outlook = look_ahead_by_repricing(one.health(), vol, accounts.delay_years, target.ratio)
     ratio = one.now.equity_quote / one.figures.maintenance if one.figures.maintenance > 0.0 else inf
     degraded = [outlook.degraded, target.degraded, "" if source.startswith("forecast") else f"vol is {source}"]

@@ -6,17 +6,21 @@ liquidation. One that the rules could have prevented is wrong; all others have a
 
 from __future__ import annotations
 
+from collections import Counter
+from math import sqrt
+
 import msgspec
 
 from bot.domain.decisions import BotState
 from bot.domain.events import Command, Event, OperatorAction, OperatorCommand, SubmitOrder
 from bot.domain.orders import Fill, OrderCanceled, OrderRejected, OrderSent, OrderTruth
 from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
-from bot.domain.units import NS_PER_MIN, NS_PER_S
+from bot.domain.units import NS_PER_MIN, NS_PER_S, NS_PER_YEAR
 from bot.engine.engine import Engine
 from tests.acceptance.stress_venues import Liquidated, State, StressedVenues
-from tests.acceptance.stress_world import STEP_NS, WALLET, Scenario, draw_scenario, settings_of
+from tests.acceptance.stress_world import LOOKS_NS, P95_NS, STEP_NS, WALLET, Scenario, draw_scenario, settings_of
 
+ACT_SIGMAS, CRITICAL_SIGMAS = 2.58, 1.96  # … or with a chance of 1 % and 5 % to be liquidated before that is there
 ACT, CRITICAL = 0.80, 0.90  # of the way to liquidation: from here on the rules ask for collateral, for reducing
 LENDING = 0.40  # an account below it is NORMAL whoever reckons, and lends what it does not need
 LIMIT = 0.90  # of equity, for initial margin
@@ -24,6 +28,7 @@ SLACK = 1.001
 TELLING_NS = NS_PER_S // 10  # how long what a venue did by itself may be unknown to us
 COMPARED_EVERY = 7  # looks
 WORTH_SENDING = 500.0
+FINDING_OUT_NS = 15 * NS_PER_MIN  # nobody tells how much a wallet holds: half as much is asked for, minutes later
 NOWHERE = "no collateral anywhere"
 PREVENTABLE = frozenset({"nothing was reduced", "nothing was sent", "more asked for than there was"})
 OPERATOR_NS = 15 * NS_PER_MIN
@@ -84,7 +89,7 @@ class StressRun:
             if is_new and self._judge_liquidations():
                 break
             self._step(now_ns, events)
-            self._answer(now_ns + 30 * NS_PER_S)
+            self._answer(now_ns + (LOOKS_NS[1] if is_new else STEP_NS - LOOKS_NS[1]) - 1)
             self._compare()
         story = self.story
         margin = self.engine.margin
@@ -212,16 +217,16 @@ class StressRun:
         if before.used >= 1.0:
             return self._between(venue, told)
         sudden = self._sudden(venue, was, now)
-        if before.used < ACT:
-            return f"{sudden}, from below {ACT:.0%}", told, False
-        acting = [(before.used, was)]
+        if not self._is_near(venue, was, ACT, ACT_SIGMAS):
+            return f"{sudden}, from where nothing was asked for", told, False
+        acting = [was]
         for state in reversed(self._states[venue]):
-            if (used := self.venues.truth(venue, state).used) < ACT:
+            if not self._is_near(venue, state, ACT, ACT_SIGMAS):
                 break
-            acting.insert(0, (used, state))
-        began_ns = acting[0][1].now_ns
-        told += f", over {ACT:.0%} for {(now.now_ns - began_ns) / NS_PER_MIN:.0f} min"
-        critical = [state for used, state in acting if used >= CRITICAL]
+            acting.insert(0, state)
+        began_ns = acting[0].now_ns
+        told += f", at ACT for {(now.now_ns - began_ns) / NS_PER_MIN:.0f} min"
+        critical = [state for state in acting if self._is_near(venue, state, CRITICAL, CRITICAL_SIGMAS)]
         if critical:
             reduced = self._explain_reducing(venue, critical, now.now_ns)
             if reduced == "":
@@ -248,6 +253,14 @@ class StressRun:
         if sum(now.collateral.values()) < sum(was.collateral.values()):
             return ("collateral taken back by its chain", told, False) if came_back else ("withdrawn from", told, True)
         return "nothing found", told, True
+
+    def _is_near(self, venue: str, state: State, used: float, sigmas: float) -> bool:
+        """Tell whether the rules ask for something: by utilisation, or by the chance until a transfer arrives."""
+        if self.venues.truth(venue, state).used >= used:
+            return True
+        move = sigmas * state.vol * sqrt(P95_NS / NS_PER_YEAR)
+        ends = (self.venues.truth(venue, self.venues.moved(venue, state, side * move)) for side in (-1.0, 1.0))
+        return any(one.used >= 1.0 for one in ends)
 
     def _sudden(self, venue: str, was: State, now: State) -> str:
         """Say what of the last step alone was enough, or that it took several things at once."""
@@ -303,7 +316,10 @@ class StressRun:
                 return "withdrawals suspended"
             if any("refused" in one for one in why):
                 return "transfers refused"
-            return "more asked for than there was" if self._spare_quote(venue, began_ns) > WORTH_SENDING else NOWHERE
+            if self._spare_quote(venue, began_ns) <= WORTH_SENDING:
+                return NOWHERE
+            is_short = now_ns - began_ns < FINDING_OUT_NS
+            return "no time to find out how much there was" if is_short else "more asked for than there was"
         earlier = [c for c, at in self._transfers.values() if c.to_venue == venue and at >= began_ns - 12 * STEP_NS]
         if earlier:
             return "collateral on its way since before"
@@ -341,7 +357,7 @@ class StressRun:
         if self._live or self._looks % COMPARED_EVERY:
             return
         for name, account in margin.accounts.items():
-            if account.unknown:
+            if account.unknown or margin.is_due(name):
                 continue
             found = self.venues.truth(name)
             if found.equity > 0.0:
@@ -359,3 +375,23 @@ class StressRun:
 def run_seed(seed: int) -> Story:
     """Return what became of the run of a seed."""
     return StressRun(draw_scenario(seed)).run()
+
+
+def tell(stories: list[Story]) -> str:
+    """Return what became of many runs as Markdown."""
+    breaches = [one for story in stories for one in story.breaches]
+    counts = Counter((one.kind, one.cause, one.is_preventable) for one in breaches)
+    hours = sum(sum(story.states.values()) for story in stories) / 3600.0
+    clean = sum(not story.breaches for story in stories)
+    lines = [
+        f"{len(stories)} runs, {hours:,.0f} account hours; {sum(one.orders for one in stories):,} orders, "
+        f"{sum(one.cuts for one in stories):,} cut or sent elsewhere by margin, "
+        f"{sum(one.transfers for one in stories):,} transfers; {clean} runs without a breach, "
+        f"{sum(one.is_preventable for one in breaches)} breaches that the rules could have prevented.",
+        "",
+        "| Breach | Cause | Count | Preventable |",
+        "|---|---|---|---|",
+    ]
+    for (kind, cause, is_preventable), count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        lines.append(f"| {kind} | {cause} | {count} | {'yes' if is_preventable else 'no'} |")
+    return "\n".join(lines)

@@ -183,6 +183,10 @@ class StressedVenues:
         value = -value / state.px if venue == COIN_VENUE else value * state.px
         return self.truth(venue, state._replace(lots=state.lots + lots, cash=state.cash - value - fee_settle))
 
+    def moved(self, venue: str, state: State, move: float) -> State:
+        """Return an account after its price moved by a fraction."""
+        return state._replace(px=state.px * (1.0 + move))
+
     def ask(self, venue: str, book: object, multiple: float) -> Requirement:
         """Return what the venue's model asks for, at a multiple of its parameters."""
         account = self.scenario.accounts[venue]

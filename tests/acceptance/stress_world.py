@@ -28,7 +28,7 @@ from bot.simulation.venue import Faults
 from strategies import DeltaBand
 
 SETS: Final = Path(__file__).parents[2] / "bot" / "risk" / "parameter_sets"
-STEPS: Final = 60  # of five minutes: five hours
+STEPS: Final = 48  # of five minutes: four hours
 STEP_NS: Final = STEP_MINUTES * NS_PER_MIN
 LOOKS_NS: Final = (0, 35 * NS_PER_S)  # within a step: the second one is a state's step later
 START_NS: Final = (date(2026, 12, 1) - date(1970, 1, 1)).days * NS_PER_DAY
@@ -302,7 +302,7 @@ def settings_of(scenario: Scenario) -> EngineSettings:
         hedges={"ETH": hedges},
         universe=(*(option for option, _ in scenario.options), *scenario.perpetuals.values()),
         limits=Limits(max_order_quote=60_000.0, max_orders_per_min=60, daily_loss_quote=1e9, max_hedges_same_way=1_000),
-        ages=Ages(vol_ns=2 * STEP_NS, quote_ns=2 * STEP_NS, index_ns=2 * STEP_NS),
+        ages=Ages(vol_ns=2 * STEP_NS, quote_ns=STEP_NS, index_ns=2 * STEP_NS),
         gap_ns=4 * STEP_NS,
         account_venues=frozenset(scenario.accounts) if scenario.is_told else frozenset(),
         account_max_age_ns=2 * STEP_NS if scenario.is_told else 0,

@@ -16,7 +16,7 @@ from bot.engine.risk_settings import RiskSettings
 from bot.risk.book import PERPETUAL, Position, build_book
 from bot.risk.margin_states import Standing
 from bot.risk.requirement import Requirement
-from tests.engine.margin_vault import INITIAL_SHARE, PARAMETERS, account
+from tests.engine.margin_vault import CLASSES, INITIAL_SHARE, PARAMETERS, account
 
 BOOK = build_book([Position(kind=PERPETUAL, underlying="ETH", qty_base=-1.0)], {"ETH": 2000.0})
 
@@ -34,7 +34,7 @@ def test_what_only_the_model_says_is_raised() -> None:
 
 def test_from_the_venues_word_changes_are_raised_and_releases_are_not() -> None:
     one = known()
-    one.told = Told(5_000.0, Figures(700.0, 500.0), Figures(1_000.0, 800.0), 1)
+    one.told = Told(5_000.0, Figures(700.0, 500.0), Figures(1_000.0, 800.0), {}, 0.0, 1)
     assert one.reckon(Figures(1_000.0, 800.0)) == Figures(700.0, 500.0)
     assert one.reckon(Figures(1_100.0, 700.0)) == Figures(pytest.approx(825.0), pytest.approx(400.0))
 
@@ -110,3 +110,10 @@ def test_the_line_of_the_whole_account_goes_before_its_parts() -> None:
     assert told_of(AccountReport("a", (), (), {}, 1, 2)) is None
     assert told_of(AccountReport("a", (), (), {}, 1, 2, (ReportedMargin("", nan, 5.0, 3.5),))) is None
     assert isnan(known().initial_ratio)
+
+
+def test_what_the_vault_says_of_a_haircut_goes_before_its_class_and_else_nothing_is_cut() -> None:
+    settings = account(1e5, haircut_share={"ETH": 0.2})
+    one = MarginAccount("a", settings, RiskSettings(accounts={"a": settings}, classes=CLASSES))
+    assert [one.haircut_share(asset) for asset in ("ETH", "WSTETH", "USD", "NOBODYS")] == [0.2, 0.1, 0.0, 0.3]
+    assert known(haircut_share={"ETH": 0.2}).haircut_share("WSTETH") == 0.0

@@ -290,7 +290,12 @@ async def test_a_large_transfer_waits_for_a_person_who_repeats_its_amount() -> N
         assert rig.a.calls == []
         assert "expected 1000 USDC, found 100: not sent" in rig.desk.confirm("0123456789-T1", 100.0)
         assert "waits for no confirmation" in rig.desk.confirm("0123456789-T9", 1_000.0)
-        assert rig.desk.confirm("0123456789-T1", 1_000.0) == ""
+        assert rig.desk.held == ("0123456789-T1",)
+        by_hand = rig.desk.note_by_hand("0123456789-T1", TransferState.SENT, None, 0.0, "ada")
+        assert "waits for a confirmation" in by_hand
+        assert rig.desk.confirm("0123456789-T1", 1_000.0, "ada") == ""
+        assert (rig.told[-1].state, rig.told[-1].reason) == (TransferState.PLANNED, "confirmed by ada")
+        assert rig.desk.held == ()
         await rig.until(TransferState.SENT)
         assert "waits for no confirmation" in rig.desk.confirm("0123456789-T1", 1_000.0)
 

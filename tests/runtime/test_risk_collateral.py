@@ -1,102 +1,95 @@
-"""The collateral problem of a vault: its needs, what may be moved, and a plan that says where it falls short."""
+"""The collateral plan of a vault: the engine's own problem, solved, told where it falls short, and as instructions."""
 
 from __future__ import annotations
 
-import json
+from math import nan
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from bot.risk.collateral.solving import solve
-from bot.risk.distances import move_book
+from bot.domain.errors import ConfigError
+from bot.risk.collateral.problem import (
+    Acceptance,
+    Asset,
+    CollateralProblem,
+    Holding,
+    Need,
+    Route,
+    Venue,
+    Wallet,
+)
 from bot.runtime.risk_accounts import Accounts
-from bot.runtime.risk_collateral import AS_PLANNED, STRESS_BUFFER, build_collateral, build_problem, write_instructions
-from bot.runtime.risk_snapshot import Snapshot
-from tests.engine.collateral_vault import CollateralVault
-from tests.runtime.risk_snapshots import ROUTES, SPOT_PX, account, accounts, risky_vault, snapshot
+from bot.runtime.risk_collateral import build_collateral, write_instructions
+from bot.runtime.risk_snapshot import Posed
+from tests.runtime.risk_snapshots import ROUTES, account, accounts, risky_vault, snapshot
 
-POOR = account("deribit", "house", equity_quote=30_000.0, posted={"USD": 34_000.0})
-SHORT_OF_MONEY = (POOR, snapshot().accounts[1])
+ROUTE = "ERC20: USDC treasury → deribit"
 
 
-def test_the_need_is_the_target_as_it_is_and_margin_with_a_quarter_more_after_a_shock() -> None:
-    found = accounts()
-    one = found.of["deribit"]
-    problem, _ = build_problem(found)
-    need = next(need for need in reversed(problem.needs) if need.venue == "deribit")
-    assert need.maintenance_quote[0] == pytest.approx(max(one.figures.maintenance / 0.5, one.figures.initial / 0.9))
-    up = move_book(one.book, 0.12, 1.4)
-    place = problem.scenarios.index("up, vol up")
-    assert need.maintenance_quote[place] == pytest.approx(STRESS_BUFFER * one.maintenance(up))
-    assert need.pnl_quote[place] == pytest.approx(float(one.book.qty_base @ (up.mark_px - one.book.mark_px)))
-    assert problem.multipliers["USD"] == (1.0,) * 5
-    assert next(v for v in problem.venues if v.name == "deribit").unrealised_quote == pytest.approx(-4_000.0)
+def problem(needed_quote: float, **changes: Any) -> CollateralProblem:
+    """Return a venue with 10,000 dollars that needs so much, before a buffer of a quarter, and a wallet with 50,000."""
+    usual: dict[str, Any] = {
+        "assets": (Asset(name="USD", px=1.0), Asset(name="USDC", px=1.0)),
+        "venues": (Venue(name="deribit"),),
+        "wallets": (Wallet(name="treasury", chain=""),),
+        "acceptances": tuple(Acceptance(venue="deribit", asset=one, px=1.0) for one in ("USD", "USDC")),
+        "holdings": (Holding("deribit", "USD", 10_000.0), Holding("treasury", "USDC", 50_000.0)),
+        "needs": (Need(venue="deribit", maintenance_quote=(needed_quote,), pnl_quote=(0.0,), by_s=900.0),),
+        "routes": (
+            Route(
+                name=ROUTE,
+                asset="USDC",
+                from_place="treasury",
+                to_place="deribit",
+                carrier="ERC20",
+                fixed_fee=8.0,
+                delay_p50_s=450.0,
+                delay_p95_s=900.0,
+            ),
+        ),
+    }
+    return CollateralProblem(**{**usual, **changes})
 
 
-def test_without_a_route_the_smallest_violation_is_named() -> None:
-    view = build_collateral(accounts(accounts=SHORT_OF_MONEY))
-    assert not view.plan.is_met
-    assert view.plan.transfers == ()
-    assert all(one.venue == "deribit" and "no route leads there" in one.text for one in view.plan.violations)
-    assert "no route leads to an account: nothing can be moved (risk.transfers.routes)" in view.notes
+def posed(one: CollateralProblem, **changes: Any) -> Accounts:
+    told = Posed(problem=one, buffer_ratio=1.25, buffer_reason="a test", time_limit_s=1.0)
+    return accounts(risky_vault(transfers=ROUTES), collateral=told, **changes)
 
 
-def test_over_the_routes_of_the_vault_the_need_is_met_at_the_least_cost(tmp_path: Path) -> None:
-    found = accounts(risky_vault(transfers=ROUTES), accounts=SHORT_OF_MONEY)
-    view = build_collateral(found)
+def test_what_is_sent_is_what_is_missing_and_the_fee(tmp_path: Path) -> None:
+    view = build_collateral(posed(problem(16_000.0)))
+    (sent,) = view.plan.transfers
+    assert sent.amount == pytest.approx(1.25 * 16_000.0 - 10_000.0 + 8.0)
+    assert view.needs_quote == {"deribit": 20_000.0}
     assert view.plan.is_met
-    assert view.plan.is_proven
-    assert {one.from_place for one in view.plan.transfers} == {"treasury"}
-    # what is posted afterwards covers every need, counted again by hand as it is
-    counted = sum(one.counted_quote for one in view.plan.postings if one.venue == "deribit")
-    assert counted - 4_000.0 >= view.needs_quote["deribit"] - 0.01
-    (first, *_) = view.instructions
-    assert (first.address, first.network, first.tag) == ("0xaa", "ERC20", "7")
+    (told,) = view.instructions
+    assert (told.route, told.address, told.network, told.tag) == ("ERC20", "0xaa", "ERC20", "7")
+    assert told.amount == sent.amount
     write_instructions(view.instructions, tmp_path / "plan.jsonl")
-    lines = (tmp_path / "plan.jsonl").read_bytes().splitlines()
-    assert [msgspec.json.decode(one)["transfer_id"] for one in lines] == [one.transfer_id for one in view.instructions]
+    (line,) = (tmp_path / "plan.jsonl").read_bytes().splitlines()
+    assert msgspec.json.decode(line)["transfer_id"] == told.transfer_id
 
 
-def test_what_a_wallet_holds_is_taken_to_be_the_days_cap_and_that_is_said() -> None:
-    found = accounts(risky_vault(transfers=ROUTES))
-    problem, notes = build_problem(found)
-    held = {one.asset: one.amount for one in problem.holdings if one.place == "treasury"}
-    assert held == {"USDC": 50_000.0, "ETH": 20.0}
-    assert "what treasury holds is not known: the day's cap of 20 ETH is taken" in notes
-    assert next(one.px for one in problem.assets if one.name == "ETH") == SPOT_PX
+def test_what_cannot_be_met_is_the_smallest_violation_by_name() -> None:
+    view = build_collateral(posed(problem(80_000.0)))
+    assert not view.plan.is_met
+    assert {one.venue for one in view.plan.violations} == {"deribit"}
+    assert max(one.short_quote for one in view.plan.violations) == pytest.approx(100_000.0 - 59_992.0)
 
 
-def test_a_vaults_own_shocks_are_what_it_must_withstand() -> None:
-    section = {"classes": {"major": {"price_shock_fraction": 0.3}}}
-    usual, _ = build_problem(accounts())
-    hard, _ = build_problem(accounts(risky_vault(asset_classes=section)))
-    assert min(hard.needs[-3].pnl_quote) < min(usual.needs[-3].pnl_quote)
+def test_what_was_assumed_and_what_is_left_out_is_said() -> None:
+    lost = account("hyperliquid", "hyperliquid", unknown="no marks", equity_quote=nan)
+    view = build_collateral(posed(problem(1.0), accounts=(snapshot().accounts[0], lost)))
+    assert any(note.startswith("what treasury holds is not known: 50,000 USDC") for note in view.notes)
+    assert "hyperliquid is left out: no marks" in view.notes
+    bare = build_collateral(posed(problem(1.0, routes=(), wallets=(), holdings=(Holding("deribit", "USD", 1e4),))))
+    assert "no route leads to an account: nothing can be moved (risk.transfers.routes)" in bare.notes
 
 
-def test_an_account_nobody_knows_is_left_out_and_named() -> None:
-    lost = account("deribit", "house", unknown="no marks", equity_quote=float("nan"))
-    view = build_collateral(accounts(accounts=(lost, snapshot().accounts[1])))
-    assert "deribit is left out: no marks" in view.notes
-    assert list(view.needs_quote) == ["hyperliquid"]
-
-
-def test_where_the_daemon_plans_its_own_problem_is_solved_and_its_plan_shown() -> None:
-    vault = CollateralVault({"a": 18_000.0, "b": 0.0}, moves=(0.3,))
-    for _ in range(3):
-        vault.run()
-    vault.reply()
-    vault.run()
-    problem = vault.desk.pose(vault.now_ns)
-    taken = msgspec.structs.replace(
-        snapshot(), collateral_problem=msgspec.json.encode(problem).decode(), collateral=vault.now
-    )
-    over_a_socket = msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(taken))), Snapshot)
-    route = {"asset": "USDT", "from_venue": "wallet", "to_venue": "a", "route": "ARB", "max_amount": 1e6}
-    view = build_collateral(Accounts(risky_vault(transfers={"routes": (route,)}), over_a_socket))
-    assert [(one.asset, one.route) for one in view.instructions] == [("USDT", "ARB")]
-    assert view.plan == solve(problem)
-    assert view.planned == vault.now
-    assert view.notes[-1] == AS_PLANNED
-    buffer, margin = problem.buffer, vault.margin.accounts["a"].figures
-    assert view.needs_quote["a"] == pytest.approx(max(buffer * margin.maintenance, margin.initial / 0.9))
+def test_without_a_problem_there_is_no_plan_and_a_wrong_one_is_one_error() -> None:
+    with pytest.raises(ConfigError, match="expected a collateral problem, found none"):
+        build_collateral(accounts())
+    with pytest.raises(ConfigError, match="expected a venue that is listed"):
+        build_collateral(posed(problem(1.0, venues=())))

@@ -17,7 +17,8 @@ from bot.runtime.risk_drawing import (
 )
 from bot.runtime.risk_stress import build_stress
 from bot.runtime.risk_view import build_view
-from tests.runtime.risk_snapshots import ROUTES, account, accounts, risky_vault, snapshot
+from tests.runtime.risk_snapshots import accounts
+from tests.runtime.test_risk_collateral import posed, problem
 from tests.runtime.test_risk_view import forecast
 
 
@@ -45,8 +46,7 @@ def test_the_map_of_stress_counts_the_dead() -> None:
 
 
 def test_a_plan_is_drawn_with_what_it_sends(tmp_path: Path) -> None:
-    poor = account("deribit", "house", equity_quote=30_000.0, posted={"USD": 34_000.0})
-    found = accounts(risky_vault(transfers=ROUTES), accounts=(poor, snapshot().accounts[1]))
+    found = posed(problem(16_000.0))
     assert unrealised(found, "deribit") == pytest.approx(-4_000.0)
     assert unrealised(found, "nobody") == 0.0
     view = build_collateral(found)

@@ -98,6 +98,19 @@ def test_what_is_wanted_is_priced_at_its_last_vol_and_costs_half_its_spread_and_
     assert not one.is_hedge
 
 
+def test_the_collateral_problem_is_posed_only_where_it_is_asked_for() -> None:
+    session, now_ns = begun("eth-straddle-margin")
+    assert taken("eth-straddle-margin").collateral is None
+    found = take_snapshot(session.vault, session.engine, now_ns, "a test", is_posed=True)
+    assert found.collateral is not None
+    need = found.collateral.problem.needs[0]
+    assert session.engine.margin is not None
+    figures = session.engine.margin.accounts["deribit"].figures
+    assert found.collateral.buffer_ratio * need.maintenance_quote[0] >= figures.maintenance
+    line = json.dumps(msgspec.to_builtins(found))
+    assert msgspec.convert(json.loads(line), Snapshot).collateral is not None
+
+
 def test_it_goes_over_the_daemons_line_and_comes_back_the_same() -> None:
     found = taken("eth-straddle-margin")
     line = json.dumps(msgspec.to_builtins(found))  # as `bot.runtime.control` sends it, NaN and all

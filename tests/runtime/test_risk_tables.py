@@ -18,7 +18,8 @@ from bot.runtime.risk_snapshot import Told
 from bot.runtime.risk_stress import build_stress
 from bot.runtime.risk_view import build_view
 from bot.runtime.risk_what_if import Order, build_what_if
-from tests.runtime.risk_snapshots import ROUTES, account, accounts, risky_vault, snapshot
+from tests.runtime.risk_snapshots import account, accounts, risky_vault, snapshot
+from tests.runtime.test_risk_collateral import posed, problem
 from tests.runtime.test_risk_view import forecast
 from tests.runtime.vault_files import START_NS
 
@@ -42,9 +43,7 @@ SHOWN: dict[str, Printer] = {
         console, build_view(accounts(forecasts={"ETH": (forecast(1.0, 0.5), forecast(168.0, 0.6))}))
     ),
     "stress": lambda console: risk_tables.print_stress(console, build_stress(accounts())),
-    "collateral": lambda console: risk_tables.print_collateral(
-        console, build_collateral(accounts(risky_vault(transfers=ROUTES)))
-    ),
+    "collateral": lambda console: risk_tables.print_collateral(console, build_collateral(posed(problem(16_000.0)))),
     "what-if": lambda console: risk_tables.print_what_if(console, build_what_if(accounts(), Order("PERP", -3.0))),
 }
 
@@ -60,6 +59,9 @@ def test_margin_is_in_its_row_and_says_whose_it_is() -> None:
     text = printed(lambda console: risk_tables.print_view(console, view))
     line = view.margin[0]
     (margin, distance, buffer, party) = rows(text, "deribit")
+    heads = next(line for line in text.splitlines() if "maint." in line)
+    assert [one.strip() for one in heads.strip("┃ ").split("┃")][2:5] == ["equity", "initial", "maint."]
+    assert len(margin) == heads.count("┃") - 1
     assert margin[2:5] == [f"{round(x):,}" for x in (line.equity_quote, line.initial_quote, line.maintenance_quote)]
     assert distance[1] == "ETH"
     assert buffer[1] == f"{view.buffers[0].ratio:,.2f}"
@@ -89,8 +91,7 @@ def test_what_is_wrong_stands_out() -> None:
 
 
 def test_a_shortfall_is_the_worst_of_its_moments_and_not_their_sum() -> None:
-    poor = account("deribit", "house", equity_quote=30_000.0, posted={"USD": 34_000.0})
-    view = build_collateral(accounts(accounts=(poor, snapshot().accounts[1])))
+    view = build_collateral(posed(problem(80_000.0, horizons_s=(0.0, 900.0, 3600.0))))
     text = printed(lambda console: risk_tables.print_collateral(console, view))
     worst = {
         one.venue: max(v.short_quote for v in view.plan.violations if v.venue == one.venue)

@@ -14,16 +14,13 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from bot.risk.book import FUTURE, PERPETUAL, SPOT, Floats, Ints, RiskBook
+from bot.risk.book import FUTURE, PERPETUAL, SPOT, Floats, RiskBook
 from bot.risk.margin.tables import QUOTE, terms_of
-from bot.risk.repricing import option_values
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import DAYS_PER_YEAR, DOWN, SAME, UP, Scenario, ScenarioSet, VolShock
 from bot.risk.stack import BookStack, StackGroups, StackValues, ask_with_orders, stack_deltas
 
 MODEL = "okx"
-_NO_MOVE: Floats = np.zeros(1)
-_FIRST: Ints = np.zeros(1, dtype=np.int64)
 
 
 class Slice(msgspec.Struct, frozen=True, gc=False):
@@ -135,7 +132,7 @@ def parts_of(book: RiskBook, terms: UnitTerms, parameters: OkxParameters) -> Par
 def stack_parts(stack: BookStack, terms: UnitTerms, parameters: OkxParameters) -> list[Parts]:
     """Return the parts of one risk unit in each copy: all positions must be in one underlying."""
     scenarios, size = _scenarios(terms, parameters.vol_points_by_days)
-    values = StackValues(stack, scenarios)
+    values = StackValues(stack, scenarios, later_years=1.0 / DAYS_PER_YEAR)
     pnl = values.pnl_quote()
     at, edge = pnl[:size].argmin(axis=0), size + pnl[size:].argmin(axis=0)
     copies = np.arange(len(stack))
@@ -200,15 +197,8 @@ def _scenarios(terms: UnitTerms, points: tuple[tuple[float, float], ...]) -> tup
 
 def _theta_loss(values: StackValues) -> Floats:
     """Return MR2: what 24 hours take from the options."""
-    stack, rows = values.stack, values.options
-    tau = np.maximum(stack.tau_years[:, rows] - 1.0 / DAYS_PER_YEAR, 0.0).reshape(-1)
-    forward, vol = stack.forward_px[:, rows].reshape(-1), stack.vol[:, rows].reshape(1, -1)
-    strike, is_call = stack.strike_px[rows], stack.is_call[rows]
-    if stack.markets > 1:
-        strike, is_call = np.tile(strike, stack.markets), np.tile(is_call, stack.markets)
-    later = option_values(forward, strike, tau, is_call, _NO_MOVE, vol, _FIRST, _FIRST, is_quick=True)[0]
-    lost = values.values[-1] - later.reshape(stack.markets, -1)
-    found: Floats = np.maximum((stack.qty_base[:, rows] * lost).sum(axis=1), 0.0)
+    lost = values.values[-1] - values.later
+    found: Floats = np.maximum((values.stack.qty_base[:, values.options] * lost).sum(axis=1), 0.0)
     return found
 
 
