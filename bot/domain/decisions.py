@@ -209,6 +209,8 @@ class Refusal(StrEnum):
     UNCOVERED_SALE = "uncovered_sale"
     MARGIN_LIMIT = "margin_limit"
     MARGIN_REDUCE_ONLY = "margin_reduce_only"
+    BREAKER_REDUCE_ONLY = "breaker_reduce_only"
+    COUNTERPARTY_LIMIT = "counterparty_limit"
 
 
 class BotState(StrEnum):

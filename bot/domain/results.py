@@ -75,8 +75,10 @@ class MarginRecord(msgspec.Struct, frozen=True):
     """What margin of one account was like over a run: the newest figures, and the worst of them.
 
     `utilisation_ratio` is maintenance margin over equity, 1 being liquidation, `worst_initial_ratio` initial margin
-    over it, either of equity without what an insurance buffer keeps aside; `state_s` says how long the account was in
-    which state, `cuts` how often a hedge was made smaller or sent elsewhere for want of margin there.
+    over it, either of equity without what is kept aside as insurance; `state_s` says how long the account was in which
+    state, `cuts` how often a hedge was made smaller or sent elsewhere for want of margin there. `required_quote` is
+    what should be posted for a bad move until a transfer arrives, `target_ratio` the equity per margin that is to be
+    left then, which was changed `target_changes` times.
     """
 
     model: str
@@ -90,6 +92,9 @@ class MarginRecord(msgspec.Struct, frozen=True):
     cuts: int
     reviews: int
     degraded: tuple[str, ...]
+    required_quote: float | None = None
+    target_ratio: float | None = None
+    target_changes: int = 0
     worst_initial_ratio: float = 0.0
     worst_state: str = "unknown"
 
@@ -104,6 +109,23 @@ class BufferRecord(msgspec.Struct, frozen=True):
     returned_quote: float
 
 
+class ForecastRecord(msgspec.Struct, frozen=True):
+    """The newest forecast of one underlying's vol (yearly, for `horizon_s` on), and how its quantiles have held so far.
+
+    `quantile_vols` is by level. Of `outcomes` forecasts whose time has come, `breaches` says by level how many were
+    exceeded; `degraded` why the newest is not the model's best, "" where it is.
+    """
+
+    model: str
+    regime: str
+    horizon_s: float | None
+    mean_vol: float | None
+    quantile_vols: dict[str, float]
+    outcomes: int
+    breaches: dict[str, int]
+    degraded: str
+
+
 class RunSummary(msgspec.Struct, frozen=True):
     """The figures of one run; this is what `replay --json` prints, field for field.
 
@@ -112,9 +134,10 @@ class RunSummary(msgspec.Struct, frozen=True):
     which cost its gas; the failed ones filled nothing. `deltas` is by underlying, of vaults that watch their smiles;
     `surface_fallbacks` says by expiry why the newest surface was not fitted there, where one was needed, and
     `unquoted_hedges_s` for how long an option hedge was marked without a quote of its own, where that was long.
-    `margin` is by account, of vaults that have it reckoned, `transfers` are those of collateral that were planned, and
-    `buffer` is what was kept aside as insurance, where a vault does. `collateral_plans` counts plans that came, those of
-    them that fall short, and how often the rule stood in.
+    `margin` is by account, of vaults that have it reckoned, `transfers` are those of collateral that were planned,
+    `insurance` is what was kept aside, where a vault does; `forecasts` is by underlying. Conditions outside changed
+    buffers, and breakers opened, as often as is said. `collateral_plans` counts plans that came, those of them that
+    fall short, and how often the rule stood in.
     """
 
     vault: str
@@ -155,7 +178,10 @@ class RunSummary(msgspec.Struct, frozen=True):
     transfers: int = 0
     late_transfers: int = 0
     collateral_plans: dict[str, int] = {}
-    buffer: BufferRecord | None = None
+    insurance: BufferRecord | None = None
+    forecasts: dict[str, ForecastRecord] = {}
+    condition_changes: int = 0
+    breaker_trips: int = 0
 
 
 def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:

@@ -64,6 +64,7 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
         ),
     ]
     gates += _margin_gates(engine)
+    gates += _breaker_gates(engine, desk)
     if engine.accounts.required:
         gates.append(_accounts_gate(engine))
     if engine.chains.required or engine.chains.reports:
@@ -121,6 +122,20 @@ def _margin_gates(engine: Engine) -> list[Gate]:
         Gate(f"margin at {name}", one.may_add and not one.unknown and not one.is_assumed, engine.margin.tell(one))
         for name, one in sorted(engine.margin.accounts.items())
     ]
+
+
+def _breaker_gates(engine: Engine, desk: Desk) -> list[Gate]:
+    """Return whether breakers let risk be added, and what vol margin is looked ahead with; hedging passes both."""
+    gates = []
+    if engine.breakers is not None:
+        doubt = engine.breakers.doubt(desk.underlying)
+        told = (
+            f"only what shrinks the net delta: {doubt}" if doubt else f"none open, {engine.breakers.trip_count} so far"
+        )
+        gates.append(Gate("breakers", not doubt, told))
+    if engine.margin is not None:
+        gates.append(Gate("vol forecast", is_open=True, detail=engine.margin.watch.tell(desk.underlying)))
+    return gates
 
 
 def _accounts_gate(engine: Engine) -> Gate:

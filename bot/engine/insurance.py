@@ -38,7 +38,6 @@ class Insurance:
 
     def review(self, now_ns: int, profit_quote: float) -> bool:
         """Draw for accounts that got into trouble, and now and then fill it; tell whether what is aside changed."""
-        before_quote = self.buffer.balance_quote
         for account in self._keeper.accounts.values():
             self._serve(account, now_ns)
         if now_ns >= self._due_ns:
@@ -46,8 +45,9 @@ class Insurance:
             if all(_is_well(one) for one in self._keeper.accounts.values()):
                 self._take_back(now_ns)
                 self.buffer = fund_buffer(self.buffer, profit_quote, now_ns, self.rule)
+        has_changed = self._keeper.aside_quote != self.buffer.balance_quote
         self._keeper.aside_quote = self.buffer.balance_quote
-        return self.buffer.balance_quote != before_quote
+        return has_changed
 
     def record(self) -> BufferRecord:
         """Return what the buffer came to, for people and programs."""

@@ -15,13 +15,14 @@ from bot.domain.risk import MarginTerms
 from bot.domain.units import NS_PER_DAY
 from bot.domain.venues import AccountReport
 from bot.engine.risk_settings import AccountRiskSettings, RiskSettings
-from bot.risk.book import RiskBook
+from bot.risk.book import Floats, RiskBook
 from bot.risk.distances import utilise
-from bot.risk.margin.registry import MODELS, decode_values
+from bot.risk.margin.registry import MODELS, answer_all, decode_values
 from bot.risk.margin.reported import whole
 from bot.risk.margin_states import Permission, Standing, permit
 from bot.risk.parameters import ParameterSet, decode_parameters
 from bot.risk.requirement import Requirement
+from bot.risk.stack import BookStack
 
 EPOCH: Final = date(1970, 1, 1).toordinal()
 QUOTE_MONEY: Final = frozenset({"quote", "USD", "USDT", "USDC", "USDe", "DAI", "USDG", "PYUSD", "FDUSD"})
@@ -79,6 +80,7 @@ class MarginAccount:
         self.moved: dict[str, float] = {}  # what transfers brought and took
         self.leaving: dict[str, tuple[str, float, int]] = {}  # transfer → asset, amount and when it was planned
         self.is_draining = False  # whether all that can leave is to leave, as where withdrawals stopped
+        self.shed_for = ""  # why the leg that ranks first for deleveraging is to be closed before the venue does it
         self.balances_ns = 0
         self.earned_then_quote = nan  # what positions there had earned when it last told its balances
         self.last_fill_ns = 0
@@ -157,15 +159,7 @@ class MarginAccount:
 
     def local(self, book: RiskBook, requirement: Requirement) -> Figures:
         """Return the figures of a requirement in quote money. Raises ValueError where they are no numbers."""
-        px = 1.0
-        if requirement.money not in QUOTE_MONEY:
-            if requirement.money not in book.underlyings:
-                raise ValueError(f"expected margin in quote money or a coin of the book, found {requirement.money}")
-            px = float(book.spot_px[book.underlyings.index(requirement.money)])
-        found = Figures(*requirement.in_quote(px))
-        if not (isfinite(found.initial) and isfinite(found.maintenance)):
-            raise ValueError(f"expected margin to be a number, found {found.initial:g} and {found.maintenance:g}")
-        return found
+        return _figures(requirement, book.underlyings, book.spot_px)
 
     def reckon(self, local: Figures) -> Figures:
         """Return margin as it is reckoned where the model says `local`: from what the venue told, else raised."""
@@ -188,6 +182,19 @@ class MarginAccount:
         except MODEL_ERRORS:
             return float("inf")
 
+    @property
+    def answers_many(self) -> bool:
+        """Tell whether the model answers for many copies of a book in about the time of one."""
+        return MODELS[self.parameters.model].requirements is not None
+
+    def reckon_all(self, stack: BookStack, like: RiskBook) -> list[Figures]:
+        """Return margin of each copy of a book as it is reckoned. Raises ValueError where the model cannot say."""
+        asked = answer_all(self.parameters.model, stack, like, self._values)
+        markets = [stack.spot_px[stack.market_of(copy)] for copy in range(len(stack))]
+        return [
+            self.reckon(_figures(one, like.underlyings, spot_px)) for one, spot_px in zip(asked, markets, strict=True)
+        ]
+
     def counted_options_quote(self, options_quote: float) -> float:
         """Return what of the worth of all options there counts as equity."""
         return options_quote if self.settings.counts_long_options else min(0.0, options_quote)
@@ -202,6 +209,18 @@ class MarginAccount:
         self._answer = MODELS[parameters.model].requirement
         self.parameters = parameters
         self._today = EPOCH
+
+
+def _figures(requirement: Requirement, underlyings: tuple[str, ...], spot_px: Floats) -> Figures:
+    px = 1.0
+    if requirement.money not in QUOTE_MONEY:
+        if requirement.money not in underlyings:
+            raise ValueError(f"expected margin in quote money or a coin of the book, found {requirement.money}")
+        px = float(spot_px[underlyings.index(requirement.money)])
+    found = Figures(*requirement.in_quote(px))
+    if not (isfinite(found.initial) and isfinite(found.maintenance)):
+        raise ValueError(f"expected margin to be a number, found {found.initial:g} and {found.maintenance:g}")
+    return found
 
 
 def told_of(report: AccountReport) -> tuple[float, Figures] | None:

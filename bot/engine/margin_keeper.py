@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bot.domain.decisions import BotState
+from bot.domain.decisions import BotState, Refusal
 from bot.domain.instruments import Instrument
 from bot.domain.results import MarginRecord
 from bot.domain.risk import CollateralPrice, MarginState, MarginTerms, SeriesValue
 from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
 from bot.domain.venues import AccountReport
 from bot.engine.book import Holding
+from bot.engine.buffers import DEFAULT_DELAY_NS, VOL_LEVEL, Buffers
 from bot.engine.desk import Desk
 from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount, Told, told_of
 from bot.engine.market import MarketState
@@ -27,20 +28,21 @@ from bot.engine.orders import OrderTracker
 from bot.engine.risk_rows import AccountRows, Row, account_rows, with_qty
 from bot.engine.risk_settings import RiskSettings
 from bot.engine.settings import EngineSettings
+from bot.engine.vol_watch import VolWatch
 from bot.risk.book import OPTION, Floats, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
-from bot.risk.distances import book_health, find_interval, move_book, touch_probability, utilise
+from bot.risk.distances import move_books, touch_probability, utilise
 from bot.risk.gaps import find_fault
+from bot.risk.loss_waterfall import deleverage_index
 from bot.risk.margin.registry import assume_worst
 from bot.risk.margin_states import SEVERITY, bot_state_of, stand
+from bot.risk.quick_distances import stack_interval
 from bot.risk.repricing import base_deltas
-from bot.risk.volatility.forecaster import VolForecast
+from bot.risk.stack import BookStack
 
-VOL_LEVEL = 0.95  # the quantile of the vol forecast that the chance of liquidation is reckoned with
-STEPS = 14  # of the search for the largest size that fits
-DEFAULT_DELAY_NS = 1800 * 10**9  # how long topping up takes where no route says
+STEPS = 14  # halvings of the search for the largest size that fits
+AT_ONCE = 48  # sizes and ends asked about in one question, where a model answers for many copies at once
 SAFE_SIGMAS = 3.0  # an account alive this far away on both sides is touched with less than 0.6 %
-COARSE_POINTS = 8
 CALM_SHARE = 0.5  # of the first threshold: below it an account is looked at …
 CALM_FACTOR = 10  # … this much less often, moves and trades aside
 
@@ -92,14 +94,14 @@ class MarginKeeper:
         self.worst_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
         self.state_ns: dict[str, dict[MarginState, int]] = {name: {} for name in self.accounts}
         self.reviews: dict[str, int] = dict.fromkeys(self.accounts, 0)
-        self.forecasters = {name: settings.risk.forecaster(name) for name in desks}
-        self.forecasts: dict[
-            str, VolForecast
-        ] = {}  # the newest of each, for whoever looks: asking anew would change it
         self.aside_quote = 0.0  # kept as insurance: it is where it is, and counts nowhere
         self.worst_initial_ratio: dict[str, float] = dict.fromkeys(self.accounts, 0.0)
+        self.watch = VolWatch(settings.risk, desks)
+        self.buffers: Buffers | None = None
+        if settings.risk.buffers is not None:
+            self.buffers = Buffers(settings.risk.buffers, settings.risk, self.watch)
         self._watched = [  # with the index as it was when accounts were last looked at
-            (desk.book.marks_of_underlying, self.forecasters[name], 0.0) for name, desk in desks.items()
+            (name, desk.book.marks_of_underlying, 0.0) for name, desk in desks.items()
         ]
         self._rows: dict[str, AccountRows] = {}
         self._ends: dict[str, list[tuple[RiskBook, Figures]]] = {}
@@ -147,9 +149,9 @@ class MarginKeeper:
         self.note_change(event.venue)
 
     def take_series(self, event: SeriesValue) -> None:
-        """Let the forecasts of vol know a value of a series from outside."""
-        for forecaster in self.forecasters.values():
-            forecaster.note_series(event)
+        """Let forecasts and conditions know a value of a series from outside."""
+        if self.watch.take_series(event):
+            self.note_change()
 
     def note_fill(self, instrument: Instrument | None, now_ns: int) -> None:
         """Remember when something last traded: a report that was asked for before does not know of it."""
@@ -185,10 +187,10 @@ class MarginKeeper:
     def review(self, now_ns: int) -> None:
         """Look at every account that is due: after its beat, after anything that happened there, after a move."""
         has_moved = False
-        for marks, forecaster, looked_px in self._watched:
+        for name, marks, looked_px in self._watched:
             px = marks.index_px
             if px > 0.0:
-                forecaster.note_price(now_ns, px)
+                self.watch.note_price(name, now_ns, px)
                 has_moved = has_moved or abs(px - looked_px) > self._risk.review_move_fraction * looked_px
         self._now_ns = now_ns
         is_due = now_ns >= self._due_ns or has_moved
@@ -200,7 +202,8 @@ class MarginKeeper:
             desk.book.mark(now_ns)  # a price missing is told of the row that lacks it
         if is_due:  # what happens at one account must not put off the look at the others
             self._dirty.update(self.accounts)
-            self._watched = [(marks, forecaster, marks.index_px) for marks, forecaster, _ in self._watched]
+            self._watched = [(name, marks, marks.index_px) for name, marks, _ in self._watched]
+        self.watch.look(now_ns, self._delay_ns / NS_PER_YEAR)
         for name in sorted(self._dirty):
             self._review(self.accounts[name], now_ns)
         self._dirty.clear()
@@ -227,7 +230,7 @@ class MarginKeeper:
     @property
     def is_relieving(self) -> bool:
         """Tell whether any hedge is to be closed in slices now."""
-        return any(one.permission.must_reduce or one.is_draining for one in self.accounts.values())
+        return any(one.permission.must_reduce or one.shed_for for one in self.accounts.values())
 
     @property
     def doubt(self) -> str:
@@ -254,6 +257,8 @@ class MarginKeeper:
         account.unknown = why
         if rows is None:
             self._rows.pop(account.name, None)
+            if self.buffers is not None:
+                self.buffers.forget(account.name)
             return
         self._rows[account.name] = rows
         degraded = account.doubts()
@@ -281,6 +286,7 @@ class MarginKeeper:
         account.equity_quote, account.figures, account.degraded = equity_quote, figures, tuple(degraded)
         account.utilisation_ratio = utilise(equity_quote, figures.maintenance, account.settings.liquidation_ratio)
         account.touch_probability = self._touch(account, book)
+        self._look_ahead(account, book, now_ns)
         before = account.standing
         account.standing = stand(
             before, account.utilisation_ratio, account.touch_probability, now_ns, self._risk.states
@@ -299,6 +305,32 @@ class MarginKeeper:
         times = self.state_ns[account.name]
         times[before] = times.get(before, 0) + now_ns - since_ns
         self._reviewed_ns[account.name] = now_ns
+
+    def _look_ahead(self, account: MarginAccount, book: RiskBook, now_ns: int) -> None:
+        """Find what the account should hold for the time that topping it up takes."""
+        if self.buffers is None:
+            return
+        if account.is_assumed:
+            self.buffers.forget(account.name)
+            return
+        ratio = account.settings.liquidation_ratio
+        self.buffers.review(
+            account.name,
+            book,
+            account.equity_quote,
+            account.figures.maintenance / ratio,
+            self._coins_quote(account),
+            lambda moved: account.reckon_maintenance(moved) / ratio,
+            now_ns,
+        )
+
+    def _coins_quote(self, account: MarginAccount) -> float:
+        """Return what of an account's equity is coins that move with their underlyings, in quote money."""
+        return sum(
+            amount * px * (1.0 - (account.haircut_share(asset) if amount > 0.0 else 0.0))
+            for asset, amount in self._amounts(account).items()
+            if asset not in QUOTE_MONEY and amount and (px := self.asset_px(account, asset)) is not None
+        )
 
     def _take_told(self, account: MarginAccount, local: Figures, now_ns: int) -> None:
         """Set the venue's newest word beside the model's of the same moment; drop one that has grown old."""
@@ -402,9 +434,37 @@ class MarginKeeper:
         """Return what is posted at an account by asset, as of what it last told and what left since."""
         return dict(self._amounts(account))
 
+    def owed(self, account: MarginAccount) -> tuple[float, float, float]:
+        """Return what a venue owes us and we owe it, in quote money before haircuts: collateral, earned, borrowed.
+
+        What it tells of equity counts as held where that is more. NaN where something there has no price.
+        """
+        posted = borrowed = 0.0
+        for asset, amount in self._amounts(account).items():
+            px = self.asset_px(account, asset) if amount else 0.0
+            worth = nan if px is None else amount * px
+            posted, borrowed = (posted, borrowed - worth) if amount < 0.0 else (posted + worth, borrowed)
+        earned = self._earned_quote(account) + account.options_quote if account.balances is None else 0.0
+        told = account.told
+        if told is not None:
+            equity_quote = told.equity_quote - self._leaving_quote(account, told.at_ns)
+            posted += max(0.0, equity_quote - (posted + earned - borrowed))
+        return posted, earned, borrowed
+
+    def refresh(self, account: MarginAccount) -> None:
+        """Look at an account anew if something happened there since, an order of the same decision for one."""
+        if account.name in self._dirty or account.unknown:
+            self._review(account, self._now_ns)
+            self._dirty.discard(account.name)
+
     def held(self, account: MarginAccount, asset: str) -> float:
         """Return how much of an asset is posted at an account."""
         return max(0.0, self._amounts(account).get(asset, 0.0))
+
+    def book_of(self, account: MarginAccount) -> RiskBook | None:
+        """Return what is held at an account as of its last review, None where that could not be made out."""
+        rows = self._rows.get(account.name)
+        return rows.book if rows is not None else None
 
     def asset_px(self, account: MarginAccount, asset: str) -> float | None:
         """Return what a unit of an asset counts at an account in quote money, None where nobody told."""
@@ -415,11 +475,6 @@ class MarginKeeper:
             return 1.0
         marks = self._market.underlyings.get(asset)
         return marks.index_px if marks is not None and marks.index_px > 0.0 else None
-
-    def book_of(self, account: MarginAccount) -> RiskBook | None:
-        """Return what an account held at its last look, None where nobody knows."""
-        rows = self._rows.get(account.name)
-        return rows.book if rows is not None else None
 
     @property
     def underlyings(self) -> tuple[str, ...]:
@@ -433,7 +488,7 @@ class MarginKeeper:
 
     def stressed_vol(self) -> float:
         """Return the vol, until collateral has arrived, that margin is reckoned with; NaN where nobody tells."""
-        return self._stressed_vol(self._delay_ns / NS_PER_YEAR)
+        return self._stressed_vol()
 
     def _earned_quote(self, account: MarginAccount) -> float:
         """Return what linear positions there have earned so far, and what option hedges left in cash."""
@@ -465,7 +520,7 @@ class MarginKeeper:
         if not len(book) or account.figures.maintenance <= 0.0:
             return 0.0
         years = self._delay_ns / NS_PER_YEAR
-        vol = self._stressed_vol(years)
+        vol = self._stressed_vol()
         if not isfinite(vol):
             return 0.0 if account.utilisation_ratio < self._risk.states.watch_ratio else nan
         ratio = account.settings.liquidation_ratio
@@ -473,14 +528,19 @@ class MarginKeeper:
         gross_quote = float((abs(book.qty_base) * book.spot_of_row_px).sum())
         if account.figures.maintenance + 3.0 * gross_quote * move < ratio * account.equity_quote:
             return 0.0
-        health = book_health(book, account.equity_quote, account.reckon_maintenance)
-        for side in (-move, move):
-            moved = move_book(book, side)
-            equity_quote = account.equity_quote + float(book.qty_base @ (moved.mark_px - book.mark_px))
-            if not account.reckon_maintenance(moved) < ratio * equity_quote:
-                interval = find_interval(health, 1.0, ratio, points=COARSE_POINTS)
-                return touch_probability(interval, 1.0, vol, years)
-        return 0.0
+
+        def maintenance(stack: BookStack) -> Floats:
+            return np.array([one.maintenance for one in _figures_of(account, stack, book)])
+
+        moved = move_books(book, np.array([-move, move]))
+        equity = account.equity_quote + (moved.mark_px - book.mark_px) @ book.qty_base
+        if (maintenance(moved) < ratio * equity).all():
+            return 0.0
+        now_quote = account.figures.maintenance
+        interval = stack_interval(
+            book, account.equity_quote, maintenance, 1.0, liquidation_ratio=ratio, margin_now_quote=now_quote
+        )
+        return touch_probability(interval, 1.0, vol, years)
 
     def records(self) -> dict[str, MarginRecord]:
         """Return what margin of every account was like so far."""
@@ -491,6 +551,7 @@ class MarginKeeper:
         standing, times = account.standing, dict(self.state_ns[account.name])
         if standing is not None:
             times[standing.state] = times.get(standing.state, 0) + self._now_ns - self._reviewed_ns[name]
+        buffer = self.buffers.of.get(name) if self.buffers is not None else None
         return MarginRecord(
             model=account.parameters.model,
             equity_quote=_known(account.equity_quote),
@@ -505,16 +566,15 @@ class MarginKeeper:
             degraded=account.degraded,
             worst_initial_ratio=self.worst_initial_ratio[name],
             worst_state=str(max(times, key=SEVERITY.__getitem__, default="unknown")),
+            required_quote=_known(self.buffers.required_quote(name)) if self.buffers is not None else None,
+            target_ratio=buffer.target.ratio if buffer is not None else None,
+            target_changes=self.buffers.change_counts.get(name, 0) if self.buffers is not None else 0,
         )
 
-    def _stressed_vol(self, years: float) -> float:
+    def _stressed_vol(self) -> float:
         """Return the highest of the vols that options and prices show, and that a forecast exceeds in 5 % of cases."""
         vols = [desk.vol() for desk in self._desks.values()]
-        for name, forecaster in self.forecasters.items():
-            forecast = forecaster.forecast(self._now_ns, years)
-            if forecast is not None:
-                self.forecasts[name] = forecast
-                vols.append(forecast.quantile(VOL_LEVEL))
+        vols += [self.watch.quantile_vol(name, VOL_LEVEL) for name in self._desks]
         return max([vol for vol in vols if isfinite(vol)], default=nan)
 
     # ── rooms ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -522,6 +582,10 @@ class MarginKeeper:
     def keeps(self, venue: str) -> bool:
         """Tell whether margin at a venue is reckoned."""
         return venue in self.accounts
+
+    def refusal_at(self, venue: str) -> Refusal:
+        """Return what a hedge is refused for where margin leaves none at a venue."""
+        return Refusal.COUNTERPARTY_LIMIT if self.accounts[venue].banned else Refusal.MARGIN_LIMIT
 
     def room(self, instrument: Instrument, side: int, reach_base: float) -> Room:
         """Return how much more of an instrument may be traded on one side (1 buys, −1 sells), up to `reach_base`.
@@ -540,7 +604,7 @@ class MarginKeeper:
     def option_room(self, row: Row, side: int, reach_base: float, px: float) -> Room:
         """Return how much more of an option may be traded at `px` a unit, in quote money, held already or not."""
         account = self.accounts[row.instrument.venue]
-        self._refresh(account)
+        self.refresh(account)
         rows = self._rows.get(account.name)
         if rows is None or row.instrument.instrument_id in rows.row_of:
             return self._find_room(row.instrument, side, reach_base, px)
@@ -553,15 +617,9 @@ class MarginKeeper:
         """Count a hedge that margin made smaller or sent elsewhere."""
         self.cuts[venue] += 1
 
-    def _refresh(self, account: MarginAccount) -> None:
-        """Look at an account anew if something happened there since, an order of the same decision for one."""
-        if account.name in self._dirty or account.unknown:
-            self._review(account, self._now_ns)
-            self._dirty.discard(account.name)
-
     def _find_room(self, instrument: Instrument, side: int, reach_base: float, px: float = 0.0) -> Room:
         account = self.accounts[instrument.venue]
-        self._refresh(account)
+        self.refresh(account)
         rows = self._rows.get(account.name)
         name = instrument.instrument_id
         if rows is None or name not in rows.row_of:
@@ -597,16 +655,14 @@ class MarginKeeper:
             by_underlying = np.bincount(where, deltas * qty * spot_px)
             return maintenance_quote / ratio + account.safe_move * float(np.abs(by_underlying).sum())
 
-        def excess_quote(base: float) -> float:
-            """Return by how much margin would be over its bound at the worst end after so much more."""
-            worst = -inf
-            for book, now in ends:
-                qty = book.qty_base.copy()
-                qty[place] += side * base
-                try:
-                    asked = account.reckon_figures(with_qty(book, qty))
-                except MODEL_ERRORS:
-                    return inf
+        def fits(sizes: list[float]) -> list[bool]:
+            """Return for each size whether margin is within its bounds after so much more, whichever the end."""
+            found = [True] * len(sizes)
+            lines = [_with_more(book.qty_base, place, side * base) for book, _ in ends for base in sizes]
+            every = _figures_of(account, BookStack(ends[0][0]).with_qty(np.array(lines)), ends[0][0])
+            for number, asked in enumerate(every):
+                book, now = ends[number // len(sizes)]
+                base = sizes[number % len(sizes)]
                 equity_quote = account.equity_quote
                 if is_option:
                     worth = account.options_quote + side * base * row.mark_px
@@ -616,23 +672,25 @@ class MarginKeeper:
                 if account.may_add:
                     bound_quote = max(bound_quote, share * equity_quote)
                     left_quote = max(left_quote, equity_quote)
-                worst = max(worst, asked.initial - bound_quote - 1e-9 * abs(bound_quote))
+                is_within = asked.initial - bound_quote - 1e-9 * abs(bound_quote) <= 0.0
                 if account.safe_move:
-                    risk_quote = at_risk_quote(asked.maintenance, qty)
-                    worst = max(worst, risk_quote - left_quote - 1e-9 * abs(left_quote))
-            return worst
+                    risk_quote = at_risk_quote(asked.maintenance, lines[number])
+                    is_within &= risk_quote - left_quote - 1e-9 * abs(left_quote) <= 0.0
+                found[number % len(sizes)] &= is_within
+            return found
 
-        if excess_quote(reach_base) <= 0.0:
+        if fits([reach_base])[0]:
             return Room(inf, "", reach_base)
         low, high = 0.0, reach_base
-        for _ in range(STEPS):
-            middle = 0.5 * (low + high)
-            if excess_quote(middle) <= 0.0:
-                low = middle
-            else:
-                high = middle
-            if high - low < 0.5 * row.lot_base:
-                break
+        halvings = next((n for n in range(1, STEPS) if reach_base * 0.5**n < 0.5 * row.lot_base), STEPS)
+        while halvings:
+            most = (AT_ONCE // len(ends) + 1).bit_length() - 1 if account.answers_many else 1
+            at_once = min(most, halvings)
+            halvings -= at_once
+            sizes = [low + (high - low) * one / 2**at_once for one in range(1, 2**at_once)]
+            found = fits(sizes)
+            place_of_no = found.index(False) if False in found else len(sizes)
+            low, high = [low, *sizes][place_of_no], [*sizes, high][place_of_no]
         return Room(low, self._tell(account), reach_base)
 
     def tell(self, account: MarginAccount) -> str:
@@ -643,6 +701,7 @@ class MarginKeeper:
             f"{account.standing.asked}: {account.standing.reason}",
             self._tell_figures(account),
             f"as {account.name} tells" if account.is_told else f"by the model {account.parameters.model}",
+            self.buffers.tell(account.name) if self.buffers is not None else "",
             account.banned and f"nothing is added: {account.banned}",
             *account.degraded,
         ]
@@ -701,41 +760,65 @@ class MarginKeeper:
         for account in self.accounts.values():
             allowed = account.permission
             rows = self._rows.get(account.name)
-            is_moving = account.is_draining and self._has_room_elsewhere(desk, account)
+            is_moving = bool(account.shed_for) and self.has_room_elsewhere(desk, account)
             if not (allowed.must_reduce or is_moving) or rows is None or account.name in self._dirty:
                 continue
             if rows.book.buy_base.any() or rows.book.sell_base.any():
                 continue
             goal = self._risk.states.critical_until_ratio * account.settings.liquidation_ratio * account.equity_quote
-            needed_quote = inf if is_moving else account.figures.maintenance - max(0.0, goal)
+            needed_quote = account.figures.maintenance - max(0.0, goal)
             if account.touch_probability > 0.5 * self._risk.states.critical_probability:
                 needed_quote = max(needed_quote, account.figures.maintenance)  # slice by slice, until it is left
-            found = self._reducible(account, rows, desk)
-            if allowed.must_close:
+            found = self.reducible(account, desk)
+            rule = ReductionRule(most_share=self._risk.slice_share)
+            if not allowed.must_reduce:  # in the order in which the venue would take them
+                index = {one.instrument_id: self.deleverage_index(account, desk, one.instrument_id) for one in found}
+                found.sort(key=lambda one: -index[one.instrument_id])
+                chosen = next((cut for one in found if (cut := next_slice([one], inf, rule)) is not None), None)
+            elif allowed.must_close:
                 slices = closing_set(found, needed_quote)
                 chosen = slices[0] if slices else None
             else:
-                chosen = next_slice(found, needed_quote, ReductionRule(most_share=self._risk.slice_share))
+                chosen = next_slice(found, needed_quote, rule)
             if chosen is None:
                 continue
             lot_base = rows.rows[rows.row_of[chosen.instrument_id]].lot_base
             held_lots = desk.holdings[chosen.instrument_id].lots
             lots = min(abs(held_lots), max(1, int(abs(chosen.trade_base) / lot_base + 0.5)))
-            why = f"{account.name} is left: {account.banned}"
-            if not is_moving and account.standing is not None:
+            why = f"first in line for deleveraging at {account.name}: {account.shed_for}"
+            if allowed.must_reduce and account.standing is not None:
                 why = f"margin at {account.name} is {account.standing.state} ({account.standing.reason})"
             reason = f"{why}: {chosen.reason}"
             return Relief(chosen.instrument_id, -lots if held_lots > 0 else lots, chosen.released_quote, reason)
         return None
 
-    def _has_room_elsewhere(self, desk: Desk, account: MarginAccount) -> bool:
+    def has_room_elsewhere(self, desk: Desk, account: MarginAccount) -> bool:
         """Tell whether another venue of a desk's hedges may take what leaves an account: it is hedged there next."""
         others = {one.instrument.venue for one in desk.hedges} - {account.name}
         return any(name not in self.accounts or self.accounts[name].may_add for name in others)
 
-    def _reducible(self, account: MarginAccount, rows: AccountRows, desk: Desk) -> list[Reducible]:
+    def deleverage_index(self, account: MarginAccount, desk: Desk, instrument_id: str) -> float:
+        """Return how early a venue would take a hedge to deleverage others: the highest goes first.
+
+        Its entry is the mean price of what is held, as far as our own ledger of it tells.
+        """
+        holding = desk.holdings[instrument_id]
+        mark_px = holding.mark_px or desk.book.marks_of_underlying.index_px
+        if not (holding.qty and mark_px > 0.0):
+            return 0.0
+        entry_px = mark_px
+        if holding.cash_settle:
+            ratio = holding.qty / holding.cash_settle if holding.is_inverse else -holding.cash_settle / holding.qty
+            entry_px = ratio if ratio > 0.0 else mark_px
+        notional_quote = abs(holding.qty) * (1.0 if holding.is_inverse else mark_px)
+        return deleverage_index(entry_px, mark_px, notional_quote, account.equity_quote, is_long=holding.qty > 0.0)
+
+    def reducible(self, account: MarginAccount, desk: Desk) -> list[Reducible]:
         """Return what closing a slice of each hedge at an account releases, and what it is expected to cost."""
-        found = []
+        found: list[Reducible] = []
+        rows = self._rows.get(account.name)
+        if rows is None:
+            return found
         for hedge in desk.hedges:
             name = hedge.instrument.instrument_id
             lots = desk.holdings[name].lots
@@ -773,10 +856,32 @@ def _refuse_gaps(book: RiskBook) -> None:
 
 def _books_of(account: MarginAccount, rows: AccountRows) -> list[tuple[RiskBook, Figures]]:
     """Return every end that what is under way may lead to, with the initial margin there."""
-    found = []
-    for book in rows.ends():
-        try:
-            found.append((book, account.reckon_figures(book)))
-        except MODEL_ERRORS:
-            found.append((book, Figures(-inf, -inf)))
-    return found
+    ends = rows.ends()
+    stack = BookStack(ends[0]).with_qty(np.array([one.qty_base for one in ends]))
+    unknown = Figures(-inf, -inf)
+    return [
+        (book, found if isfinite(found.initial) else unknown)
+        for book, found in zip(ends, _figures_of(account, stack, ends[0]), strict=True)
+    ]
+
+
+def _figures_of(account: MarginAccount, stack: BookStack, like: RiskBook) -> list[Figures]:
+    """Return margin of each copy of a book as it is reckoned; infinite where the model cannot say."""
+    try:
+        return account.reckon_all(stack, like)
+    except MODEL_ERRORS:
+        return [_figures_alone(account, stack.book(copy, like)) for copy in range(len(stack))]
+
+
+def _figures_alone(account: MarginAccount, book: RiskBook) -> Figures:
+    try:
+        return account.reckon_figures(book)
+    except MODEL_ERRORS:
+        return Figures(inf, inf)
+
+
+def _with_more(qty_base: Floats, place: int, base: float) -> Floats:
+    """Return quantities with so much more of one row."""
+    out = qty_base.copy()
+    out[place] += base
+    return out

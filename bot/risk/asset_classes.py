@@ -98,18 +98,6 @@ class Resolved(msgspec.Struct, frozen=True):
         return [f"{self.asset} {name} = {value}: {self.origins[name]}" for name, value in shown.items()]
 
 
-class ClassTable(msgspec.Struct, frozen=True):
-    """The classes of one parameter set with what a vault sets otherwise: asked for one asset at a time."""
-
-    classes: AssetClasses
-    overrides: Overrides = Overrides()
-    name: str = "the set"
-
-    def of(self, asset: str) -> Resolved:
-        """Return what applies to an asset."""
-        return resolve(asset, self.classes, self.overrides, self.name)
-
-
 def decode_classes(values: dict[str, Any], overrides: Overrides | None = None) -> AssetClasses:
     """Return the classes of a parameter set, and check that it and the overrides name only what there is.
 
@@ -169,4 +157,7 @@ def _apply(parameters: ClassParameters, fields: Fields, origin: str) -> ClassPar
     try:
         return msgspec.convert({**msgspec.structs.asdict(parameters), **fields}, ClassParameters, strict=True)
     except msgspec.ValidationError as error:
-        raise ValueError(f"expected parameters in {origin}, found {error}") from None
+        text = str(error)
+        if text.startswith("expected "):  # our own words, of one value
+            raise ValueError(f"{text} in {origin}") from None
+        raise ValueError(f"expected parameters in {origin}, found {text}") from None

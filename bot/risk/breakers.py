@@ -152,6 +152,8 @@ class Breakers:
 
     def tripped(self, now_ns: int) -> tuple[Tripped, ...]:
         """Return what is open now, the oldest first."""
+        if not self._tripped:
+            return ()
         self._tripped = {key: one for key, one in self._tripped.items() if now_ns < one.until_ns}
         return tuple(sorted(self._tripped.values(), key=lambda one: (one.since_ns, one.breaker, one.subject)))
 

@@ -239,7 +239,7 @@ def play(
 def with_now(book: RiskBook, stack: BookStack) -> BookStack:
     """Return the copies of a stack behind one of the book as it is."""
     columns = {name: np.concatenate([getattr(book, name)[None, :], getattr(stack, name)]) for name in MOVED}
-    return stack.at(np.concatenate([book.spot_px[None, :], stack.spot_px]), **columns)
+    return BookStack(book).at(np.concatenate([book.spot_px[None, :], stack.spot_px]), **columns)
 
 
 def _play_one(
@@ -450,6 +450,6 @@ def _worth(book: RiskBook, mark_px: Floats, rows: Flags) -> float:
 
 
 def _use(maintenance_quote: float, equity_quote: float) -> float:
-    if maintenance_quote <= 0.0:
+    if maintenance_quote <= 0.0 and equity_quote >= 0.0:
         return 0.0
     return maintenance_quote / equity_quote if equity_quote > 0.0 else float("inf")

@@ -37,6 +37,7 @@ from bot.domain.events import OperatorAction, OperatorCommand, Restarted
 from bot.domain.instruments import Payoff
 from bot.domain.results import RunSeries, RunSummary
 from bot.domain.units import utc_text
+from bot.risk.asset_classes import Resolved
 from bot.runtime import control, risk_tables, tables
 from bot.runtime.calibrate_cli import calibrate_app
 from bot.runtime.clock import WallClock
@@ -137,12 +138,38 @@ def _evenkeel(
 
 
 @app.command()
-def check(vaults: VaultFiles) -> None:
-    """Validate vault files; print every problem as file:line, and of a good one what applies to each of its assets."""
+def check(vaults: VaultFiles, as_json: AsJson = False) -> None:
+    """Validate vault files; print every problem as file:line, and what applies to each asset where risk is reckoned."""
+    found = []
     for vault in load_vaults(vaults, allow_live=True):
+        applies = applying(vault, assets_of(vault)) if vault.risk is not None else ()
+        found.append((vault, applies))
+    if as_json:
+        _print_json({"vaults": [_checked(vault, applies) for vault, applies in found]})
+        return
+    for vault, applies in found:
         print(f"{vault.vault}: ok, {vault.mode}, config sha256 {config_sha256(vault)[:16]}")
-        for found in applying(vault, assets_of(vault)):
-            print("\n".join(f"  {line}" for line in risk_tables.applies_lines(found)))
+        for one in applies:
+            print("\n".join(f"  {line}" for line in risk_tables.applies_lines(one)))
+
+
+def _checked(vault: Vault, applies: Sequence[Resolved]) -> dict[str, Any]:
+    """Return what `check` says of a good vault: each value that applies to an asset, and where it comes from."""
+    return {
+        "vault": vault.vault,
+        "mode": vault.mode,
+        "config_sha256": config_sha256(vault),
+        "assets": {
+            one.asset: {
+                "class": {"value": one.asset_class, "origin": one.origins["class"]},
+                **{
+                    name: {"value": value, "origin": one.origins[name]}
+                    for name, value in msgspec.structs.asdict(one.parameters).items()
+                },
+            }
+            for one in applies
+        },
+    }
 
 
 @app.command()

@@ -34,7 +34,7 @@ from bot.domain.events import (
 from bot.domain.instruments import Instrument, Option, contract_of
 from bot.domain.market import IndexPrice
 from bot.domain.orders import AmendRejected, OrderCanceled, OrderEvent, OrderRejected, OrderTruth
-from bot.domain.risk import CollateralPlanned, TransferCollateral, TransferUpdate
+from bot.domain.risk import CollateralPlanned, SupposedMargin, SupposedPosition, TransferCollateral, TransferUpdate
 from bot.domain.units import NS_PER_HOUR, NS_PER_MIN, NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.engine import Engine
@@ -48,6 +48,7 @@ from bot.runtime.clock import VenueClock, WallClock
 from bot.runtime.collateral_planner import CollateralPlanner
 from bot.runtime.config import build_live_settings, check_listing
 from bot.runtime.journal import Header, Journal
+from bot.runtime.live_series import LiveSeries, open_series
 from bot.runtime.live_signs import LiveSigns, open_signs
 from bot.runtime.live_transfers import LiveTransfers, open_transfers
 from bot.runtime.mailbox import Mailbox
@@ -95,6 +96,7 @@ class LiveSession(NamedTuple):
     book_files: tuple[BookFile, ...]
     transfers: LiveTransfers | None = None
     signs: LiveSigns | None = None
+    series: LiveSeries | None = None
 
     @property
     def underlying(self) -> str:
@@ -205,6 +207,7 @@ async def open_live(
             book_files=files,
             transfers=transfers,
             signs=open_signs(vault, session.engine.settings, environ, clock),
+            series=open_series(vault, environ, clock),
         )
 
 
@@ -308,6 +311,14 @@ def _planner_of(session: LiveSession) -> CollateralPlanner | None:
         return None
     is_rehearsed = session.execution is not None and isinstance(session.clock, VenueClock)
     return None if is_rehearsed else CollateralPlanner(session.clock)
+
+
+@runtime_checkable
+class Supposes(Protocol):
+    """A gateway that can be asked what its venue would ask for."""
+
+    async def suppose(self, change: SupposedPosition) -> SupposedMargin | None:
+        """Return it, None where the venue does not say. Raises KeyError or Retryable."""
 
 
 def _is_answer(event: Event) -> bool:
@@ -419,6 +430,8 @@ class LiveFeed:
                 tasks.create_task(self._planner.run(self.put), name="collateral plans")
             if self._session.signs is not None:
                 tasks.create_task(self._session.signs.run(self.put), name="counterparties")
+            if self._session.series is not None:
+                tasks.create_task(self._session.series.run(self.put), name="series")
             risk = self._session.engine.settings.risk
             if risk is not None:
                 current = {venue: account.parameters for venue, account in risk.accounts.items()}
@@ -476,9 +489,26 @@ class LiveFeed:
                 {"file": str(file.path), "holdings": len(file.held), "problem": file.problem}
                 for file in self._session.book_files
             ],
+            "transfers_to_confirm": list(self._session.transfers.waiting)
+            if self._session.transfers is not None
+            else [],
             "chains": [gateway.view() for gateway in self._session.gateways.values() if isinstance(gateway, OnChain)],
+            "series_down": self._session.series.down if self._session.series is not None else {},
             "latency_us": msgspec.to_builtins(self._session.latencies.summary()),
         }
+
+    async def suppose(self, change: SupposedPosition) -> SupposedMargin | str:
+        """Return what an instrument's venue would ask for with a position changed, or why it does not say."""
+        instrument = self._session.engine.holdings.instruments.get(change.instrument_id)
+        venue = instrument.venue if instrument is not None else ""
+        gateway: object = self._session.gateways.get(venue)
+        if not isinstance(gateway, Supposes):
+            return f"{venue or change.instrument_id} cannot be asked"
+        try:
+            found = await gateway.suppose(change)
+        except (KeyError, Retryable) as error:
+            return f"{venue} did not answer: {error}"
+        return found or f"{venue} has no such question, or no keys are loaded"
 
     async def help_transaction(self, chain: str, key: str, action: str) -> str:
         """Cancel a transaction of a chain or speed it up, as an operator asks; return why not, "" if it was done."""
@@ -486,6 +516,12 @@ class LiveFeed:
             if name == chain and isinstance(gateway, OnChain):
                 return await gateway.help_transaction(key, action)
         return f"expected a chain of the vault, found {chain!r}"
+
+    def help_transfer(self, action: str, transfer_id: str, amount: float | None, fee: float, issuer: str) -> str:
+        """Take a person's word on a transfer of collateral; return why it is not taken, "" if it is."""
+        if self._session.transfers is None:
+            return f"expected a vault with mode: live and routes under risk.transfers, found {transfer_id!r} of another"
+        return self._session.transfers.help(action, transfer_id, amount, fee, issuer)
 
     async def withdraw(self, cancels: Sequence[CancelOrder], timeout_s: float) -> list[str]:
         """Cancel at the venues without the journal's help; return the orders not known to be over by then."""

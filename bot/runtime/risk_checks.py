@@ -11,22 +11,35 @@ import msgspec
 
 from bot.domain.risk import MarginState
 from bot.domain.units import NS_PER_S
-from bot.engine.risk_settings import AccountRiskSettings, CollateralRules, RiskSettings
+from bot.engine.risk_settings import (
+    AccountRiskSettings,
+    BufferSettings,
+    CollateralRules,
+    CounterpartyRules,
+    ForecastSettings,
+    RiskSettings,
+)
+from bot.risk.breakers import BreakerRule
 from bot.risk.buffer import BufferRule
-from bot.risk.counterparties import CounterpartyParameters
+from bot.risk.conditions import ConditionParameters
+from bot.risk.counterparties import CounterpartyParameters, Party, PartyKind
+from bot.risk.drain import DrainRules
 from bot.risk.margin.registry import MODELS, decode_values
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet, decode_parameters
 from bot.risk.stress import StressScenario, decode_scenarios
 from bot.risk.transfers import Route, TransferRules
+from bot.risk.volatility.artefact import Artefact
 from bot.runtime.margin_parameters import carried_sets
 from bot.runtime.risk_classes import check_classes, class_table
-from bot.runtime.risk_sections import AccountRiskSection, BufferSection, CollateralSection, RiskSection
+from bot.runtime.risk_sections import AccountRiskSection, CollateralSection, InsuranceSection, RiskSection
 from bot.runtime.vault import Vault
 from bot.runtime.volatility import load_artefact
 from bot.runtime.yaml_source import Location, YamlSource
 
+CONDITIONS: Final = "conditions"
 MANUAL: Final = "see docs/configuration.md"
+_SHARES: Final = {"equity_share", "equity_share_unknown", "open_interest_share", "group_share"}
 
 
 def check_risk(source: YamlSource, vault: Vault, venues: Iterable[str]) -> None:
@@ -49,10 +62,30 @@ def check_risk(source: YamlSource, vault: Vault, venues: Iterable[str]) -> None:
             source.relay(at, f"{error}; hint: {MANUAL}")
         if vault.mode == "paper" and not account.collateral and (len(section.accounts) > 1 or not vault.fixed_cash):
             source.report(place, "the key collateral", "none", "on paper no account tells: state what is posted there")
+    try:
+        find_conditions(section)
+    except ValueError as error:
+        source.relay(("risk", "conditions"), f"{error}; hint: {MANUAL}")
+    _check_series(source, vault, section)
     _check_transfers(source, vault, section)
+    _check_counterparties(source, vault, section)
     check_classes(source, section.asset_classes)
     if section.collateral is not None:
         _check_collateral(source, section, section.collateral)
+
+
+def _check_series(source: YamlSource, vault: Vault, section: RiskSection) -> None:
+    names: set[str] = set()
+    for index, line in enumerate(section.series):
+        place: Location = ("risk", "series", index)
+        if line.kind != "stablecoins" and not line.of:
+            source.report(place, "of, the id of the series or the currency", "none", MANUAL)
+        if line.kind in ("funding", "open_interest") and not (line.symbol and line.venue in vault.venues):
+            hint = "it is read of a venue of the vault, by its symbol there"
+            source.report(place, f"a symbol and a venue of {', '.join(vault.venues) or 'a live feed'}", "none", hint)
+        if line.name in names:
+            source.report(place, "each series once", line.name, "name each source once")
+        names.add(line.name)
 
 
 def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> None:
@@ -108,6 +141,39 @@ def stress_scenarios() -> tuple[StressScenario, ...]:
     return decode_scenarios(max(carried, key=_age_of)) if carried else ()
 
 
+def _check_counterparties(source: YamlSource, vault: Vault, section: RiskSection) -> None:
+    parties = section.counterparties
+    if parties is None:
+        return
+    place: Location = ("risk", "counterparties")
+    try:
+        find_counterparties(section)
+    except ValueError as error:
+        source.relay((*place, "parameters") if parties.parameters else place, f"{error}; hint: {MANUAL}")
+    if vault.is_live_feed and not section.watch_counterparties:
+        hint = "whom nobody watches nothing is known of"
+        source.report(place, "the key watch_counterparties: true", "false", hint)
+    known = {
+        "venue": set(section.accounts),
+        "bridge": {line.bridge for line in section.transfers.routes if line.bridge},
+    }
+    issuer_of: dict[str, str] = {}
+    for name, party in parties.parties.items():
+        at: Location = (*place, "parties", name)
+        names = known.get(party.kind)
+        if names is not None and name not in names:
+            hint = "a venue has an account under risk.accounts, a bridge a route under risk.transfers"
+            source.report(at, " or ".join(sorted(names)) or f"a {party.kind} of the vault", name, hint)
+        if bool(party.assets) != (party.kind == "issuer"):
+            expected = "the assets it owes" if party.kind == "issuer" else "no assets"
+            found = ", ".join(party.assets) or "none"
+            source.report((*at, "assets") if party.assets else at, expected, found, "only issuers owe assets")
+        for asset in party.assets:
+            if asset in issuer_of:
+                source.report((*at, "assets"), f"one issuer of {asset}", f"{issuer_of[asset]} and {name}", MANUAL)
+            issuer_of[asset] = name
+
+
 def build_risk(vault: Vault) -> RiskSettings | None:
     """Return what a vault says of margin as the engine takes it, None where it says nothing.
 
@@ -117,7 +183,7 @@ def build_risk(vault: Vault) -> RiskSettings | None:
     if section is None:
         return None
     states = section.states
-    artefact, reason = load_artefact()
+    artefact, reason = find_artefact(section)
     accounts = {}
     for name, account in section.accounts.items():
         is_all = len(section.accounts) == 1 and not account.collateral
@@ -145,11 +211,20 @@ def build_risk(vault: Vault) -> RiskSettings | None:
             ),
             day_caps=dict(section.transfers.day_caps),
         ),
-        counterparties=_counterparties(),
-        volatility=artefact,
-        volatility_reason=reason,
+        counterparties=find_counterparties(section),
+        counterparty_rules=_counterparty_rules(vault, section),
+        forecast=ForecastSettings(
+            artefact=artefact,
+            reason=reason,
+            conditions=find_conditions(section),
+            usual_vol=dict(section.buffers.usual_vols),
+        ),
+        buffers=BufferSettings(**section.buffers.model_dump(exclude={"enabled", "usual_vols"}))
+        if section.buffers.enabled
+        else None,
+        breakers=BreakerRule() if section.breakers else None,
         classes=class_table(vault),
-        buffer=_buffer(section.buffer),
+        insurance=_insurance(section.insurance),
         max_initial_ratio=section.max_initial_ratio,
         local_margin_share=section.local_margin_share,
         review_ns=_ns(section.review_s),
@@ -176,25 +251,57 @@ def find_parameters(account: AccountRiskSection) -> ParameterSet:
 
     Raises ValueError, in one sentence, where there is none or its model cannot use it.
     """
-    named = account.parameters
+    found = _find_set(account.model, account.parameters)
+    decode_values(found.model, found.values)
+    return found
+
+
+def find_artefact(section: RiskSection) -> tuple[Artefact | None, str]:
+    """Return the models that forecast vol, or none and why; none to be believed is no error, and is told."""
+    if section.forecast == "none":
+        return None, "the vault asks for none"
+    return load_artefact(None if section.forecast == "bundled" else Path(section.forecast))
+
+
+def find_conditions(section: RiskSection) -> ConditionParameters | None:
+    """Return the rules that read the series of a vault, None where it reads none.
+
+    Raises ValueError, in one sentence, where the set it names is none, or reads no series of the vault.
+    """
+    if not section.series:
+        return None
+    found = _find_set(CONDITIONS, section.conditions)
+    try:
+        values = msgspec.convert(found.values, ConditionParameters, strict=True)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"expected conditions in {found.name}, found {error}") from None
+    names = {line.name for line in section.series}
+    rules = tuple(rule for rule in values.rules if rule.series in names)
+    if not rules and section.conditions:
+        known = ", ".join(dict.fromkeys(rule.series for rule in values.rules))
+        raise ValueError(f"expected a series that {found.name} reads ({known}), found {', '.join(sorted(names))}")
+    return msgspec.structs.replace(values, rules=rules)
+
+
+def _find_set(model: str, named: str) -> ParameterSet:
+    """Return the set of a model that a file or a name gives, else the newest one that is carried."""
     if named.endswith(".json"):
         try:
             found = decode_parameters(Path(named).read_bytes())
         except OSError as error:
             raise ValueError(f"expected a readable parameter file, found {error.strerror}: {named}") from None
     else:
-        carried = [one for one in carried_sets(account.model) if named in ("", one.name)]
+        carried = [one for one in carried_sets(model) if named in ("", one.name)]
         if not carried:
-            names = ", ".join(sorted(one.name for one in carried_sets(account.model))) or "none"
-            raise ValueError(f"expected a parameter set of model {account.model} ({names}), found {named or 'none'}")
+            names = ", ".join(sorted(one.name for one in carried_sets(model))) or "none"
+            raise ValueError(f"expected a parameter set of model {model} ({names}), found {named or 'none'}")
         found = max(carried, key=_age_of)
-    if found.model != account.model:
-        raise ValueError(f"expected parameters of model {account.model}, found {found.name} of {found.model}")
-    decode_values(found.model, found.values)
+    if found.model != model:
+        raise ValueError(f"expected parameters of model {model}, found {found.name} of {found.model}")
     return found
 
 
-def _buffer(section: BufferSection | None) -> BufferRule | None:
+def _insurance(section: InsuranceSection | None) -> BufferRule | None:
     """Return by what rule an insurance buffer is filled and drawn, None where none is kept."""
     if section is None:
         return None
@@ -202,10 +309,62 @@ def _buffer(section: BufferSection | None) -> BufferRule | None:
     return BufferRule(full_quote=section.full_quote, share_of_gains=section.share_of_gains, draws=draws)
 
 
-def _counterparties() -> CounterpartyParameters | None:
-    """Return how venues are judged, by the newest set that is carried."""
-    carried = carried_sets("counterparties")
-    return msgspec.convert(max(carried, key=_age_of).values, CounterpartyParameters) if carried else None
+def find_counterparties(section: RiskSection) -> CounterpartyParameters:
+    """Return how parties are judged: the set a vault names, else the newest one, with the vault's own shares.
+
+    Raises ValueError, in one sentence, where there is none or it cannot be used.
+    """
+    own = section.counterparties
+    found = _find_set("counterparties", own.parameters if own is not None else "")
+    try:
+        parameters = msgspec.convert(found.values, CounterpartyParameters)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"expected usable parameters in {found.name}, found {error}") from None
+    if own is None:
+        return parameters
+    shares = own.model_dump(include=_SHARES, exclude_none=True)
+    factor = (own.equity_share or parameters.equity_share) / parameters.equity_share
+    by_score = tuple((points, min(1.0, factor * share)) for points, share in parameters.score_share)
+    return msgspec.structs.replace(parameters, score_share=by_score, **shares)
+
+
+def _counterparty_rules(vault: Vault, section: RiskSection) -> CounterpartyRules:
+    own = section.counterparties
+    is_watched = section.watch_counterparties and vault.is_live_feed
+    if own is None:
+        return CounterpartyRules(is_watched=is_watched)
+    drain = own.drain
+    parameters = find_counterparties(section)
+    return CounterpartyRules(
+        parties=tuple(
+            Party(
+                name=name,
+                kind=PartyKind(one.kind),
+                group=one.group,
+                standing_share=nan if one.standing_share is None else one.standing_share,
+                loss_given_default=nan if one.loss_given_default is None else one.loss_given_default,
+            )
+            for name, one in own.parties.items()
+        ),
+        issuers={asset: name for name, one in own.parties.items() for asset in one.assets},
+        is_limiting=True,
+        is_watched=is_watched,
+        stress_moves=own.stress_moves,
+        rehedge_ns=_ns(own.rehedge_s),
+        drain=DrainRules(
+            rungs=drain.rungs,
+            chains_at_once=drain.chains_at_once,
+            hedge_share=drain.hedge_share,
+            hedge_tolerance_quote=drain.hedge_tolerance_quote,
+            close_share=drain.close_share,
+            dust_quote=drain.dust_quote,
+            hedge_patience_ns=_ns(drain.hedge_patience_s),
+            cancel_patience_ns=_ns(drain.cancel_patience_s),
+            retry_ns=_ns(drain.retry_s),
+            give_up_ns=_ns(drain.give_up_s),
+            loss_given_default=parameters.loss_given_default,
+        ),
+    )
 
 
 def _age_of(one: ParameterSet) -> tuple[str, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from bot.engine.risk_settings import ClassSettings
 from bot.risk.asset_classes import MODEL as CLASSES
-from bot.risk.asset_classes import ClassTable, Overrides, Resolved, decode_classes
+from bot.risk.asset_classes import Overrides, Resolved, decode_classes
 from bot.risk.parameters import ParameterSet
 from bot.runtime.margin_parameters import carried_sets
 from bot.runtime.risk_sections import AssetClassesSection
@@ -25,7 +26,7 @@ def applying(vault: Vault, assets: Iterable[str]) -> tuple[Resolved, ...]:
     return tuple(table.of(name) for name in dict.fromkeys(one.upper() for one in assets))
 
 
-def class_table(vault: Vault) -> ClassTable:
+def class_table(vault: Vault) -> ClassSettings:
     """Return what every asset may be asked of: the newest set, and what the vault sets otherwise.
 
     Raises ValueError, in one sentence, for a class or a parameter that there is not.
@@ -37,7 +38,7 @@ def class_table(vault: Vault) -> ClassTable:
         members={name.upper(): one for name, one in section.members.items()},
     )
     found = _newest()
-    return ClassTable(decode_classes(found.values, told), told, found.name)
+    return ClassSettings(classes=decode_classes(found.values, told), overrides=told, name=found.name)
 
 
 def check_classes(source: YamlSource, section: AssetClassesSection) -> None:

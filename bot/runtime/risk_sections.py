@@ -36,7 +36,8 @@ class AccountRiskSection(RiskPart):
         description="What is posted, currency: amount, where no account tells; default: cash, if only one account",
     )
     haircuts: dict[str, Share] = Field(
-        default_factory=dict, description="Share of its worth that does not count, currency: share; none by default"
+        default_factory=dict,
+        description="Share of its worth that does not count, currency: share; else that of its asset class",
     )
     liquidation_ratio: float = Field(
         default=1.0, gt=0, le=2, description="Maintenance margin over equity at which the venue liquidates"
@@ -185,7 +186,7 @@ class CollateralSection(RiskPart):
     )
 
 
-class BufferSection(RiskPart):
+class InsuranceSection(RiskPart):
     """Money that is kept aside out of gains, and counts as collateral only in the states that are named here."""
 
     full_quote: float = Field(gt=0, description="How much is kept aside at most, in quote money")
@@ -194,8 +195,125 @@ class BufferSection(RiskPart):
     )
     draws: dict[BadState, Share] = Field(
         default={"critical": 0.5, "emergency": 1.0},
-        description="State of an account: share of the buffer that may be drawn for it then; in no other state",
+        description="State of an account: share of what is there that may be drawn for it then; in no other state",
     )
+
+
+class BuffersSection(RiskPart):
+    """What accounts hold above their margin for the time that topping them up takes."""
+
+    enabled: bool = Field(default=True, description="Whether accounts are topped up before they need it")
+    base_ratio: float = Field(
+        default=1.23, gt=1, le=10, description="Equity over maintenance margin that a bad move is to leave, in calm"
+    )
+    trigger_share: float = Field(default=0.85, gt=0, le=1, description="Below this share of that it is topped up to it")
+    most_multiple: float = Field(
+        default=2.0, ge=1, le=10, description="How many times what it has above 1 a high forecast may make of it"
+    )
+    usual_vols: dict[str, Annotated[float, Field(gt=0, le=10)]] = Field(
+        default_factory=dict, description="Vol that counts as usual, underlying: yearly vol; else that of the forecast"
+    )
+
+
+class SeriesLine(RiskPart):
+    """One series from outside that a live feed reads."""
+
+    kind: Literal["fred", "deribit_volatility", "funding", "open_interest", "stablecoins"] = Field(
+        description="Where it comes from"
+    )
+    of: str = Field(default="", max_length=60, description="Id of the series (`fred`), else the currency")
+    venue: str = Field(default="", max_length=40, description="Venue of the vault, for funding and open interest")
+    symbol: str = Field(default="", max_length=60, description="Its symbol there, as ccxt has it: BTC/USDT:USDT")
+    base_url: str = Field(default="", max_length=200, description="Address of a mirror")
+    key_variable: str = Field(
+        default="FRED_API_KEY", min_length=1, max_length=60, description="Environment variable that holds the key"
+    )
+    pace_s: float = Field(default=0.0, ge=0, le=604_800, description="Time between two readings; 0: the kind's own")
+
+    @property
+    def name(self) -> str:
+        """What its values are called."""
+        prefix = {"deribit_volatility": "DVOL-", "funding": "FUNDING-", "open_interest": "OI-"}.get(self.kind, "")
+        return "STABLECOIN-SUPPLY" if self.kind == "stablecoins" else f"{prefix}{self.of}"
+
+
+class PartySection(RiskPart):
+    """What the operator knows of somebody who could fail: a venue, a bridge, an issuer."""
+
+    kind: Literal["venue", "issuer", "bridge"] = Field(default="venue", description="What it is")
+    group: str = Field(default="", max_length=40, description="What fails together shares a group, and its limit")
+    assets: tuple[str, ...] = Field(default=(), description="What an issuer owes: USDC …; of an issuer only")
+    standing_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Own judgement, incidents and jurisdiction; 1 is best; that of the account",
+    )
+    loss_given_default: float | None = Field(
+        default=None, ge=0, le=1, description="What is lost of what is held if it fails; that of the parameters"
+    )
+
+
+class DrainSection(RiskPart):
+    """How a venue is left whose score asks for it."""
+
+    hedge_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share of its delta that is hedged elsewhere before it is closed there"
+    )
+    hedge_tolerance_quote: float = Field(
+        default=0.0, ge=0, description="Delta that may be missing of that, quote money"
+    )
+    rungs: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(0.05, 0.25, 1.0), description="Shares of what is free that are withdrawn one after another; last 1"
+    )
+    chains_at_once: int = Field(default=2, ge=1, le=20, description="Networks that withdrawals go over at once")
+    close_share: float = Field(default=0.1, gt=0, le=0.1, description="Share of a position that is closed at once")
+    dust_quote: float = Field(default=1.0, ge=0, description="What is not worth withdrawing, in quote money")
+    hedge_patience_s: float = Field(default=60.0, ge=0, le=86_400, description="Longest wait for the hedge elsewhere")
+    cancel_patience_s: float = Field(default=10.0, ge=0, le=86_400, description="Longest wait for cancels")
+    retry_s: float = Field(default=60.0, gt=0, le=86_400, description="Time until what failed is tried again")
+    give_up_s: float = Field(
+        default=86_400.0, gt=0, le=2_592_000, description="Time without progress after which the rest counts as lost"
+    )
+
+    @model_validator(mode="after")
+    def _reaches_all(self) -> DrainSection:
+        if list(self.rungs) != sorted(set(self.rungs)) or self.rungs[-1:] != (1.0,):
+            raise PydanticCustomError("rungs", "shares that rise to 1")
+        return self
+
+
+class CounterpartiesSection(RiskPart):
+    """Limits on what venues, issuers and bridges may hold, and how one is left."""
+
+    parameters: str = Field(
+        default="", max_length=200, description="Parameter set by name, or a JSON file; else the newest one"
+    )
+    parties: dict[str, PartySection] = Field(
+        default_factory=dict, description="What is known of venues, issuers and bridges beyond their names, by name"
+    )
+    equity_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Most of the vault's equity at one party, what scores allow in proportion; that of the parameters",
+    )
+    equity_share_unknown: float | None = Field(
+        default=None, gt=0, le=1, description="… at one of which something is not known; that of the parameters"
+    )
+    open_interest_share: float | None = Field(
+        default=None, gt=0, le=1, description="Most of a venue's open interest; that of the parameters"
+    )
+    group_share: float | None = Field(
+        default=None, gt=0, le=1, description="Most of the vault's equity at one group; that of the parameters"
+    )
+    stress_moves: tuple[Annotated[float, Field(gt=-1, le=5)], ...] = Field(
+        default=(-0.3, -0.15, 0.15, 0.3), description="Moves of all prices after which exposure is looked at too"
+    )
+    rehedge_s: float = Field(
+        default=300.0, ge=0, le=86_400, description="Time until a hedge lost with its venue is had again"
+    )
+    drain: DrainSection = Field(default=DrainSection(), description="How a venue is left whose score asks for it")
 
 
 class RiskSection(RiskPart):
@@ -227,8 +345,23 @@ class RiskSection(RiskPart):
     watch_counterparties: bool = Field(
         default=False, description="Whether venues on a live feed are judged by what their pages show"
     )
+    counterparties: CounterpartiesSection | None = Field(
+        default=None, description="Limits on what venues, issuers and bridges may hold; none by default"
+    )
     transfers: TransfersSection = Field(
         default=TransfersSection(), description="How collateral may be moved between accounts; not at all by default"
+    )
+    forecast: str = Field(
+        default="bundled",
+        min_length=1,
+        max_length=200,
+        description="Models that forecast vol: bundled, a JSON file of evenkeel calibrate volatility, or none",
+    )
+    buffers: BuffersSection = Field(
+        default=BuffersSection(), description="What accounts hold above their margin while a transfer takes its time"
+    )
+    breakers: bool = Field(
+        default=True, description="Whether moves, slippage, failed hedges and errors forbid adding risk for a while"
     )
     asset_classes: AssetClassesSection = Field(
         default=AssetClassesSection(), description="Parameters by asset class that this vault sets otherwise"
@@ -236,6 +369,10 @@ class RiskSection(RiskPart):
     collateral: CollateralSection | None = Field(
         default=None, description="How collateral is planned ahead; without it accounts are topped up by rule"
     )
-    buffer: BufferSection | None = Field(
+    insurance: InsuranceSection | None = Field(
         default=None, description="Money kept aside out of gains for bad days; none by default"
+    )
+    series: tuple[SeriesLine, ...] = Field(default=(), description="Series that a live feed reads; none by default")
+    conditions: str = Field(
+        default="", max_length=200, description="How series raise buffers: a parameter set by name, or a JSON file"
     )

@@ -80,6 +80,7 @@ class AccountNow(msgspec.Struct, frozen=True, kw_only=True):
     banned: str
     degraded: tuple[str, ...]
     unknown: str
+    should_hold: str = ""
 
 
 class Tradable(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,18 +170,22 @@ def take_snapshot(
     wanted: Sequence[str] = (),
     *,
     is_posed: bool = False,
+    is_running: bool = False,
 ) -> Snapshot:
     """Return the snapshot of an engine as of `now_ns`; `wanted` names instruments to price beside those held.
 
-    With `is_posed` the problem of where collateral should be is part of it. Raises ConfigError where a parameter set is
-    missing.
+    With `is_posed` the problem of where collateral should be is part of it. An engine that is running is not made to
+    look at margin now: what it decides would depend on who asks when.
+
+    Raises ConfigError where a parameter set is missing.
     """
     keeper, notes = engine.margin, []
     if keeper is None:
         notes.append(NO_SECTION)
         keeper = _keeper_of(vault, engine)
-    keeper.note_change()
-    keeper.review(now_ns)
+    if keeper is not engine.margin or not is_running:
+        keeper.note_change()
+        keeper.review(now_ns)
     desks = list(engine.desks.values())
     positions: list[Position] = []
     for venue in _venues(engine):
@@ -203,13 +208,16 @@ def take_snapshot(
         has_section=vault.risk is not None,
         spot_px={name: px for name, px in spot_px.items() if px > 0.0},
         positions=tuple(positions),
-        accounts=tuple(_account(keeper, one) for one in keeper.accounts.values()),
+        accounts=tuple(_account(keeper, one, engine) for one in keeper.accounts.values()),
         tradables=tuple(_tradables(engine, now_ns, wanted)),
         targets_base={name: desk.hedges[0].target_delta_base for name, desk in engine.desks.items()},
         venues_of_chains=tuple(vault.chains),
         signs=dict(board.signs) if board is not None else {},
         actions={name: str(one) for name, one in board.actions.items()} if board is not None else {},
         lent=top_ups.book.lent() if top_ups is not None else (),
+        breakers=engine.breakers.tripped() if engine.breakers is not None else None,
+        forecasts={name: (one,) for name, one in keeper.watch.forecasts.items()} if engine.margin is not None else {},
+        forecast_source="as margin is looked ahead with, until a transfer could arrive",
         insurance=engine.insurance.tell() if engine.insurance is not None else "",
         collateral=_pose(engine, keeper, now_ns) if is_posed else None,
         notes=tuple(notes),
@@ -238,7 +246,7 @@ def _pose(engine: Engine, keeper: MarginKeeper, now_ns: int) -> Posed:
     rules = risk.collateral or CollateralRules()
     risk = msgspec.structs.replace(risk, collateral=rules)
     top_ups = engine.top_ups or TopUps(engine.settings.run_id, risk, keeper)
-    buffer = required_buffer(keeper, risk, rules)
+    buffer = required_buffer(keeper, rules)
     posing = Posing(keeper, top_ups, engine.counterparties, risk, now_ns, buffer.ratio)
     return Posed(
         problem=posing.problem(),
@@ -303,7 +311,7 @@ def _on_chains(vault: Vault, desks: Iterable[Desk]) -> list[Position]:
     return found
 
 
-def _account(keeper: MarginKeeper, one: MarginAccount) -> AccountNow:
+def _account(keeper: MarginKeeper, one: MarginAccount, engine: Engine) -> AccountNow:
     posted = {asset: amount for asset, amount in keeper.posted(one).items() if amount}
     prices = {asset: keeper.asset_px(one, asset) for asset in posted}
     standing, told = one.standing, one.told
@@ -334,6 +342,7 @@ def _account(keeper: MarginKeeper, one: MarginAccount) -> AccountNow:
         banned=one.banned,
         degraded=one.degraded,
         unknown=one.unknown,
+        should_hold=keeper.buffers.tell(one.name) if keeper.buffers is not None and engine.margin is keeper else "",
     )
 
 

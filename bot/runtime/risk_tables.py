@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from math import isfinite, isnan, nan
 
@@ -20,6 +21,8 @@ from bot.runtime.risk_what_if import WhatIf
 
 HOURS_PER_YEAR = 365.0 * 24.0
 MOST_CHARGES = 6
+WIDEST = 96
+NO_BREAK = "\N{NO-BREAK SPACE}"
 NOBODY_PLAYS = "nobody plays"  # how a note begins on a venue that a scenario names and nobody is
 
 
@@ -164,6 +167,8 @@ def _print_distances(console: Console, view: RiskView) -> None:
     console.print(table)
     for one in view.buffers:
         degraded = f"; DEGRADED: {one.degraded}" if one.degraded else ""
+        if one.should_hold:
+            console.print(f"  {one.account}, by the engine itself, {one.should_hold}")
         console.print(f"  {one.account} is to hold {one.target_ratio:,.2f}: {one.reason}{degraded}")
 
 
@@ -193,6 +198,8 @@ def distance_table(lines: Sequence[DistanceLine]) -> Table:
 def _end(line: DistanceLine, px: float, fraction: float) -> str:
     if px == 0.0 or not isfinite(px):
         return "never"
+    if not fraction:
+        return "now"
     return f"{fraction:+.1%}" if line.underlying == "all" else f"{price(px)} ({fraction:+.1%})"
 
 
@@ -247,7 +254,7 @@ def _print_forecasts(console: Console, view: RiskView) -> None:
         hours = one.horizon_years * HOURS_PER_YEAR
         table.add_row(
             one.underlying,
-            f"{hours:.0f} h" if hours < 48.0 else f"{hours / 24.0:.0f} d",
+            _span(hours),
             share(one.mean_vol),
             *(share(one.quantile(level)) for level in (0.90, 0.95, 0.99)),
             one.model,
@@ -256,6 +263,12 @@ def _print_forecasts(console: Console, view: RiskView) -> None:
     console.print(table)
     for text in dict.fromkeys(f"{one.underlying}: {one.degraded}" for one in view.forecasts if one.degraded):
         console.print(f"  DEGRADED: {text}: taken as {1.25:g} times as wide")
+
+
+def _span(hours: float) -> str:
+    if hours < 1.0:
+        return f"{60.0 * hours:.0f} min"
+    return f"{hours:.0f} h" if hours < 48.0 else f"{hours / 24.0:.0f} d"
 
 
 def print_classes(console: Console, classes: Sequence[Resolved]) -> None:
@@ -286,13 +299,19 @@ def origin_lines(one: Resolved) -> list[str]:
 
 
 def applies_lines(one: Resolved) -> list[str]:
-    """Return what applies to an asset in a line per origin: the class, and each value where it came from."""
+    """Return what applies to an asset by origin: the class, then each value below where it came from, wrapped."""
     by_origin: dict[str, list[str]] = {}
     for name, origin in one.origins.items():
         if name != "class":
             by_origin.setdefault(origin, []).append(f"{name} {_figure(getattr(one.parameters, name))}")
     found = [f"{one.asset}: class {one.asset_class} ({one.origins['class']})"]
-    return found + [f"  {origin}: {', '.join(values)}" for origin, values in by_origin.items()]
+    for origin, values in by_origin.items():
+        told = ", ".join(value.replace(" ", NO_BREAK) for value in values)
+        lines = textwrap.wrap(
+            f"{origin}: {told}", WIDEST, initial_indent="  ", subsequent_indent=" " * 6, break_on_hyphens=False
+        )
+        found += [line.replace(NO_BREAK, " ") for line in lines]
+    return found
 
 
 def money(amount_quote: float, sign: str = "") -> str:

@@ -14,6 +14,7 @@ from rich.table import Table
 from bot.domain.portfolio import PnlBreakdown
 from bot.domain.results import LatencyHistogram, RunSummary
 from bot.domain.units import NS_PER_S, utc_text
+from bot.runtime.margin_rows import margin_rows
 
 REFRESH_EVERY_S = 0.2
 PLAIN_EVERY_S = 2.0
@@ -84,10 +85,11 @@ def print_comparison(console: Console, summaries: Sequence[RunSummary], base: st
     row("|unexplained| of all moves", lambda s: f"{s.unexplained_share_of_abs_parts:.2%}")
     row("|unexplained| of part totals", lambda s: f"{s.unexplained_share_of_part_totals:.2%}")
     table.add_section()
+    for name, cells in margin_rows(summaries):
+        table.add_row(name, *cells)
+    table.add_section()
     row("decisions", lambda s: f"{s.decisions:,}")
     row("not decided, by reason", lambda s: "\n".join(f"{k} {n:,}" for k, n in s.refusals.items()) or "none")
-    if any(one.margin for one in summaries):
-        row("margin: worst utilisation", lambda s: "\n".join(_margin_lines(s)) or "not reckoned")
     row("quotes refused", lambda s: "\n".join(f"{k} {n:,}" for k, n in s.quotes_refused.items()) or "none")
     for underlying, evidence in first.deltas.items():
         said = f"{evidence.used}: {evidence.why}" if evidence.why else evidence.used
@@ -135,6 +137,7 @@ def print_status(console: Console, view: dict[str, Any]) -> None:
         table.add_row(f"{name} hedge", held)
         table.add_row(f"{name} last hedge", desk["last_hedge"])
     _add_accounts(table, view["accounts"])
+    _add_margin(table, view["margin"])
     table.add_section()
     table.add_row("orders sent", f"{view['hedges']:,}")
     for order in view["orders"]:
@@ -205,6 +208,25 @@ def _add_accounts(table: Table, accounts: dict[str, Any]) -> None:
         table.add_row("holdings and cash that came in, USD", _money(accounts["entered_quote"], "+"))
 
 
+def _add_margin(table: Table, margin: dict[str, Any]) -> None:
+    """Add how each account stands, what is on its way, and what is kept aside; nothing where none is reckoned."""
+    if not margin["accounts"]:
+        return
+    table.add_section()
+    for name, one in margin["accounts"].items():
+        table.add_row(f"margin at {name}", one["told"])
+        if one["top_up_refused"]:
+            table.add_row(f"no top-up of {name}", one["top_up_refused"])
+    for one in margin["transfers"]:
+        way = f"{one['amount']:g} {one['asset']} {one['from_venue']} to {one['to_venue']} over {one['route']}"
+        table.add_row(f"transfer {one['transfer_id']}", f"{one['state']}, {way}, {one['planned']}: {one['reason']}")
+    insurance = margin["insurance"]
+    if insurance is not None:
+        table.add_row("insurance buffer, USD", insurance["told"])
+        for one in [entry for entry in insurance["entries"] if entry["move"] != "funded"][-3:]:
+            table.add_row(f"buffer {one['move']}", f"{one['amount_quote']:,.2f}, {one['at']}: {one['reason']}")
+
+
 def print_gates(console: Console, view: dict[str, Any]) -> None:
     """Print every gate of every underlying: what stands between it and its next hedge."""
     for desk in view["desks"]:
@@ -214,14 +236,6 @@ def print_gates(console: Console, view: dict[str, Any]) -> None:
         for gate in desk["gates"]:
             table.add_row(gate["name"], "yes" if gate["is_open"] else "NO", gate["detail"])
         console.print(table)
-
-
-def _margin_lines(summary: RunSummary) -> list[str]:
-    """Say of every account how near to liquidation it was, and how many hedges its margin held back."""
-    return [
-        f"{name} {one.worst_utilisation_ratio:.1%}" + (f", {one.cuts:,} hedges held back" if one.cuts else "")
-        for name, one in summary.margin.items()
-    ]
 
 
 def _money(amount_quote: float, sign: str = "") -> str:

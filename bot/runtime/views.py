@@ -10,13 +10,16 @@ import msgspec
 
 from bot.domain.results import pnl_parts
 from bot.domain.units import NS_PER_S, utc_text
-from bot.engine.counterparty_board import CounterpartyBoard
+from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.desk import Desk
 from bot.engine.engine import Engine
 from bot.engine.gates import list_gates
 from bot.engine.insurance import Insurance
+from bot.engine.margin_keeper import MarginKeeper
 from bot.runtime.live import LiveSession
 from bot.runtime.session import Session
+
+MAX_TRAIL = 50  # newest lines of a drain's trail
 
 
 def status_view(session: Session | LiveSession, now_ns: int) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
     """Show margin of every account, what its model makes it of, what is under way, and how venues are judged."""
     margin, top_ups = engine.margin, engine.top_ups
     if margin is None or top_ups is None:
-        return {"accounts": {}, "transfers": []}
+        return {"accounts": {}, "transfers": [], "insurance": None}
     return {
         "accounts": {
             name: {
@@ -68,6 +71,7 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
                     for charge in (requirement.charges if requirement is not None else ())
                 ],
                 "banned": margin.accounts[name].banned,
+                "buffer": margin.buffers.tell(name) if margin.buffers is not None else "",
                 "top_up_refused": top_ups.refused.get(name, ""),
             }
             for name, record in margin.records().items()
@@ -92,15 +96,44 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
         ],
         "forecasts": {
             name: {key: _finite(value) for key, value in msgspec.to_builtins(one).items()}
-            for name, one in margin.forecasts.items()
+            for name, one in margin.watch.forecasts.items()
         },
         "counterparties": _counterparties_view(engine.counterparties),
+        "counterparty_groups": _groups_view(engine.counterparties),
+        "drains": _drains_view(engine.counterparties),
         "collateral": _collateral_view(engine),
-        "buffer": _buffer_view(engine.insurance),
+        "insurance": _insurance_view(engine.insurance),
+        **_changes_view(engine, margin),
     }
 
 
-def _buffer_view(insurance: Insurance | None) -> dict[str, Any] | None:
+def _changes_view(engine: Engine, margin: MarginKeeper) -> dict[str, Any]:
+    """Show what lately changed buffers, each with its reason, what conditions are now, and which breakers are open."""
+    conditions, buffers, board = margin.watch.conditions, margin.buffers, engine.breakers
+    return {
+        "conditions": None if conditions is None else msgspec.to_builtins(conditions),
+        "condition_changes": [{"at": utc_text(at_ns), "change": line} for at_ns, line in margin.watch.changes],
+        "buffer_changes": [
+            {
+                "account": name,
+                "at": utc_text(one.ts_ns),
+                "from_ratio": one.before_ratio,
+                "to_ratio": one.after_ratio,
+                "reason": one.reason,
+            }
+            for name, one in (buffers.changes if buffers is not None else ())
+        ],
+        "breakers": [
+            {"breaker": str(one.breaker), "subject": one.subject, "since": utc_text(one.since_ns), "reason": one.reason}
+            for one in (board.tripped() if board is not None else ())
+        ],
+        "breaker_changes": [
+            {"at": utc_text(at_ns), "change": line} for at_ns, line in (board.changes if board is not None else ())
+        ],
+    }
+
+
+def _insurance_view(insurance: Insurance | None) -> dict[str, Any] | None:
     """Show the insurance buffer with its newest entries, None where none is kept."""
     if insurance is None:
         return None
@@ -133,13 +166,59 @@ def _collateral_view(engine: Engine) -> dict[str, Any] | None:
     return view
 
 
-def _counterparties_view(board: CounterpartyBoard | None) -> dict[str, Any]:
-    if board is None:
+def _counterparties_view(keeper: CounterpartyKeeper | None) -> dict[str, Any]:
+    """Show everybody who is judged: score, exposure, limit, and what follows."""
+    if keeper is None:
         return {}
     return {
-        name: {"score": score.points, "action": str(board.actions[name]), "unknown": list(score.unknown)}
-        for name, score in board.scores.items()
+        name: {
+            "kind": str(keeper.parties[name].kind),
+            "score": risk.score.points,
+            "action": str(keeper.actions[name]),
+            "unknown": list(risk.score.unknown),
+            "at_default_quote": _finite(risk.ead_quote),
+            "stressed_quote": _finite(risk.stressed_quote),
+            "expected_loss_quote": _finite(risk.expected_loss_quote),
+            "limit_quote": _finite(risk.limit_quote) if keeper.rules.is_limiting else None,
+            "is_over": risk.is_over,
+            "reason": risk.reason,
+        }
+        for name, risk in keeper.risks.items()
     }
+
+
+def _groups_view(keeper: CounterpartyKeeper | None) -> dict[str, Any]:
+    if keeper is None:
+        return {}
+    return {
+        one.group: {
+            "parties": list(one.parties),
+            "stressed_quote": _finite(one.stressed_quote),
+            "limit_quote": _finite(one.limit_quote) if keeper.rules.is_limiting else None,
+            "is_over": one.is_over and keeper.rules.is_limiting,
+        }
+        for one in keeper.groups
+    }
+
+
+def _drains_view(keeper: CounterpartyKeeper | None) -> list[dict[str, Any]]:
+    """Show the drains under way and those that ended, each with the newest of its trail."""
+    if keeper is None:
+        return []
+    return [
+        {
+            "venue": one.venue,
+            "stage": str(one.stage),
+            "is_over": one.is_done,
+            "left_quote": _finite(one.unrecovered_quote),
+            "recovery_quote": _finite(one.recovery_quote),
+            "trail": [
+                {"at": utc_text(entry.at_ns), "stage": str(entry.stage), "what": entry.text}
+                for entry in one.trail[-MAX_TRAIL:]
+            ],
+        }
+        for one in (*keeper.drains.values(), *keeper.ended)
+    ]
 
 
 def _accounts_view(engine: Engine, now_ns: int) -> dict[str, Any]:

@@ -137,10 +137,13 @@ class Score:
                 label: why for desk in engine.desks.values() for label, why in desk.book.surface_fallbacks.items()
             },
             margin=engine.margin.records() if engine.margin is not None else {},
+            forecasts=engine.margin.watch.records() if engine.margin is not None else {},
+            condition_changes=engine.margin.watch.change_count if engine.margin is not None else 0,
+            breaker_trips=engine.breakers.trip_count if engine.breakers is not None else 0,
             transfers=engine.top_ups.count if engine.top_ups is not None else 0,
             late_transfers=engine.top_ups.late_count if engine.top_ups is not None else 0,
             collateral_plans=summary_of(engine.collateral),
-            buffer=engine.insurance.record() if engine.insurance is not None else None,
+            insurance=engine.insurance.record() if engine.insurance is not None else None,
             unquoted_hedges_s={
                 name: longest_ns / NS_PER_S
                 for desk in engine.desks.values()

@@ -260,18 +260,24 @@ def _margin_section(summary: RunSummary) -> str:
             money(one.equity_quote),
             money(one.initial_quote),
             money(one.maintenance_quote),
+            money(one.required_quote),
             f"{one.worst_utilisation_ratio:.1%}",
             ", ".join(f"{state} {seconds / 3600:.1f} h" for state, seconds in one.state_s.items()) or one.state,
             f"{one.cuts:,}",
         ]
         for name, one in summary.margin.items()
     ]
-    caption = "Margin by account at the end, how near to liquidation (100 %) it ever was, and hedges it held back."
-    heads = ["account", "model", "equity", "initial", "maintenance", "worst", "time in states", "held back"]
+    caption = (
+        "Margin by account at the end, the equity wanted for a bad move until a transfer arrives, how near to "
+        "liquidation (100 %) it ever was, and hedges it held back."
+    )
+    heads = ["account", "model", "equity", "initial", "maintenance", "wanted", "worst", "time in states", "held back"]
     doubts = [f"{name}: {why}" for name, one in summary.margin.items() for why in one.degraded]
     told = f"<p>{escape('; '.join(doubts))}</p>" if doubts else ""
     if summary.transfers:
         told += f"<p>{summary.transfers} transfers of collateral, {summary.late_transfers} late.</p>"
+    if summary.breaker_trips or summary.condition_changes:
+        told += f"<p>{summary.breaker_trips} breakers opened, conditions changed {summary.condition_changes} times.</p>"
     return f"<section>\n<h2>Margin</h2>\n{_table(caption, heads, rows)}{told}\n</section>\n"
 
 

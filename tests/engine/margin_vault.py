@@ -14,9 +14,11 @@ from bot.domain.orders import OrderIntent
 from bot.domain.risk import MarginTerms, ReportedMargin
 from bot.domain.venues import AccountReport
 from bot.engine.margin_keeper import MarginKeeper
-from bot.engine.risk_settings import AccountRiskSettings, RiskSettings
+from bot.engine.risk_settings import AccountRiskSettings, ClassSettings, RiskSettings
 from bot.engine.settings import BookLeg, HedgeSettings
+from bot.risk.asset_classes import MODEL, decode_classes
 from bot.risk.parameters import ParameterSet
+from bot.runtime.margin_parameters import carried_sets
 from strategies import DeltaBand
 from tests.engine.builders import CALL, Driver, linear_perpetual, make_settings
 
@@ -37,6 +39,7 @@ VALUES: dict[str, Any] = {
     "mm_factor": 0.8,
 }
 PARAMETERS = ParameterSet(model="house", name="test", as_of=date(2023, 1, 1), source="test", values=VALUES)
+CLASSES = ClassSettings(classes=decode_classes(carried_sets(MODEL)[-1].values))
 INITIAL_SHARE = 0.48 + 0.005  # of a short perpetual's worth: a tail of three times the 16 % up, and the roll
 LONG_SHARE = 0.16 + 0.005  # … and of a long one's: 16 % down
 

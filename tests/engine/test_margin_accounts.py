@@ -16,7 +16,7 @@ from bot.engine.risk_settings import RiskSettings
 from bot.risk.book import PERPETUAL, Position, build_book
 from bot.risk.margin_states import Standing
 from bot.risk.requirement import Requirement
-from tests.engine.margin_vault import INITIAL_SHARE, PARAMETERS, account
+from tests.engine.margin_vault import CLASSES, INITIAL_SHARE, PARAMETERS, account
 
 BOOK = build_book([Position(kind=PERPETUAL, underlying="ETH", qty_base=-1.0)], {"ETH": 2000.0})
 
@@ -110,3 +110,10 @@ def test_the_line_of_the_whole_account_goes_before_its_parts() -> None:
     assert told_of(AccountReport("a", (), (), {}, 1, 2)) is None
     assert told_of(AccountReport("a", (), (), {}, 1, 2, (ReportedMargin("", nan, 5.0, 3.5),))) is None
     assert isnan(known().initial_ratio)
+
+
+def test_what_the_vault_says_of_a_haircut_goes_before_its_class_and_else_nothing_is_cut() -> None:
+    settings = account(1e5, haircut_share={"ETH": 0.2})
+    one = MarginAccount("a", settings, RiskSettings(accounts={"a": settings}, classes=CLASSES))
+    assert [one.haircut_share(asset) for asset in ("ETH", "WSTETH", "USD", "NOBODYS")] == [0.2, 0.1, 0.0, 0.3]
+    assert known(haircut_share={"ETH": 0.2}).haircut_share("WSTETH") == 0.0

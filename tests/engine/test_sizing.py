@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, nan
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.decisions import HedgeTarget
-from bot.engine.sizing import is_inside_after, lots_to_trade, shrinks
+from bot.engine.sizing import is_inside_after, lots_to_trade, shrinks, widen
 
 LOT = 0.1
 deltas = st.floats(-500.0, 500.0)
@@ -140,3 +140,25 @@ def test_shrinks_only_if_it_does_at_both_ends(lots: int, low_base: float, high_b
 )
 def test_the_far_edge_is_that_of_the_nearer_end(lots: int, low_base: float, high_base: float, is_inside: bool) -> None:
     assert is_inside_after(lots, LOT, edge, low_base, high_base) is is_inside
+
+
+@pytest.mark.parametrize(
+    ("target", "ends"),
+    [
+        (HedgeTarget.to_edge(-1.0, 2.0, "edge"), (-1.75, 2.75, -1.75, 2.75)),  # about 0.5, the middle
+        (centre, (0.25 - 1.875, 0.25 + 1.125, 0.25, 0.25)),  # the centre that is traded to stays where it is
+        (inner, (-1.5, 1.5, -0.75, 0.75)),
+    ],
+)
+def test_a_band_is_widened_about_its_centre_with_where_trades_end(
+    target: HedgeTarget, ends: tuple[float, float, float, float]
+) -> None:
+    found = widen(target, 1.5)
+    assert (found.low_base, found.high_base, found.buy_to_base, found.sell_to_base) == pytest.approx(ends)
+    assert (found.urgency, found.reason) == (target.urgency, f"{target.reason}; × 1.5 by asset class")
+    assert widen(target, 1.0) is target
+
+
+def test_a_band_without_edges_stays_as_it_is() -> None:
+    for target in (HedgeTarget.hold("wait"), HedgeTarget(nan, 1.0, nan, 1.0, 0.0, "broken")):
+        assert widen(target, 2.0) is target

@@ -72,10 +72,12 @@ def test_what_nobody_listed_is_taken_as_the_most_careful_class_and_told() -> Non
         (Overrides(assets={"ETH": {"haircut": 0.1}}), "in asset ETH of the vault, found haircut"),
         (
             Overrides(assets={"ETH": {"haircut_fraction": 1.5}}),
-            "in asset ETH of the vault, found expected haircut_fraction from 0 to below 1, found 1.5",
+            "expected haircut_fraction from 0 to below 1, found 1.5 in asset ETH of the vault",
         ),
         (Overrides(classes={"small": {"vol_model": "oracle"}}), "found Invalid enum value 'oracle'"),
         (Overrides(classes={"small": {"fallback_vol": float("nan")}}), "fallback_vol above 0, found nan"),
+        (Overrides(classes={"small": {"ewma_decay": 0.0}}), "ewma_decay above 0, found 0"),
+        (Overrides(classes={"small": {"vol_shock_fraction": -0.1}}), "vol_shock_fraction from 0, found -0.1"),
     ],
 )  # fmt: skip
 def test_one_clear_error(told: Overrides, error: str) -> None:

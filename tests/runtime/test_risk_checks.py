@@ -9,13 +9,22 @@ import msgspec
 import pytest
 
 from bot.domain.errors import ConfigError
-from bot.engine.risk_settings import CollateralRules, RiskSettings
+from bot.domain.risk import MarginState
+from bot.engine.risk_settings import BufferSettings, CollateralRules, RiskSettings
+from bot.risk.breakers import BreakerRule
+from bot.risk.buffer import BufferRule
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import decode_parameters
 from bot.runtime.config import load_vaults
 from bot.runtime.margin_parameters import carried_sets
 from bot.runtime.risk_checks import build_risk, find_parameters, stress_scenarios
-from bot.runtime.risk_sections import AccountRiskSection, CollateralSection, MarginStatesSection, RiskSection
+from bot.runtime.risk_sections import (
+    AccountRiskSection,
+    CollateralSection,
+    InsuranceSection,
+    MarginStatesSection,
+    RiskSection,
+)
 from tests.runtime.vault_files import VAULT, write_tiny_recording
 
 RISK = """\
@@ -28,6 +37,11 @@ risk:
       home: {address: "0xaa", network: ARBONE}
     routes:
       - {asset: USDC, from_venue: okx, to_venue: deribit, route: ARB, address_label: home, max_amount: 500, p95_s: 60}
+  asset_classes:
+    classes: {large: {band_multiple: 2}}
+    assets: {ETH: {fallback_vol: 1.2}}
+    members: {ETH: large}
+  insurance: {full_quote: 5000, draws: {critical: 0.4}}
 """
 
 
@@ -55,6 +69,11 @@ def test_what_is_built_is_what_was_written(tmp_path: Path, recording: Path) -> N
     assert built.transfers.day_caps == {"USDC": 1000.0}
     assert built.counterparties is not None
     assert built.states == StateRule()
+    assert built.insurance == BufferRule(full_quote=5000.0, draws={MarginState.CRITICAL: 0.4})
+    assert built.band_multiple("ETH") == 2.0  # of its class in the vault
+    assert built.classes is not None
+    assert built.classes.of("ETH").origins["fallback_vol"] == "asset ETH of the vault"
+    assert built.forecaster("NOBODYS").forecast(1, 0.02).mean_vol == pytest.approx(3.0, rel=0.1)  # type: ignore[union-attr]
 
 
 def test_one_account_is_posted_what_the_vault_has(tmp_path: Path, recording: Path) -> None:
@@ -85,6 +104,13 @@ FAULTS = {
     "no cap": ("day_caps: {USDC: 1000}", "day_caps: {USDT: 1000}", 20, "a cap of USDC under day_caps"),
     "no such address": ("address_label: home", "address_label: office", 20, "expected home, found office"),
     "a way to itself": ("from_venue: okx", "from_venue: deribit", 20, "expected another account"),
+    "class of nobody": ("members: {ETH: large}", "members: {ETH: mega}", 24, "found 'mega' for asset ETH"),
+    "override of nobody's class": ("classes: {large:", "classes: {lage:", 22, "found 'lage' for an override"),
+    "parameter that is none": ("band_multiple: 2", "band_multiples: 2", 22, "found band_multiples"),
+    "value that cannot be": ("fallback_vol: 1.2", "fallback_vol: 0", 23, "expected fallback_vol above 0, found 0"),
+    "an asset twice": ("members: {ETH: large}", "members: {ETH: large, eth: large}", 24, "found eth again"),
+    "insurance of nothing": ("full_quote: 5000", "full_quote: 0", 25, "a number above 0"),
+    "drawn in good times": ("draws: {critical", "draws: {normal", 25, "normal"),
     "a key that is none": ("model: house,", "modell: house,", 14, "expected one of the keys"),
 }
 
@@ -188,3 +214,57 @@ def test_defaults_are_those_of_the_engine() -> None:
     states = MarginStatesSection().model_dump()
     step_up_s = states.pop("step_up_s")
     assert StateRule(**states, step_up_ns=round(step_up_s * 1e9)) == StateRule()
+    insurance = InsuranceSection(full_quote=1.0)
+    rule = BufferRule(full_quote=1.0)
+    assert (insurance.share_of_gains, insurance.draws) == (rule.share_of_gains, rule.draws)
+
+
+def test_forecast_buffers_and_breakers_are_built_as_written(tmp_path: Path, recording: Path) -> None:
+    plain = load(tmp_path, recording, RISK)
+    assert plain.forecast.artefact is not None
+    assert (plain.buffers, plain.breakers) == (BufferSettings(), BreakerRule())
+    assert plain.forecast.conditions is None
+    more = (
+        "  forecast: none\n"
+        "  buffers: {base_ratio: 1.5, trigger_share: 0.9, usual_vols: {ETH: 0.6}}\n"
+        "  breakers: false\n"
+    )
+    built = load(tmp_path, recording, RISK + more)
+    assert (built.forecast.artefact, built.forecast.reason) == (None, "the vault asks for none")
+    assert built.buffers == BufferSettings(base_ratio=1.5, trigger_share=0.9)
+    assert built.forecast.usual_vol == {"ETH": 0.6}
+    assert built.breakers is None
+    assert built.classes is not None
+    assert built.classes.of("ETH").origins["fallback_vol"] == "asset ETH of the vault"
+    assert load(tmp_path, recording, RISK + "  buffers: {enabled: false}\n").buffers is None
+
+
+def test_an_artefact_that_is_not_there_is_no_error_and_says_why(tmp_path: Path, recording: Path) -> None:
+    built = load(tmp_path, recording, f"{RISK}  forecast: {tmp_path}/gone.json\n")
+    assert built.forecast.artefact is None
+    assert "cannot read gone.json" in built.forecast.reason
+
+
+def test_conditions_read_what_the_vault_reads(tmp_path: Path, recording: Path) -> None:
+    series = "  series: [{kind: deribit_volatility, of: BTC}, {kind: fred, of: VIXCLS}]\n"
+    built = load(tmp_path, recording, RISK + series)
+    assert built.forecast.conditions is not None
+    assert {rule.series for rule in built.forecast.conditions.rules} == {"DVOL-BTC", "VIXCLS"}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("  series: [{kind: fred}]\n", "expected of, the id of the series or the currency"),
+        ("  series: [{kind: stablecoins}, {kind: stablecoins}]\n", "expected each series once"),
+        ("  series: [{kind: funding, of: BTC, venue: okx, symbol: X}]\n", "expected a symbol and a venue"),
+        ("  series: [{kind: stablecoins}]\n  conditions: gone\n", "expected a parameter set of model conditions"),
+        ("  series: [{kind: fred, of: X}]\n  conditions: conditions-2026-11-26\n", "expected a series that"),
+    ],
+)
+def test_what_means_nothing_is_told_at_its_line(tmp_path: Path, recording: Path, more: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, recording, RISK + more)
+    (problem,) = caught.value.problems
+    assert words in problem
+    assert "vault.yaml:" in problem

@@ -32,6 +32,8 @@ def test_states_that_are_not_in_order_are_refused(wrong: dict[str, float]) -> No
         {"accounts": {"a": {"model": "house"}}, "max_initial_ratio": 1.5},
         {"accounts": {"a": {"model": "house"}}, "slice_share": 0.5},
         {"accounts": {"a": {"model": "house"}}, "surprise": 1},
+        {"accounts": {"a": {"model": "house"}}, "buffers": {"base_ratio": 1.0}},
+        {"accounts": {"a": {"model": "house"}}, "series": [{"kind": "weather"}]},
         {"accounts": {"a": {"model": "house"}}, "transfers": {"day_caps": {"USDC": 0}}},
     ],
 )

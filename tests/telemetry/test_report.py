@@ -296,7 +296,7 @@ def test_margin_of_every_account_is_told_where_it_was_reckoned() -> None:
     summary = msgspec.structs.replace(a_summary(), margin={"<okx>": record}, transfers=2, late_transfers=1)
     page = a_page((summary, a_series()))
     (cells,) = (row for name, row in page.table("Margin by account").items() if name == "<okx>")
-    assert cells == ["house", "50,000", "20,000", "unknown", "61.0%", "normal 2.0 h, watch 0.5 h", "4"]
+    assert cells == ["house", "50,000", "20,000", "unknown", "unknown", "61.0%", "normal 2.0 h, watch 0.5 h", "4"]
     assert "<okx>: <old>" in page.text
     assert "2 transfers of collateral, 1 late." in page.text
     assert not [caption for caption in a_page((a_summary(), a_series())).tables if caption.startswith("Margin")]

@@ -12,7 +12,7 @@ import pytest
 from bot.domain.risk import SeriesValue
 from bot.risk.volatility.artefact import Artefact, HorizonModels, Scored
 from bot.risk.volatility.features import Features
-from bot.risk.volatility.forecaster import WIDENED, VolForecast, VolForecaster
+from bot.risk.volatility.forecaster import WIDENED, VolChoice, VolForecast, VolForecaster
 from bot.risk.volatility.har import Linear
 from bot.risk.volatility.measures import NS_PER_HOUR, STEP_NS, Hours
 from bot.runtime.volatility import bundled_hours, load_artefact
@@ -174,6 +174,44 @@ def test_before_any_price_the_usual_is_told(artefact: Artefact) -> None:
     assert found.quantile_vols[1] > 1.5 * found.mean_vol
     stranger = asked(VolForecaster("SOL", artefact), 168.0)
     assert stranger.mean_vol == found.mean_vol  # of the most volatile one that is known
+
+
+def test_the_kind_that_is_asked_for_is_used_whatever_is_best(artefact: Artefact) -> None:
+    best = asked(seeded(artefact), 24.0)
+    assert best.model != "EWMA"
+    forced = VolForecaster("BTC", artefact, choice=VolChoice("ewma"))
+    forced.seed(HOURS["BTC"])
+    found = asked(forced, 24.0)
+    assert (found.model, found.degraded) == ("EWMA", "")
+    assert found.mean_vol != best.mean_vol
+    none_such = VolForecaster("BTC", artefact, choice=VolChoice("garch"))
+    none_such.seed(HOURS["BTC"])
+    found = asked(none_such, 24.0)
+    assert (found.model, found.mean_vol) == (best.model, best.mean_vol)
+    assert found.degraded == "there is no model of kind garch: the best of the others is used"
+    assert found.quantile_vols == pytest.approx([WIDENED * one for one in best.quantile_vols])
+
+
+def test_a_faster_decay_forgets_a_storm_sooner() -> None:
+    rng = np.random.default_rng(5)
+    moves = rng.normal(0.0, 0.004, 24 * 40) * np.where(np.arange(24 * 40) < 24 * 20, 4.0, 1.0)
+    px = 100.0 * np.exp(np.cumsum(np.repeat(moves / 12.0, 12)))
+    vols = []
+    for decay in (0.97, 0.94, 0.80):
+        forecaster = VolForecaster("BTC", choice=VolChoice("ewma", decay))
+        for place, one in enumerate(px.tolist()):
+            forecaster.note_price(NOW_NS + place * STEP_NS, one)
+        vols.append(asked(forecaster, 24.0, NOW_NS + len(px) * STEP_NS).mean_vol)
+    assert vols == sorted(vols, reverse=True)
+    assert vols[0] > 1.3 * vols[2]
+
+
+def test_the_usual_vol_of_a_class_stands_in_where_nothing_is_known(artefact: Artefact) -> None:
+    choice = VolChoice(usual_vol=2.0)
+    assert asked(VolForecaster("SOL", artefact, choice=choice), 168.0).mean_vol == pytest.approx(2.0, rel=0.01)
+    assert asked(VolForecaster("ETH", None, "", choice), 168.0).mean_vol == pytest.approx(2.0)
+    known = asked(VolForecaster("ETH", artefact, choice=choice), 168.0)
+    assert known.mean_vol == pytest.approx(sqrt(artefact.usual["ETH"] * 8760))  # what was measured goes before
 
 
 def test_a_stranger_is_told_widened(artefact: Artefact) -> None:

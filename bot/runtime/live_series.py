@@ -1,0 +1,85 @@
+"""Reads the series that a live vault asks for, as long as the run lasts: macro, volatility indices, funding, supply.
+
+A series that cannot be read is told once in the log and shown as down; nothing here ends a run. What is old or never
+came is named by the conditions that read it, and raises buffers as they say (F43).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+import structlog
+
+from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
+from bot.gateways.gateway import Clock, Put
+from bot.gateways.series.fetching import JsonPages
+from bot.gateways.series.sources import SeriesSource, SourceKind, make_readers
+from bot.gateways.series.watch import SeriesWatch
+from bot.runtime.risk_sections import SeriesLine
+from bot.runtime.vault import Vault
+from bot.runtime.venues import venue_settings
+
+log = structlog.get_logger()
+
+
+class LiveSeries:
+    """The series of a run; `run` tells their values, `down` which of them cannot be read now, and why."""
+
+    def __init__(
+        self,
+        lines: tuple[SeriesLine, ...],
+        venues: Mapping[str, VenueSettings],
+        environ: Mapping[str, str],
+        clock: Clock,
+    ) -> None:
+        self._lines = lines
+        self._venues = venues
+        self._environ = environ
+        self._clock = clock
+        self._watch: SeriesWatch | None = None
+        self._problem = ""
+
+    @property
+    def down(self) -> dict[str, str]:
+        """The series that cannot be read now, and why."""
+        if self._problem:
+            return {line.name: self._problem for line in self._lines}
+        return dict(self._watch.down) if self._watch is not None else {}
+
+    async def run(self, sink: Put) -> None:
+        """Read until cancelled."""
+        async with AsyncExitStack() as stack:
+            pages = await stack.enter_async_context(JsonPages())
+            exchanges = {}
+            for venue in sorted({line.venue for line in self._lines if line.venue}):
+                exchanges[venue] = open_exchange(self._venues[venue], Credentials())
+                stack.push_async_callback(exchanges[venue].close)
+            try:
+                readers = make_readers(tuple(map(_source, self._lines)), pages, exchanges, self._environ)
+                self._watch = SeriesWatch(readers, self._clock, sink)
+            except ValueError as error:
+                self._problem = str(error)
+                log.warning("series", problem=self._problem)
+                await asyncio.Event().wait()
+                return
+            await self._watch.run()
+
+
+def open_series(vault: Vault, environ: Mapping[str, str], clock: Clock) -> LiveSeries | None:
+    """Return the series of a live vault, None where it asks for none."""
+    lines = vault.risk.series if vault.risk is not None else ()
+    return LiveSeries(lines, venue_settings(vault, environ), environ, clock) if lines else None
+
+
+def _source(line: SeriesLine) -> SeriesSource:
+    return SeriesSource(
+        kind=SourceKind(line.kind),
+        of=line.of,
+        venue=line.venue,
+        symbol=line.symbol,
+        base_url=line.base_url,
+        key_variable=line.key_variable,
+        pace_s=line.pace_s,
+    )
