@@ -217,12 +217,8 @@ class CollateralDesk:
             warnings=plan.warnings,
         )
 
-    def pose(self, now_ns: int) -> CollateralProblem:
-        """Return the problem as it would be asked about now. Raises one of MODEL_ERRORS where none can be posed."""
-        buffer = required_buffer(self._keeper, self._rules)
-        return self._pose(buffer.ratio, now_ns)
-
-    def _pose(self, ratio: float, now_ns: int) -> CollateralProblem:
+    def _pose(self, now_ns: int) -> CollateralProblem:
+        ratio = self._buffer.ratio
         return Posing(self._keeper, self._top_ups, self._board, self._risk, now_ns, ratio, self._multipliers).problem()
 
     def _carry_out(self, now_ns: int) -> list[Command]:
@@ -300,7 +296,7 @@ class CollateralDesk:
         self._number += 1
         plan_id = f"{self._run_id}-P{self._number}"
         try:
-            text = msgspec.json.encode(self._pose(self._buffer.ratio, now_ns)).decode()
+            text = msgspec.json.encode(self._pose(now_ns)).decode()
         except MODEL_ERRORS as error:
             self.by_rule += 1
             self._is_answered = False

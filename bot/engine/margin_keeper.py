@@ -41,7 +41,7 @@ from bot.risk.repricing import base_deltas
 from bot.risk.stack import BookStack
 
 STEPS = 14  # halvings of the search for the largest size that fits
-AT_ONCE = 3  # of them in one question, where a model answers for many sizes at once
+AT_ONCE = 48  # sizes and ends asked about in one question, where a model answers for many copies at once
 SAFE_SIGMAS = 3.0  # an account alive this far away on both sides is touched with less than 0.6 %
 CALM_SHARE = 0.5  # of the first threshold: below it an account is looked at …
 CALM_FACTOR = 10  # … this much less often, moves and trades aside
@@ -335,15 +335,17 @@ class MarginKeeper:
             if told is not None:
                 posted = self._posted_alone(account)
                 moving_quote = self._moving_quote(account, posted)
-                account.told = Told(told[0], told[1], local, posted, moving_quote, report.ts_recv_ns)
+                account.told = Told(told[0], told[1], local, report.ts_recv_ns, posted, moving_quote)
         if account.told is not None and now_ns - account.told.at_ns > self._risk.report_max_age_ns:
             account.told = None
 
     def _equity(self, account: MarginAccount) -> tuple[float, list[str]]:
         """Return what is posted at an account after haircuts, in quote money, and what could not be counted."""
         if account.told is not None:
-            since_quote = self._moving_quote(account, account.told.posted) - account.told.moving_quote
-            return account.told.equity_quote + since_quote - self._leaving_quote(account, account.told.at_ns), []
+            told, since_quote = account.told, 0.0
+            if told.posted is not None:
+                since_quote = self._moving_quote(account, told.posted) - told.moving_quote
+            return told.equity_quote + since_quote - self._leaving_quote(account, told.at_ns), []
         missing: list[str] = []
         is_told = account.balances is not None
         amounts = self._amounts(account)
@@ -444,11 +446,6 @@ class MarginKeeper:
             posted += max(0.0, equity_quote - (posted + earned - borrowed))
         return posted, earned, borrowed
 
-    def book_of(self, account: MarginAccount) -> RiskBook | None:
-        """Return what is held at an account as of its last review, None where that could not be made out."""
-        rows = self._rows.get(account.name)
-        return rows.book if rows is not None else None
-
     def refresh(self, account: MarginAccount) -> None:
         """Look at an account anew if something happened there since, an order of the same decision for one."""
         if account.name in self._dirty or account.unknown:
@@ -458,6 +455,11 @@ class MarginKeeper:
     def held(self, account: MarginAccount, asset: str) -> float:
         """Return how much of an asset is posted at an account."""
         return max(0.0, self._amounts(account).get(asset, 0.0))
+
+    def book_of(self, account: MarginAccount) -> RiskBook | None:
+        """Return what is held at an account as of its last review, None where that could not be made out."""
+        rows = self._rows.get(account.name)
+        return rows.book if rows is not None else None
 
     def asset_px(self, account: MarginAccount, asset: str) -> float | None:
         """Return what a unit of an asset counts at an account in quote money, None where nobody told."""
@@ -677,7 +679,8 @@ class MarginKeeper:
         low, high = 0.0, reach_base
         halvings = next((n for n in range(1, STEPS) if reach_base * 0.5**n < 0.5 * row.lot_base), STEPS)
         while halvings:
-            at_once = min(AT_ONCE if account.answers_many else 1, halvings)
+            most = (AT_ONCE // len(ends) + 1).bit_length() - 1 if account.answers_many else 1
+            at_once = min(most, halvings)
             halvings -= at_once
             sizes = [low + (high - low) * one / 2**at_once for one in range(1, 2**at_once)]
             found = fits(sizes)
@@ -758,7 +761,7 @@ class MarginKeeper:
             if rows.book.buy_base.any() or rows.book.sell_base.any():
                 continue
             goal = self._risk.states.critical_until_ratio * account.settings.liquidation_ratio * account.equity_quote
-            needed_quote = inf if is_moving else account.figures.maintenance - max(0.0, goal)
+            needed_quote = account.figures.maintenance - max(0.0, goal)
             if account.touch_probability > 0.5 * self._risk.states.critical_probability:
                 needed_quote = max(needed_quote, account.figures.maintenance)  # slice by slice, until it is left
             found = self.reducible(account, desk)

@@ -239,7 +239,7 @@ def play(
 def with_now(book: RiskBook, stack: BookStack) -> BookStack:
     """Return the copies of a stack behind one of the book as it is."""
     columns = {name: np.concatenate([getattr(book, name)[None, :], getattr(stack, name)]) for name in MOVED}
-    return stack.at(np.concatenate([book.spot_px[None, :], stack.spot_px]), **columns)
+    return BookStack(book).at(np.concatenate([book.spot_px[None, :], stack.spot_px]), **columns)
 
 
 def _play_one(

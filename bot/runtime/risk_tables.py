@@ -167,6 +167,8 @@ def _print_distances(console: Console, view: RiskView) -> None:
     console.print(table)
     for one in view.buffers:
         degraded = f"; DEGRADED: {one.degraded}" if one.degraded else ""
+        if one.should_hold:
+            console.print(f"  {one.account}, by the engine itself, {one.should_hold}")
         console.print(f"  {one.account} is to hold {one.target_ratio:,.2f}: {one.reason}{degraded}")
 
 
@@ -196,6 +198,8 @@ def distance_table(lines: Sequence[DistanceLine]) -> Table:
 def _end(line: DistanceLine, px: float, fraction: float) -> str:
     if px == 0.0 or not isfinite(px):
         return "never"
+    if not fraction:
+        return "now"
     return f"{fraction:+.1%}" if line.underlying == "all" else f"{price(px)} ({fraction:+.1%})"
 
 
@@ -250,7 +254,7 @@ def _print_forecasts(console: Console, view: RiskView) -> None:
         hours = one.horizon_years * HOURS_PER_YEAR
         table.add_row(
             one.underlying,
-            f"{hours:.0f} h" if hours < 48.0 else f"{hours / 24.0:.0f} d",
+            _span(hours),
             share(one.mean_vol),
             *(share(one.quantile(level)) for level in (0.90, 0.95, 0.99)),
             one.model,
@@ -259,6 +263,12 @@ def _print_forecasts(console: Console, view: RiskView) -> None:
     console.print(table)
     for text in dict.fromkeys(f"{one.underlying}: {one.degraded}" for one in view.forecasts if one.degraded):
         console.print(f"  DEGRADED: {text}: taken as {1.25:g} times as wide")
+
+
+def _span(hours: float) -> str:
+    if hours < 1.0:
+        return f"{60.0 * hours:.0f} min"
+    return f"{hours:.0f} h" if hours < 48.0 else f"{hours / 24.0:.0f} d"
 
 
 def print_classes(console: Console, classes: Sequence[Resolved]) -> None:

@@ -35,7 +35,7 @@ OPERATOR_NS = 15 * NS_PER_MIN
 
 
 class Breach(msgspec.Struct, frozen=True):
-    """One breach: "order", "withdrawal" or "liquidation"; why it happened, and whether the rules could have prevented it."""
+    """One breach, "order", "withdrawal" or "liquidation": why, and whether the rules could have prevented it."""
 
     seed: int
     kind: str
@@ -228,7 +228,7 @@ class StressRun:
         told += f", at ACT for {(now.now_ns - began_ns) / NS_PER_MIN:.0f} min"
         critical = [state for state in acting if self._is_near(venue, state, CRITICAL, CRITICAL_SIGMAS)]
         if critical:
-            reduced = self._explain_reducing(venue, critical, now.now_ns)
+            reduced = self._explain_reducing(venue, critical)
             if reduced == "":
                 return f"{sudden} while reducing", told, False
             if reduced in PREVENTABLE:
@@ -259,7 +259,7 @@ class StressRun:
         if self.venues.truth(venue, state).used >= used:
             return True
         move = sigmas * state.vol * sqrt(P95_NS / NS_PER_YEAR)
-        ends = (self.venues.truth(venue, self.venues.moved(venue, state, side * move)) for side in (-1.0, 1.0))
+        ends = (self.venues.truth(venue, state._replace(px=state.px * (1.0 + side * move))) for side in (-1.0, 1.0))
         return any(one.used >= 1.0 for one in ends)
 
     def _sudden(self, venue: str, was: State, now: State) -> str:
@@ -274,7 +274,7 @@ class StressRun:
             return "a gap of price"
         return "several at once"
 
-    def _explain_reducing(self, venue: str, critical: list[State], now_ns: int) -> str:
+    def _explain_reducing(self, venue: str, critical: list[State]) -> str:
         """Return why nothing was reduced while the rules asked for it, "" if something was."""
         began_ns = critical[0].now_ns
         if any(
@@ -383,11 +383,14 @@ def tell(stories: list[Story]) -> str:
     counts = Counter((one.kind, one.cause, one.is_preventable) for one in breaches)
     hours = sum(sum(story.states.values()) for story in stories) / 3600.0
     clean = sum(not story.breaches for story in stories)
-    lines = [
+    told = (
         f"{len(stories)} runs, {hours:,.0f} account hours; {sum(one.orders for one in stories):,} orders, "
         f"{sum(one.cuts for one in stories):,} cut or sent elsewhere by margin, "
         f"{sum(one.transfers for one in stories):,} transfers; {clean} runs without a breach, "
-        f"{sum(one.is_preventable for one in breaches)} breaches that the rules could have prevented.",
+        f"{sum(one.is_preventable for one in breaches)} breaches that the rules could have prevented."
+    )
+    lines = [
+        told,
         "",
         "| Breach | Cause | Count | Preventable |",
         "|---|---|---|---|",

@@ -15,9 +15,11 @@ from bot.domain.orders import OutcomeLost
 from bot.domain.risk import CollateralPrice, MarginState, MarginTerms, ReportedMargin
 from bot.domain.units import NS_PER_S
 from bot.engine.gates import list_gates
+from bot.risk.asset_classes import Overrides
 from bot.risk.margin_states import StateRule
 from tests.engine.builders import Driver
 from tests.engine.margin_vault import (
+    CLASSES,
     INITIAL_SHARE,
     LONG_SHARE,
     PARAMETERS,
@@ -350,3 +352,22 @@ def test_time_in_states_is_counted() -> None:
     assert vault.margin.worst_ratio["a"] == pytest.approx(0.7)
     assert account(5.0).collateral == {"USD": 5.0}
     assert inf > vault.margin.worst_ratio["b"] > 0.0 or vault.margin.worst_ratio["b"] == 0.0
+
+
+def test_bands_are_as_wide_as_the_asset_class_says() -> None:
+    told = Overrides(classes={"major": {"band_multiple": 3.0}})
+    wide = MarginVault({"a": 1e6}, risk={"classes": msgspec.structs.replace(CLASSES, overrides=told)})
+    assert (MarginVault({"a": 1e6}, risk={"classes": CLASSES}).orders(), wide.orders()) == ({"A": -90}, {"A": -70})
+    assert (wide.decision.low_base, wide.decision.high_base) == (-3.0, 3.0)
+    assert wide.decision.policy_reason.endswith("; × 3 by asset class")
+
+
+def test_collateral_is_cut_by_its_asset_class_where_the_vault_says_nothing_else() -> None:
+    risk = {"classes": CLASSES}
+    posted = {"collateral": {"USD": 1e5, "ETH": 10.0, "USDC": 1e4}}
+    vault = MarginVault({"a": 1.0}, risk=risk, accounts=posted)
+    vault.tick()
+    assert vault.margin.accounts["a"].equity_quote == pytest.approx(1e5 + 0.95 * 20_000.0 + 0.98 * 1e4)
+    own = MarginVault({"a": 1.0}, risk=risk, accounts={**posted, "haircut_share": {"ETH": 0.0}})
+    own.tick()
+    assert own.margin.accounts["a"].equity_quote == pytest.approx(1e5 + 20_000.0 + 0.98 * 1e4)

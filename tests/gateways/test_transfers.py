@@ -352,6 +352,52 @@ async def test_a_wallet_is_not_asked_and_an_internal_transfer_is_there_at_once()
         assert [row["amount"] for row in rig.a.moved] == ["1000", "700"]
 
 
+async def test_an_internal_transfer_that_a_venue_has_not_finished_has_not_arrived() -> None:
+    async with rigged() as rig:
+        rig.a.move_status = "PENDING"
+        rig.a.faults.next("transfer", drop_reply())
+        rig.desk.submit(command(asset="USDT", route="inside", to_venue="a-futures"))
+        await rig.until(TransferState.SENT)
+        await asyncio.sleep(0.05)
+        assert rig.states() == ["unknown", "sent"]
+        rig.a.moved[0]["status"] = "CONFIRMED"
+        await rig.until(TransferState.ARRIVED)
+        rig.a.move_status = "FAILED"
+        rig.a.faults.next("transfer", drop_reply())
+        rig.desk.submit(command(2, 700.0, asset="USDT", route="inside", to_venue="a-futures"))
+        assert "says failed" in (await rig.until(TransferState.FAILED)).reason
+
+
+async def test_an_id_that_ended_long_ago_is_asked_about_and_not_sent_again() -> None:
+    async with rigged(but(final_ns=0)) as rig:
+        for _ in range(2):
+            rig.desk.submit(command(asset="USDT", route="inside", to_venue="a-futures"))
+            await rig.until(TransferState.ARRIVED)
+            await rig.soon(lambda: not rig.desk._tasks)  # it is forgotten
+        await asyncio.sleep(0.05)
+        assert len(rig.a.moved) == 1
+
+
+@pytest.mark.parametrize("wrong", ["max_amounts", "day_caps", "confirm_above"])
+async def test_a_cap_that_is_no_number_lets_nothing_through(wrong: str) -> None:
+    async with rigged(but(**{wrong: {"USDC": float("nan")}})) as rig:
+        rig.desk.submit(command())
+        await rig.soon(lambda: rig.told)
+        await asyncio.sleep(0.02)
+        assert rig.sent() == 0
+
+
+async def test_instructions_count_against_the_cap_of_a_day_until_a_person_says_they_failed() -> None:
+    async with rigged(but(execute=False)) as rig:
+        rig.desk.submit(command(1, 5_000.0))
+        rig.desk.submit(command(2, 5_000.0))
+        assert "8000 USDC in 24 h" in (await rig.until(TransferState.FAILED)).reason
+        assert rig.states() == ["planned"]
+        assert rig.desk.note_by_hand("0123456789-T1", TransferState.FAILED, 0.0, 0.0, "not done") == ""
+        rig.desk.submit(command(3, 5_000.0))
+        assert rig.states("0123456789-T3") == ["planned"]
+
+
 async def test_without_execute_a_person_is_told_and_their_transfer_is_found(tmp_path: Path) -> None:
     async with rigged(but(execute=False, export_folder=str(tmp_path))) as rig:
         rig.desk.submit(command())

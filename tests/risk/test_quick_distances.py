@@ -6,13 +6,18 @@ from math import inf, nan
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
-from bot.risk.book import SPOT, Position, RiskBook, build_book
-from bot.risk.distances import book_health, find_interval, linear_liquidation_px
+from bot.pricing.black76 import greeks
+from bot.risk.book import SPOT, Floats, Position, RiskBook, build_book
+from bot.risk.distances import book_health, find_interval, linear_liquidation_px, move_book, move_books
+from bot.risk.margin import okx
 from bot.risk.margin.house import HouseParameters, requirement
 from bot.risk.margin.paradex import CrossParameters, cross_requirement
-from bot.risk.quick_distances import quick_interval
+from bot.risk.margin.registry import answer_all, decode_values
+from bot.risk.quick_distances import quick_interval, stack_interval
+from bot.risk.stack import BookStack
 from tests.risk.legs import book_of, option, perpetual, position, values_of
 
 HOUSE = msgspec.convert(values_of("house-2026-11-26"), HouseParameters)
@@ -114,3 +119,37 @@ def test_a_model_that_cannot_answer_further_out_ends_the_account_there() -> None
 
     found = quick_interval(book, 20_000.0, maintenance, 60_000.0)
     assert 65_000.0 < found.up_px <= 66_000.0
+
+
+@pytest.mark.parametrize("equity", [140_000.0, 200_000.0, 500_000.0])
+def test_asked_for_many_books_at_once_it_ends_where_the_thorough_search_says(equity: float) -> None:
+    parameters = decode_values("okx", values_of("okx-2026-11-26"))
+    book = book_of([option(-10.0, 66_000.0), option(-10.0, 54_000.0, 7.0, call=False), perpetual(2.0)], 60_000.0)
+    asked: list[int] = []
+
+    def maintenance(stack: BookStack) -> Floats:
+        asked.append(len(stack))
+        return np.array([one.maintenance for one in answer_all("okx", stack, book, parameters)])
+
+    now = okx.requirement(book, parameters).maintenance
+    found = stack_interval(book, equity, maintenance, 60_000.0, margin_now_quote=now)
+    assert len(asked) <= 6
+    assert max(asked) <= 4
+    health = book_health(book, equity, lambda one: okx.requirement(one, parameters).maintenance)
+    thorough = find_interval(health, 60_000.0)
+    assert found.down_px == pytest.approx(thorough.down_px, rel=1e-3)
+    assert found.up_px == pytest.approx(thorough.up_px, rel=1e-3)
+
+
+def test_many_moves_are_what_each_alone_is_and_what_black_76_says() -> None:
+    book = book_of([option(-10.0, 66_000.0), option(3.0, 54_000.0, 7.0, call=False), perpetual(2.0)], 60_000.0)
+    moves = np.array([-0.6, -0.1, 0.0, 0.3])
+    stack = move_books(book, moves, 1.2, "BTC")
+    for copy, move in enumerate(moves.tolist()):
+        alone, found = move_book(book, move, 1.2, "BTC"), stack.book(copy, book)
+        for name in ("spot_px", "mark_px", "forward_px", "vol", "tau_years", "qty_base"):
+            assert np.array_equal(getattr(found, name), getattr(alone, name), equal_nan=True)
+        rows = np.flatnonzero(book.is_option)
+        terms = (book.strike_px[rows], book.tau_years[rows], 1.2 * book.vol[rows], book.is_call[rows])
+        exact = greeks(book.forward_px[rows] * (1.0 + move), *terms).value
+        assert found.mark_px[rows] == pytest.approx(exact, abs=1e-6)

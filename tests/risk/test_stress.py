@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from bot.pricing.black76 import greeks
@@ -24,6 +26,7 @@ from bot.risk.stress import (
     margin_of,
     moved_book,
     play,
+    sensitivities_by_underlying,
     with_position,
 )
 from tests.risk.legs import SETS, values_of
@@ -234,3 +237,48 @@ def test_several_outages_of_one_account_add_up() -> None:
     a, b = one_result([coin(1.0), coin(1.0, "b")], what).accounts
     assert (a.are_withdrawals_stopped, a.is_trading_stopped) == (True, True)
     assert (b.are_withdrawals_stopped, b.is_trading_stopped) == (True, False)
+
+
+def test_all_scenarios_at_once_say_what_each_model_and_black_76_say_of_every_moved_book() -> None:
+    rng = np.random.default_rng(9)
+    accounts = {"deribit": "deribit_portfolio-2026-02-15", "okx": "okx-2026-11-26", "span": "span-2026-11-26"}
+    positions = [coin(50_000.0, "okx"), perp(1.0, "untold"), perp(-1.0, "gap")]
+    for number in range(45):
+        name, where = ("BTC", "ETH")[number % 2], tuple(accounts)[number % 3]
+        if number % 9 == 0:
+            positions.append(perp(float(rng.normal()), where, name))
+            continue
+        positions.append(
+            Position(
+                kind=OPTION, underlying=name, account=where, qty_base=float(rng.normal()),
+                strike_px=SPOT_PX[name] * float(np.exp(0.3 * rng.normal())), vol=float(rng.uniform(0.3, 1.0)),
+                is_call=bool(rng.integers(2)), tau_years=float(rng.choice([0.5, 20.0, 200.0])) / 365.0,
+            )
+        )  # fmt: skip
+    book = build_book(positions, SPOT_PX)
+    mark = book.mark_px.copy()
+    mark[2] = nan  # of the account named for it
+    book = msgspec.structs.replace(book, mark_px=mark)
+    terms = {name: MarginTermsOf(model=name, values=values_of(found)) for name, found in accounts.items()}
+    terms["deribit"] = msgspec.structs.replace(
+        terms["deribit"], model="deribit_portfolio", factor=1.2, degraded="raised"
+    )
+    terms["gap"] = terms["okx"]
+    chosen = [one for one in SCENARIOS.values() if not any(o.recovery_share < 1.0 for o in one.outages)]
+    assert any(one.hours for one in chosen)
+    for what, found in zip(chosen, play(book, chosen, terms), strict=True):
+        moved = moved_book(book, what)
+        for one in found.accounts:
+            alone = margin_of(moved.of_account(one.account), terms.get(one.account))
+            numbers = (one.after.initial, one.after.maintenance)
+            assert numbers == pytest.approx((alone.initial, alone.maintenance), rel=1e-9), one.account
+            assert (one.after.model, one.after.worst) == (alone.model, alone.worst)
+        greeks_of = sensitivities_by_underlying(moved)
+        assert found.greeks.keys() == greeks_of.keys()
+        for name, exact in greeks_of.items():
+            near = pytest.approx(msgspec.structs.astuple(exact), rel=1e-9, abs=1e-6, nan_ok=True)
+            assert msgspec.structs.astuple(found.greeks[name]) == near
+
+
+def test_without_scenarios_nothing_is_played() -> None:
+    assert play(build_book([perp(1.0)], SPOT_PX), [], {}) == ()

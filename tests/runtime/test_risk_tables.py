@@ -110,6 +110,13 @@ def test_an_order_ends_with_who_would_refuse_it() -> None:
     )
 
 
+def test_an_account_that_an_order_would_end_dies_now() -> None:
+    view = build_what_if(accounts(), Order("CALL", -1_000.0))
+    text = printed(lambda console: risk_tables.print_what_if(console, view))
+    assert rows(text, "deribit dies, ETH")[0][2] == "now"
+    assert "REFUSED by margin_limit" in text
+
+
 def test_values_of_a_vault_are_told_apart_from_those_of_the_set() -> None:
     (one,) = applying(risky_vault(asset_classes={"assets": {"ETH": {"fallback_vol": 1.2}}}), ["ETH"])
     head, *lines = risk_tables.applies_lines(one)

@@ -1,0 +1,155 @@
+"""A stack of copies against its copies one by one: every model, every market, every quantity; groups and P&L."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from bot.risk.book import FUTURE, OPTION, PERPETUAL, SPOT, Position, RiskBook, build_book
+from bot.risk.margin.registry import MODELS, answer_all, decode_values
+from bot.risk.repricing import base_deltas, scenario_pnl
+from bot.risk.requirement import Requirement
+from bot.risk.scenarios import ScenarioSet, VolShock, price_vol_grid, tails
+from bot.risk.stack import MOVED, BookStack, StackGroups, StackValues, stack_deltas
+from tests.risk.legs import values_of
+
+SPOT_PX = {"BTC": 60_000.0, "ETH": 3_000.0}
+SHOCK = VolShock(up=0.4, down=0.25, short_power=0.3, long_power=0.13, least_vol_up=0.5)
+SCENARIOS = ScenarioSet(price_vol_grid(0.16, 4) + tails([-0.66, -0.33, 0.5, 1, 5], 0.16), SHOCK)
+SETS = {
+    "deribit_portfolio": "deribit_portfolio-2026-02-15",
+    "okx": "okx-2026-11-26",
+    "hyperliquid": "hyperliquid-2026-11-26",
+    "paradex_portfolio": "paradex_portfolio-2026-11-26",
+    "house": "house-2026-11-26",  # one that answers for a stack copy by copy
+}
+
+
+def random_book(seed: int, rows: int = 24, *, orders: bool = False, coins: bool = True) -> RiskBook:
+    rng = np.random.default_rng(seed)
+    positions = []
+    for number in range(rows):
+        name = "BTC" if number % 3 else "ETH"
+        spot, days = SPOT_PX[name], float(rng.choice([0.3, 2.0, 30.0, 200.0]))
+        common: dict[str, Any] = {
+            "underlying": name,
+            "qty_base": float(rng.normal()) * 60_000.0 / spot,
+            "instrument_id": str(number),
+            "money": str(rng.choice(["USD", "USDC", name] if coins else ["USDC", "USDT"])),
+            "buy_base": float(rng.uniform(0.0, 3.0)) if orders and number % 4 == 0 else 0.0,
+            "sell_base": float(rng.uniform(0.0, 3.0)) if orders and number % 4 == 1 else 0.0,
+        }
+        if number % 6 == 0:
+            positions.append(Position(kind=PERPETUAL, **common))
+        elif number % 6 == 1:
+            positions.append(Position(kind=FUTURE, forward_px=spot * 1.01, tau_years=days / 365.0, **common))
+        elif number == 2:
+            positions.append(Position(kind=SPOT, **common))
+        else:
+            strike, vol = spot * float(np.exp(0.3 * rng.normal())), float(rng.uniform(0.2, 1.5))
+            is_call = bool(rng.integers(2))
+            positions.append(
+                Position(kind=OPTION, strike_px=strike, tau_years=days / 365.0, vol=vol, is_call=is_call, **common)
+            )
+    return build_book(positions, SPOT_PX)
+
+
+def moved(book: RiskBook, seed: int) -> RiskBook:
+    """The book in a market of its own: prices, vols, and half a day gone by, which ends the shortest options."""
+    rng = np.random.default_rng(seed)
+    multiple = np.exp(0.2 * rng.normal(size=2))
+    of_row = multiple[book.underlying]
+    return msgspec.structs.replace(
+        book,
+        spot_px=book.spot_px * multiple,
+        mark_px=book.mark_px * of_row * (1.0 + 0.01 * rng.random(len(book))),
+        forward_px=book.forward_px * of_row,
+        tau_years=np.maximum(book.tau_years - 0.5 / 365.0 * (seed % 2), 0.0),
+        vol=book.vol * rng.uniform(0.8, 1.3),
+    )
+
+
+def stack_of(books: list[RiskBook]) -> BookStack:
+    columns = {name: np.stack([getattr(one, name) for one in books]) for name in MOVED}
+    return BookStack(books[0]).at(np.stack([one.spot_px for one in books]), **columns)
+
+
+def assert_same(found: Requirement, expected: Requirement) -> None:
+    assert (found.model, found.money, found.worst) == (expected.model, expected.money, expected.worst)
+    assert found.initial == pytest.approx(expected.initial, rel=1e-9)
+    assert found.maintenance == pytest.approx(expected.maintenance, rel=1e-9)
+    assert [one.name for one in found.charges] == [one.name for one in expected.charges]
+    for one, other in zip(found.charges, expected.charges, strict=True):
+        near = pytest.approx((other.initial, other.maintenance), rel=1e-9, abs=1e-3 * 1e-3)
+        assert (one.initial, one.maintenance) == near
+    assert found.scenario_names == expected.scenario_names
+    assert found.scenario_pnl == pytest.approx(expected.scenario_pnl, rel=1e-9, abs=1e-3)
+
+
+@pytest.mark.parametrize("model", list(SETS))
+@pytest.mark.parametrize("has_orders", [False, True])
+def test_a_model_says_of_every_market_what_it_says_of_it_alone(model: str, has_orders: bool) -> None:
+    parameters = decode_values(model, values_of(SETS[model]))
+    book = random_book(3, orders=has_orders)
+    books = [book, *(moved(book, seed) for seed in (1, 2, 3))]
+    alone = [MODELS[model].requirement(one, parameters) for one in books]
+    assert len({one.initial for one in alone}) == len(books)
+    for found, expected in zip(answer_all(model, stack_of(books), book, parameters), alone, strict=True):
+        assert_same(found, expected)
+
+
+@pytest.mark.parametrize("model", list(SETS))
+def test_a_model_says_of_all_quantities_at_one_market_what_it_says_of_each(model: str) -> None:
+    parameters = decode_values(model, values_of(SETS[model]))
+    book = random_book(4, orders=True)
+    qty = book.qty_base * np.random.default_rng(1).normal(size=(3, len(book)))
+    stack = BookStack(book).with_qty(qty)
+    assert (len(stack), stack.markets) == (3, 1)
+    for found, line in zip(answer_all(model, stack, book, parameters), qty, strict=True):
+        assert_same(found, MODELS[model].requirement(msgspec.structs.replace(book, qty_base=line), parameters))
+
+
+def test_pnl_and_deltas_of_a_stack_are_those_of_its_copies_with_exact_chances() -> None:
+    book = random_book(5, rows=40)
+    books = [book, moved(book, 1), moved(book, 2)]
+    stack = stack_of(books)
+    found = StackValues(stack, SCENARIOS, later_years=1.0 / 365.0)
+    slow = [scenario_pnl(one, SCENARIOS) for one in books]
+    gross = max(float((np.abs(one.qty_base) * one.spot_of_row_px).sum()) for one in books)
+    assert found.pnl_quote() == pytest.approx(np.stack([one.sum(axis=1) for one in slow], axis=1), abs=1e-11 * gross)
+    some = np.array([0, 13, 30])
+    assert found.row_pnl_quote(some) == pytest.approx(np.stack([one[some] for one in slow], axis=1), abs=1e-11 * gross)
+    assert stack_deltas(stack) == pytest.approx(np.stack([base_deltas(one) for one in books]), rel=1e-12)
+    day = ScenarioSet(SCENARIOS.scenarios[:1], SHOCK)
+    for copy, one in enumerate(books):
+        tomorrow = msgspec.structs.replace(one, tau_years=np.maximum(one.tau_years - 1.0 / 365.0, 0.0))
+        worth = StackValues(BookStack(tomorrow), day).values[-1, 0]
+        assert found.later[copy] == pytest.approx(worth, abs=1e-6)
+
+
+def test_groups_hold_where_expiries_run_together_in_one_copy_alone() -> None:
+    book = random_book(6).of_underlying("BTC")
+    late = msgspec.structs.replace(book, tau_years=np.maximum(book.tau_years - 3.0 / 365.0, 0.0))
+    groups = StackGroups(stack_of([book, late]))
+    sums = groups.sum(np.stack([book.qty_base, late.qty_base]))
+    for copy, one in enumerate((book, late)):
+        tau = np.where(np.isfinite(one.tau_years), one.tau_years, 0.0)
+        expected = {float(years): float(one.qty_base[tau == years].sum()) for years in np.unique(tau)}
+        found = dict(zip(groups.tau_years[copy].tolist(), sums[copy].tolist(), strict=True))
+        found.pop(0.0, None)  # lines are filled up with it
+        assert found == pytest.approx({years: total for years, total in expected.items() if years})
+        assert sums[copy].sum() == pytest.approx(one.qty_base.sum())
+    assert len(np.unique(groups.tau_years[1])) < len(np.unique(groups.tau_years[0]))
+
+
+def test_a_copy_is_a_book_again_and_quantities_need_a_market_each() -> None:
+    book = random_book(7)
+    books = [book, moved(book, 1)]
+    stack = stack_of(books)
+    assert np.array_equal(stack.book(1, book).mark_px, books[1].mark_px)
+    assert np.array_equal(stack.where(book.is_option).mark_px, stack.mark_px[:, book.is_option])
+    with pytest.raises(ValueError, match="quantities for 2 markets, found 3 lines"):
+        stack.with_qty(np.zeros((3, len(book))))
