@@ -116,6 +116,7 @@ class CollateralDesk:
         self._seen_changes = 0
         self._seen_looks = 0
         self._states: dict[str, MarginState] = {}  # at the last question, or better since
+        self._short: set[str] = set()  # of their buffers, likewise
         self._buffer = Target(nan, nan, nan, "")  # at the last question
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -277,6 +278,10 @@ class CollateralDesk:
             if SEVERITY[state] > SEVERITY[self._states.get(name, MarginState.NORMAL)]:
                 return f"{name} is at {state}"
             self._states[name] = state  # what has eased may grow worse again
+            if not self._top_ups.is_short(one):
+                self._short.discard(name)
+            elif name not in self._short:
+                return f"{name} is short of its buffer"
         return ""
 
     def _ask(self, why: str, now_ns: int) -> list[Command]:
@@ -286,6 +291,7 @@ class CollateralDesk:
         self._states = {
             name: one.standing.asked for name, one in self._keeper.accounts.items() if one.standing is not None
         }
+        self._short = {name for name, one in self._keeper.accounts.items() if self._top_ups.is_short(one)}
         self._buffer = required_buffer(self._keeper, self._rules)
         self._number += 1
         plan_id = f"{self._run_id}-P{self._number}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from math import isfinite, nan
+from math import inf, isfinite, nan
 from typing import Final
 
 import msgspec
@@ -43,7 +43,6 @@ from bot.risk.stress import StressScenario, moved_book, row_pnl_quote
 from bot.risk.transfers import Route as VaultRoute
 
 NEVER_S: Final = 10.0 * 365.0 * 86_400.0  # when what is overdue twice arrives, as far as plans go
-HOURS_PER_YEAR: Final = 365.0 * 24.0
 NO_DAY: Final = date(1970, 1, 1)  # of a move that is no day's
 
 
@@ -162,7 +161,9 @@ class Posing:
         return found
 
     def _most(self, route: VaultRoute) -> float:
-        return min(route.max_amount, self._top_ups.book.left_today(route.asset, self._now_ns))
+        most = min(route.max_amount, self._top_ups.book.left_today(route.asset, self._now_ns))
+        room_quote, px = self._top_ups.bridge_room_quote.get(route.bridge, inf), self._px(route.asset)
+        return min(most, max(0.0, room_quote) / px) if px else most
 
     def _pending(self) -> list[Pending]:
         found = []
@@ -280,6 +281,7 @@ class Posing:
         now_quote = max(
             self._buffer_ratio * account.figures.maintenance, account.figures.initial / self._risk.max_initial_ratio
         )
+        now_quote = max(now_quote, self._top_ups.buffer_quote(account))
         if account.permission.must_top_up:
             now_quote = max(now_quote, self._top_ups.wanted_quote(account))
         ways_s = [one.p95_ns / NS_PER_S for one in self._routes if one.to_venue == account.name]

@@ -223,6 +223,11 @@ class MarginKeeper:
         return all(one.utilisation_ratio < most and not one.touch_probability > 0.0 for one in self.accounts.values())
 
     @property
+    def is_price_in_doubt(self) -> bool:
+        """Tell whether a jump of an index awaits its confirmation: accounts may be worth less than reckoned."""
+        return any(self._market.underlyings[name].guard.is_suspicious for name in self._desks)
+
+    @property
     def is_relieving(self) -> bool:
         """Tell whether any hedge is to be closed in slices now."""
         return any(one.permission.must_reduce or one.shed_for for one in self.accounts.values())

@@ -103,7 +103,7 @@ class TopUps:
         for account in self._keeper.accounts.values():
             if account.unknown:
                 continue
-            if account.permission.must_top_up or self._is_short(account):
+            if account.permission.must_top_up or self.is_short(account):
                 if self.is_planned is not None and self.is_planned(account.name, now_ns):
                     continue
                 commands += self._top_up(account, now_ns)
@@ -119,7 +119,7 @@ class TopUps:
                 total_quote += one.amount * self._worth(account, one.route.asset)
         return total_quote
 
-    def _is_short(self, account: MarginAccount) -> bool:
+    def is_short(self, account: MarginAccount) -> bool:
         """Tell whether what an account has, and what is on its way, is less than its buffer asks for."""
         buffers = self._keeper.buffers
         if buffers is None or not buffers.is_short(account.name, account.equity_quote):
@@ -128,7 +128,7 @@ class TopUps:
 
     def need_quote(self, account: MarginAccount) -> float:
         """Return what an account lacks of its target, in equity after haircuts; before it needs it, of its buffer."""
-        wanted_quote = self.wanted_quote(account) if account.permission.must_top_up else self._buffer_quote(account)
+        wanted_quote = self.wanted_quote(account) if account.permission.must_top_up else self.buffer_quote(account)
         return wanted_quote - account.equity_quote
 
     def obstacle(self, route: Route, now_ns: int) -> str:
@@ -139,7 +139,7 @@ class TopUps:
         source = self._keeper.accounts.get(route.from_venue)
         if source is not None and (source.unknown or not (source.permission.may_withdraw or source.is_draining)):
             return f"nothing may leave {source.name}: {source.unknown or 'its own margin'}"
-        return self.book.obstacle(route)
+        return self.barred.get(route.bridge, "") or self.book.obstacle(route)
 
     def stock(self, wallet: str, asset: str) -> float:
         """Return how much of an asset a wallet has left; infinite where the vault does not say."""
@@ -160,10 +160,11 @@ class TopUps:
         return max(
             account.figures.maintenance / target,
             account.figures.initial / self._risk.max_initial_ratio,
-            self._buffer_quote(account),
+            self.buffer_quote(account),
         )
 
-    def _buffer_quote(self, account: MarginAccount) -> float:
+    def buffer_quote(self, account: MarginAccount) -> float:
+        """Return what an account should hold before it needs it; 0 where nobody reckons that."""
         buffers = self._keeper.buffers
         return buffers.required_quote(account.name) if buffers is not None else 0.0
 
@@ -240,6 +241,8 @@ class TopUps:
         source = self._keeper.accounts.get(route.from_venue)
         if source is None:
             return self.stock(route.from_venue, route.asset)
+        if self._keeper.is_price_in_doubt:
+            return 0.0
         if source.unknown or not (source.permission.may_withdraw or source.is_draining):
             return 0.0
         self._keeper.refresh(source)

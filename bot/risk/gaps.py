@@ -72,9 +72,7 @@ def _faults(book: RiskBook) -> list[tuple[str, Flags]]:
             out.append((name, is_option & ~(least & np.isfinite(column))))
         elif name in POSITIVE:
             out.append((name, ~((column > 0.0) & np.isfinite(column))))
-        elif (
-            name == "mark_px"
-        ):  # options and coins may be worth nothing; at a mark of 0 a contract would ask for nothing
+        elif name == "mark_px":  # options and coins may be worth nothing; a contract would ask for nothing then
             is_linear = np.equal(book.kind, PERPETUAL) | np.equal(book.kind, FUTURE)
             least = np.where(is_linear, column > 0.0, column + NOTHING * spot >= 0.0)
             out.append((name, ~(least & np.isfinite(column))))

@@ -34,7 +34,7 @@ from bot.domain.events import (
 )
 from bot.domain.orders import AmendRejected, OrderRejected, TimeInForce
 from bot.domain.results import RunSummary
-from bot.domain.risk import CollateralPlanned, TransferCollateral, TransferState, TransferUpdate
+from bot.domain.risk import CollateralPlanned, SupposedPosition, TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256
 from bot.runtime.control import serve
@@ -295,6 +295,8 @@ class Daemon:
             return {**status_view(self._session, self._feed.now_ns()), **self._feed.view(), "running": True}
         if verb == "risk":
             return self._risk(question)
+        if verb == "suppose":
+            return await self._suppose(question)
         if verb == "operate":
             return await self._operate(question)
         if verb == "transaction":
@@ -303,7 +305,7 @@ class Daemon:
             return {"error": why_not} if why_not else {}
         if verb == "transfer":
             return await self._help_transfer(question)
-        return {"error": f"expected the verb view, risk, operate, transaction or transfer, found {verb!r}"}
+        return {"error": f"expected the verb view, risk, suppose, operate, transaction or transfer, found {verb!r}"}
 
     async def _help_transfer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Tell of transfers under way, or take a person's word on one: what comes of it is an event, and journalled."""
@@ -344,6 +346,15 @@ class Daemon:
             return {"error": "; ".join(error.problems)}
         answer: dict[str, Any] = msgspec.to_builtins(found)
         return answer
+
+    async def _suppose(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Have the venue itself say what it would ask for with a position changed."""
+        try:
+            change = msgspec.convert(question.get("change"), SupposedPosition)
+        except msgspec.ValidationError as error:
+            return {"error": f"expected a change of a position, found {error}"}
+        found = await self._feed.suppose(change)
+        return {"silent": found} if isinstance(found, str) else {"supposed": msgspec.to_builtins(found)}
 
     async def _operate(self, question: dict[str, Any]) -> dict[str, Any]:
         try:

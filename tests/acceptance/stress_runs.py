@@ -17,6 +17,7 @@ from bot.domain.orders import Fill, OrderCanceled, OrderRejected, OrderSent, Ord
 from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_MIN, NS_PER_S, NS_PER_YEAR
 from bot.engine.engine import Engine
+from bot.engine.settings import EngineSettings
 from tests.acceptance.stress_venues import Liquidated, State, StressedVenues
 from tests.acceptance.stress_world import LOOKS_NS, P95_NS, STEP_NS, WALLET, Scenario, draw_scenario, settings_of
 
@@ -69,9 +70,10 @@ class _Sent(msgspec.Struct):
 class StressRun:
     """One run: the engine, its venues, and the checker beside them."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, settings: EngineSettings | None = None) -> None:
+        """Start a run, of a vault whose settings are the scenario's own unless told."""
         self.scenario = scenario
-        self.engine = Engine(settings_of(scenario))
+        self.engine = Engine(settings or settings_of(scenario))
         self.venues = StressedVenues(scenario)
         self.story = Story(seed=scenario.seed, breaches=[])
         self._live: dict[str, _Sent] = {}
