@@ -30,6 +30,7 @@ from bot.runtime.risk_sections import (
     AccountRiskSection,
     AddressSection,
     AssetClassesSection,
+    BuffersSection,
     CollateralSection,
     CounterpartiesSection,
     DrainSection,
@@ -38,6 +39,7 @@ from bot.runtime.risk_sections import (
     PartySection,
     RiskSection,
     RouteLine,
+    SeriesLine,
     TransfersSection,
 )
 from bot.runtime.vault import (
@@ -101,6 +103,8 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("risk.transfers.addresses.LABEL.", AddressSection),
     ("risk.transfers.routes[].", RouteLine),
     ("risk.collateral.", CollateralSection),
+    ("risk.buffers.", BuffersSection),
+    ("risk.series[].", SeriesLine),
     ("risk.asset_classes.", AssetClassesSection),
     ("risk.insurance.", InsuranceSection),
     ("latency.", LatencySection),
