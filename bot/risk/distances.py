@@ -19,7 +19,7 @@ from scipy.special import ndtr, ndtri
 
 from bot.risk.book import SPOT, Floats, Ints, RiskBook
 from bot.risk.repricing import option_values
-from bot.risk.stack import BookStack
+from bot.risk.stack import BookStack, sized_in_quote
 
 DAY_YEARS: Final = 1.0 / 365.0
 FARTHEST_LOG: Final = log(8.0)  # nobody plans for a price further away than eight times or an eighth
@@ -277,7 +277,9 @@ def weights_of(book: RiskBook, spot_weight: float) -> Floats:
 def move_book(book: RiskBook, move_fraction: float, vol_factor: float = 1.0, underlying: str | None = None) -> RiskBook:
     """Return the book after a relative move of spot (of one underlying, or of all) and with its vols times a factor.
 
-    Forwards go with spot. A mark keeps what it differs by from Black-76, and no option is worth less than nothing.
+    Forwards go with spot. A mark keeps what it differs by from Black-76, and no option is worth less than nothing. An
+    inverse contract is then fewer units of base, or more, for the same quote money; its gain in quote money is linear
+    in the price all the same, q (P' - P) with the q of before, coins being counted at P'.
     """
     return move_books(book, np.array([move_fraction]), vol_factor, underlying).book(0, book)
 
@@ -294,7 +296,8 @@ def move_books(book: RiskBook, moves: Floats, vol_factor: float = 1.0, underlyin
         won = value_changes(book, rows, of_row[:, rows] - 1.0, vol[rows])
         mark[:, rows] = np.maximum(book.mark_px[rows] + won, 0.0)
     vols = np.broadcast_to(vol, of_row.shape)
-    return BookStack(book).at(book.spot_px * of_spot, forward_px=book.forward_px * of_row, mark_px=mark, vol=vols)
+    moved = BookStack(book).at(book.spot_px * of_spot, forward_px=book.forward_px * of_row, mark_px=mark, vol=vols)
+    return sized_in_quote(moved, book)
 
 
 def value_changes(book: RiskBook, rows: Ints, moves: Floats, vol: Floats) -> Floats:

@@ -234,3 +234,29 @@ def test_a_coin_that_is_owed_gets_no_haircut() -> None:
     assert health(np.array([0.5]), 1.0)[0][0] == pytest.approx(0.0)
     assert find_interval(health, 60_000.0).up_px == pytest.approx(90_000.0)
     assert quick_interval(owed, 30_000.0, lambda _: 0.0, 60_000.0, spot_weight=0.5).up_px == pytest.approx(90_000.0)
+
+
+@pytest.mark.parametrize("qty", [3.0, -3.0])
+def test_an_inverse_contract_keeps_its_quote_money_so_that_margin_does_not_shrink_with_the_price(qty: float) -> None:
+    """In coin: equity C + N (1/P - 1/P'), margin f |N| / P'; both reach each other at P' = N (1 + f) / (C + N/P)."""
+    px, coins, rate = 60_000.0, 1.0 if qty > 0.0 else 5.0, 0.02
+    legs = [
+        Position(kind=PERPETUAL, underlying="BTC", qty_base=qty, money="BTC"),
+        Position(kind=SPOT, underlying="BTC", qty_base=coins, money="BTC"),
+    ]
+    book = build_book(legs, {"BTC": px})
+
+    def maintenance(one: RiskBook) -> float:
+        return rate * float((np.abs(one.qty_base) * one.mark_px)[one.kind == PERPETUAL].sum())
+
+    notional = qty * px
+    expected = (notional + rate * abs(notional)) / (coins + notional / px)
+    health = book_health(book, coins * px, maintenance)
+    thorough, quick = find_interval(health, px), quick_interval(book, coins * px, maintenance, px)
+    if qty > 0.0:
+        assert thorough.down_px == pytest.approx(expected, rel=1e-9)
+        assert quick.down_px == pytest.approx(expected, rel=2e-3)
+    else:
+        assert (thorough.up_px, quick.up_px) == (inf, inf)  # two coins more than are sold: rising ends nothing
+        assert maintenance(move_book(book, 1.0)) == pytest.approx(rate * 180_000.0)
+    assert move_book(book, -0.5).qty_base.tolist() == [2.0 * qty, coins]
