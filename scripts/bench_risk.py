@@ -36,6 +36,7 @@ SETS = Path("bot/risk/parameter_sets")
 ROUNDS = 31
 POSITIONS = 1_000
 SPOT_PX = {"BTC": 60_000.0, "ETH": 3_000.0}
+NO_OPTIONS = ("hyperliquid", "dydx", "drift")  # what venues list none of is traded there as perpetuals
 USUAL = ("deribit_portfolio", "okx", "hyperliquid", "paradex_portfolio")
 HEAT_MOVES, HEAT_VOLS, HEAT_HOURS = (-0.5, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5), (-0.3, 0.0, 0.5), (0.0, 24.0)
 DAYS = (0.8, 2.0, 7.0, 14.0, 30.0, 60.0, 120.0, 240.0)
@@ -79,7 +80,7 @@ def random_book(positions: int, accounts: tuple[str, ...], *, options_only: bool
             "account": accounts[number % len(accounts)],
         }
         drawn = 1.0 if options_only else rng.random()
-        if drawn < 0.05:
+        if drawn < 0.05 or common["account"] in NO_OPTIONS:
             made.append(Position(kind=PERPETUAL, **common))
         elif drawn < 0.1:
             made.append(Position(kind=FUTURE, forward_px=spot * 1.01, tau_years=days / 365.0, **common))
@@ -200,7 +201,7 @@ def one_quote(sets: dict[str, ParameterSet]) -> list[dict[str, Any]]:
 
 def on_whole_book(model: str, found: ParameterSet) -> dict[str, Any]:
     """Measure one model on the whole book, as if all of it were at one account."""
-    book = random_book(POSITIONS, ("a",))
+    book = random_book(POSITIONS, (model,))
     parameters = decode_values(model, found.values)
     what = f"{model}, {POSITIONS} positions at one account"
     return {"what": what, **timed(lambda: MODELS[model].requirement(book, parameters))}

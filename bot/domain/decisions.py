@@ -210,6 +210,7 @@ class Refusal(StrEnum):
     MARGIN_LIMIT = "margin_limit"
     MARGIN_REDUCE_ONLY = "margin_reduce_only"
     BREAKER_REDUCE_ONLY = "breaker_reduce_only"
+    COUNTERPARTY_LIMIT = "counterparty_limit"
 
 
 class BotState(StrEnum):

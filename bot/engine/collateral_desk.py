@@ -17,12 +17,13 @@ from bot.domain.events import Command, PlanCollateral
 from bot.domain.risk import CollateralPlanned, MarginState, TransferCollateral
 from bot.domain.units import NS_PER_S
 from bot.engine.collateral_problem import Posing, is_known, required_buffer, route_name
-from bot.engine.counterparty_board import CounterpartyBoard
+from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.margin_accounts import MODEL_ERRORS
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.risk_settings import RiskSettings
 from bot.engine.top_ups import TopUps
 from bot.risk.collateral.plan import CollateralPlan, ShadowPrice, Transfer, decode_plan, in_order
+from bot.risk.collateral.problem import CollateralProblem
 from bot.risk.margin_states import SEVERITY
 from bot.risk.predictive import Target
 
@@ -83,7 +84,7 @@ class CollateralDesk:
     """The plans of one vault: when one is asked for, and what becomes of it."""
 
     def __init__(
-        self, run_id: str, risk: RiskSettings, keeper: MarginKeeper, top_ups: TopUps, board: CounterpartyBoard | None
+        self, run_id: str, risk: RiskSettings, keeper: MarginKeeper, top_ups: TopUps, board: CounterpartyKeeper | None
     ) -> None:
         assert risk.collateral is not None, "a desk is made for a vault that plans collateral"
         self.plans = 0  # that came
@@ -97,6 +98,7 @@ class CollateralDesk:
         self._top_ups = top_ups
         self._board = board
         self._routes = {route_name(one): one for one in risk.transfers.routes}
+        self._multipliers: dict[tuple[str, str], tuple[float, ...]] = {}
         self._number = 0
         self._waiting: _Question | None = None
         self._asked = _Question("", 0, "", Target(nan, nan, nan, ""))  # what the newest plan answers
@@ -114,6 +116,7 @@ class CollateralDesk:
         self._seen_changes = 0
         self._seen_looks = 0
         self._states: dict[str, MarginState] = {}  # at the last question, or better since
+        self._short: set[str] = set()  # of their buffers, likewise
         self._buffer = Target(nan, nan, nan, "")  # at the last question
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -214,6 +217,10 @@ class CollateralDesk:
             warnings=plan.warnings,
         )
 
+    def _pose(self, now_ns: int) -> CollateralProblem:
+        ratio = self._buffer.ratio
+        return Posing(self._keeper, self._top_ups, self._board, self._risk, now_ns, ratio, self._multipliers).problem()
+
     def _carry_out(self, now_ns: int) -> list[Command]:
         """Return the transfers of a plan that has just come, as far as the rules of transfers allow them."""
         queue, self._queue = self._queue, ()
@@ -271,6 +278,10 @@ class CollateralDesk:
             if SEVERITY[state] > SEVERITY[self._states.get(name, MarginState.NORMAL)]:
                 return f"{name} is at {state}"
             self._states[name] = state  # what has eased may grow worse again
+            if not self._top_ups.is_short(one):
+                self._short.discard(name)
+            elif name not in self._short:
+                return f"{name} is short of its buffer"
         return ""
 
     def _ask(self, why: str, now_ns: int) -> list[Command]:
@@ -280,12 +291,12 @@ class CollateralDesk:
         self._states = {
             name: one.standing.asked for name, one in self._keeper.accounts.items() if one.standing is not None
         }
+        self._short = {name for name, one in self._keeper.accounts.items() if self._top_ups.is_short(one)}
         self._buffer = required_buffer(self._keeper, self._rules)
         self._number += 1
         plan_id = f"{self._run_id}-P{self._number}"
         try:
-            posing = Posing(self._keeper, self._top_ups, self._board, self._risk, now_ns, self._buffer.ratio)
-            text = msgspec.json.encode(posing.problem()).decode()
+            text = msgspec.json.encode(self._pose(now_ns)).decode()
         except MODEL_ERRORS as error:
             self.by_rule += 1
             self._is_answered = False

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from math import isfinite, nan
+from math import inf, isfinite, nan
 from typing import Final
 
 import msgspec
 
 from bot.domain.units import NS_PER_S
-from bot.engine.counterparty_board import CounterpartyBoard
+from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.margin_accounts import QUOTE_MONEY, MarginAccount
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.risk_settings import CollateralRules, RiskSettings
@@ -43,7 +43,6 @@ from bot.risk.stress import StressScenario, moved_book, row_pnl_quote
 from bot.risk.transfers import Route as VaultRoute
 
 NEVER_S: Final = 10.0 * 365.0 * 86_400.0  # when what is overdue twice arrives, as far as plans go
-HOURS_PER_YEAR: Final = 365.0 * 24.0
 NO_DAY: Final = date(1970, 1, 1)  # of a move that is no day's
 
 
@@ -78,11 +77,13 @@ class Posing:
         self,
         keeper: MarginKeeper,
         top_ups: TopUps,
-        board: CounterpartyBoard | None,
+        board: CounterpartyKeeper | None,
         risk: RiskSettings,
         now_ns: int,
         buffer_ratio: float,
+        multipliers: dict[tuple[str, str], tuple[float, ...]] | None = None,
     ) -> None:
+        """Look at what there is. `multipliers`, by venue and asset, are kept from one problem to the next."""
         assert risk.collateral is not None, "a problem is posed for a vault that plans collateral"
         self._keeper = keeper
         self._top_ups = top_ups
@@ -91,6 +92,7 @@ class Posing:
         self._rules = risk.collateral
         self._now_ns = now_ns
         self._buffer_ratio = buffer_ratio
+        self._multipliers = {} if multipliers is None else multipliers
         self._accounts = [one for one in keeper.accounts.values() if is_known(one)]
         self._names = {one.name for one in self._accounts}
         self._routes = [one for one in risk.transfers.routes if self._is_open(one)]
@@ -121,7 +123,7 @@ class Posing:
         return CollateralProblem(
             assets=assets,
             venues=venues,
-            acceptances=tuple(stressed_acceptance(one, scenarios, {}) for one in accepted),
+            acceptances=tuple(self._stressed(one, scenarios) for one in accepted),
             holdings=tuple(holdings),
             needs=tuple(needs),
             routes=tuple(routes),
@@ -159,7 +161,9 @@ class Posing:
         return found
 
     def _most(self, route: VaultRoute) -> float:
-        return min(route.max_amount, self._top_ups.book.left_today(route.asset, self._now_ns))
+        most = min(route.max_amount, self._top_ups.book.left_today(route.asset, self._now_ns))
+        room_quote, px = self._top_ups.bridge_room_quote.get(route.bridge, inf), self._px(route.asset)
+        return min(most, max(0.0, room_quote) / px) if px else most
 
     def _pending(self) -> list[Pending]:
         found = []
@@ -213,6 +217,14 @@ class Posing:
             tiers=(Tier(None, account.haircut_share(asset)),),
             share=self._rules.concentration.get(asset),
         )
+
+    def _stressed(self, one: Acceptance, scenarios: Sequence[StressScenario]) -> Acceptance:
+        if one.px is None:
+            return one
+        key = (one.venue, one.asset)
+        if key not in self._multipliers:
+            self._multipliers[key] = stressed_acceptance(one, scenarios, {}).multipliers
+        return msgspec.structs.replace(one, multipliers=self._multipliers[key])
 
     def _venue(self, account: MarginAccount, worth_quote: float) -> Venue:
         counted_quote = 0.0
@@ -269,6 +281,7 @@ class Posing:
         now_quote = max(
             self._buffer_ratio * account.figures.maintenance, account.figures.initial / self._risk.max_initial_ratio
         )
+        now_quote = max(now_quote, self._top_ups.buffer_quote(account))
         if account.permission.must_top_up:
             now_quote = max(now_quote, self._top_ups.wanted_quote(account))
         ways_s = [one.p95_ns / NS_PER_S for one in self._routes if one.to_venue == account.name]

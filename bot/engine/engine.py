@@ -6,7 +6,7 @@ It never asks what time it is, never does IO, and cannot tell replay from paper 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isfinite, isnan, nan
 from typing import NamedTuple
 
@@ -64,7 +64,7 @@ from bot.engine.breaker_board import BreakerBoard
 from bot.engine.chain_book import ChainBook, is_sound
 from bot.engine.collateral_desk import CollateralDesk
 from bot.engine.correlations import Correlations
-from bot.engine.counterparty_board import CounterpartyBoard
+from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.desk import Desk
 from bot.engine.execution import (
     Move,
@@ -160,7 +160,7 @@ class Engine:
         self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
         self.margin: MarginKeeper | None = None
         self.top_ups: TopUps | None = None
-        self.counterparties: CounterpartyBoard | None = None
+        self.counterparties: CounterpartyKeeper | None = None
         self.collateral: CollateralDesk | None = None
         self.insurance: Insurance | None = None
         self.breakers: BreakerBoard | None = None
@@ -199,7 +199,9 @@ class Engine:
         if risk.breakers is not None:
             self.breakers = BreakerBoard(risk.breakers, risk, self.desks.values())
         if risk.counterparties is not None:
-            self.counterparties = CounterpartyBoard(risk.counterparties, self.margin)
+            self.counterparties = CounterpartyKeeper(
+                risk, self.margin, self.top_ups, self.market, self.orders, self.desks, self.equity_quote
+            )
         if risk.collateral is not None:
             self.collateral = CollateralDesk(run_id, risk, self.margin, self.top_ups, self.counterparties)
             self.top_ups.is_planned = self.collateral.is_planned
@@ -252,14 +254,22 @@ class Engine:
             self.correlations.note(now_ns)
         if self.margin is not None:
             self._review_margin(self.margin, now_ns)
-            assert self.top_ups is not None, "what is reckoned is topped up"
-            may_send = self.state in (BotState.RUNNING, BotState.REDUCE_ONLY)
-            if self.collateral is not None:
-                commands += self.collateral.review(now_ns, may_send=may_send)
-            commands += self.top_ups.review(now_ns, may_send=may_send)
+            self._move_collateral(now_ns)
         for desk in self.desks.values():
             self._decide_desk(desk, now_ns)
         return commands
+
+    def _move_collateral(self, now_ns: int) -> None:
+        """Plan what venues that are left give out and what accounts lack; judge first who is to be left."""
+        assert self.top_ups is not None, "what is reckoned is topped up"
+        may_send = self.state in (BotState.RUNNING, BotState.REDUCE_ONLY)
+        if self.counterparties is not None:
+            self._commands += self.counterparties.review(now_ns, may_act=may_send)
+            if self.counterparties.to_cancel:
+                self._leave_venues(self.counterparties.to_cancel, now_ns)
+        if self.collateral is not None:
+            self._commands += self.collateral.review(now_ns, may_send=may_send)
+        self._commands += self.top_ups.review(now_ns, may_send=may_send)
 
     def _review_margin(self, margin: MarginKeeper, now_ns: int) -> None:
         """Look at margin where it is due; an emergency is one a person has to acknowledge by a resume."""
@@ -357,6 +367,8 @@ class Engine:
             self._note_margin(event)
         for fill in self.orders.apply(event):
             covering = self.accounts.note_fill(fill)
+            if self.counterparties is not None:
+                self.counterparties.note_fill(self.holdings.instruments.get(fill.instrument_id), fill)
             desk = self._desk_of_instrument.get(fill.instrument_id)
             option_desk = self._option_desk_of(fill) if desk is None else None
             if desk is not None:
@@ -583,7 +595,11 @@ class Engine:
         """Follow collateral on its way; what moving it costs is paid once it is there."""
         if self.top_ups is None or not (isfinite(event.amount) and isfinite(event.fee)):
             return
-        if self.top_ups.take(event) or event.state not in (TransferState.ARRIVED, TransferState.REVERSED):
+        if self.top_ups.take(event):
+            return
+        if self.counterparties is not None:
+            self.counterparties.note_transfer(event)
+        if event.state not in (TransferState.ARRIVED, TransferState.REVERSED):
             return
         if {event.from_venue, event.to_venue} & self.settings.account_cash:
             return  # the balances that are the cash of the book have it
@@ -742,6 +758,13 @@ class Engine:
             elif self.state in (BotState.HALTED, BotState.PAUSED):
                 self._cancel(order, str(self.state), now_ns)
 
+    def _leave_venues(self, venues: Mapping[str, str], now_ns: int) -> None:
+        """Cancel what rests at venues that are being left."""
+        for order in list(self.orders.live.values()):
+            instrument = self.holdings.instruments.get(order.intent.instrument_id)
+            if instrument is not None and instrument.venue in venues and order.is_working:
+                self._cancel(order, venues[instrument.venue], now_ns)
+
     def _decide_desk(self, desk: Desk, now_ns: int) -> None:
         desk.note_decision(now_ns)
         refusal = self.holdings.revise(desk, now_ns) or self._find_bad_input(desk, now_ns)
@@ -778,7 +801,7 @@ class Engine:
             outcome = outcome or at_work
         outcome = self._trade_options(desk, view, target, lots, outcome)
         outcome = outcome or self._order(desk, view, target, lots, routes, blocks)
-        if self.margin is not None and self.margin.is_relieving and not isinstance(outcome, Routed):
+        if self._is_relieving and not isinstance(outcome, Routed):
             outcome = self._relieve(desk, view, routes) or outcome
         if isinstance(outcome, Routed):
             for order in outcome.orders:
@@ -788,6 +811,8 @@ class Engine:
     def _view(self, desk: Desk, now_ns: int, routes: Sequence[HedgeSettings]) -> HedgeView:
         """Return what the policy may know, with what options are offered if it is time to look."""
         view = self._widen(desk, self.ordering.see(desk, routes, now_ns))
+        if self.counterparties is not None and self.counterparties.drains:
+            view = self._insure(desk, view, self.counterparties)
         if self.correlations is not None:
             desk.note_residual(view)
             if peers := self._peers(desk, now_ns, self.correlations):
@@ -797,6 +822,13 @@ class Engine:
         self.ordering.taken_quote = self.option_hedges.exposure_quote()
         offers = self.option_hedges.review(desk, now_ns)
         return view if offers is None else msgspec.structs.replace(view, offers=offers)
+
+    def _insure(self, desk: Desk, view: HedgeView, counterparties: CounterpartyKeeper) -> HedgeView:
+        """Aim beyond the target by a part of the delta that fails with a venue being left, until it is closed there."""
+        shift_base = counterparties.shift_base(desk.underlying)
+        if not shift_base or self.state is not BotState.RUNNING or self._doubt_of(desk):
+            return view
+        return msgspec.structs.replace(view, target_delta_base=view.target_delta_base + shift_base)
 
     def _peers(self, desk: Desk, now_ns: int, correlations: Correlations) -> tuple[Peer, ...]:
         """Return the other underlyings that move along, each as of its own last decision."""
@@ -831,12 +863,21 @@ class Engine:
         is_known = view.delta_low_base == view.delta_high_base  # else what is rolled may not be what is held
         return self.ordering.find_roll(desk, view, routes) if is_known and not self._refuse_to_trade(view) else None
 
+    @property
+    def _is_relieving(self) -> bool:
+        """Tell whether any hedge may have to be closed in slices, for want of margin or because its venue is left."""
+        if self.margin is None:
+            return False
+        return self.margin.is_relieving or (self.counterparties is not None and bool(self.counterparties.drains))
+
     def _relieve(self, desk: Desk, view: HedgeView, routes: Sequence[HedgeSettings]) -> Routed | None:
         """Return the order that closes a slice of a hedge where margin has to be released, if one may be sent."""
         assert self.margin is not None, "there is a doubt about margin"
         if self.state not in (BotState.RUNNING, BotState.REDUCE_ONLY) or self._refuse_to_trade(view) is not None:
             return None
         relief = self.margin.find_relief(desk)
+        if relief is None and self.counterparties is not None:
+            relief = self.counterparties.find_relief(desk)
         return None if relief is None else self.ordering.relieve(desk, view, routes, relief)
 
     def _trade_options(

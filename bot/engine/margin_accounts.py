@@ -39,15 +39,16 @@ class Figures(NamedTuple):
 class Told(NamedTuple):
     """What a venue said of margin, and what we said of the same moment: the model, and what moves with prices.
 
-    `posted` is what was posted then, by asset, without what positions earned; `moving_quote` the worth of all of it.
+    `posted` is what was posted then, by asset, without what positions earned, None where that is not known;
+    `moving_quote` is the worth of it and of them.
     """
 
     equity_quote: float
     figures: Figures
     local: Figures
-    posted: dict[str, float]
-    moving_quote: float
     at_ns: int
+    posted: dict[str, float] | None = None
+    moving_quote: float = 0.0
 
 
 class MarginAccount:
@@ -79,6 +80,7 @@ class MarginAccount:
         self.moved: dict[str, float] = {}  # what transfers brought and took
         self.leaving: dict[str, tuple[str, float, int]] = {}  # transfer → asset, amount and when it was planned
         self.is_draining = False  # whether all that can leave is to leave, as where withdrawals stopped
+        self.shed_for = ""  # why the leg that ranks first for deleveraging is to be closed before the venue does it
         self.balances_ns = 0
         self.earned_then_quote = nan  # what positions there had earned when it last told its balances
         self.last_fill_ns = 0

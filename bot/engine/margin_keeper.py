@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bot.domain.decisions import BotState
+from bot.domain.decisions import BotState, Refusal
 from bot.domain.instruments import Instrument
 from bot.domain.results import MarginRecord
 from bot.domain.risk import CollateralPrice, MarginState, MarginTerms, SeriesValue
@@ -33,6 +33,7 @@ from bot.risk.book import OPTION, Floats, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
 from bot.risk.distances import move_books, touch_probability, utilise
 from bot.risk.gaps import find_fault
+from bot.risk.loss_waterfall import deleverage_index
 from bot.risk.margin.registry import assume_worst
 from bot.risk.margin_states import SEVERITY, bot_state_of, stand
 from bot.risk.quick_distances import stack_interval
@@ -222,9 +223,14 @@ class MarginKeeper:
         return all(one.utilisation_ratio < most and not one.touch_probability > 0.0 for one in self.accounts.values())
 
     @property
+    def is_price_in_doubt(self) -> bool:
+        """Tell whether a jump of an index awaits its confirmation: accounts may be worth less than reckoned."""
+        return any(self._market.underlyings[name].guard.is_suspicious for name in self._desks)
+
+    @property
     def is_relieving(self) -> bool:
         """Tell whether any hedge is to be closed in slices now."""
-        return any(one.permission.must_reduce or one.is_draining for one in self.accounts.values())
+        return any(one.permission.must_reduce or one.shed_for for one in self.accounts.values())
 
     @property
     def doubt(self) -> str:
@@ -334,15 +340,17 @@ class MarginKeeper:
             if told is not None:
                 posted = self._posted_alone(account)
                 moving_quote = self._moving_quote(account, posted)
-                account.told = Told(told[0], told[1], local, posted, moving_quote, report.ts_recv_ns)
+                account.told = Told(told[0], told[1], local, report.ts_recv_ns, posted, moving_quote)
         if account.told is not None and now_ns - account.told.at_ns > self._risk.report_max_age_ns:
             account.told = None
 
     def _equity(self, account: MarginAccount) -> tuple[float, list[str]]:
         """Return what is posted at an account after haircuts, in quote money, and what could not be counted."""
         if account.told is not None:
-            since_quote = self._moving_quote(account, account.told.posted) - account.told.moving_quote
-            return account.told.equity_quote + since_quote - self._leaving_quote(account, account.told.at_ns), []
+            told, since_quote = account.told, 0.0
+            if told.posted is not None:
+                since_quote = self._moving_quote(account, told.posted) - told.moving_quote
+            return told.equity_quote + since_quote - self._leaving_quote(account, told.at_ns), []
         missing: list[str] = []
         is_told = account.balances is not None
         amounts = self._amounts(account)
@@ -426,9 +434,37 @@ class MarginKeeper:
         """Return what is posted at an account by asset, as of what it last told and what left since."""
         return dict(self._amounts(account))
 
+    def owed(self, account: MarginAccount) -> tuple[float, float, float]:
+        """Return what a venue owes us and we owe it, in quote money before haircuts: collateral, earned, borrowed.
+
+        What it tells of equity counts as held where that is more. NaN where something there has no price.
+        """
+        posted = borrowed = 0.0
+        for asset, amount in self._amounts(account).items():
+            px = self.asset_px(account, asset) if amount else 0.0
+            worth = nan if px is None else amount * px
+            posted, borrowed = (posted, borrowed - worth) if amount < 0.0 else (posted + worth, borrowed)
+        earned = self._earned_quote(account) + account.options_quote if account.balances is None else 0.0
+        told = account.told
+        if told is not None:
+            equity_quote = told.equity_quote - self._leaving_quote(account, told.at_ns)
+            posted += max(0.0, equity_quote - (posted + earned - borrowed))
+        return posted, earned, borrowed
+
+    def refresh(self, account: MarginAccount) -> None:
+        """Look at an account anew if something happened there since, an order of the same decision for one."""
+        if account.name in self._dirty or account.unknown:
+            self._review(account, self._now_ns)
+            self._dirty.discard(account.name)
+
     def held(self, account: MarginAccount, asset: str) -> float:
         """Return how much of an asset is posted at an account."""
         return max(0.0, self._amounts(account).get(asset, 0.0))
+
+    def book_of(self, account: MarginAccount) -> RiskBook | None:
+        """Return what is held at an account as of its last review, None where that could not be made out."""
+        rows = self._rows.get(account.name)
+        return rows.book if rows is not None else None
 
     def asset_px(self, account: MarginAccount, asset: str) -> float | None:
         """Return what a unit of an asset counts at an account in quote money, None where nobody told."""
@@ -439,11 +475,6 @@ class MarginKeeper:
             return 1.0
         marks = self._market.underlyings.get(asset)
         return marks.index_px if marks is not None and marks.index_px > 0.0 else None
-
-    def book_of(self, account: MarginAccount) -> RiskBook | None:
-        """Return what an account held at its last look, None where nobody knows."""
-        rows = self._rows.get(account.name)
-        return rows.book if rows is not None else None
 
     @property
     def underlyings(self) -> tuple[str, ...]:
@@ -552,6 +583,10 @@ class MarginKeeper:
         """Tell whether margin at a venue is reckoned."""
         return venue in self.accounts
 
+    def refusal_at(self, venue: str) -> Refusal:
+        """Return what a hedge is refused for where margin leaves none at a venue."""
+        return Refusal.COUNTERPARTY_LIMIT if self.accounts[venue].banned else Refusal.MARGIN_LIMIT
+
     def room(self, instrument: Instrument, side: int, reach_base: float) -> Room:
         """Return how much more of an instrument may be traded on one side (1 buys, −1 sells), up to `reach_base`.
 
@@ -569,7 +604,7 @@ class MarginKeeper:
     def option_room(self, row: Row, side: int, reach_base: float, px: float) -> Room:
         """Return how much more of an option may be traded at `px` a unit, in quote money, held already or not."""
         account = self.accounts[row.instrument.venue]
-        self._refresh(account)
+        self.refresh(account)
         rows = self._rows.get(account.name)
         if rows is None or row.instrument.instrument_id in rows.row_of:
             return self._find_room(row.instrument, side, reach_base, px)
@@ -582,15 +617,9 @@ class MarginKeeper:
         """Count a hedge that margin made smaller or sent elsewhere."""
         self.cuts[venue] += 1
 
-    def _refresh(self, account: MarginAccount) -> None:
-        """Look at an account anew if something happened there since, an order of the same decision for one."""
-        if account.name in self._dirty or account.unknown:
-            self._review(account, self._now_ns)
-            self._dirty.discard(account.name)
-
     def _find_room(self, instrument: Instrument, side: int, reach_base: float, px: float = 0.0) -> Room:
         account = self.accounts[instrument.venue]
-        self._refresh(account)
+        self.refresh(account)
         rows = self._rows.get(account.name)
         name = instrument.instrument_id
         if rows is None or name not in rows.row_of:
@@ -731,41 +760,65 @@ class MarginKeeper:
         for account in self.accounts.values():
             allowed = account.permission
             rows = self._rows.get(account.name)
-            is_moving = account.is_draining and self._has_room_elsewhere(desk, account)
+            is_moving = bool(account.shed_for) and self.has_room_elsewhere(desk, account)
             if not (allowed.must_reduce or is_moving) or rows is None or account.name in self._dirty:
                 continue
             if rows.book.buy_base.any() or rows.book.sell_base.any():
                 continue
             goal = self._risk.states.critical_until_ratio * account.settings.liquidation_ratio * account.equity_quote
-            needed_quote = inf if is_moving else account.figures.maintenance - max(0.0, goal)
+            needed_quote = account.figures.maintenance - max(0.0, goal)
             if account.touch_probability > 0.5 * self._risk.states.critical_probability:
                 needed_quote = max(needed_quote, account.figures.maintenance)  # slice by slice, until it is left
-            found = self._reducible(account, rows, desk)
-            if allowed.must_close:
+            found = self.reducible(account, desk)
+            rule = ReductionRule(most_share=self._risk.slice_share)
+            if not allowed.must_reduce:  # in the order in which the venue would take them
+                index = {one.instrument_id: self.deleverage_index(account, desk, one.instrument_id) for one in found}
+                found.sort(key=lambda one: -index[one.instrument_id])
+                chosen = next((cut for one in found if (cut := next_slice([one], inf, rule)) is not None), None)
+            elif allowed.must_close:
                 slices = closing_set(found, needed_quote)
                 chosen = slices[0] if slices else None
             else:
-                chosen = next_slice(found, needed_quote, ReductionRule(most_share=self._risk.slice_share))
+                chosen = next_slice(found, needed_quote, rule)
             if chosen is None:
                 continue
             lot_base = rows.rows[rows.row_of[chosen.instrument_id]].lot_base
             held_lots = desk.holdings[chosen.instrument_id].lots
             lots = min(abs(held_lots), max(1, int(abs(chosen.trade_base) / lot_base + 0.5)))
-            why = f"{account.name} is left: {account.banned}"
-            if not is_moving and account.standing is not None:
+            why = f"first in line for deleveraging at {account.name}: {account.shed_for}"
+            if allowed.must_reduce and account.standing is not None:
                 why = f"margin at {account.name} is {account.standing.state} ({account.standing.reason})"
             reason = f"{why}: {chosen.reason}"
             return Relief(chosen.instrument_id, -lots if held_lots > 0 else lots, chosen.released_quote, reason)
         return None
 
-    def _has_room_elsewhere(self, desk: Desk, account: MarginAccount) -> bool:
+    def has_room_elsewhere(self, desk: Desk, account: MarginAccount) -> bool:
         """Tell whether another venue of a desk's hedges may take what leaves an account: it is hedged there next."""
         others = {one.instrument.venue for one in desk.hedges} - {account.name}
         return any(name not in self.accounts or self.accounts[name].may_add for name in others)
 
-    def _reducible(self, account: MarginAccount, rows: AccountRows, desk: Desk) -> list[Reducible]:
+    def deleverage_index(self, account: MarginAccount, desk: Desk, instrument_id: str) -> float:
+        """Return how early a venue would take a hedge to deleverage others: the highest goes first.
+
+        Its entry is the mean price of what is held, as far as our own ledger of it tells.
+        """
+        holding = desk.holdings[instrument_id]
+        mark_px = holding.mark_px or desk.book.marks_of_underlying.index_px
+        if not (holding.qty and mark_px > 0.0):
+            return 0.0
+        entry_px = mark_px
+        if holding.cash_settle:
+            ratio = holding.qty / holding.cash_settle if holding.is_inverse else -holding.cash_settle / holding.qty
+            entry_px = ratio if ratio > 0.0 else mark_px
+        notional_quote = abs(holding.qty) * (1.0 if holding.is_inverse else mark_px)
+        return deleverage_index(entry_px, mark_px, notional_quote, account.equity_quote, is_long=holding.qty > 0.0)
+
+    def reducible(self, account: MarginAccount, desk: Desk) -> list[Reducible]:
         """Return what closing a slice of each hedge at an account releases, and what it is expected to cost."""
-        found = []
+        found: list[Reducible] = []
+        rows = self._rows.get(account.name)
+        if rows is None:
+            return found
         for hedge in desk.hedges:
             name = hedge.instrument.instrument_id
             lots = desk.holdings[name].lots

@@ -250,7 +250,7 @@ class OptionHedging:
         if free < lots:
             margin.note_cut(option.venue)
         if free < option.min_lots:
-            return Refusal.MARGIN_LIMIT, f"{option.instrument_id}: {room.why}"
+            return margin.refusal_at(option.venue), f"{option.instrument_id}: {room.why}"
         return free
 
     def note_order(self, holding: OptionHolding, underlying: str) -> None:

@@ -53,6 +53,7 @@ _TRY_ELSEWHERE = frozenset(
         Refusal.BELOW_MINIMUM,
         Refusal.VENUE_LIMIT,
         Refusal.MARGIN_LIMIT,
+        Refusal.COUNTERPARTY_LIMIT,
         Refusal.GAS_OVER_BENEFIT,
     }
 )
@@ -723,7 +724,8 @@ class Ordering:
             return _Size(cut, f", cut from {lots} lots by the exposure limit of {holding.instrument.venue}")
         free_lots, why = self._margin_lots(holding, 1 if lots > 0 else -1, lot_base, px)
         if free_lots < 1:
-            return Refusal.MARGIN_LIMIT, why
+            assert self.margin is not None, "margin was asked"
+            return self.margin.refusal_at(holding.instrument.venue), why
         if abs(cut) > free_lots:
             cut = int(free_lots) if lots > 0 else -int(free_lots)
             return _Size(cut, f", cut from {lots} lots by margin ({why})" if abs(lots) < MOST_LOTS else "")
@@ -765,7 +767,8 @@ class Ordering:
 
     def _tell_held_back(self, view: HedgeView, target: HedgeTarget) -> str:
         """Say where margin makes a hedge smaller or sends it elsewhere."""
-        return "".join([f"; margin_limit of {why}" for _, why in self._find_held_back(view, target)])
+        held_back = self._find_held_back(view, target)
+        return "".join([f"; {self.margin.refusal_at(venue)} of {why}" for venue, why in held_back if self.margin])
 
     def _shown_lots(self, holding: Holding, lots: int, lot_base: float) -> float:
         """Return how many lots the quote shows, where it shows all that can be had: of pools, not of order books."""

@@ -11,7 +11,8 @@ from bot.risk.asset_classes import AssetClasses, ClassParameters, Overrides, Res
 from bot.risk.breakers import BreakerRule
 from bot.risk.buffer import BufferRule
 from bot.risk.conditions import ConditionParameters
-from bot.risk.counterparties import CounterpartyParameters
+from bot.risk.counterparties import CounterpartyParameters, Party
+from bot.risk.drain import DrainRules
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet
 from bot.risk.stress import StressScenario
@@ -105,6 +106,25 @@ class ClassSettings(msgspec.Struct, frozen=True, kw_only=True):
         return resolve(asset, self.classes, self.overrides, self.name)
 
 
+class CounterpartyRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What a vault says of those that can fail. `parties` are what is known of them beyond their names.
+
+    `issuers` is asset → who owes it. Without `is_limiting` venues are judged by their signs alone, once they show any;
+    with it every venue, issuer and bridge is, and what it may hold is limited. One that nobody watches (`is_watched` is
+    of the venues) is limited by the share of equity where something is unknown, and not by a score made of nothing.
+    Stressed exposure is the worst after one of `stress_moves` of all prices. A hedge that is lost with its venue takes
+    `rehedge_ns` to have again.
+    """
+
+    parties: tuple[Party, ...] = ()
+    issuers: dict[str, str] = {}
+    is_limiting: bool = False
+    is_watched: bool = False
+    stress_moves: tuple[float, ...] = (-0.3, -0.15, 0.15, 0.3)
+    rehedge_ns: int = 300 * NS_PER_S
+    drain: DrainRules = DrainRules(rungs=(0.05, 0.25, 1.0), hedge_share=0.5, dust_quote=1.0)
+
+
 class RiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine knows of margin: nothing where a vault has no risk section.
 
@@ -112,7 +132,7 @@ class RiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     change adds is raised by `local_margin_share`, and once more where its parameters have expired. Accounts are looked
     at every `review_ns`, sooner after an index moved by `review_move_fraction` or anything traded there. Top-ups aim at
     `target_ratio` of utilisation; what is reduced goes in steps of
-    `slice_share` of a position. Venues are judged by `counterparties` as soon as they show signs. A venue's own word
+    `slice_share` of a position. Venues are judged by `counterparties` and the rules of the vault. A venue's own word
     older than `report_max_age_ns` is no longer taken. Without `buffers` nothing is topped up before it is needed,
     without `breakers` none trips. `classes` say by asset what is neither the account's nor the vault's own figure: its
     haircut, its bands, its breakers, how its vol is forecast. With `insurance` a part of gains is kept aside. With
@@ -123,6 +143,7 @@ class RiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     states: StateRule = StateRule()
     transfers: TransferRules = TransferRules(routes=(), day_caps={})
     counterparties: CounterpartyParameters | None = None
+    counterparty_rules: CounterpartyRules = CounterpartyRules()
     forecast: ForecastSettings = ForecastSettings()
     buffers: BufferSettings | None = BufferSettings()
     breakers: BreakerRule | None = BreakerRule()

@@ -1,4 +1,4 @@
-"""Collateral on its way while the engine trades: topped up where margin runs short, moved out of where it is not safe.
+"""Collateral on its way while the engine trades: topped up where margin runs short, taken out where a drain asks.
 
 Only over the routes of the vault, one at a time between two places, within its caps. What is under way counts nowhere
 until it is credited (C25). Must never send anything twice: after a restart the venue is asked, by the same id.
@@ -49,6 +49,8 @@ class TopUps:
         self._refused: dict[Route, _Refused] = {}
         wallets = risk.collateral.wallets if risk.collateral is not None else {}
         self._wallets = {(name, asset): amount for name, held in wallets.items() for asset, amount in held.items()}
+        self.barred: dict[str, str] = {}  # bridge → why nothing more may be sent over it
+        self.bridge_room_quote: dict[str, float] = {}  # … and how much at once, where that is limited
         self._due_ns = 0
         self._commands: list[Command] = []
 
@@ -101,12 +103,10 @@ class TopUps:
         for account in self._keeper.accounts.values():
             if account.unknown:
                 continue
-            if account.permission.must_top_up or self._is_short(account):
+            if account.permission.must_top_up or self.is_short(account):
                 if self.is_planned is not None and self.is_planned(account.name, now_ns):
                     continue
                 commands += self._top_up(account, now_ns)
-            elif account.is_draining:
-                commands += self._drain(account, now_ns)
             else:
                 self.refused.pop(account.name, None)
         return commands
@@ -119,7 +119,7 @@ class TopUps:
                 total_quote += one.amount * self._worth(account, one.route.asset)
         return total_quote
 
-    def _is_short(self, account: MarginAccount) -> bool:
+    def is_short(self, account: MarginAccount) -> bool:
         """Tell whether what an account has, and what is on its way, is less than its buffer asks for."""
         buffers = self._keeper.buffers
         if buffers is None or not buffers.is_short(account.name, account.equity_quote):
@@ -128,7 +128,7 @@ class TopUps:
 
     def need_quote(self, account: MarginAccount) -> float:
         """Return what an account lacks of its target, in equity after haircuts; before it needs it, of its buffer."""
-        wanted_quote = self.wanted_quote(account) if account.permission.must_top_up else self._buffer_quote(account)
+        wanted_quote = self.wanted_quote(account) if account.permission.must_top_up else self.buffer_quote(account)
         return wanted_quote - account.equity_quote
 
     def obstacle(self, route: Route, now_ns: int) -> str:
@@ -139,7 +139,7 @@ class TopUps:
         source = self._keeper.accounts.get(route.from_venue)
         if source is not None and (source.unknown or not (source.permission.may_withdraw or source.is_draining)):
             return f"nothing may leave {source.name}: {source.unknown or 'its own margin'}"
-        return self.book.obstacle(route)
+        return self.barred.get(route.bridge, "") or self.book.obstacle(route)
 
     def stock(self, wallet: str, asset: str) -> float:
         """Return how much of an asset a wallet has left; infinite where the vault does not say."""
@@ -160,10 +160,11 @@ class TopUps:
         return max(
             account.figures.maintenance / target,
             account.figures.initial / self._risk.max_initial_ratio,
-            self._buffer_quote(account),
+            self.buffer_quote(account),
         )
 
-    def _buffer_quote(self, account: MarginAccount) -> float:
+    def buffer_quote(self, account: MarginAccount) -> float:
+        """Return what an account should hold before it needs it; 0 where nobody reckons that."""
         buffers = self._keeper.buffers
         return buffers.required_quote(account.name) if buffers is not None else 0.0
 
@@ -195,20 +196,9 @@ class TopUps:
         self._tell(account, planned, told)
         return planned
 
-    def _drain(self, account: MarginAccount, now_ns: int) -> list[Command]:
-        """Move out of an account whatever its margin does not need."""
-        planned: list[Command] = []
-        told: list[str] = []
-        for route in self._risk.transfers.routes:
-            if route.from_venue != account.name:
-                continue
-            found = self._plan(route, self.spare(route), f"out of {account.name}: {account.banned}", now_ns)
-            if isinstance(found, TransferCollateral):
-                planned.append(found)
-            else:
-                told.append(found)
-        self._tell(account, planned, told)
-        return planned
+    def withdraw(self, route: Route, amount: float, reason: str, now_ns: int) -> TransferCollateral | str:
+        """Return the transfer that takes so much out over a route, or why there is none."""
+        return self._plan(route, min(amount, self.spare(route)), reason, now_ns)
 
     def _tell(self, account: MarginAccount, planned: list[Command], told: list[str]) -> None:
         if planned or not told:
@@ -222,6 +212,14 @@ class TopUps:
         refused = self._refused.get(route)
         if refused is not None and now_ns - refused.at_ns < min(refused.times * NS_PER_MIN, RETRY_NS):
             return f"{way}: refused {(now_ns - refused.at_ns) / NS_PER_S:.0f} s ago"
+        target = self._keeper.accounts.get(route.to_venue)
+        if target is not None and target.is_draining:
+            return f"{way}: nothing is sent to where {target.banned}"
+        if route.bridge in self.barred:
+            return f"{way}: {self.barred[route.bridge]}"
+        if target is not None and route.bridge in self.bridge_room_quote:
+            px = self._keeper.asset_px(target, route.asset)
+            amount = min(amount, max(0.0, self.bridge_room_quote[route.bridge]) / px) if px else 0.0
         if not amount > max(route.fee, route.min_amount):
             return f"{way}: nothing to spare"
         if not isfinite(amount):
@@ -243,8 +241,11 @@ class TopUps:
         source = self._keeper.accounts.get(route.from_venue)
         if source is None:
             return self.stock(route.from_venue, route.asset)
+        if self._keeper.is_price_in_doubt:
+            return 0.0
         if source.unknown or not (source.permission.may_withdraw or source.is_draining):
             return 0.0
+        self._keeper.refresh(source)
         worth = self._worth(source, route.asset)
         there_quote = source.whole_quote if source.is_draining else source.equity_quote
         free_quote = max(0.0, there_quote - self.wanted_quote(source))

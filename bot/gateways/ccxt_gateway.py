@@ -17,6 +17,7 @@ import structlog
 from bot.domain.errors import InvariantBroken, Retryable, VenueFatal
 from bot.domain.events import Command, Event
 from bot.domain.instruments import Instrument
+from bot.domain.risk import SupposedMargin, SupposedPosition
 from bot.domain.venues import VenueHealth, VenueStatus
 from bot.gateways.account_check import check_account
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
@@ -25,6 +26,7 @@ from bot.gateways.market_feed import MarketFeed
 from bot.gateways.markets import Markets, market_words_of
 from bot.gateways.order_desk import OrderDesk
 from bot.gateways.outcomes import Outcome, text_of
+from bot.gateways.supposing import suppose
 from bot.gateways.venue_words import order_words_of
 
 _MAX_EARLY: Final = 10_000  # events told before anybody listens
@@ -122,6 +124,19 @@ class CcxtGateway:
             return {}
         currencies = frozenset(one.settle for one in self._markets.instruments)
         return await order_words_of(self._settings.exchange_id).margin_terms(self._exchange, currencies)
+
+    async def suppose(self, change: SupposedPosition) -> SupposedMargin | None:
+        """Return what the venue would ask for with a position changed; None where it does not say, or without keys.
+
+        Raises KeyError for an instrument that is not listed, Retryable where the venue does not answer.
+        """
+        if self._desk is None or self._markets is None:
+            return None
+        words = order_words_of(self._settings.exchange_id)
+        try:
+            return await suppose(self._exchange, self._markets, words, [change])
+        except ccxt.BaseError as error:
+            raise Retryable(text_of(error)) from None
 
     async def events(self, put: Put) -> None:
         """Hand market data, answers and account events to `put` as they come; ends only by cancellation."""

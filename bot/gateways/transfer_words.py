@@ -56,13 +56,20 @@ class TransferWords(msgspec.Struct, frozen=True):
         return {"fromAccount": from_account, "toAccount": to_account} if self.lists_by_accounts else {}
 
     def find_withdrawal(
-        self, rows: Sequence[Raw], transfer_id: str, address: str, amount: float, since_ns: int
+        self,
+        rows: Sequence[Raw],
+        transfer_id: str,
+        address: str,
+        amount: float,
+        since_ns: int,
+        taken: frozenset[str] = frozenset(),
     ) -> Raw | None:
-        """Return the row of our withdrawal, None if there is none among them."""
+        """Return the row of our withdrawal, None if there is none among them; rows `taken` by others are not ours."""
         if self.tells_id:
             own = self.encode(transfer_id)
             return next((row for row in rows if str(_info(row).get(self.id_field) or "") == own), None)
-        there = (row for row in rows if str(row.get("address")).lower() == address.lower() and _is_after(row, since_ns))
+        free = (row for row in rows if id_of(row) not in taken)
+        there = (row for row in free if str(row.get("address")).lower() == address.lower() and _is_after(row, since_ns))
         return next((row for row in there if is_what_left(row, amount)), None)
 
 
@@ -110,9 +117,29 @@ def find_deposit(
     return None
 
 
-def find_transfer(rows: Sequence[Raw], amount: float, since_ns: int) -> Raw | None:
-    """Return an internal transfer of this amount since then."""
-    return next((r for r in rows if _is_after(r, since_ns) and is_same_amount(r.get("amount"), amount)), None)
+def find_transfer(
+    rows: Sequence[Raw], amount: float, since_ns: int, accounts: tuple[str, str], taken: frozenset[str] = frozenset()
+) -> Raw | None:
+    """Return an internal transfer of this amount since then, not one `taken` or one the other way (`accounts`)."""
+    ours = (row for row in rows if id_of(row) not in taken and not _is_other_way(row, accounts))
+    return next((row for row in ours if _is_after(row, since_ns) and is_same_amount(row.get("amount"), amount)), None)
+
+
+def moved_status_of(row: Raw) -> str:
+    """Return "pending", "ok" or "failed" of an internal transfer, in the venue's own words where ccxt passes over them.
+
+    Most venues tell no status of what is done at once: what they took and named is done.
+    """
+    info = _info(row)
+    said = str(info.get("status") or info.get("state") or row.get("status") or "ok").lower()
+    if said in {"ok", "success", "confirmed", "0"}:
+        return "ok"
+    return "failed" if said in {"failed", "canceled", "cancelled"} else "pending"
+
+
+def id_of(row: Raw) -> str:
+    """Return the venue's own id of a row, "" where it has none."""
+    return str(row.get("id") or "")
 
 
 def is_what_left(row: Raw, amount: float) -> bool:
@@ -136,6 +163,12 @@ def time_of(row: Raw, default_ns: int) -> int:
 def _is_after(row: Raw, since_ns: int) -> bool:
     stamp = number(row.get("timestamp"))
     return stamp is None or int(stamp) * NS_PER_MS >= since_ns - _EARLY_NS
+
+
+def _is_other_way(row: Raw, accounts: tuple[str, str]) -> bool:
+    """Tell whether a row says that it went back; names that are not ours say nothing, as venues have several."""
+    from_account, to_account = accounts
+    return from_account != to_account and (row.get("fromAccount"), row.get("toAccount")) == (to_account, from_account)
 
 
 def _info(row: Raw) -> Raw:

@@ -30,8 +30,10 @@ from bot.gateways.transfer_words import (
     fee_of,
     find_deposit,
     find_transfer,
+    id_of,
     is_same_amount,
     is_what_left,
+    moved_status_of,
     status_of,
     time_of,
     transfer_words_of,
@@ -106,6 +108,7 @@ class _Task(msgspec.Struct):
     fee: float = 0.0
     txid: str = ""
     deposit: str = ""
+    venue_id: str = ""  # what the venue calls it
     ended_ns: int = 0
 
     @property
@@ -156,9 +159,12 @@ class TransferDesk:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def submit(self, command: TransferCollateral) -> None:
-        """Start a transfer; one whose id is known is only asked about."""
+        """Start a transfer; one whose id is known, or was sent within a day, is only asked about."""
         if command.transfer_id in self._tasks:
             self._wanted.set()
+            return
+        if command.transfer_id in self._sent:
+            self.resume([command], self._clock.now_ns())
             return
         task = self._admit(command)
         if isinstance(task, str):
@@ -167,14 +173,22 @@ class TransferDesk:
         self._tasks[command.transfer_id] = task
         if not self._settings.execute:
             self._export(task)
-        elif command.amount > self._settings.confirm_above.get(command.asset, float("inf")):
+        elif not command.amount <= self._settings.confirm_above.get(command.asset, float("inf")):
             task.is_held = True
             self._tell(command, TransferState.PLANNED, "waits for a person to confirm its id and amount")
         else:
             self._start(task)
 
-    def confirm(self, transfer_id: str, amount: float) -> str:
-        """Take a person's confirmation of a transfer that waits for one and return "", or why it is not sent."""
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The transfers that wait for a person to confirm them."""
+        return tuple(name for name, task in self._tasks.items() if task.is_held)
+
+    def confirm(self, transfer_id: str, amount: float, issuer: str = "") -> str:
+        """Take a person's confirmation of a transfer that waits for one and return "", or why it is not sent.
+
+        Who confirmed is told before anything is sent, so that whoever keeps a record has it.
+        """
         task = self._tasks.get(transfer_id)
         if task is None or not task.is_held:
             return f"{transfer_id} waits for no confirmation"
@@ -185,17 +199,28 @@ class TransferDesk:
         if isinstance(admitted, str):
             self._refuse(task, admitted)
             return admitted
+        self._tell(task.command, TransferState.PLANNED, f"confirmed{f' by {issuer}' if issuer else ''}")
         self._start(task)
         return ""
 
-    def note_by_hand(self, transfer_id: str, state: TransferState, amount: float, fee: float, reason: str) -> str:
-        """Take a person's word on a transfer that nobody else tells of and return "", or why it is not taken."""
+    def note_by_hand(
+        self, transfer_id: str, state: TransferState, amount: float | None, fee: float, reason: str
+    ) -> str:
+        """Take a person's word on a transfer that nobody else tells of and return "", or why it is not taken.
+
+        Without an amount it is all that was to leave, less the fee.
+        """
         task = self._tasks.get(transfer_id)
         if task is None:
             return f"{transfer_id} is not under way here"
+        if task.is_held:
+            return f"{transfer_id} waits for a confirmation, nothing of it has left"
+        amount = task.command.amount - fee if amount is None else amount
         if not (isfinite(amount) and isfinite(fee) and fee >= 0.0 and 0.0 <= amount <= task.command.amount):
             return f"expected an amount of at most {task.command.amount:g}, found {amount:g} and a fee of {fee:g}"
         task.fee = fee
+        if state is TransferState.FAILED and task.is_exported:
+            self._sent.pop(transfer_id, None)  # a person says that it did not leave
         self._become(task, state, f"by hand: {reason}", arrived=amount if state is TransferState.ARRIVED else None)
         return ""
 
@@ -233,13 +258,13 @@ class TransferDesk:
         if not (isfinite(amount) and amount > 0.0):
             return f"expected a positive amount, found {amount}"
         most = self._settings.max_amounts.get(asset, 0.0)
-        if amount > most:
+        if not amount <= most:  # a cap that is no number allows nothing
             return f"expected at most {most:g} {asset} at a time, found {amount:g}"
         now_ns = self._clock.now_ns()
         self._sent = {name: one for name, one in self._sent.items() if now_ns - one[0] < NS_PER_DAY}
         today = sum(sent for _, name, sent in self._sent.values() if name == asset)
         cap = self._settings.day_caps.get(asset, 0.0)
-        if today + amount > cap * (1.0 + 1e-12):
+        if not today + amount <= cap * (1.0 + 1e-12):
             return f"expected at most {cap:g} {asset} in 24 h, found {today:g} sent and {amount:g} more"
         return _Task(command, route, self._addresses.get(route.address_label), now_ns, now_ns)
 
@@ -254,7 +279,8 @@ class TransferDesk:
         """Send a transfer once; whatever happens, its state says whether it may have left."""
         exchange = self._exchanges[task.route.from_venue]
         words = transfer_words_of(exchange.id)
-        known = await self._look_up(task, exchange, words)
+        listed = await self._ask(exchange.load_markets)  # the amount is held against the asset's own precision
+        known = listed if isinstance(listed, Failure) else await self._look_up(task, exchange, words)
         if isinstance(known, Failure):
             self._become(
                 task, TransferState.FAILED, f"not sent: {task.route.from_venue} cannot be asked first, {known}"
@@ -277,8 +303,11 @@ class TransferDesk:
         if not isinstance(answer, Failure) and not answer.get("id"):  # ccxt takes nonsense for a yes
             self._become(task, TransferState.UNKNOWN, "answered without an id of the venue")
         elif not isinstance(answer, Failure):
-            task.fee = fee_of(answer)
-            if task.is_internal:
+            task.fee, task.venue_id = fee_of(answer), id_of(answer)
+            moved = moved_status_of(answer)
+            if task.is_internal and moved == "failed":
+                self._refuse(task, f"{task.route.from_venue} says {moved}")
+            elif task.is_internal and moved == "ok":
                 self._become(task, TransferState.ARRIVED, "")
             else:
                 self._become(task, TransferState.SENT, "")
@@ -331,12 +360,15 @@ class TransferDesk:
             would_send = exchange.currency_to_precision(code, amount, network)
         except ccxt.BaseError as error:
             return f"{code}: {error}"
+        except KeyError:
+            return f"{task.route.from_venue} lists no {code}"
         if is_same_amount(would_send, amount):
             return ""
         return f"expected to send {amount:.12g} {code}, found that {would_send} would leave; hint: round it down before"
 
     def _export(self, task: _Task) -> None:
         task.is_exported = True
+        self._sent[task.command.transfer_id] = (task.since_ns, task.command.asset, task.command.amount)
         address = task.address or Address(label="", address="", network="")
         now_ns = self._clock.now_ns()
         instruction = instruction_of(task.command, address.network, address.label, address.address, address.tag, now_ns)
@@ -378,11 +410,13 @@ class TransferDesk:
         command, address = task.command, task.address
         assert address is not None
         by_person = TransferWords() if task.is_exported else words  # a person gives no id of ours
-        row = by_person.find_withdrawal(rows, command.transfer_id, address.address, command.amount, task.since_ns)
+        row = by_person.find_withdrawal(
+            rows, command.transfer_id, address.address, command.amount, task.since_ns, self._taken_by_others(task)
+        )
         if row is None:
             self._note_absence(task, words)
             return False
-        task.looks = 0
+        task.looks, task.venue_id = 0, id_of(row)
         problem = self._difference(task, address, row)
         if problem:
             self._become(task, TransferState.UNKNOWN, problem)
@@ -440,20 +474,33 @@ class TransferDesk:
             self._become(task, TransferState.ARRIVED, "", row)
 
     async def _resolve_internal(self, task: _Task, exchange: ccxt.pro.Exchange) -> None:
-        if task.state is not TransferState.UNKNOWN or not exchange.has.get("fetchTransfers"):
+        if task.state not in {TransferState.UNKNOWN, TransferState.SENT} or not exchange.has.get("fetchTransfers"):
             return
         since_ms = ms_of(task.since_ns - NS_PER_MIN)
         asked = transfer_words_of(exchange.id).listing_parameters(task.route.from_account, task.route.to_account)
         rows = await self._ask(lambda: exchange.fetch_transfers(task.command.asset, since_ms, None, asked))
         if isinstance(rows, Failure):
             return
-        row = find_transfer(rows, task.command.amount, task.since_ns)
+        accounts = (task.route.from_account, task.route.to_account)
+        row = find_transfer(rows, task.command.amount, task.since_ns, accounts, self._taken_by_others(task))
         if row is not None:
-            self._become(task, TransferState.ARRIVED, "", row)
-        elif self._clock.now_ns() - task.asked_ns >= self._settings.absence_ns:
+            task.venue_id = id_of(row)
+            moved = moved_status_of(row)
+            if moved == "ok":
+                self._become(task, TransferState.ARRIVED, "", row)
+            elif moved == "failed":
+                self._become(task, TransferState.FAILED, f"{task.route.from_venue} says {moved}", row)
+            else:
+                self._become(task, TransferState.SENT, "", row)
+        elif task.state is TransferState.UNKNOWN and self._clock.now_ns() - task.asked_ns >= self._settings.absence_ns:
             task.looks += 1
             if task.looks >= _LOOKS_TO_BELIEVE_ABSENCE:
                 self._become(task, TransferState.FAILED, f"{task.route.from_venue} never got it")
+
+    def _taken_by_others(self, task: _Task) -> frozenset[str]:
+        """Return the venue's ids of other transfers of the same venue: what is known to be theirs is not this one."""
+        others = (one for one in self._tasks.values() if one is not task and one.venue_id)
+        return frozenset(one.venue_id for one in others if one.route.from_venue == task.route.from_venue)
 
     async def _withdrawals(self, exchange: ccxt.pro.Exchange, task: _Task) -> Sequence[Raw] | Failure:
         since_ms = ms_of(task.since_ns - NS_PER_DAY)

@@ -15,6 +15,7 @@ import msgspec
 
 from bot.domain.risk import CounterpartySigns
 from bot.domain.units import NS_PER_S
+from bot.risk.loss_waterfall import PoolRule
 from bot.risk.transfers import Lent
 
 Knots = tuple[tuple[float, float], ...]
@@ -55,7 +56,8 @@ class CounterpartyParameters(msgspec.Struct, frozen=True, kw_only=True):
     share of the weight it earns. `withdrawal_ceilings` is the most a score can be whatever else is well. A better
     action than the one in force needs `recovery_points` more.
     A limit is the least of a share of equity (the lower one where anything is unknown), a share of the venue's open
-    interest, and the share of equity that the score allows.
+    interest, and the share of equity that the score allows. `pool` says from which drawdown of its insurance fund on a
+    venue is about to deleverage, and until when.
     """
 
     weights: dict[str, float]
@@ -83,6 +85,7 @@ class CounterpartyParameters(msgspec.Struct, frozen=True, kw_only=True):
     group_share: float
     default_per_year: Knots  # by score
     loss_given_default: float
+    pool: PoolRule = PoolRule(trigger_ratio=-0.30, stop_ratio=-0.25)
 
     def __post_init__(self) -> None:
         if set(self.weights) != set(PARTS) or abs(sum(self.weights.values()) - 100.0) > 1e-9:
@@ -330,13 +333,15 @@ def judge(
     before: Action,
     parameters: CounterpartyParameters,
 ) -> PartyRisk:
-    """Return one party judged; an exposure that is no number counts as over any limit, and says so."""
+    """Return one party judged; an exposure that is no number is NaN, counts as over any limit, and says so."""
     ead, stressed = exposure_at_default(exposure), max(stressed_exposures(exposure), default=-inf)
     lost = replacement_cost(exposure.hedges)
     is_broken = not all(isfinite(x) for x in (exposure.net_quote, lost, *exposure.scenario_pnl))
     limit, why = limit_of(score, equity_quote, open_interest_quote, parameters, party.kind)
     action = action_of(score.points, before, parameters)
     stressed = max(ead, stressed)
+    if is_broken:
+        ead = stressed = nan
     is_over = is_broken or stressed > limit
     if is_over:
         action = max(action, Action.STOP_ADDING, key=_ORDER.index)

@@ -253,9 +253,9 @@ def book_health(
     """Return the health of a book under a margin model, by repricing book and model at every move.
 
     `maintenance` answers the model's maintenance margin of a book in quote money. One underlying moves, or all alike
-    (None). Coins held outright count with `spot_weight`, what the venue's haircut leaves of them.
+    (None). Coins held outright count with `spot_weight`, what the venue's haircut leaves of them; debts count whole.
     """
-    weight = np.where(book.kind == SPOT, spot_weight, 1.0) * book.qty_base
+    weight = weights_of(book, spot_weight)
 
     def health(moves: Floats, vol_factor: float) -> tuple[Floats, Floats]:
         equity, margin = np.empty(len(moves)), np.empty(len(moves))
@@ -266,6 +266,12 @@ def book_health(
         return equity, margin
 
     return health
+
+
+def weights_of(book: RiskBook, spot_weight: float) -> Floats:
+    """Return what of each row's quantity counts as its price moves: coins held by their haircut, what is owed whole."""
+    weights: Floats = np.where((book.kind == SPOT) & (book.qty_base > 0.0), spot_weight, 1.0) * book.qty_base
+    return weights
 
 
 def move_book(book: RiskBook, move_fraction: float, vol_factor: float = 1.0, underlying: str | None = None) -> RiskBook:

@@ -82,13 +82,17 @@ class Open(msgspec.Struct, frozen=True):
 
 
 class DrainView(msgspec.Struct, frozen=True, kw_only=True):
-    """What is seen at one time. `hedged_quote` is the delta put on elsewhere for this drain so far."""
+    """What is seen at one time. `hedged_quote` is the delta put on elsewhere for this drain so far.
+
+    Where the venue is known to let nothing out (`lets_out`), closing does not wait for withdrawals.
+    """
 
     delta_quote: float
     hedged_quote: float
     open_orders: int
     held: tuple[Held, ...]
     positions: tuple[Open, ...]
+    lets_out: bool = True
 
 
 class Freeze(msgspec.Struct, frozen=True):
@@ -143,7 +147,7 @@ class _Chain(msgspec.Struct):
 
 
 class Drain:
-    """One drain of one venue. `is_exit` waits for neither hedges nor cancels."""
+    """One drain of one venue. `is_exit` waits for neither hedges nor cancels nor withdrawals."""
 
     def __init__(self, venue: str, rules: DrainRules, now_ns: int, reason: str, *, is_exit: bool = False) -> None:
         self.venue = venue
@@ -168,6 +172,17 @@ class Drain:
     def recovery_quote(self) -> float:
         """What the rest counts as: its value less the loss given default."""
         return self.unrecovered_quote * (1.0 - self._rules.loss_given_default)
+
+    def hasten(self, now_ns: int, reason: str) -> None:
+        """Wait for neither hedges nor cancels nor withdrawals from now on."""
+        if not self._is_exit:
+            self._is_exit = True
+            self._note(now_ns, f"exit of {self.venue}: {reason}")
+
+    def end(self, now_ns: int, reason: str) -> None:
+        """Ask for nothing more: what it was for is over."""
+        if not self.is_done:
+            self._enter(Stage.DONE, now_ns, reason)
 
     def note_transfer(self, route: str, state: TransferState, now_ns: int, detail: str = "") -> None:
         """Take in what became of a withdrawal over a route; UNKNOWN keeps the route busy, as it may be under way."""
@@ -211,7 +226,9 @@ class Drain:
             self._enter(Stage.CANCEL, now_ns, "its delta is not known, so none is hedged")
             return ()
         if abs(missing) <= rules.hedge_tolerance_quote:
-            self._enter(Stage.CANCEL, now_ns, f"delta of {view.delta_quote:,.0f} is hedged elsewhere")
+            self._enter(
+                Stage.CANCEL, now_ns, f"{view.hedged_quote:+,.0f} is hedged elsewhere of {view.delta_quote:+,.0f}"
+            )
             return ()
         steps = self._keep_hedged(view, now_ns)
         if self._is_exit or now_ns - self._since_ns >= rules.hedge_patience_ns:
@@ -251,14 +268,15 @@ class Drain:
             self._enter(Stage.DONE, now_ns, f"no progress; {left:,.0f} left, counted as {self.recovery_quote:,.0f}")
             return ()
         withdrawals = self._withdraw(view, now_ns)
+        may_wait = view.lets_out and not self._is_exit
         is_hopeful = any(self._chains[one.route].failures < 2 for one in withdrawals)
-        if is_hopeful:
+        if is_hopeful and may_wait:
             if self.stage is not Stage.WITHDRAW:
                 self._enter(Stage.WITHDRAW, now_ns, "something can be withdrawn again")
             return withdrawals
         if withdrawals:
             return (*withdrawals, *self._close(view, now_ns))
-        if is_under_way and any(map(self._is_withdrawable, view.held)):
+        if may_wait and is_under_way and any(map(self._is_withdrawable, view.held)):
             return ()
         return self._close(view, now_ns)
 

@@ -15,8 +15,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from bot.risk.book import SPOT, Floats, RiskBook
-from bot.risk.distances import FARTHEST_LOG, Interval, move_books, value_changes
+from bot.risk.book import Floats, RiskBook
+from bot.risk.distances import FARTHEST_LOG, Interval, move_books, value_changes, weights_of
 from bot.risk.stack import BookStack
 
 STEPS: Final = 24  # of the ladder on either side, denser near the price
@@ -53,7 +53,7 @@ class _Account:
         self._maintenance = maintenance
         self._ratio = ratio
         self._underlying = underlying
-        self._weight = np.where(book.kind == SPOT, spot_weight, 1.0) * book.qty_base
+        self._weight = weights_of(book, spot_weight)
 
     def equity(self, logs: Floats) -> Floats:
         """Return equity after each move, times the ratio at which the venue liquidates."""

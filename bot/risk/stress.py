@@ -450,6 +450,6 @@ def _worth(book: RiskBook, mark_px: Floats, rows: Flags) -> float:
 
 
 def _use(maintenance_quote: float, equity_quote: float) -> float:
-    if maintenance_quote <= 0.0:
+    if maintenance_quote <= 0.0 and equity_quote >= 0.0:
         return 0.0
     return maintenance_quote / equity_quote if equity_quote > 0.0 else float("inf")

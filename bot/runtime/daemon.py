@@ -34,7 +34,7 @@ from bot.domain.events import (
 )
 from bot.domain.orders import AmendRejected, OrderRejected, TimeInForce
 from bot.domain.results import RunSummary
-from bot.domain.risk import CollateralPlanned, TransferCollateral, TransferState, TransferUpdate
+from bot.domain.risk import CollateralPlanned, SupposedPosition, TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256
 from bot.runtime.control import serve
@@ -42,6 +42,7 @@ from bot.runtime.feed import Feed
 from bot.runtime.halt_marker import Halt, HaltMarker
 from bot.runtime.journal import SCHEMA_VERSION, Batch, Commands, Header, Journal
 from bot.runtime.live import NOT_SENT, LiveSession
+from bot.runtime.live_transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
 from bot.runtime.risk_news import RiskNews
@@ -53,6 +54,7 @@ FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; co
 STOP_TIMEOUT_S = 5.0
 WITHDRAW_TIMEOUT_S = 3.0  # how long a daemon that gives up waits for its last cancels
 RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
+LIST = "list"  # what is asked of transfers besides a person's word on one
 MAX_WANTED = 20  # instruments that one question may ask prices of
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -293,13 +295,37 @@ class Daemon:
             return {**status_view(self._session, self._feed.now_ns()), **self._feed.view(), "running": True}
         if verb == "risk":
             return self._risk(question)
+        if verb == "suppose":
+            return await self._suppose(question)
         if verb == "operate":
             return await self._operate(question)
         if verb == "transaction":
             asked = (str(question.get(name, ""))[:200] for name in ("chain", "key", "action"))
             why_not = await self._feed.help_transaction(*asked)
             return {"error": why_not} if why_not else {}
-        return {"error": f"expected the verb view, risk, operate or transaction, found {verb!r}"}
+        if verb == "transfer":
+            return await self._help_transfer(question)
+        return {"error": f"expected the verb view, risk, suppose, operate, transaction or transfer, found {verb!r}"}
+
+    async def _help_transfer(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Tell of transfers under way, or take a person's word on one: what comes of it is an event, and journalled."""
+        action = str(question.get("action", ""))
+        if action != LIST:
+            amount, fee = question.get("amount"), question.get("fee", 0.0)
+            if action not in (CONFIRM, *BY_HAND):
+                return {"error": f"expected {LIST}, {CONFIRM}, {', '.join(BY_HAND)}, found {action[:50]!r}"}
+            if not (amount is None or isinstance(amount, int | float)) or not isinstance(fee, int | float):
+                return {"error": f"expected numbers, found an amount of {amount!r:.50} and a fee of {fee!r:.50}"}
+            transfer_id, issuer = (str(question.get(key, ""))[:100] for key in ("transfer_id", "issuer"))
+            why_not = self._feed.help_transfer(action, transfer_id, amount, float(fee), issuer)
+            log.warning("transfer", action=action, transfer_id=transfer_id, issuer=issuer, why_not=why_not)
+            if why_not:
+                return {"error": why_not}
+            await self._mailbox.drained()
+        waiting = self._feed.view().get("transfers_to_confirm", [])
+        view = status_view(self._session, self._feed.now_ns())["margin"]
+        lines = [{**one, "waits_for_confirmation": one["transfer_id"] in waiting} for one in view["transfers"]]
+        return {"transfers": lines, "notices": view.get("transfer_notices", [])}
 
     def _risk(self, question: dict[str, Any]) -> dict[str, Any]:
         """Copy out what risk is reckoned from; whoever asked does the reckoning."""
@@ -320,6 +346,15 @@ class Daemon:
             return {"error": "; ".join(error.problems)}
         answer: dict[str, Any] = msgspec.to_builtins(found)
         return answer
+
+    async def _suppose(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Have the venue itself say what it would ask for with a position changed."""
+        try:
+            change = msgspec.convert(question.get("change"), SupposedPosition)
+        except msgspec.ValidationError as error:
+            return {"error": f"expected a change of a position, found {error}"}
+        found = await self._feed.suppose(change)
+        return {"silent": found} if isinstance(found, str) else {"supposed": msgspec.to_builtins(found)}
 
     async def _operate(self, question: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from bot.domain.events import CancelOrder, Command, Event
+from bot.domain.risk import SupposedMargin, SupposedPosition
 from bot.domain.units import NS_PER_S
 from bot.runtime.mailbox import Mailbox
 from bot.simulation.world import World
@@ -46,6 +47,12 @@ class Feed(Protocol):
 
     async def help_transaction(self, chain: str, key: str, action: str) -> str:
         """Cancel a transaction on a chain or speed it up, as an operator asks; return why not, "" if it was done."""
+
+    async def suppose(self, change: SupposedPosition) -> SupposedMargin | str:
+        """Return what the venue itself would ask for with a position changed, or why it does not say."""
+
+    def help_transfer(self, action: str, transfer_id: str, amount: float | None, fee: float, issuer: str) -> str:
+        """Take a person's word on a transfer of collateral; return why it is not taken, "" if it is."""
 
     async def withdraw(self, cancels: Sequence[CancelOrder], timeout_s: float) -> list[str]:
         """Cancel without the journal's help, as a last act; return the orders not known to be over by then."""
@@ -125,10 +132,19 @@ class RecordedFeed:
         """Return nothing: the recording was checked before it was played."""
         return {}
 
+    async def suppose(self, change: SupposedPosition) -> SupposedMargin | str:
+        """Say that there is nobody to ask."""
+        return f"a recording answers no question about {change.instrument_id}"
+
     async def help_transaction(self, chain: str, key: str, action: str) -> str:
         """Refuse: what is simulated has no transactions of ours."""
         del chain, action
         return f"expected a transaction of a live chain, found {key!r} of a recording"
+
+    def help_transfer(self, action: str, transfer_id: str, amount: float | None, fee: float, issuer: str) -> str:
+        """Refuse: what is simulated arrives by itself."""
+        del action, amount, fee, issuer
+        return f"expected a transfer of a live vault, found {transfer_id!r} of a recording"
 
     async def withdraw(self, cancels: Sequence[CancelOrder], timeout_s: float) -> list[str]:
         """Do nothing: a simulated venue ends with its daemon and is rebuilt from the journal as it was."""

@@ -34,7 +34,7 @@ from bot.domain.events import (
 from bot.domain.instruments import Instrument, Option, contract_of
 from bot.domain.market import IndexPrice
 from bot.domain.orders import AmendRejected, OrderCanceled, OrderEvent, OrderRejected, OrderTruth
-from bot.domain.risk import CollateralPlanned, TransferCollateral, TransferUpdate
+from bot.domain.risk import CollateralPlanned, SupposedMargin, SupposedPosition, TransferCollateral, TransferUpdate
 from bot.domain.units import NS_PER_HOUR, NS_PER_MIN, NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.engine import Engine
@@ -313,6 +313,14 @@ def _planner_of(session: LiveSession) -> CollateralPlanner | None:
     return None if is_rehearsed else CollateralPlanner(session.clock)
 
 
+@runtime_checkable
+class Supposes(Protocol):
+    """A gateway that can be asked what its venue would ask for."""
+
+    async def suppose(self, change: SupposedPosition) -> SupposedMargin | None:
+        """Return it, None where the venue does not say. Raises KeyError or Retryable."""
+
+
 def _is_answer(event: Event) -> bool:
     """Tell whether a journalled event is the simulated venue's: only it speaks of orders and gas in a paper run."""
     if isinstance(event, OrderRejected | AmendRejected | TransferUpdate) and event.reason.startswith(NOT_SENT):
@@ -481,10 +489,26 @@ class LiveFeed:
                 {"file": str(file.path), "holdings": len(file.held), "problem": file.problem}
                 for file in self._session.book_files
             ],
+            "transfers_to_confirm": list(self._session.transfers.waiting)
+            if self._session.transfers is not None
+            else [],
             "chains": [gateway.view() for gateway in self._session.gateways.values() if isinstance(gateway, OnChain)],
             "series_down": self._session.series.down if self._session.series is not None else {},
             "latency_us": msgspec.to_builtins(self._session.latencies.summary()),
         }
+
+    async def suppose(self, change: SupposedPosition) -> SupposedMargin | str:
+        """Return what an instrument's venue would ask for with a position changed, or why it does not say."""
+        instrument = self._session.engine.holdings.instruments.get(change.instrument_id)
+        venue = instrument.venue if instrument is not None else ""
+        gateway: object = self._session.gateways.get(venue)
+        if not isinstance(gateway, Supposes):
+            return f"{venue or change.instrument_id} cannot be asked"
+        try:
+            found = await gateway.suppose(change)
+        except (KeyError, Retryable) as error:
+            return f"{venue} did not answer: {error}"
+        return found or f"{venue} has no such question, or no keys are loaded"
 
     async def help_transaction(self, chain: str, key: str, action: str) -> str:
         """Cancel a transaction of a chain or speed it up, as an operator asks; return why not, "" if it was done."""
@@ -492,6 +516,12 @@ class LiveFeed:
             if name == chain and isinstance(gateway, OnChain):
                 return await gateway.help_transaction(key, action)
         return f"expected a chain of the vault, found {chain!r}"
+
+    def help_transfer(self, action: str, transfer_id: str, amount: float | None, fee: float, issuer: str) -> str:
+        """Take a person's word on a transfer of collateral; return why it is not taken, "" if it is."""
+        if self._session.transfers is None:
+            return f"expected a vault with mode: live and routes under risk.transfers, found {transfer_id!r} of another"
+        return self._session.transfers.help(action, transfer_id, amount, fee, issuer)
 
     async def withdraw(self, cancels: Sequence[CancelOrder], timeout_s: float) -> list[str]:
         """Cancel at the venues without the journal's help; return the orders not known to be over by then."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from bot.domain.errors import VenueFatal
 from bot.domain.events import Event, QueryTransfer, TransferCommand
+from bot.domain.risk import TransferState
 from bot.gateways.exchange import open_exchange
 from bot.gateways.gateway import Clock, Put
 from bot.runtime.credentials import load_credentials
@@ -25,6 +26,9 @@ from bot.runtime.venues import venue_settings
 if TYPE_CHECKING:
     from bot.gateways.transfers import LiveTransferSettings, TransferDesk
 
+
+CONFIRM: Final = "confirm"
+BY_HAND: Final = {"sent": TransferState.SENT, "arrived": TransferState.ARRIVED, "failed": TransferState.FAILED}
 
 log = structlog.get_logger()
 
@@ -42,6 +46,19 @@ class LiveTransfers:
             self._desk.resume([command.transfer], now_ns)
         else:
             self._desk.submit(command)
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The transfers that wait for a person to confirm their id and amount."""
+        return self._desk.held
+
+    def help(self, action: str, transfer_id: str, amount: float | None, fee: float, issuer: str) -> str:
+        """Take a person's word on a transfer; return why it is not taken, "" if it is."""
+        if action == CONFIRM:
+            if amount is None:
+                return f"expected the amount of {transfer_id} to confirm it by, found none"
+            return self._desk.confirm(transfer_id, amount, issuer)
+        return self._desk.note_by_hand(transfer_id, BY_HAND[action], amount, fee, issuer)
 
     async def run(self, sink: Put) -> None:
         """Tell `sink` what becomes of transfers until cancelled."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from bot.domain.results import BufferRecord, ForecastRecord, MarginRecord, RunSummary
 
 NOT_RECKONED = "not reckoned"
+WIDEST = 40  # of a cell, so that several runs stand side by side
 
 
 def margin_rows(summaries: Sequence[RunSummary]) -> Iterator[tuple[str, list[str]]]:
@@ -23,7 +25,7 @@ def margin_rows(summaries: Sequence[RunSummary]) -> Iterator[tuple[str, list[str
         yield "  worst state", [_worst(one) for one in found]
         yield "  hedges cut or sent elsewhere", ["" if one is None else f"{one.cuts:,}" for one in found]
         if any(one is not None and one.degraded for one in found):
-            yield "  DEGRADED", ["" if one is None else "\n".join(one.degraded) for one in found]
+            yield "  DEGRADED", [_degraded(one) for one in found]
     if names:
         yield "collateral transfers", [_transfers(one) for one in summaries]
     for name in dict.fromkeys(name for one in summaries for name in one.forecasts):
@@ -56,6 +58,10 @@ def _worst(one: MarginRecord | None) -> str:
     return f"{one.worst_state}, for {duration_text(one.state_s.get(one.worst_state, 0.0))}"
 
 
+def _degraded(one: MarginRecord | None) -> str:
+    return "" if one is None else "\n".join(line for text in one.degraded for line in textwrap.wrap(text, WIDEST))
+
+
 def _wanted(one: MarginRecord | None) -> str:
     """Say what an account should hold at the end for a bad move until a transfer arrives, and what it holds."""
     if one is None or one.required_quote is None:
@@ -73,8 +79,8 @@ def _forecast(one: ForecastRecord | None) -> str:
     told = [f"{vol} by {one.model or 'nothing known'}"]
     if one.outcomes:
         broken = ", ".join(f"{float(level):.0%}: {count:,}" for level, count in one.breaches.items())
-        told.append(f"of {one.outcomes:,} outcomes above {broken}")
-    return "\n".join([*told, *filter(None, [one.degraded])])
+        told.append(f"exceeded {broken} of {one.outcomes:,}")
+    return "\n".join([*told, *textwrap.wrap(one.degraded, WIDEST)])
 
 
 def _transfers(one: RunSummary) -> str:

@@ -119,8 +119,6 @@ class Reckoned:
                 told.equity_quote,
                 Figures(told.initial_quote, told.maintenance_quote),
                 Figures(told.local_initial_quote, told.local_maintenance_quote),
-                {},  # what moved since then is in the equity of the snapshot
-                0.0,
                 told.at_ns,
             )
         self._account.note_day(accounts.snapshot.now_ns)

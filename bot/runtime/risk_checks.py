@@ -15,13 +15,15 @@ from bot.engine.risk_settings import (
     AccountRiskSettings,
     BufferSettings,
     CollateralRules,
+    CounterpartyRules,
     ForecastSettings,
     RiskSettings,
 )
 from bot.risk.breakers import BreakerRule
 from bot.risk.buffer import BufferRule
 from bot.risk.conditions import ConditionParameters
-from bot.risk.counterparties import CounterpartyParameters
+from bot.risk.counterparties import CounterpartyParameters, Party, PartyKind
+from bot.risk.drain import DrainRules
 from bot.risk.margin.registry import MODELS, decode_values
 from bot.risk.margin_states import StateRule
 from bot.risk.parameters import ParameterSet, decode_parameters
@@ -37,6 +39,7 @@ from bot.runtime.yaml_source import Location, YamlSource
 
 CONDITIONS: Final = "conditions"
 MANUAL: Final = "see docs/configuration.md"
+_SHARES: Final = {"equity_share", "equity_share_unknown", "open_interest_share", "group_share"}
 
 
 def check_risk(source: YamlSource, vault: Vault, venues: Iterable[str]) -> None:
@@ -65,6 +68,7 @@ def check_risk(source: YamlSource, vault: Vault, venues: Iterable[str]) -> None:
         source.relay(("risk", "conditions"), f"{error}; hint: {MANUAL}")
     _check_series(source, vault, section)
     _check_transfers(source, vault, section)
+    _check_counterparties(source, vault, section)
     check_classes(source, section.asset_classes)
     if section.collateral is not None:
         _check_collateral(source, section, section.collateral)
@@ -137,6 +141,39 @@ def stress_scenarios() -> tuple[StressScenario, ...]:
     return decode_scenarios(max(carried, key=_age_of)) if carried else ()
 
 
+def _check_counterparties(source: YamlSource, vault: Vault, section: RiskSection) -> None:
+    parties = section.counterparties
+    if parties is None:
+        return
+    place: Location = ("risk", "counterparties")
+    try:
+        find_counterparties(section)
+    except ValueError as error:
+        source.relay((*place, "parameters") if parties.parameters else place, f"{error}; hint: {MANUAL}")
+    if vault.is_live_feed and not section.watch_counterparties:
+        hint = "whom nobody watches nothing is known of"
+        source.report(place, "the key watch_counterparties: true", "false", hint)
+    known = {
+        "venue": set(section.accounts),
+        "bridge": {line.bridge for line in section.transfers.routes if line.bridge},
+    }
+    issuer_of: dict[str, str] = {}
+    for name, party in parties.parties.items():
+        at: Location = (*place, "parties", name)
+        names = known.get(party.kind)
+        if names is not None and name not in names:
+            hint = "a venue has an account under risk.accounts, a bridge a route under risk.transfers"
+            source.report(at, " or ".join(sorted(names)) or f"a {party.kind} of the vault", name, hint)
+        if bool(party.assets) != (party.kind == "issuer"):
+            expected = "the assets it owes" if party.kind == "issuer" else "no assets"
+            found = ", ".join(party.assets) or "none"
+            source.report((*at, "assets") if party.assets else at, expected, found, "only issuers owe assets")
+        for asset in party.assets:
+            if asset in issuer_of:
+                source.report((*at, "assets"), f"one issuer of {asset}", f"{issuer_of[asset]} and {name}", MANUAL)
+            issuer_of[asset] = name
+
+
 def build_risk(vault: Vault) -> RiskSettings | None:
     """Return what a vault says of margin as the engine takes it, None where it says nothing.
 
@@ -174,7 +211,8 @@ def build_risk(vault: Vault) -> RiskSettings | None:
             ),
             day_caps=dict(section.transfers.day_caps),
         ),
-        counterparties=_counterparties(),
+        counterparties=find_counterparties(section),
+        counterparty_rules=_counterparty_rules(vault, section),
         forecast=ForecastSettings(
             artefact=artefact,
             reason=reason,
@@ -271,10 +309,62 @@ def _insurance(section: InsuranceSection | None) -> BufferRule | None:
     return BufferRule(full_quote=section.full_quote, share_of_gains=section.share_of_gains, draws=draws)
 
 
-def _counterparties() -> CounterpartyParameters | None:
-    """Return how venues are judged, by the newest set that is carried."""
-    carried = carried_sets("counterparties")
-    return msgspec.convert(max(carried, key=_age_of).values, CounterpartyParameters) if carried else None
+def find_counterparties(section: RiskSection) -> CounterpartyParameters:
+    """Return how parties are judged: the set a vault names, else the newest one, with the vault's own shares.
+
+    Raises ValueError, in one sentence, where there is none or it cannot be used.
+    """
+    own = section.counterparties
+    found = _find_set("counterparties", own.parameters if own is not None else "")
+    try:
+        parameters = msgspec.convert(found.values, CounterpartyParameters)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"expected usable parameters in {found.name}, found {error}") from None
+    if own is None:
+        return parameters
+    shares = own.model_dump(include=_SHARES, exclude_none=True)
+    factor = (own.equity_share or parameters.equity_share) / parameters.equity_share
+    by_score = tuple((points, min(1.0, factor * share)) for points, share in parameters.score_share)
+    return msgspec.structs.replace(parameters, score_share=by_score, **shares)
+
+
+def _counterparty_rules(vault: Vault, section: RiskSection) -> CounterpartyRules:
+    own = section.counterparties
+    is_watched = section.watch_counterparties and vault.is_live_feed
+    if own is None:
+        return CounterpartyRules(is_watched=is_watched)
+    drain = own.drain
+    parameters = find_counterparties(section)
+    return CounterpartyRules(
+        parties=tuple(
+            Party(
+                name=name,
+                kind=PartyKind(one.kind),
+                group=one.group,
+                standing_share=nan if one.standing_share is None else one.standing_share,
+                loss_given_default=nan if one.loss_given_default is None else one.loss_given_default,
+            )
+            for name, one in own.parties.items()
+        ),
+        issuers={asset: name for name, one in own.parties.items() for asset in one.assets},
+        is_limiting=True,
+        is_watched=is_watched,
+        stress_moves=own.stress_moves,
+        rehedge_ns=_ns(own.rehedge_s),
+        drain=DrainRules(
+            rungs=drain.rungs,
+            chains_at_once=drain.chains_at_once,
+            hedge_share=drain.hedge_share,
+            hedge_tolerance_quote=drain.hedge_tolerance_quote,
+            close_share=drain.close_share,
+            dust_quote=drain.dust_quote,
+            hedge_patience_ns=_ns(drain.hedge_patience_s),
+            cancel_patience_ns=_ns(drain.cancel_patience_s),
+            retry_ns=_ns(drain.retry_s),
+            give_up_ns=_ns(drain.give_up_s),
+            loss_given_default=parameters.loss_given_default,
+        ),
+    )
 
 
 def _age_of(one: ParameterSet) -> tuple[str, str]:

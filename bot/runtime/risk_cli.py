@@ -7,20 +7,23 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
 from bot.domain.errors import ConfigError
-from bot.runtime import risk_tables, tables
+from bot.domain.risk import SupposedMargin, SupposedPosition
+from bot.runtime import control, risk_tables, tables
 from bot.runtime.config import load_vaults
 from bot.runtime.quote_cli import parse_time
 from bot.runtime.risk_accounts import Accounts
 from bot.runtime.risk_collateral import build_collateral, write_instructions
-from bot.runtime.risk_source import Found, NowhereError, find_snapshot
+from bot.runtime.risk_source import DAEMON, Found, NowhereError, find_snapshot
 from bot.runtime.risk_stress import build_stress
+from bot.runtime.risk_transfers_cli import transfers
 from bot.runtime.risk_view import build_view, plain
-from bot.runtime.risk_what_if import build_what_if, parse_order
+from bot.runtime.risk_what_if import Order, build_what_if, parse_order
 from bot.runtime.session import open_vault_recording
 from bot.runtime.vault import Vault
 
@@ -83,6 +86,9 @@ def show(
         if fan is not None:
             risk_drawing.write_picture(fan, pictures / "forecast.png")
     end(found)
+
+
+risk_app.command("transfers")(transfers)
 
 
 @risk_app.command()
@@ -153,7 +159,8 @@ def what_if(
     """Show what an order would do to margin, room, netting and distance; exit 6 if a limit would refuse it."""
     wanted = parse_order(order)
     vault, found = look(vault_file, at, replayed=replayed, journal=journal, wanted=(wanted.instrument_id,))
-    view = build_what_if(reckon(vault, found), wanted)
+    told, silent = ask_venue(vault, found, wanted)
+    view = build_what_if(reckon(vault, found), wanted, told, silent)
     if as_json:
         print_json(plain(view))
     else:
@@ -161,6 +168,23 @@ def what_if(
     if view.refusals:
         raise typer.Exit(LIMIT)
     end(found)
+
+
+def ask_venue(vault: Vault, found: Found, order: Order) -> tuple[SupposedMargin | None, str]:
+    """Return what the venue itself says of an order, through the daemon's own line to it, or why it says nothing."""
+    snapshot = found.snapshot
+    if not vault.is_live_feed or snapshot.source != DAEMON:
+        return None, ""
+    prices = {one.position.instrument_id: one.position.mark_px or 0.0 for one in snapshot.tradables}
+    change = SupposedPosition(order.instrument_id, order.qty_base, prices.get(order.instrument_id, 0.0))
+    question = {"verb": "suppose", "change": msgspec.to_builtins(change)}
+    try:
+        answer = control.ask(control.socket_path(vault.state_dir, vault.vault), question)
+    except (control.NotRunningError, TimeoutError):
+        return None, "no answer came in time"
+    if "supposed" in answer:
+        return msgspec.convert(answer["supposed"], SupposedMargin), ""
+    return None, str(answer.get("silent") or answer.get("error"))
 
 
 def look(

@@ -237,6 +237,85 @@ class SeriesLine(RiskPart):
         return "STABLECOIN-SUPPLY" if self.kind == "stablecoins" else f"{prefix}{self.of}"
 
 
+class PartySection(RiskPart):
+    """What the operator knows of somebody who could fail: a venue, a bridge, an issuer."""
+
+    kind: Literal["venue", "issuer", "bridge"] = Field(default="venue", description="What it is")
+    group: str = Field(default="", max_length=40, description="What fails together shares a group, and its limit")
+    assets: tuple[str, ...] = Field(default=(), description="What an issuer owes: USDC …; of an issuer only")
+    standing_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Own judgement, incidents and jurisdiction; 1 is best; that of the account",
+    )
+    loss_given_default: float | None = Field(
+        default=None, ge=0, le=1, description="What is lost of what is held if it fails; that of the parameters"
+    )
+
+
+class DrainSection(RiskPart):
+    """How a venue is left whose score asks for it."""
+
+    hedge_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share of its delta that is hedged elsewhere before it is closed there"
+    )
+    hedge_tolerance_quote: float = Field(
+        default=0.0, ge=0, description="Delta that may be missing of that, quote money"
+    )
+    rungs: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(0.05, 0.25, 1.0), description="Shares of what is free that are withdrawn one after another; last 1"
+    )
+    chains_at_once: int = Field(default=2, ge=1, le=20, description="Networks that withdrawals go over at once")
+    close_share: float = Field(default=0.1, gt=0, le=0.1, description="Share of a position that is closed at once")
+    dust_quote: float = Field(default=1.0, ge=0, description="What is not worth withdrawing, in quote money")
+    hedge_patience_s: float = Field(default=60.0, ge=0, le=86_400, description="Longest wait for the hedge elsewhere")
+    cancel_patience_s: float = Field(default=10.0, ge=0, le=86_400, description="Longest wait for cancels")
+    retry_s: float = Field(default=60.0, gt=0, le=86_400, description="Time until what failed is tried again")
+    give_up_s: float = Field(
+        default=86_400.0, gt=0, le=2_592_000, description="Time without progress after which the rest counts as lost"
+    )
+
+    @model_validator(mode="after")
+    def _reaches_all(self) -> DrainSection:
+        if list(self.rungs) != sorted(set(self.rungs)) or self.rungs[-1:] != (1.0,):
+            raise PydanticCustomError("rungs", "shares that rise to 1")
+        return self
+
+
+class CounterpartiesSection(RiskPart):
+    """Limits on what venues, issuers and bridges may hold, and how one is left."""
+
+    parameters: str = Field(
+        default="", max_length=200, description="Parameter set by name, or a JSON file; else the newest one"
+    )
+    parties: dict[str, PartySection] = Field(
+        default_factory=dict, description="What is known of venues, issuers and bridges beyond their names, by name"
+    )
+    equity_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Most of the vault's equity at one party, what scores allow in proportion; that of the parameters",
+    )
+    equity_share_unknown: float | None = Field(
+        default=None, gt=0, le=1, description="… at one of which something is not known; that of the parameters"
+    )
+    open_interest_share: float | None = Field(
+        default=None, gt=0, le=1, description="Most of a venue's open interest; that of the parameters"
+    )
+    group_share: float | None = Field(
+        default=None, gt=0, le=1, description="Most of the vault's equity at one group; that of the parameters"
+    )
+    stress_moves: tuple[Annotated[float, Field(gt=-1, le=5)], ...] = Field(
+        default=(-0.3, -0.15, 0.15, 0.3), description="Moves of all prices after which exposure is looked at too"
+    )
+    rehedge_s: float = Field(
+        default=300.0, ge=0, le=86_400, description="Time until a hedge lost with its venue is had again"
+    )
+    drain: DrainSection = Field(default=DrainSection(), description="How a venue is left whose score asks for it")
+
+
 class RiskSection(RiskPart):
     """Margin of the accounts that hedges are made at, and what is done about it."""
 
@@ -265,6 +344,9 @@ class RiskSection(RiskPart):
     )
     watch_counterparties: bool = Field(
         default=False, description="Whether venues on a live feed are judged by what their pages show"
+    )
+    counterparties: CounterpartiesSection | None = Field(
+        default=None, description="Limits on what venues, issuers and bridges may hold; none by default"
     )
     transfers: TransfersSection = Field(
         default=TransfersSection(), description="How collateral may be moved between accounts; not at all by default"

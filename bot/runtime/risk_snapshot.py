@@ -80,6 +80,7 @@ class AccountNow(msgspec.Struct, frozen=True, kw_only=True):
     banned: str
     degraded: tuple[str, ...]
     unknown: str
+    should_hold: str = ""
 
 
 class Tradable(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,18 +208,18 @@ def take_snapshot(
         has_section=vault.risk is not None,
         spot_px={name: px for name, px in spot_px.items() if px > 0.0},
         positions=tuple(positions),
-        accounts=tuple(_account(keeper, one) for one in keeper.accounts.values()),
+        accounts=tuple(_account(keeper, one, engine) for one in keeper.accounts.values()),
         tradables=tuple(_tradables(engine, now_ns, wanted)),
         targets_base={name: desk.hedges[0].target_delta_base for name, desk in engine.desks.items()},
         venues_of_chains=tuple(vault.chains),
         signs=dict(board.signs) if board is not None else {},
         actions={name: str(one) for name, one in board.actions.items()} if board is not None else {},
         lent=top_ups.book.lent() if top_ups is not None else (),
+        breakers=engine.breakers.tripped() if engine.breakers is not None else None,
+        forecasts={name: (one,) for name, one in keeper.watch.forecasts.items()} if engine.margin is not None else {},
+        forecast_source="as margin is looked ahead with, until a transfer could arrive",
         insurance=engine.insurance.tell() if engine.insurance is not None else "",
         collateral=_pose(engine, keeper, now_ns) if is_posed else None,
-        breakers=engine.breakers.tripped() if engine.breakers is not None else None,
-        forecasts={name: (one,) for name, one in keeper.watch.forecasts.items()},
-        forecast_source="as margin is looked ahead with" if keeper.watch.forecasts else "",
         notes=tuple(notes),
     )
 
@@ -310,7 +311,7 @@ def _on_chains(vault: Vault, desks: Iterable[Desk]) -> list[Position]:
     return found
 
 
-def _account(keeper: MarginKeeper, one: MarginAccount) -> AccountNow:
+def _account(keeper: MarginKeeper, one: MarginAccount, engine: Engine) -> AccountNow:
     posted = {asset: amount for asset, amount in keeper.posted(one).items() if amount}
     prices = {asset: keeper.asset_px(one, asset) for asset in posted}
     standing, told = one.standing, one.told
@@ -341,6 +342,7 @@ def _account(keeper: MarginKeeper, one: MarginAccount) -> AccountNow:
         banned=one.banned,
         degraded=one.degraded,
         unknown=one.unknown,
+        should_hold=keeper.buffers.tell(one.name) if keeper.buffers is not None and engine.margin is keeper else "",
     )
 
 

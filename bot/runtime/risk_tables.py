@@ -14,6 +14,7 @@ from bot.engine.collateral_desk import CollateralNow
 from bot.risk.asset_classes import Resolved
 from bot.risk.replanning import PlannedHedge
 from bot.risk.requirement import Charge
+from bot.runtime.risk_accounts import MONEYS
 from bot.runtime.risk_collateral import CollateralView
 from bot.runtime.risk_stress import ScenarioView, StressView
 from bot.runtime.risk_view import DistanceLine, MarginLine, RiskView
@@ -167,6 +168,8 @@ def _print_distances(console: Console, view: RiskView) -> None:
     console.print(table)
     for one in view.buffers:
         degraded = f"; DEGRADED: {one.degraded}" if one.degraded else ""
+        if one.should_hold:
+            console.print(f"  {one.account}, by the engine itself, {one.should_hold}")
         console.print(f"  {one.account} is to hold {one.target_ratio:,.2f}: {one.reason}{degraded}")
 
 
@@ -196,6 +199,8 @@ def distance_table(lines: Sequence[DistanceLine]) -> Table:
 def _end(line: DistanceLine, px: float, fraction: float) -> str:
     if px == 0.0 or not isfinite(px):
         return "never"
+    if not fraction:
+        return "now"
     return f"{fraction:+.1%}" if line.underlying == "all" else f"{price(px)} ({fraction:+.1%})"
 
 
@@ -250,7 +255,7 @@ def _print_forecasts(console: Console, view: RiskView) -> None:
         hours = one.horizon_years * HOURS_PER_YEAR
         table.add_row(
             one.underlying,
-            f"{hours:.0f} h" if hours < 48.0 else f"{hours / 24.0:.0f} d",
+            _span(hours),
             share(one.mean_vol),
             *(share(one.quantile(level)) for level in (0.90, 0.95, 0.99)),
             one.model,
@@ -259,6 +264,12 @@ def _print_forecasts(console: Console, view: RiskView) -> None:
     console.print(table)
     for text in dict.fromkeys(f"{one.underlying}: {one.degraded}" for one in view.forecasts if one.degraded):
         console.print(f"  DEGRADED: {text}: taken as {1.25:g} times as wide")
+
+
+def _span(hours: float) -> str:
+    if hours < 1.0:
+        return f"{60.0 * hours:.0f} min"
+    return f"{hours:.0f} h" if hours < 48.0 else f"{hours / 24.0:.0f} d"
 
 
 def print_classes(console: Console, classes: Sequence[Resolved]) -> None:
@@ -371,10 +382,8 @@ def print_stress(console: Console, view: StressView) -> None:
     for line in view.scenarios:
         found = line.result
         worst = next((one for one in found.accounts if one.account == found.worst), None)
-        total = {
-            name: sum(getattr(one, f"{name}_quote") for one in found.greeks.values())
-            for name in ("delta", "gamma", "vega")
-        }
+        moving = [one for asset, one in found.greeks.items() if asset not in MONEYS]
+        total = {name: sum(getattr(one, f"{name}_quote") for one in moving) for name in ("delta", "gamma", "vega")}
         table.add_row(
             found.scenario.name,
             money(found.pnl_quote, "+"),

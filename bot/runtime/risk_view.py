@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from bot.domain.units import BPS, utc_text
-from bot.engine.risk_settings import CollateralRules
+from bot.engine.risk_settings import BufferSettings
 from bot.risk.asset_classes import Resolved
 from bot.risk.book import RiskBook
 from bot.risk.breakers import Tripped
@@ -88,7 +88,10 @@ class DistanceLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BufferLine(msgspec.Struct, frozen=True, kw_only=True):
-    """Equity per maintenance margin an account should have, and what a bad move until the delay leaves of it."""
+    """Equity per maintenance margin an account should have, and what a bad move until the delay leaves of it.
+
+    `should_hold` is what the engine itself makes of it, in words, "" where it looks after none.
+    """
 
     account: str
     target_ratio: float
@@ -97,6 +100,7 @@ class BufferLine(msgspec.Struct, frozen=True, kw_only=True):
     move_fraction: float
     topup_quote: float
     reason: str
+    should_hold: str
     degraded: str
 
 
@@ -161,7 +165,9 @@ def build_view(accounts: Accounts) -> RiskView:
         counterparties=counterparties_of(accounts),
         is_watched=bool(snapshot.signs),
         forecasts=tuple(one for told in snapshot.forecasts.values() for one in told),
-        forecast_source=snapshot.forecast_source or "nobody forecasts: the vols that options are quoted at stand in",
+        forecast_source=snapshot.forecast_source
+        if snapshot.forecasts
+        else "nobody forecasts: the vols that options are quoted at stand in",
         breakers=snapshot.breakers,
         insurance=snapshot.insurance or "none is kept: the vault has no rule that fills one (risk.insurance)",
         classes=accounts.classes([*snapshot.spot_px, *(asset for one in snapshot.accounts for asset in one.posted)]),
@@ -323,8 +329,9 @@ def buffer_line(accounts: Accounts, one: Reckoned) -> BufferLine:
     artefact, _ = load_artefact()
     usual = [artefact.usual.get(name, nan) for name in held] if artefact is not None else []
     reference = max([sqrt(value * HOURS_PER_YEAR) for value in usual if isfinite(value)], default=nan)
-    rules = accounts.settings.collateral or CollateralRules()
-    target = set_target(vol, reference, rule=TargetRule(base_ratio=rules.buffer_ratio, scales="buffer"))
+    rules = accounts.settings.buffers or BufferSettings()
+    rule = TargetRule(base_ratio=rules.base_ratio, scales="buffer", most_multiple=rules.most_multiple)
+    target = set_target(vol, reference, rule=rule)
     outlook = look_ahead_by_repricing(one.health(), vol, accounts.delay_years, target.ratio)
     ratio = one.now.equity_quote / one.figures.maintenance if one.figures.maintenance > 0.0 else inf
     degraded = [outlook.degraded, target.degraded, "" if source.startswith("forecast") else f"vol is {source}"]
@@ -336,6 +343,7 @@ def buffer_line(accounts: Accounts, one: Reckoned) -> BufferLine:
         move_fraction=outlook.move_fraction,
         topup_quote=outlook.topup_quote,
         reason=target.reason,
+        should_hold=one.now.should_hold,
         degraded="; ".join(filter(None, degraded)),
     )
 

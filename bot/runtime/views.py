@@ -10,7 +10,7 @@ import msgspec
 
 from bot.domain.results import pnl_parts
 from bot.domain.units import NS_PER_S, utc_text
-from bot.engine.counterparty_board import CounterpartyBoard
+from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.desk import Desk
 from bot.engine.engine import Engine
 from bot.engine.gates import list_gates
@@ -18,6 +18,8 @@ from bot.engine.insurance import Insurance
 from bot.engine.margin_keeper import MarginKeeper
 from bot.runtime.live import LiveSession
 from bot.runtime.session import Session
+
+MAX_TRAIL = 50  # newest lines of a drain's trail
 
 
 def status_view(session: Session | LiveSession, now_ns: int) -> dict[str, Any]:
@@ -97,6 +99,8 @@ def _margin_view(engine: Engine) -> dict[str, Any]:
             for name, one in margin.watch.forecasts.items()
         },
         "counterparties": _counterparties_view(engine.counterparties),
+        "counterparty_groups": _groups_view(engine.counterparties),
+        "drains": _drains_view(engine.counterparties),
         "collateral": _collateral_view(engine),
         "insurance": _insurance_view(engine.insurance),
         **_changes_view(engine, margin),
@@ -162,13 +166,59 @@ def _collateral_view(engine: Engine) -> dict[str, Any] | None:
     return view
 
 
-def _counterparties_view(board: CounterpartyBoard | None) -> dict[str, Any]:
-    if board is None:
+def _counterparties_view(keeper: CounterpartyKeeper | None) -> dict[str, Any]:
+    """Show everybody who is judged: score, exposure, limit, and what follows."""
+    if keeper is None:
         return {}
     return {
-        name: {"score": score.points, "action": str(board.actions[name]), "unknown": list(score.unknown)}
-        for name, score in board.scores.items()
+        name: {
+            "kind": str(keeper.parties[name].kind),
+            "score": risk.score.points,
+            "action": str(keeper.actions[name]),
+            "unknown": list(risk.score.unknown),
+            "at_default_quote": _finite(risk.ead_quote),
+            "stressed_quote": _finite(risk.stressed_quote),
+            "expected_loss_quote": _finite(risk.expected_loss_quote),
+            "limit_quote": _finite(risk.limit_quote) if keeper.rules.is_limiting else None,
+            "is_over": risk.is_over,
+            "reason": risk.reason,
+        }
+        for name, risk in keeper.risks.items()
     }
+
+
+def _groups_view(keeper: CounterpartyKeeper | None) -> dict[str, Any]:
+    if keeper is None:
+        return {}
+    return {
+        one.group: {
+            "parties": list(one.parties),
+            "stressed_quote": _finite(one.stressed_quote),
+            "limit_quote": _finite(one.limit_quote) if keeper.rules.is_limiting else None,
+            "is_over": one.is_over and keeper.rules.is_limiting,
+        }
+        for one in keeper.groups
+    }
+
+
+def _drains_view(keeper: CounterpartyKeeper | None) -> list[dict[str, Any]]:
+    """Show the drains under way and those that ended, each with the newest of its trail."""
+    if keeper is None:
+        return []
+    return [
+        {
+            "venue": one.venue,
+            "stage": str(one.stage),
+            "is_over": one.is_done,
+            "left_quote": _finite(one.unrecovered_quote),
+            "recovery_quote": _finite(one.recovery_quote),
+            "trail": [
+                {"at": utc_text(entry.at_ns), "stage": str(entry.stage), "what": entry.text}
+                for entry in one.trail[-MAX_TRAIL:]
+            ],
+        }
+        for one in (*keeper.drains.values(), *keeper.ended)
+    ]
 
 
 def _accounts_view(engine: Engine, now_ns: int) -> dict[str, Any]:

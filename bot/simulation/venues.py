@@ -46,6 +46,11 @@ class Venues:
         self._planner = planner
 
     @property
+    def transfers(self) -> SimulatedTransfers | None:
+        """What moves collateral between the venues, None where nothing does."""
+        return self._transfers
+
+    @property
     def positions(self) -> dict[str, int]:
         """Signed lots by instrument id, flat ones left out."""
         return {name: lots for venue in self._venues for name, lots in venue.positions.items()}

@@ -17,6 +17,7 @@ from bot.domain.orders import Fill, OrderCanceled, OrderRejected, OrderSent, Ord
 from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_MIN, NS_PER_S, NS_PER_YEAR
 from bot.engine.engine import Engine
+from bot.engine.settings import EngineSettings
 from tests.acceptance.stress_venues import Liquidated, State, StressedVenues
 from tests.acceptance.stress_world import LOOKS_NS, P95_NS, STEP_NS, WALLET, Scenario, draw_scenario, settings_of
 
@@ -35,7 +36,7 @@ OPERATOR_NS = 15 * NS_PER_MIN
 
 
 class Breach(msgspec.Struct, frozen=True):
-    """One breach: "order", "withdrawal" or "liquidation"; why it happened, and whether the rules could have prevented it."""
+    """One breach, "order", "withdrawal" or "liquidation": why, and whether the rules could have prevented it."""
 
     seed: int
     kind: str
@@ -69,9 +70,10 @@ class _Sent(msgspec.Struct):
 class StressRun:
     """One run: the engine, its venues, and the checker beside them."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, settings: EngineSettings | None = None) -> None:
+        """Start a run, of a vault whose settings are the scenario's own unless told."""
         self.scenario = scenario
-        self.engine = Engine(settings_of(scenario))
+        self.engine = Engine(settings or settings_of(scenario))
         self.venues = StressedVenues(scenario)
         self.story = Story(seed=scenario.seed, breaches=[])
         self._live: dict[str, _Sent] = {}
@@ -228,7 +230,7 @@ class StressRun:
         told += f", at ACT for {(now.now_ns - began_ns) / NS_PER_MIN:.0f} min"
         critical = [state for state in acting if self._is_near(venue, state, CRITICAL, CRITICAL_SIGMAS)]
         if critical:
-            reduced = self._explain_reducing(venue, critical, now.now_ns)
+            reduced = self._explain_reducing(venue, critical)
             if reduced == "":
                 return f"{sudden} while reducing", told, False
             if reduced in PREVENTABLE:
@@ -259,7 +261,7 @@ class StressRun:
         if self.venues.truth(venue, state).used >= used:
             return True
         move = sigmas * state.vol * sqrt(P95_NS / NS_PER_YEAR)
-        ends = (self.venues.truth(venue, self.venues.moved(venue, state, side * move)) for side in (-1.0, 1.0))
+        ends = (self.venues.truth(venue, state._replace(px=state.px * (1.0 + side * move))) for side in (-1.0, 1.0))
         return any(one.used >= 1.0 for one in ends)
 
     def _sudden(self, venue: str, was: State, now: State) -> str:
@@ -274,7 +276,7 @@ class StressRun:
             return "a gap of price"
         return "several at once"
 
-    def _explain_reducing(self, venue: str, critical: list[State], now_ns: int) -> str:
+    def _explain_reducing(self, venue: str, critical: list[State]) -> str:
         """Return why nothing was reduced while the rules asked for it, "" if something was."""
         began_ns = critical[0].now_ns
         if any(
@@ -328,7 +330,7 @@ class StressRun:
         return "nothing was sent" if self._spare_quote(venue, began_ns) > WORTH_SENDING else NOWHERE
 
     def _spare_quote(self, venue: str, began_ns: int) -> float:
-        """Return what there was to send when the rules began to ask for it, by every route, after what its place needs."""
+        """Return what there was to send when the rules began to ask for it, after what its place needs."""
         assert self.venues.transfers.balances is not None, "balances are kept"
         spare = 0.0
         for route in self.scenario.routes:
@@ -383,11 +385,14 @@ def tell(stories: list[Story]) -> str:
     counts = Counter((one.kind, one.cause, one.is_preventable) for one in breaches)
     hours = sum(sum(story.states.values()) for story in stories) / 3600.0
     clean = sum(not story.breaches for story in stories)
-    lines = [
+    told = (
         f"{len(stories)} runs, {hours:,.0f} account hours; {sum(one.orders for one in stories):,} orders, "
         f"{sum(one.cuts for one in stories):,} cut or sent elsewhere by margin, "
         f"{sum(one.transfers for one in stories):,} transfers; {clean} runs without a breach, "
-        f"{sum(one.is_preventable for one in breaches)} breaches that the rules could have prevented.",
+        f"{sum(one.is_preventable for one in breaches)} breaches that the rules could have prevented."
+    )
+    lines = [
+        told,
         "",
         "| Breach | Cause | Count | Preventable |",
         "|---|---|---|---|",

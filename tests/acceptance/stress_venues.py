@@ -1,4 +1,4 @@
-"""Three simulated venues under stress: they liquidate, go down, raise margin, mark collateral down, and tell what is there.
+"""Three simulated venues under stress: they liquidate, go down, raise margin, mark collateral down, tell what is there.
 
 What is at a venue is read from the venue alone, and margin is asked of the registry: nothing of the engine is used.
 """
@@ -182,10 +182,6 @@ class StressedVenues:
         value = lots * self.scenario.perpetuals[venue].lot_size
         value = -value / state.px if venue == COIN_VENUE else value * state.px
         return self.truth(venue, state._replace(lots=state.lots + lots, cash=state.cash - value - fee_settle))
-
-    def moved(self, venue: str, state: State, move: float) -> State:
-        """Return an account after its price moved by a fraction."""
-        return state._replace(px=state.px * (1.0 + move))
 
     def ask(self, venue: str, book: object, multiple: float) -> Requirement:
         """Return what the venue's model asks for, at a multiple of its parameters."""

@@ -28,7 +28,7 @@ from bot.simulation.venue import Faults
 from strategies import DeltaBand
 
 SETS: Final = Path(__file__).parents[2] / "bot" / "risk" / "parameter_sets"
-STEPS: Final = 48  # of five minutes: four hours
+STEPS: Final = 36  # of five minutes: three hours
 STEP_NS: Final = STEP_MINUTES * NS_PER_MIN
 LOOKS_NS: Final = (0, 35 * NS_PER_S)  # within a step: the second one is a state's step later
 START_NS: Final = (date(2026, 12, 1) - date(1970, 1, 1)).days * NS_PER_DAY
@@ -36,7 +36,7 @@ LATE_NS: Final = (date(2027, 7, 1) - date(1970, 1, 1)).days * NS_PER_DAY  # when
 SPOT_PX: Final = 2_000.0
 WALLET: Final = "wallet"
 BOOK_VENUE, DOLLAR_VENUE, COIN_VENUE = "alpha", "beta", "gamma"
-BOOK_MODELS: Final = ("house", "span", "paradex_portfolio", "okx")
+BOOK_MODELS: Final = ("house", "span", "paradex_portfolio")
 DOLLAR_MODELS: Final = ("hyperliquid", "dydx", "binance", "paradex_cross")
 P95_NS: Final = 20 * NS_PER_MIN
 CRASH: Final = StressedWorld(
@@ -94,7 +94,7 @@ class Scenario(NamedTuple):
 
 def newest(model: str) -> ParameterSet:
     """Return the newest carried parameter set of a model."""
-    return decode_parameters(sorted(SETS.glob(f"{model}-2*.json"))[-1].read_bytes())
+    return decode_parameters(max(SETS.glob(f"{model}-2*.json")).read_bytes())
 
 
 def raised(found: ParameterSet, multiple: float) -> ParameterSet:

@@ -1,4 +1,4 @@
-"""Collateral planned ahead in whole runs: the cheapest where it is needed before it is, or what is missing, and anew."""
+"""Collateral planned ahead in whole runs: the cheapest, where it is needed before it is, or what is missing."""
 
 from __future__ import annotations
 

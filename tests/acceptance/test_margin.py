@@ -23,7 +23,7 @@ from tests.acceptance.paper_against_replay import HEDGE, HELD, compare, cut_reco
 FROM_HOURS, HOURS = 3.7, 0.5  # of the recording: four hedges are made
 DATED = "ETH-28APR23"
 TARGET = "target: {delta_base: 40}\n"  # far from what the options need: getting there asks for margin
-TIGHT = f"{TARGET}risk: {{accounts: {{deribit: {{model: house, collateral: {{USD: 50000}}}}}}}}\n"
+TIGHT = f"{TARGET}risk: {{accounts: {{deribit: {{model: house, collateral: {{USD: 50000}}}}}}, insurance: {{full_quote: 1000}}}}\n"
 AMPLE = TIGHT.replace("50000", "500000")
 
 
@@ -79,6 +79,10 @@ async def test_on_paper_as_in_a_replay_a_hedge_shrinks_to_what_margin_allows(tmp
         rebuild(rebuilt, journal, is_world_wanted=False)
         assert rebuilt.engine.margin is not None
         assert rebuilt.engine.margin.cuts["deribit"] == found.paper.summary.margin["deribit"].cuts
+        kept = found.paper.summary.insurance
+        assert kept is not None
+        assert rebuilt.engine.insurance is not None
+        assert rebuilt.engine.insurance.record() == kept
 
 
 def test_with_margin_to_spare_the_same_hedges_go_all_the_way(tmp_path: Path, recording: Path) -> None:

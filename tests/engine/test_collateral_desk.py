@@ -58,6 +58,19 @@ class TestAsking:
         vault.run()
         assert [one.reason for one in vault.asked[asked:]] == ["a is at critical"]
 
+    def test_an_account_below_the_buffer_that_it_should_hold_is_a_reason_at_once(self) -> None:
+        vault = hedged({"a": 60_000.0, "b": 0.0}, wallets={"wallet": {"USDC": 0.0, "USDT": 0.0}})
+        vault.drain_equity("a", 0.62)
+        vault.run(11.0)
+        assert vault.asked[-1].reason == "a is at watch"
+        vault.reply()
+        vault.run(11.0)
+        asked = len(vault.asked)
+        vault.drain_equity("a", 0.78)
+        vault.run()
+        vault.run(11.0)
+        assert [one.reason for one in vault.asked[asked:]] == ["a is short of its buffer"]
+
     def test_a_halted_bot_asks_nothing(self) -> None:
         vault = CollateralVault(RICH)
         vault.operate(OperatorAction.HALT)

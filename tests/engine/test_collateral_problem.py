@@ -48,8 +48,12 @@ def test_needs_are_those_of_the_model_now_and_after_each_move() -> None:
     now, later = needs_of(problem, "a")
     assert problem.scenarios == ("as it is", "-10%", "+20%")
     assert (now.by_s, later.by_s) == (0.0, 3600.0)
+    buffers = vault.margin.buffers
+    assert buffers is not None
+    ahead_quote = buffers.required_quote("a")  # what a bad move until a transfer has arrived may leave
+    assert ahead_quote > problem.buffer * account.figures.maintenance * 0.9
     assert problem.buffer * now.maintenance_quote[0] == pytest.approx(
-        max(problem.buffer * account.figures.maintenance, account.figures.initial / 0.9)
+        max(problem.buffer * account.figures.maintenance, account.figures.initial / 0.9, ahead_quote)
     )
     assert now.maintenance_quote[1:] == (0.0, 0.0)
     px = 2000.0

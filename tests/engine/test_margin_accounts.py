@@ -34,7 +34,7 @@ def test_what_only_the_model_says_is_raised() -> None:
 
 def test_from_the_venues_word_changes_are_raised_and_releases_are_not() -> None:
     one = known()
-    one.told = Told(5_000.0, Figures(700.0, 500.0), Figures(1_000.0, 800.0), {}, 0.0, 1)
+    one.told = Told(5_000.0, Figures(700.0, 500.0), Figures(1_000.0, 800.0), 1)
     assert one.reckon(Figures(1_000.0, 800.0)) == Figures(700.0, 500.0)
     assert one.reckon(Figures(1_100.0, 700.0)) == Figures(pytest.approx(825.0), pytest.approx(400.0))
 

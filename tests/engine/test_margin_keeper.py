@@ -15,9 +15,11 @@ from bot.domain.orders import OutcomeLost
 from bot.domain.risk import CollateralPrice, MarginState, MarginTerms, ReportedMargin
 from bot.domain.units import NS_PER_S
 from bot.engine.gates import list_gates
+from bot.risk.asset_classes import Overrides
 from bot.risk.margin_states import StateRule
-from tests.engine.builders import Driver
+from tests.engine.builders import CALL, Driver
 from tests.engine.margin_vault import (
+    CLASSES,
     INITIAL_SHARE,
     LONG_SHARE,
     PARAMETERS,
@@ -165,6 +167,62 @@ class TestFigures:
         vault.report("a")
         assert vault.margin.accounts["a"].told is None or vault.margin.accounts["a"].told.at_ns < vault.now_ns
 
+    def test_what_a_venue_told_moves_with_prices_until_its_next_word(self) -> None:
+        vault = MarginVault({"a": 1e6}, instruments=(A,), coins=3.0)
+        vault.hedge_all()
+        vault.wait(1.0)
+        vault.report("a", ReportedMargin("", 8_000.0, 5_000.0, 3_000.0))
+        vault.tick()
+        lots = vault.engine.desks["ETH"].holdings["ETH-A"].lots
+        vault.tick(px=PX + 50.0)
+        lost = 0.1 * -lots * 50.0
+        assert vault.margin.accounts["a"].equity_quote == pytest.approx(8_000.0 - lost)
+
+    def test_balances_move_with_what_positions_earn_after_them(self) -> None:
+        vault = MarginVault({"a": 1e6}, instruments=(A,), coins=3.0)
+        vault.hedge_all()
+        vault.wait(1.0)
+        vault.report("a", balances={"USD": 9_000.0})
+        vault.tick()
+        assert vault.margin.accounts["a"].equity_quote == pytest.approx(9_000.0)
+        lots = vault.engine.desks["ETH"].holdings["ETH-A"].lots
+        vault.tick(px=PX + 50.0)
+        assert vault.margin.accounts["a"].equity_quote == pytest.approx(9_000.0 - 0.1 * -lots * 50.0)
+
+    def test_where_no_quotes_come_a_position_is_worth_what_the_index_says(self) -> None:
+        vault = MarginVault({"a": 1e6}, instruments=(A,), coins=3.0)
+        vault.hedge_all()
+        before = vault.margin.accounts["a"].equity_quote
+        lots = vault.engine.desks["ETH"].holdings["ETH-A"].lots
+        vault.wait(120.0)
+        vault.apply(vault.index(PX + 50.0), vault.vol(CALL, 0.6, PX + 50.0))
+        vault.decide()
+        assert vault.margin.accounts["a"].equity_quote == pytest.approx(before - 0.1 * -lots * 50.0)
+
+    def test_a_gain_in_a_dollar_that_slipped_counts_less_and_a_loss_in_full(self) -> None:
+        for px, counted in ((PX - 50.0, 0.8), (PX + 50.0, 1.0)):
+            vault = MarginVault({"a": 1e6}, instruments=(A,), coins=3.0)
+            vault.hedge_all()
+            lots = vault.engine.desks["ETH"].holdings["ETH-A"].lots
+            vault.apply(CollateralPrice("a", "USD", 0.8, vault.now_ns, vault.now_ns))
+            vault.tick(px=px)
+            earned = 0.1 * lots * (px - PX)
+            found = vault.margin.accounts["a"].equity_quote
+            assert found == pytest.approx(0.8e6 + counted * earned, abs=2.0)  # what the spread cost
+
+    def test_what_happens_at_one_account_puts_off_no_look_at_another(self) -> None:
+        vault = MarginVault({"a": 1e6, "b": 1e6}, instruments=(A, B), coins=3.0)
+        vault.hedge_all()
+        for _ in range(40):
+            vault.margin.note_change("b")
+            vault.tick(after_s=20.0)
+        assert vault.margin.reviews["a"] >= 2
+        before = vault.margin.reviews["a"]
+        for step in range(20):  # a price that creeps: no single step is a move, all of them together are
+            vault.margin.note_change("b")
+            vault.tick(px=PX * (1.0 + 0.0005 * step), after_s=1.0)
+        assert vault.margin.reviews["a"] >= before + 3
+
     def test_parameters_that_have_expired_raise_it_once_more(self) -> None:
         old = msgspec.structs.replace(PARAMETERS, expires=date(2023, 2, 1))
         fresh, stale = (
@@ -295,6 +353,27 @@ class TestStates:
         vault.tick()
         assert vault.engine.state is BotState.RUNNING
 
+    def test_what_a_usual_move_would_liquidate_is_reduced_at_any_utilisation(self) -> None:
+        """At high leverage utilisation is low until the price moves: the chance of liquidation is what asks for it."""
+        thin = {"price_range": 0.002, "min_vol_up": 0.0, "roll_min": 0.0005, "extended": (0.004,)}
+        states = msgspec.structs.replace(RULE, step_up_ns=0)
+        vault = stressed(elsewhere=False, risk={"local_margin_share": 0.0, "states": states})
+        vault.terms("a", **thin, extended_factor=1.0)
+        vault.tick()
+        leave(vault, 0.4)
+        vault.tick()
+        found = vault.margin.accounts["a"]
+        assert found.utilisation_ratio == pytest.approx(0.4, abs=0.01)
+        assert found.touch_probability > RULE.critical_probability
+        assert vault.margin.room(A, -1, 50.0).base == 0.0  # and nothing is added, though initial margin is far from it
+        sold = vault.engine.desks["ETH"].holdings["ETH-A"].lots
+        for _ in range(10):
+            for intent in vault.intents():
+                vault.accept(intent)
+                vault.fill(intent)
+        assert abs(vault.engine.desks["ETH"].holdings["ETH-A"].lots) < abs(sold)
+        assert vault.margin.accounts["a"].touch_probability <= RULE.critical_probability
+
     def test_nothing_is_sold_while_halted(self) -> None:
         vault = stressed(elsewhere=False)
         vault.operate(OperatorAction.HALT)
@@ -350,3 +429,22 @@ def test_time_in_states_is_counted() -> None:
     assert vault.margin.worst_ratio["a"] == pytest.approx(0.7)
     assert account(5.0).collateral == {"USD": 5.0}
     assert inf > vault.margin.worst_ratio["b"] > 0.0 or vault.margin.worst_ratio["b"] == 0.0
+
+
+def test_bands_are_as_wide_as_the_asset_class_says() -> None:
+    told = Overrides(classes={"major": {"band_multiple": 3.0}})
+    wide = MarginVault({"a": 1e6}, risk={"classes": msgspec.structs.replace(CLASSES, overrides=told)})
+    assert (MarginVault({"a": 1e6}, risk={"classes": CLASSES}).orders(), wide.orders()) == ({"A": -90}, {"A": -70})
+    assert (wide.decision.low_base, wide.decision.high_base) == (-3.0, 3.0)
+    assert wide.decision.policy_reason.endswith("; × 3 by asset class")
+
+
+def test_collateral_is_cut_by_its_asset_class_where_the_vault_says_nothing_else() -> None:
+    risk = {"classes": CLASSES}
+    posted = {"collateral": {"USD": 1e5, "ETH": 10.0, "USDC": 1e4}}
+    vault = MarginVault({"a": 1.0}, risk=risk, accounts=posted)
+    vault.tick()
+    assert vault.margin.accounts["a"].equity_quote == pytest.approx(1e5 + 0.95 * 20_000.0 + 0.98 * 1e4)
+    own = MarginVault({"a": 1.0}, risk=risk, accounts={**posted, "haircut_share": {"ETH": 0.0}})
+    own.tick()
+    assert own.margin.accounts["a"].equity_quote == pytest.approx(1e5 + 20_000.0 + 0.98 * 1e4)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from bot.domain.events import OperatorAction, QueryTransfer, Restarted
-from bot.domain.risk import MarginState, TransferCollateral, TransferState, TransferUpdate
+from bot.domain.risk import MarginState, ReportedMargin, TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_MIN
 from bot.risk.margin_states import StateRule
 from bot.risk.transfers import NoticeKind, Route, TransferRules
@@ -166,6 +166,44 @@ class TestLives:
         assert "refused" in vault.engine.top_ups.refused["a"]  # type: ignore[union-attr]
         (again,) = transfers(vault, after_s=301.0)
         assert again.transfer_id != command.transfer_id
+
+    def test_a_refusal_may_mean_that_there_is_less_half_as_much_is_asked_for_next(self) -> None:
+        vault = short_of_margin(msgspec.structs.replace(ROUTE, from_venue="wallet"))
+        (command,) = transfers(vault)
+        asked = [command.amount]
+        for rest_s in (61.0, 121.0, 181.0):
+            tell(vault, command, S.FAILED)
+            assert transfers(vault, after_s=rest_s - 5.0) == []
+            (command,) = transfers(vault, after_s=5.0)
+            asked.append(command.amount)
+        assert asked[1:] == pytest.approx([0.5 * one for one in asked[:-1]])
+        tell(vault, command, S.SENT)
+        tell(vault, command, S.ARRIVED)
+        (command,) = transfers(vault)
+        assert command.amount > asked[-1]  # there was as much: all that is missing is asked for again
+
+    def test_what_is_taken_back_counts_no_more_where_it_was_told_of(self) -> None:
+        vault = short_of_margin()
+        (command,) = transfers(vault)
+        tell(vault, command, S.ARRIVED)
+        vault.wait(1.0)
+        vault.report("a", ReportedMargin("", 30_000.0, 5_000.0, 3_000.0))
+        vault.tick()
+        assert vault.margin.accounts["a"].equity_quote == pytest.approx(30_000.0)
+        tell(vault, command, S.REVERSED)
+        vault.tick()
+        assert vault.margin.accounts["a"].equity_quote == pytest.approx(30_000.0 - command.amount + ROUTE.fee)
+        tell(vault, command, S.ARRIVED)
+        vault.tick()
+        assert vault.margin.accounts["a"].equity_quote == pytest.approx(30_000.0)
+
+    def test_nothing_leaves_while_a_jump_awaits_its_confirmation(self) -> None:
+        vault = short_of_margin()
+        vault.wait(1.0)
+        vault.apply(vault.index(2_600.0))
+        assert not [one for one in vault.decide() if isinstance(one, TransferCollateral)]
+        assert vault.margin.is_price_in_doubt
+        assert len(transfers(vault)) == 1
 
     @pytest.mark.parametrize("state", [None, S.SENT, S.UNKNOWN])
     def test_f44_after_a_restart_it_is_asked_about_and_not_sent_again(self, state: TransferState | None) -> None:

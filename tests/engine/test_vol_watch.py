@@ -11,7 +11,7 @@ import pytest
 from bot.domain.risk import SeriesValue
 from bot.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_YEAR
 from bot.engine.risk_settings import ClassSettings, ForecastSettings, RiskSettings
-from bot.engine.vol_watch import EWMA_ALONE, VolWatch
+from bot.engine.vol_watch import VolWatch
 from bot.risk.asset_classes import Overrides, decode_classes
 from bot.risk.conditions import Condition, ConditionParameters
 from bot.risk.volatility.measures import HOURS_PER_YEAR
@@ -73,7 +73,7 @@ def test_what_is_usual_is_stated_or_the_artefacts_and_least_where_the_asset_is_u
     assert isnan(watch(artefact=None, reason="none").reference_vol("ETH"))
 
 
-def test_a_class_that_says_ewma_has_no_model() -> None:
+def test_a_class_that_says_ewma_has_it_whatever_did_best() -> None:
     found = carried_sets("asset_classes")[-1]
     told = Overrides(assets={"ETH": {"vol_model": "ewma"}})
     classes = ClassSettings(classes=decode_classes(found.values, told), overrides=told)
@@ -82,8 +82,9 @@ def test_a_class_that_says_ewma_has_no_model() -> None:
     live(one, "ETH", 5)
     live(one, "BTC", 5)
     one.look(T0_NS + 5 * NS_PER_HOUR, HALF_HOUR)
-    assert EWMA_ALONE in one.forecasts["ETH"].degraded
-    assert EWMA_ALONE not in one.forecasts["BTC"].degraded
+    assert one.forecasts["ETH"].model == "EWMA"
+    assert one.forecasts["ETH"].degraded == ""
+    assert "lacks what it looks at" in one.forecasts["BTC"].degraded  # it asks for another, which has too few hours
 
 
 def test_f43_a_missing_feature_inflates_variance_and_is_flagged_and_ends_with_the_series() -> None:

@@ -16,6 +16,7 @@ from bot.gateways.transfer_words import (
     find_transfer,
     is_same_amount,
     is_what_left,
+    moved_status_of,
     status_of,
     time_of,
     transfer_words_of,
@@ -86,5 +87,37 @@ def test_statuses_amounts_and_times_are_read_carefully() -> None:
     assert not is_same_amount("1000.00001", 1_000.0)
     assert time_of(row(updated=20_000), 7) == 20 * NS_PER_S
     assert time_of({}, 7) == 7
-    assert find_transfer([row(amount="7")], 7.0, 0) is not None
-    assert find_transfer([row(amount="7")], 7.0, 60 * NS_PER_S) is None
+    there = ("unified", "funding")
+    assert find_transfer([row(amount="7")], 7.0, 0, there) is not None
+    assert find_transfer([row(amount="7")], 7.0, 60 * NS_PER_S, there) is None
+
+
+def test_what_went_back_or_is_anothers_is_not_our_internal_transfer() -> None:
+    there, back = ("unified", "funding"), row(amount="7", fromAccount="funding", toAccount="unified")
+    ours = row(amount="7", fromAccount="unified", toAccount="funding")
+    assert find_transfer([back], 7.0, 0, there) is None
+    assert find_transfer([back, ours], 7.0, 0, there) is ours
+    anothers = row(amount="7", id="t1")
+    assert find_transfer([anothers], 7.0, 0, there, frozenset({"t1"})) is None
+
+
+def test_the_withdrawal_of_another_transfer_is_not_ours_where_a_venue_tells_no_ids() -> None:
+    words, first, second = transfer_words_of("bybit"), row(id="w1"), row(id="w2")
+    assert words.find_withdrawal([first, second], ID, ADDRESS, 99.0, 0, frozenset({"w1"})) is second
+    assert words.find_withdrawal([first], ID, ADDRESS, 99.0, 0, frozenset({"w1"})) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        ({"id": "1", "status": None, "info": {"tranId": "1"}}, "ok"),  # Binance tells none
+        ({"id": "1", "status": "ok", "info": {"transferId": "1", "status": "PENDING"}}, "pending"),  # Bybit: taken
+        ({"id": "1", "status": "ok", "info": {"transferId": "1", "status": "STATUS_UNKNOWN"}}, "pending"),
+        ({"id": "1", "status": "ok", "info": {"transferId": "1", "status": "SUCCESS"}}, "ok"),
+        ({"id": "1", "status": "FAILED", "info": {"status": "FAILED"}}, "failed"),
+        ({"id": "1", "status": "failed", "info": {"state": "failed"}}, "failed"),  # OKX
+        ({"id": "1", "status": "ok", "info": {"status": "CONFIRMED"}}, "ok"),
+    ],
+)
+def test_an_internal_transfer_that_is_only_taken_up_is_pending(answer: dict[str, Any], status: str) -> None:
+    assert moved_status_of(answer) == status

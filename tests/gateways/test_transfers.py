@@ -290,7 +290,12 @@ async def test_a_large_transfer_waits_for_a_person_who_repeats_its_amount() -> N
         assert rig.a.calls == []
         assert "expected 1000 USDC, found 100: not sent" in rig.desk.confirm("0123456789-T1", 100.0)
         assert "waits for no confirmation" in rig.desk.confirm("0123456789-T9", 1_000.0)
-        assert rig.desk.confirm("0123456789-T1", 1_000.0) == ""
+        assert rig.desk.held == ("0123456789-T1",)
+        by_hand = rig.desk.note_by_hand("0123456789-T1", TransferState.SENT, None, 0.0, "ada")
+        assert "waits for a confirmation" in by_hand
+        assert rig.desk.confirm("0123456789-T1", 1_000.0, "ada") == ""
+        assert (rig.told[-1].state, rig.told[-1].reason) == (TransferState.PLANNED, "confirmed by ada")
+        assert rig.desk.held == ()
         await rig.until(TransferState.SENT)
         assert "waits for no confirmation" in rig.desk.confirm("0123456789-T1", 1_000.0)
 
@@ -345,6 +350,52 @@ async def test_a_wallet_is_not_asked_and_an_internal_transfer_is_there_at_once()
         await rig.until(TransferState.UNKNOWN)
         await rig.until(TransferState.ARRIVED, 3)
         assert [row["amount"] for row in rig.a.moved] == ["1000", "700"]
+
+
+async def test_an_internal_transfer_that_a_venue_has_not_finished_has_not_arrived() -> None:
+    async with rigged() as rig:
+        rig.a.move_status = "PENDING"
+        rig.a.faults.next("transfer", drop_reply())
+        rig.desk.submit(command(asset="USDT", route="inside", to_venue="a-futures"))
+        await rig.until(TransferState.SENT)
+        await asyncio.sleep(0.05)
+        assert rig.states() == ["unknown", "sent"]
+        rig.a.moved[0]["status"] = "CONFIRMED"
+        await rig.until(TransferState.ARRIVED)
+        rig.a.move_status = "FAILED"
+        rig.a.faults.next("transfer", drop_reply())
+        rig.desk.submit(command(2, 700.0, asset="USDT", route="inside", to_venue="a-futures"))
+        assert "says failed" in (await rig.until(TransferState.FAILED)).reason
+
+
+async def test_an_id_that_ended_long_ago_is_asked_about_and_not_sent_again() -> None:
+    async with rigged(but(final_ns=0)) as rig:
+        for _ in range(2):
+            rig.desk.submit(command(asset="USDT", route="inside", to_venue="a-futures"))
+            await rig.until(TransferState.ARRIVED)
+            await rig.soon(lambda: not rig.desk._tasks)  # it is forgotten
+        await asyncio.sleep(0.05)
+        assert len(rig.a.moved) == 1
+
+
+@pytest.mark.parametrize("wrong", ["max_amounts", "day_caps", "confirm_above"])
+async def test_a_cap_that_is_no_number_lets_nothing_through(wrong: str) -> None:
+    async with rigged(but(**{wrong: {"USDC": float("nan")}})) as rig:
+        rig.desk.submit(command())
+        await rig.soon(lambda: rig.told)
+        await asyncio.sleep(0.02)
+        assert rig.sent() == 0
+
+
+async def test_instructions_count_against_the_cap_of_a_day_until_a_person_says_they_failed() -> None:
+    async with rigged(but(execute=False)) as rig:
+        rig.desk.submit(command(1, 5_000.0))
+        rig.desk.submit(command(2, 5_000.0))
+        assert "8000 USDC in 24 h" in (await rig.until(TransferState.FAILED)).reason
+        assert rig.states() == ["planned"]
+        assert rig.desk.note_by_hand("0123456789-T1", TransferState.FAILED, 0.0, 0.0, "not done") == ""
+        rig.desk.submit(command(3, 5_000.0))
+        assert rig.states("0123456789-T3") == ["planned"]
 
 
 async def test_without_execute_a_person_is_told_and_their_transfer_is_found(tmp_path: Path) -> None:

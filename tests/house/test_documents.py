@@ -38,6 +38,8 @@ def problem(line: str) -> str:
     words = words[: next((n for n, word in enumerate(words) if word in END_OF_COMMAND), len(words))]
     command = typer.main.get_command(app)
     while words and not words[0].startswith("-") and (known := getattr(command, "commands", None)):
+        if words[0] not in known and "show" in known:
+            words.insert(0, "show")  # `evenkeel risk VAULT.yaml` is short for it
         if words[0] not in known:
             return f"expected one of {sorted(known)}, found {words[0]}"
         command = known[words.pop(0)]

@@ -27,6 +27,7 @@ from bot.risk.distances import (
     utilise,
     years_to_breach,
 )
+from bot.risk.quick_distances import quick_interval
 
 CASES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "data" / "distance_to_liquidation_cases.json").read_text(encoding="utf-8")
@@ -225,3 +226,11 @@ class TestWhatIsNotKnown:
         found = measure_distance(book_health(book, equity, lambda _: 0.0), 2000.0, 0.5, HOUR)
         assert (found.utilisation_ratio, found.interval) == (0.0, Interval(0.0, inf))
         assert (found.touch_probability, found.breach_years) == (0.0, inf)
+
+
+def test_a_coin_that_is_owed_gets_no_haircut() -> None:
+    owed = build_book([Position(kind=SPOT, underlying="BTC", qty_base=-1.0)], {"BTC": 60_000.0})
+    health = book_health(owed, 30_000.0, lambda _: 0.0, spot_weight=0.5)
+    assert health(np.array([0.5]), 1.0)[0][0] == pytest.approx(0.0)
+    assert find_interval(health, 60_000.0).up_px == pytest.approx(90_000.0)
+    assert quick_interval(owed, 30_000.0, lambda _: 0.0, 60_000.0, spot_weight=0.5).up_px == pytest.approx(90_000.0)

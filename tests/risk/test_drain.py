@@ -71,7 +71,31 @@ def test_no_stage_waits_for_ever() -> None:
 
 def test_an_exit_does_everything_at_once() -> None:
     kinds = [type(step) for step in drain(is_exit=True).advance(FULL, 0)]
-    assert kinds == [Freeze, HedgeElsewhere, CancelOrders, Withdraw, Withdraw]
+    assert kinds == [Freeze, HedgeElsewhere, CancelOrders, Withdraw, Withdraw, Close]
+
+
+def test_closing_waits_for_withdrawals_only_where_something_leaves() -> None:
+    shut = msgspec.structs.replace(READY, lets_out=False)
+    one, other = drain(), drain()
+    assert [type(step) for step in one.advance(shut, 0)] == [Freeze, Withdraw, Withdraw, Close]
+    one.note_closed(NS_PER_S, "10 ETH-PERP")
+    assert one.advance(shut, NS_PER_S) == (Close("ETH-PERP", 10.0),)
+    other.advance(READY, 0)
+    assert other.advance(READY, NS_PER_S) == ()
+    other.hasten(2 * NS_PER_S, "score 12")
+    other.hasten(3 * NS_PER_S, "score 11")
+    assert other.advance(READY, 3 * NS_PER_S) == (Close("ETH-PERP", 10.0),)
+    assert [entry.text for entry in other.trail if "exit" in entry.text] == ["exit of okx: score 12"]
+
+
+def test_once_ended_it_asks_for_nothing_more() -> None:
+    one = drain()
+    one.advance(FULL, 0)
+    one.end(NS_PER_S, "score 90")
+    assert one.is_done
+    assert one.advance(FULL, 2 * NS_PER_S) == ()
+    one.end(3 * NS_PER_S, "score 91")
+    assert (one.trail[-1].at_ns, one.trail[-1].text) == (NS_PER_S, "score 90")
 
 
 def test_a_chain_that_fails_rests_and_an_unknown_one_stays_busy() -> None:

@@ -29,6 +29,12 @@ BOOK = book_of([perpetual(2.0), option(-1.0, 70_000.0), option(1.0, 50_000.0, ca
         ("tau_years", 1, inf),
         ("tau_years", 0, nan),
         ("buy_base", 2, nan),
+        ("buy_base", 0, -1.0),
+        ("sell_base", 1, -1.0),
+        ("mark_px", 0, 0.0),
+        ("mark_px", 0, -5.0),
+        ("mark_px", 1, -5.0),
+        ("kind", 0, 9),
     ],
 )
 def test_each_gap_is_named_and_is_in_its_row_alone(name: str, row: int, value: float) -> None:
@@ -39,6 +45,16 @@ def test_each_gap_is_named_and_is_in_its_row_alone(name: str, row: int, value: f
     assert np.flatnonzero(gaps(book)).tolist() == [row]
     assert has_gaps(BookStack(book))
     assert not has_gaps(BookStack(BOOK))
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "value"), [("mark_px", 0, 0.0), ("mark_px", 1, -5.0), ("buy_base", 0, -1.0), ("kind", 0, 9)]
+)
+def test_a_stack_has_the_gaps_of_its_book(name: str, row: int, value: float) -> None:
+    column = getattr(BOOK, name).copy()
+    column[row] = value
+    assert not has_gaps(BookStack(BOOK))
+    assert has_gaps(BookStack(msgspec.structs.replace(BOOK, **{name: column})))
 
 
 def test_a_spot_price_that_is_missing_is_a_gap_of_all_its_rows() -> None:
@@ -59,4 +75,6 @@ def test_what_is_complete_has_none_also_a_vol_of_nothing_an_expired_option_and_n
     assert find_fault(worthless) == ""
     assert not has_gaps(BookStack(worthless))
     assert find_fault(book_of([], 60_000.0)) == ""
+    nothing = msgspec.structs.replace(BOOK, mark_px=np.array([60_000.0, 0.0, -1e-12]))  # below 0 by rounding
+    assert find_fault(nothing) == ""
     assert call(build_book(rows, {"BTC": 1.0}), 1) == "BTC-F"

@@ -282,3 +282,10 @@ def test_all_scenarios_at_once_say_what_each_model_and_black_76_say_of_every_mov
 
 def test_without_scenarios_nothing_is_played() -> None:
     assert play(build_book([perp(1.0)], SPOT_PX), [], {}) == ()
+
+
+def test_an_account_that_owes_and_is_asked_for_nothing_is_the_worst_of_all() -> None:
+    book = build_book([coin(-5_000.0, "owes"), coin(5_000.0, "has"), perp(0.1, "has")], SPOT_PX)
+    terms = {name: MarginTermsOf(model="house", values=HOUSE) for name in book.accounts}
+    [found] = play(book, [scenario(moves={"BTC": 0.0, "USDC": 0.0})], terms)
+    assert (found.worst, found.accounts[0].use_after) == ("owes", float("inf"))

@@ -426,6 +426,31 @@ def test_a_good_file_is_called_good(evenkeel: CommandLine, busy: Path) -> None:
     assert result.out.startswith("busy: ok, paper, config sha256 ")
 
 
+def test_what_applies_to_each_asset_is_told_with_where_it_comes_from(evenkeel: CommandLine, busy: Path) -> None:
+    plain = (busy / "busy.yaml").read_text()
+    risk = (
+        "risk:\n  accounts: {deribit: {model: house}}\n"
+        "  asset_classes: {classes: {major: {band_multiple: 1.5}}, assets: {ETH: {gap_fraction: 0.03}}}\n"
+    )
+    (busy / "risky.yaml").write_text(plain + risk)
+    result = evenkeel.run("check", "risky.yaml", cwd=busy)
+    assert (result.code, result.err) == (0, "")
+    lines = [line.strip() for line in result.out.splitlines()]
+    assert "ETH: class major (asset-classes-2026-11-01)" in lines
+    assert "class major of the vault: band_multiple 1.5" in lines
+    assert "asset ETH of the vault: gap_fraction 0.03" in lines
+    assert max(len(line) for line in lines) <= 100
+    (told,) = json.loads(evenkeel.run("check", "risky.yaml", "--json", cwd=busy).out)["vaults"]
+    eth = told["assets"]["ETH"]
+    assert eth["band_multiple"] == {"value": 1.5, "origin": "class major of the vault"}
+    assert eth["haircut_fraction"]["origin"] == "class major of asset-classes-2026-11-01"
+    assert told["assets"]["USD"]["haircut_fraction"] == {
+        "value": 0.0, "origin": "asset USD of asset-classes-2026-11-01"
+    }  # fmt: skip
+    (told,) = json.loads(evenkeel.run("check", "busy.yaml", "--json", cwd=busy).out)["vaults"]
+    assert (told["vault"], told["assets"]) == ("busy", {})  # nothing of risk is reckoned
+
+
 def test_it_knows_its_version_and_its_commands(evenkeel: CommandLine, busy: Path) -> None:
     assert evenkeel.run("--version", cwd=busy).out == f"evenkeel {__version__}\n"
     told = evenkeel.run("--help", cwd=busy)

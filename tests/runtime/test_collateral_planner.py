@@ -1,4 +1,4 @@
-"""Plans from a process of their own: it answers, and whatever becomes of it, there is an answer and the loop goes on."""
+"""Plans from a process of their own: whatever becomes of it, there is an answer and the loop goes on."""
 
 from __future__ import annotations
 

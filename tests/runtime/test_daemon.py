@@ -219,8 +219,9 @@ async def test_in_a_silent_market_what_is_shown_looks_as_old_as_it_is(busy: Path
 @pytest.mark.parametrize(
     ("question", "error"),
     [
-        ({"verb": "dance"}, "expected the verb view, operate or transaction, found 'dance'"),
+        ({"verb": "dance"}, "expected the verb view, risk, suppose, operate, transaction or transfer, found 'dance'"),
         ({}, "found None"),
+        ({"verb": "suppose", "change": {"instrument_id": 3}}, "expected a change of a position, found"),
         ({"verb": "operate", "action": "sell everything"}, "expected an action of"),
     ],
 )

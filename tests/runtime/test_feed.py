@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from bot.domain.events import CancelOrder, Event
+from bot.domain.risk import SupposedPosition
 from bot.runtime.config import load_vaults
 from bot.runtime.feed import RecordedFeed
 from bot.runtime.mailbox import Mailbox
@@ -49,3 +50,10 @@ async def test_a_simulated_venue_needs_no_farewell(busy: Path) -> None:
     assert await feed.withdraw([CancelOrder("r-1", "ETH-PERPETUAL", "")], 1.0) == []
     assert feed.absorb(1, []) == ()
     assert feed.view() == {}
+
+
+async def test_a_recording_is_asked_nothing(busy: Path) -> None:
+    feed, _ = opened(busy, 0.0)
+    assert await feed.suppose(SupposedPosition("ETH-PERPETUAL", 1.0, 1.0)) == (
+        "a recording answers no question about ETH-PERPETUAL"
+    )

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from bot.domain.errors import JournalError
+from bot.domain.errors import JournalError, Retryable
 from bot.domain.events import CancelOrder, Command, Event, OperatorAction, OperatorCommand, QueryAccount, SubmitOrder
 from bot.domain.instruments import Instrument
 from bot.domain.market import IndexPrice
 from bot.domain.orders import OrderAccepted, OrderCanceled, OrderIntent, OrderSent, TimeInForce
-from bot.domain.risk import MarginTerms
+from bot.domain.risk import MarginTerms, ReportedMargin, SupposedMargin, SupposedPosition
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.venues import AccountReport, VenuePosition
 from bot.gateways.gateway import Put
@@ -285,6 +285,44 @@ async def test_a_venue_that_tells_its_margin_parameters_is_believed(folder: Path
     account = session.engine.margin.accounts["deribit"]
     assert (account.fault, account.parameters.values["general"]["mm_factor"]) == ("", 0.75)
     assert account.parameters.source.startswith("told by deribit on ")
+
+
+async def test_a_venue_is_asked_what_it_would_ask_for_and_silence_has_its_reason(
+    folder: Path, exchange: SimulatedExchange
+) -> None:
+    from contextlib import AsyncExitStack
+
+    asked: list[SupposedPosition] = []
+    answers: list[SupposedMargin | Exception | None] = [
+        SupposedMargin((ReportedMargin("", 9.0, 2.0, 1.0),)),
+        Retryable("it is asleep"),
+        None,
+    ]
+
+    class Supposing(SimulatedGateway):
+        async def suppose(self, change: SupposedPosition) -> SupposedMargin | None:
+            asked.append(change)
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    def open_supposing(settings: Any, _credentials: Any, clock: Any, **_: Any) -> SimulatedGateway:
+        return Supposing(exchange, settings.venue, clock)
+
+    change = SupposedPosition("ETH-PERPETUAL", -3.0, 1_900.0)
+    async with AsyncExitStack() as stack:
+        (vault,) = load_vaults([folder / "busy.yaml"], allow_live=True)
+        journal = stack.enter_context(Journal.open(folder / "own.sqlite", for_writing=True))
+        opening = open_live(vault, folder / "busy.yaml", journal, KEYS, gateway_opener=open_supposing)
+        feed = (await stack.enter_async_context(opening)).open_feed(Mailbox(), 1.0)
+        found = await feed.suppose(change)
+        assert isinstance(found, SupposedMargin)
+        assert found.margins[0].initial_quote == 2.0
+        assert await feed.suppose(change) == "deribit did not answer: it is asleep"
+        assert await feed.suppose(change) == "deribit has no such question, or no keys are loaded"
+        assert await feed.suppose(SupposedPosition("NOTHING", 1.0, 1.0)) == "NOTHING cannot be asked"
+    assert asked == [change] * 3
 
 
 async def test_a_silent_market_is_decided_upon_once_a_second(folder: Path, exchange: SimulatedExchange) -> None:

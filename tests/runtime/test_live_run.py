@@ -148,7 +148,7 @@ async def test_collateral_is_planned_by_a_process_while_it_hedges(folder: Path, 
     (folder / "busy.yaml").write_text(LIVE_VAULT + PLANNED)
     async with running(folder, exchange) as task, asyncio.timeout(2 * PATIENCE_S):
         await until(lambda: orders(exchange), task)
-        while not (shown := (await view(folder))["margin"]["collateral"])["plan_id"]:
+        while not (shown := (await view(folder))["margin"]["collateral"])["plan_id"]:  # noqa: ASYNC110 — it asks
             await asyncio.sleep(0.2)
     summary = task.result()
     first = next(one for one in read_rows(folder / "busy.sqlite").events if isinstance(one, CollateralPlanned))

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from bot.domain.events import Event
-from bot.domain.risk import MarginTerms
+from bot.domain.risk import MarginTerms, SupposedPosition
 from bot.domain.units import NS_PER_DAY
 from bot.gateways.ccxt_gateway import CcxtGateway
 from bot.gateways.exchange import Credentials
@@ -139,10 +139,14 @@ async def test_a_real_gateway_tells_what_the_model_then_charges() -> None:
         settings = settings_of("deribit", "deribit", server, underlyings=frozenset({"ETH", "BTC"}))
         async with CcxtGateway(settings, Credentials(), WallClock(), run_id=RUN) as keyless:
             assert await keyless.margin_terms() == {}
+            assert await keyless.suppose(SupposedPosition("ETH-PERPETUAL", -3.0, 2_000.0)) is None
         gateway = CcxtGateway(settings, Credentials(**server.credentials), WallClock(), run_id=RUN)
         async with gateway:
             poll = TermsPoll({"deribit": gateway}, {"deribit": DERIBIT}, put, WallClock())
             await poll.ask("deribit")
+            supposed = await gateway.suppose(SupposedPosition("ETH-PERPETUAL", -3.0, 2_000.0))
+            assert supposed is not None
+            assert supposed.margins[0].initial_quote > 0.0
             server.faults.always("simulate", reject("13021"))
             await poll.ask("deribit")
     (event,) = got

@@ -228,7 +228,6 @@ def test_forecast_buffers_and_breakers_are_built_as_written(tmp_path: Path, reco
         "  forecast: none\n"
         "  buffers: {base_ratio: 1.5, trigger_share: 0.9, usual_vols: {ETH: 0.6}}\n"
         "  breakers: false\n"
-        "  asset_classes: {assets: {eth: {fallback_vol: 2.5}}}\n"
     )
     built = load(tmp_path, recording, RISK + more)
     assert (built.forecast.artefact, built.forecast.reason) == (None, "the vault asks for none")
@@ -236,7 +235,6 @@ def test_forecast_buffers_and_breakers_are_built_as_written(tmp_path: Path, reco
     assert built.forecast.usual_vol == {"ETH": 0.6}
     assert built.breakers is None
     assert built.classes is not None
-    assert built.classes.of("ETH").parameters.fallback_vol == 2.5
     assert built.classes.of("ETH").origins["fallback_vol"] == "asset ETH of the vault"
     assert load(tmp_path, recording, RISK + "  buffers: {enabled: false}\n").buffers is None
 
@@ -262,8 +260,6 @@ def test_conditions_read_what_the_vault_reads(tmp_path: Path, recording: Path) -
         ("  series: [{kind: funding, of: BTC, venue: okx, symbol: X}]\n", "expected a symbol and a venue"),
         ("  series: [{kind: stablecoins}]\n  conditions: gone\n", "expected a parameter set of model conditions"),
         ("  series: [{kind: fred, of: X}]\n  conditions: conditions-2026-11-26\n", "expected a series that"),
-        ("  asset_classes: {assets: {ETH: {surprise: 1}}}\n", "expected fields"),
-        ("  asset_classes: {members: {ETH: gone}}\n", "expected one of the asset classes"),
     ],
 )
 def test_what_means_nothing_is_told_at_its_line(tmp_path: Path, recording: Path, more: str, words: str) -> None:

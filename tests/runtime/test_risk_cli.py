@@ -13,11 +13,13 @@ from typer.testing import CliRunner, Result
 from bot.domain.errors import ConfigError
 from bot.risk.heatmap import HOURS_PER_YEAR
 from bot.runtime.risk_accounts import Accounts
-from bot.runtime.risk_cli import risk_app
-from bot.runtime.risk_source import find_snapshot
+from bot.runtime.risk_cli import ask_venue, risk_app
+from bot.runtime.risk_source import DAEMON, Found, find_snapshot
 from bot.runtime.risk_view import build_view
+from bot.runtime.risk_what_if import Order
 from tests.acceptance.vaults import CONFIG, load
 from tests.runtime.command_line import CommandLine, wait_for
+from tests.runtime.risk_snapshots import risky_vault, snapshot
 from tests.runtime.test_risk_source import NOON_NS
 
 ETH = str(CONFIG / "eth-straddle-margin.yaml")
@@ -145,3 +147,11 @@ def test_a_live_vault_that_never_ran_exits_three(tmp_path: Path) -> None:
     result = invoke(str(tmp_path / "live.yaml"))
     assert result.exit_code == 3
     assert "is not running and has no journal" in result.stderr
+
+
+def test_a_venue_is_asked_through_its_daemon_alone(tmp_path: Path) -> None:
+    live = risky_vault().model_copy(update={"feed": "live", "state_dir": str(tmp_path)})
+    order = Order("PERP", -1.0)
+    assert ask_venue(risky_vault(), Found(snapshot(source=DAEMON)), order) == (None, "")
+    assert ask_venue(live, Found(snapshot(source="its journal")), order) == (None, "")
+    assert ask_venue(live, Found(snapshot(source=DAEMON)), order) == (None, "no answer came in time")

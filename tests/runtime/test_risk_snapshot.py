@@ -98,6 +98,19 @@ def test_what_is_wanted_is_priced_at_its_last_vol_and_costs_half_its_spread_and_
     assert not one.is_hedge
 
 
+def test_what_the_engine_watches_is_copied_out() -> None:
+    session, _ = begun("eth-straddle-margin")
+    keeper = session.engine.margin
+    assert keeper is not None
+    found = taken("eth-straddle-margin")
+    assert found.forecasts == {name: (one,) for name, one in keeper.watch.forecasts.items()}
+    assert found.breakers == ()
+    assert keeper.buffers is not None
+    assert found.account("deribit").should_hold == keeper.buffers.tell("deribit") != ""
+    idle = taken("eth-straddle")  # no section: nobody watches
+    assert (idle.forecasts, idle.breakers) == ({}, None)
+
+
 def test_the_collateral_problem_is_posed_only_where_it_is_asked_for() -> None:
     session, now_ns = begun("eth-straddle-margin")
     assert taken("eth-straddle-margin").collateral is None

@@ -70,6 +70,13 @@ def test_margin_is_in_its_row_and_says_whose_it_is() -> None:
     assert "breakers: nobody watches them here" in text
 
 
+def test_dollars_posted_are_no_delta() -> None:
+    view = build_stress(accounts())
+    text = printed(lambda console: risk_tables.print_stress(console, view))
+    (row,) = rows(text, "2026-02-05")
+    assert row[3] == f"{round(view.scenarios[-1].result.greeks['ETH'].delta_quote):+,}"
+
+
 def test_what_is_wrong_stands_out() -> None:
     local = accounts().of["deribit"].local
     told = Told(50_000.0, 20_000.0, 15_000.0, local.initial, local.maintenance, START_NS)
@@ -108,6 +115,13 @@ def test_an_order_ends_with_who_would_refuse_it() -> None:
     assert "hyperliquid was not asked what it would ask for: no key" in printed(
         lambda console: risk_tables.print_what_if(console, asked)
     )
+
+
+def test_an_account_that_an_order_would_end_dies_now() -> None:
+    view = build_what_if(accounts(), Order("CALL", -1_000.0))
+    text = printed(lambda console: risk_tables.print_what_if(console, view))
+    assert rows(text, "deribit dies, ETH")[0][2] == "now"
+    assert "REFUSED by margin_limit" in text
 
 
 def test_values_of_a_vault_are_told_apart_from_those_of_the_set() -> None:

@@ -81,6 +81,7 @@ def test_the_buffer_looks_ahead_by_the_quantile_and_not_the_mean() -> None:
     assert line.account == "hyperliquid"
     assert line.move_fraction == pytest.approx(2.3263 * 0.6 * sqrt(0.5 / 8_760.0), rel=1e-3)
     assert line.ratio_after < line.ratio
+    assert 1.23 <= line.target_ratio <= 1.46  # the vault's base, and what a high forecast may make of it at most
 
 
 def test_what_is_netted_is_gross_and_net_side_by_side_without_dollars() -> None:

@@ -14,6 +14,7 @@ from bot.domain.events import OperatorAction, OperatorCommand
 from bot.domain.orders import Fill, Liquidity
 from bot.domain.results import RunSummary
 from bot.domain.venues import AccountReport, InstrumentDelisted, VenueOrder, VenuePosition
+from bot.risk.buffer import Entry, InsuranceBuffer, Move
 from bot.runtime import tables
 from bot.runtime.config import load_vaults
 from bot.runtime.session import Session, open_session
@@ -87,6 +88,38 @@ def test_the_status_shows_band_orders_and_reasons_as_written(console: Console, f
     assert row_of(text, "ETH net delta")[0] == f"{decision['greeks']['delta_base']:+,.3f}"
     assert row_of(text, "ETH band")[0] == f"{decision['low_base']:+,.3f} … {decision['high_base']:+,.3f}"
     assert row_of(text, "ETH hedge")[0] == f"{finished.engine.desks['ETH'].hedge.lots:+,} lots of ETH-PERPETUAL"
+
+
+def test_the_status_shows_margin_and_what_is_kept_aside(console: Console, busy: Path) -> None:
+    text = (busy / "busy.yaml").read_text()
+    (busy / "risky.yaml").write_text(
+        text + "risk: {accounts: {deribit: {model: house}}, insurance: {full_quote: 500}}\n"
+    )
+    (vault,) = load_vaults([busy / "risky.yaml"])
+    session = open_session(vault)
+    now_ns = 0
+    for _ in range(2_000):
+        found = session.world.step()
+        assert found is not None
+        now_ns, events = found[0], found[1]
+        for event in events:
+            session.engine.apply(event)
+        session.engine.decide(now_ns)
+    assert session.engine.insurance is not None
+    session.engine.insurance.buffer = InsuranceBuffer(
+        balance_quote=40.0,
+        funded_quote=50.0,
+        drawn_quote=10.0,
+        entries=(Entry(Move.FUNDED, 50.0, 50.0, "10%", 1), Entry(Move.DRAWN, 10.0, 40.0, "deribit: why", now_ns)),
+    )
+    view = status_view(session, now_ns)
+    tables.print_status(console, view)
+    shown = text_of(console)
+    assert "initial margin" in row_of(shown, "margin at deribit")[0]
+    assert row_of(shown, "insurance buffer, USD")[0].startswith("40.00 of 500.00: 50.00 kept of gains, 10.00 drawn")
+    assert row_of(shown, "buffer drawn")[0].endswith(": deribit: why")
+    assert "buffer funded" not in shown
+    assert [one["move"] for one in view["margin"]["insurance"]["entries"]] == ["funded", "drawn"]
 
 
 def test_what_is_unknown_is_called_unknown(console: Console, busy: Path) -> None:

@@ -1124,3 +1124,17 @@ def test_an_option_order_sees_no_later_vol_quote_and_settles_in_coin() -> None:
     venue.on_market(Settlement("ETH", expiry_ns, 2_500.0, expiry_ns, expiry_ns, 1))
     assert venue.cash_settle["ETH"] - paid == pytest.approx(2 * LISTED.lot_size * 500.0 / 2_500.0)
     assert venue.positions == {}
+
+
+@pytest.mark.parametrize("instrument", [PERPETUAL, INVERSE])
+def test_what_a_venue_takes_over_is_told_as_a_fill_of_no_order(instrument: Instrument) -> None:
+    venue = make_venue(SLOW)
+    venue.take_over(instrument.instrument_id, -5, 2000.0, 0.25, 1_000)
+    assert venue.positions == {instrument.instrument_id: -5}
+    size = 5 * instrument.lot_size
+    received = -size / 2000.0 if instrument is INVERSE else size * 2000.0
+    assert venue.cash_settle[instrument.settle] == pytest.approx(received - 0.25)
+    assert venue.next_event_ns() == 1_030
+    (fill,) = venue.advance(1_030)
+    assert isinstance(fill, Fill)
+    assert (fill.order_id, fill.qty_lots, fill.px, fill.fee_settle) == ("", -5, 2000.0, 0.25)

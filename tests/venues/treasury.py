@@ -35,6 +35,7 @@ class Treasury(BinanceServer):
         self.withdrawals: list[Json] = []
         self.deposits: list[Json] = []
         self.moved: list[Json] = []
+        self.move_status = "CONFIRMED"  # of internal transfers
         self.funds: dict[str, float] = {"USDT": 1_000_000.0}
         self._ids = itertools.count(1)
 
@@ -152,7 +153,7 @@ class Treasury(BinanceServer):
             "asset": params["asset"],
             "amount": params["amount"],
             "type": params["type"],
-            "status": "CONFIRMED",
+            "status": self.move_status,
             "tranId": next(self._ids),
             "timestamp": self.now_ms(),
         }

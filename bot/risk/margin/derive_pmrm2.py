@@ -51,7 +51,7 @@ class SkewShock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     def multiple(self, options: Expiries, kind: str) -> Floats:
         """Return what each option's vol is multiplied by in the scenario of this kind."""
-        root = np.sqrt(options.row_tau_years)
+        root = np.sqrt(np.maximum(options.row_tau_years, 0.0))  # below 0 until it is settled
         k = np.log(options.strike_px / options.forward_px)
         base, slope = self.abs_base, self.abs_per_root_year
         if kind == "linear":

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import SPOT, Floats, RiskBook
-from bot.risk.margin.tables import add_up, by_underlying, is_linear, open_size_base, terms_of
+from bot.risk.margin.tables import add_up, by_underlying, is_linear, open_size_base, refuse_options, terms_of
 from bot.risk.requirement import Charge, Requirement
 
 _ASSET_LIMIT = 1.1  # of the program, not a figure of a market
@@ -48,6 +48,7 @@ def requirement(book: RiskBook, parameters: DriftParameters) -> Requirement:
 
     A debt asks its weight beyond 1: the debt itself is in equity already.
     """
+    refuse_options("drift", book.is_option, book.qty_base, book.buy_base + book.sell_base)
     charges: list[Charge] = []
     for name, part in by_underlying(book):
         terms = terms_of(parameters.markets, name)

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import RiskBook
-from bot.risk.margin.tables import add_up, by_underlying, is_linear, open_size_base, terms_of
+from bot.risk.margin.tables import add_up, by_underlying, is_linear, open_size_base, refuse_options, terms_of
 from bot.risk.requirement import Charge, Requirement
 
 
@@ -36,6 +36,7 @@ class DydxParameters(msgspec.Struct, frozen=True):
 
 def requirement(book: RiskBook, parameters: DydxParameters) -> Requirement:
     """Return what dYdX asks of an account's perpetuals and open orders, in quote money."""
+    refuse_options("dydx", book.is_option, book.qty_base, book.buy_base + book.sell_base)
     charges: list[Charge] = []
     for name, part in by_underlying(book):
         linear = part.where(is_linear(part))

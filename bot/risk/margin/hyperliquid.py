@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import FUTURE, PERPETUAL, RiskBook
-from bot.risk.margin.tables import add_up, terms_of
+from bot.risk.margin.tables import add_up, refuse_options, terms_of
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.stack import BookStack
 
@@ -64,6 +64,7 @@ def requirement(book: RiskBook, parameters: HyperliquidParameters) -> Requiremen
 
 def requirements(stack: BookStack, parameters: HyperliquidParameters) -> list[Requirement]:
     """Return what cross margin asks of each copy of a stack, as `requirement` would of each by itself."""
+    refuse_options("hyperliquid", stack.is_option, stack.qty_base, stack.buy_base + stack.sell_base)
     charges: list[list[Charge]] = [[] for _ in range(len(stack))]
     linear = stack.where(np.equal(stack.kind, PERPETUAL) | np.equal(stack.kind, FUTURE))
     for underlying in linear.held:

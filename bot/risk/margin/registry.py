@@ -123,13 +123,18 @@ def evaluate_or_assume(model: str, book: RiskBook, values: dict[str, Any]) -> Re
 def assume_worst(book: RiskBook, why: str) -> Requirement:
     """Return the requirement that needs no parameters: every position's whole value, short options their spot too.
 
-    What has no usable price counts at its underlying's spot; without that either it counts as infinite.
+    A sold put counts its strike, the most it can lose, where that is more; an option is sold as soon as an order could
+    sell it. What has no usable price counts at its underlying's spot; without that either it counts as infinite, and
+    so does a row of which the quantity or what is on order is no number.
     """
     spot = book.spot_of_row_px
     mark = np.where(np.isfinite(book.mark_px) & (book.mark_px > 0.0), book.mark_px, spot)
-    qty = np.where(np.isfinite(book.qty_base), np.abs(book.qty_base), np.inf) + book.buy_base + book.sell_base
-    is_short = (book.kind == OPTION) & ~(book.qty_base > 0.0)
-    per_base = mark + np.where(is_short, spot, 0.0)
+    orders = np.abs(book.buy_base) + np.abs(book.sell_base)
+    qty = np.abs(book.qty_base) + orders
+    qty = np.where(np.isfinite(qty), qty, np.inf)
+    is_short = (book.kind == OPTION) & ~(book.qty_base - np.abs(book.sell_base) >= 0.0)
+    most_px = np.where(book.is_call | ~(book.strike_px > spot), spot, book.strike_px)
+    per_base = mark + np.where(is_short, most_px, 0.0)
     per_base = np.where(np.isfinite(per_base), per_base, np.inf)
     total = float(np.sum(np.where(qty > 0.0, qty, 1.0) * np.where(qty > 0.0, per_base, 0.0)))
     return Requirement("assumed", "quote", total, total, (Charge("whole value", total, total, why),))

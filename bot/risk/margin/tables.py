@@ -75,6 +75,13 @@ def add_up(model: str, charges: Iterable[Charge], money: str = QUOTE) -> Require
     return Requirement(model, money, float(initial), float(maintenance), kept)
 
 
+def refuse_options(model: str, is_option: Flags, qty_base: Floats, orders_base: Floats) -> None:
+    """Raise ValueError where there are options: a venue that lists none has no margin for them, which is not none."""
+    held = is_option & np.any((np.atleast_2d(qty_base) != 0.0) | (orders_base != 0.0), axis=0)
+    if held.any():
+        raise ValueError(f"expected no options at {model}, which lists none, found {int(held.sum())}")
+
+
 def order_sides(book: RiskBook) -> tuple[RiskBook, ...]:
     """Return the book with all orders to buy done, and with all orders to sell done, where there are any."""
     sides = (book.qty_base + book.buy_base, book.qty_base - book.sell_base)

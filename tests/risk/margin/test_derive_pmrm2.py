@@ -166,6 +166,14 @@ def test_discounts_of_the_script_stand_the_dearer_way() -> None:
     assert len(SCRIPT.scenarios) == 33
 
 
+def test_an_option_that_is_over_but_not_settled_is_asked_for_as_at_its_end() -> None:
+    over = build_book([option(-1.0, 2_400.0, days=0.0), perp(1.0)], {"ETH": 2_681.60})
+    late = msgspec.structs.replace(over, tau_years=np.where(over.is_option, -1e-4, over.tau_years))
+    now, then = (requirement(one, SCRIPT) for one in (over, late))
+    assert (then.initial, then.maintenance) == (now.initial, now.maintenance)
+    assert all(np.isfinite(then.scenario_pnl))
+
+
 def test_an_unknown_vol_is_refused() -> None:
     values = msgspec.to_builtins(TESTS)
     values["scenarios"] = [[1.1, "sideways", 1.0]]

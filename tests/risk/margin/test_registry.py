@@ -72,3 +72,16 @@ def test_the_worst_is_the_whole_value_and_for_a_short_option_spot_beside_it() ->
     flat = build_book([Position(kind=1, underlying="BTC", qty_base=0.0)], {"BTC": 60_000.0})
     assert assume_worst(flat, "why").initial == 0.0
     assert evaluate_or_assume("house", BOOK, HOUSE) == evaluate("house", BOOK, HOUSE)
+
+
+def test_the_worst_of_what_is_on_order_of_a_sold_put_and_of_what_is_no_number() -> None:
+    def worst(leg: dict[str, object], **columns: float) -> float:
+        book = book_of([leg], 60_000.0)
+        return assume_worst(msgspec.structs.replace(book, **{k: np.array([v]) for k, v in columns.items()}), "").initial
+
+    assert worst(perpetual(1.0), buy_base=nan) == inf
+    assert worst(perpetual(0.0), sell_base=nan) == inf
+    assert worst(perpetual(1.0), buy_base=-1.0) == 120_000.0
+    assert worst(option(1.0, 70_000.0), sell_base=10.0) >= 10.0 * 60_000.0  # filled, nine of them are sold
+    assert worst(option(-1.0, 600_000.0, call=False), mark_px=nan) >= 600_000.0  # a put loses up to its strike
+    assert worst(option(0.0, 600_000.0, call=False)) == 0.0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
 from bot.risk.book import FUTURE, OPTION, PERPETUAL, SPOT, Position, build_book
+from bot.risk.margin.registry import evaluate, evaluate_or_assume
 from bot.risk.margin.tables import (
     Tier,
     add_up,
@@ -17,6 +19,7 @@ from bot.risk.margin.tables import (
     tier_margins,
 )
 from bot.risk.requirement import Charge
+from tests.risk.margin.cases import carried
 
 TIERS = (Tier(0.0, 0.01, 0.02), Tier(100.0, 0.02, 0.04, 1.0), Tier(1_000.0, 0.10, 0.20, 81.0))
 
@@ -61,3 +64,15 @@ def test_orders_count_on_the_side_that_makes_more() -> None:
 def test_charges_of_nothing_are_left_out_of_a_sum() -> None:
     found = add_up("x", [Charge("a", 2.0, 1.0), Charge("b", 0.0, 0.0), Charge("c", 0.0, 3.0)])
     assert (found.initial, found.maintenance, [one.name for one in found.charges]) == (2.0, 4.0, ["a", "c"])
+
+
+@pytest.mark.parametrize("model", ["hyperliquid", "dydx", "drift"])
+def test_an_option_where_a_venue_lists_none_is_no_position_without_margin(model: str) -> None:
+    sold = Position(kind=OPTION, underlying="BTC", qty_base=-1.0, strike_px=60_000, tau_years=0.1, vol=0.5)
+    values = carried(model).values
+    for one in (sold, msgspec.structs.replace(sold, qty_base=0.0, sell_base=1.0)):
+        book = build_book([one], {"BTC": 60_000.0})
+        with pytest.raises(ValueError, match=f"no options at {model}, which lists none, found 1"):
+            evaluate(model, book, values)
+        assert evaluate_or_assume(model, book, values).initial > 60_000.0
+    assert evaluate(model, build_book([msgspec.structs.replace(sold, qty_base=0.0)], {"BTC": 1.0}), values).initial == 0
