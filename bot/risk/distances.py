@@ -19,12 +19,14 @@ from scipy.special import ndtr, ndtri
 
 from bot.risk.book import SPOT, Floats, Ints, RiskBook
 from bot.risk.repricing import option_values
-from bot.risk.stack import BookStack
+from bot.risk.stack import BookStack, sized_in_quote
 
 DAY_YEARS: Final = 1.0 / 365.0
 FARTHEST_LOG: Final = log(8.0)  # nobody plans for a price further away than eight times or an eighth
 SEARCH_POINTS: Final = 24  # on either side, denser near the price
 _BATCH: Final = 4  # points looked at before looking further out
+_DIPS: Final = 4  # strikes on either side that are looked at as well, those with the least equity
+_MOST_DIPS: Final = 32  # of so many at most
 _EXACT: Final = 1e-13
 
 Health = Callable[[Floats, float], tuple[Floats, Floats]]
@@ -101,8 +103,10 @@ def find_interval(
         return Interval(px, px)
     bounds = []
     for side in (-1.0, 1.0):
-        steps = side * FARTHEST_LOG * (np.arange(points + 1) / points) ** 2
-        bounds.append(_first_breach(gap, steps))
+        steps = FARTHEST_LOG * (np.arange(points + 1) / points) ** 2
+        if isinstance(health, BookHealth):
+            steps = with_steps(steps, side * health.lows())
+        bounds.append(_first_breach(gap, side * steps))
     down, up = bounds
     return Interval(px * exp(down) if isfinite(down) else 0.0, px * exp(up) if isfinite(up) else inf)
 
@@ -255,17 +259,68 @@ def book_health(
     `maintenance` answers the model's maintenance margin of a book in quote money. One underlying moves, or all alike
     (None). Coins held outright count with `spot_weight`, what the venue's haircut leaves of them; debts count whole.
     """
-    weight = weights_of(book, spot_weight)
+    return BookHealth(book, equity_quote, maintenance, underlying, spot_weight)
 
-    def health(moves: Floats, vol_factor: float) -> tuple[Floats, Floats]:
+
+class BookHealth:
+    """The health of a book under a margin model; see `book_health`."""
+
+    __slots__ = ("_book", "_equity_quote", "_maintenance", "_underlying", "_weight")
+
+    def __init__(
+        self,
+        book: RiskBook,
+        equity_quote: float,
+        maintenance: Callable[[RiskBook], float],
+        underlying: str | None,
+        spot_weight: float,
+    ) -> None:
+        self._book = book
+        self._equity_quote = equity_quote
+        self._maintenance = maintenance
+        self._underlying = underlying
+        self._weight = weights_of(book, spot_weight)
+
+    def __call__(self, moves: Floats, vol_factor: float) -> tuple[Floats, Floats]:
+        """Return equity and maintenance margin after relative moves, at vols times a factor."""
         equity, margin = np.empty(len(moves)), np.empty(len(moves))
         for place, move in enumerate(moves):
-            moved = move_book(book, float(move), vol_factor, underlying)
-            equity[place] = equity_quote + float(weight @ (moved.mark_px - book.mark_px))
-            margin[place] = maintenance(moved)
+            moved = move_book(self._book, float(move), vol_factor, self._underlying)
+            equity[place] = self._equity_quote + float(self._weight @ (moved.mark_px - self._book.mark_px))
+            margin[place] = self._maintenance(moved)
         return equity, margin
 
-    return health
+    def lows(self) -> Floats:
+        """Return the logarithmic moves on either side, a few each, at which a search must not look past a dip."""
+        logs = dips(self._book, self._underlying)
+        if not logs.size:
+            return logs
+        equity = move_books(self._book, np.expm1(logs), underlying=self._underlying).mark_px @ self._weight
+        order = np.argsort(equity, kind="stable")
+        found: Floats = np.concatenate([logs[order][side * logs[order] > 0.0][:_DIPS] for side in (-1.0, 1.0)])
+        return found
+
+
+def dips(book: RiskBook, underlying: str | None = None) -> Floats:
+    """Return the logarithmic moves to strikes of which more is held than sold, the most held of them, lowest first.
+
+    Near expiry the value of options is bent there, and where they are held it may dip (the middle of a butterfly that
+    was sold) and rise again within less than a step of a search.
+    """
+    is_moved = np.array([underlying is None or one == underlying for one in book.underlyings], dtype=bool)
+    rows = np.flatnonzero(book.is_option & is_moved[book.underlying])
+    if not rows.size:
+        return np.zeros(0)
+    logs, place = np.unique(np.round(np.log(book.strike_px[rows] / book.forward_px[rows]), 9), return_inverse=True)
+    net = np.bincount(place, weights=book.qty_base[rows] * book.spot_of_row_px[rows])
+    usable = np.flatnonzero((net > 0.0) & (np.abs(logs) < FARTHEST_LOG) & (logs != 0.0))
+    most: Floats = np.sort(logs[usable[np.argsort(-net[usable], kind="stable")[:_MOST_DIPS]]])
+    return most
+
+
+def with_steps(steps: Floats, more: Floats) -> Floats:
+    """Return the steps of one side of a search with those of `more` that are on that side, in order."""
+    return np.union1d(steps, more[(more > 0.0) & (more < steps[-1])])
 
 
 def weights_of(book: RiskBook, spot_weight: float) -> Floats:
@@ -277,7 +332,9 @@ def weights_of(book: RiskBook, spot_weight: float) -> Floats:
 def move_book(book: RiskBook, move_fraction: float, vol_factor: float = 1.0, underlying: str | None = None) -> RiskBook:
     """Return the book after a relative move of spot (of one underlying, or of all) and with its vols times a factor.
 
-    Forwards go with spot. A mark keeps what it differs by from Black-76, and no option is worth less than nothing.
+    Forwards go with spot. A mark keeps what it differs by from Black-76, and no option is worth less than nothing. An
+    inverse contract is then fewer units of base, or more, for the same quote money; its gain in quote money is linear
+    in the price all the same, q (P' - P) with the q of before, coins being counted at P'.
     """
     return move_books(book, np.array([move_fraction]), vol_factor, underlying).book(0, book)
 
@@ -294,7 +351,8 @@ def move_books(book: RiskBook, moves: Floats, vol_factor: float = 1.0, underlyin
         won = value_changes(book, rows, of_row[:, rows] - 1.0, vol[rows])
         mark[:, rows] = np.maximum(book.mark_px[rows] + won, 0.0)
     vols = np.broadcast_to(vol, of_row.shape)
-    return BookStack(book).at(book.spot_px * of_spot, forward_px=book.forward_px * of_row, mark_px=mark, vol=vols)
+    moved = BookStack(book).at(book.spot_px * of_spot, forward_px=book.forward_px * of_row, mark_px=mark, vol=vols)
+    return sized_in_quote(moved, book)
 
 
 def value_changes(book: RiskBook, rows: Ints, moves: Floats, vol: Floats) -> Floats:

@@ -239,10 +239,12 @@ def _convert(
             raise ValueError(f"expected a spot price of {root}, of which {name} is a form, found none")
         roots[number] = book.underlyings.index(root)
         told = redemption.get(name)
-        if told is None:
-            told = float(book.spot_px[number] / book.spot_px[roots[number]])
-            notes.append(f"{name} counts as {told:.6g} {root}, the ratio of their prices: no redemption rate is known")
-        units[number] = told
+        if told is not None and 0.0 < told < np.inf:
+            units[number] = told
+            continue
+        units[number] = ratio = float(book.spot_px[number] / book.spot_px[roots[number]])
+        why = "no redemption rate is known" if told is None else f"a redemption rate of {told:g} is none"
+        notes.append(f"{name} counts as {ratio:.6g} {root}, the ratio of their prices: {why}")
     return units, roots, book.spot_px
 
 

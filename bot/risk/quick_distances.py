@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import Floats, RiskBook
-from bot.risk.distances import FARTHEST_LOG, Interval, move_books, value_changes, weights_of
+from bot.risk.distances import FARTHEST_LOG, Interval, dips, move_books, value_changes, weights_of, with_steps
 from bot.risk.stack import BookStack
 
 STEPS: Final = 24  # of the ladder on either side, denser near the price
@@ -129,8 +129,10 @@ def stack_interval(
     if not now.gap > 0.0:
         return Interval(px, px)
     steps = FARTHEST_LOG * (np.arange(1, STEPS + 1) / STEPS) ** 2
-    equity = account.equity(np.concatenate([-steps, steps]))
-    searches = [_end(now, -steps, equity[:STEPS]), _end(now, steps, equity[STEPS:])]
+    at_strikes = dips(book, underlying)
+    sides = [side * with_steps(steps, side * at_strikes) for side in (-1.0, 1.0)]
+    equity = account.equity(np.concatenate(sides))
+    searches = [_end(now, sides[0], equity[: len(sides[0])]), _end(now, sides[1], equity[len(sides[0]) :])]
     ends: list[float | None] = [None, None]
     waiting = {side: next(search) for side, search in enumerate(searches)}
     while waiting:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from scipy.special import ndtr
 
-from bot.risk.book import OPTION, Flags, Floats, Ints, RiskBook
+from bot.risk.book import FUTURE, OPTION, PERPETUAL, Flags, Floats, Ints, RiskBook
 from bot.risk.repricing import LEAST_DEV, option_values
 from bot.risk.scenarios import ScenarioSet
 
@@ -122,6 +122,30 @@ class BookStack:
         for name in BookStack.__slots__:
             setattr(out, name, getattr(self, name))
         return out
+
+
+def inverse_rows(book: RiskBook) -> Ints:
+    """Return the rows of contracts that are sized in quote money: perpetuals and futures settled in their own coin."""
+    coins = np.array([book.moneys.index(name) if name in book.moneys else -1 for name in book.underlyings])
+    if not len(coins) or coins.max() < 0:
+        return np.zeros(0, dtype=np.int64)
+    is_linear = np.equal(book.kind, PERPETUAL) | np.equal(book.kind, FUTURE)
+    return np.flatnonzero(is_linear & np.equal(book.money, coins[book.underlying]))
+
+
+def sized_in_quote(stack: BookStack, book: RiskBook) -> BookStack:
+    """Return the stack of a book at other prices with its inverse contracts worth as much quote money as before.
+
+    Their number of base units is notional over price: where the price falls margin and delta are on more of them.
+    """
+    rows = inverse_rows(book)
+    if not rows.size:
+        return stack
+    before, now = book.mark_px[rows], stack.mark_px[:, rows]
+    factor = np.divide(before, now, out=np.ones_like(now), where=now > 0.0)
+    qty = stack.qty_base.copy()
+    qty[:, rows] *= factor
+    return stack.with_qty(qty)
 
 
 def ask_with_orders(stack: BookStack, ask: Callable[[BookStack], Sequence[T]]) -> tuple[Sequence[T], list[Sequence[T]]]:

@@ -23,7 +23,7 @@ from bot.risk.repricing import option_values
 from bot.risk.requirement import Requirement
 from bot.risk.scenarios import VolShock
 from bot.risk.sensitivities import Sensitivities, sensitivities, stack_sensitivities
-from bot.risk.stack import MOVED, BookStack
+from bot.risk.stack import MOVED, BookStack, sized_in_quote
 
 HOURS_PER_YEAR: Final = 365.0 * 24.0
 ANY: Final = "any"
@@ -188,7 +188,8 @@ def moved_stack(
     for place, one in enumerate(scenarios):
         if one.marks:
             mark[place] *= _coin_multiples(book, one, cast or {})
-    return BookStack(book).at(book.spot_px * multiple, forward_px=forward, mark_px=mark, tau_years=tau, vol=vol)
+    moved = BookStack(book).at(book.spot_px * multiple, forward_px=forward, mark_px=mark, tau_years=tau, vol=vol)
+    return sized_in_quote(moved, book)
 
 
 def play(
@@ -239,7 +240,8 @@ def play(
 def with_now(book: RiskBook, stack: BookStack) -> BookStack:
     """Return the copies of a stack behind one of the book as it is."""
     columns = {name: np.concatenate([getattr(book, name)[None, :], getattr(stack, name)]) for name in MOVED}
-    return BookStack(book).at(np.concatenate([book.spot_px[None, :], stack.spot_px]), **columns)
+    both = BookStack(book).at(np.concatenate([book.spot_px[None, :], stack.spot_px]), **columns)
+    return both.with_qty(np.concatenate([book.qty_base[None, :], stack.qty_base]))
 
 
 def _play_one(

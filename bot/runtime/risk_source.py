@@ -128,7 +128,9 @@ def _of_file(
     when = f"{utc_text(now_ns)[:16]} UTC"
     words = f"the book of the file, without hedges, at the marks of recording {manifest.name} of {when}"
     found = take_snapshot(vault, engine, now_ns, words, wanted, is_posed=is_posed)
-    return _with_history(found, vault, recording)
+    # what the engine wants held is no word of one that has lived for minutes
+    accounts = tuple(msgspec.structs.replace(one, should_hold="") for one in found.accounts)
+    return _with_history(msgspec.structs.replace(found, accounts=accounts), vault, recording)
 
 
 def _replayed(

@@ -14,6 +14,7 @@ from bot.engine.collateral_desk import CollateralNow
 from bot.risk.asset_classes import Resolved
 from bot.risk.replanning import PlannedHedge
 from bot.risk.requirement import Charge
+from bot.runtime.risk_accounts import MONEYS
 from bot.runtime.risk_collateral import CollateralView
 from bot.runtime.risk_stress import ScenarioView, StressView
 from bot.runtime.risk_view import DistanceLine, MarginLine, RiskView
@@ -381,10 +382,8 @@ def print_stress(console: Console, view: StressView) -> None:
     for line in view.scenarios:
         found = line.result
         worst = next((one for one in found.accounts if one.account == found.worst), None)
-        total = {
-            name: sum(getattr(one, f"{name}_quote") for one in found.greeks.values())
-            for name in ("delta", "gamma", "vega")
-        }
+        moving = [one for asset, one in found.greeks.items() if asset not in MONEYS]
+        total = {name: sum(getattr(one, f"{name}_quote") for one in moving) for name in ("delta", "gamma", "vega")}
         table.add_row(
             found.scenario.name,
             money(found.pnl_quote, "+"),

@@ -330,7 +330,7 @@ class StressRun:
         return "nothing was sent" if self._spare_quote(venue, began_ns) > WORTH_SENDING else NOWHERE
 
     def _spare_quote(self, venue: str, began_ns: int) -> float:
-        """Return what there was to send when the rules began to ask for it, by every route, after what its place needs."""
+        """Return what there was to send when the rules began to ask for it, after what its place needs."""
         assert self.venues.transfers.balances is not None, "balances are kept"
         spare = 0.0
         for route in self.scenario.routes:

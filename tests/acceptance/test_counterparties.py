@@ -1,6 +1,6 @@
 """Counterparties in whole runs of a recording on two venues: one stops paying out, one's insurance fund shrinks.
 
-The signs are told as a watch would tell them; everything else is a replay, journalled, and decided anew from the journal.
+The signs are told as a watch would tell them; all else is a replay, journalled, and decided anew from the journal.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def test_f31_withdrawals_suspended_nothing_is_added_hedged_elsewhere_first_then_
     before = [(name, lots) for name, lots in found.orders_after(0) if name == HEDGE and lots > 0]
     assert before, "the cheap venue was hedged at as long as it was well"
     assert parties.actions["okx"] is Action.DRAIN
-    # hedged elsewhere before anything was closed there, nothing added there from then on, and in the end all of it moved
+    # hedged elsewhere before anything was closed there, nothing added there from then on, and in the end all moved
     after = found.orders_after(BEGIN_NS + 10 * NS_PER_S)
     assert after[0][0] == DATED
     assert after[0][1] > 0
@@ -231,7 +231,7 @@ def test_a_venue_over_its_share_of_equity_takes_no_hedge_and_says_so(tmp_path: P
     assert risk.is_over
     assert risk.stressed_quote >= risk.ead_quote >= 199_000
     assert found.parties.actions["deribit"] is Action.STOP_ADDING
-    # deribit, over its share too, takes only what releases margin against the options it has: not the whole of the hedge
+    # deribit, over its share too, takes only what releases margin against the options it has: not the whole hedge
     assert 0.0 < found.held[DATED] < 20.0
     assert found.engine.refusals[Refusal.COUNTERPARTY_LIMIT] > 0
     decision = found.engine.desks["ETH"].decision

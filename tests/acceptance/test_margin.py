@@ -23,7 +23,10 @@ from tests.acceptance.paper_against_replay import HEDGE, HELD, compare, cut_reco
 FROM_HOURS, HOURS = 3.7, 0.5  # of the recording: four hedges are made
 DATED = "ETH-28APR23"
 TARGET = "target: {delta_base: 40}\n"  # far from what the options need: getting there asks for margin
-TIGHT = f"{TARGET}risk: {{accounts: {{deribit: {{model: house, collateral: {{USD: 50000}}}}}}, insurance: {{full_quote: 1000}}}}\n"
+TIGHT = (
+    f"{TARGET}risk: {{accounts: {{deribit: {{model: house, collateral: {{USD: 50000}}}}}}, "
+    "insurance: {full_quote: 1000}}\n"
+)
 AMPLE = TIGHT.replace("50000", "500000")
 
 

@@ -234,3 +234,48 @@ def test_a_coin_that_is_owed_gets_no_haircut() -> None:
     assert health(np.array([0.5]), 1.0)[0][0] == pytest.approx(0.0)
     assert find_interval(health, 60_000.0).up_px == pytest.approx(90_000.0)
     assert quick_interval(owed, 30_000.0, lambda _: 0.0, 60_000.0, spot_weight=0.5).up_px == pytest.approx(90_000.0)
+
+
+@pytest.mark.parametrize("qty", [3.0, -3.0])
+def test_an_inverse_contract_keeps_its_quote_money_so_that_margin_does_not_shrink_with_the_price(qty: float) -> None:
+    """In coin: equity C + N (1/P - 1/P'), margin f |N| / P'; both reach each other at P' = N (1 + f) / (C + N/P)."""
+    px, coins, rate = 60_000.0, 1.0 if qty > 0.0 else 5.0, 0.02
+    legs = [
+        Position(kind=PERPETUAL, underlying="BTC", qty_base=qty, money="BTC"),
+        Position(kind=SPOT, underlying="BTC", qty_base=coins, money="BTC"),
+    ]
+    book = build_book(legs, {"BTC": px})
+
+    def maintenance(one: RiskBook) -> float:
+        return rate * float((np.abs(one.qty_base) * one.mark_px)[one.kind == PERPETUAL].sum())
+
+    notional = qty * px
+    expected = (notional + rate * abs(notional)) / (coins + notional / px)
+    health = book_health(book, coins * px, maintenance)
+    thorough, quick = find_interval(health, px), quick_interval(book, coins * px, maintenance, px)
+    if qty > 0.0:
+        assert thorough.down_px == pytest.approx(expected, rel=1e-9)
+        assert quick.down_px == pytest.approx(expected, rel=2e-3)
+    else:
+        assert (thorough.up_px, quick.up_px) == (inf, inf)  # two coins more than are sold: rising ends nothing
+        assert maintenance(move_book(book, 1.0)) == pytest.approx(rate * 180_000.0)
+    assert move_book(book, -0.5).qty_base.tolist() == [2.0 * qty, coins]
+
+
+@pytest.mark.parametrize(("middle", "is_call"), [(1.45, True), (1.25, True), (0.62, False), (0.8, False)])
+def test_a_dip_at_a_strike_narrower_than_a_step_is_not_looked_past(middle: float, is_call: bool) -> None:
+    strikes = ((-100.0, 0.99), (200.0, 1.0), (-100.0, 1.01))  # a butterfly that was sold, an hour before its end
+    legs = [
+        Position(
+            kind=OPTION, underlying="BTC", qty_base=qty, strike_px=100.0 * middle * at, tau_years=HOUR, vol=0.5,
+            is_call=is_call,
+        )
+        for qty, at in strikes
+    ]  # fmt: skip
+    book = build_book(legs, {"BTC": 100.0})
+    health = book_health(book, 30.0, lambda _: 0.0)
+    assert health(np.array([middle - 1.0]), 1.0)[0][0] < 0.0
+    for found in (find_interval(health, 100.0), quick_interval(book, 30.0, lambda _: 0.0, 100.0)):
+        end_px = found.up_px if is_call else found.down_px
+        assert abs(end_px / (100.0 * middle) - 1.0) < 0.01
+        assert abs(end_px - 100.0) <= abs(100.0 * middle - 100.0)

@@ -163,3 +163,16 @@ def test_what_all_layers_match_is_what_gross_is_above_net(
     assert net_exposure(made.where(order), PARAMETERS, {"WSTETH": 1.2}).charge_quote == pytest.approx(
         found.charge_quote, rel=1e-9, abs=1e-6
     )
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_redemption_rate_that_is_none_is_not_believed_and_named(rate: float) -> None:
+    legs = [
+        Position(kind=SPOT, underlying="STETH", qty_base=10.0, account="a"),
+        Position(kind=PERPETUAL, underlying="ETH", qty_base=-10.0, account="a"),
+    ]
+    book = build_book(legs, {"ETH": 4_000.0, "STETH": 3_960.0})
+    found, untold = net_exposure(book, PARAMETERS, {"STETH": rate}), net_exposure(book, PARAMETERS)
+    assert found.exposures == untold.exposures
+    assert found.of("ETH").net_base == pytest.approx(-0.1)
+    assert f"a redemption rate of {rate:g} is none" in found.notes[0]

@@ -289,3 +289,12 @@ def test_an_account_that_owes_and_is_asked_for_nothing_is_the_worst_of_all() -> 
     terms = {name: MarginTermsOf(model="house", values=HOUSE) for name in book.accounts}
     [found] = play(book, [scenario(moves={"BTC": 0.0, "USDC": 0.0})], terms)
     assert (found.worst, found.accounts[0].use_after) == ("owes", float("inf"))
+
+
+def test_an_inverse_contract_is_of_as_much_quote_money_after_a_fall_and_of_more_coins() -> None:
+    falls = scenario(moves={"BTC": -0.5, "USDC": 0.0})
+    linear, inverse = (one_result([perp(1.0, money=money), coin(90_000.0)], falls) for money in ("USDC", "BTC"))
+    assert inverse.pnl_quote == linear.pnl_quote == pytest.approx(-30_000.0)
+    assert (linear.greeks["BTC"].delta_base, inverse.greeks["BTC"].delta_base) == (1.0, 2.0)
+    assert inverse.accounts[0].after.initial == pytest.approx(2.0 * linear.accounts[0].after.initial)
+    assert inverse.accounts[0].before.initial == linear.accounts[0].before.initial

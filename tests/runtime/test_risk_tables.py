@@ -70,6 +70,13 @@ def test_margin_is_in_its_row_and_says_whose_it_is() -> None:
     assert "breakers: nobody watches them here" in text
 
 
+def test_dollars_posted_are_no_delta() -> None:
+    view = build_stress(accounts())
+    text = printed(lambda console: risk_tables.print_stress(console, view))
+    (row,) = rows(text, "2026-02-05")
+    assert row[3] == f"{round(view.scenarios[-1].result.greeks['ETH'].delta_quote):+,}"
+
+
 def test_what_is_wrong_stands_out() -> None:
     local = accounts().of["deribit"].local
     told = Told(50_000.0, 20_000.0, 15_000.0, local.initial, local.maintenance, START_NS)

@@ -73,7 +73,7 @@ async def test_a_person_says_what_became_of_an_instruction_and_the_journal_keeps
             rebuilt = look_at(vault, journal.header)
             rebuild(rebuilt, journal, is_world_wanted=False)
         assert state_of(rebuilt.engine, name) is TransferState.ARRIVED
-        assert one.commands().count([c for c in one.commands() if isinstance(c, TransferCollateral)][0]) == 1
+        assert [c.transfer_id for c in one.commands() if isinstance(c, TransferCollateral)].count(name) == 1
 
 
 def test_without_a_daemon_there_is_nobody_to_ask(tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ def requirements(stack: BookStack, parameters: HyperliquidParameters) -> list[Re
         tiers = terms_of(parameters.tiers, name)
         most = tiers[0].max_leverage if tiers else 0.0
         chosen = parameters.leverage.get(name, most)
+        if not 0.0 < chosen < math.inf:
+            raise ValueError(f"expected a leverage above 0 of {name}, found {chosen:g}")
         sizes = np.maximum(np.abs(part.qty_base + part.buy_base), np.abs(part.qty_base - part.sell_base))
         held, opened = (part.mark_px * np.abs(part.qty_base)).sum(axis=1), (part.mark_px * sizes).sum(axis=1)
         resting = np.broadcast_to((part.mark_px * (part.buy_base + part.sell_base)).sum(axis=1), len(stack))

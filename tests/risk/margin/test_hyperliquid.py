@@ -74,3 +74,10 @@ def test_tiers_that_the_venue_tells_replace_those_of_their_coin() -> None:
     assert found["tiers"]["BTC"] == values["tiers"]["BTC"]
     with pytest.raises(ValueError, match="expected leverage tiers from 0 on"):
         updated(values, {"SOL": told["SOL"][:1]})
+
+
+@pytest.mark.parametrize("leverage", [0.0, -5.0, float("nan"), float("inf")])
+def test_a_leverage_that_is_none_is_refused(leverage: float) -> None:
+    book = build_book([Position(kind=PERPETUAL, underlying="BTC", qty_base=1.0)], {"BTC": 60_000.0})
+    with pytest.raises(ValueError, match="expected a leverage above 0 of BTC"):
+        requirement(book, msgspec.structs.replace(parameters("hyperliquid"), leverage={"BTC": leverage}))
