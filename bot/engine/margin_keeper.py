@@ -517,14 +517,15 @@ class MarginKeeper:
 
         Repricing is dear, so that an account which is alive three sigmas away on both sides is called safe (0).
         """
-        if not len(book) or account.figures.maintenance <= 0.0:
-            return 0.0
         years = self._delay_ns / NS_PER_YEAR
         vol = self._stressed_vol()
+        if isfinite(vol):  # before anything is held: the first order has to live through it as well
+            account.safe_move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
+        if not len(book) or account.figures.maintenance <= 0.0:
+            return 0.0
         if not isfinite(vol):
             return 0.0 if account.utilisation_ratio < self._risk.states.watch_ratio else nan
-        ratio = account.settings.liquidation_ratio
-        move = account.safe_move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
+        ratio, move = account.settings.liquidation_ratio, account.safe_move
         gross_quote = float((abs(book.qty_base) * book.spot_of_row_px).sum())
         if account.figures.maintenance + 3.0 * gross_quote * move < ratio * account.equity_quote:
             return 0.0
