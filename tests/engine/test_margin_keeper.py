@@ -117,6 +117,20 @@ class TestRooms:
         assert held_base * PX * found.safe_move < 400.0
         assert found.touch_probability <= RULE.critical_probability
 
+    @pytest.mark.parametrize(
+        ("accounts", "values"), [({"liquidation_ratio": 0.6}, {}), ({}, {"mm_factor": 1.0, "extended_factor": 3.0})]
+    )
+    def test_no_hedge_brings_an_account_into_the_states_that_have_it_closed_again(
+        self, accounts: dict[str, Any], values: dict[str, Any]
+    ) -> None:
+        vault = MarginVault({"a": usd_for(4.0)}, instruments=(A,), accounts=accounts)
+        vault.terms("a", **values)
+        assert vault.hedge_all(rounds=6)["A"] < -20
+        vault.tick()
+        standing = vault.margin.accounts["a"].standing
+        assert standing is not None
+        assert standing.asked in (MarginState.NORMAL, MarginState.WATCH), standing.reason
+
     def test_orders_on_their_way_count_at_their_worse_end(self) -> None:
         vault = MarginVault({"a": usd_for(4.0)}, instruments=(A,), coins=3.0)
         (intent,) = vault.intents()
