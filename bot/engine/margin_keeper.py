@@ -520,14 +520,15 @@ class MarginKeeper:
 
         Repricing is dear, so that an account which is alive three sigmas away on both sides is called safe (0).
         """
-        if not len(book) or account.figures.maintenance <= 0.0:
-            return 0.0
         years = self._delay_ns / NS_PER_YEAR
         vol = self._stressed_vol()
+        if isfinite(vol):  # before anything is held: the first order has to live through it as well
+            account.safe_move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
+        if not len(book) or account.figures.maintenance <= 0.0:
+            return 0.0
         if not isfinite(vol):
             return 0.0 if account.utilisation_ratio < self._risk.states.watch_ratio else nan
-        ratio = account.settings.liquidation_ratio
-        move = account.safe_move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
+        ratio, move = account.settings.liquidation_ratio, account.safe_move
         gross_quote = float((abs(book.qty_base) * book.spot_of_row_px).sum())
         if account.figures.maintenance + 3.0 * gross_quote * move < ratio * account.equity_quote:
             return 0.0
@@ -593,8 +594,9 @@ class MarginKeeper:
     def room(self, instrument: Instrument, side: int, reach_base: float) -> Room:
         """Return how much more of an instrument may be traded on one side (1 buys, −1 sells), up to `reach_base`.
 
-        It is the largest size after which initial margin is within its share of equity, and the account alive after a
-        move of `SAFE_SIGMAS` until it could be topped up; or no nearer to either than now: what releases is allowed.
+        It is the largest size after which initial margin is within its share of equity, utilisation below ACT, and the
+        account alive after a move of `SAFE_SIGMAS` until it could be topped up; or no nearer to any of them than now:
+        what releases is allowed.
         """
         key = (instrument.instrument_id, side)
         found = self._rooms.get(key)
@@ -648,6 +650,7 @@ class MarginKeeper:
         place = rows.row_of[name]
         row = rows.rows[place]
         share, ratio = self._risk.max_initial_ratio, account.settings.liquidation_ratio
+        most_ratio = self._risk.states.act_ratio  # a hedge beyond it would soon be closed again
         is_option = row.kind == OPTION
 
         deltas = base_deltas(with_qty(rows.book, np.ones(len(rows.book))))  # of a unit of each row
@@ -672,10 +675,13 @@ class MarginKeeper:
                     equity_quote += account.counted_options_quote(worth) - side * base * px
                     equity_quote -= account.counted_options_quote(account.options_quote)
                 bound_quote, left_quote = now.initial, at_risk_quote(now.maintenance, book.qty_base)
+                kept_quote = now.maintenance
                 if account.may_add:
                     bound_quote = max(bound_quote, share * equity_quote)
                     left_quote = max(left_quote, equity_quote)
+                    kept_quote = max(kept_quote, most_ratio * ratio * equity_quote)
                 is_within = asked.initial - bound_quote - 1e-9 * abs(bound_quote) <= 0.0
+                is_within &= asked.maintenance - kept_quote - 1e-9 * abs(kept_quote) <= 0.0
                 if account.safe_move:
                     risk_quote = at_risk_quote(asked.maintenance, lines[number])
                     is_within &= risk_quote - left_quote - 1e-9 * abs(left_quote) <= 0.0
@@ -717,7 +723,8 @@ class MarginKeeper:
         if not account.may_add and account.standing is not None:
             why = f"{account.standing.asked}: {account.standing.reason}"
             return f"{account.name}: only what releases margin, it is {why}; {figures}"
-        return f"{account.name}: {figures}"
+        used = f"utilisation {account.utilisation_ratio:.0%} of less than {self._risk.states.act_ratio:.0%}"
+        return f"{account.name}: {figures}, {used}"
 
     def _tell_figures(self, account: MarginAccount) -> str:
         aside_quote = account.whole_quote - account.equity_quote

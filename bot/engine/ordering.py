@@ -719,9 +719,10 @@ class Ordering:
             venue = holding.instrument.venue
             limit_quote = self._settings.venue_limits[venue]
             return Refusal.VENUE_LIMIT, f"{venue}: exposure limit of {limit_quote:,.0f} is reached, in flight included"
+        what = f"what {holding.instrument.instrument_id} can carry" if abs(cut) == shown else "the order limit"
         if abs(cut) > room:
             cut = int(room) if lots > 0 else -int(room)
-            return _Size(cut, f", cut from {lots} lots by the exposure limit of {holding.instrument.venue}")
+            what = f"the exposure limit of {holding.instrument.venue}"
         free_lots, why = self._margin_lots(holding, 1 if lots > 0 else -1, lot_base, px)
         if free_lots < 1:
             assert self.margin is not None, "margin was asked"
@@ -729,7 +730,6 @@ class Ordering:
         if abs(cut) > free_lots:
             cut = int(free_lots) if lots > 0 else -int(free_lots)
             return _Size(cut, f", cut from {lots} lots by margin ({why})" if abs(lots) < MOST_LOTS else "")
-        what = f"what {holding.instrument.instrument_id} can carry" if abs(cut) == shown else "the order limit"
         return _Size(cut, f", cut from {lots} lots by {what}" if cut != lots else "")
 
     def _margin_lots(self, holding: Holding, side: int, lot_base: float, px: float) -> tuple[float, str]:

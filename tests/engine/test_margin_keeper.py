@@ -99,6 +99,38 @@ class TestRooms:
         figures = vault.margin.accounts["a"]
         assert figures.initial_ratio <= 0.9 + 1e-9
 
+    @pytest.mark.parametrize("routing", ["preference", "cheapest"])
+    def test_what_an_exposure_limit_cuts_has_to_fit_margin_as_well(self, routing: str) -> None:
+        vault = MarginVault({"a": usd_for(2.0)}, instruments=(A,), venue_limits={"a": 5.0 * PX}, routing=routing)
+        (intent,) = vault.intents()
+        assert intent.qty_lots == -20
+        assert "by margin (a: initial margin" in intent.reason
+
+    def test_the_first_order_of_an_account_has_to_live_through_a_move_as_any_other(self) -> None:
+        thin = {"price_range": 0.002, "min_vol_up": 0.0, "roll_min": 0.0005, "extended": (0.004,)}
+        vault = MarginVault({"a": 400.0}, instruments=(A,), risk={"local_margin_share": 0.0})
+        vault.terms("a", **thin, extended_factor=1.0)
+        vault.tick()
+        found = vault.margin.accounts["a"]
+        held_base = -sum(vault.hedge_all().values()) * 0.1
+        assert found.safe_move > 0.01
+        assert held_base * PX * found.safe_move < 400.0
+        assert found.touch_probability <= RULE.critical_probability
+
+    @pytest.mark.parametrize(
+        ("accounts", "values"), [({"liquidation_ratio": 0.6}, {}), ({}, {"mm_factor": 1.0, "extended_factor": 3.0})]
+    )
+    def test_no_hedge_brings_an_account_into_the_states_that_have_it_closed_again(
+        self, accounts: dict[str, Any], values: dict[str, Any]
+    ) -> None:
+        vault = MarginVault({"a": usd_for(4.0)}, instruments=(A,), accounts=accounts)
+        vault.terms("a", **values)
+        assert vault.hedge_all(rounds=6)["A"] < -20
+        vault.tick()
+        standing = vault.margin.accounts["a"].standing
+        assert standing is not None
+        assert standing.asked in (MarginState.NORMAL, MarginState.WATCH), standing.reason
+
     def test_orders_on_their_way_count_at_their_worse_end(self) -> None:
         vault = MarginVault({"a": usd_for(4.0)}, instruments=(A,), coins=3.0)
         (intent,) = vault.intents()
