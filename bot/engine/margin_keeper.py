@@ -529,20 +529,28 @@ class MarginKeeper:
         if not isfinite(vol):
             return 0.0 if account.utilisation_ratio < self._risk.states.watch_ratio else nan
         ratio, move = account.settings.liquidation_ratio, account.safe_move
-        gross_quote = float((abs(book.qty_base) * book.spot_of_row_px).sum())
+        coins_quote = self._coins_quote(account)  # they are no rows of the book, and fall with it all the same
+        gross_quote = float((abs(book.qty_base) * book.spot_of_row_px).sum()) + abs(coins_quote)
         if account.figures.maintenance + 3.0 * gross_quote * move < ratio * account.equity_quote:
             return 0.0
 
         def maintenance(stack: BookStack) -> Floats:
             return np.array([one.maintenance for one in _figures_of(account, stack, book)])
 
-        moved = move_books(book, np.array([-move, move]))
-        equity = account.equity_quote + (moved.mark_px - book.mark_px) @ book.qty_base
+        moves = np.array([-move, move])
+        moved = move_books(book, moves)
+        equity = account.equity_quote + (moved.mark_px - book.mark_px) @ book.qty_base + coins_quote * moves
         if (maintenance(moved) < ratio * equity).all():
             return 0.0
         now_quote = account.figures.maintenance
         interval = stack_interval(
-            book, account.equity_quote, maintenance, 1.0, liquidation_ratio=ratio, margin_now_quote=now_quote
+            book,
+            account.equity_quote,
+            maintenance,
+            1.0,
+            liquidation_ratio=ratio,
+            margin_now_quote=now_quote,
+            coins_quote=coins_quote,
         )
         return touch_probability(interval, 1.0, vol, years)
 

@@ -37,7 +37,7 @@ class _Asked(msgspec.Struct, gc=False):
 class _Account:
     """Equity of a book after logarithmic moves of one underlying or of all, and its maintenance margin where asked."""
 
-    __slots__ = ("_book", "_equity_quote", "_maintenance", "_ratio", "_underlying", "_weight")
+    __slots__ = ("_book", "_coins_quote", "_equity_quote", "_maintenance", "_ratio", "_underlying", "_weight")
 
     def __init__(
         self,
@@ -47,8 +47,10 @@ class _Account:
         ratio: float,
         underlying: str | None,
         spot_weight: float,
+        coins_quote: float = 0.0,
     ) -> None:
         self._book = book
+        self._coins_quote = coins_quote
         self._equity_quote = equity_quote
         self._maintenance = maintenance
         self._ratio = ratio
@@ -64,7 +66,7 @@ class _Account:
             is_moved = book.underlying == number
         linear = is_moved & ~book.is_option
         moves = np.expm1(logs)
-        won = moves * float(self._weight[linear] @ book.mark_px[linear])
+        won = moves * (float(self._weight[linear] @ book.mark_px[linear]) + self._coins_quote)
         rows = np.flatnonzero(is_moved & book.is_option)
         if rows.size:
             changes = value_changes(
@@ -77,8 +79,10 @@ class _Account:
 
     def ask(self, points: list[float]) -> list[_Asked]:
         """Return the gap between equity and margin at each of some moves, margin by the model."""
-        stack = move_books(self._book, np.expm1(np.array(points)), underlying=self._underlying)
-        equity = self._ratio * (self._equity_quote + (stack.mark_px - self._book.mark_px) @ self._weight)
+        moves = np.expm1(np.array(points))
+        stack = move_books(self._book, moves, underlying=self._underlying)
+        won = (stack.mark_px - self._book.mark_px) @ self._weight + self._coins_quote * moves
+        equity = self._ratio * (self._equity_quote + won)
         margin = self._maintenance(stack)
         return [_Asked(*one) for one in zip(points, (equity - margin).tolist(), margin.tolist(), strict=True)]
 
@@ -115,13 +119,15 @@ def stack_interval(
     underlying: str | None = None,
     spot_weight: float = 1.0,
     margin_now_quote: float | None = None,
+    coins_quote: float = 0.0,
 ) -> Interval:
     """Return what `quick_interval` does, of a model that answers for several moved books at once.
 
     Both sides are searched side by side, so that it is asked about three times, for up to four books.
-    `margin_now_quote`, where it is known, is not asked about again.
+    `margin_now_quote`, where it is known, is not asked about again. `coins_quote` of equity is no row of the book, for
+    coins that are posted, and moves with prices all the same.
     """
-    account = _Account(book, equity_quote, maintenance, liquidation_ratio, underlying, spot_weight)
+    account = _Account(book, equity_quote, maintenance, liquidation_ratio, underlying, spot_weight, coins_quote)
     if margin_now_quote is None:
         [now] = account.ask([0.0])
     else:

@@ -448,6 +448,24 @@ def test_the_chance_of_liquidation_is_that_of_the_vol_that_was_seen() -> None:
     assert chances[1] > 0.05
 
 
+def test_coins_that_are_posted_cover_what_was_sold_of_them() -> None:
+    """Equity in the coin rises with the loss of the short, which dollars do not."""
+    chances = []
+    for asset in ("USD", "ETH"):
+        vault = stressed(risk={"local_margin_share": 0.0})
+        for step in range(60):
+            vault.tick(px=PX + 10.0 * (step % 2), after_s=60.0)
+        found = vault.margin.accounts["a"]
+        worth = 1.0 if asset == "USD" else vault.margin.asset_px(found, "ETH")
+        assert worth is not None
+        found.balances = {asset: found.figures.maintenance / 0.93 / worth}
+        vault.margin.note_change()
+        vault.tick(px=PX)
+        assert found.utilisation_ratio == pytest.approx(0.93, rel=1e-3)
+        chances.append(found.touch_probability)
+    assert chances[1] < 0.8 * chances[0]
+
+
 def test_without_a_risk_section_nothing_is_reckoned() -> None:
     assert Driver().engine.margin is None
 

@@ -153,3 +153,18 @@ def test_many_moves_are_what_each_alone_is_and_what_black_76_says() -> None:
         terms = (book.strike_px[rows], book.tau_years[rows], 1.2 * book.vol[rows], book.is_call[rows])
         exact = greeks(book.forward_px[rows] * (1.0 + move), *terms).value
         assert found.mark_px[rows] == pytest.approx(exact, abs=1e-6)
+
+
+@pytest.mark.parametrize("qty", [3.0, -3.0])
+def test_coins_that_are_posted_move_the_end_as_rows_of_the_book_would(qty: float) -> None:
+    book = book_of([perpetual(qty)], 60_000.0)
+
+    def maintenance(stack: BookStack) -> Floats:
+        return 0.02 * np.abs(stack.qty_base * stack.mark_px).sum(axis=1)
+
+    found = stack_interval(book, 60_000.0, maintenance, 60_000.0, coins_quote=60_000.0)
+    # a coin is the equity: E' = P' + q (P' - P) = f |q| P'
+    end_px = qty * 60_000.0 / (1.0 + qty - 0.02 * abs(qty))
+    assert (found.down_px if qty > 0.0 else found.up_px) == pytest.approx(end_px, rel=1e-3)
+    plain = stack_interval(book, 60_000.0, maintenance, 60_000.0)
+    assert (plain.down_px < found.down_px) if qty > 0.0 else (plain.up_px < found.up_px)
