@@ -39,6 +39,7 @@ SPOT_PX = {"BTC": 60_000.0, "ETH": 3_000.0}
 NO_OPTIONS = ("hyperliquid", "dydx", "drift")  # what venues list none of is traded there as perpetuals
 USUAL = ("deribit_portfolio", "okx", "hyperliquid", "paradex_portfolio")
 HEAT_MOVES, HEAT_VOLS, HEAT_HOURS = (-0.5, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5), (-0.3, 0.0, 0.5), (0.0, 24.0)
+LINEAR = frozenset({"drift", "dydx", "hyperliquid"})  # venues that list no options
 DAYS = (0.8, 2.0, 7.0, 14.0, 30.0, 60.0, 120.0, 240.0)
 
 
@@ -80,6 +81,8 @@ def random_book(positions: int, accounts: tuple[str, ...], *, options_only: bool
             "account": accounts[number % len(accounts)],
         }
         drawn = 1.0 if options_only else rng.random()
+        if common["account"] in LINEAR:
+            drawn *= 0.1
         if drawn < 0.05 or common["account"] in NO_OPTIONS:
             made.append(Position(kind=PERPETUAL, **common))
         elif drawn < 0.1:

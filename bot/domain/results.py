@@ -112,7 +112,7 @@ class BufferRecord(msgspec.Struct, frozen=True):
 class ForecastRecord(msgspec.Struct, frozen=True):
     """The newest forecast of one underlying's vol (yearly, for `horizon_s` on), and how its quantiles have held so far.
 
-    `quantile_vols` is by level. Of `outcomes` forecasts whose time has come, `breaches` says by level how many were
+    `quantile_vol` is by level. Of `outcomes` forecasts whose time has come, `breaches` says by level how many were
     exceeded; `degraded` why the newest is not the model's best, "" where it is.
     """
 
@@ -120,7 +120,7 @@ class ForecastRecord(msgspec.Struct, frozen=True):
     regime: str
     horizon_s: float | None
     mean_vol: float | None
-    quantile_vols: dict[str, float]
+    quantile_vol: dict[str, float]
     outcomes: int
     breaches: dict[str, int]
     degraded: str

@@ -275,7 +275,8 @@ class MarginKeeper:
             )
         account.requirement = requirement
         account.options_quote = float((book.qty_base * book.mark_px)[book.kind == OPTION].sum())
-        if account.balances is not None and not isfinite(account.earned_then_quote):
+        is_known = account.balances is not None and isfinite(account.earned_then_quote)
+        if account.balances is not None and not is_known and not self.is_price_in_doubt:
             account.earned_then_quote = self._own_quote(account)
         self._take_told(account, local, now_ns)
         figures = account.reckon(local)
@@ -338,8 +339,9 @@ class MarginKeeper:
         if report is not None and account.last_fill_ns < report.ts_asked_ns:
             told = told_of(report)
             if told is not None:
-                posted = self._posted_alone(account)
-                moving_quote = self._moving_quote(account, posted)
+                # a venue knows of a jump before we believe it: what it told then must not be moved by it again
+                posted = None if self.is_price_in_doubt else self._posted_alone(account)
+                moving_quote = 0.0 if posted is None else self._moving_quote(account, posted)
                 account.told = Told(told[0], told[1], local, report.ts_recv_ns, posted, moving_quote)
         if account.told is not None and now_ns - account.told.at_ns > self._risk.report_max_age_ns:
             account.told = None
@@ -366,9 +368,10 @@ class MarginKeeper:
                 continue
             haircut = account.haircut_share(asset) if amount > 0.0 else 0.0
             total_quote += amount * px * (1.0 - haircut)
-        total_quote += self._own_quote(account)
-        if is_told:  # what positions earned until then is in the balances
-            total_quote -= account.earned_then_quote
+        if not is_told:
+            total_quote += self._own_quote(account)
+        elif isfinite(account.earned_then_quote):  # what positions earned until then is in the balances
+            total_quote += self._own_quote(account) - account.earned_then_quote
         return total_quote, missing
 
     def part_of(self, account: MarginAccount, amount_quote: float) -> float:

@@ -109,7 +109,7 @@ class VolWatch:
             regime=last.regime if last is not None else "unknown",
             horizon_s=last.horizon_years * HOURS_PER_YEAR * 3600.0 if last is not None else None,
             mean_vol=last.mean_vol if last is not None else None,
-            quantile_vols=dict(zip(map(str, last.levels), last.quantile_vols, strict=True)) if last is not None else {},
+            quantile_vol=dict(zip(map(str, last.levels), last.quantile_vols, strict=True)) if last is not None else {},
             outcomes=len(kept),
             breaches={
                 str(level): sum(one.realised_vol > one.quantile_vols[place] for one in kept)

@@ -27,6 +27,7 @@ SEARCH_POINTS: Final = 24  # on either side, denser near the price
 _BATCH: Final = 4  # points looked at before looking further out
 _DIPS: Final = 4  # strikes on either side that are looked at as well, those with the least equity
 _MOST_DIPS: Final = 32  # of so many at most
+_SHARP: Final = 0.05  # deviation up to expiry below which a bend may be narrower than a step
 _EXACT: Final = 1e-13
 
 Health = Callable[[Floats, float], tuple[Floats, Floats]]
@@ -308,7 +309,8 @@ def dips(book: RiskBook, underlying: str | None = None) -> Floats:
     was sold) and rise again within less than a step of a search.
     """
     is_moved = np.array([underlying is None or one == underlying for one in book.underlyings], dtype=bool)
-    rows = np.flatnonzero(book.is_option & is_moved[book.underlying])
+    dev = book.vol * np.sqrt(np.clip(book.tau_years, 0.0, 1e3))
+    rows = np.flatnonzero(book.is_option & is_moved[book.underlying] & (dev < _SHARP))
     if not rows.size:
         return np.zeros(0)
     logs, place = np.unique(np.round(np.log(book.strike_px[rows] / book.forward_px[rows]), 9), return_inverse=True)

@@ -177,10 +177,12 @@ def _next_points(alive: list[_Asked], steps: Floats, equity: Floats) -> list[flo
     """
     reach, known, margins = np.abs(steps), [abs(one.at) for one in alive], [one.margin for one in alive]
     margin = np.interp(reach, known, margins)
-    if len(alive) > 1:
+    if len(alive) > 1 and known[-1] > known[-2]:
         slope = (margins[-1] - margins[-2]) / (known[-1] - known[-2])
         margin = np.where(reach > known[-1], np.maximum(margins[-1] + slope * (reach - known[-1]), 0.0), margin)
-    ended = np.flatnonzero(~(equity > margin))
+    # what the model called alive is alive, whatever the last digit of the ladder's own equity says
+    is_known = (np.abs(reach[:, None] - np.array(known)) <= NEAR_ENOUGH * reach[:, None]).any(axis=1)
+    ended = np.flatnonzero(~(equity > margin) & ~is_known)
     sign = float(np.sign(steps[0]))
     if not ended.size:
         return [sign * guard for guard in GUARDS if guard > known[-1] * (1.0 + NEAR_ENOUGH)]

@@ -245,6 +245,10 @@ class StressRun:
         used = self.venues.truth(venue, was).used
         told = f"{used:.0%} before that, {told}"
         if self.venues.truth(venue, was._replace(lots=now.lots, cash=now.cash)).used >= 1.0:
+            minute = (was.now_ns - self.scenario.start_ns) / NS_PER_MIN
+            known = [one for one in self.story.breaches if one.kind == "order" and one.venue == venue]
+            if any(one.minute >= minute and not one.is_preventable for one in known):
+                return "traded before the venue told what it had done", told, False
             return "traded into it", told, True
         came_back = [
             one

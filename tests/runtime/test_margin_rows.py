@@ -67,7 +67,7 @@ def test_each_account_has_the_worst_of_it_and_a_run_without_it_says_so() -> None
 def test_what_was_kept_aside_and_opened_is_told() -> None:
     kept = BufferRecord(balance_quote=60.0, full_quote=500.0, funded_quote=100.0, drawn_quote=50.0, returned_quote=10.0)
     forecast = ForecastRecord(
-        model="EWMA", regime="calm", horizon_s=1_800.0, mean_vol=0.7, quantile_vols={}, outcomes=20,
+        model="EWMA", regime="calm", horizon_s=1_800.0, mean_vol=0.7, quantile_vol={}, outcomes=20,
         breaches={"0.95": 2}, degraded="few hours " * 8,
     )  # fmt: skip
     found = rows_of(run(margin={"okx": RECORD}, insurance=kept, breaker_trips=4, forecasts={"ETH": forecast}))

@@ -268,3 +268,37 @@ def test_what_means_nothing_is_told_at_its_line(tmp_path: Path, recording: Path,
     (problem,) = caught.value.problems
     assert words in problem
     assert "vault.yaml:" in problem
+
+
+PARTIES = """\
+risk:
+  accounts: {deribit: {model: house, collateral: {USD: 60000}, standing_share: 0.9}}
+  counterparties:
+    equity_share: 0.5
+    parties: {circle: {kind: issuer, assets: [USDC], group: dollars}, deribit: {loss_given_default: 0.9}}
+    drain: {retry_s: 5, hedge_share: 0.25}
+"""
+
+
+def test_counterparties_are_limited_as_written(tmp_path: Path, recording: Path) -> None:
+    built = load(tmp_path, recording, PARTIES)
+    rules, parameters = built.counterparty_rules, built.counterparties
+    assert rules.is_limiting
+    assert not rules.is_watched  # a recording shows no signs
+    assert rules.issuers == {"USDC": "circle"}
+    assert [(one.name, one.group) for one in rules.parties] == [("circle", "dollars"), ("deribit", "")]
+    assert rules.parties[1].loss_given_default == 0.9
+    assert (rules.drain.retry_ns, rules.drain.hedge_share) == (5 * 10**9, 0.25)
+    assert parameters is not None
+    assert parameters.equity_share == 0.5
+    assert parameters.score_share[-1] == (90.0, 0.5)  # what scores allow goes with it: 25 % of 25 %
+    plain = load(tmp_path, recording, "risk: {accounts: {deribit: {model: deribit}}}\n")
+    assert not plain.counterparty_rules.is_limiting
+    for change, words in (
+        ("assets: [USDC]", "expected the assets it owes, found none"),
+        ("deribit: {loss", "expected deribit, found okx"),
+    ):
+        broken = PARTIES.replace(change, {"assets: [USDC]": "assets: []"}.get(change, "okx: {loss"))
+        with pytest.raises(ConfigError) as caught:
+            load(tmp_path, recording, broken)
+        assert words in caught.value.problems[0]
