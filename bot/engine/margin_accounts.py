@@ -78,7 +78,7 @@ class MarginAccount:
         self.index_px: dict[str, float] = {}  # what the venue itself counts a unit of an asset as
         self.settled: dict[str, float] = {}  # what expired options of the book paid there
         self.moved: dict[str, float] = {}  # what transfers brought and took
-        self.leaving: dict[str, tuple[str, float, int]] = {}  # transfer → asset, amount and when it was planned
+        self.leaving: dict[str, tuple[str, float, int]] = {}  # transfer → asset, amount, since when reports know of it
         self.is_draining = False  # whether all that can leave is to leave, as where withdrawals stopped
         self.shed_for = ""  # why the leg that ranks first for deleveraging is to be closed before the venue does it
         self.balances_ns = 0

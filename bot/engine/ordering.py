@@ -494,23 +494,38 @@ class Ordering:
         if not candidates or not isinstance(closing, _Size):
             return None
         plan = _split_base(abs(closing.lots) * lot_base, candidates, side, view.spot_px)
-        opened_base = sum(abs(leg.lots) * leg.candidate.lot_base for leg in plan.legs)
+        target = HedgeTarget.hold(f"{roll.text}{plan.note}")
+        opened = self._draft_opened(desk, view, target, plan)
+        opened_base = sum(abs(draft.lots) * draft.lot_base for draft, _ in opened)
         closed_lots = int(opened_base / lot_base + 0.5)
-        if not plan.legs or not closed_lots:
+        if not closed_lots:
             return None
-        reason = f"{roll.text}{plan.note}"
-        target = HedgeTarget.hold(reason)
-        drafts = [self._draft(desk, view, target, roll.hedge, "", share_lots=-side * closed_lots, is_roll=True)]
-        drafts += [
-            self._draft(desk, view, target, leg.candidate.hedge, "", share_lots=leg.lots, is_roll=True)
-            for leg in plan.legs
-        ]
-        made = [draft for draft in drafts if isinstance(draft, _Draft) and draft.lots == draft.wanted_lots]
-        if len(made) < len(drafts) or self._limits.refuse_rate(view.now_ns, len(drafts) - 1) is not None:
+        closed = self._draft(desk, view, target, roll.hedge, "", share_lots=-side * closed_lots, is_roll=True)
+        is_whole = isinstance(closed, _Draft) and closed.lots == closed.wanted_lots
+        if not is_whole or self._limits.refuse_rate(view.now_ns, len(opened)) is not None:
             return None
-        costs = [0.0, *(leg.cost_quote for leg in plan.legs)]
-        orders = [self._approve(desk, view, draft, cost) for draft, cost in zip(made, costs, strict=True)]
+        assert isinstance(closed, _Draft), "it is whole"
+        orders = [self._approve(desk, view, draft, cost) for draft, cost in [(closed, 0.0), *opened]]
         return Routed(tuple(orders), is_whole=True, next_best_quote=plan.next_best_quote, is_roll=True)
+
+    def _draft_opened(
+        self, desk: Desk, view: HedgeView, target: HedgeTarget, plan: _Plan
+    ) -> list[tuple[_Draft, float]]:
+        """Return what a roll opens, which shares the margin of an account; nothing where a limit cuts it otherwise."""
+        opened: list[tuple[_Draft, float]] = []
+        self._taken_share.clear()
+        for leg in plan.legs:
+            hedge = leg.candidate.hedge
+            is_sharing = hedge.instrument.venue in self._taken_share
+            draft = self._draft(desk, view, target, hedge, "", share_lots=leg.lots, is_roll=True)
+            if isinstance(draft, _Draft) and (is_sharing or draft.lots == draft.wanted_lots):
+                opened.append((draft, leg.cost_quote * (draft.lots / draft.wanted_lots)))
+                self._take_margin(hedge, draft)
+            elif not is_sharing:
+                opened.clear()
+                break
+        self._taken_share.clear()
+        return opened
 
     def relieve(self, desk: Desk, view: HedgeView, routes: Sequence[HedgeSettings], relief: Relief) -> Routed | None:
         """Return the order that closes a slice of a hedge whose account needs margin released; None if it cannot be."""

@@ -21,6 +21,7 @@ from bot.risk.transfers import Notice, NoticeKind, NotMoved, Route, Transfer, Tr
 
 RETRY_NS: Final = 5 * NS_PER_MIN  # a route that refuses is left alone for a minute, then two, at most for this long
 LOOK_EVERY_NS: Final = NS_PER_S
+NOT_GONE_NS: Final = 2**63 - 1  # after every report
 MAX_NOTICES: Final = 200
 _ENDS: Final = frozenset({TransferState.ARRIVED, TransferState.FAILED, TransferState.REVERSED})
 
@@ -83,6 +84,9 @@ class TopUps:
     def restart(self, now_ns: int) -> None:
         """Have every transfer under way asked about, and none sent again."""
         self._commands += [QueryTransfer(one, "the daemon restarted") for one in self.book.restart(now_ns)]
+        for account in self._keeper.accounts.values():  # what has not left by then may have, and reports tell
+            for name, (asset, amount, since_ns) in account.leaving.items():
+                account.leaving[name] = (asset, amount, min(since_ns, now_ns))
 
     def review(self, now_ns: int, *, may_send: bool) -> list[Command]:
         """Return what is to be moved, if anything may be, and what is asked about now."""
@@ -271,8 +275,12 @@ class TopUps:
                 self._wallets[venue, route.asset] += change
         source = self._keeper.accounts.get(route.from_venue)
         if source is not None:
-            if after[0]:
-                source.leaving.setdefault(transfer.transfer_id, (route.asset, transfer.amount, transfer.planned_ns))
+            if after[0]:  # what waits for its leave is in every report, however new, and is promised all the same
+                is_waiting = transfer.state is TransferState.PLANNED
+                known = source.leaving.get(transfer.transfer_id)
+                if is_waiting or known is None or known[2] == NOT_GONE_NS:
+                    since_ns = NOT_GONE_NS if is_waiting else transfer.changed_ns
+                    source.leaving[transfer.transfer_id] = (route.asset, transfer.amount, since_ns)
             else:
                 source.leaving.pop(transfer.transfer_id, None)
         target = self._keeper.accounts.get(route.to_venue)

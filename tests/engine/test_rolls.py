@@ -13,6 +13,7 @@ from bot.domain.orders import OrderIntent
 from bot.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_S
 from bot.domain.venues import AccountReport, VenuePosition
 from bot.engine.desk import Desk
+from bot.engine.risk_settings import RiskSettings
 from bot.engine.rolls import find_roll, is_ending
 from bot.engine.settings import BookLeg, HedgeSettings
 from strategies import DeltaBand
@@ -27,6 +28,7 @@ from tests.engine.builders import (
     make_intent,
     make_settings,
 )
+from tests.engine.margin_vault import INITIAL_SHARE, account
 
 EXPIRY_NS = T0_NS + NS_PER_DAY
 DATED = future(EXPIRY_NS)
@@ -175,6 +177,16 @@ class TestRoll:
         driver.hedged()
         names = [intent.instrument_id for intent in driver.at(50 * NS_PER_MIN)]
         assert names == [NAME, "ETH-CHEAP"]
+
+    def test_what_is_opened_fits_margin_together_while_what_is_left_may_not_have_been_closed(self) -> None:
+        other = msgspec.structs.replace(linear_perpetual(), instrument_id="ETH-OTHER")
+        per_base = INITIAL_SHARE * 1.25 * 2000.0  # as only the model tells
+        risk = RiskSettings(accounts={"sim": account((9.0 + 5.05) * per_base / 0.9)})
+        driver = Rolling(others=(linear_perpetual(), other), risk=risk).hedged()
+        intents = driver.at(50 * NS_PER_MIN)
+        opened = sum(one.qty_lots for one in intents if one.instrument_id != NAME)
+        assert -50 <= opened <= -45
+        assert sum(one.qty_lots for one in intents) == 0
 
     @pytest.mark.parametrize("changes", [{"routing": "preference"}, {"others": ()}])
     def test_without_another_or_by_preference_it_is_left_to_expire(self, changes: dict[str, Any]) -> None:

@@ -49,6 +49,37 @@ def tell(vault: MarginVault, command: TransferCollateral, state: TransferState, 
     vault.apply(msgspec.structs.replace(update, **changes))
 
 
+@pytest.mark.parametrize("is_told", [False, True])
+def test_what_waits_for_its_leave_is_promised_whatever_its_account_tells(is_told: bool) -> None:
+    """A person may take hours to confirm a transfer, and the venue tells what is there until then."""
+    vault = short_of_margin()
+    (command,) = transfers(vault)
+
+    def tells(usd: float) -> float:
+        vault.wait(5.0)
+        margins = (ReportedMargin("", usd, 0.0, 0.0),) if is_told else ()
+        vault.report("b", *margins, balances={"USD": usd})
+        vault.tick()
+        return vault.margin.accounts["b"].equity_quote
+
+    assert tells(100_000.0) == pytest.approx(100_000.0 - command.amount, abs=1.0)
+    assert tells(100_000.0) == pytest.approx(100_000.0 - command.amount, abs=1.0)
+    tell(vault, command, S.SENT)
+    assert tells(100_000.0 - command.amount) == pytest.approx(100_000.0 - command.amount, abs=1.0)
+    assert vault.margin.posted(vault.margin.accounts["b"])["USD"] == pytest.approx(100_000.0 - command.amount)
+
+
+def test_what_may_have_left_before_a_restart_is_subtracted_once() -> None:
+    vault = short_of_margin()
+    (command,) = transfers(vault)
+    vault.apply(Restarted(vault.now_ns))
+    vault.tick()
+    vault.wait(5.0)
+    vault.report("b", balances={"USD": 100_000.0 - command.amount})
+    vault.tick()
+    assert vault.margin.posted(vault.margin.accounts["b"])["USD"] == pytest.approx(100_000.0 - command.amount)
+
+
 class TestPlanning:
     def test_an_account_at_act_is_brought_to_its_target(self) -> None:
         vault = short_of_margin()
