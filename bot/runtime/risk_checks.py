@@ -96,7 +96,10 @@ def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> 
         least = max(line.min_amount, line.fee)
         if line.max_amount < least or line.max_amount == line.fee:
             source.report(
-                (*place, "max_amount"), f"more than {least:g}", line.max_amount, "no transfer fits its least and its fee"
+                (*place, "max_amount"),
+                f"more than {least:g}",
+                line.max_amount,
+                "no transfer fits its least and its fee",
             )
         owner = owners.setdefault(line.address_label, line.to_venue)
         if line.address_label and owner != line.to_venue:
