@@ -599,9 +599,9 @@ class MarginKeeper:
     def room(self, instrument: Instrument, side: int, reach_base: float) -> Room:
         """Return how much more of an instrument may be traded on one side (1 buys, −1 sells), up to `reach_base`.
 
-        It is the largest size after which initial margin is within its share of equity, utilisation clear of CRITICAL, and the
-        account alive after a move of `SAFE_SIGMAS` until it could be topped up; or no nearer to any of them than now:
-        what releases is allowed.
+        It is the largest size after which initial margin is within its share of equity, utilisation clear of CRITICAL,
+        and the account alive after a move of `SAFE_SIGMAS` until it could be topped up; or no nearer to any of them
+        than now: what releases is allowed.
         """
         key = (instrument.instrument_id, side)
         found = self._rooms.get(key)

@@ -95,12 +95,8 @@ def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> 
         place: Location = ("risk", "transfers", "routes", index)
         least = max(line.min_amount, line.fee)
         if line.max_amount < least or line.max_amount == line.fee:
-            source.report(
-                (*place, "max_amount"),
-                f"more than {least:g}",
-                line.max_amount,
-                "no transfer fits its least and its fee",
-            )
+            hint = "no transfer fits its least and its fee"
+            source.report((*place, "max_amount"), f"more than {least:g}", f"{line.max_amount:g}", hint)
         owner = owners.setdefault(line.address_label, line.to_venue)
         if line.address_label and owner != line.to_venue:
             hint = "what is sent there arrives at one of them only; name the address of each"
