@@ -591,6 +591,11 @@ class MarginKeeper:
 
     # ── rooms ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def _most_ratio(self) -> float:
+        """The utilisation that no hedge goes beyond: what makes an account CRITICAL would soon be closed again."""
+        return self._risk.states.critical_ratio - self._risk.states.hysteresis_ratio
+
     def keeps(self, venue: str) -> bool:
         """Tell whether margin at a venue is reckoned."""
         return venue in self.accounts
@@ -602,9 +607,9 @@ class MarginKeeper:
     def room(self, instrument: Instrument, side: int, reach_base: float) -> Room:
         """Return how much more of an instrument may be traded on one side (1 buys, −1 sells), up to `reach_base`.
 
-        It is the largest size after which initial margin is within its share of equity, utilisation below ACT, and the
-        account alive after a move of `SAFE_SIGMAS` until it could be topped up; or no nearer to any of them than now:
-        what releases is allowed.
+        It is the largest size after which initial margin is within its share of equity, utilisation clear of CRITICAL,
+        and the account alive after a move of `SAFE_SIGMAS` until it could be topped up; or no nearer to any of them
+        than now: what releases is allowed.
         """
         key = (instrument.instrument_id, side)
         found = self._rooms.get(key)
@@ -658,7 +663,7 @@ class MarginKeeper:
         place = rows.row_of[name]
         row = rows.rows[place]
         share, ratio = self._risk.max_initial_ratio, account.settings.liquidation_ratio
-        most_ratio = self._risk.states.act_ratio  # a hedge beyond it would soon be closed again
+        most_ratio = self._most_ratio
         is_option = row.kind == OPTION
 
         deltas = base_deltas(with_qty(rows.book, np.ones(len(rows.book))))  # of a unit of each row
@@ -731,7 +736,7 @@ class MarginKeeper:
         if not account.may_add and account.standing is not None:
             why = f"{account.standing.asked}: {account.standing.reason}"
             return f"{account.name}: only what releases margin, it is {why}; {figures}"
-        used = f"utilisation {account.utilisation_ratio:.0%} of less than {self._risk.states.act_ratio:.0%}"
+        used = f"utilisation {account.utilisation_ratio:.0%} of at most {self._most_ratio:.0%}"
         return f"{account.name}: {figures}, {used}"
 
     def _tell_figures(self, account: MarginAccount) -> str:

@@ -317,6 +317,11 @@ class Daemon:
             if not (amount is None or isinstance(amount, int | float)) or not isinstance(fee, int | float):
                 return {"error": f"expected numbers, found an amount of {amount!r:.50} and a fee of {fee!r:.50}"}
             transfer_id, issuer = (str(question.get(key, ""))[:100] for key in ("transfer_id", "issuer"))
+            engine = self._session.engine
+            is_marked = self._marker is not None and self._marker.is_set
+            if action == CONFIRM and (is_marked or engine.state in (BotState.HALTED, BotState.PAUSED)):
+                why = "a halt is marked" if is_marked else f"{engine.state}: {engine.state_reason}"
+                return {"error": f"expected a bot that may send to confirm a transfer, found {why}; hint: resume first"}
             why_not = self._feed.help_transfer(action, transfer_id, amount, float(fee), issuer)
             log.warning("transfer", action=action, transfer_id=transfer_id, issuer=issuer, why_not=why_not)
             if why_not:

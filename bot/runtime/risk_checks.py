@@ -90,8 +90,17 @@ def _check_series(source: YamlSource, vault: Vault, section: RiskSection) -> Non
 
 def _check_transfers(source: YamlSource, vault: Vault, section: RiskSection) -> None:
     seen: set[tuple[str, str, str, str]] = set()
+    owners: dict[str, str] = {}  # label of an address → whose it is
     for index, line in enumerate(section.transfers.routes):
         place: Location = ("risk", "transfers", "routes", index)
+        least = max(line.min_amount, line.fee)
+        if line.max_amount < least or line.max_amount == line.fee:
+            hint = "no transfer fits its least and its fee"
+            source.report((*place, "max_amount"), f"more than {least:g}", f"{line.max_amount:g}", hint)
+        owner = owners.setdefault(line.address_label, line.to_venue)
+        if line.address_label and owner != line.to_venue:
+            hint = "what is sent there arrives at one of them only; name the address of each"
+            source.report((*place, "address_label"), f"an address of {line.to_venue}", f"that of {owner}", hint)
         if line.to_venue not in section.accounts:
             hint = "only an account whose margin is reckoned is topped up"
             source.report((*place, "to_venue"), " or ".join(sorted(section.accounts)), line.to_venue, hint)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from bot.domain.risk import TransferCollateral
 from bot.engine.settings import EngineSettings
 from tests.acceptance.stress_runs import Story, StressRun, run_seed, tell
 from tests.acceptance.stress_world import Scenario, draw_scenario, settings_of
@@ -43,9 +44,18 @@ def test_the_same_seed_tells_the_same_story(stories: list[Story]) -> None:
 
 
 def test_without_a_limit_the_checker_finds_orders_and_withdrawals_over_it() -> None:
-    scenario = draw_scenario(4)
-    found = StressRun(scenario, changed(scenario, max_initial_ratio=5.0)).run().breaches
-    assert {(one.kind, one.is_preventable) for one in found} >= {("order", True), ("withdrawal", True)}
+    """No limit on initial margin, nor on utilisation, nor on living through a move: liquidation is far off, it says."""
+    scenario = draw_scenario(7)
+    settings = settings_of(scenario)
+    assert settings.risk is not None
+    blind = {name: msgspec.structs.replace(one, liquidation_ratio=50.0) for name, one in settings.risk.accounts.items()}
+    run = StressRun(scenario, changed(scenario, max_initial_ratio=5.0, accounts=blind))
+    assert ("order", True) in {(one.kind, one.is_preventable) for one in run.run().breaches}
+    way = next(one for one in scenario.routes if one.from_venue in blind)
+    all_of_it = TransferCollateral("x-T1", way.asset, 1e9, way.from_venue, way.to_venue, way.name, "too much")
+    run._check_transfer(all_of_it, scenario.start_ns)
+    last = run.story.breaches[-1]
+    assert (last.kind, last.is_preventable) == ("withdrawal", True)
 
 
 def test_without_routes_the_checker_finds_that_nothing_was_sent() -> None:

@@ -76,6 +76,15 @@ def test_what_is_built_is_what_was_written(tmp_path: Path, recording: Path) -> N
     assert built.forecaster("NOBODYS").forecast(1, 0.02).mean_vol == pytest.approx(3.0, rel=0.1)  # type: ignore[union-attr]
 
 
+def test_an_address_belongs_to_one_account(tmp_path: Path, recording: Path) -> None:
+    """What is sent to the address of another account is credited there, and arrives here never."""
+    lines = RISK.replace("    deribit: {model", "    okx: {model: house, collateral: {USD: 1}}\n    deribit: {model")
+    route = next(line for line in lines.splitlines() if "route: ARB" in line)
+    other = route.replace("from_venue: okx, to_venue: deribit", "from_venue: deribit, to_venue: okx")
+    with pytest.raises(ConfigError, match=r"vault.yaml:\d+: expected an address of okx, found .*deribit"):
+        load(tmp_path, recording, lines.replace(route, f"{route}\n{other}"))
+
+
 def test_one_account_is_posted_what_the_vault_has(tmp_path: Path, recording: Path) -> None:
     built = load(tmp_path, recording, "risk: {accounts: {deribit: {model: deribit}}}\n")
     assert built.accounts["deribit"].collateral == {"ETH": 0.0, "USD": 500000.0}
@@ -103,6 +112,8 @@ FAULTS = {
     "top-up of a stranger": ("to_venue: deribit", "to_venue: bybit", 20, "expected deribit, found bybit"),
     "no cap": ("day_caps: {USDC: 1000}", "day_caps: {USDT: 1000}", 20, "a cap of USDC under day_caps"),
     "no such address": ("address_label: home", "address_label: office", 20, "expected home, found office"),
+    "less than its fee": ("max_amount: 500", "fee: 600, max_amount: 500", 20, "expected more than 600, found 500"),
+    "less than its least": ("max_amount: 500", "min_amount: 501, max_amount: 500", 20, "expected more than 501"),
     "a way to itself": ("from_venue: okx", "from_venue: deribit", 20, "expected another account"),
     "class of nobody": ("members: {ETH: large}", "members: {ETH: mega}", 24, "found 'mega' for asset ETH"),
     "override of nobody's class": ("classes: {large:", "classes: {lage:", 22, "found 'lage' for an override"),

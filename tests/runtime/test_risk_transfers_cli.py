@@ -9,6 +9,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
+from bot.domain.decisions import BotState
 from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
 from bot.engine.engine import Engine
 from bot.runtime.cli import app
@@ -57,6 +58,9 @@ async def test_a_person_says_what_became_of_an_instruction_and_the_journal_keeps
             name = line["transfer_id"]
             assert (line["state"], line["amount"], line["waits_for_confirmation"]) == ("planned", 500.0, False)
             assert "waits for no confirmation" in await ask(one, "confirm", name, 500, code=1)
+            engine.state, before = BotState.HALTED, engine.state
+            assert "found halted" in await ask(one, "confirm", name, 500, code=1)
+            engine.state = before
             assert "is not under way here" in await ask(one, "sent", "x-T9", code=1)
             assert "found 501" in await ask(one, "arrived", name, 501, code=1)
             await ask(one, "sent", name)
