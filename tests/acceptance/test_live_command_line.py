@@ -451,7 +451,7 @@ async def settled(stand: Stand, daemon: Process) -> None:
 
 def check_met_once(here: VenueBook, there: VenueBook, need_base: float) -> None:
     held_base = here.position(HEDGE).amount + there.position("ETHUSDT").amount
-    # as the expiry of the book draws nearer, day by day, the need shrinks and the band with it; twice would be far beyond
+    # how wide the band is follows the pace of decisions here; hedged twice would be far beyond
     assert 0.5 * need_base <= held_base <= 1.25 * need_base, f"expected one hedge of the need, found {held_base}"
 
 

@@ -58,6 +58,7 @@ class PaperVenue:
     ) -> None:
         assert option_fees == {}
         assert not transfers
+        assert planner is None or not transfers
         assert cash == {"deribit": {"ETH": 0.0, "USD": 500_000.0}}
         assert chains == {}
         self.venue = SimulatedVenue(instruments, fees=fees, latency=latency, depth=depth, seed=seed, faults=faults)
