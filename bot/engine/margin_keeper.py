@@ -489,10 +489,6 @@ class MarginKeeper:
         """How many times accounts were looked at."""
         return sum(self.reviews.values())
 
-    def stressed_vol(self) -> float:
-        """Return the vol, until collateral has arrived, that margin is reckoned with; NaN where nobody tells."""
-        return self._stressed_vol()
-
     def _earned_quote(self, account: MarginAccount) -> float:
         """Return what linear positions there have earned so far, and what option hedges left in cash."""
         earned_quote = 0.0
@@ -521,7 +517,7 @@ class MarginKeeper:
         Repricing is dear, so that an account which is alive three sigmas away on both sides is called safe (0).
         """
         years = self._delay_ns / NS_PER_YEAR
-        vol = self._stressed_vol()
+        vol = self.stressed_vol()
         if isfinite(vol):  # before anything is held: the first order has to live through it as well
             account.safe_move = exp(SAFE_SIGMAS * vol * sqrt(years)) - 1.0
         if not len(book) or account.figures.maintenance <= 0.0:
@@ -583,7 +579,7 @@ class MarginKeeper:
             target_changes=self.buffers.change_counts.get(name, 0) if self.buffers is not None else 0,
         )
 
-    def _stressed_vol(self) -> float:
+    def stressed_vol(self) -> float:
         """Return the highest of the vols that options and prices show, and that a forecast exceeds in 5 % of cases."""
         vols = [desk.vol() for desk in self._desks.values()]
         vols += [self.watch.quantile_vol(name, VOL_LEVEL) for name in self._desks]
