@@ -252,9 +252,11 @@ class Anvil(Rpc):
         return str(self.rpc("evm_snapshot"))
 
     def revert(self, snapshot: str) -> None:
-        """Go back to a snapshot, which is used up by it, as are all later ones."""
+        """Go back to a snapshot, which is used up by it, as are all later ones; the pool is emptied."""
         if self.rpc("evm_revert", snapshot) is not True:
             raise LookupError(f"expected a snapshot that is not used up, found {snapshot}")
+        # a receipt is there a moment before the pool has let go of its transaction, which would be mined once more
+        self.rpc("anvil_dropAllTransactions")
 
     @contextlib.contextmanager
     def undone(self) -> Iterator[None]:

@@ -55,6 +55,8 @@ def test_a_run_killed_at_random_moments_goes_on(
             if has_rows(journal):
                 report = verify(journal)
                 assert report.is_valid
+                if heads and report.last_seq == heads[-1]:
+                    span_s *= 1.5  # killed before it was where it had been: a slow machine gets further this way
                 heads.append(report.last_seq)
             continue
         check_finished(evenkeel, busy, journal, result.json)
