@@ -20,15 +20,41 @@ class OperatorAction(StrEnum):
     RESUME = "resume"
     PAUSE = "pause"
     REDUCE_ONLY = "reduce_only"
+    FLATTEN = "flatten"
+    HEDGE_NOW = "hedge_now"
+    SET_TARGET = "set_target"
+    SET_BAND = "set_band"
 
 
 class OperatorCommand(msgspec.Struct, frozen=True, tag="operator", gc=False):
-    """An order from a person, with who and why."""
+    """An order from a person, with who and why.
+
+    `command_id` is the sender's own, executed once ("" where a person at this machine gave none). `underlying` is whom
+    it is about ("" all of the vault's). `target_base` is the net delta to keep (SET_TARGET), `low_base` and `high_base`
+    the band around it (SET_BAND); None gives each back to the vault's file and its policy.
+    """
 
     action: OperatorAction
     issuer: str
     reason: str
     ts_recv_ns: int
+    command_id: str = ""
+    underlying: str = ""
+    target_base: float | None = None
+    low_base: float | None = None
+    high_base: float | None = None
+
+
+class ConfigChanged(msgspec.Struct, frozen=True, tag="config_changed", gc=False):
+    """The vault's file was read again: what it says now (`config_json`), and line by line what that changes."""
+
+    config_json: str
+    config_sha256: str
+    changes: tuple[str, ...]
+    issuer: str
+    reason: str
+    ts_recv_ns: int
+    command_id: str = ""
 
 
 class Restarted(msgspec.Struct, frozen=True, tag="restarted", gc=False):
