@@ -145,7 +145,7 @@ class Daemon:
         if truth:
             self._decide_batch(now_ns, self._feed.absorb(now_ns, truth))  # as the next rebuild will
         log.info(
-            "run.recovered" if found.batches else "started",
+            "run.recovered" if found.batches else "run.started",
             vault=session.vault.vault,
             run=session.run_id,
             batches=found.batches,
