@@ -127,11 +127,11 @@ class CommandDesk:
             self._refuse(found, arrival.vault)
             self._answer_refused(desk, found, arrival, now_ns)
             return
-        # a halt is taken even if it cannot be remembered: halting twice does no harm
-        if not desk.file.memory.has_room(found.issuer, now_ns) and found.action != OperatorAction.HALT:
+        if desk.file.memory.has_room(found.issuer, now_ns):
+            desk.file.note(found, now_ns)
+        elif found.action != OperatorAction.HALT:  # which is taken unremembered: halting twice does no harm
             self._refuse(Refused(Why.BUSY, f"expected fewer commands of {found.issuer} at a time"), arrival.vault)
             return
-        desk.file.note(found, now_ns)
         log.info(
             "command taken", vault=found.vault, command_id=found.command_id, issuer=found.issuer, action=found.action
         )
@@ -216,14 +216,15 @@ class VaultDesk:
         self._clock_ns = clock_ns
         self._waiting: deque[tuple[CommandBody, Arrival]] = deque()
         self._news = asyncio.Event()
-        self._halts: set[asyncio.Task[None]] = set()
+        self._halts: deque[tuple[CommandBody, Arrival]] = deque()
+        self._halting: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Carry out what waits until cancelled; halts under way are finished first."""
+        """Carry out what waits until cancelled; a halt under way is finished first."""
         try:
             while True:
-                while self._halts:
-                    await asyncio.wait(self._halts)
+                if self._halting is not None:
+                    await asyncio.wait([self._halting])
                 if not self._waiting:
                     self._news.clear()
                     await self._news.wait()
@@ -231,8 +232,8 @@ class VaultDesk:
                 body, arrival = self._waiting.popleft()
                 self._answer(body, arrival, await self._outcome(body))
         finally:
-            if self._halts:
-                await asyncio.wait(self._halts)
+            if self._halting is not None:
+                await asyncio.wait([self._halting])
 
     def take(self, body: CommandBody, arrival: Arrival) -> None:
         """Begin to carry out a command that was verified, or refuse it for what is under way."""
@@ -241,21 +242,34 @@ class VaultDesk:
                 overtaken, of = self._waiting.popleft()
                 text = f"expected to be carried out, found a halt by {body.issuer} meanwhile; hint: order it again"
                 self._answer(overtaken, of, self._no(text, Why.OVERTAKEN))
-            task = asyncio.create_task(self._halt(body, arrival))
-            self._halts.add(task)
-            task.add_done_callback(self._halts.discard)
+            self._take(body, arrival, self._halts)
+            if self._halting is None:
+                self._halting = asyncio.create_task(self._halt())
         elif body.action == ACKNOWLEDGE:
             why_not = self._hub.acknowledge(body.arguments.alert_id, body.issuer)
             self._answer(body, arrival, self._said({"error": why_not} if why_not else {"text": "acknowledged"}))
-        elif len(self._waiting) >= MAX_WAITING:
-            text = f"expected at most {MAX_WAITING} commands waiting, found as many; hint: wait for an answer"
-            self._answer(body, arrival, self._no(text, Why.BUSY))
         else:
-            self._waiting.append((body, arrival))
+            self._take(body, arrival, self._waiting)
             self._news.set()
 
-    async def _halt(self, body: CommandBody, arrival: Arrival) -> None:
-        self._answer(body, arrival, await self._outcome(body))
+    def _take(self, body: CommandBody, arrival: Arrival, waiting: deque[tuple[CommandBody, Arrival]]) -> None:
+        if len(waiting) < MAX_WAITING:
+            waiting.append((body, arrival))
+            return
+        text = f"expected at most {MAX_WAITING} commands waiting, found as many; hint: wait for an answer"
+        self._answer(body, arrival, self._no(text, Why.BUSY))
+
+    async def _halt(self) -> None:
+        """Halt, and once more for all the halts that came meanwhile."""
+        try:
+            while self._halts:
+                halts = list(self._halts)
+                self._halts.clear()
+                outcome = await self._outcome(halts[0][0])
+                for body, arrival in halts:
+                    self._answer(body, arrival, outcome)
+        finally:
+            self._halting = None
 
     async def _outcome(self, body: CommandBody) -> Outcome:
         """Carry a command out; whatever goes wrong is what came of it."""
