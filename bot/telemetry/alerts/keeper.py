@@ -119,6 +119,7 @@ class AlertKeeper:
     """The alerts of every vault of a desk; `vault` is "" for what is the desk's own."""
 
     def __init__(self, patience: Patience) -> None:
+        self.changes = 0  # of what is worth keeping; not every look
         self._patience = patience
         self._cases: dict[str, _Case] = {}
         self._heard: set[tuple[str, str]] = set()  # whose word this process has; before that nothing is over
@@ -134,9 +135,10 @@ class AlertKeeper:
         for case in list(self._cases.values()):
             if (case.source, case.vault) != (source, vault) or case.alert_id in found or case.ended_ns:
                 continue
-            if case.opened_ns:
-                case.over_ns = case.over_ns or now_ns
-            elif now_ns - case.last_ns > GRACE_NS:
+            if case.opened_ns and not case.over_ns:
+                case.over_ns = now_ns
+                self.changes += 1
+            elif not case.opened_ns and now_ns - case.last_ns > GRACE_NS:
                 self._forget_pending(case)
 
     def unhear(self, source: str, vault: str) -> None:
@@ -152,17 +154,21 @@ class AlertKeeper:
             case.opened_ns = now_ns
         case.count += 1
         case.over_ns = now_ns
+        self.changes += 1
 
     def _find(self, name: str, source: str, vault: str, one: Finding, now_ns: int) -> None:
         case = self._cases.get(name)
         if case is None:
             case = _Case(name, one.kind, vault, one.subject, source, one.detail, now_ns, now_ns)
             self._cases[name] = case
+            self.changes += 1
         elif case.ended_ns:
             _begin_anew(case, now_ns)
+            self.changes += 1
         elif case.over_ns and not case.rule.is_event:
             case.over_ns = 0
             case.count += 1
+            self.changes += 1
         case.last_ns, case.detail, case.source = now_ns, one.detail, source
 
     def _bounded(self, vault: str, findings: Sequence[Finding]) -> Iterable[Finding]:
@@ -185,6 +191,7 @@ class AlertKeeper:
         return case is not None and not case.ended_ns
 
     def _forget_pending(self, case: _Case) -> None:
+        self.changes += 1
         if case.openings:
             case.ended_ns = case.last_ns  # it was told before, and how often is still of interest
         else:
@@ -197,8 +204,9 @@ class AlertKeeper:
         told: list[Telling] = []
         for case in list(self._cases.values()):
             if case.ended_ns:
-                if now_ns - case.ended_ns > self._patience.repeat_ns:
+                if now_ns - case.ended_ns > self._patience.repeat_ns and not case.is_owed:
                     del self._cases[case.alert_id]
+                    self.changes += 1
             elif case.rule.is_event:
                 told += self._tell_event(case, now_ns)
             elif case.opened_ns:
@@ -206,6 +214,7 @@ class AlertKeeper:
             elif self._is_heard(case) and now_ns - case.seen_ns >= case.rule.after_s * NS_PER_S:
                 case.opened_ns = now_ns
                 case.count += 1
+                self.changes += 1
                 told += self._tell_opening(case, now_ns)
         return told
 
@@ -223,12 +232,14 @@ class AlertKeeper:
             if now_ns - case.over_ns < patience.settle_ns:
                 return []
             case.ended_ns = now_ns
+            self.changes += 1
             return [self._tell(Word.OVER, case, now_ns)] if case.is_told else []
         if not self._is_heard(case) or case.acknowledged_by:
             return []
         is_critical = case.rule.severity is Severity.CRITICAL and case.vault
         if is_critical and not case.owed_ns and now_ns - case.opened_ns >= patience.escalate_after_ns:
             case.owed_ns = now_ns
+            self.changes += 1
         if now_ns - case.told_ns >= patience.repeat_ns:
             return [self._tell(Word.AGAIN, case, now_ns)]
         return []
@@ -238,6 +249,7 @@ class AlertKeeper:
             return self._tell_opening(case, now_ns)
         if now_ns - case.over_ns >= self._patience.repeat_ns:
             case.ended_ns = now_ns
+            self.changes += 1
         elif (
             case.count > case.told_count
             and not case.acknowledged_by
@@ -248,6 +260,7 @@ class AlertKeeper:
 
     def _tell(self, word: Word, case: _Case, now_ns: int, note: str = "") -> Telling:
         case.told_ns, case.told_count, case.is_told = now_ns, case.count, True
+        self.changes += 1
         return Telling(word, case.alert(), case.rule.why, note)
 
     def _is_heard(self, case: _Case) -> bool:
@@ -263,6 +276,7 @@ class AlertKeeper:
         if case.acknowledged_by:
             return ""  # the first one keeps it
         case.acknowledged_by = who[:100] or "somebody"
+        self.changes += 1
         if not case.escalated_ns:
             case.owed_ns = 0
         return ""
@@ -281,6 +295,7 @@ class AlertKeeper:
         for case in self._cases.values():
             if case.vault == vault and case.is_owed:
                 case.escalated_ns = now_ns
+                self.changes += 1
                 if note:
                     told.append(self._tell(Word.ESCALATED, case, now_ns, note))
         return told
