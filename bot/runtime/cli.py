@@ -66,7 +66,7 @@ from bot.runtime.views import status_view
 from bot.runtime.windows_cli import windows
 from bot.runtime.windows_process import WindowsProcess, windows_command
 from bot.simulation.replay import replay as replay_session
-from bot.telemetry.logs import configure_logging
+from bot.telemetry.logs import configure_logging, keep_environment_secret
 from strategies import Policy, policies_from_specs
 
 T = TypeVar("T")
@@ -137,7 +137,8 @@ def _evenkeel(
     log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines even on a terminal")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, not only warnings")] = False,
 ) -> None:
-    configure_logging("info" if verbose else "warning", json=log_json)
+    configure_logging("info" if verbose else "warning", as_json=log_json)
+    keep_environment_secret(os.environ)
     if version:
         print(f"evenkeel {__version__}")
         raise typer.Exit

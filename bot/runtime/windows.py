@@ -138,7 +138,7 @@ class Windows:
             failures = 0 if time.monotonic() - began_s > AGAIN_S[-1] else failures
             again_s = AGAIN_S[min(failures, len(AGAIN_S) - 1)]
             failures += 1
-            log.error("window failed", window=name, why=why, again_s=again_s)
+            log.error("window.failed", window=name, why=why, again_s=again_s)
             await asyncio.sleep(again_s)
 
     async def _watch(self, watched: Watched) -> None:
@@ -170,7 +170,7 @@ class Windows:
             try:
                 what(window)
             except Exception:
-                log.exception("window failed", window=window.name)
+                log.exception("window.failed", window=window.name)
 
     async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         handler = self._hub.handlers.get(str(question.get("verb")))
