@@ -39,6 +39,7 @@ from bot.domain.results import RunSeries, RunSummary
 from bot.domain.units import utc_text
 from bot.risk.asset_classes import Resolved
 from bot.runtime import control, risk_tables, tables
+from bot.runtime.alerts_cli import alerts
 from bot.runtime.calibrate_cli import calibrate_app
 from bot.runtime.clock import WallClock
 from bot.runtime.config import config_sha256, load_vaults
@@ -106,6 +107,7 @@ app.add_typer(risk_app, name="risk")
 app.command()(quote)
 app.command()(tune)
 app.command()(windows)
+app.command()(alerts)
 
 out = Console(soft_wrap=True, markup=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)
 err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)

@@ -181,8 +181,12 @@ class Windows:
 
 def open_windows(desk: Desk, watched: Sequence[Watched], hub: Hub, environ: Mapping[str, str]) -> list[Window]:
     """Return the windows a desk file opens. Raises ConfigError if the environment lacks what they need."""
-    del desk, watched, hub, environ
-    return []
+    opened: list[Window] = []
+    if desk.alerts is not None:
+        from bot.runtime.alert_window import open_alert_window  # noqa: PLC0415 — brings apprise, which takes its time
+
+        opened.append(open_alert_window(desk.alerts, watched, hub, environ))
+    return opened
 
 
 async def until_eof(stop: asyncio.Event) -> None:
