@@ -11,6 +11,10 @@ MAX_COMMAND_BYTES = 4096
 MAX_LIFE_S = 300.0  # from issue to expiry; ids are remembered for longer than that
 SIGNED_PREFIX = b"evenkeel-command-1\n"  # what is signed begins with it, so that no other signed text is a command
 
+ACTIONS = (
+    "pause", "resume", "reduce_only", "halt", "flatten", "hedge_now", "set_target", "set_band", "reload", "acknowledge",
+)  # fmt: skip
+
 
 class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an action needs beyond its name; all None or "" where it needs nothing."""

@@ -43,6 +43,7 @@ from bot.runtime.calibrate_cli import calibrate_app
 from bot.runtime.clock import WallClock
 from bot.runtime.config import config_sha256, load_vaults
 from bot.runtime.daemon import Daemon, Runner, run_all
+from bot.runtime.desk_file import load_desk
 from bot.runtime.halt_marker import Halt, HaltMarker
 from bot.runtime.halting import halt_everywhere
 from bot.runtime.importing import ImportOptions, import_deribit_chain, parse_books, parse_strikes
@@ -61,6 +62,8 @@ from bot.runtime.vault import Vault
 from bot.runtime.vault_cli import vault_app
 from bot.runtime.venues import refuse_shared_accounts, vault_underlyings
 from bot.runtime.views import status_view
+from bot.runtime.windows_cli import windows
+from bot.runtime.windows_process import WindowsProcess, windows_command
 from bot.simulation.replay import replay as replay_session
 from bot.telemetry.logs import configure_logging
 from strategies import Policy, policies_from_specs
@@ -102,6 +105,7 @@ app.add_typer(vault_app, name="vault")
 app.add_typer(risk_app, name="risk")
 app.command()(quote)
 app.command()(tune)
+app.command()(windows)
 
 out = Console(soft_wrap=True, markup=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)
 err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
@@ -215,11 +219,18 @@ def run(
         float, typer.Option("--speed", min=0, max=MAX_SPEED, help="Times as fast as the clock; 0: as fast as it goes")
     ] = 1.0,
     journal: JournalPath = None,
+    desk: Annotated[
+        Path | None, typer.Option("--desk", metavar="DESK.yaml", help="Desk file: open its windows beside the daemon")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run vaults as a daemon, journalled; after a stop or a crash, go on where the journal ends."""
     loaded = load_vaults(vaults, allow_live=live)
     refuse_shared_accounts(loaded)
+    beside = None
+    if desk is not None:
+        load_desk(desk)  # what is wrong with it is found before anything starts
+        beside = WindowsProcess(windows_command(desk, vaults, journal))
     if journal is not None and len(loaded) > 1:
         raise ConfigError(["expected one vault with --journal, found several; hint: leave --journal out"])
     with ExitStack() as stack:
@@ -264,7 +275,7 @@ def run(
                 else _no_progress()
             )
             daemons.append(Daemon(session, opened, socket_path=socket_path, speed=speed, progress=progress))
-        summaries = _run_loop(run_all(daemons))
+        summaries = _run_loop(run_all(daemons, beside.run if beside is not None else None))
     if as_json:
         _print_json(summaries if len(summaries) > 1 else summaries[0])
     else:

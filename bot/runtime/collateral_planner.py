@@ -125,11 +125,16 @@ def _best(lines: list[bytes], why: str) -> Answer:
     return solved if solved.text or not answers[0].text else answers[0]
 
 
+def python_path() -> str:
+    """Return where a process of ours finds the modules that this one does."""
+    return os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109 — as Python has it
+
+
 def _environment() -> dict[str, str]:
     """Return what the process may see: where Python finds its modules, and none of our secrets."""
     found = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TZ")}
     return {
         **found,
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),  # noqa: PTH109 — as Python has it
+        "PYTHONPATH": python_path(),
         "OMP_NUM_THREADS": "1",
     }

@@ -14,12 +14,10 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from math import inf
 from pathlib import Path
-from typing import Final, NamedTuple, get_args
+from typing import Final, NamedTuple
 
 import msgspec
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from bot.domain.decisions import HedgePolicy
 from bot.domain.errors import ConfigError, RecordingError
@@ -40,11 +38,12 @@ from bot.risk.oracle_fusion import FusionRule
 from bot.runtime.chain_checks import check_chains
 from bot.runtime.chain_sections import FusionSection
 from bot.runtime.risk_checks import build_risk, check_risk
+from bot.runtime.shapes import keys_at, nearest, report_shape, short
 from bot.runtime.simulated_chains import pool_instrument, pool_instruments
 from bot.runtime.vault import AccountCash, AccountLine, OptionHedgesLine, Target, Vault
 from bot.runtime.yaml_source import Location, Value, YamlSource
 from bot.simulation.recording import Manifest, open_recording
-from strategies import POLICIES, RiskAverse
+from strategies import RiskAverse
 
 __all__ = [
     "Vault",
@@ -318,7 +317,7 @@ def _check(source: YamlSource, manifests: _Manifests, *, allow_live: bool) -> Va
     try:
         vault = Vault.model_validate(source.value)
     except ValidationError as error:
-        _report_shape(source, error.errors(include_url=False))
+        report_shape(source, error.errors(include_url=False), Vault, MANUAL)
     _check_mode(source, allow_live=allow_live)
     _check_feed(source)
     if vault is not None:
@@ -339,125 +338,6 @@ def _check(source: YamlSource, manifests: _Manifests, *, allow_live: bool) -> Va
     elif vault is not None and vault.is_live_feed:
         check_risk(source, vault, (*vault.venues, *vault.chains))
     return vault
-
-
-# Against the model ---------------------------------------------------------------------------------------------------
-
-
-def _report_shape(source: YamlSource, errors: Sequence[ErrorDetails]) -> None:
-    absent = {error["loc"] for error in errors if error["type"] == "missing"}
-    for error in errors:
-        if error["type"] == "extra_forbidden":
-            *parent, key = error["loc"]
-            known = _keys_at(parent)
-            # A misspelt key is one mistake, not a missing key and an unknown one.
-            absent.difference_update((*parent, near) for near in get_close_matches(str(key), known, n=1))
-            expected = f"one of the keys {', '.join(known)}"
-            source.report(_place(source, error["loc"]), expected, _short(str(key)), _nearest(str(key), known))
-    for error in errors:
-        place = _place(source, error["loc"])
-        if source.is_damaged(place):
-            continue
-        if error["type"] == "union_tag_invalid":
-            found = error["ctx"]["tag"]
-            source.report((*place, "type"), f"one of {', '.join(POLICIES)}", _short(found), _nearest(found, POLICIES))
-        elif error["type"] == "missing":
-            if error["loc"] in absent:
-                source.report(place, f"the key {error['loc'][-1]}", "none", _describe(error["loc"]))
-        elif error["type"] == "value_error" and (says := _WHOLE.fullmatch(error["msg"])) is not None:
-            source.report(place, *says.groups())  # what a model checks as a whole says itself what it found
-        elif error["type"] != "extra_forbidden":
-            source.report(place, _expected(error), _found(error["input"]), _describe(error["loc"]))
-
-
-_WHOLE: Final = re.compile(r"Value error, expected (.+), found (.+?); hint: (.+)", re.DOTALL)
-_EXPECTED: Final = {
-    "bool_type": "true or false",
-    "float_type": "a number",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "finite_number": "a finite number",
-    "string_type": "a text",
-    "string_too_short": "a text that is not empty",
-    "string_too_long": "a text of at most {max_length} characters",
-    "string_pattern_mismatch": "lower-case letters, digits and hyphens",
-    "literal_error": "{expected}",
-    "greater_than": "a number above {gt}",
-    "greater_than_equal": "a number of at least {ge}",
-    "less_than_equal": "a number of at most {le}",
-    "tuple_type": "a list",
-    "model_type": "a mapping of keys to values",
-    "dict_type": "a mapping of keys to values",
-    "model_attributes_type": "a mapping with the key type",
-    "union_tag_not_found": "a mapping with the key type",
-}
-
-
-def _expected(error: ErrorDetails) -> str:
-    template = _EXPECTED.get(error["type"])
-    return error["msg"] if template is None else template.format(**error.get("ctx", {}))
-
-
-def _found(value: object) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict):
-        return _short(f"the keys {', '.join(map(str, value))}") if value else "an empty mapping"
-    if isinstance(value, tuple):
-        return f"a list of {len(value)}"
-    if isinstance(value, int) and abs(value) > 2**64:
-        return "a huge number"
-    return _short(repr(value))
-
-
-def _short(text: str) -> str:
-    text = text if text.isprintable() and text else repr(text)
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def _describe(location: Sequence[str | int]) -> str:
-    _, field = _walk(location)
-    return field.description if field is not None and field.description else MANUAL
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    nearest = get_close_matches(name, list(known), n=1)
-    return f"did you mean {nearest[0]}?" if nearest else MANUAL
-
-
-def _place(source: YamlSource, location: Location) -> Location:
-    """Return the location without the steps that only the model has, such as the tag of a union."""
-    place: Location = ()
-    for step in location:
-        if source.has((*place, step)):
-            place = (*place, step)
-    return place
-
-
-def _keys_at(location: Sequence[str | int]) -> list[str]:
-    models, _ = _walk(location)
-    return list(dict.fromkeys(key for model in models for key in model.model_fields))
-
-
-def _walk(location: Sequence[str | int]) -> tuple[list[type[BaseModel]], FieldInfo | None]:
-    """Return the models that may stand at the location of an error, and the last field passed on the way."""
-    models: list[type[BaseModel]] = [Vault]
-    field: FieldInfo | None = None
-    for step in location:
-        fields = {key: field for model in models for key, field in model.model_fields.items()}
-        if step in fields:
-            field = fields[str(step)]
-            models = list(_models_in(field.annotation))
-        elif step in POLICIES:
-            models = [POLICIES[str(step)]]
-    return models, field
-
-
-def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models_in(part)
 
 
 # Against the rest of the world: on the plain values, so that a wrong shape elsewhere in the file hides nothing -------
@@ -512,10 +392,10 @@ def _check_option_hedges(source: YamlSource, vault: Vault) -> None:
         venue = vault.venues.get(line.venue)
         if vault.is_live_feed and venue is None:
             where = (*place, "venue") if source.has((*place, "venue")) else place
-            source.report(where, _either(set(vault.venues)) or "a venue", _short(line.venue), "name one of venues")
+            source.report(where, _either(set(vault.venues)) or "a venue", short(line.venue), "name one of venues")
         elif venue is not None and (exchange := venue.exchange or line.venue) not in OPTION_VENUES:
             hint = "options are traded as hedges at Deribit only, so far"
-            source.report((*place, "venue"), _either(set(OPTION_VENUES)), _short(exchange), hint)
+            source.report((*place, "venue"), _either(set(OPTION_VENUES)), short(exchange), hint)
 
 
 def _check_feed(source: YamlSource) -> None:
@@ -537,7 +417,7 @@ def _check_feed(source: YamlSource) -> None:
         return
     for venue, section in venues.items():
         if not VENUE_NAME.fullmatch(venue):
-            source.report(("venues", venue), "lower-case letters, digits and hyphens", _short(venue), "rename it")
+            source.report(("venues", venue), "lower-case letters, digits and hyphens", short(venue), "rename it")
         _check_options(source, ("venues", venue, "options"), section)
     if _text_at(source.value, ("clock",)) == "venue" and _text_at(source.value, ("mode",)) == "live":
         source.report(("clock",), "clock: wall with mode: live", "venue", "a venue's time is for rehearsals only")
@@ -550,16 +430,16 @@ def _check_venue_names(source: YamlSource, venues: dict[str, Value]) -> None:
         for place in _account_places(source.value, key):
             name = _text_at(source.value, place)
             if name is not None and name not in venues:
-                source.report(place, _either(set(venues)), _short(name), "name one of venues")
+                source.report(place, _either(set(venues)), short(name), "name one of venues")
     for place, name in {**_names_at(source.value, "book"), **_names_at(source.value, "hedge")}.items():
         venue, colon, rest = name.partition(":")
         if not colon or not rest or venue in chains:
             continue
         if venue == next(iter(venues), ""):
-            source.report(place, f"{_short(rest)}", _short(name), "the first venue's instruments go by their own name")
+            source.report(place, f"{short(rest)}", short(name), "the first venue's instruments go by their own name")
         elif venue not in venues:
             source.report(
-                place, f"a venue of {_either({*venues, *chains})}", _short(venue), "venue:NAME, as under venues"
+                place, f"a venue of {_either({*venues, *chains})}", short(venue), "venue:NAME, as under venues"
             )
 
 
@@ -589,9 +469,9 @@ def _pools(source: YamlSource, manifest: Manifest) -> Iterator[Instrument]:
         place: Location = ("chains", name)
         base, coin, block_s = simulated.get("base", "ETH"), chain.get("coin", "ETH"), chain.get("block_s", 12.0)
         if base not in bases:
-            source.report((*place, "simulated", "base"), _either(bases), _short(str(base)), "it has no index to follow")
+            source.report((*place, "simulated", "base"), _either(bases), short(str(base)), "it has no index to follow")
         if coin not in bases:
-            source.report((*place, "coin"), _either(bases), _short(str(coin)), "gas would have no price")
+            source.report((*place, "coin"), _either(bases), short(str(coin)), "gas would have no price")
         if isinstance(block_s, int | float) and block_s > 0.5 * oldest_s:
             expected = f"at most {0.5 * oldest_s:g}"
             source.report((*place, "block_s"), expected, f"{block_s:g}", "older quotes are not traded on")
@@ -649,7 +529,7 @@ def _check_market(source: YamlSource, listing: _Listing) -> None:
     venues = {one.venue for one in hedges.values()}
     for venue in _mapping_at(source.value, "venue_limits"):
         if venue not in venues:
-            source.report(("venue_limits", venue), _either(venues), _short(venue), "the venues of the hedges")
+            source.report(("venue_limits", venue), _either(venues), short(venue), "the venues of the hedges")
 
 
 def _check_option_lines(source: YamlSource, listing: _Listing, hedged: set[str]) -> None:
@@ -657,7 +537,7 @@ def _check_option_lines(source: YamlSource, listing: _Listing, hedged: set[str])
     offered = {(one.base, one.venue) for one in listing.instruments if isinstance(one, Option)}
     for place, underlying, venue in _option_lines(source.value):
         if underlying not in hedged:
-            source.report(place, _either(hedged), _short(underlying), "name a hedge of it too: options come beside one")
+            source.report(place, _either(hedged), short(underlying), "name a hedge of it too: options come beside one")
         elif (underlying, venue) not in offered:
             source.report(place, f"options of {underlying} at {venue}", "none", f"{listing.owner} lists none there")
 
@@ -676,7 +556,7 @@ def _check_hedges(source: YamlSource, listing: _Listing, hedges: dict[Location, 
 
 def _is_misspelt(source: YamlSource, line: Location, key: str) -> bool:
     """Tell whether a line has an unknown key that `key` was meant by: one mistake, which is reported already."""
-    known = _keys_at(line)
+    known = keys_at(line, Vault)
     unknown = [name for name in _mapping_at(source.value, *line) if name not in known]
     return bool(get_close_matches(key, unknown, n=1))
 
@@ -684,16 +564,16 @@ def _is_misspelt(source: YamlSource, line: Location, key: str) -> bool:
 def _check_currencies(source: YamlSource, bases: set[str], currencies: set[str]) -> None:
     numeraire = _text_at(source.value, ("numeraire",))
     if numeraire is not None and numeraire not in currencies:
-        source.report(("numeraire",), _either(currencies), _short(numeraire), "the quote money or a coin of the book")
+        source.report(("numeraire",), _either(currencies), short(numeraire), "the quote money or a coin of the book")
     if numeraire in bases and len(bases) > 1:
-        source.report(("numeraire",), "the quote money", _short(numeraire), "several coins share none")
+        source.report(("numeraire",), "the quote money", short(numeraire), "several coins share none")
     is_of_account = bool(_account_places(source.value, "cash"))
     for currency in () if is_of_account else _mapping_at(source.value, "cash"):
         if currency not in currencies:
-            source.report(("cash", currency), _either(currencies), _short(currency), "the book gives it no price")
+            source.report(("cash", currency), _either(currencies), short(currency), "the book gives it no price")
     for base, target in _mapping_at(source.value, "target").items():
         if isinstance(target, dict) and base not in bases:
-            source.report(("target", base), _either(bases), _short(base), "one target per underlying of the book")
+            source.report(("target", base), _either(bases), short(base), "one target per underlying of the book")
 
 
 def _known(source: YamlSource, listing: _Listing, names: dict[Location, str]) -> dict[Location, Instrument]:
@@ -703,7 +583,7 @@ def _known(source: YamlSource, listing: _Listing, names: dict[Location, str]) ->
     for place, name in names.items():
         one = instruments.get(name)
         if one is None:
-            source.report(place, f"an instrument of {listing.place}", _short(name), _nearest(name, instruments))
+            source.report(place, f"an instrument of {listing.place}", short(name), nearest(name, instruments, MANUAL))
         elif isinstance(one, Option | Future) and one.expiry_ns <= listing.start_ns:
             expected = f"an instrument alive {listing.start}"
             source.report(place, expected, f"{name}, expired {_utc(one.expiry_ns)}", "take a later expiry")
@@ -716,7 +596,7 @@ def _refuse_repeats(source: YamlSource, names: dict[Location, str], hint: str = 
     seen: set[str] = set()
     for place, name in names.items():
         if name in seen:
-            source.report(place, "each instrument once", f"{_short(name)} again", hint)
+            source.report(place, "each instrument once", f"{short(name)} again", hint)
         seen.add(name)
 
 
@@ -725,7 +605,7 @@ def _refuse_twins(sources: Sequence[YamlSource]) -> None:
     for source in sources:
         name = _text_at(source.value, ("vault",))
         if name is not None and (twin := first.setdefault(name, source)) is not source:
-            source.report(("vault",), "a name of its own per vault", f"{_short(name)} again", f"{twin.path} has it too")
+            source.report(("vault",), "a name of its own per vault", f"{short(name)} again", f"{twin.path} has it too")
 
 
 def _hedgeables(listing: _Listing, base: str) -> str:

@@ -1,4 +1,4 @@
-"""The operator's line to a running daemon: one JSON question and one JSON answer over a Unix socket.
+"""The operator's line to a running daemon: JSON questions and answers, a line each, over a Unix socket.
 
 The socket lies in the vault's state folder with mode 0600: who may write there may steer the daemon.
 """
@@ -19,7 +19,9 @@ from bot.domain.errors import ConfigError, EvenkeelError
 MAX_SOCKET_PATH = 100  # bytes; the kernel allows 108
 MAX_QUESTION_BYTES = 64 * 1024
 MAX_BRACKETS = 500
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
 ANSWER_TIMEOUT_S = 5.0
+IDLE_S = 60.0  # how long a line may be open without a question
 PARTING_S = 1.0  # for answers under way when the daemon stops
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -46,20 +48,25 @@ def socket_path(state_dir: str, vault: str) -> Path:
 async def serve(path: Path, handle: Handler) -> AsyncIterator[None]:
     """Answer questions on `path` for the length of the block."""
     conversations: set[asyncio.Task[Any]] = set()
+    busy: set[asyncio.Task[Any]] = set()  # those of them that wait for an answer
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None, "a conversation is a task"
         conversations.add(task)
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                answer = await _answer(reader, handle)
-            writer.write(json.dumps(answer).encode() + b"\n")
-            await writer.drain()
+            while (line := await _next_line(reader)) is not None:
+                busy.add(task)
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    answer = await _answer(line, handle)
+                    writer.write(json.dumps(answer).encode() + b"\n")
+                    await writer.drain()
+                busy.discard(task)
         except (TimeoutError, ConnectionError):
             pass  # who asked has gone: there is nobody to tell
         finally:
             conversations.discard(task)
+            busy.discard(task)
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
@@ -75,19 +82,29 @@ async def serve(path: Path, handle: Handler) -> AsyncIterator[None]:
     finally:
         server.close()
         path.unlink(missing_ok=True)
-        if conversations:
-            _, late = await asyncio.wait(conversations, timeout=PARTING_S)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+        if busy:
+            await asyncio.wait(set(busy), timeout=PARTING_S)
+        for task in (left := set(conversations)):
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
         await server.wait_closed()
 
 
-async def _answer(reader: asyncio.StreamReader, handle: Handler) -> dict[str, Any]:
+async def _next_line(reader: asyncio.StreamReader) -> bytes | None:
+    """Return the next question, None when there will be none; b"" is one that is longer than it may be."""
+    async with asyncio.timeout(IDLE_S):
+        try:
+            return await reader.readline() or None
+        except ValueError:
+            return b""
+
+
+async def _answer(line: bytes, handle: Handler) -> dict[str, Any]:
     expected = f"expected one line of JSON of at most {MAX_QUESTION_BYTES:,} bytes"
+    if not line:
+        return {"error": f"{expected}, found one beyond the limit"}
     try:
-        line = await reader.readline()
         if line.count(b"[") + line.count(b"{") > MAX_BRACKETS:
             # libraries raise the interpreter's own limit so far that what it is for would not be noticed
             return {"error": f"{expected}, found maximum recursion depth exceeded"}
@@ -95,6 +112,44 @@ async def _answer(reader: asyncio.StreamReader, handle: Handler) -> dict[str, An
     except (ValueError, RecursionError) as error:
         return {"error": f"{expected}, found {str(error)[:200]}"}
     return await handle(question) if isinstance(question, dict) else {"error": "expected an object"}
+
+
+class Line:
+    """A line kept open to a daemon: one question at a time, for whoever asks often. Not for several tasks at once."""
+
+    def __init__(self, path: Path, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._ends: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, question: dict[str, Any]) -> bytes:
+        """Return the answer as it came.
+
+        Raises NotRunningError if nobody listens or whoever did hangs up, TimeoutError if no answer comes in time.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                if self._ends is None:
+                    self._ends = await asyncio.open_unix_connection(str(self._path), limit=MAX_ANSWER_BYTES)
+                reader, writer = self._ends
+                writer.write(json.dumps(question).encode() + b"\n")
+                await writer.drain()
+                answer = await reader.readline()
+        except BaseException as error:
+            self.close()  # the answer may still come, and would be taken for the next one
+            if isinstance(error, FileNotFoundError | ConnectionError):
+                raise NotRunningError(str(self._path)) from error
+            raise
+        if not answer.endswith(b"\n"):
+            self.close()
+            raise NotRunningError(str(self._path))
+        return answer
+
+    def close(self) -> None:
+        """Hang up; the next question calls again."""
+        if self._ends is not None:
+            self._ends[1].close()
+            self._ends = None
 
 
 def refuse_second(path: Path) -> None:

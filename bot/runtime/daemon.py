@@ -44,11 +44,13 @@ from bot.runtime.journal import SCHEMA_VERSION, Batch, Commands, Header, Journal
 from bot.runtime.live import NOT_SENT, LiveSession
 from bot.runtime.live_transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
+from bot.runtime.meters import DaemonMeters
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
 from bot.runtime.risk_news import RiskNews
 from bot.runtime.risk_snapshot import take_snapshot
 from bot.runtime.session import Session
 from bot.runtime.views import status_view
+from bot.runtime.window_state import take_state
 
 FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; commands are always on disk first
 STOP_TIMEOUT_S = 5.0
@@ -96,6 +98,9 @@ class Daemon:
         self._withheld: frozenset[str] = frozenset()  # orders decided upon that are not on disk, and so never left
         self._is_withdrawn = False
         self._news = RiskNews(session.engine)
+        self._meters = DaemonMeters()
+        self._config_sha256 = config_sha256(session.vault)
+        self._flushed_s = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> RunSummary:
         """Recover, then run until the feed ends or `stop` is set; return the summary of the whole run."""
@@ -206,6 +211,7 @@ class Daemon:
         for of, change in self._news.take():
             log.warning("risk", of=of, change=change)
         session.score.observe(now_ns, len(events), commands, took_ns)
+        self._meters.note_decision(took_ns)
         if session.latencies is not None:
             session.latencies.note(now_ns, events, commands)
 
@@ -254,8 +260,11 @@ class Daemon:
 
     async def _flush(self) -> None:
         while True:
+            due_s = time.monotonic() + FLUSH_EVERY_S
             await asyncio.sleep(FLUSH_EVERY_S)
+            self._meters.loop_lag_s = max(0.0, time.monotonic() - due_s)
             self._journal.flush()
+            self._flushed_s = time.monotonic()
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work; if it fails, cancel what rests before anybody hears of it: the gateways are still open."""
@@ -293,6 +302,8 @@ class Daemon:
         verb = question.get("verb")
         if verb == "view":
             return {**status_view(self._session, self._feed.now_ns()), **self._feed.view(), "running": True}
+        if verb == "state":
+            return self._state()
         if verb == "risk":
             return self._risk(question)
         if verb == "suppose":
@@ -305,7 +316,9 @@ class Daemon:
             return {"error": why_not} if why_not else {}
         if verb == "transfer":
             return await self._help_transfer(question)
-        return {"error": f"expected the verb view, risk, suppose, operate, transaction or transfer, found {verb!r}"}
+        return {
+            "error": f"expected the verb view, state, risk, suppose, operate, transaction or transfer, found {verb!r}"
+        }
 
     async def _help_transfer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Tell of transfers under way, or take a person's word on one: what comes of it is an event, and journalled."""
@@ -331,6 +344,13 @@ class Daemon:
         view = status_view(self._session, self._feed.now_ns())["margin"]
         lines = [{**one, "waits_for_confirmation": one["transfer_id"] in waiting} for one in view["transfers"]]
         return {"transfers": lines, "notices": view.get("transfer_notices", [])}
+
+    def _state(self) -> dict[str, Any]:
+        """Copy out what windows show."""
+        meters = self._meters.read(self._journal.last_seq, time.monotonic() - self._flushed_s)
+        state = take_state(self._session, self._feed.view(), meters, self._feed.now_ns(), self._config_sha256)
+        found: dict[str, Any] = msgspec.to_builtins(state)
+        return found
 
     def _risk(self, question: dict[str, Any]) -> dict[str, Any]:
         """Copy out what risk is reckoned from; whoever asked does the reckoning."""
@@ -432,8 +452,12 @@ def stopping(stop: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def run_all(daemons: Sequence[Runner]) -> list[RunSummary]:
+async def run_all(
+    daemons: Sequence[Runner], beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+) -> list[RunSummary]:
     """Run every daemon until its feed ends; SIGINT, SIGTERM or SIGHUP stops them all in stages, as one that fails does.
+
+    `beside` runs meanwhile and is cancelled in the end; whatever becomes of it, the daemons do not hear of it.
 
     Raises an ExceptionGroup of what failed once all have ended.
     """
@@ -447,7 +471,13 @@ async def run_all(daemons: Sequence[Runner]) -> list[RunSummary]:
             raise
 
     with stopping(stop):
+        company = asyncio.create_task(beside(), name="beside") if beside is not None else None
         ended = await asyncio.gather(*(run(daemon) for daemon in daemons), return_exceptions=True)
+        if company is not None:
+            company.cancel()
+            await asyncio.wait([company])
+            if not company.cancelled() and (error := company.exception()) is not None:
+                log.error("windows failed", why=f"{type(error).__name__}: {error}")
     if failed := [one for one in ended if isinstance(one, BaseException)]:
         raise BaseExceptionGroup("daemons failed", failed)
     return [one for one in ended if not isinstance(one, BaseException)]

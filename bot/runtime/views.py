@@ -48,12 +48,12 @@ def status_view(session: Session | LiveSession, now_ns: int) -> dict[str, Any]:
             for order in engine.orders.live.values()
         ],
         "accounts": _accounts_view(engine, now_ns),
-        "margin": _margin_view(engine),
+        "margin": margin_view(engine),
         "desks": [_desk_view(session, desk, now_ns) for desk in engine.desks.values()],
     }
 
 
-def _margin_view(engine: Engine) -> dict[str, Any]:
+def margin_view(engine: Engine) -> dict[str, Any]:
     """Show margin of every account, what its model makes it of, what is under way, and how venues are judged."""
     margin, top_ups = engine.margin, engine.top_ups
     if margin is None or top_ups is None:
@@ -304,7 +304,7 @@ def _desk_view(session: Session | LiveSession, desk: Desk, now_ns: int) -> dict[
         "option_refusal": desk.option_refusal,
         "old_hedge_marks": list(desk.book.old_hedge_marks),
         "last_order": _last_order(desk),
-        "plan": _plan(desk),
+        "plan": plan_of(desk),
         "interpolated_legs": desk.book.interpolated_legs,
         "surface_fallbacks": desk.book.surface_fallbacks,
         "delta": None if desk.book.smile is None else msgspec.to_builtins(desk.book.smile.evidence),
@@ -318,7 +318,7 @@ def _desk_view(session: Session | LiveSession, desk: Desk, now_ns: int) -> dict[
     return view
 
 
-def _plan(desk: Desk) -> str:
+def plan_of(desk: Desk) -> str:
     """Say in a sentence what the last decision amounts to."""
     decision = desk.decision
     if decision is None:

@@ -16,7 +16,7 @@ import pytest
 
 from bot.domain.errors import ConfigError
 from bot.runtime import control
-from bot.runtime.control import AlreadyRunningError, NotRunningError, ask, serve
+from bot.runtime.control import AlreadyRunningError, Line, NotRunningError, ask, serve
 
 
 @pytest.fixture
@@ -46,6 +46,45 @@ async def test_a_question_is_answered(path: Path) -> None:
     async with serve(path, echo):
         answer = await asyncio.to_thread(ask, path, {"verb": "view", "text": "ä\n"})
     assert answer == {"you said": {"verb": "view", "text": "ä\n"}}
+
+
+async def test_a_line_kept_open_takes_one_question_after_another(path: Path) -> None:
+    line = Line(path)
+    async with serve(path, echo):
+        for number in range(3):
+            assert json.loads(await line.ask({"number": number})) == {"you said": {"number": number}}
+    with pytest.raises(NotRunningError):
+        await line.ask({})
+    async with serve(path, echo):  # an open line does not keep a daemon from stopping, nor from being called again
+        assert json.loads(await line.ask({"number": 3})) == {"you said": {"number": 3}}
+    line.close()
+
+
+async def test_a_line_that_hears_nothing_in_time_hangs_up(path: Path) -> None:
+    is_slow = True
+
+    async def answer(question: dict[str, Any]) -> dict[str, Any]:
+        if is_slow:
+            await asyncio.sleep(30)
+        return question
+
+    line = Line(path, timeout_s=0.05)
+    async with serve(path, answer):
+        with pytest.raises(TimeoutError):
+            await line.ask({"number": 1})
+        is_slow = False
+        slow = Line(path)
+        assert json.loads(await slow.ask({"number": 2})) == {"number": 2}
+        slow.close()
+
+
+async def test_silence_is_not_answered(path: Path) -> None:
+    async with serve(path, echo):
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_only_the_owner_may_ask_and_nothing_is_left_behind(path: Path) -> None:
@@ -107,7 +146,6 @@ async def test_a_daemon_too_busy_to_listen_keeps_its_socket_too(path: Path) -> N
     ("question", "found"),
     [
         (b"\n", "Expecting value"),
-        (b"", "Expecting value"),
         (b"{not json}\n", "Expecting property name"),
         (b"\xff\xfe\n", "can't decode"),
         (b'{"reason": "' + b"x" * control.MAX_QUESTION_BYTES + b'"}\n', "limit"),

@@ -1,0 +1,195 @@
+"""The windows of a daemon process, in a process of their own: they ask, show and tell, and can hold up nobody.
+
+Each window runs by itself and is begun again when it fails. What they need of one another goes through the `Hub`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
+import structlog
+
+from bot.domain.windows import Alert, Told, VaultState
+from bot.runtime import control
+from bot.runtime.desk import Desk
+from bot.runtime.vault import Vault
+
+FROZEN_AFTER_S: Final = 3.0  # a daemon that has not answered for this long does not answer
+AGAIN_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # pauses before a window that failed is begun again
+PARTING_S: Final = 3.0
+SOCKET: Final = ".windows.sock"
+
+log = structlog.get_logger()
+
+
+class Window(Protocol):
+    """Something that shows vaults to somebody. `show`, `tell` and `gone` return at once."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+    def show(self, state: VaultState) -> None:
+        """Take the newest state of a vault."""
+
+    def tell(self, told: Told) -> None:
+        """Take an event of a vault, those of before this process began not among them."""
+
+    def gone(self, vault: str, why: str) -> None:
+        """Take note that a vault's daemon does not answer."""
+
+
+class Watched(NamedTuple):
+    """A vault whose daemon is watched, the file it was read from, and where its daemon and its journal are."""
+
+    vault: Vault
+    vault_file: Path
+    socket_path: Path
+    journal_path: Path
+
+
+Order = Callable[..., Awaitable[dict[str, Any]]]
+
+
+class Hub:
+    """What windows know of one another; each fills in its own part.
+
+    `refused_commands` counts commands that were refused, by reason; `broker_away_ns` is since when the broker is away
+    (wall clock, 0: it is not). `open_alerts` returns a vault's open alerts, `acknowledge` takes note that somebody has
+    seen one and returns why not, "" if so. `handlers` answer the verbs asked at the windows' own socket.
+    """
+
+    def __init__(self) -> None:
+        self.refused_commands: Counter[str] = Counter()
+        self.broker_away_ns = 0
+        self.dropped = 0  # states that made way for newer ones before they were published
+        self.open_alerts: Callable[[str], Sequence[Alert]] = lambda _vault: ()
+        self.acknowledge: Callable[[str, str], str] = lambda _alert_id, _who: "no alerts are kept here"
+        self.handlers: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {}
+
+
+async def order_daemon(watched: Watched, question: Mapping[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:
+    """Put an operator's word to a vault's daemon; return its answer, {"error": …} if it gave none.
+
+    `question` is that of the verb `operate` without the verb.
+    """
+    line = control.Line(watched.socket_path, timeout_s)
+    try:
+        answer: dict[str, Any] = msgspec.json.decode(await line.ask({"verb": "operate", **question}))
+    except control.NotRunningError:
+        return {"error": f"expected a running daemon of {watched.vault.vault}, found none"}
+    except TimeoutError:
+        return {"error": f"expected an answer within {timeout_s:g} s, found none; it may still do what it was told"}
+    finally:
+        line.close()
+    return answer
+
+
+class Windows:
+    """Watches daemons and shows what they say in every window."""
+
+    def __init__(
+        self, watched: Sequence[Watched], windows: Sequence[Window], hub: Hub, *, socket_path: Path, every_s: float
+    ) -> None:
+        self._watched = watched
+        self._windows = windows
+        self._hub = hub
+        self._socket_path = socket_path
+        self._every_s = every_s
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Watch until `stop` is set; windows then have a moment to say good-bye.
+
+        Raises AlreadyRunningError if another such process serves these vaults.
+        """
+        async with control.serve(self._socket_path, self._answer):
+            works = [
+                *(self._kept(window.name, window.run) for window in self._windows),
+                *(self._watch(one) for one in self._watched),
+            ]
+            tasks = [asyncio.create_task(work) for work in works]
+            try:
+                await stop.wait()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks, timeout=PARTING_S)
+
+    async def _kept(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a window for ever: one that fails is begun again after a pause, and no other notices."""
+        failures = 0
+        while True:
+            began_s = time.monotonic()
+            try:
+                await run()
+                why = "it ended"
+            except Exception as error:  # noqa: BLE001 — a window that breaks must not take the others with it
+                why = f"{type(error).__name__}: {error}"
+            failures = 0 if time.monotonic() - began_s > AGAIN_S[-1] else failures
+            again_s = AGAIN_S[min(failures, len(AGAIN_S) - 1)]
+            failures += 1
+            log.error("window failed", window=name, why=why, again_s=again_s)
+            await asyncio.sleep(again_s)
+
+    async def _watch(self, watched: Watched) -> None:
+        """Ask a daemon for its state, again and again."""
+        line = control.Line(watched.socket_path, FROZEN_AFTER_S)
+        vault = watched.vault.vault
+        try:
+            while True:
+                due_s = time.monotonic() + self._every_s
+                try:
+                    answer = await line.ask({"verb": "state"})
+                    state = msgspec.json.decode(answer, type=VaultState)
+                except control.NotRunningError:
+                    self._say(lambda window: window.gone(vault, "not running"))
+                except TimeoutError:
+                    why = f"no answer within {FROZEN_AFTER_S:g} s"
+                    self._say(lambda window, why=why: window.gone(vault, why))
+                except msgspec.DecodeError as error:
+                    why = f"an answer that cannot be read: {str(error)[:200]}"
+                    self._say(lambda window, why=why: window.gone(vault, why))
+                else:
+                    self._say(lambda window, state=state: window.show(state))
+                await asyncio.sleep(max(0.01, due_s - time.monotonic()))
+        finally:
+            line.close()
+
+    def _say(self, what: Callable[..., None]) -> None:
+        for window in self._windows:
+            try:
+                what(window)
+            except Exception:
+                log.exception("window failed", window=window.name)
+
+    async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        handler = self._hub.handlers.get(str(question.get("verb")))
+        if handler is None:
+            return {"error": f"expected a verb of {sorted(self._hub.handlers)}, found {question.get('verb')!r:.50}"}
+        return await handler(question)
+
+
+def open_windows(desk: Desk, watched: Sequence[Watched], hub: Hub, environ: Mapping[str, str]) -> list[Window]:
+    """Return the windows a desk file opens. Raises ConfigError if the environment lacks what they need."""
+    del desk, watched, hub, environ
+    return []
+
+
+async def until_eof(stop: asyncio.Event) -> None:
+    """Set `stop` once standard input ends: whoever started this process is gone then, however it went."""
+    reader = asyncio.StreamReader()
+    with os.fdopen(os.dup(0), "rb", buffering=0) as pipe:
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        while await reader.read(1024):
+            pass
+    stop.set()

@@ -1,0 +1,63 @@
+"""`evenkeel windows`: what a desk file opens, in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot.domain.errors import ConfigError
+from bot.runtime import control
+from bot.runtime.config import load_vaults
+from bot.runtime.daemon import stopping
+from bot.runtime.desk import Desk
+from bot.runtime.desk_file import load_desk
+from bot.runtime.recovery import journal_path
+from bot.runtime.windows import SOCKET, Hub, Watched, Windows, open_windows, until_eof
+
+STATE_EVERY_S = 0.25
+
+
+def windows(
+    desk_file: Annotated[Path, typer.Argument(metavar="DESK.yaml", help="Desk file")],
+    vault_files: Annotated[list[Path], typer.Argument(metavar="VAULT.yaml…", help="Vault files")],
+    journal: Annotated[
+        Path | None, typer.Option("--journal", help="Journal file of the only vault; default: its own")
+    ] = None,
+    with_owner: Annotated[bool, typer.Option("--until-eof", help="End when standard input does", hidden=True)] = False,
+) -> None:
+    """Open the windows of running daemons: broker, metrics, alerts, commands. `run --desk` does it by itself."""
+    desk = load_desk(desk_file)
+    watched = watch(vault_files, journal)
+    asyncio.run(_show(desk, watched, is_owned=with_owner))
+
+
+def watch(vault_files: list[Path], journal: Path | None = None) -> list[Watched]:
+    """Return the vaults of these files as windows see them. Raises ConfigError for what is wrong with them."""
+    vaults = load_vaults(vault_files, allow_live=True)
+    if journal is not None and len(vaults) > 1:
+        raise ConfigError(["expected one vault with --journal, found several; hint: leave --journal out"])
+    return [
+        Watched(vault, path, control.socket_path(vault.state_dir, vault.vault), journal or journal_path(vault))
+        for path, vault in zip(vault_files, vaults, strict=True)
+    ]
+
+
+def windows_socket(watched: list[Watched]) -> Path:
+    """Return where the windows of these vaults are asked."""
+    return Path(watched[0].vault.state_dir).resolve() / SOCKET
+
+
+async def _show(desk: Desk, watched: list[Watched], *, is_owned: bool) -> None:
+    stop, hub = asyncio.Event(), Hub()
+    every_s = desk.mqtt.state_every_s if desk.mqtt is not None else STATE_EVERY_S
+    windows_socket(watched).parent.mkdir(parents=True, exist_ok=True)
+    opened = open_windows(desk, watched, hub, os.environ)
+    with stopping(stop):
+        watcher = asyncio.create_task(until_eof(stop)) if is_owned else None
+        await Windows(watched, opened, hub, socket_path=windows_socket(watched), every_s=every_s).run(stop)
+        if watcher is not None:
+            watcher.cancel()
