@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from bot import __version__
 from bot.domain.windows import DurationCounts
-from bot.telemetry.metrics.board import UNKNOWN_VAULT, Board
+from bot.telemetry.metrics.board import Board, Tally
 from bot.telemetry.metrics.families import Family, families
 
 MAX_SERIES = 200  # of one metric and one vault
@@ -44,9 +44,34 @@ class VaultCollector(Collector):
                 dropped.add_metric([family.name], left_out)
             yield metric
         yield dropped
+        yield from self._of_the_windows()
+
+    def _of_the_windows(self) -> Iterator[Metric]:
+        """Yield what is of no vault."""
+        around = self._board.neighbours
         build = GaugeMetricFamily("evenkeel_build_info", "Version of the windows, always 1", labels=["version"])
         build.add_metric([__version__], 1.0)
         yield build
+        refused = CounterMetricFamily(
+            "evenkeel_commands_refused_total", "Commands no daemon was given, by reason", labels=["reason"]
+        )
+        tally = Tally()
+        for reason, count in around.refused_commands().items():
+            tally.count(reason, count)
+        for reason, count in tally.items():
+            refused.add_metric([reason], float(count))
+        yield refused
+        away_ns = around.broker_away_ns()
+        yield GaugeMetricFamily(
+            "evenkeel_broker_away_seconds",
+            "Seconds since the MQTT broker went away, 0 while it is there or none is used",
+            self._board.since_s(away_ns) if away_ns else 0.0,
+        )
+        yield CounterMetricFamily(
+            "evenkeel_states_dropped_total",
+            "States that made way for newer ones before they were published",
+            float(around.dropped_states()),
+        )
 
     def _collect(self, family: Family) -> tuple[Metric, int]:
         metric: AnyFamily = TYPES[family.kind](family.name, family.told, labels=["vault", *family.labels])
@@ -62,9 +87,6 @@ class VaultCollector(Collector):
                     continue
                 seen.add(cut)
                 _add(metric, [record.vault, *cut], value)
-        if family.name == "evenkeel_commands_refused_total":
-            for reason, count in self._board.strange.items():
-                _add(metric, [UNKNOWN_VAULT, reason], float(count))
         return metric, left_out
 
 

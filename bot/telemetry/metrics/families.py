@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from bot.domain.decisions import BotState
 from bot.domain.orders import OrderState
@@ -19,6 +19,7 @@ from bot.domain.units import NS_PER_S
 from bot.domain.venues import VenueHealth
 from bot.domain.windows import (
     AccountState,
+    Alert,
     DurationCounts,
     FeedState,
     Severity,
@@ -28,6 +29,7 @@ from bot.domain.windows import (
 )
 from bot.telemetry.metrics.board import Board, Record
 
+WEI_PER_GWEI = 1e9
 COSTS = ("fees", "gas", "slippage", "funding")  # parts of the P&L that hedging pays; funding may also be earned
 
 Labelled = tuple[tuple[str, ...], float | DurationCounts | None]
@@ -45,7 +47,16 @@ class Family(NamedTuple):
 
 def families() -> tuple[Family, ...]:
     """Return every metric of a vault, in the order they are exposed."""
-    return (*_daemon(), *_vault(), *_underlyings(), *_places(), *_accounts(), *_durations(), *_people())
+    return (
+        *_daemon(),
+        *_vault(),
+        *_underlyings(),
+        *_places(),
+        *_chains(),
+        *_accounts(),
+        *_durations(),
+        *_people(),
+    )
 
 
 def _daemon() -> Iterator[Family]:
@@ -88,7 +99,7 @@ def _silence(board: Board, record: Record) -> Iterator[Labelled]:
 
 
 def _age(board: Board, record: Record) -> Iterator[Labelled]:
-    yield (), None if record.state is None else board.age_s(record.state)
+    yield (), None if record.state is None else board.since_s(record.state.taken_ns)
 
 
 def _vault() -> Iterator[Family]:
@@ -125,7 +136,6 @@ def _vault() -> Iterator[Family]:
     yield _one("evenkeel_turnover_quote", "Value traded by hedges, quote money", lambda s: s.turnover_quote)
     yield _one("evenkeel_transactions", "Transactions on chains that cost gas", lambda s: float(s.transactions))
     yield _one("evenkeel_transactions_failed", "Those of them that failed", lambda s: float(s.failed_transactions))
-    yield _one("evenkeel_transactions_pending", "Transactions under way now", lambda s: float(len(s.transactions_now)))
     yield _of_state(
         "evenkeel_pnl_quote", "P&L since the run began by part, quote money; the sum is all", ("part",), parts
     )
@@ -237,6 +247,31 @@ def _places() -> Iterator[Family]:
     )
 
 
+def _chains() -> Iterator[Family]:
+    def of(name: str, told: str, find: Callable[[dict[str, Any]], float | None]) -> Family:
+        def read(state: VaultState) -> Iterator[Labelled]:
+            yield from (((str(chain["chain"]),), find(chain)) for chain in state.transactions_now if "chain" in chain)
+
+        return _of_state(f"evenkeel_chain_{name}", told, ("chain",), read)
+
+    yield of("head_age_seconds", "Age of a chain's newest block, seconds", lambda chain: chain.get("age_s"))
+    yield of("balance_coin", "Gas money held on a chain, in its coin", lambda chain: chain.get("balance_coin"))
+    yield of("reserve_coin", "Gas money kept for emergencies, in the coin", lambda chain: chain.get("reserve_coin"))
+    yield of(
+        "base_fee_wei",
+        "Base fee of a chain's newest block, wei per gas",
+        lambda chain: None if chain.get("base_fee_gwei") is None else chain["base_fee_gwei"] * WEI_PER_GWEI,
+    )
+    yield of(
+        "transactions_pending", "Transactions under way on a chain", lambda chain: float(len(chain.get("pending", ())))
+    )
+    yield of(
+        "problems",
+        "What is wrong with a chain, as status lists it",
+        lambda chain: float(len(chain.get("problems", ()))),
+    )
+
+
 def _accounts() -> Iterator[Family]:
     def of(name: str, told: str, find: Callable[[AccountState], float | None]) -> Family:
         def read(state: VaultState) -> Iterator[Labelled]:
@@ -288,40 +323,23 @@ def _people() -> Iterator[Family]:
     def told(_: Board, record: Record) -> Iterator[Labelled]:
         yield from (((kind,), float(count)) for kind, count in record.told.items())
 
-    def ordered(_: Board, record: Record) -> Iterator[Labelled]:
-        for outcome, tally in record.ordered.items():
-            yield from (((action, outcome), float(count)) for action, count in tally.items())
-
-    def refused(_: Board, record: Record) -> Iterator[Labelled]:
-        yield from (((reason,), float(count)) for reason, count in record.refused.items())
-
-    def alerts(_: Board, record: Record) -> Iterator[Labelled]:
-        counts = Counter(alert.severity for alert in record.alerts if not alert.ended_ns)
+    def alerts(board: Board, record: Record) -> Iterator[Labelled]:
+        counts = Counter(alert.severity for alert in _open(board, record))
         yield from (((str(severity),), float(counts[severity])) for severity in Severity)
 
-    def unacknowledged(_: Board, record: Record) -> Iterator[Labelled]:
-        counts = Counter(alert.severity for alert in record.alerts if not alert.ended_ns and not alert.acknowledged_by)
+    def unacknowledged(board: Board, record: Record) -> Iterator[Labelled]:
+        counts = Counter(alert.severity for alert in _open(board, record) if not alert.acknowledged_by)
         yield from (((str(severity),), float(counts[severity])) for severity in Severity)
 
     yield Family("evenkeel_events_total", "counter", ("kind",), "Journalled events the windows saw, by kind", told)
-    yield Family(
-        "evenkeel_commands_total",
-        "counter",
-        ("action", "outcome"),
-        "Commands handed to the daemon, by outcome",
-        ordered,
-    )
-    yield Family(
-        "evenkeel_commands_refused_total",
-        "counter",
-        ("reason",),
-        "Commands no daemon was given, by reason",
-        refused,
-    )
     yield Family("evenkeel_alerts_open", "gauge", ("severity",), "Alerts open now", alerts)
     yield Family(
         "evenkeel_alerts_unacknowledged", "gauge", ("severity",), "Open alerts nobody acknowledged", unacknowledged
     )
+
+
+def _open(board: Board, record: Record) -> list[Alert]:
+    return [alert for alert in board.neighbours.open_alerts(record.vault) if not alert.ended_ns]
 
 
 def _one(

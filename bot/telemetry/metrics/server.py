@@ -7,18 +7,19 @@ request and a few seconds, and a text that is rendered at most twice a second wh
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final, cast
 
 import msgspec
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
 
-from bot.domain.windows import Alert, CommandAnswer, Told, VaultState
+from bot.domain.windows import Told, VaultState
 from bot.telemetry.metrics.board import Board
 from bot.telemetry.metrics.collector import registry_of, render
 from bot.telemetry.metrics.health import Health, judge_life, judge_readiness
@@ -46,17 +47,18 @@ class HttpWindow:
         self,
         host: str,
         port: int,
-        vaults: Sequence[str],
+        board: Board,
         *,
-        board: Board | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.name = "http"
         self.host, self.port = host, port
         self.listening = asyncio.Event()
-        self.board = board if board is not None else Board(vaults)
+        self.board = board
         self._monotonic_s = monotonic_s
-        self._registry = registry_of(self.board)
-        self._counts = _Counts(self._registry)
+        self.registry = registry_of(board)
+        self._traffic = _Traffic()
+        self.registry.register(self._traffic)
         self._text = b""
         self._rendered_s = float("-inf")
         self._web: web.Server | None = None
@@ -66,7 +68,7 @@ class HttpWindow:
         """Serve until cancelled. Raises OSError if the address cannot be listened at."""
         self._web = web.Server(self._handle, access_log=None, keepalive_timeout=MAX_LIFE_S, lingering_time=0.0)
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(self._admit, self.host, self.port)
+        server = await loop.create_server(lambda: _Door(self), self.host, self.port)
         self.port = server.sockets[0].getsockname()[1]
         self.listening.set()
         try:
@@ -74,6 +76,7 @@ class HttpWindow:
                 await asyncio.sleep(SWEEP_EVERY_S)
                 self._hang_up()
         finally:
+            self.listening.clear()
             server.close()
             await self._web.shutdown(timeout=0.0)
             for connection in self._web.connections:
@@ -91,24 +94,17 @@ class HttpWindow:
         """Note that a vault's daemon does not answer."""
         self.board.gone(vault, why)
 
-    def answered(self, answer: CommandAnswer) -> None:
-        """Count a command by what came of it."""
-        self.board.answered(answer)
+    @property
+    def connections(self) -> list[RequestHandler]:
+        """Who is being talked to now."""
+        return self._web.connections if self._web is not None else []
 
-    def refused(self, vault: str, reason: str) -> None:
-        """Count a command that no daemon was given."""
-        self.board.refused(vault, reason)
-
-    def alert(self, vault: str, alerts: Sequence[Alert]) -> None:
-        """Take in which alerts of a vault are open now."""
-        self.board.alert(vault, alerts)
-
-    def _admit(self) -> asyncio.BaseProtocol:
-        """Return who talks to a new connection, or who hangs up where there are too many."""
+    def admit(self) -> RequestHandler | None:
+        """Return who talks to a new connection, None where there are too many."""
         assert self._web is not None, "connections come to a window that runs"
         if len(self._web.connections) >= MAX_CONNECTIONS:
-            self._counts.turned_away.inc()
-            return _HangUp()
+            self._traffic.turned_away += 1
+            return None
         return self._web()
 
     def _hang_up(self) -> None:
@@ -118,14 +114,14 @@ class HttpWindow:
         self._born_s = {one: self._born_s.get(one, now_s) for one in self._web.connections}
         for connection, born_s in self._born_s.items():
             if now_s - born_s >= MAX_LIFE_S:
-                self._counts.hung_up.inc()
+                self._traffic.hung_up += 1
                 _abort(connection)
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
         response = self._respond(request.method, request.path)
         response.headers.update(HEADERS)
         response.force_close()
-        self._counts.requests.labels(request.path if request.path in PATHS else "other", str(response.status)).inc()
+        self._traffic.requests[request.path if request.path in PATHS else "other", str(response.status)] += 1
         return response
 
     def _respond(self, method: str, path: str) -> web.Response:
@@ -143,39 +139,52 @@ class HttpWindow:
         """Return the metrics, rendered anew if the last text has had its time."""
         now_s = self._monotonic_s()
         if now_s - self._rendered_s >= RENDER_EVERY_S:
-            self._text, self._rendered_s = render(self._registry), now_s
+            self._text, self._rendered_s = render(self.registry), now_s
         return self._text
 
 
-class _Counts:
+class _Traffic(Collector):
     """What the server counts of itself."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
-            "evenkeel_http_requests_total", "Requests answered, by path and status", ["path", "code"], registry=registry
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.turned_away = 0
+        self.hung_up = 0
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield requests by path and status, and connections that were cut short."""
+        requests = CounterMetricFamily(
+            "evenkeel_http_requests_total", "Requests answered, by path and status", labels=["path", "code"]
         )
-        self.turned_away = Counter(
-            "evenkeel_http_turned_away_total", "Connections refused: too many at once", registry=registry
+        for labels, count in self.requests.items():
+            requests.add_metric(labels, count)
+        yield requests
+        yield CounterMetricFamily(
+            "evenkeel_http_turned_away_total", "Connections refused: too many at once", self.turned_away
         )
-        self.hung_up = Counter(
-            "evenkeel_http_hung_up_total", "Connections ended because they took too long", registry=registry
-        )
+        yield CounterMetricFamily("evenkeel_http_hung_up_total", "Connections ended: they took too long", self.hung_up)
 
 
-class _HangUp(asyncio.Protocol):
-    """Ends a connection as soon as it is there."""
+class _Door(asyncio.Protocol):
+    """Where a connection comes in: it is handed on, or ended if there are too many."""
+
+    def __init__(self, window: HttpWindow) -> None:
+        self._window = window
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hang up."""
-        assert isinstance(transport, asyncio.Transport), "TCP connections are transports"
-        transport.abort()
+        """Hand the connection on, or hang up."""
+        stream = cast("asyncio.Transport", transport)
+        talker = self._window.admit()
+        if talker is None:
+            stream.abort()
+            return
+        stream.set_protocol(talker)
+        talker.connection_made(stream)
 
 
 def _abort(connection: RequestHandler) -> None:
-    transport = connection.transport
-    if isinstance(transport, asyncio.Transport):
-        with contextlib.suppress(OSError):  # it has ended since
-            transport.abort()
+    if connection.transport is not None:
+        connection.transport.abort()
 
 
 def _json(health: Health) -> web.Response:
