@@ -54,7 +54,7 @@ class UnderlyingState(msgspec.Struct, frozen=True):
     delta_low_base: float | None
     delta_high_base: float | None
     unknown_base: float
-    target_delta_base: float
+    target_delta_base: float | None
     low_base: float | None
     high_base: float | None
     hedge_base: float
