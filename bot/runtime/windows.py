@@ -181,8 +181,13 @@ class Windows:
 
 def open_windows(desk: Desk, watched: Sequence[Watched], hub: Hub, environ: Mapping[str, str]) -> list[Window]:
     """Return the windows a desk file opens. Raises ConfigError if the environment lacks what they need."""
-    del desk, watched, hub, environ
-    return []
+    del environ
+    opened: list[Window] = []
+    if desk.http is not None:
+        from bot.runtime.http_window import http_window  # noqa: PLC0415 — what a desk leaves shut is not loaded
+
+        opened.append(http_window(desk.http, watched, hub))
+    return opened
 
 
 async def until_eof(stop: asyncio.Event) -> None:

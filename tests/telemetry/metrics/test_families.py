@@ -158,7 +158,7 @@ def test_what_runs_is_told_in_labels(board: Board) -> None:
 
 def test_the_page_lists_every_metric_and_no_other() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| `(evenkeel_\w+)` \| (\w+) \| ([^|]*) \|", page, re.MULTILINE)
+    listed = re.findall(r"^\| `(evenkeel_\w+)` \| (\w+) \|([^|]*)\|", page, re.MULTILINE)
     of_vaults = {one.name: (one.kind, ", ".join(f"`{label}`" for label in one.labels)) for one in families()}
     told_of = {name: (kind, labels.strip()) for name, kind, labels in listed}
     assert {name: told_of.get(name) for name in of_vaults} == of_vaults
