@@ -6,13 +6,14 @@ It owns the clock and the order of things, and takes no decision of its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import msgspec
 import structlog
@@ -51,6 +52,7 @@ from bot.runtime.risk_snapshot import take_snapshot
 from bot.runtime.session import Session
 from bot.runtime.views import status_view
 from bot.runtime.window_state import take_state
+from bot.telemetry.telling import ToldMoney, ToldOrderWord, tell
 
 FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; commands are always on disk first
 STOP_TIMEOUT_S = 5.0
@@ -59,6 +61,8 @@ RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
 LIST = "list"  # what is asked of transfers besides a person's word on one
 MAX_WANTED = 20  # instruments that one question may ask prices of
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+ORDER_TOLD = (*get_args(ToldOrderWord), *get_args(ToldMoney))  # what is said of an order and of money, in words
 
 log = structlog.get_logger()
 
@@ -105,6 +109,7 @@ class Daemon:
     async def run(self, stop: asyncio.Event) -> RunSummary:
         """Recover, then run until the feed ends or `stop` is set; return the summary of the whole run."""
         began = time.perf_counter()
+        structlog.contextvars.bind_contextvars(vault=self._session.vault.vault)  # of this task and those it starts
         async with serve(self._socket_path, self._answer):
             await self._recover()  # a recording awaits nothing here: who asks meanwhile waits for the answer
             async with asyncio.TaskGroup() as tasks:
@@ -146,7 +151,6 @@ class Daemon:
             self._decide_batch(now_ns, self._feed.absorb(now_ns, truth))  # as the next rebuild will
         log.info(
             "run.recovered" if found.batches else "run.started",
-            vault=session.vault.vault,
             run=session.run_id,
             batches=found.batches,
             orders_in_doubt=sum(1 for _ in session.engine.orders.unknown()),
@@ -210,10 +214,19 @@ class Daemon:
             self._hand_over(command, now_ns)
         for of, change in self._news.take():
             log.warning("risk.changed", of=of, change=change)
+        if log.is_enabled_for(logging.INFO):
+            self._log_life(events)
         session.score.observe(now_ns, len(events), commands, took_ns)
         self._meters.note_decision(took_ns)
         if session.latencies is not None:
             session.latencies.note(now_ns, events, commands)
+
+    def _log_life(self, events: Sequence[Event]) -> None:
+        """Log what venues said of our orders, as it is told everywhere: with the order's id, from decision to fill."""
+        for event in events:
+            if isinstance(event, ORDER_TOLD):
+                for line in tell(event, self._session.engine.holdings.instruments.get):
+                    log.info("order.told", order_id=line.order_id, kind=str(line.kind), text=line.text)
 
     def _warn_of(self, event: CollateralPlanned) -> None:
         """Tell people what a collateral plan lacks."""
@@ -271,7 +284,7 @@ class Daemon:
         try:
             await work
         except Exception as error:
-            log.warning("run.failing", vault=self._session.vault.vault, error=type(error).__name__)
+            log.warning("run.failing", error=type(error).__name__)
             await self._withdraw()
             raise
 
@@ -290,13 +303,12 @@ class Daemon:
         if under_way:  # a transaction cannot rest for ever: its deadline is in it
             log.warning(
                 "run.transactions_left",
-                vault=self._session.vault.vault,
                 order_ids=[intent.order_id for intent in under_way],
                 void_after=max(_utc(intent.gas.deadline_ns) for intent in under_way if intent.gas is not None),
             )
         left = await self._feed.withdraw(cancels, WITHDRAW_TIMEOUT_S)
         if left:
-            log.error("run.orders_left", vault=self._session.vault.vault, order_ids=left)
+            log.error("run.orders_left", order_ids=left)
 
     async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         verb = question.get("verb")

@@ -68,6 +68,7 @@ class LiveRun:
 
         Raises VenueFatal or Retryable if a venue cannot be used: then nothing was sent.
         """
+        structlog.contextvars.bind_contextvars(vault=self._vault.vault)
         opening = open_live(
             self._vault,
             self._vault_file,
