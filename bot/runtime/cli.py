@@ -39,6 +39,7 @@ from bot.domain.results import RunSeries, RunSummary
 from bot.domain.units import utc_text
 from bot.risk.asset_classes import Resolved
 from bot.runtime import control, risk_tables, tables
+from bot.runtime.alerts_cli import alerts
 from bot.runtime.calibrate_cli import calibrate_app
 from bot.runtime.clock import WallClock
 from bot.runtime.config import config_sha256, load_vaults
@@ -66,7 +67,7 @@ from bot.runtime.views import status_view
 from bot.runtime.windows_cli import windows
 from bot.runtime.windows_process import WindowsProcess, windows_command
 from bot.simulation.replay import replay as replay_session
-from bot.telemetry.logs import configure_logging
+from bot.telemetry.logs import configure_logging, keep_environment_secret
 from strategies import Policy, policies_from_specs
 
 T = TypeVar("T")
@@ -108,6 +109,7 @@ app.command()(quote)
 app.command()(reload)
 app.command()(tune)
 app.command()(windows)
+app.command()(alerts)
 
 out = Console(soft_wrap=True, markup=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)
 err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
@@ -137,7 +139,8 @@ def _evenkeel(
     log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines even on a terminal")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, not only warnings")] = False,
 ) -> None:
-    configure_logging("info" if verbose else "warning", json=log_json)
+    configure_logging("info" if verbose else "warning", as_json=log_json)
+    keep_environment_secret(os.environ)
     if version:
         print(f"evenkeel {__version__}")
         raise typer.Exit

@@ -153,7 +153,7 @@ class Daemon:
         if truth:
             self._decide_batch(now_ns, self._feed.absorb(now_ns, truth))  # as the next rebuild will
         log.info(
-            "recovered" if found.batches else "started",
+            "run.recovered" if found.batches else "run.started",
             vault=session.vault.vault,
             run=session.run_id,
             batches=found.batches,
@@ -217,7 +217,7 @@ class Daemon:
         for command in commands:
             self._hand_over(command, now_ns)
         for of, change in self._news.take():
-            log.warning("risk", of=of, change=change)
+            log.warning("risk.changed", of=of, change=change)
         session.score.observe(now_ns, len(events), commands, took_ns)
         self._meters.note_decision(took_ns)
         if session.latencies is not None:
@@ -229,24 +229,24 @@ class Daemon:
         now = desk.now() if desk is not None else None
         if now is not None and now.plan_id == event.plan_id and (now.fault or not now.is_met):
             missing = [*now.violations, *now.excesses, *now.warnings]
-            log.warning("collateral", plan_id=now.plan_id, method=now.method, fault=now.fault, missing=missing)
+            log.warning("collateral.lacks", plan_id=now.plan_id, method=now.method, fault=now.fault, missing=missing)
 
     def _hand_over(self, command: Command, now_ns: int) -> None:
         """Let a command leave, unless it would open or move an order, or collateral, under a marked halt."""
         if isinstance(command, TransferCollateral) and self._marker is not None and self._marker.is_set:
             why = f"{NOT_SENT}{self._marker.read()}"
             self._mailbox.put(now_ns, [not_moved(command, why, now_ns)])
-            log.warning("not sent", transfer_id=command.transfer_id, why=why)
+            log.warning("command.withheld", transfer_id=command.transfer_id, why=why)
             return
         if isinstance(command, SubmitOrder | AmendOrder) and self._marker is not None and self._marker.is_set:
             why = f"{NOT_SENT}{self._marker.read()}"
             order_id = command.intent.order_id if isinstance(command, SubmitOrder) else command.order_id
             refused = OrderRejected if isinstance(command, SubmitOrder) else AmendRejected
             self._mailbox.put(now_ns, [refused(order_id, why, now_ns, now_ns)])
-            log.warning("not sent", order_id=order_id, why=why)
+            log.warning("command.withheld", order_id=order_id, why=why)
             return
         self._feed.submit(command, now_ns)
-        log.info("command", **_loggable(command))
+        log.info("command.sent", **_loggable(command))
 
     def _with_marked_halt(self, now_ns: int, events: tuple[Event, ...]) -> tuple[Event, ...]:
         """Return the batch with a halt at its end if the marker stands and the engine does not know."""
@@ -255,7 +255,7 @@ class Daemon:
         halt = self._marker.read()
         if halt is None or any(isinstance(event, OperatorCommand) for event in events):
             return events
-        log.warning("halted by its marker", issuer=halt.issuer, reason=halt.reason)
+        log.warning("halt.marked", issuer=halt.issuer, reason=halt.reason)
         return (*events, OperatorCommand(OperatorAction.HALT, halt.issuer, halt.reason, now_ns))
 
     def _lift_marker(self, events: Sequence[Event]) -> None:
@@ -279,7 +279,7 @@ class Daemon:
         try:
             await work
         except Exception as error:
-            log.warning("giving up", vault=self._session.vault.vault, error=type(error).__name__)
+            log.warning("run.failing", vault=self._session.vault.vault, error=type(error).__name__)
             await self._withdraw()
             raise
 
@@ -297,14 +297,14 @@ class Daemon:
         under_way = [intent for intent in live if intent.gas is not None and intent.order_id not in self._withheld]
         if under_way:  # a transaction cannot rest for ever: its deadline is in it
             log.warning(
-                "transactions under way: mined or void by their deadline, the next start tells",
+                "run.transactions_left",
                 vault=self._session.vault.vault,
                 order_ids=[intent.order_id for intent in under_way],
                 void_after=max(_utc(intent.gas.deadline_ns) for intent in under_way if intent.gas is not None),
             )
         left = await self._feed.withdraw(cancels, WITHDRAW_TIMEOUT_S)
         if left:
-            log.error("orders that may still rest", vault=self._session.vault.vault, order_ids=left)
+            log.error("run.orders_left", vault=self._session.vault.vault, order_ids=left)
 
     async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         verb = question.get("verb")
@@ -346,7 +346,7 @@ class Daemon:
                 why = "a halt is marked" if is_marked else f"{engine.state}: {engine.state_reason}"
                 return {"error": f"expected a bot that may send to confirm a transfer, found {why}; hint: resume first"}
             why_not = self._feed.help_transfer(action, transfer_id, amount, float(fee), issuer)
-            log.warning("transfer", action=action, transfer_id=transfer_id, issuer=issuer, why_not=why_not)
+            log.warning("transfer.ordered", action=action, transfer_id=transfer_id, issuer=issuer, why_not=why_not)
             if why_not:
                 return {"error": why_not}
             await self._mailbox.drained()
@@ -357,7 +357,8 @@ class Daemon:
 
     def _state(self) -> dict[str, Any]:
         """Copy out what windows show."""
-        meters = self._meters.read(self._journal.last_seq, time.monotonic() - self._flushed_s)
+        lag_s = time.monotonic() - self._flushed_s
+        meters = self._meters.read(self._journal.last_seq, lag_s, self._session.latencies)
         state = take_state(self._session, self._feed.view(), meters, self._feed.now_ns(), self._config_sha256)
         found: dict[str, Any] = msgspec.to_builtins(state)
         return found
@@ -428,7 +429,7 @@ class Daemon:
         self._mailbox.put(now_ns, [OperatorCommand(action, issuer, reason, now_ns)])
         await self._mailbox.drained()
         engine = self._session.engine
-        log.warning("operator", action=str(action), issuer=issuer, reason=reason, state=str(engine.state))
+        log.warning("operator.command", action=str(action), issuer=issuer, reason=reason, state=str(engine.state))
         return {"state": str(engine.state), "reason": engine.state_reason}
 
 
@@ -509,7 +510,7 @@ async def run_all(
             company.cancel()
             await asyncio.wait([company])
             if not company.cancelled() and (error := company.exception()) is not None:
-                log.error("windows failed", why=f"{type(error).__name__}: {error}")
+                log.error("windows.failed", why=f"{type(error).__name__}: {error}")
     if failed := [one for one in ended if isinstance(one, BaseException)]:
         raise BaseExceptionGroup("daemons failed", failed)
     return [one for one in ended if not isinstance(one, BaseException)]

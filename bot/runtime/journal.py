@@ -18,13 +18,14 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 from sqlalchemy import (
     URL,
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Engine,
     Integer,
@@ -133,6 +134,15 @@ class JournalDamaged(JournalError):
     def __init__(self, path: Path, fault: Fault) -> None:
         super().__init__(f"{path}: {fault.detail}; hint: `evenkeel journal verify {path}` says how far it holds")
         self.fault = fault
+
+
+class StoredRow(NamedTuple):
+    """A row as it stands in the database, unchecked."""
+
+    seq: int
+    kind: str
+    payload: bytes
+    hash: bytes
 
 
 class Journal:
@@ -265,6 +275,28 @@ class Journal:
         for seq, record, _ in _checked_rows(self._connection, self._path, from_seq, to_seq):
             yield seq, record
 
+    def stored(self, after_seq: int, limit: int) -> list[StoredRow]:
+        """Return up to `limit` rows beyond `after_seq` as they stand now, also those written since the journal was opened.
+
+        For whoever follows a journal that another process writes: the chain is not checked, nothing is decoded. Raises
+        `JournalError` if the database cannot be read.
+        """
+        rows = _SELECT_STORED.where(_ROWS.c.seq > after_seq).order_by(_ROWS.c.seq).limit(limit)
+        try:
+            with self._connection.begin():
+                return [StoredRow._make(row) for row in self._connection.execute(rows).all()]
+        except DBAPIError as error:
+            raise _unusable(self._path, error) from error
+
+    def stored_with(self, content: bytes, to_seq: int) -> list[StoredRow]:
+        """Return every row up to `to_seq` whose payload has `content` in it; it reads the whole journal to find them."""
+        try:
+            with self._connection.begin():
+                rows = _SELECT_STORED.where(_has(content), _ROWS.c.seq <= to_seq).order_by(_ROWS.c.seq)
+                return [StoredRow._make(row) for row in self._connection.execute(rows).all()]
+        except DBAPIError as error:
+            raise _unusable(self._path, error) from error
+
     def _check_tail(self) -> None:
         from_seq = max(0, self._last_seq + 1 - _TAIL_ROWS)
         for _ in self.records(from_seq):
@@ -342,6 +374,7 @@ _SELECT_RAW: Final = select(
     type_coerce(_ROWS.c.prev_hash, NullType()),
     type_coerce(_ROWS.c.hash, NullType()),
 )
+_SELECT_STORED: Final = select(_ROWS.c.seq, _ROWS.c.kind, _ROWS.c.payload, _ROWS.c.hash)
 _RawRow: TypeAlias = tuple[int, object, object, object, object]
 
 
@@ -607,6 +640,10 @@ def _sqlite_engine(path: Path, *, for_writing: bool) -> Engine:
     url = URL.create("sqlite", database=path.as_uri(), query=query)
     wait = {"timeout": _LOCK_PATIENCE_S}
     return create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=wait)
+
+
+def _has(content: bytes) -> ColumnElement[bool]:
+    return func.instr(_ROWS.c.payload, content) > 0
 
 
 def _make_durable(connection: Connection) -> None:

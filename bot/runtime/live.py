@@ -165,7 +165,7 @@ class LiveSession(NamedTuple):
         try:
             word = await gateway.truth()
         except Retryable as error:
-            log.warning("account not known yet, asking again", venue=gateway.venue, why=str(error))
+            log.warning("account.not_known", venue=gateway.venue, why=str(error))
             return ()
         return word
 
@@ -565,7 +565,7 @@ class LiveFeed:
         match event:
             case VenueStatus():
                 self.venues[event.venue] = event
-                log.warning("venue", venue=event.venue, health=str(event.health), reason=event.reason)
+                log.warning("venue.changed", venue=event.venue, health=str(event.health), reason=event.reason)
             case InstrumentListed():
                 self._known[event.instrument.instrument_id] = event.instrument
             case AccountReport() if event.venue in self._account_venues:
@@ -634,9 +634,9 @@ class LiveFeed:
             if report is not None:
                 self._watch()
                 self._mailbox.put(self.now_ns(), [report])
-                log.warning("book read anew", file=str(file.path), holdings=len(report.holdings))
+                log.warning("book.read", file=str(file.path), holdings=len(report.holdings))
             elif file.problem and file.problem != problem:
-                log.error("book refused, the old one stays in force", problem=file.problem)
+                log.error("book.refused", problem=file.problem)
 
     async def _ring(self, execution: Execution) -> None:
         """Wake the daemon whenever the simulated venue has something to tell."""

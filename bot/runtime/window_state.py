@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from math import isfinite, isnan
+from math import isfinite
 from typing import Any
 
 from bot import __version__
@@ -79,6 +79,7 @@ def take_state(
         risk=margin_view(engine),
         overrides={},
         meters=meters,
+        daily_loss_limit_quote=_finite(engine.settings.limits.daily_loss_quote),
     )
 
 
@@ -103,15 +104,14 @@ def _decided(decision: Decision | None) -> dict[str, Any]:
     if decision is None:
         unknown = dict.fromkeys(
             (
-                "spot_px", "delta_low_base", "delta_high_base", "low_base", "high_base", "gamma_base_per_px",
-                "vega_quote_per_vol", "theta_quote_per_day", "value_quote", "order_id",
+                "spot_px", "target_delta_base", "delta_low_base", "delta_high_base", "low_base", "high_base",
+                "gamma_base_per_px", "vega_quote_per_vol", "theta_quote_per_day", "value_quote", "order_id",
             )
         )  # fmt: skip
         return {
             **unknown,
             "decided_ns": 0,
             "unknown_base": 0.0,
-            "target_delta_base": 0.0,
             "hedge_base": 0.0,
             "pending_base": 0.0,
             "policy_reason": "",
@@ -127,11 +127,11 @@ def _decided(decision: Decision | None) -> dict[str, Any]:
         "delta_low_base": _finite(decision.delta_low_base),
         "delta_high_base": _finite(decision.delta_high_base),
         "unknown_base": width_base if isfinite(width_base) else 0.0,
-        "target_delta_base": decision.target_delta_base,
+        "target_delta_base": _finite(decision.target_delta_base),
         "low_base": _finite(decision.low_base),
         "high_base": _finite(decision.high_base),
         "hedge_base": decision.hedge_base,
-        "pending_base": decision.pending_base,
+        "pending_base": decision.pending_base if isfinite(decision.pending_base) else 0.0,
         "gamma_base_per_px": _finite(greeks.gamma_base_per_px),
         "vega_quote_per_vol": _finite(greeks.vega_quote_per_vol),
         "theta_quote_per_day": _finite(greeks.theta_quote_per_day),
@@ -261,4 +261,4 @@ def _accounts(engine: Engine) -> Iterable[AccountState]:
 
 
 def _finite(value: float | None) -> float | None:
-    return None if value is None or isnan(value) or not isfinite(value) else float(value)
+    return float(value) if value is not None and isfinite(value) else None

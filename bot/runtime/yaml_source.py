@@ -19,6 +19,7 @@ MAX_DEPTH: Final = 20
 
 _ENDLESS: Final = re.compile(r"(?:[\[{]\s*){200}")
 _ADDRESS: Final = re.compile("0x[0-9a-fA-F]{40}")
+_VARIABLE: Final = re.compile("[A-Z][A-Z0-9_]*")
 _SECRET: Final = re.compile(
     r"apikey|apisecret|accesskey|privatekey|walletaddress|secret|passw|passphrase|token|mnemonic|seedphrase|credential"
 )
@@ -150,7 +151,7 @@ class YamlSource:
                 self._add(line, "each key once", f"{key} again", f"it is already on line {self._lines[place]}")
                 continue
             self._lines[place] = line
-            is_harmless = _says_where_keys_are(place) or _is_contract(place, value_node)
+            is_harmless = _says_where_keys_are(place) or _is_contract(place, value_node) or _names_only(key, value_node)
             if names_secret(key) and not is_harmless:
                 hint = "secrets come from the environment, or from a private file that credentials: names"
                 self.report(place, "no secret in a file", f"the key {key}", hint)
@@ -172,6 +173,14 @@ def _is_contract(place: Location, value: Node) -> bool:
     """Tell whether a key is a contract's role, such as base_token, and its value an address, which is no secret."""
     is_role = len(place) == 6 and place[0] == "chains" and place[2] == "hedges" and place[4] == "contracts"
     return is_role and isinstance(value, ScalarNode) and _ADDRESS.fullmatch(str(value.value)) is not None
+
+
+def _names_only(key: str, value: Node) -> bool:
+    """Tell whether a key of a desk file names the variable that holds a secret, or holds a password's hash."""
+    text = str(value.value) if isinstance(value, ScalarNode) else ""
+    return (key.endswith("_env") and _VARIABLE.fullmatch(text) is not None) or (
+        key == "password_hash" and text.startswith("$argon2")
+    )
 
 
 def _number(text: str) -> Value:

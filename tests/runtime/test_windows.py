@@ -1,0 +1,138 @@
+"""The host of the windows: what a daemon says reaches all of them, and none takes another with it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bot.domain.windows import Told, VaultState
+from bot.runtime import control
+from bot.runtime.config import load_vaults
+from bot.runtime.control import AlreadyRunningError
+from bot.runtime.meters import DaemonMeters
+from bot.runtime.session import open_session
+from bot.runtime.window_state import take_state
+from bot.runtime.windows import Hub, Watched, Windows, order_daemon
+
+VAULT = Path(__file__).parents[2] / "config" / "eth-straddle.yaml"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose name is short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="ek-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def watched(folder: Path) -> Watched:
+    (vault,) = load_vaults([VAULT])
+    return Watched(vault, VAULT, folder / "vault.sock", folder / "vault.sqlite")
+
+
+class Wall:
+    """A window that remembers what it was shown."""
+
+    def __init__(self, name: str = "wall", *, breaks: bool = False) -> None:
+        self.name = name
+        self.states: list[VaultState] = []
+        self.gone_for: list[str] = []
+        self.runs = 0
+        self._breaks = breaks
+        self.seen = asyncio.Event()
+
+    async def run(self) -> None:
+        self.runs += 1
+        if self._breaks:
+            raise ZeroDivisionError
+        await asyncio.Event().wait()
+
+    def show(self, state: VaultState) -> None:
+        self.seen.set()
+        if self._breaks:
+            raise ZeroDivisionError
+        self.states.append(state)
+
+    def tell(self, told: Told) -> None:
+        raise AssertionError(told)
+
+    def gone(self, vault: str, why: str) -> None:
+        assert vault == "eth-straddle"
+        self.gone_for.append(why)
+        self.seen.set()
+
+
+async def until(wall: Wall) -> None:
+    wall.seen.clear()
+    async with asyncio.timeout(20):
+        await wall.seen.wait()
+
+
+async def test_what_a_daemon_says_reaches_every_window(folder: Path, watched: Watched) -> None:
+    session = open_session(watched.vault)
+    state = msgspec.to_builtins(take_state(session, {}, DaemonMeters().read(3, 0.0), 7, "a" * 64))
+    answers: list[dict[str, Any]] = [state]
+    stop, hub = asyncio.Event(), Hub()
+    wall, broken = Wall(), Wall("broken", breaks=True)
+    host = Windows([watched], [broken, wall], hub, socket_path=folder / ".windows.sock", every_s=0.01)
+
+    async def answer(question: dict[str, Any]) -> dict[str, Any]:
+        assert question == {"verb": "state"}
+        return answers[-1]
+
+    running = asyncio.create_task(host.run(stop))
+    await until(wall)
+    assert wall.gone_for[-1] == "not running"
+    async with control.serve(watched.socket_path, answer):
+        while not wall.states:
+            await until(wall)
+        assert wall.states[-1].meters.journal_seq == 3
+        answers.append({"error": "no"})
+        while "cannot be read" not in wall.gone_for[-1]:
+            await until(wall)
+        assert broken.states == []
+        assert broken.runs >= 1
+        with pytest.raises(AlreadyRunningError):
+            await Windows([watched], [], Hub(), socket_path=folder / ".windows.sock", every_s=1.0).run(stop)
+    while wall.gone_for[-1] != "not running":
+        await until(wall)
+    stop.set()
+    await running
+
+
+async def test_windows_answer_at_a_socket_of_their_own(folder: Path, watched: Watched) -> None:
+    stop, hub = asyncio.Event(), Hub()
+
+    async def say(question: dict[str, Any]) -> dict[str, Any]:
+        return {"said": question["word"]}
+
+    hub.handlers["say"] = say
+    wall = Wall()
+    host = Windows([watched], [wall], hub, socket_path=folder / ".windows.sock", every_s=0.01)
+    running = asyncio.create_task(host.run(stop))
+    await until(wall)  # it watches once its socket is there
+    line = control.Line(folder / ".windows.sock")
+    assert msgspec.json.decode(await line.ask({"verb": "say", "word": "hm"})) == {"said": "hm"}
+    assert "found 'sing'" in msgspec.json.decode(await line.ask({"verb": "sing"}))["error"]
+    line.close()
+    stop.set()
+    await running
+
+
+async def test_an_order_to_nobody_is_an_error(watched: Watched) -> None:
+    answer = await order_daemon(watched, {"action": "halt", "issuer": "me", "reason": "why"})
+    assert answer == {"error": "expected a running daemon of eth-straddle, found none"}
+
+    async def silent(question: dict[str, Any]) -> dict[str, Any]:
+        await asyncio.sleep(30)
+        return question
+
+    async with control.serve(watched.socket_path, silent):
+        answer = await order_daemon(watched, {"action": "halt", "issuer": "me", "reason": "why"}, timeout_s=0.05)
+        assert "found none; it may still do what it was told" in answer["error"]
