@@ -25,6 +25,7 @@ from bot.domain.events import (
     AmendOrder,
     CancelOrder,
     Command,
+    ConfigChanged,
     Event,
     OperatorAction,
     OperatorCommand,
@@ -47,9 +48,11 @@ from bot.runtime.live_transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.meters import DaemonMeters
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
+from bot.runtime.reload import answer_of, event_of, read_plan, take_in, wish_of
 from bot.runtime.risk_news import RiskNews
 from bot.runtime.risk_snapshot import take_snapshot
 from bot.runtime.session import Session
+from bot.runtime.vault import Vault
 from bot.runtime.views import status_view
 from bot.runtime.window_state import take_state
 from bot.telemetry.telling import ToldMoney, ToldOrderWord, tell
@@ -57,6 +60,7 @@ from bot.telemetry.telling import ToldMoney, ToldOrderWord, tell
 FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; commands are always on disk first
 STOP_TIMEOUT_S = 5.0
 WITHDRAW_TIMEOUT_S = 3.0  # how long a daemon that gives up waits for its last cancels
+MUST_LAST = frozenset({OperatorCommand, ConfigChanged})  # what a person was told is done is on disk
 RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
 LIST = "list"  # what is asked of transfers besides a person's word on one
 MAX_WANTED = 20  # instruments that one question may ask prices of
@@ -78,7 +82,7 @@ class Daemon:
     """Runs one session through a mailbox, journalled.
 
     A recording goes `speed` times as fast as the clock (0: as fast as it goes); a live feed keeps its own pace, and
-    obeys the halt `marker`.
+    obeys the halt `marker`. Without a `vault_file` there is none to read again.
     """
 
     def __init__(
@@ -90,12 +94,15 @@ class Daemon:
         speed: float,
         progress: Callable[[int], None],
         marker: HaltMarker | None = None,
+        vault_file: Path | None = None,
     ) -> None:
         self._session = session
         self._journal = journal
         self._socket_path = socket_path
         self._progress = progress
         self._marker = marker
+        self._vault_file = vault_file.absolute() if vault_file is not None else None
+        self._newest: Vault | None = None  # the configuration that is in force, or about to be
         self._mailbox = Mailbox()
         self._feed: Feed = session.open_feed(self._mailbox, speed)
         self._lifting: Halt | None = None  # the marked halt that a resume under way has seen
@@ -142,7 +149,8 @@ class Daemon:
     async def _recover(self) -> None:
         """Bring the session to where the journal ends, then take in what venues say happened since."""
         found = self._rebuild()
-        session = self._session
+        self._newest = found.vault
+        session = self._session = self._session._replace(vault=found.vault)
         truth = await session.truth(found.instruments)
         now_ns = self._feed.decision_ns(found.last_ns)
         if found.batches:
@@ -175,8 +183,8 @@ class Daemon:
                 )
             )
             journal.flush()
-            return Rebuilt(session.instruments)
-        check_header(journal, session, config_sha256(session.vault))
+            return Rebuilt(session.vault, session.instruments)
+        check_header(journal, session)
         found = rebuild(session, journal, progress=self._progress)
         self._news.take()  # what was told before the restart is not told again
         self._feed.resume(found.last_ns)
@@ -197,7 +205,7 @@ class Daemon:
         events = self._with_marked_halt(now_ns, events)
         self._journal.append(Batch(now_ns, events))
         for event in events:
-            engine.apply(event)
+            self._session = session = take_in(session, event)
             if isinstance(event, CollateralPlanned):
                 self._warn_of(event)
         began_ns = time.perf_counter_ns()
@@ -206,7 +214,7 @@ class Daemon:
         self._withheld = frozenset(c.intent.order_id for c in commands if isinstance(c, SubmitOrder))
         if commands:
             self._journal.append(Commands(now_ns, tuple(commands)))
-        if commands or OperatorCommand in map(type, events):
+        if commands or not MUST_LAST.isdisjoint(map(type, events)):
             self._journal.flush()
         self._withheld = frozenset()
         self._lift_marker(events)
@@ -318,19 +326,21 @@ class Daemon:
             return self._state()
         if verb == "risk":
             return self._risk(question)
-        if verb == "suppose":
-            return await self._suppose(question)
-        if verb == "operate":
-            return await self._operate(question)
-        if verb == "transaction":
-            asked = (str(question.get(name, ""))[:200] for name in ("chain", "key", "action"))
-            why_not = await self._feed.help_transaction(*asked)
-            return {"error": why_not} if why_not else {}
-        if verb == "transfer":
-            return await self._help_transfer(question)
-        return {
-            "error": f"expected the verb view, state, risk, suppose, operate, transaction or transfer, found {verb!r}"
+        asked = {
+            "suppose": self._suppose,
+            "operate": self._operate,
+            "reload": self._reload,
+            "transaction": self._help_transaction,
+            "transfer": self._help_transfer,
         }
+        if isinstance(verb, str) and verb in asked:
+            return await asked[verb](question)
+        return {"error": f"expected the verb view, state, risk, {', '.join(asked)}, found {verb!r:.50}"}
+
+    async def _help_transaction(self, question: dict[str, Any]) -> dict[str, Any]:
+        asked = (str(question.get(name, ""))[:200] for name in ("chain", "key", "action"))
+        why_not = await self._feed.help_transaction(*asked)
+        return {"error": why_not} if why_not else {}
 
     async def _help_transfer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Tell of transfers under way, or take a person's word on one: what comes of it is an event, and journalled."""
@@ -393,6 +403,28 @@ class Daemon:
             return {"error": f"expected a change of a position, found {error}"}
         found = await self._feed.suppose(change)
         return {"silent": found} if isinstance(found, str) else {"supposed": msgspec.to_builtins(found)}
+
+    async def _reload(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Read the vault's file again; carry out what it changes unless something of it cannot be, or is not wanted."""
+        wish, file, session = wish_of(question), self._vault_file, self._session
+        if file is None or self._newest is None:
+            return {"error": "expected a daemon that has a file and has recovered; hint: try again in a moment"}
+        plan = None
+        while plan is None or plan.old is not self._newest:  # until nobody was faster
+            try:
+                plan = await asyncio.to_thread(read_plan, self._newest, file, session.settings_for)
+            except ConfigError as error:
+                return {"error": "; ".join(error.problems), "problems": list(error.problems)}
+        answer = answer_of(plan, wish)
+        if "error" not in answer and plan.verdict.changes and not wish.is_dry_run:
+            now_ns = self._feed.catch_up()
+            self._newest = plan.new
+            self._mailbox.put(now_ns, [event_of(plan, wish, now_ns)])
+            await self._mailbox.drained()
+            answer["is_applied"] = True
+        changes, why_not = answer["changes"], answer.get("error", "")
+        log.warning("reload", issuer=wish.issuer, reason=wish.reason, changes=changes, why_not=why_not)
+        return answer
 
     async def _operate(self, question: dict[str, Any]) -> dict[str, Any]:
         try:
