@@ -423,7 +423,7 @@ class Daemon:
             await self._mailbox.drained()
             answer["is_applied"] = True
         changes, why_not = answer["changes"], answer.get("error", "")
-        log.warning("reload", issuer=wish.issuer, reason=wish.reason, changes=changes, why_not=why_not)
+        log.warning("operator.reload", issuer=wish.issuer, reason=wish.reason, changes=changes, why_not=why_not)
         return answer
 
     async def _operate(self, question: dict[str, Any]) -> dict[str, Any]:
