@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from bot.domain.units import utc_text
+from bot.runtime.vault import Vault
 
 
 class Halt(msgspec.Struct, frozen=True):
@@ -69,3 +70,8 @@ class HaltMarker:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def marker_of(vault: Vault) -> HaltMarker:
+    """Return the halt marker of a vault."""
+    return HaltMarker(Path(vault.state_dir) / f"{vault.vault}.halted")
