@@ -49,7 +49,7 @@ def parse_operation(question: dict[str, Any], now_ns: int) -> OperatorCommand | 
     )
 
 
-def tell(command: OperatorCommand, engine: Engine) -> str:
+def told_of(command: OperatorCommand, engine: Engine) -> str:
     """Say in a sentence what a command that was carried out means."""
     subject = command.underlying or ", ".join(engine.desks)
     if command.action is OperatorAction.SET_TARGET:

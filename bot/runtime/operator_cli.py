@@ -58,7 +58,11 @@ def halt(vault_file: VaultFile, reason: Reason = "operator", journal: JournalPat
         return
     halt_now = Halt(issuer(), reason, time.time_ns())
     halting = halt_everywhere(
-        vault, halt_now, marker_of(vault), control.socket_path(vault.state_dir, vault.vault), os.environ
+        vault,
+        halt_now,
+        marker_of(vault.state_dir, vault.vault),
+        control.socket_path(vault.state_dir, vault.vault),
+        os.environ,
     )
     told = asyncio.run(halting)
     for line in told.lines:
@@ -176,7 +180,7 @@ def issuer() -> str:
 
 def _operate(vault: Vault, journal: Path | None, action: OperatorAction, reason: str, **arguments: object) -> None:
     """Tell the running daemon, or, if none runs, its journal: the next start obeys it."""
-    marker = marker_of(vault)
+    marker = marker_of(vault.state_dir, vault.vault)
     seen = marker.read()
     question = {"verb": "operate", "action": str(action), "issuer": issuer(), "reason": reason, **arguments}
     try:
