@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 from bot.runtime.reload_rules import CHANGEABLE, FIXED, LIMITS, Loosens, confirmation, fixed_by, judge, rule_of
 from bot.runtime.vault import Vault
 from strategies import POLICIES
+from tests.house.sources import ROOT
 from tests.runtime.vault_files import vault
 
 RISK = {"accounts": {"deribit": {"model": "deribit_sm"}}}
@@ -195,3 +197,18 @@ def test_a_code_is_of_one_change_only() -> None:
     assert len(codes) == 4
     assert {one.loosens for one in LIMITS} == set(Loosens)
     assert set(POLICIES), "policies are changed as a whole"
+
+
+def test_the_manual_names_every_key_that_may_change() -> None:
+    manual = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = manual.partition("## Changing a vault while it runs")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([a-z_.]+)`", section))
+    whole = {"limits", "venue_limits", "max_age", "operator"}
+    lost = [
+        rule.pattern
+        for rule in (*CHANGEABLE, *LIMITS)
+        if rule.pattern.split(".")[0] not in whole and rule.pattern.removesuffix(".**").split(".")[-1] not in named
+    ]
+    assert lost == []
+    assert whole <= named
+    assert {one.pattern.removesuffix(".**") for one in FIXED if "." not in one.pattern.removesuffix(".**")} <= named
