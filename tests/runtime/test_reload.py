@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from bot.domain.errors import ConfigError, JournalError
 from bot.domain.events import ConfigChanged
+from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256, load_vaults
 from bot.runtime.control import ask
 from bot.runtime.journal import Batch, Header, Journal
@@ -148,9 +150,16 @@ def test_another_file_than_the_one_asked_about_is_not_taken(session: Session) ->
     assert "found another one" in answer_of(plan, WISH._replace(expected_sha256="0" * 64))["error"]
 
 
+def test_a_wish_that_a_daemon_finds_too_late_is_not_carried_out(session: Session) -> None:
+    now_ns = time.time_ns()
+    plan = Plan(session.vault, session.vault, judge(session.vault, session.vault))
+    for expires_ns, is_late in ((now_ns - 2 * NS_PER_S, True), (now_ns + 3600 * NS_PER_S, False), (0, False)):
+        assert ("error" in answer_of(plan, wish_of({"expires_ns": expires_ns}))) is is_late
+
+
 @pytest.mark.parametrize("value", [None, 3, [1, {}], {"a": 1}, "x" * 5000, True])
 def test_a_question_of_any_shape_is_read(value: Any) -> None:
-    keys = ("issuer", "reason", "confirm", "command_id", "dry_run", "config_sha256")
+    keys = ("issuer", "reason", "confirm", "command_id", "dry_run", "config_sha256", "expires_ns")
     wish = wish_of(dict.fromkeys(keys, value))
     assert all(len(text) <= 500 for text in wish if isinstance(text, str))
     assert wish.is_dry_run is (value is True)
