@@ -265,7 +265,6 @@ def run(
                         socket_path=socket_path,
                         marker=marker,
                         environ=os.environ,
-                        began=began,
                         on_connected=spare_collector,
                     )
                 )

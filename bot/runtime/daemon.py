@@ -420,7 +420,7 @@ class Daemon:
                 plan = await asyncio.to_thread(read_plan, self._newest, file, session.settings_for)
             except ConfigError as error:
                 return {"error": "; ".join(error.problems), "problems": list(error.problems)}
-        answer = answer_of(plan, wish)
+        answer = {**answer_of(plan, wish), "state": str(session.engine.state)}
         if "error" not in answer and plan.verdict.changes and not wish.is_dry_run:
             now_ns = self._feed.catch_up()
             if why_not := self._executed.claim(wish.command_id, now_ns):
