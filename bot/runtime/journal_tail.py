@@ -18,7 +18,7 @@ from bot.domain.windows import Told
 from bot.runtime.journal import Header, Journal, StoredRow
 from bot.telemetry.telling import TOLD_TYPES, Line, ToldThing, is_tagged, tag_pattern, tell, tell_start
 
-ROWS_AT_A_TIME: Final = 2_000
+ROWS_AT_A_TIME: Final = 500  # some milliseconds, after which others in the process have their turn
 
 
 class _RawBatch(msgspec.Struct, tag="batch"):
@@ -116,6 +116,11 @@ class JournalTail:
             hint = "hint: `evenkeel journal verify` says how far it holds"
             raise JournalError(f"{where}: expected a row of this version, found {error}; {hint}") from error
         return told
+
+    def hash_of(self, seq: int) -> str:
+        """Return the hash of a row, as the next tail wants it; "" where it is not to be had."""
+        rows = self._journal.stored(seq - 1, 1) if self._journal is not None else []
+        return rows[0].hash.hex() if rows and rows[0].seq == seq else ""
 
     def close(self) -> None:
         """Let go of the file; the next reading opens it again."""

@@ -31,8 +31,6 @@ from bot.domain.windows import (
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 
-DESK: Final = "desk"  # stands in a vault's place where all of a desk is meant; no vault may be called so
-
 
 class Topic(StrEnum):
     """The last part of a topic's name."""
@@ -47,6 +45,7 @@ class Topic(StrEnum):
     RISK = "risk"
     METERS = "meters"
     EVENTS = "events"
+    RECENT = "recent"
     ALERTS = "alerts"
     COMMANDS = "commands"
     ANSWERS = "answers"
@@ -75,6 +74,7 @@ MANNERS: Final[Mapping[Topic, Manner]] = {
     # The newest word replaces the one before within a second: one that is lost is not worth sending again.
     **dict.fromkeys(STATE_TOPICS, Manner(0, is_retained=True)),
     Topic.EVENTS: Manner(1, is_retained=False),
+    Topic.RECENT: Manner(1, is_retained=True),
     Topic.ALERTS: Manner(1, is_retained=True),
     # A command kept by the broker would be carried out by whoever subscribes next.
     Topic.COMMANDS: Manner(1, is_retained=False),
@@ -91,7 +91,7 @@ class Presence(StrEnum):
 
 
 class Availability(msgspec.Struct, frozen=True):
-    """Whether what else is written of a vault, or of the whole desk, is still being written, and why not.
+    """Whether what else is written of a vault is still being written, and why not.
 
     `since_ns` is of the wall clock, 0 where it is the broker who says so.
     """
@@ -225,6 +225,13 @@ class MetersNow(msgspec.Struct, frozen=True):
     schema_version: int = SCHEMA_VERSION
 
 
+class RecentEvents(msgspec.Struct, frozen=True):
+    """The newest events of a vault, oldest first: what a reader that was away for a while has missed."""
+
+    events: tuple[Told, ...]
+    schema_version: int = SCHEMA_VERSION
+
+
 class OpenAlerts(msgspec.Struct, frozen=True):
     """Every open alert of a vault; none is an empty list."""
 
@@ -245,6 +252,7 @@ PAYLOADS: Final[Mapping[Topic, type[msgspec.Struct]]] = {
     Topic.RISK: Risk,
     Topic.METERS: MetersNow,
     Topic.EVENTS: Told,
+    Topic.RECENT: RecentEvents,
     Topic.ALERTS: OpenAlerts,
     Topic.COMMANDS: SignedCommand,
     Topic.ANSWERS: CommandAnswer,
@@ -252,7 +260,7 @@ PAYLOADS: Final[Mapping[Topic, type[msgspec.Struct]]] = {
 
 
 def topic_name(prefix: str, vault: str, topic: Topic) -> str:
-    """Return a topic in full; `vault` may be `DESK`, or "+" to subscribe to that of all vaults."""
+    """Return a topic in full; `vault` may be "+" to subscribe to that of all vaults."""
     return f"{prefix}/v{SCHEMA_VERSION}/{vault}/{topic}"
 
 
