@@ -41,13 +41,10 @@ class JournalEvents:
 
     def __init__(self, journal_path: Path, cursor_path: Path) -> None:
         self._cursor_path = cursor_path
-        cursor = _read_cursor(cursor_path)
+        cursor = read_cursor(cursor_path)
         self._run_id = cursor.run_id if cursor else ""
         self._newest = cursor.number if cursor else 0  # read, acknowledged or not
-        if cursor:
-            self._tail = JournalTail(journal_path, cursor.seq, cursor.number, cursor.row_hash)
-        else:
-            self._tail = JournalTail(journal_path)
+        self._tail = tail_from(journal_path, cursor)
         self._recent: deque[Told] = deque(cursor.recent if cursor else (), maxlen=RECENT)
         self._held: deque[Told] = deque()  # read, and not acknowledged
         self._given = 0  # of those held
@@ -129,7 +126,15 @@ class JournalEvents:
         return Cursor(self._run_id, *place, recent)
 
 
-def _read_cursor(path: Path) -> Cursor | None:
+def tail_from(journal_path: Path, cursor: Cursor | None) -> JournalTail:
+    """Return a reading of a journal that goes on from a cursor, or begins where there is none."""
+    if cursor is None:
+        return JournalTail(journal_path)
+    return JournalTail(journal_path, cursor.seq, cursor.number, cursor.row_hash)
+
+
+def read_cursor(path: Path) -> Cursor | None:
+    """Return what was remembered in a file; None where there is none, or none that can be read."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Cursor)
     except FileNotFoundError:
