@@ -114,13 +114,15 @@ class JournalEvents:
 
     def _cursor(self) -> Cursor | None:
         recent = tuple(self._recent)
-        if not self._held:
-            place = self._tail.after_seq, self._tail.number, self._tail.row_hash
-        elif recent and recent[-1].seq == self._held[0].seq:
-            return self._written  # in the middle of a row, whose events belong together
-        else:
-            seq = self._held[0].seq - 1
-            place = seq, self._held[0].number - 1, self._tail.hash_of(seq)
+        place = self._tail.after_seq, self._tail.number, self._tail.row_hash
+        if self._held:
+            # Events of one row belong together: go on before the row whose events are not all acknowledged.
+            seq = self._held[0].seq
+            before = tuple(told for told in recent if told.seq < seq)
+            if recent and not before:
+                return self._written
+            place = seq - 1, self._held[0].number - 1 - (len(recent) - len(before)), self._tail.hash_of(seq - 1)
+            recent = before
         if place[1] == 0 or self._tail.run_id != self._run_id:
             return self._written  # nothing is had yet, or nothing was read
         return Cursor(self._run_id, *place, recent)
