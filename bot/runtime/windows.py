@@ -181,8 +181,12 @@ class Windows:
 
 def open_windows(desk: Desk, watched: Sequence[Watched], hub: Hub, environ: Mapping[str, str]) -> list[Window]:
     """Return the windows a desk file opens. Raises ConfigError if the environment lacks what they need."""
-    del desk, watched, hub, environ
-    return []
+    windows: list[Window] = []
+    if desk.mqtt is not None and desk.issuers:
+        from bot.runtime.command_window import open_commands  # noqa: PLC0415 — a window, which knows this module
+
+        windows.append(open_commands(desk, desk.mqtt, watched, hub, environ))
+    return windows
 
 
 async def until_eof(stop: asyncio.Event) -> None:
