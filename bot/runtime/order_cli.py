@@ -70,12 +70,12 @@ def keys_new(
     if (out_file is None) == (not show):
         raise ConfigError(["expected --out FILE or --show, found both or neither; hint: --out alice.key"])
     key = new_secret() if hmac else new_private_key()
-    for line in _told(key, out_file):
-        typer.echo(line, err=True)
     if out_file is None:
         typer.echo(key.text())
     else:
         _write_private(out_file, key.text() + "\n")
+    for line in _told(key, out_file):
+        typer.echo(line, err=True)
 
 
 def _told(key: Ed25519Key | HmacSecret, path: Path | None) -> list[str]:
