@@ -13,8 +13,8 @@ import pytest
 
 from bot.domain.windows import CommandAnswer
 from bot.runtime.broker import Broker
+from bot.runtime.command_sender import NoAnswerError, send
 from bot.runtime.desk import MqttSection
-from bot.runtime.order_cli import NoAnswerError, send
 from bot.telemetry.commands.signing import compose
 from tests.acceptance.rehearsal import HEDGE
 from tests.acceptance.stand import MAKER, Stand, open_stand, until
