@@ -56,6 +56,8 @@ from bot.runtime.risk_accounts import assets_of
 from bot.runtime.risk_classes import applying
 from bot.runtime.risk_cli import risk_app
 from bot.runtime.session import Session, open_session, open_vault_recording
+from bot.runtime.tail_cli import tail
+from bot.runtime.top_cli import top
 from bot.runtime.transactions_cli import tx_app
 from bot.runtime.tune_cli import tune
 from bot.runtime.vault import Vault
@@ -106,6 +108,8 @@ app.add_typer(risk_app, name="risk")
 app.command()(quote)
 app.command()(tune)
 app.command()(windows)
+app.command()(top)
+app.command()(tail)
 
 out = Console(soft_wrap=True, markup=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)
 err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
