@@ -138,7 +138,7 @@ class Windows:
             failures = 0 if time.monotonic() - began_s > AGAIN_S[-1] else failures
             again_s = AGAIN_S[min(failures, len(AGAIN_S) - 1)]
             failures += 1
-            log.error("window failed", window=name, why=why, again_s=again_s)
+            log.error("window.failed", window=name, why=why, again_s=again_s)
             await asyncio.sleep(again_s)
 
     async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -178,13 +178,16 @@ def _say(windows: Sequence[Window], what: Callable[..., None]) -> None:
         try:
             what(window)
         except Exception:
-            log.exception("window failed", window=window.name)
+            log.exception("window.failed", window=window.name)
 
 
 def open_windows(desk: Desk, watched: Sequence[Watched], hub: Hub, environ: Mapping[str, str]) -> list[Window]:
     """Return the windows a desk file opens. Raises ConfigError if the environment lacks what they need."""
-    del environ
     opened: list[Window] = []
+    if desk.alerts is not None:
+        from bot.runtime.alert_window import open_alert_window  # noqa: PLC0415 — brings apprise, which takes its time
+
+        opened.append(open_alert_window(desk.alerts, watched, hub, environ))
     if desk.http is not None:
         from bot.runtime.http_window import http_window  # noqa: PLC0415 — what a desk leaves shut is not loaded
 
