@@ -55,6 +55,8 @@ from bot.runtime.risk_accounts import assets_of
 from bot.runtime.risk_classes import applying
 from bot.runtime.risk_cli import risk_app
 from bot.runtime.session import Session, open_session, open_vault_recording
+from bot.runtime.tail_cli import tail
+from bot.runtime.top_cli import top
 from bot.runtime.transactions_cli import tx_app
 from bot.runtime.tune_cli import tune
 from bot.runtime.vault import Vault
@@ -106,6 +108,8 @@ app.command()(quote)
 app.command()(reload)
 app.command()(tune)
 app.command()(windows)
+app.command()(top)
+app.command()(tail)
 app.command()(alerts)
 app.command()(order)
 operator_cli.add_to(app)

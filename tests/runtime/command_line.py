@@ -47,6 +47,11 @@ class Process:
         return bool(self._read("code"))
 
     @property
+    def out(self) -> str:
+        """What it has said on stdout so far."""
+        return self._read("out")
+
+    @property
     def err(self) -> str:
         """What it has said on stderr so far."""
         return self._read("err")
