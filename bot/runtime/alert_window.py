@@ -223,7 +223,7 @@ class AlertWindow:
     # ── at the windows' socket ───────────────────────────────────────────────────────────────────────────────────────
 
     async def _list(self, _question: dict[str, Any]) -> dict[str, Any]:
-        return {"alerts": msgspec.to_builtins(self._keeper.open_alerts())}
+        return {"alerts": [msgspec.to_builtins(one) for one in self._keeper.open_alerts()]}
 
     async def _take_acknowledgement(self, question: dict[str, Any]) -> dict[str, Any]:
         why_not = self.acknowledge(str(question.get("alert_id", "")), str(question.get("issuer", "")))
