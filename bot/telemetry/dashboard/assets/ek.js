@@ -1,0 +1,159 @@
+// The page's own script: shows what the server says has changed, and sends operators' orders. It builds no HTML of its
+// own from anything but the server's escaped markup.
+"use strict";
+const ek = (() => {
+  const known = new Map();
+  const functions = { reload: () => window.location.reload() };
+
+  function find(key) {
+    let element = known.get(key);
+    if (!element || !element.isConnected) {
+      element = document.querySelector(`[data-k="${CSS.escape(key)}"]`);
+      if (element) known.set(key, element);
+    }
+    return element;
+  }
+
+  function put(element, name, value) {
+    if (name === "#text") element.textContent = value;
+    else if (name === "#html") element.innerHTML = value;
+    else if (value === null) element.removeAttribute(name);
+    else element.setAttribute(name, value);
+  }
+
+  function reorder(parent, names) {
+    const rows = new Map([...parent.children].map((row) => [row.dataset.row, row]));
+    const wanted = names.map((name) => rows.get(name)).filter(Boolean);
+    if (wanted.every((row, place) => parent.children[place] === row)) return;
+    const focused = parent.contains(document.activeElement) ? document.activeElement : null;
+    parent.append(...wanted);
+    focused?.focus({ preventScroll: true });
+  }
+
+  // Elements come a moment after the page's frame: what they are to show waits for them.
+  let waiting = [];
+  function show(message) {
+    if (!document.getElementById("top")) {
+      waiting.push(message);
+      setTimeout(() => waiting.splice(0).forEach(show), 20);
+      return;
+    }
+    for (const [key, cell] of Object.entries(message.cells)) {
+      const element = find(key);
+      if (element) for (const [name, value] of Object.entries(cell)) put(element, name, value);
+    }
+    for (const [key, names] of Object.entries(message.orders)) {
+      const parent = find(key);
+      if (parent) reorder(parent, names);
+    }
+    for (const [name, values] of message.calls) functions[name]?.(...values);
+    document.documentElement.dataset.live = "1";
+  }
+
+  // Dark and light -----------------------------------------------------------------------------------------------
+  const themes = ["auto", "dark", "light"];
+  const prefers = window.matchMedia("(prefers-color-scheme: dark)");
+  function theme() {
+    const name = localStorage.getItem("ek-theme");
+    return themes.includes(name) ? name : "auto";
+  }
+  function isDark() {
+    return theme() === "dark" || (theme() === "auto" && prefers.matches);
+  }
+  function paint() {
+    document.documentElement.dataset.theme = isDark() ? "dark" : "light";
+    document.dispatchEvent(new CustomEvent("ek-theme", { detail: { isDark: isDark() } }));
+  }
+  paint();
+  prefers.addEventListener("change", paint);
+
+  // Orders -------------------------------------------------------------------------------------------------------
+  const by = (id) => document.getElementById(id);
+  let order = null;
+
+  function open(button) {
+    const forms = JSON.parse(by("order").dataset.forms);
+    const form = forms[button.dataset.order];
+    order = { action: button.dataset.order, vault: button.dataset.vault, alert_id: button.dataset.alertId || "" };
+    by("order-form").reset();
+    by("order-title").textContent = form.title;
+    by("order-vault").textContent = order.vault;
+    by("order-consequence").textContent = form.consequence;
+    for (const field of document.querySelectorAll("#order [data-field]")) {
+      field.hidden = !form.fields.includes(field.dataset.field);
+    }
+    by("order-typing").hidden = !form.typed;
+    by("order-typed").required = form.typed;
+    by("order-answer").textContent = "";
+    by("order-answer").className = "";
+    by("order-send").disabled = false;
+    by("order-cancel").textContent = "Cancel";
+    by("order").showModal();
+    by("order-reason").focus();
+  }
+
+  async function send() {
+    const wish = { vault: order.vault, action: order.action, reason: by("order-reason").value };
+    if (order.alert_id) wish.alert_id = order.alert_id;
+    if (!by("order-typing").hidden) wish.typed = by("order-typed").value;
+    for (const field of document.querySelectorAll("#order [data-field]")) {
+      const input = field.querySelector("input");
+      if (field.hidden || input.value.trim() === "") continue;
+      if (input.inputMode !== "decimal") wish[input.name] = input.value.trim();
+      else wish[input.name] = Number(input.value.trim());
+      if (Number.isNaN(wish[input.name])) return answer(false, `expected a number, found ${input.value}`);
+    }
+    by("order-send").disabled = true;
+    answer(null, "Sent. Waiting for the answer…");
+    try {
+      const response = await fetch("/order", {
+        method: "POST",
+        headers: { "Content-Type": "application/json", "X-CSRF-Token": by("top").dataset.csrf },
+        body: JSON.stringify(wish),
+      });
+      if (response.status === 401) return answer(false, "You are logged out. Load the page again.");
+      const result = await response.json();
+      answer(result.is_done, result.text);
+    } catch (error) {
+      answer(false, `No answer from the dashboard: ${error.message}. It may have been done.`);
+    }
+  }
+
+  function answer(isDone, text) {
+    const place = by("order-answer");
+    place.textContent = isDone === null ? text : `${isDone ? "✔ Done" : "✕ Not done"}: ${text}`;
+    place.className = isDone === null ? "" : isDone ? "good" : "bad";
+    by("order-send").disabled = isDone === null || isDone;
+    if (isDone) by("order-cancel").textContent = "Close";
+  }
+
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest("button");
+    if (!target) return;
+    if (target.dataset.order) open(target);
+    else if (target.id === "order-cancel") by("order").close();
+    else if (target.id === "theme") {
+      localStorage.setItem("ek-theme", themes[(themes.indexOf(theme()) + 1) % themes.length]);
+      target.title = theme();
+      paint();
+    }
+  });
+  document.addEventListener("submit", (event) => {
+    if (event.target.id !== "order-form") return;
+    event.preventDefault();
+    send();
+  });
+
+  // A person at the page keeps the session; a page left open does not ------------------------------------------------
+  let toldAlive = Date.now();
+  function alive() {
+    const top = by("top");
+    if (!top || Date.now() - toldAlive < 60000) return;
+    toldAlive = Date.now();
+    fetch("/alive", { method: "POST", headers: { "X-CSRF-Token": top.dataset.csrf } }).catch(() => {});
+  }
+  for (const name of ["keydown", "pointerdown", "pointermove"]) document.addEventListener(name, alive, { passive: true });
+
+  return { show, functions, isDark };
+})();
+window.ek = ek;
