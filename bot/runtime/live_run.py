@@ -21,6 +21,7 @@ from bot.runtime.halt_marker import HaltMarker
 from bot.runtime.journal import Journal
 from bot.runtime.live import connect, list_instruments, open_live
 from bot.runtime.recorder import Recorder, record
+from bot.runtime.service import Pulse
 from bot.runtime.vault import Vault
 from bot.runtime.venues import ExecutionOpener, GatewayOpener, open_execution, open_gateway
 
@@ -52,6 +53,7 @@ class LiveRun:
         socket_path: Path,
         marker: HaltMarker,
         began: Vault | None = None,
+        pulse: Pulse | None = None,
         environ: Mapping[str, str],
         gateway_opener: GatewayOpener = open_gateway,
         execution_opener: ExecutionOpener = open_execution,
@@ -63,6 +65,7 @@ class LiveRun:
         self._socket_path = socket_path
         self._marker = marker
         self._began = began
+        self._pulse = pulse
         self._environ = environ
         self._gateway_opener = gateway_opener
         self._execution_opener = execution_opener
@@ -96,6 +99,7 @@ class LiveRun:
                 progress=lambda _now_ns: None,
                 marker=self._marker,
                 vault_file=self._vault_file,
+                pulse=self._pulse,
             )
             return await daemon.run(stop)
 
