@@ -154,8 +154,9 @@ class VaultState(msgspec.Struct, frozen=True):
     """One vault at one moment. `now_ns` is engine time, `taken_ns` the wall clock's; a state goes stale by the latter.
 
     `pnl_quote` is by part with its total, `pnl_today_quote` since midnight UTC of engine time (None before the first
-    mark of the day). Counters (`refusals`, `fees`, …) are since the run began. `risk` is what `status` shows of margin,
-    counterparties, breakers and forecasts; `raised` lists what should worry people now, by kind.
+    mark of the day), held against `daily_loss_limit_quote`. Counters (`refusals`, `fees`, …) are since the run began.
+    `risk` is what `status` shows of margin, counterparties, breakers and forecasts; `raised` lists what should worry
+    people now, by kind.
     """
 
     vault: str
@@ -189,6 +190,7 @@ class VaultState(msgspec.Struct, frozen=True):
     risk: dict[str, Any]
     overrides: dict[str, str]
     meters: Meters
+    daily_loss_limit_quote: float | None = None
     schema_version: int = SCHEMA_VERSION
 
 

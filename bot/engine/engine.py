@@ -18,6 +18,7 @@ from bot.domain.events import (
     AmendOrder,
     CancelOrder,
     Command,
+    ConfigChanged,
     Event,
     OperatorAction,
     OperatorCommand,
@@ -59,6 +60,7 @@ from bot.domain.risk import (
 )
 from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
+from bot.engine.adoption import adopted
 from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.breaker_board import BreakerBoard
 from bot.engine.chain_book import ChainBook, is_sound
@@ -79,10 +81,11 @@ from bot.engine.insurance import Insurance
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
 from bot.engine.margin_keeper import MarginKeeper
 from bot.engine.market import MarketState
+from bot.engine.operator_orders import Flatten, OperatorOrders
 from bot.engine.option_hedges import OptionHedging
 from bot.engine.option_holding import OptionHolding
 from bot.engine.oracles import OracleBoard
-from bot.engine.ordering import Approved, Ordering, Routed
+from bot.engine.ordering import Approved, Ordering, Routed, least_lots
 from bot.engine.orders import MAX_REVERSIBLE, Order, OrderTracker
 from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
 from bot.engine.risk_settings import RiskSettings
@@ -158,6 +161,7 @@ class Engine:
             settings, market, self.orders, self.limits, self.venues, self.holdings.instruments, self.desks
         )
         self.foreign = ForeignActivity(settings, self.orders, market, self.desks, self.holdings.instruments)
+        self.operator = OperatorOrders(self.desks, settings.operator)
         self.margin: MarginKeeper | None = None
         self.top_ups: TopUps | None = None
         self.counterparties: CounterpartyKeeper | None = None
@@ -180,6 +184,7 @@ class Engine:
             Settlement: self._apply_settlement,
             FundingPayment: self._apply_funding,
             OperatorCommand: self._apply_operator,
+            ConfigChanged: _ignore,  # whoever applies it has built what it says, and had it adopted
             Restarted: self._apply_restart,
             VenueStatus: self.venues.apply_status,
             AccountReport: self._apply_account,
@@ -216,6 +221,26 @@ class Engine:
             CollateralPlanned: self.collateral.take if self.collateral is not None else _ignore,
             SeriesValue: self.margin.take_series if self.margin is not None else _ignore,
         }
+
+    def adopt(self, settings: EngineSettings) -> None:
+        """Go by other settings from the next decision on, as far as a running engine can (`bot.engine.adoption`).
+
+        Taking up the same settings again changes nothing. Raises InvariantBroken if other instruments are to be traded.
+        """
+        self.settings = settings = adopted(self.settings, settings)
+        self.market.adopt(settings.ages)
+        self.limits.adopt(settings.limits)
+        if self.oracles is not None:
+            self.oracles.adopt(settings.fusion)
+        for desk in self.desks.values():
+            desk.adopt(settings)
+        for one in (self.ordering, self.holdings, self.accounts, self.option_hedges, self.foreign):
+            one.adopt(settings)
+        if settings.risk is None:
+            return
+        for keeper in (self.margin, self.top_ups, self.insurance, self.counterparties, self.collateral):
+            if keeper is not None:
+                keeper.adopt(settings.risk)
 
     def apply(self, event: Event) -> None:
         """Take in one event."""
@@ -257,6 +282,9 @@ class Engine:
             self._move_collateral(now_ns)
         for desk in self.desks.values():
             self._decide_desk(desk, now_ns)
+        if self.operator.is_busy:
+            self._follow_hedges_now(now_ns)
+            self._follow_flatten()
         return commands
 
     def _move_collateral(self, now_ns: int) -> None:
@@ -296,6 +324,11 @@ class Engine:
         texts = [f"the account at {accounts}" if accounts else "", f"the report of {chains}" if chains else ""]
         waits_for = " and ".join(filter(None, texts))
         return f"waiting for {waits_for}" if waits_for else ""
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """What a person ordered that stands or is under way, by subject, for people to see."""
+        return self.operator.tell()
 
     def equity_quote(self) -> float:
         """Return the value of the vault at the newest marks, in quote money."""
@@ -687,6 +720,8 @@ class Engine:
         desk.pnl.settle(event.ts_recv_ns, event.expiry_ns, event.px)
 
     def _apply_operator(self, event: OperatorCommand) -> None:
+        if self.operator.take(event, self.state) is not None:
+            return
         if event.action is OperatorAction.RESUME:
             self.limits.forget_hedge_loop()
             self.orders.reject_streaks.clear()
@@ -699,12 +734,8 @@ class Engine:
                 doubt = "resumed before every chain reported"
             self.state, self.state_reason = (BotState.RECONCILING, doubt) if doubt else (BotState.RUNNING, "")
             return
-        state = {
-            OperatorAction.HALT: BotState.HALTED,
-            OperatorAction.PAUSE: BotState.PAUSED,
-            OperatorAction.REDUCE_ONLY: BotState.REDUCE_ONLY,
-        }[event.action]
-        if self.state in _ORDERED and _ORDERED.index(state) < _ORDERED.index(self.state):
+        state = _STATE_ORDERED.get(event.action)
+        if state is None or (self.state in _ORDERED and _ORDERED.index(state) < _ORDERED.index(self.state)):
             return  # only a resume loosens anything
         self.state, self.state_reason = state, f"{event.issuer}: {event.reason}"
 
@@ -755,8 +786,13 @@ class Engine:
                 if now_ns - order.queried_ns >= self.settings.query_every_ns:
                     order.queried_ns = now_ns
                     self._commands.append(QueryOrder(intent.order_id, intent.instrument_id))
-            elif self.state in (BotState.HALTED, BotState.PAUSED):
+            elif self.state in (BotState.HALTED, BotState.PAUSED) and not self._is_flattening(order):
                 self._cancel(order, str(self.state), now_ns)
+
+    def _is_flattening(self, order: Order) -> bool:
+        """Tell whether an order closes a hedge because a person wants everything closed, and may go on."""
+        flatten = self.operator.flatten
+        return flatten is not None and self.state is BotState.PAUSED and order.intent.order_id in flatten.order_ids
 
     def _leave_venues(self, venues: Mapping[str, str], now_ns: int) -> None:
         """Cancel what rests at venues that are being left."""
@@ -769,26 +805,22 @@ class Engine:
         desk.note_decision(now_ns)
         refusal = self.holdings.revise(desk, now_ns) or self._find_bad_input(desk, now_ns)
         if refusal is not None:
+            if self._is_closing:
+                self._close_blindly(desk, refusal, now_ns)
             if len(desk.unquoted) == len(desk.hedges):  # then what the venues say of themselves matters more
                 refusal = explain_blocks(self.ordering.find_routes(desk, now_ns)[1])
             self._withdraw(desk, refusal[1], now_ns)
             self._refuse(desk, now_ns, *refusal)
             return
-        if not desk.is_vol_fed_by_terms:
-            marks = desk.book.marks_of_underlying
-            desk.realized_vol.note(marks.index_px, marks.index_ns)
-        pnl = desk.pnl
-        if not pnl.is_started:
-            desk.book.enter_static_positions()
-            pnl.start(now_ns)
-        elif pnl.see(now_ns) or now_ns - pnl.stepped_ns >= self.settings.pnl_step_ns:
-            pnl.step(now_ns)
+        self._keep_accounts(desk, now_ns)
         routes, blocks = self.ordering.find_routes(desk, now_ns)
         view = self._view(desk, now_ns, routes)
+        if self._is_closing and self._close_hedges(desk, view, routes, blocks):
+            return
         flattening = self.foreign.next_flattening(desk)
         if flattening is not None and self._flatten(desk, view, flattening, routes):
             return
-        target = widen(self.settings.policy.target(view), desk.band_multiple)
+        target = self.operator.shape(view, widen(self.settings.policy.target(view), desk.band_multiple))
         if isnan(target.low_base) or isnan(target.high_base):
             self._withdraw(desk, "the policy's band is not a number", now_ns)
             self._refuse(desk, now_ns, Refusal.BAD_TARGET, f"the policy's band is not a number: {target.reason}")
@@ -796,7 +828,7 @@ class Engine:
         lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, view.lot_base)
         self._note_rested(desk)
         outcome: tuple[Refusal, str] | Routed | None = self._trip(desk, now_ns, view, lots)
-        if desk.is_maker:
+        if desk.is_maker or desk.resting_from:  # what rests from before the vault's file said otherwise
             at_work = self._work(desk, view, target, lots, blocks)
             outcome = outcome or at_work
         outcome = self._trade_options(desk, view, target, lots, outcome)
@@ -808,9 +840,36 @@ class Engine:
                 self.foreign.drop_flattenings_on(order.intent.instrument_id)
         self._conclude(desk, view, target, lots, outcome)
 
+    def _keep_accounts(self, desk: Desk, now_ns: int) -> None:
+        """Bring realised vol and P&L up to date, once the book is marked."""
+        if not desk.is_vol_fed_by_terms:
+            marks = desk.book.marks_of_underlying
+            desk.realized_vol.note(marks.index_px, marks.index_ns)
+        pnl = desk.pnl
+        if not pnl.is_started:
+            desk.book.enter_static_positions()
+            pnl.start(now_ns)
+        elif pnl.see(now_ns) or now_ns - pnl.stepped_ns >= self.settings.pnl_step_ns:
+            pnl.step(now_ns)
+
+    def _follow_hedges_now(self, now_ns: int) -> None:
+        """Let go of the hedges a person asked for as far as they are made, not needed, or not to be had."""
+        if self.state in (BotState.PAUSED, BotState.HALTED):
+            self.operator.drop_hedges(now_ns, f"{self.state}: {self.state_reason}")
+        for name in list(self.operator.hedging):
+            desk = self.desks[name]
+            decision = desk.decision
+            assert decision is not None, "every desk was decided upon"
+            is_quiet = decision.refusal is None and decision.order_id is None and not decision.wanted_lots
+            is_known = decision.delta_low_base == decision.delta_high_base and not any(self._live_of(desk))
+            why_not = f"{decision.refusal}: {decision.refusal_detail}" if decision.refusal is not None else ""
+            self.operator.settle_hedge(name, now_ns, why_not, is_there=is_quiet and is_known)
+
     def _view(self, desk: Desk, now_ns: int, routes: Sequence[HedgeSettings]) -> HedgeView:
         """Return what the policy may know, with what options are offered if it is time to look."""
         view = self._widen(desk, self.ordering.see(desk, routes, now_ns))
+        if self.operator.targets:
+            view = self.operator.aim(view)
         if self.counterparties is not None and self.counterparties.drains:
             view = self._insure(desk, view, self.counterparties)
         if self.correlations is not None:
@@ -904,18 +963,9 @@ class Engine:
                 order_id = f"{self.settings.run_id}-{self.ordering.sequence + 1}"
                 outcome = self.option_hedges.approve(desk, trade, now_ns, order_id, is_reduce_only=is_reduce_only)
             if isinstance(outcome, OrderIntent):
-                option = self.holdings.instruments[outcome.instrument_id]
-                assert isinstance(option, Option), "approved as an option"
-                holding, unmarked = desk.join_option(option, now_ns)
+                unmarked = self._send_option(desk, outcome, now_ns)
                 if unmarked is None:
-                    self.ordering.sequence += 1
-                    self.option_hedges.note_order(holding, desk.underlying)
-                    self.orders.intend(outcome)
-                    self.limits.note_sent(now_ns)
-                    self._commands.append(SubmitOrder(outcome))
                     sent.append(outcome)
-                    if self.margin is not None:
-                        self.margin.note_change(option.venue)
                     continue
                 outcome = unmarked
             self.refusals[outcome[0]] = self.refusals.get(outcome[0], 0) + 1
@@ -928,6 +978,22 @@ class Engine:
         if sent and lots and outcome_so_far is None:
             return Refusal.ORDER_IN_FLIGHT, f"options first: {sent[0].order_id}; what they change is hedged then"
         return outcome_so_far
+
+    def _send_option(self, desk: Desk, intent: OrderIntent, now_ns: int) -> tuple[Refusal, str] | None:
+        """Send an order of an option that every limit agreed to; return why it cannot be marked, and so is not sent."""
+        option = self.holdings.instruments[intent.instrument_id]
+        assert isinstance(option, Option), "approved as an option"
+        holding, unmarked = desk.join_option(option, now_ns)
+        if unmarked is not None:
+            return unmarked
+        self.ordering.sequence += 1
+        self.option_hedges.note_order(holding, desk.underlying)
+        self.orders.intend(intent)
+        self.limits.note_sent(now_ns)
+        self._commands.append(SubmitOrder(intent))
+        if self.margin is not None:
+            self.margin.note_change(option.venue)
+        return None
 
     def _find_bad_input(self, desk: Desk, now_ns: int) -> tuple[Refusal, str] | None:
         """Bring the desk's marks up to `now_ns`; return why its inputs do not allow a decision, if so."""
@@ -951,6 +1017,96 @@ class Engine:
             delta_low_base=view.delta_low_base + low_base + foreign_low_base,
             delta_high_base=view.delta_high_base + high_base + foreign_high_base,
         )
+
+    @property
+    def _is_closing(self) -> bool:
+        """Tell whether everything held is being closed because a person wants it; a halt stops that too."""
+        flatten = self.operator.flatten
+        return flatten is not None and not flatten.is_done and self.state is BotState.PAUSED
+
+    def _close_hedges(
+        self, desk: Desk, view: HedgeView, routes: Sequence[HedgeSettings], blocks: Sequence[Blocked]
+    ) -> bool:
+        """Send the next orders that close everything this run holds on a desk; tell whether any was sent."""
+        flatten = self.operator.flatten
+        assert flatten is not None, "a person wants everything closed"
+        self._note_rested(desk)
+        self._trip(desk, view.now_ns, view, 0)
+        if not self._is_closing:
+            return False  # orders were rejected in a row
+        routed = self._find_closing(desk, flatten, routes, blocks, view.now_ns)
+        if routed is None:
+            return False
+        self._conclude(desk, view, HedgeTarget.hold(flatten.title), 0, routed)
+        return True
+
+    def _close_blindly(self, desk: Desk, refused: tuple[Refusal, str], now_ns: int) -> None:
+        """Close hedges although the book cannot be valued; what is wrong with the prices they trade at is heeded."""
+        flatten = self.operator.flatten
+        assert flatten is not None, "a person wants everything closed"
+        if refused[0] is Refusal.UNKNOWN_HOLDING:
+            refused = self._find_bad_input(desk, now_ns) or refused
+        if refused[0] not in _OF_THE_BOOK:
+            flatten.left[desk.underlying] = {desk.underlying: f"{refused[0]}: {refused[1]}"}
+            return
+        routed = self._find_closing(desk, flatten, *self.ordering.find_routes(desk, now_ns), now_ns)
+        if routed is not None:
+            self._send(desk, now_ns, 0.0, routed)
+
+    def _find_closing(
+        self,
+        desk: Desk,
+        flatten: Flatten,
+        routes: Sequence[HedgeSettings],
+        blocks: Sequence[Blocked],
+        now_ns: int,
+    ) -> Routed | None:
+        """Send what closes option hedges; return what closes linear ones, and remember what is left."""
+        unknown = self._find_unknown(now_ns)
+        if unknown is not None:
+            flatten.left[desk.underlying] = {desk.underlying: f"{unknown[0]}: {unknown[1]}"}
+            return None
+        left = self._close_options(desk, flatten, now_ns)
+        routed, linear_left = self.ordering.close(desk, routes, blocks, flatten.title, now_ns)
+        flatten.left[desk.underlying] = left | linear_left
+        for order in routed.orders if routed is not None else ():
+            flatten.order_ids.add(order.intent.order_id)
+            self.foreign.drop_flattenings_on(order.intent.instrument_id)
+        return routed
+
+    def _close_options(self, desk: Desk, flatten: Flatten, now_ns: int) -> dict[str, str]:
+        """Send the orders that close option hedges; return what is left of them, and why."""
+        held = {name: one for name, one in desk.book.option_hedges.items() if one.lots}
+        if not held:
+            return {}
+        left = {
+            name: f"{one.lots:+} lots: no price to close at now, or an order under way" for name, one in held.items()
+        }
+        sent: list[str] = []
+        for trade in self.option_hedges.closing_trades(desk, now_ns, flatten.title):
+            name = trade.instrument_id
+            order_id = f"{self.settings.run_id}-{self.ordering.sequence + 1}"
+            intent = self.option_hedges.approve(desk, trade, now_ns, order_id, is_reduce_only=True)
+            refused = self._send_option(desk, intent, now_ns) if isinstance(intent, OrderIntent) else intent
+            if refused is not None or not isinstance(intent, OrderIntent):
+                left[name] = f"{held[name].lots:+} lots: {': '.join(refused or ())}"
+                continue
+            flatten.order_ids.add(order_id)
+            left[name] = f"{held[name].lots:+} lots, {intent.qty_lots:+} ordered"
+            sent.append(f"{order_id}: {intent.qty_lots:+} lots of {name}: {intent.reason}")
+        desk.option_orders = tuple(sent)
+        return left
+
+    def _follow_flatten(self) -> None:
+        """Say how far it has come that everything is closed; it is over once nothing is held and nothing under way."""
+        flatten = self.operator.flatten
+        if flatten is None or not self._is_closing:
+            return
+        flatten.order_ids &= self.orders.live.keys()
+        hedges = {name for desk in self.desks.values() for name in (*desk.holdings, *desk.book.option_hedges)}
+        is_quiet = not any(name in hedges for name in self.orders.live_instruments())
+        flatten.is_done = is_quiet and all(_is_flat(desk) for desk in self.desks.values())
+        self.state_reason = flatten.tell()
 
     def _flatten(self, desk: Desk, view: HedgeView, flattening: Flattening, routes: Sequence[HedgeSettings]) -> bool:
         """Send the order against a foreign fill if every limit allows it; tell whether it was sent."""
@@ -997,16 +1153,19 @@ class Engine:
 
     def _refuse_to_trade(self, view: HedgeView) -> tuple[Refusal, str] | None:
         """Return what of accounts and chains is not known well enough to trade on, if anything."""
-        if self.state in (BotState.RUNNING, BotState.REDUCE_ONLY):
-            waits_for = self._waits_for()
-            if waits_for:
-                return Refusal.RECONCILING, waits_for
-            stale = self.accounts.find_stale(view.now_ns)
-            if stale:
-                return Refusal.STALE_ACCOUNT, stale
-            stale = self.chains.find_stale(view.now_ns)
-            if stale:
-                return Refusal.STALE_CHAIN, stale
+        return self._find_unknown(view.now_ns) if self.state in (BotState.RUNNING, BotState.REDUCE_ONLY) else None
+
+    def _find_unknown(self, now_ns: int) -> tuple[Refusal, str] | None:
+        """Return what of accounts and chains is not known well enough, or not any more, if anything."""
+        waits_for = self._waits_for()
+        if waits_for:
+            return Refusal.RECONCILING, waits_for
+        stale = self.accounts.find_stale(now_ns)
+        if stale:
+            return Refusal.STALE_ACCOUNT, stale
+        stale = self.chains.find_stale(now_ns)
+        if stale:
+            return Refusal.STALE_CHAIN, stale
         return None
 
     def _refuse_by_state(self, view: HedgeView, lots: int) -> tuple[Refusal, str] | None:
@@ -1112,9 +1271,9 @@ class Engine:
         instrument_id = order.intent.instrument_id
         holding = desk.holdings[instrument_id]
         hedge = next(one for one in desk.hedges if one.instrument.instrument_id == instrument_id)
-        for block in blocks:
-            if block.instrument_id == instrument_id:
-                return Move(0, block.why)
+        why = "hedges there no longer rest" if hedge.style == "taker" else ""
+        if why := next((block.why for block in blocks if block.instrument_id == instrument_id), why):
+            return Move(0, why)
         lot_base = holding.instrument.lot_base(holding.mark_px)
         remaining = order.remaining_lots
         side = 1 if remaining > 0 else -1
@@ -1208,7 +1367,7 @@ class Engine:
             largest = outcome.orders[0]
             order_id, lots, wanted_lots = largest.intent.order_id, largest.intent.qty_lots, largest.wanted_lots
             next_best_quote = outcome.next_best_quote
-            self._send(desk, view, outcome)
+            self._send(desk, view.now_ns, view.hedge_base + view.pending_base, outcome)
             if self.correlations is not None:  # others decide after this one, and before it sees its own orders
                 desk.note_residual(view, sum([one.intent.qty_lots * one.lot_base for one in outcome.orders]))
             if not isnan(next_best_quote):
@@ -1240,15 +1399,17 @@ class Engine:
             desk.book.old_hedge_marks,
         )
 
-    def _send(self, desk: Desk, view: HedgeView, routed: Routed) -> None:
-        """Send the orders of a decision; together they are one hedge, and a roll is none."""
-        hedged_base = view.hedge_base + view.pending_base
+    def _send(self, desk: Desk, now_ns: int, hedged_base: float, routed: Routed) -> None:
+        """Send the orders of a decision; together they are one hedge, and a roll is none.
+
+        `hedged_base` is the hedge held before them, with what is pending.
+        """
         crossing_base = 0.0
         sent: list[Order] = []
         for approved in routed.orders:
             order = self.orders.intend(approved.intent)
             sent.append(order)
-            self.limits.note_sent(view.now_ns)
+            self.limits.note_sent(now_ns)
             if order.may_rest:
                 desk.resting_from.append((order, hedged_base))
             else:
@@ -1262,9 +1423,10 @@ class Engine:
                 self.limits.note_relief(desk.underlying, routed.relief_base)
             return
         desk.note_orders(tuple(sent), is_whole=routed.is_whole)
+        self.operator.note_hedge(desk.underlying, tuple(sent), is_whole=routed.is_whole)
         desk.traded_base = sum([abs(one.intent.qty_lots) * one.lot_base for one in routed.orders])
         if crossing_base:
-            self.limits.note_hedge(desk.underlying, view.now_ns, crossing_base, hedged_base)
+            self.limits.note_hedge(desk.underlying, now_ns, crossing_base, hedged_base)
 
     def _refuse(self, desk: Desk, now_ns: int, refusal: Refusal, detail: str) -> None:
         self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
@@ -1278,11 +1440,27 @@ class Engine:
 
 # What an operator can order, from the loosest to the strictest.
 _ORDERED = (BotState.REDUCE_ONLY, BotState.PAUSED, BotState.HALTED)
+_STATE_ORDERED = {
+    OperatorAction.HALT: BotState.HALTED,
+    OperatorAction.PAUSE: BotState.PAUSED,
+    OperatorAction.FLATTEN: BotState.PAUSED,
+    OperatorAction.REDUCE_ONLY: BotState.REDUCE_ONLY,
+}
+# What keeps a book from being valued and says nothing of the prices its hedges are closed at.
+_OF_THE_BOOK = frozenset({Refusal.NO_VOL, Refusal.STALE_FORWARD, Refusal.UNSETTLED, Refusal.UNKNOWN_HOLDING})
 _NO_GREEKS = Greeks(float("nan"), float("nan"), float("nan"), float("nan"), float("nan"))
 
 
 def _ignore(_event: Event) -> None:
-    """Do nothing: what a source alone says moves nothing where prices are not fused."""
+    """Do nothing."""
+
+
+def _is_flat(desk: Desk) -> bool:
+    """Tell whether nothing is held as a hedge but what is too small to be closed."""
+    if any(abs(one.lots) >= one.instrument.min_lots for one in desk.book.option_hedges.values() if one.lots):
+        return False
+    held = [one for one in desk.holdings.values() if one.lots]
+    return all(one.mark_px > 0.0 and abs(one.lots) < least_lots(one) for one in held)
 
 
 def _leg(order: Approved) -> PlannedLeg:

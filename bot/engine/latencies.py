@@ -12,7 +12,8 @@ from bot.domain.events import Command, Event, SubmitOrder
 from bot.domain.market import FundingRate, IndexPrice, Quote, Settlement, VolQuote
 from bot.domain.orders import Fill, OrderAccepted, OrderRejected, OrderSent
 from bot.domain.results import LatencyHistogram
-from bot.domain.units import NS_PER_US
+from bot.domain.units import NS_PER_S, NS_PER_US
+from bot.domain.windows import DurationCounts
 
 BUCKETS_PER_OCTAVE = 32  # a bucket is 2.2 % wide
 MARKET_EVENTS = (Quote, VolQuote, IndexPrice)
@@ -27,12 +28,14 @@ class Histogram:
     def __init__(self) -> None:
         self.count = 0
         self.max_ns = 0
+        self.sum_ns = 0
         self._buckets: dict[int, int] = {}
 
     def add(self, duration_ns: int) -> None:
         """Count one duration; one below zero, as two clocks may give, counts as none at all."""
         duration_ns = max(0, duration_ns)
         self.count += 1
+        self.sum_ns += duration_ns
         self.max_ns = max(self.max_ns, duration_ns)
         bucket = int(log2(duration_ns + 1) * BUCKETS_PER_OCTAVE)
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
@@ -46,6 +49,12 @@ class Histogram:
             if seen >= wanted:
                 return min(self.max_ns, round(2 ** ((bucket + 0.5) / BUCKETS_PER_OCTAVE)) - 1)
         return 0
+
+    def counts(self, bounds_s: tuple[float, ...]) -> DurationCounts:
+        """Return how many were at most each bound, to the width of a bucket; ascending bounds."""
+        limits = [int(log2(bound * NS_PER_S + 1) * BUCKETS_PER_OCTAVE) for bound in bounds_s]
+        upto = tuple(sum(n for bucket, n in self._buckets.items() if bucket <= limit) for limit in limits)
+        return DurationCounts(bounds_s, upto, self.sum_ns / NS_PER_S, self.count)
 
     def summary(self) -> LatencyHistogram:
         """Return count and percentiles in microseconds."""
@@ -86,6 +95,10 @@ class Latencies:
     def summary(self) -> dict[str, LatencyHistogram]:
         """Return every step that was seen at least once."""
         return {step: histogram.summary() for step, histogram in self._steps.items() if histogram.count}
+
+    def counts(self, bounds_s: tuple[float, ...]) -> dict[str, DurationCounts]:
+        """Return the histogram of every step that was seen at least once."""
+        return {step: histogram.counts(bounds_s) for step, histogram in self._steps.items() if histogram.count}
 
     def _note_order(self, event: Event) -> None:
         order_id = getattr(event, "order_id", "")

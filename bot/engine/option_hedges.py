@@ -8,8 +8,8 @@ was not offered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from math import inf, isfinite
+from collections.abc import Collection, Iterator, Mapping
+from math import inf, isfinite, isnan, nan
 from typing import NamedTuple
 
 import msgspec
@@ -124,17 +124,20 @@ class OptionHedging:
         instruments: Mapping[str, Instrument],
         desks: Mapping[str, Desk],
     ) -> None:
-        self._settings = settings
         self._market = market
         self._orders = orders
         self._limits = limits
         self._venues = venues
         self._instruments = instruments
-        rules = settings.option_hedges
         self._desks = desks
-        self._rules = rules if rules and settings.policy.needs_offers else {}
         self._reviews: dict[str, Review] = {}
         self.margin: MarginKeeper | None = None  # set where a vault's margin is reckoned
+        self.adopt(settings)
+
+    def adopt(self, settings: EngineSettings) -> None:
+        """Offer and order by these settings from now on."""
+        self._settings = settings
+        self._rules = settings.option_hedges if settings.policy.needs_offers else {}
 
     def held(self) -> frozenset[str]:
         """Return the options that are held as hedges, or that an order is under way on."""
@@ -157,6 +160,28 @@ class OptionHedging:
         desk.reviewed_ns = now_ns
         self._reviews[desk.underlying] = review
         return self._offers(desk, review)
+
+    def closing_trades(self, desk: Desk, now_ns: int, reason: str) -> tuple[OptionTrade, ...]:
+        """Make what is held the only offer, and return the trades that would close it; they are approved as any other.
+
+        Nothing while an order of the desk's options is under way, and nothing of what has no fresh price of its side.
+        """
+        rules = self._settings.option_hedges.get(desk.underlying)
+        held = {name for name, one in desk.book.option_hedges.items() if one.lots}
+        if rules is None or not held or any(one in desk.book.option_hedges for one in self._orders.live_instruments()):
+            return ()
+        review = self._reviews[desk.underlying] = self._look(desk, rules, now_ns, held)
+        to_quote = review.index_px
+        trades = []
+        for name, one in review.offered.items():
+            side = -1 if one.held_base > 0 else 1
+            if not one.held_base or (one.buy_max_base if side > 0 else one.sell_max_base) < one.option.lot_size:
+                continue
+            beyond_px = (
+                (one.limit_px(side) - one.prices.mark_px) * side * (to_quote if is_coin_priced(one.option) else 1.0)
+            )
+            trades.append(OptionTrade(name, -one.held_base, abs(one.held_base) * beyond_px, nan, reason))
+        return tuple(trades)
 
     def approve(
         self, desk: Desk, trade: OptionTrade, now_ns: int, order_id: str, *, is_reduce_only: bool
@@ -196,6 +221,7 @@ class OptionHedging:
         wanted_base = abs(trade.qty_base)
         cut = f", cut from {wanted_base:g}" if base < wanted_base - 0.5 * one.option.lot_size else ""
         cut += " by margin" if is_cut_by_margin else ""
+        worth = "" if isnan(trade.benefit_quote) else f", worth {trade.benefit_quote:.2f}"
         return OrderIntent(
             order_id=order_id,
             instrument_id=name,
@@ -203,7 +229,7 @@ class OptionHedging:
             limit_ticks=one.limit_ticks(side),
             time_in_force=TimeInForce.IOC,
             reduce_only=is_reduce_only,
-            reason=f"{trade.reason}; costs {trade.cost_quote:.2f}, worth {trade.benefit_quote:.2f}{cut}",
+            reason=f"{trade.reason}; costs {trade.cost_quote:.2f}{worth}{cut}",
             reference_px=one.prices.mark_px,
             decided_ns=now_ns,
         )
@@ -257,11 +283,13 @@ class OptionHedging:
         """Remember the quote an order was aimed at: what it showed may be gone."""
         holding.ordered_on = self._reviews[underlying].offered[holding.instrument.instrument_id].quote
 
-    def _look(self, desk: Desk, rules: OptionHedgeSettings, now_ns: int) -> Review:
-        """Return every option that may be bought or sold now, with how much of it."""
+    def _look(
+        self, desk: Desk, rules: OptionHedgeSettings, now_ns: int, names: Collection[str] | None = None
+    ) -> Review:
+        """Return every option that may be bought or sold now, or those of `names`, with how much of it."""
         index_px = desk.book.marks_of_underlying.index_px
         review = Review(now_ns, index_px, self._room(desk, rules))
-        found = list(self._find_quoted(desk, rules, now_ns, index_px))
+        found = list(self._find_quoted(desk, rules, now_ns, index_px, names))
         every = prices_of_all([(option, quote) for option, quote, _ in found])
         for (option, quote, may_grow), prices in zip(found, every, strict=True):
             holding = desk.book.option_hedges.get(option.instrument_id)
@@ -271,11 +299,17 @@ class OptionHedging:
         return review
 
     def _find_quoted(
-        self, desk: Desk, rules: OptionHedgeSettings, now_ns: int, index_px: float
+        self,
+        desk: Desk,
+        rules: OptionHedgeSettings,
+        now_ns: int,
+        index_px: float,
+        names: Collection[str] | None,
     ) -> Iterator[tuple[Option, VolQuote, bool]]:
         """Yield the options with a fresh quote not traded on yet, and whether a position in them may grow."""
         oldest_ns = now_ns - self._settings.ages.vol_ns
-        for name, option in self._instruments.items():
+        for name in self._instruments if names is None else sorted(names):
+            option = self._instruments[name]
             if not isinstance(option, Option) or option.base != desk.underlying or option.expiry_ns <= now_ns:
                 continue
             quote = self._market.vol_quotes[self._market.slot_of[name]]

@@ -15,6 +15,7 @@ import msgspec
 from bot.domain.decisions import HedgeTarget, HedgeView, Refusal
 from bot.domain.instruments import Spot
 from bot.domain.orders import GasBid, OrderIntent, TimeInForce
+from bot.domain.portfolio import Greeks
 from bot.domain.units import BPS
 from bot.engine.book import Holding
 from bot.engine.curves import (
@@ -179,6 +180,10 @@ class Ordering:
         self._taken_share: dict[str, float] = {}  # venue → what of its margin the legs of a plan before take up
         self._margin_left: dict[str, tuple[float, str]] = {}  # venue → base that margin leaves, and why no more
 
+    def adopt(self, settings: EngineSettings) -> None:
+        """Make orders by other settings from now on."""
+        self._settings = settings
+
     def venue_limits(self) -> Mapping[str, float]:
         """Return what the exposure limits of venues leave to linear hedges."""
         limits = self._settings.venue_limits
@@ -295,7 +300,7 @@ class Ordering:
                 refused = self._limits.refuse_rate(view.now_ns)
                 if refused is not None:
                     return Refusal.ORDER_RATE, refused
-                order = self._approve(desk, view, draft)
+                order = self._approve(desk, view.now_ns, draft)
                 return Routed((order,), is_whole=abs(draft.lots) >= abs(draft.wanted_lots))
             if draft[0] not in _TRY_ELSEWHERE:
                 return draft
@@ -384,7 +389,7 @@ class Ordering:
             assert skipped is not None  # a plan has legs, and each is either drafted or skipped
             return skipped
         is_whole = skipped is None and all(abs(draft.lots) >= abs(draft.wanted_lots) for draft, _ in drafts)
-        orders = [self._approve(desk, view, draft, cost_quote) for draft, cost_quote in drafts]
+        orders = [self._approve(desk, view.now_ns, draft, cost_quote) for draft, cost_quote in drafts]
         return Routed(tuple(orders), is_whole, plan.next_best_quote)
 
     def _find_candidate(
@@ -505,7 +510,7 @@ class Ordering:
         if not is_whole or self._limits.refuse_rate(view.now_ns, len(opened)) is not None:
             return None
         assert isinstance(closed, _Draft), "it is whole"
-        orders = [self._approve(desk, view, draft, cost) for draft, cost in [(closed, 0.0), *opened]]
+        orders = [self._approve(desk, view.now_ns, draft, cost) for draft, cost in [(closed, 0.0), *opened]]
         return Routed(tuple(orders), is_whole=True, next_best_quote=plan.next_best_quote, is_roll=True)
 
     def _draft_opened(
@@ -537,7 +542,63 @@ class Ordering:
         if not isinstance(draft, _Draft):
             return None
         relief_base = draft.lots * draft.lot_base
-        return Routed((self._approve(desk, view, draft),), is_whole=True, is_roll=True, relief_base=relief_base)
+        return Routed((self._approve(desk, view.now_ns, draft),), is_whole=True, is_roll=True, relief_base=relief_base)
+
+    def close(
+        self, desk: Desk, routes: Sequence[HedgeSettings], blocks: Sequence[Blocked], reason: str, now_ns: int
+    ) -> tuple[Routed | None, dict[str, str]]:
+        """Return the next orders that close every hedge of a desk, and what is left with why, by instrument.
+
+        Each instrument is closed by reduce-only orders of its own, one at a time, as large as every limit allows. They
+        depend on nothing but what is held: a book that cannot be valued keeps no hedge from being closed.
+        """
+        left: dict[str, str] = {}
+        approved: list[Approved] = []
+        closed_base = 0.0
+        out = {block.instrument_id: block.why for block in blocks}
+        tradable = {hedge.instrument.instrument_id: hedge for hedge in routes}
+        under_way = set(self._orders.live_instruments())
+        for name, holding in desk.holdings.items():
+            if name in under_way:
+                left[name] = f"{holding.lots:+} lots and an order under way"
+                continue
+            if not holding.lots:
+                continue
+            hedge = tradable.get(name)
+            draft = self._draft_closing(desk, hedge, reason, now_ns) if hedge is not None else None
+            if isinstance(draft, _Draft):
+                refused = self._limits.refuse_rate(now_ns, len(approved))
+                if refused is None:
+                    approved.append(self._approve(desk, now_ns, draft, is_closing=True))
+                    closed_base += draft.lots * draft.lot_base
+                    left[name] = f"{holding.lots:+} lots, {-draft.lots:+} of them ordered"
+                    continue
+                draft = (Refusal.ORDER_RATE, refused)
+            why = f"{draft[0]}: {draft[1]}" if draft is not None else out.get(name, "not tradable now")
+            left[name] = f"{holding.lots:+} lots: {why}"
+        if not approved:
+            return None, left
+        approved.sort(key=lambda one: -abs(one.intent.qty_lots) * one.lot_base)
+        return Routed(tuple(approved), is_whole=True, is_roll=True, relief_base=closed_base), left
+
+    def _draft_closing(
+        self, desk: Desk, hedge: HedgeSettings, reason: str, now_ns: int
+    ) -> _Draft | tuple[Refusal, str]:
+        """Return the order that closes a position, or as much of it as leaves none that is too small to be closed."""
+        holding = desk.holdings[hedge.instrument.instrument_id]
+        held = abs(holding.lots)
+        side = -1 if holding.lots > 0 else 1
+        view = _flat_view(desk, hedge, now_ns)
+        target = _far_target(side, held * view.lot_base, reason)
+        draft = self._draft(desk, view, target, hedge, "", share_lots=side * held, is_roll=True, is_closing=True)
+        if not isinstance(draft, _Draft):
+            return draft
+        least = least_lots(holding)
+        rest = held - abs(draft.lots)
+        if 0 < rest < least and abs(draft.lots) - (least - rest) >= least:
+            fewer = side * (held - least)
+            return self._draft(desk, view, target, hedge, "", share_lots=fewer, is_roll=True, is_closing=True)
+        return draft
 
     # ── one order ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -552,11 +613,13 @@ class Ordering:
         share_lots: int = 0,
         venue_limits: Mapping[str, float] | None = None,
         is_roll: bool = False,
+        is_closing: bool = False,
         most_lots: int = MOST_LOTS,
     ) -> _Draft | tuple[Refusal, str]:
         """Return the order on one instrument after every limit but the rate had its say, or the refusal.
 
         It is for the whole need, or for `share_lots` of it; a roll crosses at once and is told by its target's reason.
+        What `is_closing` a position is no matter of net delta.
         """
         instrument = hedge.instrument
         holding = desk.holdings[instrument.instrument_id]
@@ -576,7 +639,9 @@ class Ordering:
             if not isinstance(planned, Plan):
                 return planned
             wanted, seen = planned.lots, msgspec.structs.replace(view, lot_base=lot_base)
-            if self._guards.refuse_growth(desk, seen, wanted) is not None:  # past the policy's edge, which does shrink
+            if (
+                not is_closing and self._guards.refuse_growth(desk, seen, wanted) is not None
+            ):  # past the policy's edge, which does shrink
                 edge = lots_to_trade(target, view.delta_low_base, view.delta_high_base, lot_base)
                 wanted = min(wanted, edge, key=abs)
             plan, view, target = planned, planned.view, planned.target
@@ -616,21 +681,28 @@ class Ordering:
         is_shrinking = shrinks(lots, lot_base, view.delta_low_base, view.delta_high_base, view.target_delta_base)
         return lots if is_shrinking else lots - (1 if lots > 0 else -1)
 
-    def _approve(self, desk: Desk, view: HedgeView, draft: _Draft, cost_quote: float = 0.0) -> Approved:
-        """Return the order that a draft has become, under a number of its own."""
+    def _approve(
+        self, desk: Desk, now_ns: int, draft: _Draft, cost_quote: float = 0.0, *, is_closing: bool = False
+    ) -> Approved:
+        """Return the order that a draft has become, under a number of its own.
+
+        It may only reduce where nothing under way could make it more than that: of what `is_closing` a position
+        nothing else is under way on its instrument.
+        """
         instrument = draft.hedge.instrument
         holding = desk.holdings[instrument.instrument_id]
         lots = draft.lots
+        is_alone = is_closing or not self._orders.live
         intent = OrderIntent(
             order_id=self.next_order_id(),
             instrument_id=instrument.instrument_id,
             qty_lots=lots,
             limit_ticks=draft.limit_ticks,
             time_in_force=draft.time_in_force,
-            reduce_only=holding.lots * lots < 0 and abs(lots) <= abs(holding.lots) and not self._orders.live,
+            reduce_only=holding.lots * lots < 0 and abs(lots) <= abs(holding.lots) and is_alone,
             reason=draft.reason,
             reference_px=holding.mark_px,
-            decided_ns=view.now_ns,
+            decided_ns=now_ns,
             gas=draft.gas,
         )
         return Approved(intent, draft.wanted_lots, draft.lot_base, cost_quote)
@@ -792,6 +864,43 @@ class Ordering:
             return inf
         quote = self._market.quotes[instrument_id]
         return ((quote.ask_base if lots > 0 else quote.bid_base) / lot_base + 1e-9) // 1
+
+
+def least_lots(holding: Holding) -> int:
+    """Return the fewest lots of a position that its venue would take an order of, at the newest mark."""
+    instrument = holding.instrument
+    return max(instrument.min_lots, ceil(instrument.min_quote / lot_quote(holding) - 1e-9))
+
+
+def _flat_view(desk: Desk, hedge: HedgeSettings, now_ns: int) -> HedgeView:
+    """Return a view in which nothing is held: what is closed for its own sake is no matter of Greeks."""
+    holding = desk.holdings[hedge.instrument.instrument_id]
+    return HedgeView(
+        now_ns=now_ns,
+        underlying=desk.underlying,
+        spot_px=desk.book.marks_of_underlying.index_px,
+        target_delta_base=0.0,
+        greeks=Greeks(0.0, 0.0, 0.0, 0.0, 0.0),
+        delta_low_base=0.0,
+        delta_high_base=0.0,
+        hedge_base=0.0,
+        pending_base=0.0,
+        cost_rate=hedge.taker_bps * BPS,
+        fixed_cost_quote=0.0,
+        lot_base=hedge.instrument.lot_base(holding.mark_px),
+        monitor_years=0.0,
+        last_hedge_ns=0,
+        last_hedge_px=0.0,
+        legs=desk.book.legs,
+    )
+
+
+def _far_target(side: int, size_base: float, reason: str) -> HedgeTarget:
+    """Return a band so far on one side that any share of the way there may be ordered."""
+    near_base, far_base = side * size_base, 2.0 * side * size_base
+    if side > 0:
+        return HedgeTarget(near_base, inf, far_base, inf, 1.0, reason)
+    return HedgeTarget(-inf, near_base, -inf, far_base, 1.0, reason)
 
 
 def _can_close(desk: Desk, view: HedgeView, target: HedgeTarget, hedges: Sequence[HedgeSettings], side: int) -> bool:

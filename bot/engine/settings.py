@@ -160,6 +160,15 @@ class DeltaSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.is_watched or self.model != "black"
 
 
+class OperatorBounds(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a person may set the target of one underlying, and the edges of a band from it; None: not at all."""
+
+    target_min_base: float | None = None
+    target_max_base: float | None = None
+    band_min_base: float | None = None
+    band_max_base: float | None = None
+
+
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One vault as the engine sees it.
 
@@ -176,6 +185,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     before every chain of `chain_venues` reported what it holds, nor on a block older than `chain_max_age_ns` (0: any).
     `option_hedges` are by underlying; only a policy that needs offers trades them. With `bands` "joint" the
     policy sees what the other underlyings are off by and how they move along. Without `risk` margin is not reckoned.
+    `operator` is by underlying: what a person may set while the bot runs.
     """
 
     vault: str
@@ -207,3 +217,4 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     option_hedges: dict[str, OptionHedgeSettings] = {}
     bands: Literal["joint", "own"] = "joint"
     risk: RiskSettings | None = None
+    operator: dict[str, OperatorBounds] = {}

@@ -198,7 +198,7 @@ class CcxtGateway:
         words = order_words_of(settings.exchange_id)
         checked = await check_account(self._exchange, words, settings.max_clock_skew_ns)
         for warning in checked.warnings:
-            log.warning("account", venue=settings.venue, warning=warning)
+            log.warning("account.warning", venue=settings.venue, warning=warning)
         self._desk = OrderDesk(
             self._exchange,
             self._markets,

@@ -225,10 +225,10 @@ class CounterpartyWatch:
             self.errors.note(self._clock.now_ns(), is_error=True)
             why = text_of(error)
             if self._broken.get(what) != why:
-                log.warning("counterparty", party=self._settings.party, page=what, problem=why)
+                log.warning("counterparty.page", party=self._settings.party, page=what, problem=why)
             self._broken[what] = why
             return otherwise
         self.errors.note(self._clock.now_ns(), is_error=False)
         if self._broken.pop(what, None) is not None:
-            log.info("counterparty", party=self._settings.party, page=what, problem="it answers again")
+            log.info("counterparty.page", party=self._settings.party, page=what, problem="it answers again")
         return found

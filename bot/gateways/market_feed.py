@@ -153,7 +153,7 @@ class MarketFeed:
         for instrument_id in instrument_ids:
             instrument = self._markets.get(instrument_id) or elsewhere.get(instrument_id)
             if instrument is None:
-                log.warning("market_feed.unknown_instrument", venue=self._markets.venue, instrument_id=instrument_id)
+                log.warning("feed.unknown_instrument", venue=self._markets.venue, instrument_id=instrument_id)
                 continue
             wanted[instrument_id] = instrument
         self._wanted = wanted
@@ -379,7 +379,7 @@ class MarketFeed:
 
     def _reconnect(self, stream: Stream, subscription: Subscription, reason: str) -> None:
         self.reconnects[stream.name] += 1
-        log.warning("market_feed.reconnects", venue=self._markets.venue, stream=stream.name, reason=reason)
+        log.warning("feed.reconnects", venue=self._markets.venue, stream=stream.name, reason=reason)
         names = self._names([stream])
         self._forget(stream, subscription)
         for client in list((self._exchange.clients or {}).values()):
@@ -541,7 +541,7 @@ class MarketFeed:
             gone = self._markets.get(instrument_id)
             ended_ns = expiry_ns(gone) if gone is not None else None
             if ended_ns is None or ended_ns > now_ns:  # what expired is gone as it should be
-                log.warning("market_feed.delisted", instrument_id=instrument_id, reason=reason)
+                log.warning("feed.delisted", instrument_id=instrument_id, reason=reason)
                 events.append(InstrumentDelisted(instrument_id, reason, now_ns))
         if events:
             self._changed.set()
@@ -571,7 +571,7 @@ class MarketFeed:
         """Log a failure when it begins, not every time."""
         if name not in self._failing:
             self._failing.add(name)
-            log.warning("market_feed.trouble", venue=self._markets.venue, what=name, error=str(error)[:300])
+            log.warning("feed.trouble", venue=self._markets.venue, what=name, error=str(error)[:300])
 
 
 def read_quote(

@@ -236,7 +236,11 @@ class TransferDesk:
             route = self._routes.get(_key(command))
             address = self._addresses.get(route.address_label) if route is not None else None
             if route is None:
-                log.error("transfer", id=command.transfer_id, problem="its route is listed no more; a person must look")
+                log.error(
+                    "transfer.changed",
+                    id=command.transfer_id,
+                    problem="its route is listed no more; a person must look",
+                )
                 continue
             since_ns = command.planned_ns or now_ns - _LOOK_BACK_NS
             task = _Task(command, route, address, since_ns, now_ns, TransferState.UNKNOWN, may_have_left=True)
@@ -375,7 +379,7 @@ class TransferDesk:
         told = "to be carried out by a person"
         if self._settings.export_folder:
             told += f": {export(instruction, Path(self._settings.export_folder))}"
-        log.warning("transfer", id=task.command.transfer_id, instruction=instruction.text)
+        log.warning("transfer.changed", id=task.command.transfer_id, instruction=instruction.text)
         self._tell(task.command, TransferState.PLANNED, told)
 
     # --- asking ----------------------------------------------------------------------------------------------------
@@ -559,7 +563,7 @@ class TransferDesk:
             ts_event_ns=min(ts_event_ns or now_ns, now_ns),
             ts_recv_ns=now_ns,
         )
-        log.info("transfer", id=command.transfer_id, state=state.value, reason=reason)
+        log.info("transfer.changed", id=command.transfer_id, state=state.value, reason=reason)
         self._put([update])
 
 

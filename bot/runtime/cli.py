@@ -39,6 +39,7 @@ from bot.domain.results import RunSeries, RunSummary
 from bot.domain.units import utc_text
 from bot.risk.asset_classes import Resolved
 from bot.runtime import control, risk_tables, tables
+from bot.runtime.alerts_cli import alerts
 from bot.runtime.calibrate_cli import calibrate_app
 from bot.runtime.clock import WallClock
 from bot.runtime.config import config_sha256, load_vaults
@@ -51,7 +52,8 @@ from bot.runtime.journal import Batch, Journal, export, verify
 from bot.runtime.live import LiveSession
 from bot.runtime.live_run import LiveRun, record_vault, spare_collector
 from bot.runtime.quote_cli import quote
-from bot.runtime.recovery import check_header, journal_path, rebuild, refuse_damaged, session_of
+from bot.runtime.recovery import began_as, journal_path, rebuild, refuse_damaged, session_of
+from bot.runtime.reload_cli import reload
 from bot.runtime.risk_accounts import assets_of
 from bot.runtime.risk_classes import applying
 from bot.runtime.risk_cli import risk_app
@@ -65,7 +67,7 @@ from bot.runtime.views import status_view
 from bot.runtime.windows_cli import windows
 from bot.runtime.windows_process import WindowsProcess, windows_command
 from bot.simulation.replay import replay as replay_session
-from bot.telemetry.logs import configure_logging
+from bot.telemetry.logs import configure_logging, keep_environment_secret
 from strategies import Policy, policies_from_specs
 
 T = TypeVar("T")
@@ -104,8 +106,10 @@ app.add_typer(tx_app, name="tx")
 app.add_typer(vault_app, name="vault")
 app.add_typer(risk_app, name="risk")
 app.command()(quote)
+app.command()(reload)
 app.command()(tune)
 app.command()(windows)
+app.command()(alerts)
 
 out = Console(soft_wrap=True, markup=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)
 err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
@@ -135,7 +139,8 @@ def _evenkeel(
     log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines even on a terminal")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, not only warnings")] = False,
 ) -> None:
-    configure_logging("info" if verbose else "warning", json=log_json)
+    configure_logging("info" if verbose else "warning", as_json=log_json)
+    keep_environment_secret(os.environ)
     if version:
         print(f"evenkeel {__version__}")
         raise typer.Exit
@@ -252,6 +257,7 @@ def run(
             for folder in (path.parent, socket_path.parent):
                 folder.mkdir(parents=True, exist_ok=True)
             opened = stack.enter_context(Journal.open(path, for_writing=True))
+            began = began_as(vault, opened)
             if session is None:
                 bases[vault.vault] = min(vault_underlyings(vault))
                 marker = halt_marker(vault)
@@ -263,10 +269,13 @@ def run(
                         socket_path=socket_path,
                         marker=marker,
                         environ=os.environ,
+                        began=began,
                         on_connected=spare_collector,
                     )
                 )
                 continue
+            if began != vault:  # it goes through every change again
+                session = open_session(began, recording=session.recording)  # noqa: PLW2901 — the same run from its start
             bases[vault.vault] = session.underlying
             manifest = session.recording.manifest
             progress = stack.enter_context(
@@ -274,7 +283,9 @@ def run(
                 if len(loaded) == 1
                 else _no_progress()
             )
-            daemons.append(Daemon(session, opened, socket_path=socket_path, speed=speed, progress=progress))
+            daemons.append(
+                Daemon(session, opened, socket_path=socket_path, speed=speed, progress=progress, vault_file=vault_file)
+            )
         summaries = _run_loop(run_all(daemons, beside.run if beside is not None else None))
     if as_json:
         _print_json(summaries if len(summaries) > 1 else summaries[0])
@@ -539,7 +550,6 @@ def _replay_journal(vault: Vault, path: Path) -> tuple[Session | LiveSession, Ru
     refuse_damaged(path)
     with Journal.open(path, for_writing=False) as journal, ExitStack() as stack:
         session = session_of(vault, journal)
-        check_header(journal, session, config_sha256(vault))
         progress = stack.enter_context(_progress_of(session))
         rebuild(session, journal, is_world_wanted=False, stopwatch_ns=time.perf_counter_ns, progress=progress)
     wall_seconds = time.perf_counter() - began
@@ -580,7 +590,6 @@ def _view(vault_file: Path, journal: Path | None) -> dict[str, Any]:
     refuse_damaged(path)
     with Journal.open(path, for_writing=False) as opened:
         session = session_of(vault, opened)
-        check_header(opened, session, config_sha256(vault))
         found = rebuild(session, opened, is_world_wanted=False)
     return {**status_view(session, found.last_ns), "running": False}
 

@@ -52,7 +52,7 @@ class CollateralPlanner:
                 continue
             found = await self.solve(command)
             now_ns = self._clock.now_ns()
-            log.info("collateral planned", plan_id=command.plan_id, method=found.method, fault=found.fault)
+            log.info("collateral.planned", plan_id=command.plan_id, method=found.method, fault=found.fault)
             sink([CollateralPlanned(command.plan_id, found.text, found.method, found.fault, now_ns, now_ns)])
 
     async def solve(self, command: PlanCollateral) -> Answer:

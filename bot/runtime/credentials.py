@@ -18,6 +18,7 @@ from ruamel.yaml.error import YAMLError
 
 from bot.domain.errors import VenueFatal
 from bot.gateways.exchange import Credentials
+from bot.telemetry.logs import keep_secret
 
 FIELDS: Final = msgspec.structs.fields(Credentials)
 NAMES: Final = tuple(field.name for field in FIELDS)
@@ -35,6 +36,7 @@ def load_credentials(venue: str, source: str, environ: Mapping[str, str]) -> Cre
         where = f"the environment ({variable(venue, 'api_key')} …)" if source == "env" else source
         hint = "docs/operations.md says which names a venue asks for"
         raise VenueFatal(f"{venue}: expected credentials in {where}, found none; hint: {hint}")
+    keep_secret(*(value for value in msgspec.structs.astuple(held) if isinstance(value, str)))
     return held
 
 

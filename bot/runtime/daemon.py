@@ -6,13 +6,14 @@ It owns the clock and the order of things, and takes no decision of its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import msgspec
 import structlog
@@ -24,6 +25,7 @@ from bot.domain.events import (
     AmendOrder,
     CancelOrder,
     Command,
+    ConfigChanged,
     Event,
     OperatorAction,
     OperatorCommand,
@@ -46,19 +48,25 @@ from bot.runtime.live_transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.meters import DaemonMeters
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
+from bot.runtime.reload import answer_of, event_of, read_plan, take_in, wish_of
 from bot.runtime.risk_news import RiskNews
 from bot.runtime.risk_snapshot import take_snapshot
 from bot.runtime.session import Session
+from bot.runtime.vault import Vault
 from bot.runtime.views import status_view
 from bot.runtime.window_state import take_state
+from bot.telemetry.telling import ToldMoney, ToldOrderWord, tell
 
 FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; commands are always on disk first
 STOP_TIMEOUT_S = 5.0
 WITHDRAW_TIMEOUT_S = 3.0  # how long a daemon that gives up waits for its last cancels
+MUST_LAST = frozenset({OperatorCommand, ConfigChanged})  # what a person was told is done is on disk
 RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
 LIST = "list"  # what is asked of transfers besides a person's word on one
 MAX_WANTED = 20  # instruments that one question may ask prices of
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+ORDER_TOLD = (*get_args(ToldOrderWord), *get_args(ToldMoney))  # what is said of an order and of money, in words
 
 log = structlog.get_logger()
 
@@ -74,7 +82,7 @@ class Daemon:
     """Runs one session through a mailbox, journalled.
 
     A recording goes `speed` times as fast as the clock (0: as fast as it goes); a live feed keeps its own pace, and
-    obeys the halt `marker`.
+    obeys the halt `marker`. Without a `vault_file` there is none to read again.
     """
 
     def __init__(
@@ -86,12 +94,15 @@ class Daemon:
         speed: float,
         progress: Callable[[int], None],
         marker: HaltMarker | None = None,
+        vault_file: Path | None = None,
     ) -> None:
         self._session = session
         self._journal = journal
         self._socket_path = socket_path
         self._progress = progress
         self._marker = marker
+        self._vault_file = vault_file.absolute() if vault_file is not None else None
+        self._newest: Vault | None = None  # the configuration that is in force, or about to be
         self._mailbox = Mailbox()
         self._feed: Feed = session.open_feed(self._mailbox, speed)
         self._lifting: Halt | None = None  # the marked halt that a resume under way has seen
@@ -105,6 +116,7 @@ class Daemon:
     async def run(self, stop: asyncio.Event) -> RunSummary:
         """Recover, then run until the feed ends or `stop` is set; return the summary of the whole run."""
         began = time.perf_counter()
+        structlog.contextvars.bind_contextvars(vault=self._session.vault.vault)  # of this task and those it starts
         async with serve(self._socket_path, self._answer):
             await self._recover()  # a recording awaits nothing here: who asks meanwhile waits for the answer
             async with asyncio.TaskGroup() as tasks:
@@ -137,7 +149,8 @@ class Daemon:
     async def _recover(self) -> None:
         """Bring the session to where the journal ends, then take in what venues say happened since."""
         found = self._rebuild()
-        session = self._session
+        self._newest = found.vault
+        session = self._session = self._session._replace(vault=found.vault)
         truth = await session.truth(found.instruments)
         now_ns = self._feed.decision_ns(found.last_ns)
         if found.batches:
@@ -145,8 +158,7 @@ class Daemon:
         if truth:
             self._decide_batch(now_ns, self._feed.absorb(now_ns, truth))  # as the next rebuild will
         log.info(
-            "recovered" if found.batches else "started",
-            vault=session.vault.vault,
+            "run.recovered" if found.batches else "run.started",
             run=session.run_id,
             batches=found.batches,
             orders_in_doubt=sum(1 for _ in session.engine.orders.unknown()),
@@ -171,8 +183,8 @@ class Daemon:
                 )
             )
             journal.flush()
-            return Rebuilt(session.instruments)
-        check_header(journal, session, config_sha256(session.vault))
+            return Rebuilt(session.vault, session.instruments)
+        check_header(journal, session)
         found = rebuild(session, journal, progress=self._progress)
         self._news.take()  # what was told before the restart is not told again
         self._feed.resume(found.last_ns)
@@ -193,7 +205,7 @@ class Daemon:
         events = self._with_marked_halt(now_ns, events)
         self._journal.append(Batch(now_ns, events))
         for event in events:
-            engine.apply(event)
+            self._session = session = take_in(session, event)
             if isinstance(event, CollateralPlanned):
                 self._warn_of(event)
         began_ns = time.perf_counter_ns()
@@ -202,18 +214,27 @@ class Daemon:
         self._withheld = frozenset(c.intent.order_id for c in commands if isinstance(c, SubmitOrder))
         if commands:
             self._journal.append(Commands(now_ns, tuple(commands)))
-        if commands or OperatorCommand in map(type, events):
+        if commands or not MUST_LAST.isdisjoint(map(type, events)):
             self._journal.flush()
         self._withheld = frozenset()
         self._lift_marker(events)
         for command in commands:
             self._hand_over(command, now_ns)
         for of, change in self._news.take():
-            log.warning("risk", of=of, change=change)
+            log.warning("risk.changed", of=of, change=change)
+        if log.is_enabled_for(logging.INFO):
+            self._log_life(events)
         session.score.observe(now_ns, len(events), commands, took_ns)
         self._meters.note_decision(took_ns)
         if session.latencies is not None:
             session.latencies.note(now_ns, events, commands)
+
+    def _log_life(self, events: Sequence[Event]) -> None:
+        """Log what venues said of our orders, as it is told everywhere: with the order's id, from decision to fill."""
+        for event in events:
+            if isinstance(event, ORDER_TOLD):
+                for line in tell(event, self._session.engine.holdings.instruments.get):
+                    log.info("order.told", order_id=line.order_id, kind=str(line.kind), text=line.text)
 
     def _warn_of(self, event: CollateralPlanned) -> None:
         """Tell people what a collateral plan lacks."""
@@ -221,24 +242,24 @@ class Daemon:
         now = desk.now() if desk is not None else None
         if now is not None and now.plan_id == event.plan_id and (now.fault or not now.is_met):
             missing = [*now.violations, *now.excesses, *now.warnings]
-            log.warning("collateral", plan_id=now.plan_id, method=now.method, fault=now.fault, missing=missing)
+            log.warning("collateral.lacks", plan_id=now.plan_id, method=now.method, fault=now.fault, missing=missing)
 
     def _hand_over(self, command: Command, now_ns: int) -> None:
         """Let a command leave, unless it would open or move an order, or collateral, under a marked halt."""
         if isinstance(command, TransferCollateral) and self._marker is not None and self._marker.is_set:
             why = f"{NOT_SENT}{self._marker.read()}"
             self._mailbox.put(now_ns, [not_moved(command, why, now_ns)])
-            log.warning("not sent", transfer_id=command.transfer_id, why=why)
+            log.warning("command.withheld", transfer_id=command.transfer_id, why=why)
             return
         if isinstance(command, SubmitOrder | AmendOrder) and self._marker is not None and self._marker.is_set:
             why = f"{NOT_SENT}{self._marker.read()}"
             order_id = command.intent.order_id if isinstance(command, SubmitOrder) else command.order_id
             refused = OrderRejected if isinstance(command, SubmitOrder) else AmendRejected
             self._mailbox.put(now_ns, [refused(order_id, why, now_ns, now_ns)])
-            log.warning("not sent", order_id=order_id, why=why)
+            log.warning("command.withheld", order_id=order_id, why=why)
             return
         self._feed.submit(command, now_ns)
-        log.info("command", **_loggable(command))
+        log.info("command.sent", **_loggable(command))
 
     def _with_marked_halt(self, now_ns: int, events: tuple[Event, ...]) -> tuple[Event, ...]:
         """Return the batch with a halt at its end if the marker stands and the engine does not know."""
@@ -247,7 +268,7 @@ class Daemon:
         halt = self._marker.read()
         if halt is None or any(isinstance(event, OperatorCommand) for event in events):
             return events
-        log.warning("halted by its marker", issuer=halt.issuer, reason=halt.reason)
+        log.warning("halt.marked", issuer=halt.issuer, reason=halt.reason)
         return (*events, OperatorCommand(OperatorAction.HALT, halt.issuer, halt.reason, now_ns))
 
     def _lift_marker(self, events: Sequence[Event]) -> None:
@@ -271,7 +292,7 @@ class Daemon:
         try:
             await work
         except Exception as error:
-            log.warning("giving up", vault=self._session.vault.vault, error=type(error).__name__)
+            log.warning("run.failing", error=type(error).__name__)
             await self._withdraw()
             raise
 
@@ -289,14 +310,13 @@ class Daemon:
         under_way = [intent for intent in live if intent.gas is not None and intent.order_id not in self._withheld]
         if under_way:  # a transaction cannot rest for ever: its deadline is in it
             log.warning(
-                "transactions under way: mined or void by their deadline, the next start tells",
-                vault=self._session.vault.vault,
+                "run.transactions_left",
                 order_ids=[intent.order_id for intent in under_way],
                 void_after=max(_utc(intent.gas.deadline_ns) for intent in under_way if intent.gas is not None),
             )
         left = await self._feed.withdraw(cancels, WITHDRAW_TIMEOUT_S)
         if left:
-            log.error("orders that may still rest", vault=self._session.vault.vault, order_ids=left)
+            log.error("run.orders_left", order_ids=left)
 
     async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         verb = question.get("verb")
@@ -306,19 +326,21 @@ class Daemon:
             return self._state()
         if verb == "risk":
             return self._risk(question)
-        if verb == "suppose":
-            return await self._suppose(question)
-        if verb == "operate":
-            return await self._operate(question)
-        if verb == "transaction":
-            asked = (str(question.get(name, ""))[:200] for name in ("chain", "key", "action"))
-            why_not = await self._feed.help_transaction(*asked)
-            return {"error": why_not} if why_not else {}
-        if verb == "transfer":
-            return await self._help_transfer(question)
-        return {
-            "error": f"expected the verb view, state, risk, suppose, operate, transaction or transfer, found {verb!r}"
+        asked = {
+            "suppose": self._suppose,
+            "operate": self._operate,
+            "reload": self._reload,
+            "transaction": self._help_transaction,
+            "transfer": self._help_transfer,
         }
+        if isinstance(verb, str) and verb in asked:
+            return await asked[verb](question)
+        return {"error": f"expected the verb view, state, risk, {', '.join(asked)}, found {verb!r:.50}"}
+
+    async def _help_transaction(self, question: dict[str, Any]) -> dict[str, Any]:
+        asked = (str(question.get(name, ""))[:200] for name in ("chain", "key", "action"))
+        why_not = await self._feed.help_transaction(*asked)
+        return {"error": why_not} if why_not else {}
 
     async def _help_transfer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Tell of transfers under way, or take a person's word on one: what comes of it is an event, and journalled."""
@@ -336,7 +358,7 @@ class Daemon:
                 why = "a halt is marked" if is_marked else f"{engine.state}: {engine.state_reason}"
                 return {"error": f"expected a bot that may send to confirm a transfer, found {why}; hint: resume first"}
             why_not = self._feed.help_transfer(action, transfer_id, amount, float(fee), issuer)
-            log.warning("transfer", action=action, transfer_id=transfer_id, issuer=issuer, why_not=why_not)
+            log.warning("transfer.ordered", action=action, transfer_id=transfer_id, issuer=issuer, why_not=why_not)
             if why_not:
                 return {"error": why_not}
             await self._mailbox.drained()
@@ -347,7 +369,8 @@ class Daemon:
 
     def _state(self) -> dict[str, Any]:
         """Copy out what windows show."""
-        meters = self._meters.read(self._journal.last_seq, time.monotonic() - self._flushed_s)
+        lag_s = time.monotonic() - self._flushed_s
+        meters = self._meters.read(self._journal.last_seq, lag_s, self._session.latencies)
         state = take_state(self._session, self._feed.view(), meters, self._feed.now_ns(), self._config_sha256)
         found: dict[str, Any] = msgspec.to_builtins(state)
         return found
@@ -381,6 +404,28 @@ class Daemon:
         found = await self._feed.suppose(change)
         return {"silent": found} if isinstance(found, str) else {"supposed": msgspec.to_builtins(found)}
 
+    async def _reload(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Read the vault's file again; carry out what it changes unless something of it cannot be, or is not wanted."""
+        wish, file, session = wish_of(question), self._vault_file, self._session
+        if file is None or self._newest is None:
+            return {"error": "expected a daemon that has a file and has recovered; hint: try again in a moment"}
+        plan = None
+        while plan is None or plan.old is not self._newest:  # until nobody was faster
+            try:
+                plan = await asyncio.to_thread(read_plan, self._newest, file, session.settings_for)
+            except ConfigError as error:
+                return {"error": "; ".join(error.problems), "problems": list(error.problems)}
+        answer = answer_of(plan, wish)
+        if "error" not in answer and plan.verdict.changes and not wish.is_dry_run:
+            now_ns = self._feed.catch_up()
+            self._newest = plan.new
+            self._mailbox.put(now_ns, [event_of(plan, wish, now_ns)])
+            await self._mailbox.drained()
+            answer["is_applied"] = True
+        changes, why_not = answer["changes"], answer.get("error", "")
+        log.warning("reload", issuer=wish.issuer, reason=wish.reason, changes=changes, why_not=why_not)
+        return answer
+
     async def _operate(self, question: dict[str, Any]) -> dict[str, Any]:
         try:
             action = OperatorAction(str(question.get("action")))
@@ -396,7 +441,7 @@ class Daemon:
         self._mailbox.put(now_ns, [OperatorCommand(action, issuer, reason, now_ns)])
         await self._mailbox.drained()
         engine = self._session.engine
-        log.warning("operator", action=str(action), issuer=issuer, reason=reason, state=str(engine.state))
+        log.warning("operator.command", action=str(action), issuer=issuer, reason=reason, state=str(engine.state))
         return {"state": str(engine.state), "reason": engine.state_reason}
 
 
@@ -477,7 +522,7 @@ async def run_all(
             company.cancel()
             await asyncio.wait([company])
             if not company.cancelled() and (error := company.exception()) is not None:
-                log.error("windows failed", why=f"{type(error).__name__}: {error}")
+                log.error("windows.failed", why=f"{type(error).__name__}: {error}")
     if failed := [one for one in ended if isinstance(one, BaseException)]:
         raise BaseExceptionGroup("daemons failed", failed)
     return [one for one in ended if not isinstance(one, BaseException)]

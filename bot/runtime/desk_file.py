@@ -15,6 +15,7 @@ from bot.domain.errors import ConfigError
 from bot.runtime.desk import Desk, DestinationSection, IssuerSection, TlsSection
 from bot.runtime.shapes import report_shape
 from bot.runtime.yaml_source import YamlSource
+from bot.telemetry.logs import keep_secret
 
 MANUAL: Final = "see docs/desk.md"
 
@@ -68,6 +69,7 @@ def secret_of(environ: Mapping[str, str], name: str, what: str) -> str:
         raise ConfigError(
             [f"expected {what} in the environment variable {name}, found none; hint: set it and start again"]
         )
+    keep_secret(value)
     return value
 
 

@@ -24,6 +24,11 @@ class Halt(msgspec.Struct, frozen=True):
         return f"halted by {self.issuer} at {utc_text(self.ts_ns)}: {self.reason}"
 
 
+def marker_of(state_dir: str, vault: str) -> HaltMarker:
+    """Return a vault's halt marker."""
+    return HaltMarker(Path(state_dir) / f"{vault}.halted")
+
+
 class HaltMarker:
     """The halt marker of one vault."""
 

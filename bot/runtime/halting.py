@@ -6,6 +6,7 @@ Must work with the daemon frozen, the journal locked and any of the venues away,
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -21,6 +22,7 @@ from bot.runtime.vault import Vault
 from bot.runtime.venues import vault_credentials, venue_settings
 
 DEADLINE_S: Final = 5.0
+LOADED: Final = "bot.gateways.halting"
 
 
 class VenueHalted(Protocol):
@@ -50,6 +52,11 @@ async def halt_venue(settings: VenueSettings, credentials: Credentials, deadline
     return await _load()(settings, credentials, deadline_s)
 
 
+def preload() -> None:
+    """Load what a halt at a venue needs: seconds on a busy machine that are better spent before one is ordered."""
+    _load()
+
+
 def _load() -> VenueHalter:
     from bot.gateways import halting  # noqa: PLC0415 — brings all of ccxt; the marker must not wait for it
 
@@ -65,6 +72,7 @@ async def halt_everywhere(
     *,
     venue_halter: VenueHalter = halt_venue,
     deadline_s: float = DEADLINE_S,
+    command_id: str = "",
 ) -> HaltReport:
     """Halt a vault with a live feed: marker first, then daemon and venues in parallel, within `deadline_s`.
 
@@ -75,8 +83,8 @@ async def halt_everywhere(
         marker.write(halt)
     except OSError as error:
         unmarked = error
-    daemon = asyncio.create_task(asyncio.to_thread(_ask_daemon, socket_path, halt, deadline_s))
-    if vault.mode == "live":
+    daemon = asyncio.create_task(_ask_daemon(socket_path, halt, command_id, deadline_s))
+    if vault.mode == "live" and LOADED not in sys.modules:
         await asyncio.to_thread(_load)  # seconds on a busy machine, which are no venue's
     halts = _venue_halts(vault, environ, venue_halter, deadline_s)
     venues = {venue: asyncio.create_task(one) for venue, one in halts.items()}
@@ -136,16 +144,20 @@ def _orders(outcome: VenueHalted) -> str:
     return f"{count} order" if count == 1 else f"{count} orders"
 
 
-def _ask_daemon(socket_path: Path, halt: Halt, deadline_s: float) -> str:
+async def _ask_daemon(socket_path: Path, halt: Halt, command_id: str, deadline_s: float) -> str:
     question = {
         "verb": "operate", "action": str(OperatorAction.HALT), "issuer": halt.issuer, "reason": halt.reason,
+        "command_id": command_id,
     }  # fmt: skip
+    line = control.Line(socket_path, deadline_s)
     try:
-        answer = control.ask(socket_path, question, deadline_s)
+        answer = msgspec.json.decode(await line.ask(question), type=dict[str, Any])
     except control.NotRunningError:
         return "halted; no daemon runs, and the next one will not trade until a resume"
     except (TimeoutError, OSError, ValueError):
         return (
             f"halted by its marker; the daemon did not answer within {deadline_s:g} s, and sends nothing when it wakes"
         )
+    finally:
+        line.close()
     return f"{answer.get('state', answer.get('error'))} {answer.get('reason', '')}".rstrip()

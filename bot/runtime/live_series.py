@@ -61,7 +61,7 @@ class LiveSeries:
                 self._watch = SeriesWatch(readers, self._clock, sink)
             except ValueError as error:
                 self._problem = str(error)
-                log.warning("series", problem=self._problem)
+                log.warning("series.unusable", problem=self._problem)
                 await asyncio.Event().wait()
                 return
             await self._watch.run()

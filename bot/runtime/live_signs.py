@@ -106,7 +106,7 @@ class LiveSigns:
             try:
                 return await Markets.load(exchange, one.settings.venue, one.settings.underlyings, one.prefix)
             except ccxt.BaseError as error:
-                log.warning("counterparty", party=one.settings.venue, page="markets", problem=text_of(error))
+                log.warning("counterparty.page", party=one.settings.venue, page="markets", problem=text_of(error))
             await asyncio.sleep(_RETRY_S)
 
 

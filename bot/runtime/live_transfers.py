@@ -120,7 +120,7 @@ async def open_transfers(
             try:
                 keys = load_credentials(venue, vault.venues[venue].credentials, environ)
             except VenueFatal as error:
-                log.warning("transfers", venue=venue, problem=f"what arrives there is not seen: {error}")
+                log.warning("transfer.blind", venue=venue, problem=f"what arrives there is not seen: {error}")
                 continue
         exchanges[venue] = open_exchange(venues[venue], keys)
         stack.push_async_callback(exchanges[venue].close)

@@ -95,7 +95,7 @@ class TermsPoll:
             now_ns = self._clock.now_ns()
             found = told_set(venue, self.current[venue], told, _day(now_ns))
         except (ccxt.BaseError, ValueError) as error:
-            log.warning("margin parameters not told", venue=venue, why=text_of(error))
+            log.warning("margin.not_told", venue=venue, why=text_of(error))
             return
         if found is not None:
             self.current[venue] = found

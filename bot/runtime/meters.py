@@ -13,6 +13,7 @@ from typing import Final
 
 from bot.domain.units import NS_PER_S
 from bot.domain.windows import DurationCounts, Meters
+from bot.engine.latencies import Latencies
 
 BOUNDS_S: Final = (
     0.00005, 0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
@@ -46,20 +47,15 @@ class DaemonMeters:
 
     def __init__(self) -> None:
         self._decide = Durations()
-        self._steps: dict[str, Durations] = {}
         self.loop_lag_s = 0.0  # how late the loop last was to something that was due
 
     def note_decision(self, took_ns: int) -> None:
         """Note how long a decision took."""
         self._decide.note(took_ns)
 
-    def note_step(self, step: str, took_ns: int) -> None:
-        """Note how long a step of an order's or a price's way took."""
-        self._steps.setdefault(step, Durations()).note(took_ns)
-
-    def read(self, journal_seq: int, journal_lag_s: float) -> Meters:
-        """Return the meters now; the journal's are its owner's to know."""
-        steps = {step: one.counts() for step, one in self._steps.items()}
+    def read(self, journal_seq: int, journal_lag_s: float, latencies: Latencies | None = None) -> Meters:
+        """Return the meters now; the journal's are its owner's to know, the steps those of a live feed."""
+        steps = latencies.counts(BOUNDS_S) if latencies is not None else {}
         return Meters(self._decide.counts(), steps, self.loop_lag_s, journal_lag_s, journal_seq, resident_bytes())
 
 

@@ -79,6 +79,7 @@ def take_state(
         risk=margin_view(engine),
         overrides={},
         meters=meters,
+        daily_loss_limit_quote=_finite(engine.settings.limits.daily_loss_quote),
     )
 
 

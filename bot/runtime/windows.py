@@ -115,7 +115,7 @@ class Windows:
         async with control.serve(self._socket_path, self._answer):
             works = [
                 *(self._kept(window.name, window.run) for window in self._windows),
-                *(self._watch(one) for one in self._watched),
+                *(watch_daemon(one, self._windows, self._every_s) for one in self._watched),
             ]
             tasks = [asyncio.create_task(work) for work in works]
             try:
@@ -138,39 +138,8 @@ class Windows:
             failures = 0 if time.monotonic() - began_s > AGAIN_S[-1] else failures
             again_s = AGAIN_S[min(failures, len(AGAIN_S) - 1)]
             failures += 1
-            log.error("window failed", window=name, why=why, again_s=again_s)
+            log.error("window.failed", window=name, why=why, again_s=again_s)
             await asyncio.sleep(again_s)
-
-    async def _watch(self, watched: Watched) -> None:
-        """Ask a daemon for its state, again and again."""
-        line = control.Line(watched.socket_path, FROZEN_AFTER_S)
-        vault = watched.vault.vault
-        try:
-            while True:
-                due_s = time.monotonic() + self._every_s
-                try:
-                    answer = await line.ask({"verb": "state"})
-                    state = msgspec.json.decode(answer, type=VaultState)
-                except control.NotRunningError:
-                    self._say(lambda window: window.gone(vault, "not running"))
-                except TimeoutError:
-                    why = f"no answer within {FROZEN_AFTER_S:g} s"
-                    self._say(lambda window, why=why: window.gone(vault, why))
-                except msgspec.DecodeError as error:
-                    why = f"an answer that cannot be read: {str(error)[:200]}"
-                    self._say(lambda window, why=why: window.gone(vault, why))
-                else:
-                    self._say(lambda window, state=state: window.show(state))
-                await asyncio.sleep(max(0.01, due_s - time.monotonic()))
-        finally:
-            line.close()
-
-    def _say(self, what: Callable[..., None]) -> None:
-        for window in self._windows:
-            try:
-                what(window)
-            except Exception:
-                log.exception("window failed", window=window.name)
 
     async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         handler = self._hub.handlers.get(str(question.get("verb")))
@@ -179,10 +148,51 @@ class Windows:
         return await handler(question)
 
 
+async def watch_daemon(watched: Watched, windows: Sequence[Window], every_s: float) -> None:
+    """Ask a daemon for its state, again and again, and show it or say that it is gone."""
+    line = control.Line(watched.socket_path, FROZEN_AFTER_S)
+    vault = watched.vault.vault
+    try:
+        while True:
+            due_s = time.monotonic() + every_s
+            try:
+                answer = await line.ask({"verb": "state"})
+                state = msgspec.json.decode(answer, type=VaultState)
+            except control.NotRunningError:
+                _say(windows, lambda window: window.gone(vault, "not running"))
+            except TimeoutError:
+                why = f"no answer within {FROZEN_AFTER_S:g} s"
+                _say(windows, lambda window, why=why: window.gone(vault, why))
+            except msgspec.DecodeError as error:
+                why = f"an answer that cannot be read: {str(error)[:200]}"
+                _say(windows, lambda window, why=why: window.gone(vault, why))
+            else:
+                _say(windows, lambda window, state=state: window.show(state))
+            await asyncio.sleep(max(0.01, due_s - time.monotonic()))
+    finally:
+        line.close()
+
+
+def _say(windows: Sequence[Window], what: Callable[..., None]) -> None:
+    for window in windows:
+        try:
+            what(window)
+        except Exception:
+            log.exception("window.failed", window=window.name)
+
+
 def open_windows(desk: Desk, watched: Sequence[Watched], hub: Hub, environ: Mapping[str, str]) -> list[Window]:
     """Return the windows a desk file opens. Raises ConfigError if the environment lacks what they need."""
-    del desk, watched, hub, environ
-    return []
+    opened: list[Window] = []
+    if desk.alerts is not None:
+        from bot.runtime.alert_window import open_alert_window  # noqa: PLC0415 — brings apprise, which takes its time
+
+        opened.append(open_alert_window(desk.alerts, watched, hub, environ))
+    if desk.http is not None:
+        from bot.runtime.http_window import http_window  # noqa: PLC0415 — what a desk leaves shut is not loaded
+
+        opened.append(http_window(desk.http, watched, hub))
+    return opened
 
 
 async def until_eof(stop: asyncio.Event) -> None:

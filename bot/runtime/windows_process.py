@@ -50,7 +50,7 @@ class WindowsProcess:
             failures = 0 if time.monotonic() - began_s > STEADY_S else failures
             again_s = AGAIN_S[min(failures, len(AGAIN_S) - 1)]
             failures += 1
-            log.error("windows ended", code=ended, again_s=again_s)
+            log.error("windows.ended", code=ended, again_s=again_s)
             await asyncio.sleep(again_s)
 
     async def _once(self) -> int | None:

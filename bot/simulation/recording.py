@@ -197,6 +197,11 @@ def open_recording(name_or_path: str | Path) -> Recording:
     return Recording(manifest, tables)
 
 
+def recorded_instruments(name_or_path: str | Path) -> tuple[Instrument, ...]:
+    """Return the contracts of a recording, whose tables are not looked at. Raises RecordingError."""
+    return _decode_manifest(_store(name_or_path)).instruments
+
+
 def write_recording(
     destination: Path, draft: RecordingDraft, *, is_overwrite: bool = False, zstd_level: int = 19
 ) -> Manifest:

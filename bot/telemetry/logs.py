@@ -6,11 +6,14 @@ traces, the `repr` of any object. Nothing here can touch trading, and no log lin
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal, TextIO
+from urllib.parse import quote, quote_plus
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
@@ -18,12 +21,13 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 MASK: Final = "***"
+MIN_SECRET_CHARS: Final = 6
 
 
-def configure_logging(level: LogLevel = "info", *, json: bool = False, stream: TextIO | None = None) -> None:
+def configure_logging(level: LogLevel = "info", *, as_json: bool = False, stream: TextIO | None = None) -> None:
     """Send all logs, also those of libraries, to `stream` (default: stderr), masked and with ISO UTC timestamps.
 
-    People at a terminal get aligned, coloured lines; everything else, or `json`, gets one JSON object a line.
+    People at a terminal get aligned, coloured lines; everything else, or `as_json`, gets one JSON object a line.
     Libraries that use the standard `logging` are heard from `warning` upwards. Calling it again starts afresh.
     """
     out = sys.stderr if stream is None else stream
@@ -35,7 +39,7 @@ def configure_logging(level: LogLevel = "info", *, json: bool = False, stream: T
         structlog.processors.format_exc_info,
     ]
     renderer: Processor = structlog.processors.JSONRenderer()
-    if out.isatty() and not json:
+    if out.isatty() and not as_json:
         renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(
         processors=[*shared, mask_secrets, renderer],
@@ -58,13 +62,13 @@ class OnceLogger:
         count = self._failures.get(subject, 0) + 1
         self._failures[subject] = count
         if count == 1:
-            self._log.warning("failed", subject=subject, **fields)
+            self._log.warning("subject.failed", subject=subject, **fields)
 
     def recovered(self, subject: str, **fields: object) -> None:
         """Note that `subject` works; logged with the number of failures if it had failed."""
         count = self._failures.pop(subject, 0)
         if count:
-            self._log.info("recovered", subject=subject, failures=count, **fields)
+            self._log.info("subject.recovered", subject=subject, failures=count, **fields)
 
 
 def mask_secrets(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
@@ -76,6 +80,42 @@ def mask_secrets(_logger: WrappedLogger, _method: str, event_dict: EventDict) ->
     return {key: _masked_value(key, value, depth=0) for key, value in event_dict.items()}
 
 
+def keep_secret(*values: str) -> None:
+    """Mask these values from now on wherever they turn up in a log line, also as URLs and base64 have them.
+
+    A value shorter than `MIN_SECRET_CHARS` is not taken: it would be found in words that are no secret. Others of the
+    same process see it too; it cannot be taken back.
+    """
+    global _known_secrets  # noqa: PLW0603 — one process has one environment, and one set of secrets
+    forms = {form for value in values if len(value) >= MIN_SECRET_CHARS for form in _forms_of(value)}
+    if forms <= _forms:
+        return
+    _forms.update(forms)
+    longest_first = sorted(_forms, key=len, reverse=True)  # or what is left of a longer one would show
+    _known_secrets = re.compile("|".join(map(re.escape, longest_first)))
+
+
+def keep_environment_secret(environ: Mapping[str, str], also: Iterable[str] = ()) -> None:
+    """Mask the values of variables that by their names hold secrets, and of those that are named in `also`."""
+    named = set(also)
+    keep_secret(*(value for name, value in environ.items() if name in named or _SECRET_VARIABLE.search(name)))
+
+
+def _forms_of(value: str) -> set[str]:
+    """Return a value as it may turn up: as it is, escaped, in a URL, in base64 at any offset of what surrounds it."""
+    raw = value.encode()
+    encoded = {base64.b64encode(raw).decode().rstrip("="), base64.urlsafe_b64encode(raw).decode().rstrip("=")}
+    # with one or two bytes before it only the middle of the base64 text is the value's own
+    shifted = {base64.b64encode(b"\0" * n + raw).decode()[4:].rstrip("=")[:-2] for n in (1, 2)}
+    forms = {value, quote(value), quote(value, safe=""), quote_plus(value), repr(value)[1:-1], json.dumps(value)[1:-1]}
+    return {form for form in forms | encoded | shifted if len(form) >= MIN_SECRET_CHARS}
+
+
+_forms: Final[set[str]] = set()
+_known_secrets: re.Pattern[str] | None = None
+_SECRET_VARIABLE: Final = re.compile(
+    r"(SECRET|PASSW(OR)?D|PASSPHRASE|TOKEN|CREDENTIAL|MNEMONIC|(API|PRIVATE|SIGNING|SESSION|ACCESS)_?KEY)"
+)
 _MAX_DEPTH: Final = 16
 _SENSITIVE: Final = (
     r"api[_\- ]?key|api[_\- ]?sign|secret|passw(?:or)?d|passphrase|private[_\- ]?key|priv[_\- ]?key|mnemonic"
@@ -121,6 +161,8 @@ def _masked(value: object, depth: int) -> object:
 
 
 def _masked_text(text: str) -> str:
+    if _known_secrets is not None:
+        text = _known_secrets.sub(MASK, text)
     for pattern, replacement in _SENSITIVE_TEXTS:
         text = pattern.sub(replacement, text)
     return text

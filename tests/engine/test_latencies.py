@@ -77,3 +77,12 @@ def test_memory_stays_flat() -> None:
     latencies.note(0, [OrderRejected(f"r-{MAX_ORDERS}", "no", 1, 2)], [])
     assert len(latencies._decided_ns) == MAX_ORDERS - 1
     assert len(latencies._sent_ns) <= MAX_ORDERS
+
+
+def test_counts_up_to_bounds_are_those_of_the_durations() -> None:
+    histogram = Histogram()
+    for duration_ns in (0, 900, 1_100, 50_000_000, 3_000_000_000):
+        histogram.add(duration_ns)
+    found = histogram.counts((1e-6, 1e-3, 0.1, 1.0))
+    assert found.counts == (2, 3, 4, 4)
+    assert (found.count, found.sum_s) == (5, 3.050002)

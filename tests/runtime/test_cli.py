@@ -472,8 +472,8 @@ def test_logs_go_to_stderr_with_secrets_masked(evenkeel: CommandLine, busy: Path
     result = process.wait()
     assert result.json["state"] == "halted"
     logged = [json.loads(line) for line in result.err.splitlines() if line.startswith("{")]
-    assert {line["event"] for line in logged} >= {"started", "operator"}
-    (line,) = [line for line in logged if line["event"] == "operator"]
+    assert {line["event"] for line in logged} >= {"run.started", "operator.command"}
+    (line,) = [line for line in logged if line["event"] == "operator.command"]
     assert line["reason"] == "rotated api_key=***"
     assert "sk-very-private" not in result.err
 

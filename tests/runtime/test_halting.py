@@ -70,7 +70,7 @@ async def test_every_party_is_told_and_gets_its_line(tmp_path: Path) -> None:
         "okx: 2 orders canceled, none left",
     ]
     assert told.is_complete
-    assert asked == [{"verb": "operate", "action": "halt", "issuer": "anna", "reason": "wrong book"}]
+    assert asked == [{"verb": "operate", "action": "halt", "issuer": "anna", "reason": "wrong book", "command_id": ""}]
     assert HaltMarker(tmp_path / "v.halted").read() == HALT
     assert venues.asked == ["deribit", "okx"]
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import logging
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import msgspec
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.telemetry.logs import MASK, OnceLogger, configure_logging, mask_secrets
+from bot.telemetry.logs import (
+    MASK,
+    OnceLogger,
+    configure_logging,
+    keep_environment_secret,
+    keep_secret,
+    mask_secrets,
+)
 
 PRIVATE_KEY = "0x" + "4c0F" * 16
 
@@ -79,7 +88,7 @@ class TestLines:
 
     def test_json_at_a_terminal_on_request(self) -> None:
         out = Terminal()
-        configure_logging("info", json=True, stream=out)
+        configure_logging("info", as_json=True, stream=out)
         structlog.get_logger().info("hedged")
         assert lines(out)[0]["event"] == "hedged"
 
@@ -233,8 +242,43 @@ class TestOnceLogger:
         once.failed("deribit")
         said = [(line["level"], line["event"], line["subject"], line.get("failures")) for line in lines(stream)]
         assert said == [
-            ("warning", "failed", "deribit", None),
-            ("warning", "failed", "bybit", None),
-            ("info", "recovered", "deribit", 3),
-            ("warning", "failed", "deribit", None),
+            ("warning", "subject.failed", "deribit", None),
+            ("warning", "subject.failed", "bybit", None),
+            ("info", "subject.recovered", "deribit", 3),
+            ("warning", "subject.failed", "deribit", None),
         ]
+
+
+class TestKnownSecrets:
+    """What is secret is masked wherever it turns up; the values are this process's from then on, so they are odd."""
+
+    @settings(max_examples=30)
+    @given(st.text(st.characters(codec="utf-8"), min_size=12, max_size=40), st.text(max_size=10), st.text(max_size=10))
+    def test_a_known_value_never_shows(self, value: str, before: str, after: str) -> None:
+        secret = f"q{value}7"
+        keep_secret(secret)
+        for shown in (secret, quote(secret), quote_plus(secret), base64.b64encode(secret.encode()).decode()):
+            found = str(masked(text=f"{before}{shown}{after}", inner=[{"deep": Exception(shown)}]))
+            assert shown.rstrip("=") not in found
+
+    @pytest.mark.parametrize("before", ["", "a", "ab", "abc", "user:"])
+    def test_nor_inside_of_base64(self, before: str) -> None:
+        secret = "zqx-hidden-credential-vnm"
+        keep_secret(secret)
+        shown = base64.b64encode(f"{before}{secret}".encode()).decode()
+        found = masked(text=f"Sent {shown}")["text"]
+        assert isinstance(found, str)
+        decoded = base64.b64decode(found.removeprefix("Sent ").split(MASK)[0] + "====")
+        assert b"hidden" not in decoded
+        assert found != f"Sent {shown}"
+
+    def test_the_environment_is_known_by_its_names(self) -> None:
+        keep_environment_secret(
+            {"OKX_API_KEY": "key-of-okx-xyzzy", "HOOK": "https-plugh-hook", "HOME": "home-of-nobody"}, also=["HOOK"]
+        )
+        found = masked(text="key-of-okx-xyzzy and https-plugh-hook and home-of-nobody")
+        assert found == {"text": f"{MASK} and {MASK} and home-of-nobody"}
+
+    def test_a_short_value_is_left_alone(self) -> None:
+        keep_secret("true")
+        assert masked(text="it is true") == {"text": "it is true"}

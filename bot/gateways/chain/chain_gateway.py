@@ -211,7 +211,7 @@ class ChainGateway:
             await hands[action](key)
         except (Refused, Retryable) as error:
             return str(error)
-        log.warning("operator", chain=self.venue, action=action, key=key)
+        log.warning("operator.transaction", chain=self.venue, action=action, key=key)
         return ""
 
     # ── blocks ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -250,7 +250,7 @@ class ChainGateway:
         self._endpoints.saw(head.number)
         desk = self._transactions
         if step.reorg is not None and not is_again:
-            log.warning("reorg", chain=self.venue, gone=len(step.reorg.gone), came=len(step.reorg.came))
+            log.warning("chain.reorg", chain=self.venue, gone=len(step.reorg.gone), came=len(step.reorg.came))
             if desk is not None:
                 await desk.on_reorg(step.reorg)
         self._asked_ns = self._clock.now_ns()

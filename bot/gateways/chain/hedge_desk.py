@@ -109,7 +109,7 @@ class HedgeDesk:
                 why = "expected a cancel and a new order, found an amend: a transaction is what it is"
                 self._put([AmendRejected(command.order_id, why, now_ns, now_ns)])
             case _:
-                log.warning("nothing to do for this on a chain", command=type(command).__name__)
+                log.warning("command.ignored", command=type(command).__name__)
 
     def moved_by_asset(self) -> dict[str, int]:
         """Return what every mined hedge of this run moved in the wallet, by symbol, in smallest units."""
@@ -173,7 +173,7 @@ class HedgeDesk:
             self._put([OrderRejected(order_id, str(error), now_ns, now_ns)])
         except _PriceMissed as error:
             now_ns = self._clock.now_ns()
-            log.info("not sent, the price is gone", order_id=order_id, why=str(error))
+            log.info("order.not_sent", order_id=order_id, why=str(error))
             self._put(
                 [
                     OrderSent(order_id, now_ns),
@@ -264,7 +264,7 @@ class HedgeDesk:
             case S.CANCELED if news.receipt is None:  # no node ever took it
                 return [OrderRejected(order_id, news.reason, now_ns, now_ns)]
             case state if state in _GONE:
-                log.warning("a hedge is gone", order_id=order_id, state=str(state), why=news.reason)
+                log.warning("order.gone", order_id=order_id, state=str(state), why=news.reason)
                 return [OrderCanceled(order_id, is_expired=False, ts_event_ns=now_ns, ts_recv_ns=now_ns)]
             case _:
                 return []
@@ -279,7 +279,7 @@ class HedgeDesk:
         try:
             amounts = protocol.read_receipt(intent, receipt)
         except Undecodable as error:
-            log.warning("a mined hedge cannot be read", order_id=intent.order_id, tx=receipt.tx_hash, why=str(error))
+            log.warning("order.unreadable", order_id=intent.order_id, tx=receipt.tx_hash, why=str(error))
             return f"mined in block {receipt.block_number}, but {error}"
         return self._fill(intent, receipt, protocol, amounts, now_ns), amounts
 
@@ -292,7 +292,7 @@ class HedgeDesk:
         lot_base = protocol.instrument.lot_size
         lots = round(base / lot_base)
         if abs(lots * lot_base - base) > 1e-6 * lot_base:
-            log.error("a fill of no whole lots", order_id=intent.order_id, base=base, lot_base=lot_base)
+            log.error("fill.odd", order_id=intent.order_id, base=base, lot_base=lot_base)
         return Fill(
             _trade_id(receipt),
             intent.order_id,
@@ -324,7 +324,7 @@ class HedgeDesk:
         event_ns = self._time_of(receipt, now_ns)
         if protocol.is_price_miss(receipt.revert_data):
             why = protocol.explain_revert(receipt.revert_data)
-            log.info("a hedge reverted on its limit", order_id=intent.order_id, why=why)
+            log.info("order.reverted", order_id=intent.order_id, why=why)
             return OrderCanceled(intent.order_id, is_expired=True, ts_event_ns=event_ns, ts_recv_ns=now_ns)
         why = protocol.explain_revert(receipt.revert_data) if receipt.revert_data else reason
         return OrderRejected(intent.order_id, why, event_ns, now_ns)
@@ -409,7 +409,7 @@ class HedgeDesk:
         try:
             return await self._desk.truth_of(order_id)
         except EvenkeelError as error:
-            log.warning("cannot tell what became of an order yet", order_id=order_id, why=str(error))
+            log.warning("order.unknown", order_id=order_id, why=str(error))
             return None
 
     # ── small things ─────────────────────────────────────────────────────────────────────────────────────────────────

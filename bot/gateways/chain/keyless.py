@@ -45,7 +45,7 @@ class FeeWatch:
             self.market = await self._reader.fee_market(block, self._settings.fees)
         except (Retryable, RpcError) as error:
             self.market = None
-            log.warning("fees not known", chain=self._settings.venue, why=str(error))
+            log.warning("chain.fees_not_known", chain=self._settings.venue, why=str(error))
 
     def tiers(self, gas_units: int) -> tuple[GasTier, ...]:
         """Return what a place in a block costs now and how long it is expected to take; none while it is not known."""

@@ -70,7 +70,7 @@ class SeriesWatch:
             self._say_down(reader.name, f"{type(error).__name__}: {error}")
             return False
         if self._down.pop(reader.name, None) is not None:
-            log.info("series", series=reader.name, state="it can be read again")
+            log.info("series.changed", series=reader.name, state="it can be read again")
         fresh = _news_of(values, told)
         while len(told) > _MAX_TOLD:
             del told[next(iter(told))]
@@ -89,7 +89,7 @@ class SeriesWatch:
 
     def _say_down(self, name: str, why: str) -> None:
         if self._down.get(name) != why:
-            log.warning("series", series=name, state="down", problem=why)
+            log.warning("series.changed", series=name, state="down", problem=why)
         self._down[name] = why
 
 

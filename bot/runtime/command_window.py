@@ -1,0 +1,177 @@
+"""Where commands come in from the broker and their answers go out: a connection of its own, made again for ever.
+
+What arrives while we are away waits at the broker as long as a command may live, and is judged like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import aiomqtt
+import msgspec
+import structlog
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from bot.domain.commands import MAX_LIFE_S
+from bot.domain.windows import Told, VaultState
+from bot.runtime.broker import Broker
+from bot.runtime.command_desk import Arrival, CommandDesk, Reply, reply_topic
+from bot.runtime.desk import Desk, MqttSection
+from bot.runtime.issuers import load_issuers
+from bot.runtime.windows import Hub, Watched
+from bot.telemetry.logs import OnceLogger
+
+MAX_INBOX: Final = 500  # messages that wait to be looked at; more are dropped and counted
+MAX_PACKET_BYTES: Final = 64 * 1024  # the broker is asked not to hand us any larger one
+MAX_CORRELATION_BYTES: Final = 128
+AGAIN_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+QOS: Final = 1  # at least once: a copy is refused by its id, a lost halt would not be noticed in time
+DONT_SEND_RETAINED: Final = 2
+
+log = structlog.get_logger()
+
+
+def commands_topic(prefix: str, vault: str) -> str:
+    """Return where a vault's commands arrive."""
+    return f"{prefix}/v1/{vault}/commands"
+
+
+def answers_topic(prefix: str, vault: str) -> str:
+    """Return where their answers go; senders may ask for topics below it."""
+    return f"{prefix}/v1/{vault}/answers"
+
+
+class CommandWindow:
+    """Takes commands at the broker. One of the windows."""
+
+    name = "commands"
+
+    def __init__(self, broker: Broker, desk: CommandDesk, watched: Sequence[Watched]) -> None:
+        self.desk = desk
+        self._broker = broker
+        prefix = broker.section.prefix
+        names = [one.vault.vault for one in watched]
+        self._vaults = {commands_topic(prefix, name): name for name in names}
+        self._answers = {name: answers_topic(prefix, name) for name in names}
+        self._once = OnceLogger(log)
+        self.is_connected = False
+
+    async def run(self) -> None:
+        """Take commands until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.desk.run())
+            group.create_task(self._stay_connected())
+
+    def show(self, state: VaultState) -> None:
+        """Take the newest state of a vault, which answers tell."""
+        self.desk.show(state)
+
+    def tell(self, told: Told) -> None:
+        """Events are no concern of commands."""
+
+    def gone(self, vault: str, why: str) -> None:
+        """Take note that a vault's daemon does not answer."""
+        del why
+        self.desk.gone(vault)
+
+    async def _stay_connected(self) -> None:
+        failures = 0
+        while True:
+            try:
+                async with self._client() as client:
+                    options = SubscribeOptions(
+                        qos=QOS, noLocal=True, retainAsPublished=True, retainHandling=DONT_SEND_RETAINED
+                    )
+                    await client.subscribe([(topic, options) for topic in self._vaults])
+                    self._once.recovered("commands", broker=self._broker.address)
+                    failures = 0
+                    self.is_connected = True
+                    await self._converse(client)
+            except aiomqtt.MqttError as error:
+                self._once.failed("commands", broker=self._broker.address, error=str(error))
+            finally:
+                self.is_connected = False
+            await asyncio.sleep(AGAIN_S[min(failures, len(AGAIN_S) - 1)])
+            failures += 1
+
+    async def _converse(self, client: aiomqtt.Client) -> None:
+        """Take messages and send answers until the connection ends."""
+        tasks = [asyncio.create_task(self._receive(client)), asyncio.create_task(self._send(client))]
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in ended:
+            task.result()
+
+    async def _receive(self, client: aiomqtt.Client) -> None:
+        async for message in client.messages:
+            self._take(message)
+
+    def _take(self, message: aiomqtt.Message) -> None:
+        vault = self._vaults.get(message.topic.value, "")
+        asked = getattr(message.properties, "ResponseTopic", "")
+        correlation = getattr(message.properties, "CorrelationData", b"")
+        known = isinstance(correlation, bytes) and len(correlation) <= MAX_CORRELATION_BYTES
+        self.desk.take(
+            Arrival(
+                vault,
+                bytes(message.payload),
+                is_retained=bool(message.retain),
+                reply_to=reply_topic(asked, self._answers[vault]) if vault else "",
+                correlation=correlation if known else b"",
+            )
+        )
+
+    async def _send(self, client: aiomqtt.Client) -> None:
+        while True:
+            reply = await self.desk.next_reply()
+            payload = msgspec.json.encode(reply.answer)
+            for topic in filter(None, (reply.reply_to, self._answers[reply.answer.vault])):
+                await client.publish(topic, payload, qos=QOS, properties=_properties(reply))
+            self.desk.sent(reply)
+
+    def _client(self) -> aiomqtt.Client:
+        connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # not typed there
+        connect.SessionExpiryInterval = round(MAX_LIFE_S)
+        connect.MaximumPacketSize = MAX_PACKET_BYTES
+        drop = self.desk.drop
+
+        class Inbox(asyncio.Queue[aiomqtt.Message]):
+            """Holds so many messages and counts the others."""
+
+            def put_nowait(self, item: aiomqtt.Message) -> None:
+                if self.full():
+                    drop()
+                else:
+                    super().put_nowait(item)
+
+        return self._broker.client(
+            "commands",
+            clean_start=False,
+            properties=connect,
+            queue_type=Inbox,
+            max_queued_incoming_messages=MAX_INBOX,
+        )
+
+
+def _properties(reply: Reply) -> Properties:
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # not typed there
+    properties.MessageExpiryInterval = round(MAX_LIFE_S)
+    if reply.correlation:
+        properties.CorrelationData = reply.correlation
+    return properties
+
+
+def open_commands(
+    desk: Desk, mqtt: MqttSection, watched: Sequence[Watched], hub: Hub, environ: Mapping[str, str]
+) -> CommandWindow:
+    """Return the window that takes commands. Raises ConfigError if the environment lacks what it needs."""
+    commands = CommandDesk(watched, load_issuers(desk, environ), hub, environ)
+    return CommandWindow(Broker(mqtt, environ), commands, watched)
