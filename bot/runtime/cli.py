@@ -51,6 +51,7 @@ from bot.runtime.importing import ImportOptions, import_deribit_chain, parse_boo
 from bot.runtime.journal import Batch, Journal, export, verify
 from bot.runtime.live import LiveSession
 from bot.runtime.live_run import LiveRun, record_vault, spare_collector
+from bot.runtime.order_cli import keys_app, order
 from bot.runtime.quote_cli import quote
 from bot.runtime.recovery import began_as, journal_path, rebuild, refuse_damaged, session_of
 from bot.runtime.reload_cli import reload
@@ -105,11 +106,13 @@ app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(tx_app, name="tx")
 app.add_typer(vault_app, name="vault")
 app.add_typer(risk_app, name="risk")
+app.add_typer(keys_app, name="keys")
 app.command()(quote)
 app.command()(reload)
 app.command()(tune)
 app.command()(windows)
 app.command()(alerts)
+app.command()(order)
 
 out = Console(soft_wrap=True, markup=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)
 err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
