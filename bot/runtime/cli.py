@@ -41,6 +41,7 @@ from bot.runtime.calibrate_cli import calibrate_app
 from bot.runtime.clock import WallClock
 from bot.runtime.config import config_sha256, load_vaults
 from bot.runtime.daemon import Daemon, Runner, run_all
+from bot.runtime.dashboard_cli import dashboard, password
 from bot.runtime.desk_file import load_desk
 from bot.runtime.halt_marker import marker_of
 from bot.runtime.importing import ImportOptions, import_deribit_chain, parse_books, parse_strikes
@@ -108,6 +109,8 @@ app.command()(tune)
 app.command()(windows)
 app.command()(alerts)
 app.command()(order)
+app.command()(dashboard)
+app.command()(password)
 operator_cli.add_to(app)
 
 out = Console(soft_wrap=True, markup=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)

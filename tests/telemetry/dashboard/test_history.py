@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from bot.domain.units import NS_PER_S
 from bot.telemetry.dashboard.history import (
     COARSE_POINTS,
@@ -31,7 +33,7 @@ def test_days_of_points_take_no_more_memory_than_an_hour() -> None:
     points = long.points()
     assert points[-1].ts_ns == START_NS + (3 * 86_400 - 30) * NS_PER_S
     assert points[0].ts_ns < START_NS + 1000 * NS_PER_S  # the whole run is there, if coarsely
-    assert all(earlier.ts_ns < later.ts_ns for earlier, later in zip(points, points[1:], strict=False))
+    assert all(earlier.ts_ns < later.ts_ns for earlier, later in pairwise(points))
 
 
 def test_a_short_excursion_is_still_seen_when_points_are_merged() -> None:
