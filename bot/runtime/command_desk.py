@@ -293,7 +293,7 @@ class VaultDesk:
     async def _halt_everywhere(self, body: CommandBody) -> Outcome:
         vault = self._watched.vault
         halt = Halt(body.issuer, body.reason, self._clock_ns())
-        marker = marker_of(vault)
+        marker = marker_of(vault.state_dir, vault.vault)
         report = await halting.halt_everywhere(
             vault, halt, marker, self._watched.socket_path, self._environ, command_id=body.command_id
         )
