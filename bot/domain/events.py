@@ -128,7 +128,7 @@ class PlanCollateral(msgspec.Struct, frozen=True, tag="plan_collateral", gc=Fals
     reason: str
 
 
-Event = MarketEvent | OrderEvent | VenueEvent | ChainEvent | RiskEvent | OperatorCommand | Restarted
+Event = MarketEvent | OrderEvent | VenueEvent | ChainEvent | RiskEvent | OperatorCommand | ConfigChanged | Restarted
 OrderCommand = SubmitOrder | CancelOrder | AmendOrder | QueryOrder | CancelForeign | QueryAccount
 TransferCommand = TransferCollateral | QueryTransfer
 Command = OrderCommand | TransferCommand | PlanCollateral

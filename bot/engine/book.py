@@ -175,6 +175,12 @@ class UnderlyingBook:
         self.option_hedge_value_quote = 0.0
         self.legs = _NO_LEGS
 
+    def adopt(self, ages: Ages) -> None:
+        """Judge the age of marks by other limits from the next one on."""
+        if ages != self._ages:
+            self._ages = ages
+            self._stale_at_ns = self._revalue_at_ns = 0
+
     @property
     def option_qty_base(self) -> NDArray[np.float64]:
         """Signed quantity of every option leg."""

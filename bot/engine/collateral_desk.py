@@ -119,6 +119,10 @@ class CollateralDesk:
         self._short: set[str] = set()  # of their buffers, likewise
         self._buffer = Target(nan, nan, nan, "")  # at the last question
 
+    def adopt(self, risk: RiskSettings) -> None:
+        """Pose problems by other settings from now on."""
+        self._risk = risk
+
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def take(self, event: CollateralPlanned) -> None:

@@ -111,6 +111,10 @@ class CounterpartyKeeper:
         self._due_ns = 0
         self._look_ns = 0
 
+    def adopt(self, risk: RiskSettings) -> None:
+        """Judge by other settings from now on."""
+        self._risk = risk
+
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def take(self, event: CounterpartySigns) -> None:

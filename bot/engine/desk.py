@@ -84,6 +84,17 @@ class Desk:
         self.reviewed_ns = 0  # when the policy was last shown which options are offered
         self._sums = LegSums()
 
+    def adopt(self, vault: EngineSettings) -> None:
+        """Trade the same hedges by other settings from now on."""
+        self.hedges = vault.hedges[self.underlying]
+        self.settings = self.hedges[0]
+        by_id = {one.instrument.instrument_id: one for one in self.hedges}
+        self.quoted = tuple(by_id[one.instrument.instrument_id] for one in self.quoted)
+        self.is_maker = any(one.style != "taker" for one in self.hedges)
+        self._keeps_orders = vault.routing == "cheapest"
+        self._ages = vault.ages
+        self.book.adopt(vault.ages)
+
     @property
     def last_hedge_ns(self) -> int:
         """When the last hedge was ordered that was not cut and did not come back unfilled in part; 0 before it.

@@ -18,6 +18,7 @@ from bot.domain.events import (
     AmendOrder,
     CancelOrder,
     Command,
+    ConfigChanged,
     Event,
     OperatorAction,
     OperatorCommand,
@@ -59,6 +60,7 @@ from bot.domain.risk import (
 )
 from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
+from bot.engine.adoption import adopted
 from bot.engine.book import Holding, UnderlyingBook
 from bot.engine.breaker_board import BreakerBoard
 from bot.engine.chain_book import ChainBook, is_sound
@@ -182,6 +184,7 @@ class Engine:
             Settlement: self._apply_settlement,
             FundingPayment: self._apply_funding,
             OperatorCommand: self._apply_operator,
+            ConfigChanged: _ignore,  # whoever applies it has built what it says, and had it adopted
             Restarted: self._apply_restart,
             VenueStatus: self.venues.apply_status,
             AccountReport: self._apply_account,
@@ -218,6 +221,26 @@ class Engine:
             CollateralPlanned: self.collateral.take if self.collateral is not None else _ignore,
             SeriesValue: self.margin.take_series if self.margin is not None else _ignore,
         }
+
+    def adopt(self, settings: EngineSettings) -> None:
+        """Go by other settings from the next decision on, as far as a running engine can (`bot.engine.adoption`).
+
+        Taking up the same settings again changes nothing. Raises InvariantBroken if other instruments are to be traded.
+        """
+        self.settings = settings = adopted(self.settings, settings)
+        self.market.adopt(settings.ages)
+        self.limits.adopt(settings.limits)
+        if self.oracles is not None:
+            self.oracles.adopt(settings.fusion)
+        for desk in self.desks.values():
+            desk.adopt(settings)
+        for one in (self.ordering, self.holdings, self.accounts, self.option_hedges, self.foreign):
+            one.adopt(settings)
+        if settings.risk is None:
+            return
+        for keeper in (self.margin, self.top_ups, self.insurance, self.counterparties, self.collateral):
+            if keeper is not None:
+                keeper.adopt(settings.risk)
 
     def apply(self, event: Event) -> None:
         """Take in one event."""
@@ -805,7 +828,7 @@ class Engine:
         lots = lots_to_trade(target, view.delta_low_base, view.delta_high_base, view.lot_base)
         self._note_rested(desk)
         outcome: tuple[Refusal, str] | Routed | None = self._trip(desk, now_ns, view, lots)
-        if desk.is_maker:
+        if desk.is_maker or desk.resting_from:  # what rests from before the vault's file said otherwise
             at_work = self._work(desk, view, target, lots, blocks)
             outcome = outcome or at_work
         outcome = self._trade_options(desk, view, target, lots, outcome)
@@ -1248,9 +1271,9 @@ class Engine:
         instrument_id = order.intent.instrument_id
         holding = desk.holdings[instrument_id]
         hedge = next(one for one in desk.hedges if one.instrument.instrument_id == instrument_id)
-        for block in blocks:
-            if block.instrument_id == instrument_id:
-                return Move(0, block.why)
+        why = "hedges there no longer rest" if hedge.style == "taker" else ""
+        if why := next((block.why for block in blocks if block.instrument_id == instrument_id), why):
+            return Move(0, why)
         lot_base = holding.instrument.lot_base(holding.mark_px)
         remaining = order.remaining_lots
         side = 1 if remaining > 0 else -1
@@ -1429,7 +1452,7 @@ _NO_GREEKS = Greeks(float("nan"), float("nan"), float("nan"), float("nan"), floa
 
 
 def _ignore(_event: Event) -> None:
-    """Do nothing: what a source alone says moves nothing where prices are not fused."""
+    """Do nothing."""
 
 
 def _is_flat(desk: Desk) -> bool:

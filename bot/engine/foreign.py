@@ -74,6 +74,10 @@ class ForeignActivity:
         self.unclaimed: dict[str, tuple[str, ...]] = {}  # venue → positions there that are no part of this vault
         self.alert = ""
 
+    def adopt(self, settings: EngineSettings) -> None:
+        """Act by other settings on what is found from now on."""
+        self._settings = settings
+
     def note_fill(self, fill: Fill, *, is_hedge: bool, is_covered: bool) -> None:
         """Count a fill of an order that is not ours, and act on it by policy unless the ledger held it already.
 

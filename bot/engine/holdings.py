@@ -58,6 +58,10 @@ class Holdings:
         self._dirty: set[str] = set()
         self.unknown: tuple[str, ...] = ()
 
+    def adopt(self, settings: EngineSettings) -> None:
+        """Go by other settings from now on; the book of the vault stays what it was."""
+        self._settings = settings
+
     def list_instrument(self, instrument: Instrument) -> None:
         """Know `instrument` from now on; one known already stays as it is."""
         if instrument.instrument_id not in self.instruments:

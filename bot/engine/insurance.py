@@ -36,6 +36,10 @@ class Insurance:
         self._asked: dict[str, MarginState] = {}  # the worst state of an account that its present trouble was told in
         self._due_ns = 0
 
+    def adopt(self, risk: RiskSettings) -> None:
+        """Lend by other settings from now on."""
+        self._risk = risk
+
     def review(self, now_ns: int, profit_quote: float) -> bool:
         """Draw for accounts that got into trouble, and now and then fill it; tell whether what is aside changed."""
         for account in self._keeper.accounts.values():

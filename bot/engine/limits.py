@@ -27,6 +27,12 @@ class LimitKeeper:
         self._profit_quote = 0.0
         self.day_pnl_quote = 0.0
 
+    def adopt(self, limits: Limits) -> None:
+        """Enforce other limits from now on; what was sent, traded and lost so far counts against them."""
+        self._limits = limits
+        most = limits.max_hedges_same_way
+        self._hedges = {name: deque(hedges, maxlen=most) for name, hedges in self._hedges.items()}
+
     def mark_profit(self, now_ns: int, profit_quote: float) -> tuple[Refusal, str] | None:
         """Take in the vault's profit so far; tell whether the day's loss has reached its limit. Days are UTC."""
         day = now_ns // NS_PER_DAY

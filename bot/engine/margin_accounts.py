@@ -92,6 +92,10 @@ class MarginAccount:
         self._values: Any = None
         self._use(settings.parameters)
 
+    def adopt(self, risk: RiskSettings) -> None:
+        """Look at the account by other settings from now on."""
+        self._risk = risk
+
     @property
     def permission(self) -> Permission:
         """What the account may be used for."""

@@ -19,6 +19,7 @@ from bot.domain.results import MarginRecord
 from bot.domain.risk import CollateralPrice, MarginState, MarginTerms, SeriesValue
 from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
 from bot.domain.venues import AccountReport
+from bot.engine.adoption import ADOPTED_OF_RISK
 from bot.engine.book import Holding
 from bot.engine.buffers import DEFAULT_DELAY_NS, VOL_LEVEL, Buffers
 from bot.engine.desk import Desk
@@ -85,7 +86,6 @@ class MarginKeeper:
         """Start keeping. Raises ValueError for parameters that their model cannot use."""
         assert settings.risk is not None, "a keeper is made for a vault with a risk section"
         self._risk = settings.risk
-        self._settings = settings
         self._market = market
         self._orders = orders
         self._desks = desks
@@ -117,6 +117,16 @@ class MarginKeeper:
     def risk(self) -> RiskSettings:
         """What is known of margin from the start."""
         return self._risk
+
+    def adopt(self, risk: RiskSettings) -> None:
+        """Look at every account by other settings from the next decision on."""
+        if all(getattr(risk, name) == getattr(self._risk, name) for name in ADOPTED_OF_RISK):
+            return
+        self._risk = risk
+        for account in self.accounts.values():
+            account.adopt(risk)
+        self._due_ns = 0
+        self.note_change()
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -137,6 +137,10 @@ class MarketState:
         self._suspect_vol: dict[int, float] = {}
         self.list_instruments(universe)
 
+    def adopt(self, ages: Ages) -> None:
+        """Judge the age of what comes by other limits from now on."""
+        self._ages = ages
+
     def list_instruments(self, instruments: Sequence[Instrument]) -> None:
         """Accept market data of `instruments` from now on; those already known stay as they are."""
         strikes: list[float] = []

@@ -124,17 +124,20 @@ class OptionHedging:
         instruments: Mapping[str, Instrument],
         desks: Mapping[str, Desk],
     ) -> None:
-        self._settings = settings
         self._market = market
         self._orders = orders
         self._limits = limits
         self._venues = venues
         self._instruments = instruments
-        rules = settings.option_hedges
         self._desks = desks
-        self._rules = rules if rules and settings.policy.needs_offers else {}
         self._reviews: dict[str, Review] = {}
         self.margin: MarginKeeper | None = None  # set where a vault's margin is reckoned
+        self.adopt(settings)
+
+    def adopt(self, settings: EngineSettings) -> None:
+        """Offer and order by these settings from now on."""
+        self._settings = settings
+        self._rules = settings.option_hedges if settings.policy.needs_offers else {}
 
     def held(self) -> frozenset[str]:
         """Return the options that are held as hedges, or that an order is under way on."""

@@ -74,6 +74,11 @@ class OracleBoard:
             if underlying in market.underlyings
         }
 
+    def adopt(self, settings: Mapping[str, FusionSettings]) -> None:
+        """Take in what sources say by other settings from their next word on."""
+        for underlying, watch in self._watches.items():
+            watch.settings = settings[underlying]
+
     def fused(self, underlying: str) -> Fused | None:
         """Return what the sources of an underlying amounted to last, None if it is not fused."""
         watch = self._watches.get(underlying)

@@ -180,6 +180,10 @@ class Ordering:
         self._taken_share: dict[str, float] = {}  # venue → what of its margin the legs of a plan before take up
         self._margin_left: dict[str, tuple[float, str]] = {}  # venue → base that margin leaves, and why no more
 
+    def adopt(self, settings: EngineSettings) -> None:
+        """Make orders by other settings from now on."""
+        self._settings = settings
+
     def venue_limits(self) -> Mapping[str, float]:
         """Return what the exposure limits of venues leave to linear hedges."""
         limits = self._settings.venue_limits

@@ -91,6 +91,10 @@ class Reconciliation:
         self.adoption_count = 0
         self.alert = ""  # what a person has to acknowledge
 
+    def adopt(self, settings: EngineSettings) -> None:
+        """Compare by other settings from now on."""
+        self._settings = settings
+
     @property
     def required(self) -> frozenset[str]:
         """The venues whose account this vault depends on."""

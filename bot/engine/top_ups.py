@@ -55,6 +55,10 @@ class TopUps:
         self._due_ns = 0
         self._commands: list[Command] = []
 
+    def adopt(self, risk: RiskSettings) -> None:
+        """Plan by other settings from now on."""
+        self._risk = risk
+
     @property
     def outstanding(self) -> tuple[Transfer, ...]:
         """What is under way, or may be."""

@@ -52,7 +52,8 @@ from bot.runtime.journal import Batch, Journal, export, verify
 from bot.runtime.live import LiveSession
 from bot.runtime.live_run import LiveRun, record_vault, spare_collector
 from bot.runtime.quote_cli import quote
-from bot.runtime.recovery import check_header, journal_path, rebuild, refuse_damaged, session_of
+from bot.runtime.recovery import began_as, journal_path, rebuild, refuse_damaged, session_of
+from bot.runtime.reload_cli import reload
 from bot.runtime.risk_accounts import assets_of
 from bot.runtime.risk_classes import applying
 from bot.runtime.risk_cli import risk_app
@@ -105,6 +106,7 @@ app.add_typer(tx_app, name="tx")
 app.add_typer(vault_app, name="vault")
 app.add_typer(risk_app, name="risk")
 app.command()(quote)
+app.command()(reload)
 app.command()(tune)
 app.command()(windows)
 app.command()(alerts)
@@ -262,6 +264,7 @@ def run(
             for folder in (path.parent, socket_path.parent):
                 folder.mkdir(parents=True, exist_ok=True)
             opened = stack.enter_context(Journal.open(path, for_writing=True))
+            began = began_as(vault, opened)
             if session is None:
                 bases[vault.vault] = min(vault_underlyings(vault))
                 marker = halt_marker(vault)
@@ -273,10 +276,13 @@ def run(
                         socket_path=socket_path,
                         marker=marker,
                         environ=os.environ,
+                        began=began,
                         on_connected=spare_collector,
                     )
                 )
                 continue
+            if began != vault:  # it goes through every change again
+                session = open_session(began, recording=session.recording)  # noqa: PLW2901 — the same run from its start
             bases[vault.vault] = session.underlying
             manifest = session.recording.manifest
             progress = stack.enter_context(
@@ -284,7 +290,9 @@ def run(
                 if len(loaded) == 1
                 else _no_progress()
             )
-            daemons.append(Daemon(session, opened, socket_path=socket_path, speed=speed, progress=progress))
+            daemons.append(
+                Daemon(session, opened, socket_path=socket_path, speed=speed, progress=progress, vault_file=vault_file)
+            )
         summaries = _run_loop(run_all(daemons, beside.run if beside is not None else None))
     if as_json:
         _print_json(summaries if len(summaries) > 1 else summaries[0])
@@ -549,7 +557,6 @@ def _replay_journal(vault: Vault, path: Path) -> tuple[Session | LiveSession, Ru
     refuse_damaged(path)
     with Journal.open(path, for_writing=False) as journal, ExitStack() as stack:
         session = session_of(vault, journal)
-        check_header(journal, session, config_sha256(vault))
         progress = stack.enter_context(_progress_of(session))
         rebuild(session, journal, is_world_wanted=False, stopwatch_ns=time.perf_counter_ns, progress=progress)
     wall_seconds = time.perf_counter() - began
@@ -590,7 +597,6 @@ def _view(vault_file: Path, journal: Path | None) -> dict[str, Any]:
     refuse_damaged(path)
     with Journal.open(path, for_writing=False) as opened:
         session = session_of(vault, opened)
-        check_header(opened, session, config_sha256(vault))
         found = rebuild(session, opened, is_world_wanted=False)
     return {**status_view(session, found.last_ns), "running": False}
 

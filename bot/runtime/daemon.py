@@ -6,13 +6,14 @@ It owns the clock and the order of things, and takes no decision of its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import msgspec
 import structlog
@@ -24,6 +25,7 @@ from bot.domain.events import (
     AmendOrder,
     CancelOrder,
     Command,
+    ConfigChanged,
     Event,
     OperatorAction,
     OperatorCommand,
@@ -46,19 +48,25 @@ from bot.runtime.live_transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.meters import DaemonMeters
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
+from bot.runtime.reload import answer_of, event_of, read_plan, take_in, wish_of
 from bot.runtime.risk_news import RiskNews
 from bot.runtime.risk_snapshot import take_snapshot
 from bot.runtime.session import Session
+from bot.runtime.vault import Vault
 from bot.runtime.views import status_view
 from bot.runtime.window_state import take_state
+from bot.telemetry.telling import ToldMoney, ToldOrderWord, tell
 
 FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; commands are always on disk first
 STOP_TIMEOUT_S = 5.0
 WITHDRAW_TIMEOUT_S = 3.0  # how long a daemon that gives up waits for its last cancels
+MUST_LAST = frozenset({OperatorCommand, ConfigChanged})  # what a person was told is done is on disk
 RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
 LIST = "list"  # what is asked of transfers besides a person's word on one
 MAX_WANTED = 20  # instruments that one question may ask prices of
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+ORDER_TOLD = (*get_args(ToldOrderWord), *get_args(ToldMoney))  # what is said of an order and of money, in words
 
 log = structlog.get_logger()
 
@@ -74,7 +82,7 @@ class Daemon:
     """Runs one session through a mailbox, journalled.
 
     A recording goes `speed` times as fast as the clock (0: as fast as it goes); a live feed keeps its own pace, and
-    obeys the halt `marker`.
+    obeys the halt `marker`. Without a `vault_file` there is none to read again.
     """
 
     def __init__(
@@ -86,12 +94,15 @@ class Daemon:
         speed: float,
         progress: Callable[[int], None],
         marker: HaltMarker | None = None,
+        vault_file: Path | None = None,
     ) -> None:
         self._session = session
         self._journal = journal
         self._socket_path = socket_path
         self._progress = progress
         self._marker = marker
+        self._vault_file = vault_file.absolute() if vault_file is not None else None
+        self._newest: Vault | None = None  # the configuration that is in force, or about to be
         self._mailbox = Mailbox()
         self._feed: Feed = session.open_feed(self._mailbox, speed)
         self._lifting: Halt | None = None  # the marked halt that a resume under way has seen
@@ -105,6 +116,7 @@ class Daemon:
     async def run(self, stop: asyncio.Event) -> RunSummary:
         """Recover, then run until the feed ends or `stop` is set; return the summary of the whole run."""
         began = time.perf_counter()
+        structlog.contextvars.bind_contextvars(vault=self._session.vault.vault)  # of this task and those it starts
         async with serve(self._socket_path, self._answer):
             await self._recover()  # a recording awaits nothing here: who asks meanwhile waits for the answer
             async with asyncio.TaskGroup() as tasks:
@@ -137,7 +149,8 @@ class Daemon:
     async def _recover(self) -> None:
         """Bring the session to where the journal ends, then take in what venues say happened since."""
         found = self._rebuild()
-        session = self._session
+        self._newest = found.vault
+        session = self._session = self._session._replace(vault=found.vault)
         truth = await session.truth(found.instruments)
         now_ns = self._feed.decision_ns(found.last_ns)
         if found.batches:
@@ -146,7 +159,6 @@ class Daemon:
             self._decide_batch(now_ns, self._feed.absorb(now_ns, truth))  # as the next rebuild will
         log.info(
             "run.recovered" if found.batches else "run.started",
-            vault=session.vault.vault,
             run=session.run_id,
             batches=found.batches,
             orders_in_doubt=sum(1 for _ in session.engine.orders.unknown()),
@@ -171,8 +183,8 @@ class Daemon:
                 )
             )
             journal.flush()
-            return Rebuilt(session.instruments)
-        check_header(journal, session, config_sha256(session.vault))
+            return Rebuilt(session.vault, session.instruments)
+        check_header(journal, session)
         found = rebuild(session, journal, progress=self._progress)
         self._news.take()  # what was told before the restart is not told again
         self._feed.resume(found.last_ns)
@@ -193,7 +205,7 @@ class Daemon:
         events = self._with_marked_halt(now_ns, events)
         self._journal.append(Batch(now_ns, events))
         for event in events:
-            engine.apply(event)
+            self._session = session = take_in(session, event)
             if isinstance(event, CollateralPlanned):
                 self._warn_of(event)
         began_ns = time.perf_counter_ns()
@@ -202,7 +214,7 @@ class Daemon:
         self._withheld = frozenset(c.intent.order_id for c in commands if isinstance(c, SubmitOrder))
         if commands:
             self._journal.append(Commands(now_ns, tuple(commands)))
-        if commands or OperatorCommand in map(type, events):
+        if commands or not MUST_LAST.isdisjoint(map(type, events)):
             self._journal.flush()
         self._withheld = frozenset()
         self._lift_marker(events)
@@ -210,10 +222,19 @@ class Daemon:
             self._hand_over(command, now_ns)
         for of, change in self._news.take():
             log.warning("risk.changed", of=of, change=change)
+        if log.is_enabled_for(logging.INFO):
+            self._log_life(events)
         session.score.observe(now_ns, len(events), commands, took_ns)
         self._meters.note_decision(took_ns)
         if session.latencies is not None:
             session.latencies.note(now_ns, events, commands)
+
+    def _log_life(self, events: Sequence[Event]) -> None:
+        """Log what venues said of our orders, as it is told everywhere: with the order's id, from decision to fill."""
+        for event in events:
+            if isinstance(event, ORDER_TOLD):
+                for line in tell(event, self._session.engine.holdings.instruments.get):
+                    log.info("order.told", order_id=line.order_id, kind=str(line.kind), text=line.text)
 
     def _warn_of(self, event: CollateralPlanned) -> None:
         """Tell people what a collateral plan lacks."""
@@ -271,7 +292,7 @@ class Daemon:
         try:
             await work
         except Exception as error:
-            log.warning("run.failing", vault=self._session.vault.vault, error=type(error).__name__)
+            log.warning("run.failing", error=type(error).__name__)
             await self._withdraw()
             raise
 
@@ -290,13 +311,12 @@ class Daemon:
         if under_way:  # a transaction cannot rest for ever: its deadline is in it
             log.warning(
                 "run.transactions_left",
-                vault=self._session.vault.vault,
                 order_ids=[intent.order_id for intent in under_way],
                 void_after=max(_utc(intent.gas.deadline_ns) for intent in under_way if intent.gas is not None),
             )
         left = await self._feed.withdraw(cancels, WITHDRAW_TIMEOUT_S)
         if left:
-            log.error("run.orders_left", vault=self._session.vault.vault, order_ids=left)
+            log.error("run.orders_left", order_ids=left)
 
     async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         verb = question.get("verb")
@@ -306,19 +326,21 @@ class Daemon:
             return self._state()
         if verb == "risk":
             return self._risk(question)
-        if verb == "suppose":
-            return await self._suppose(question)
-        if verb == "operate":
-            return await self._operate(question)
-        if verb == "transaction":
-            asked = (str(question.get(name, ""))[:200] for name in ("chain", "key", "action"))
-            why_not = await self._feed.help_transaction(*asked)
-            return {"error": why_not} if why_not else {}
-        if verb == "transfer":
-            return await self._help_transfer(question)
-        return {
-            "error": f"expected the verb view, state, risk, suppose, operate, transaction or transfer, found {verb!r}"
+        asked = {
+            "suppose": self._suppose,
+            "operate": self._operate,
+            "reload": self._reload,
+            "transaction": self._help_transaction,
+            "transfer": self._help_transfer,
         }
+        if isinstance(verb, str) and verb in asked:
+            return await asked[verb](question)
+        return {"error": f"expected the verb view, state, risk, {', '.join(asked)}, found {verb!r:.50}"}
+
+    async def _help_transaction(self, question: dict[str, Any]) -> dict[str, Any]:
+        asked = (str(question.get(name, ""))[:200] for name in ("chain", "key", "action"))
+        why_not = await self._feed.help_transaction(*asked)
+        return {"error": why_not} if why_not else {}
 
     async def _help_transfer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Tell of transfers under way, or take a person's word on one: what comes of it is an event, and journalled."""
@@ -381,6 +403,28 @@ class Daemon:
             return {"error": f"expected a change of a position, found {error}"}
         found = await self._feed.suppose(change)
         return {"silent": found} if isinstance(found, str) else {"supposed": msgspec.to_builtins(found)}
+
+    async def _reload(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Read the vault's file again; carry out what it changes unless something of it cannot be, or is not wanted."""
+        wish, file, session = wish_of(question), self._vault_file, self._session
+        if file is None or self._newest is None:
+            return {"error": "expected a daemon that has a file and has recovered; hint: try again in a moment"}
+        plan = None
+        while plan is None or plan.old is not self._newest:  # until nobody was faster
+            try:
+                plan = await asyncio.to_thread(read_plan, self._newest, file, session.settings_for)
+            except ConfigError as error:
+                return {"error": "; ".join(error.problems), "problems": list(error.problems)}
+        answer = answer_of(plan, wish)
+        if "error" not in answer and plan.verdict.changes and not wish.is_dry_run:
+            now_ns = self._feed.catch_up()
+            self._newest = plan.new
+            self._mailbox.put(now_ns, [event_of(plan, wish, now_ns)])
+            await self._mailbox.drained()
+            answer["is_applied"] = True
+        changes, why_not = answer["changes"], answer.get("error", "")
+        log.warning("reload", issuer=wish.issuer, reason=wish.reason, changes=changes, why_not=why_not)
+        return answer
 
     async def _operate(self, question: dict[str, Any]) -> dict[str, Any]:
         try:

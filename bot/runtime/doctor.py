@@ -97,7 +97,7 @@ async def examine_listing(
             detail = f"not examined before every venue answers: {error}"
             return [Finding(vault=vault.vault, subject="instruments", detail=detail, is_ok=None)]
     try:
-        known, first = _known_to(journal)
+        known, first = _known_to(vault, journal)
         if not first:
             check_listing(vault_file, listed, clock.now_ns(), " or ".join(gateways))
         ours = {name: one for name, one in first.items() if name in vault.named_instruments}
@@ -115,14 +115,14 @@ def _instruments(vault: Vault, detail: str, *, is_ok: bool = True) -> Finding:
     return Finding(vault=vault.vault, subject="instruments", detail=detail, is_ok=is_ok)
 
 
-def _known_to(path: Path) -> tuple[dict[str, Instrument], dict[str, Instrument]]:
+def _known_to(vault: Vault, path: Path) -> tuple[dict[str, Instrument], dict[str, Instrument]]:
     """Return the instruments as the journal last knew them, and as it first did; none without a journal that holds."""
     if not path.exists() or verify(path).fault is not None:
         return {}, {}
     with Journal.open(path, for_writing=False) as journal:
         if journal.is_empty:
             return {}, {}
-        found = Rebuilt(journal.header.instruments)
+        found = Rebuilt(vault, journal.header.instruments)
         for _, record in journal.records():
             if isinstance(record, Batch):
                 found.note(record.now_ns, record.events)

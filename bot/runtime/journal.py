@@ -44,7 +44,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import NullType
 
 from bot.domain.errors import InvariantBroken, JournalError
-from bot.domain.events import Command, Event
+from bot.domain.events import Command, ConfigChanged, Event
 from bot.domain.instruments import Instrument
 from bot.domain.units import NS_PER_S, NS_PER_US
 
@@ -193,6 +193,23 @@ class Journal:
             raise JournalError(f"{self._path}: expected a header, found no rows; hint: the run stopped before it began")
         return self._header
 
+    def newest_change(self) -> ConfigChanged | None:
+        """Return the newest change of the configuration that is on disk, None if it is the header's still.
+
+        Raises `JournalDamaged` if its row does not hold.
+        """
+        changed = select(_ROWS.c.seq).where(_ROWS.c.kind == _CONFIG).order_by(_ROWS.c.seq.desc()).limit(1)
+        try:
+            with self._connection.begin():
+                seq = self._connection.execute(changed).scalar()
+        except DBAPIError as error:
+            raise _unusable(self._path, error) from error
+        if seq is None:
+            return None
+        _, record, _ = next(_checked_rows(self._connection, self._path, seq, seq))
+        assert isinstance(record, Batch), "only a batch has this kind"
+        return next(event for event in reversed(record.events) if isinstance(event, ConfigChanged))
+
     @property
     def last_seq(self) -> int:
         """Sequence number of the last row, appended but unflushed ones included; -1 when empty."""
@@ -217,7 +234,7 @@ class Journal:
             )
         self._refuse_if_broken()
         payload = self._encoder.encode(record)
-        kind = _KINDS[type(record)]
+        kind = _kind_of(record)
         seq = self._last_seq + 1
         head = _chain_hash(self._head, seq, kind, payload)
         self._buffer.append({"seq": seq, "kind": kind, "payload": payload, "prev_hash": self._head, "hash": head})
@@ -335,6 +352,7 @@ _MAX_BUFFERED_ROWS: Final = 4_096
 _PAGE_ROWS: Final = 1_000
 _TAIL_ROWS: Final = 1_000
 _KINDS: Final[dict[type[Record], str]] = {Header: "header", Batch: "batch", Commands: "commands"}
+_CONFIG: Final = "config"  # a batch in which the configuration changes: so that it is found without reading all
 _DECODER: Final = msgspec.msgpack.Decoder(Record)
 
 _ROWS: Final = Table(
@@ -358,6 +376,10 @@ _SELECT_RAW: Final = select(
 )
 _SELECT_STORED: Final = select(_ROWS.c.seq, _ROWS.c.kind, _ROWS.c.payload, _ROWS.c.hash)
 _RawRow: TypeAlias = tuple[int, object, object, object, object]
+
+
+def _kind_of(record: Record) -> str:
+    return _CONFIG if isinstance(record, Batch) and ConfigChanged in map(type, record.events) else _KINDS[type(record)]
 
 
 def _chain_hash(prev_hash: bytes, seq: int, kind: str, payload: bytes) -> bytes:
@@ -388,8 +410,8 @@ def _checked_rows(
         except msgspec.DecodeError as error:
             detail = f"row {seq} is as it was written but cannot be understood: {error}"
             raise JournalDamaged(path, Fault(seq, FaultKind.UNDECODABLE, detail)) from error
-        if _KINDS[type(record)] != kind or isinstance(record, Header) is (seq > 0):
-            detail = f"row {seq} holds a {_KINDS[type(record)]} under the kind {kind!r}: expected one header, first"
+        if _kind_of(record) != kind or isinstance(record, Header) is (seq > 0):
+            detail = f"row {seq} holds a {_kind_of(record)} under the kind {kind!r}: expected one header, first"
             raise JournalDamaged(path, Fault(seq, FaultKind.UNDECODABLE, detail))
         yield seq, record, row_hash
         prior, expected_seq = row_hash, seq + 1

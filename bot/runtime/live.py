@@ -40,6 +40,7 @@ from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, Ins
 from bot.engine.engine import Engine
 from bot.engine.latencies import Latencies
 from bot.engine.option_hedges import is_eligible, tradable_options
+from bot.engine.settings import EngineSettings
 from bot.gateways.exchange import Credentials
 from bot.gateways.gateway import Clock, Gateway
 from bot.runtime.book_file import BookFile
@@ -83,7 +84,6 @@ class LiveSession(NamedTuple):
     """Everything one run on a live feed needs. Without gateways it is a look at a journal."""
 
     vault: Vault
-    policy: HedgePolicy
     engine: Engine
     score: Score
     latencies: Latencies
@@ -97,6 +97,15 @@ class LiveSession(NamedTuple):
     transfers: LiveTransfers | None = None
     signs: LiveSigns | None = None
     series: LiveSeries | None = None
+
+    @property
+    def policy(self) -> HedgePolicy:
+        """The one that hedges."""
+        return self.engine.settings.policy
+
+    def settings_for(self, vault: Vault) -> EngineSettings:
+        """Return what the engine would have to be told of another configuration of this vault."""
+        return build_live_settings(vault, self.instruments, self.run_id)
 
     @property
     def underlying(self) -> str:
@@ -176,10 +185,13 @@ async def open_live(
     journal: Journal,
     environ: Mapping[str, str],
     *,
+    began: Vault | None = None,
     gateway_opener: GatewayOpener = open_gateway,
     execution_opener: ExecutionOpener = open_execution,
 ) -> AsyncIterator[LiveSession]:
     """Connect to the venues of a vault and put its run together, a new one or the one that `journal` holds.
+
+    `began` is the configuration that the journal began with, where it was changed since.
 
     Raises VenueFatal or Retryable if a venue cannot be used, ConfigError if it lacks what the vault names.
     """
@@ -196,7 +208,8 @@ async def open_live(
         files = tuple(BookFile(Path(path)) for path in vault.book_files)
         for file in files:
             file.open(known)
-        session = _assemble(vault, instruments, run_id)
+        began = vault if began is None else began
+        session = _assemble(began, instruments, run_id)
         execution = _open_paper(session, execution_opener) if vault.mode == "paper" else None
         transfers = await open_transfers(vault, environ, clock, stack)
         yield session._replace(
@@ -266,8 +279,7 @@ def _assemble(vault: Vault, instruments: tuple[Instrument, ...], run_id: str) ->
     settings = build_live_settings(vault, instruments, run_id)
     engine = Engine(settings)
     return LiveSession(
-        vault, settings.policy, engine, Score(engine), Latencies(), run_id, instruments, instruments, {}, WallClock(),
-        None, (),
+        vault, engine, Score(engine), Latencies(), run_id, instruments, instruments, {}, WallClock(), None, ()
     )  # fmt: skip
 
 

@@ -38,7 +38,10 @@ def spare_collector() -> None:
 
 
 class LiveRun:
-    """Connects to the venues of a vault, then runs its daemon until `stop`; `on_connected` is called in between."""
+    """Connects to the venues of a vault, then runs its daemon until `stop`; `on_connected` is called in between.
+
+    `began` is the configuration that the journal began with, where it was changed since.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class LiveRun:
         *,
         socket_path: Path,
         marker: HaltMarker,
+        began: Vault | None = None,
         environ: Mapping[str, str],
         gateway_opener: GatewayOpener = open_gateway,
         execution_opener: ExecutionOpener = open_execution,
@@ -58,6 +62,7 @@ class LiveRun:
         self._journal = journal
         self._socket_path = socket_path
         self._marker = marker
+        self._began = began
         self._environ = environ
         self._gateway_opener = gateway_opener
         self._execution_opener = execution_opener
@@ -68,11 +73,13 @@ class LiveRun:
 
         Raises VenueFatal or Retryable if a venue cannot be used: then nothing was sent.
         """
+        structlog.contextvars.bind_contextvars(vault=self._vault.vault)
         opening = open_live(
             self._vault,
             self._vault_file,
             self._journal,
             self._environ,
+            began=self._began,
             gateway_opener=self._gateway_opener,
             execution_opener=self._execution_opener,
         )
@@ -88,6 +95,7 @@ class LiveRun:
                 speed=1.0,
                 progress=lambda _now_ns: None,
                 marker=self._marker,
+                vault_file=self._vault_file,
             )
             return await daemon.run(stop)
 

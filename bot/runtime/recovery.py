@@ -20,14 +20,16 @@ from bot.domain.venues import InstrumentDelisted, InstrumentListed
 from bot.runtime.config import config_sha256
 from bot.runtime.journal import Commands, Header, Journal, verify
 from bot.runtime.live import NOT_SENT, LiveSession, look_at
+from bot.runtime.reload import read_vault, take_in
 from bot.runtime.session import Session, open_session
 from bot.runtime.vault import Vault
 
 
 class Rebuilt:
-    """What replaying a journal found; `instruments` are those listed where it ends, for a live feed."""
+    """What replaying a journal found: the configuration it ends with, and for a live feed what is listed there."""
 
-    def __init__(self, instruments: Sequence[Instrument]) -> None:
+    def __init__(self, vault: Vault, instruments: Sequence[Instrument]) -> None:
+        self.vault = vault
         self.batches = 0
         self.last_ns = 0
         self.instruments = {instrument.instrument_id: instrument for instrument in instruments}
@@ -57,7 +59,7 @@ def rebuild(
     engine now decides anything else than what the journal holds.
     """
     engine, score, latencies = session.engine, session.score, session.latencies
-    found = Rebuilt(session.instruments)
+    found = Rebuilt(session.vault, session.instruments)
     decided: list[Command] = []
     decided_ns = 0
     took_ns = 0
@@ -80,7 +82,7 @@ def rebuild(
                     session.resubmit(command, decided_ns)
             session.retrace(record.now_ns, record.events)
         for event in record.events:
-            engine.apply(event)
+            session = take_in(session, event)
         began_ns = stopwatch_ns()
         decided = engine.decide(record.now_ns)
         took_ns = stopwatch_ns() - began_ns
@@ -90,6 +92,7 @@ def rebuild(
         if latencies is not None:
             latencies.note(record.now_ns, record.events, decided)
         found.note(record.now_ns, record.events)
+        found.vault = session.vault
         progress(record.now_ns)
     return found
 
@@ -113,14 +116,31 @@ def _sent(commands: Sequence[Command], then: Sequence[Event]) -> list[Command]:
 def session_of(vault: Vault, journal: Journal) -> Session | LiveSession:
     """Return a fresh session to rebuild from a journal: of its recording, or of the instruments it holds.
 
-    Raises JournalError where a live feed's journal is one of another configuration.
+    It is as the journal began; rebuilding it takes up every change since. Raises JournalError unless `vault` is the
+    journal's newest configuration.
     """
-    if not vault.is_live_feed:
-        return open_session(vault)
-    if journal.header.config_sha256 != config_sha256(vault):
-        hint = "name another with --journal, or move the old one away"
-        raise JournalError(f"expected a journal of this configuration, found one of another; hint: {hint}")
-    return look_at(vault, journal.header)
+    began = began_as(vault, journal)
+    session = look_at(began, journal.header) if began.is_live_feed else open_session(began)
+    check_header(journal, session)
+    return session
+
+
+def began_as(vault: Vault, journal: Journal) -> Vault:
+    """Return the configuration that a journal began with, which is `vault` where nothing was changed since.
+
+    Raises JournalError unless `vault` is the journal's newest configuration.
+    """
+    if journal.is_empty:
+        return vault
+    _refuse_other("vault", vault.vault, journal.header.vault)
+    _refuse_other("configuration", config_sha256(vault), config_sha256(newest_vault(journal)))
+    return read_vault(journal.header.config_json)
+
+
+def newest_vault(journal: Journal) -> Vault:
+    """Return the configuration that a journal ends with: that of its newest change, else its header's."""
+    change = journal.newest_change()
+    return read_vault(journal.header.config_json if change is None else change.config_json)
 
 
 def refuse_damaged(path: Path) -> None:
@@ -135,19 +155,20 @@ def journal_path(vault: Vault) -> Path:
     return Path(vault.state_dir) / f"{vault.vault}.sqlite"
 
 
-def check_header(journal: Journal, session: Session | LiveSession, config_sha256: str) -> None:
-    """Raise JournalError unless the journal was written by this vault's configuration on this feed."""
-    header = journal.header
-    for what, ours, theirs in (
-        ("vault", session.vault.vault, header.vault),
-        ("configuration", config_sha256, header.config_sha256),
-        ("recording", session.recording_sha256, header.recording_sha256),
-    ):
-        if ours != theirs:
-            raise JournalError(
-                f"expected a journal of {what} {str(ours)[:16]}, found one of {str(theirs)[:16]}; "
-                "hint: name another with --journal, or move the old one away"
-            )
+def check_header(journal: Journal, session: Session | LiveSession) -> None:
+    """Raise JournalError unless the journal began as this session does: with its configuration, on its feed."""
+    _refuse_other("vault", session.vault.vault, journal.header.vault)
+    _refuse_other("configuration", config_sha256(session.vault), config_sha256(read_vault(journal.header.config_json)))
+    _refuse_other("recording", session.recording_sha256, journal.header.recording_sha256)
+
+
+def _refuse_other(what: str, ours: str | None, theirs: str | None) -> None:
+    if ours != theirs:
+        hint = "name another with --journal, or move the old one away"
+        if what == "configuration":
+            hint = f"`evenkeel reload` takes the changed file into it, where it can be changed; else {hint}"
+        expected = f"expected a journal of {what} {str(ours)[:16]}"
+        raise JournalError(f"{expected}, found one of {str(theirs)[:16]}; hint: {hint}")
 
 
 def _differs(seq: int, journalled: Sequence[Command], decided: Sequence[Command]) -> str:

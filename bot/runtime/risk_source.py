@@ -18,10 +18,9 @@ from bot.risk.breakers import Breakers, Tripped
 from bot.risk.volatility.forecaster import VolChoice, VolForecaster
 from bot.risk.volatility.measures import HOURS_PER_YEAR, hours_of
 from bot.runtime import control
-from bot.runtime.config import config_sha256
 from bot.runtime.journal import Journal
 from bot.runtime.quoting import alive_book
-from bot.runtime.recovery import check_header, journal_path, rebuild, refuse_damaged, session_of
+from bot.runtime.recovery import journal_path, rebuild, refuse_damaged, session_of
 from bot.runtime.risk_classes import class_table
 from bot.runtime.risk_snapshot import Snapshot, take_snapshot
 from bot.runtime.session import open_session, open_vault_recording
@@ -95,7 +94,6 @@ def _of_journal(vault: Vault, path: Path, wanted: Sequence[str], *, is_posed: bo
     refuse_damaged(path)
     with Journal.open(path, for_writing=False) as opened:
         session = session_of(vault, opened)
-        check_header(opened, session, config_sha256(vault))
         found = rebuild(session, opened, is_world_wanted=False)
     words = f"the journal {path.name}, at its end"
     return take_snapshot(vault, session.engine, found.last_ns, words, wanted, is_posed=is_posed)

@@ -34,14 +34,22 @@ from bot.simulation.world import Venue, World
 
 
 class Session(NamedTuple):
-    """Everything one run needs; `policy` is the one that hedges, which a comparison may have replaced."""
+    """Everything one run needs; `vault` is what its file says, as it was read last."""
 
     vault: Vault
     recording: Recording
-    policy: HedgePolicy
     engine: Engine
     world: World
     score: Score
+
+    @property
+    def policy(self) -> HedgePolicy:
+        """The one that hedges, which a comparison may have replaced."""
+        return self.engine.settings.policy
+
+    def settings_for(self, vault: Vault) -> EngineSettings:
+        """Return what the engine would have to be told of another configuration of this vault."""
+        return build_engine_settings(vault, self.recording.manifest)
 
     @property
     def recording_sha256(self) -> str:
@@ -109,7 +117,7 @@ def open_session(
     venue = _open_venue(vault, manifest, settings, faults or Faults())
     engine = Engine(settings)
     world = World(recording.batches(vault.latency.feed_ns), venue)
-    return Session(vault, recording, settings.policy, engine, world, Score(engine))
+    return Session(vault, recording, engine, world, Score(engine))
 
 
 def open_vault_recording(vault: Vault) -> Recording:

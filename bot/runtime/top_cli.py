@@ -70,7 +70,9 @@ class TopWindow:
 
 def top(
     vault_files: Annotated[list[Path], typer.Argument(metavar="VAULT.yaml…", help="Vault files")],
-    once: Annotated[bool, typer.Option("--once", help="Print one picture and end; exit 3 if a daemon is missing")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Print one picture and end; exit 3 if a daemon is missing")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the states as one JSON object and end")] = False,
 ) -> None:
     """Show running vaults live: state, net delta in its band, P&L, margin, feeds, and why not. q quits."""

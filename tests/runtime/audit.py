@@ -12,8 +12,8 @@ from bot.domain.events import SubmitOrder
 from bot.domain.orders import Fill
 from bot.runtime.config import load_vaults
 from bot.runtime.journal import Batch, Commands, Journal, verify
-from bot.runtime.recovery import rebuild
-from bot.runtime.session import Session, open_session
+from bot.runtime.recovery import rebuild, session_of
+from bot.runtime.session import Session
 
 PER_PROCESS = ("events_per_second", "decision_us")  # the only figures of a summary that a replay may not repeat
 
@@ -43,9 +43,10 @@ def read_rows(path: Path) -> Rows:
 def reopen(vault_file: Path, journal_path: Path) -> Session:
     """Return the session that a start would have after rebuilding it from the journal, simulated venue included."""
     (vault,) = load_vaults([vault_file])
-    session = open_session(vault)
     with Journal.open(journal_path, for_writing=False) as journal:
+        session = session_of(vault, journal)
         rebuild(session, journal)
+    assert isinstance(session, Session)
     return session
 
 

@@ -1,0 +1,140 @@
+"""A vault's file is read again while its engine lives: checked, held against what is in force, journalled, adopted.
+
+Whoever applies events does so through `take_in`, the daemon and recovery alike, so that a journal replays through every
+change of its configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from pydantic import ValidationError
+
+from bot.domain.errors import InvariantBroken, JournalError
+from bot.domain.events import ConfigChanged, Event
+from bot.engine.adoption import adopted
+from bot.engine.settings import EngineSettings
+from bot.runtime.config import config_json, config_sha256, load_vaults
+from bot.runtime.live import LiveSession
+from bot.runtime.reload_rules import Verdict, judge, lines_of
+from bot.runtime.session import Session
+from bot.runtime.vault import Vault
+
+SettingsOf = Callable[[Vault], EngineSettings]
+
+NOTHING: Final = "the file says what is in force already"
+
+
+class Wish(NamedTuple):
+    """What somebody asks for: who and why, the code of a change that needs one, and whether only to look.
+
+    `expected_sha256` is the configuration that the asker read, "" if none did: another one is then not taken.
+    """
+
+    issuer: str
+    reason: str
+    confirm: str = ""
+    command_id: str = ""
+    is_dry_run: bool = False
+    expected_sha256: str = ""
+
+
+class Plan(NamedTuple):
+    """A change that was looked at: from which configuration to which, and what is to be said of it."""
+
+    old: Vault
+    new: Vault
+    verdict: Verdict
+
+
+def take_in(session: Session | LiveSession, event: Event) -> Session | LiveSession:
+    """Apply one event; return the session to go on with, which knows the configuration now in force.
+
+    Raises JournalError for a configuration that cannot be understood.
+    """
+    if isinstance(event, ConfigChanged):
+        vault = read_vault(event.config_json)
+        session.engine.adopt(session.settings_for(vault))
+        session = session._replace(vault=vault)
+    session.engine.apply(event)
+    return session
+
+
+def read_vault(text: str) -> Vault:
+    """Return the configuration that a journal holds as text. Raises JournalError if it cannot be understood."""
+    try:
+        return Vault.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        hint = "it was written by another version of Evenkeel, read it with that one"
+        raise JournalError(
+            f"expected a configuration in the journal, found at {where}: {first['msg']}; hint: {hint}"
+        ) from error
+
+
+def read_plan(old: Vault, vault_file: Path, settings_of: SettingsOf) -> Plan:
+    """Read a vault's file again and return what it would change.
+
+    Raises ConfigError with every problem of the file, as `file:line: …`. Nothing is changed: it may run in a thread.
+    """
+    (new,) = load_vaults([vault_file], allow_live=True)
+    verdict = judge(old, new)
+    if verdict.changes and not verdict.refused:
+        try:
+            adopted(settings_of(old), settings_of(new))
+        except InvariantBroken as error:
+            verdict = verdict._replace(refused=(str(error),))
+    return Plan(old, new, verdict)
+
+
+def answer_of(plan: Plan, wish: Wish) -> dict[str, Any]:
+    """Return what to say of a plan: its changes and, if it must not be carried out, why as `error`."""
+    verdict = plan.verdict
+    answer: dict[str, Any] = {
+        "vault": plan.old.vault,
+        "changes": list(lines_of(verdict.changes)),
+        "refused": list(verdict.refused),
+        "loosened": list(verdict.loosened),
+        "confirm": verdict.code,
+        "config_sha256": config_sha256(plan.new),
+        "is_applied": False,
+    }
+    if wish.expected_sha256 not in ("", answer["config_sha256"]):
+        hint = "name the file it was started with, and do not save it meanwhile"
+        answer["error"] = f"expected the file that was asked about, found another one at the daemon; hint: {hint}"
+    elif verdict.refused:
+        answer["error"] = "; ".join(verdict.refused)
+    elif verdict.code and wish.confirm != verdict.code and not wish.is_dry_run:
+        found = f"the code of another change, {wish.confirm[:20]!r}" if wish.confirm else "none"
+        told = "; ".join(verdict.loosened)
+        hint = f"--confirm {verdict.code} confirms exactly this change"
+        answer["error"] = f"expected a second confirmation of looser limits ({told}), found {found}; hint: {hint}"
+    return answer
+
+
+def event_of(plan: Plan, wish: Wish, now_ns: int) -> ConfigChanged:
+    """Return the event that carries a plan out."""
+    return ConfigChanged(
+        config_json=config_json(plan.new),
+        config_sha256=config_sha256(plan.new),
+        changes=lines_of(plan.verdict.changes),
+        issuer=wish.issuer,
+        reason=wish.reason,
+        ts_recv_ns=now_ns,
+        command_id=wish.command_id,
+    )
+
+
+def wish_of(question: dict[str, Any]) -> Wish:
+    """Return what is asked for over the control socket, whatever its types."""
+    return Wish(
+        issuer=str(question.get("issuer", ""))[:100],
+        reason=str(question.get("reason", ""))[:500],
+        confirm=str(question.get("confirm", ""))[:100],
+        command_id=str(question.get("command_id", ""))[:100],
+        is_dry_run=question.get("dry_run") is True,
+        expected_sha256=str(question.get("config_sha256", ""))[:64],
+    )
