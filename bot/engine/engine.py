@@ -184,7 +184,8 @@ class Engine:
             Settlement: self._apply_settlement,
             FundingPayment: self._apply_funding,
             OperatorCommand: self._apply_operator,
-            ConfigChanged: _ignore,  # whoever applies it has built what it says, and had it adopted
+            # whoever applies it has built what it says, and had it adopted
+            ConfigChanged: lambda event: self.operator.adopt(self.settings.operator, event.ts_recv_ns),
             Restarted: self._apply_restart,
             VenueStatus: self.venues.apply_status,
             AccountReport: self._apply_account,

@@ -75,11 +75,14 @@ class CommandDesk:
         environ: Mapping[str, str],
         *,
         clock_ns: Callable[[], int] = time.time_ns,
+        timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> None:
         self._issuers = issuers
         self._hub = hub
         self._clock_ns = clock_ns
-        self._vaults = {one.vault.vault: VaultDesk(one, hub, environ, self._reply, clock_ns) for one in watched}
+        self._vaults = {
+            one.vault.vault: VaultDesk(one, hub, environ, self._reply, clock_ns, timeout_s) for one in watched
+        }
         self._replies: deque[Reply] = deque(maxlen=MAX_REPLIES)
         self._has_reply = asyncio.Event()
         self._quiet = Quiet()
@@ -204,6 +207,7 @@ class VaultDesk:
         environ: Mapping[str, str],
         answer: Answering,
         clock_ns: Callable[[], int],
+        timeout_s: float,
     ) -> None:
         vault = watched.vault
         self.file = CommandFile(command_path(vault.state_dir, vault.vault), clock_ns())
@@ -214,6 +218,7 @@ class VaultDesk:
         self._environ = environ
         self._answer = answer
         self._clock_ns = clock_ns
+        self._timeout_s = timeout_s
         self._waiting: deque[tuple[CommandBody, Arrival]] = deque()
         self._news = asyncio.Event()
         self._halts: deque[tuple[CommandBody, Arrival]] = deque()
@@ -288,7 +293,7 @@ class VaultDesk:
     async def _halt_everywhere(self, body: CommandBody) -> Outcome:
         vault = self._watched.vault
         halt = Halt(body.issuer, body.reason, self._clock_ns())
-        marker = marker_of(vault.state_dir, vault.vault)
+        marker = marker_of(vault)
         report = await halting.halt_everywhere(
             vault, halt, marker, self._watched.socket_path, self._environ, command_id=body.command_id
         )
@@ -312,13 +317,13 @@ class VaultDesk:
         }
         if body.action == RELOAD:
             question |= {"verb": "reload", "confirm": given.confirm}
-        line = control.Line(self._watched.socket_path, ANSWER_TIMEOUT_S)
+        line = control.Line(self._watched.socket_path, self._timeout_s)
         try:
             answer = msgspec.json.decode(await line.ask(question))
         except control.NotRunningError:
             return {"error": f"expected a running daemon of {body.vault}, found none", "state": NOT_RUNNING}
         except TimeoutError:
-            found = f"expected an answer of the daemon within {ANSWER_TIMEOUT_S:g} s, found none"
+            found = f"expected an answer of the daemon within {self._timeout_s:g} s, found none"
             return {"error": f"{found}; it may still do what it was told until the command expires", "timeout": True}
         finally:
             line.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from bot.domain.units import utc_text
+from bot.runtime.vault import Vault
 
 
 class Halt(msgspec.Struct, frozen=True):
@@ -22,11 +23,6 @@ class Halt(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"halted by {self.issuer} at {utc_text(self.ts_ns)}: {self.reason}"
-
-
-def marker_of(state_dir: str, vault: str) -> HaltMarker:
-    """Return a vault's halt marker."""
-    return HaltMarker(Path(state_dir) / f"{vault}.halted")
 
 
 class HaltMarker:
@@ -74,3 +70,8 @@ class HaltMarker:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def marker_of(vault: Vault) -> HaltMarker:
+    """Return the halt marker of a vault."""
+    return HaltMarker(Path(vault.state_dir) / f"{vault.vault}.halted")

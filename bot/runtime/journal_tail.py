@@ -16,9 +16,9 @@ from bot.domain.instruments import Instrument
 from bot.domain.venues import InstrumentListed
 from bot.domain.windows import Told
 from bot.runtime.journal import Header, Journal, StoredRow
-from bot.telemetry.telling import Line, ToldThing, tag_pattern, tell, tell_start
+from bot.telemetry.telling import TOLD_TYPES, Line, ToldThing, is_tagged, tag_pattern, tell, tell_start
 
-ROWS_AT_A_TIME: Final = 2_000
+ROWS_AT_A_TIME: Final = 500  # some milliseconds, after which others in the process have their turn
 
 
 class _RawBatch(msgspec.Struct, tag="batch"):
@@ -33,6 +33,7 @@ class _RawCommands(msgspec.Struct, tag="commands"):
 
 _TOLD: Final = tag_pattern()
 _LISTING: Final = tag_pattern((InstrumentListed,))
+_WANTED: Final = tag_pattern((*TOLD_TYPES, InstrumentListed))
 _ROW: Final = msgspec.msgpack.Decoder(_RawBatch | _RawCommands)
 _HEADER: Final = msgspec.msgpack.Decoder(Header)
 _THING: Final = msgspec.msgpack.Decoder(ToldThing)
@@ -116,6 +117,11 @@ class JournalTail:
             raise JournalError(f"{where}: expected a row of this version, found {error}; {hint}") from error
         return told
 
+    def hash_of(self, seq: int) -> str:
+        """Return the hash of a row, as the next tail wants it; "" where it is not to be had."""
+        rows = self._journal.stored(seq - 1, 1) if self._journal is not None else []
+        return rows[0].hash.hex() if rows and rows[0].seq == seq else ""
+
     def close(self) -> None:
         """Let go of the file; the next reading opens it again."""
         self._stack.close()
@@ -160,18 +166,19 @@ class JournalTail:
     # Telling
 
     def _told(self, row: StoredRow, began_ns: int) -> list[Told]:
-        if _LISTING.search(row.payload):
+        is_quiet = _WANTED.search(row.payload) is None  # market data, as most rows are
+        if not is_quiet and _LISTING.search(row.payload):
             self._learn(row.payload)
         if row.kind == "header":
             header = _HEADER.decode(row.payload)
             now_ns, lines = began_ns, [tell_start(header.evenkeel_version, header.recording, header.config_sha256)]
-        elif _TOLD.search(row.payload) is None:
+        elif is_quiet:
             return []
         else:
             record = _ROW.decode(row.payload)
             now_ns = record.now_ns
             things = record.events if isinstance(record, _RawBatch) else record.commands
-            lines = [line for raw in things if _TOLD.match(raw) for line in self._lines(raw, row.seq)]
+            lines = [line for raw in things if is_tagged(_TOLD, raw) for line in self._lines(raw, row.seq)]
         return [self._number_it(row.seq, now_ns, line) for line in lines]
 
     def _lines(self, raw: msgspec.Raw, seq: int) -> tuple[Line, ...]:
@@ -205,13 +212,13 @@ class JournalTail:
         record = _ROW.decode(payload)
         if isinstance(record, _RawBatch):
             for raw in record.events:
-                if _LISTING.match(raw):
+                if is_tagged(_LISTING, raw):
                     instrument = _LISTED.decode(raw).instrument
                     self._instruments[instrument.instrument_id] = instrument
 
 
 def _instruments(header: Header) -> tuple[Instrument, ...]:
-    """Return the contracts of a run: in its header, or with the recording it runs on; none where that is not to be had."""
+    """Return the contracts of a run: of its header, or of its recording; none where that is not to be had."""
     if header.recording is None:
         return header.instruments
     from bot.simulation.recording import recorded_instruments  # noqa: PLC0415 — memory that a live desk need not spend
@@ -223,4 +230,5 @@ def _instruments(header: Header) -> tuple[Instrument, ...]:
 
 
 def _now_ns(row: StoredRow) -> int:
-    return _ROW.decode(row.payload).now_ns
+    now_ns: int = _ROW.decode(row.payload).now_ns
+    return now_ns

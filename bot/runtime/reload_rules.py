@@ -29,6 +29,7 @@ class Loosens(StrEnum):
 
     UP = "up"
     DOWN = "down"
+    EITHER_WAY = "either way"  # of what people may set from afar: any change is confirmed
 
 
 class Rule(NamedTuple):
@@ -101,6 +102,7 @@ LIMITS: Final = (
     Rule("option_hedges.*.max_spread_vol", Loosens.UP),
     Rule("option_hedges.*.may_sell", Loosens.UP),
     Rule("max_age.*", Loosens.UP),
+    Rule("operator.**", Loosens.EITHER_WAY),
     Rule("risk.max_initial_ratio", Loosens.UP),
     Rule("risk.report_max_age_s", Loosens.UP),
     Rule("risk.states.watch_ratio", Loosens.UP),
@@ -200,6 +202,8 @@ def _why_loose(change: Change) -> str:
     rule = next((rule for rule in LIMITS if _matches(rule.pattern, change.path)), None)
     if rule is None:
         return ""
+    if rule.loosens is Loosens.EITHER_WAY:
+        return f"{change}: is what people may set from afar"
     old, new = _allowance(change.old, rule), _allowance(change.new, rule)
     if new <= MOST_TIMES * old:
         return ""
