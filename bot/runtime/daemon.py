@@ -454,7 +454,7 @@ class Daemon:
         # Through the mailbox like everything else: in order, at the world's time, and an error there ends the daemon.
         now_ns = self._feed.catch_up()
         engine = self._session.engine
-        command = parse_operation(question, now_ns)
+        command = parse_operation(question, now_ns, time.time_ns())
         if isinstance(command, str):
             return {"error": command}
         words = {
