@@ -123,7 +123,7 @@ class AlertWindow:
     def acknowledge(self, alert_id: str, who: str) -> str:
         """Note that somebody looks after an alert; return why not, "" if noted."""
         why_not = self._keeper.acknowledge(alert_id, who)
-        log.info("acknowledged", alert_id=alert_id[:200], issuer=who[:100], why_not=why_not)
+        log.info("alert.acknowledged", alert_id=alert_id[:200], issuer=who[:100], why_not=why_not)
         return why_not
 
     # ── a look ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -175,11 +175,11 @@ class AlertWindow:
         if "error" in answer:
             why = f"nobody acknowledged it, and the vault could not be made reduce-only yet: {answer['error']}"
             self._send(self._keeper.stuck(vault, now_ns, why), now_ns)
-            log.error("not reduce-only", vault=vault, why=answer["error"])
+            log.error("alert.not_escalated", vault=vault, why=answer["error"])
             await asyncio.sleep(AGAIN_S)
             return
         state = answer.get("state", "")
-        log.warning("escalated", vault=vault, reason=escalation.reason, state=state)
+        log.warning("alert.escalated", vault=vault, reason=escalation.reason, state=state)
         note = f"nobody acknowledged it in time, so the vault is {state} now; `evenkeel resume` ends that"
         self._send(self._keeper.escalated(vault, now_ns, note), now_ns)
 
@@ -194,7 +194,7 @@ class AlertWindow:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, msgspec.MsgspecError) as error:
-            log.warning("alerts forgotten", path=str(self._memory_path), error=f"{type(error).__name__}: {error}")
+            log.warning("alert.file_unreadable", path=str(self._memory_path), error=f"{type(error).__name__}: {error}")
         self._sender.start(memory.waiting if memory is not None else None)
         if memory is not None and memory.is_running:
             self._keeper.note("", Finding("windows_restarted", "", "see the log for why they ended"), time.time_ns())
@@ -216,7 +216,7 @@ class AlertWindow:
                 os.fsync(file.fileno())
             partial.replace(self._memory_path)
         except OSError as error:
-            log.warning("alerts not kept", path=str(self._memory_path), error=str(error))
+            log.warning("alert.file_unwritable", path=str(self._memory_path), error=str(error))
             return
         self._kept = version
 

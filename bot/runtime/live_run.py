@@ -80,9 +80,7 @@ class LiveRun:
             execution_opener=self._execution_opener,
         )
         async with opening as session:
-            log.info(
-                "run.connected", vault=self._vault.vault, venues=list(session.gateways), listed=len(session.listed)
-            )
+            log.info("run.connected", venues=list(session.gateways), listed=len(session.listed))
             self._on_connected()
             daemon = Daemon(
                 session,
