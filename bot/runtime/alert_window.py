@@ -155,7 +155,7 @@ class AlertWindow:
         for told in tellings:
             alert = told.alert
             write = log.error if alert.severity is Severity.CRITICAL else log.warning
-            write("alert", word=str(told.word), alert_id=alert.alert_id, vault=alert.vault, detail=alert.detail)
+            write("alert.told", word=str(told.word), alert_id=alert.alert_id, vault=alert.vault, detail=alert.detail)
         self._sender.send(tellings, now_ns)
 
     # ── nobody answered ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -194,7 +194,7 @@ class AlertWindow:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, msgspec.MsgspecError) as error:
-            log.warning("alert.file_unreadable", path=str(self._memory_path), error=f"{type(error).__name__}: {error}")
+            log.warning("alert.memory_unread", path=str(self._memory_path), error=f"{type(error).__name__}: {error}")
         self._sender.start(memory.waiting if memory is not None else None)
         if memory is not None and memory.is_running:
             self._keeper.note("", Finding("windows_restarted", "", "see the log for why they ended"), time.time_ns())
@@ -216,14 +216,14 @@ class AlertWindow:
                 os.fsync(file.fileno())
             partial.replace(self._memory_path)
         except OSError as error:
-            log.warning("alert.file_unwritable", path=str(self._memory_path), error=str(error))
+            log.warning("alert.memory_unwritten", path=str(self._memory_path), error=str(error))
             return
         self._kept = version
 
     # ── at the windows' socket ───────────────────────────────────────────────────────────────────────────────────────
 
     async def _list(self, _question: dict[str, Any]) -> dict[str, Any]:
-        return {"alerts": msgspec.to_builtins(self._keeper.open_alerts())}
+        return {"alerts": [msgspec.to_builtins(one) for one in self._keeper.open_alerts()]}
 
     async def _take_acknowledgement(self, question: dict[str, Any]) -> dict[str, Any]:
         why_not = self.acknowledge(str(question.get("alert_id", "")), str(question.get("issuer", "")))

@@ -41,22 +41,27 @@ from bot.runtime.calibrate_cli import calibrate_app
 from bot.runtime.clock import WallClock
 from bot.runtime.config import config_sha256, load_vaults
 from bot.runtime.daemon import Daemon, Runner, run_all
+from bot.runtime.dashboard_cli import dashboard, password
 from bot.runtime.desk_file import load_desk
 from bot.runtime.halt_marker import marker_of
 from bot.runtime.importing import ImportOptions, import_deribit_chain, parse_books, parse_strikes
 from bot.runtime.journal import Journal, export, verify
 from bot.runtime.live import LiveSession
 from bot.runtime.live_run import LiveRun, record_vault, spare_collector
+from bot.runtime.order_cli import keys_app, order
 from bot.runtime.quote_cli import quote
 from bot.runtime.recovery import began_as, journal_path, rebuild, refuse_damaged, session_of
 from bot.runtime.reload_cli import reload
 from bot.runtime.risk_accounts import assets_of
 from bot.runtime.risk_classes import applying
 from bot.runtime.risk_cli import risk_app
+from bot.runtime.service import Service
 from bot.runtime.session import Session, open_session, open_vault_recording
+from bot.runtime.tail_cli import tail
+from bot.runtime.top_cli import top
 from bot.runtime.transactions_cli import tx_app
 from bot.runtime.tune_cli import tune
-from bot.runtime.vault import Vault
+from bot.runtime.vault import RecordingFeed, Vault
 from bot.runtime.vault_cli import vault_app
 from bot.runtime.venues import refuse_shared_accounts, vault_underlyings
 from bot.runtime.views import status_view
@@ -100,11 +105,17 @@ app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(tx_app, name="tx")
 app.add_typer(vault_app, name="vault")
 app.add_typer(risk_app, name="risk")
+app.add_typer(keys_app, name="keys")
 app.command()(quote)
 app.command()(reload)
 app.command()(tune)
 app.command()(windows)
+app.command()(top)
+app.command()(tail)
 app.command()(alerts)
+app.command()(order)
+app.command()(dashboard)
+app.command()(password)
 operator_cli.add_to(app)
 
 out = Console(soft_wrap=True, markup=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)
@@ -187,11 +198,18 @@ def replay(
         Path | None, typer.Option("--journal", help="Replay what a run journalled and check that it decides the same")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the simulated venue")] = None,
+    recording: Annotated[
+        str, typer.Option("--recording", metavar="NAME", help="Replay this recording instead of the vault's feed")
+    ] = "",
     report: Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Write pictures and a page")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the vault's recording through the engine, unpaced, and print what came of it."""
-    (vault,) = load_vaults([vault_file], allow_live=journal is not None)
+    (vault,) = load_vaults([vault_file], allow_live=journal is not None or bool(recording))
+    if recording:
+        if journal is not None:
+            raise ConfigError(["expected --journal or --recording, found both; hint: a journal has its own market"])
+        vault = vault.model_copy(update={"feed": RecordingFeed(recording=recording)})
     if seed is not None:
         vault = vault.model_copy(update={"seed": seed})
     if journal is not None:
@@ -234,6 +252,7 @@ def run(
         beside = WindowsProcess(windows_command(desk, vaults, journal))
     if journal is not None and len(loaded) > 1:
         raise ConfigError(["expected one vault with --journal, found several; hint: leave --journal out"])
+    service = Service([vault.vault for vault in loaded], os.environ)
     with ExitStack() as stack:
         daemons: list[Runner] = []
         bases = {}
@@ -265,6 +284,7 @@ def run(
                         socket_path=socket_path,
                         marker=marker,
                         environ=os.environ,
+                        pulse=service.pulses[vault.vault],
                         on_connected=spare_collector,
                     )
                 )
@@ -279,9 +299,17 @@ def run(
                 else _no_progress()
             )
             daemons.append(
-                Daemon(session, opened, socket_path=socket_path, speed=speed, progress=progress, vault_file=vault_file)
+                Daemon(
+                    session,
+                    opened,
+                    socket_path=socket_path,
+                    speed=speed,
+                    progress=progress,
+                    vault_file=vault_file,
+                    pulse=service.pulses[vault.vault],
+                )
             )
-        summaries = _run_loop(run_all(daemons, beside.run if beside is not None else None))
+        summaries = _run_loop(run_all(daemons, beside.run if beside is not None else None, service))
     if as_json:
         _print_json(summaries if len(summaries) > 1 else summaries[0])
     else:

@@ -22,6 +22,7 @@ from bot.runtime.journal import Journal
 from bot.runtime.live import connect, list_instruments, open_live
 from bot.runtime.recorder import Recorder, record
 from bot.runtime.recovery import began_as
+from bot.runtime.service import Pulse
 from bot.runtime.vault import Vault
 from bot.runtime.venues import ExecutionOpener, GatewayOpener, open_execution, open_gateway
 
@@ -49,6 +50,7 @@ class LiveRun:
         *,
         socket_path: Path,
         marker: HaltMarker,
+        pulse: Pulse | None = None,
         environ: Mapping[str, str],
         gateway_opener: GatewayOpener = open_gateway,
         execution_opener: ExecutionOpener = open_execution,
@@ -59,6 +61,7 @@ class LiveRun:
         self._journal = journal
         self._socket_path = socket_path
         self._marker = marker
+        self._pulse = pulse
         self._environ = environ
         self._gateway_opener = gateway_opener
         self._execution_opener = execution_opener
@@ -90,6 +93,7 @@ class LiveRun:
                 progress=lambda _now_ns: None,
                 marker=self._marker,
                 vault_file=self._vault_file,
+                pulse=self._pulse,
             )
             return await daemon.run(stop)
 

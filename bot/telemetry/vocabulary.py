@@ -96,8 +96,8 @@ VOCABULARY: Final[dict[str, Word]] = {
     ),
     "alert.delivered_again": Word("it takes them again", ("destination", "failures")),
     "alert.lost": Word("an alert was given up for a destination", ("alert_id", "destination")),
-    "alert.file_unreadable": Word("what was known of alerts before the start cannot be read", ("path", "error")),
-    "alert.file_unwritable": Word("what is known of alerts cannot be kept", ("path", "error")),
+    "alert.memory_unread": Word("what was known of alerts before the start cannot be read", ("path", "error")),
+    "alert.memory_unwritten": Word("what is known of alerts cannot be kept", ("path", "error")),
     # the dashboard
     "dashboard.login": Word("somebody logged in", ("user", "address")),
     "dashboard.login_refused": Word("a login was refused", ("address",)),

@@ -38,7 +38,7 @@ def logged() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     root = logging.getLogger()
     level, handler = root.level, logging.StreamHandler(stream)
-    configure_logging("debug", json=True, stream=stream)
+    configure_logging("debug", as_json=True, stream=stream)
     root.addHandler(handler)
     root.setLevel(1)
     yield stream
