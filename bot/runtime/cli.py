@@ -41,6 +41,7 @@ from bot.runtime.calibrate_cli import calibrate_app
 from bot.runtime.clock import WallClock
 from bot.runtime.config import config_sha256, load_vaults
 from bot.runtime.daemon import Daemon, Runner, run_all
+from bot.runtime.dashboard_cli import dashboard, password
 from bot.runtime.desk_file import load_desk
 from bot.runtime.halt_marker import marker_of
 from bot.runtime.importing import ImportOptions, import_deribit_chain, parse_books, parse_strikes
@@ -60,7 +61,7 @@ from bot.runtime.tail_cli import tail
 from bot.runtime.top_cli import top
 from bot.runtime.transactions_cli import tx_app
 from bot.runtime.tune_cli import tune
-from bot.runtime.vault import Vault
+from bot.runtime.vault import RecordingFeed, Vault
 from bot.runtime.vault_cli import vault_app
 from bot.runtime.venues import refuse_shared_accounts, vault_underlyings
 from bot.runtime.views import status_view
@@ -113,6 +114,8 @@ app.command()(top)
 app.command()(tail)
 app.command()(alerts)
 app.command()(order)
+app.command()(dashboard)
+app.command()(password)
 operator_cli.add_to(app)
 
 out = Console(soft_wrap=True, markup=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)
@@ -195,11 +198,18 @@ def replay(
         Path | None, typer.Option("--journal", help="Replay what a run journalled and check that it decides the same")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the simulated venue")] = None,
+    recording: Annotated[
+        str, typer.Option("--recording", metavar="NAME", help="Replay this recording instead of the vault's feed")
+    ] = "",
     report: Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Write pictures and a page")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the vault's recording through the engine, unpaced, and print what came of it."""
-    (vault,) = load_vaults([vault_file], allow_live=journal is not None)
+    (vault,) = load_vaults([vault_file], allow_live=journal is not None or bool(recording))
+    if recording:
+        if journal is not None:
+            raise ConfigError(["expected --journal or --recording, found both; hint: a journal has its own market"])
+        vault = vault.model_copy(update={"feed": RecordingFeed(recording=recording)})
     if seed is not None:
         vault = vault.model_copy(update={"seed": seed})
     if journal is not None:
