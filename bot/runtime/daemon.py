@@ -40,6 +40,7 @@ from bot.domain.risk import CollateralPlanned, SupposedPosition, TransferCollate
 from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256
 from bot.runtime.control import serve
+from bot.runtime.executed import ExecutedCommands
 from bot.runtime.feed import Feed
 from bot.runtime.halt_marker import Halt, HaltMarker
 from bot.runtime.journal import SCHEMA_VERSION, Batch, Commands, Header, Journal
@@ -47,6 +48,7 @@ from bot.runtime.live import NOT_SENT, LiveSession
 from bot.runtime.live_transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.meters import DaemonMeters
+from bot.runtime.operating import parse_operation, told_of
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
 from bot.runtime.reload import answer_of, event_of, read_plan, take_in, wish_of
 from bot.runtime.risk_news import RiskNews
@@ -111,6 +113,7 @@ class Daemon:
         self._lifting: Halt | None = None  # the marked halt that a resume under way has seen
         self._withheld: frozenset[str] = frozenset()  # orders decided upon that are not on disk, and so never left
         self._is_withdrawn = False
+        self._executed = ExecutedCommands()
         self._news = RiskNews(session.engine)
         self._meters = DaemonMeters()
         self._config_sha256 = config_sha256(session.vault)
@@ -194,6 +197,7 @@ class Daemon:
             return Rebuilt(session.vault, session.instruments)
         check_header(journal, session)
         found = rebuild(session, journal, progress=self._progress)
+        self._executed.learn(found.command_ids, found.last_ns)
         self._news.take()  # what was told before the restart is not told again
         self._feed.resume(found.last_ns)
         return found
@@ -275,7 +279,8 @@ class Daemon:
         if self._marker is None or self._session.engine.state is BotState.HALTED or not self._marker.is_set:
             return events
         halt = self._marker.read()
-        if halt is None or any(isinstance(event, OperatorCommand) for event in events):
+        told = {event.action for event in events if isinstance(event, OperatorCommand)}
+        if halt is None or told & {OperatorAction.HALT, OperatorAction.RESUME}:
             return events
         log.warning("halt.marked", issuer=halt.issuer, reason=halt.reason)
         return (*events, OperatorCommand(OperatorAction.HALT, halt.issuer, halt.reason, now_ns))
@@ -431,34 +436,52 @@ class Daemon:
                 plan = await asyncio.to_thread(read_plan, self._newest, file, session.settings_for)
             except ConfigError as error:
                 return {"error": "; ".join(error.problems), "problems": list(error.problems)}
-        answer = answer_of(plan, wish)
+        answer = {**answer_of(plan, wish), "state": str(session.engine.state)}
         if "error" not in answer and plan.verdict.changes and not wish.is_dry_run:
             now_ns = self._feed.catch_up()
+            if why_not := self._executed.claim(wish.command_id, now_ns):
+                return {"error": why_not, "refusal": "executed"}
             self._newest = plan.new
             self._mailbox.put(now_ns, [event_of(plan, wish, now_ns)])
             await self._mailbox.drained()
             answer["is_applied"] = True
         changes, why_not = answer["changes"], answer.get("error", "")
-        log.warning("reload", issuer=wish.issuer, reason=wish.reason, changes=changes, why_not=why_not)
+        log.warning("operator.reload", issuer=wish.issuer, reason=wish.reason, changes=changes, why_not=why_not)
         return answer
 
     async def _operate(self, question: dict[str, Any]) -> dict[str, Any]:
-        try:
-            action = OperatorAction(str(question.get("action")))
-        except ValueError:
-            return {
-                "error": f"expected an action of {[str(a) for a in OperatorAction]}, found {question.get('action')!r}"
-            }
-        issuer, reason = str(question.get("issuer", ""))[:100], str(question.get("reason", ""))[:500]
-        if action is OperatorAction.RESUME and self._marker is not None:
-            self._lifting = self._marker.read()
+        """Carry out a person's command: once, journalled before it is answered, or not at all and with a reason."""
         # Through the mailbox like everything else: in order, at the world's time, and an error there ends the daemon.
         now_ns = self._feed.catch_up()
-        self._mailbox.put(now_ns, [OperatorCommand(action, issuer, reason, now_ns)])
-        await self._mailbox.drained()
         engine = self._session.engine
-        log.warning("operator.command", action=str(action), issuer=issuer, reason=reason, state=str(engine.state))
-        return {"state": str(engine.state), "reason": engine.state_reason}
+        command = parse_operation(question, now_ns)
+        if isinstance(command, str):
+            return {"error": command}
+        words = {
+            "action": str(command.action),
+            "issuer": command.issuer,
+            "reason": command.reason,
+            "command_id": command.command_id,
+        }
+        refused = engine.operator.refuse(command, engine.state)
+        if refused is not None:
+            log.warning("operator.refused", **words, refusal=str(refused.refusal), why=refused.text)
+            return {"error": refused.text, "refusal": str(refused.refusal)}
+        why_not = self._executed.claim(command.command_id, now_ns)
+        if why_not:
+            log.warning("operator.refused", **words, refusal="executed", why=why_not)
+            return {"error": why_not, "refusal": "executed"}
+        if command.action is OperatorAction.RESUME and self._marker is not None:
+            self._lifting = self._marker.read()
+        self._mailbox.put(now_ns, [command])
+        await self._mailbox.drained()
+        refused = engine.operator.verdict_on(command)  # what came before it in its batch may have changed the answer
+        if refused is not None:
+            log.warning("operator.refused", **words, refusal=str(refused.refusal), why=refused.text)
+            return {"error": refused.text, "refusal": str(refused.refusal)}
+        text = told_of(command, engine)
+        log.warning("operator.command", **words, underlying=command.underlying, state=str(engine.state), text=text)
+        return {"state": str(engine.state), "reason": engine.state_reason, "text": text}
 
 
 def not_moved(command: TransferCollateral, why: str, now_ns: int) -> TransferUpdate:

@@ -276,7 +276,7 @@ class Journal:
             yield seq, record
 
     def stored(self, after_seq: int, limit: int) -> list[StoredRow]:
-        """Return up to `limit` rows beyond `after_seq` as they stand now, also those written since the journal was opened.
+        """Return up to `limit` rows beyond `after_seq` as they stand now, also those written since opening.
 
         For whoever follows a journal that another process writes: the chain is not checked, nothing is decoded. Raises
         `JournalError` if the database cannot be read.
@@ -289,7 +289,7 @@ class Journal:
             raise _unusable(self._path, error) from error
 
     def stored_with(self, content: bytes, to_seq: int) -> list[StoredRow]:
-        """Return every row up to `to_seq` whose payload has `content` in it; it reads the whole journal to find them."""
+        """Return every row up to `to_seq` with `content` in its payload; it reads the whole journal to find them."""
         try:
             with self._connection.begin():
                 rows = _SELECT_STORED.where(_has(content), _ROWS.c.seq <= to_seq).order_by(_ROWS.c.seq)

@@ -16,9 +16,9 @@ from bot.domain.instruments import Instrument
 from bot.domain.venues import InstrumentListed
 from bot.domain.windows import Told
 from bot.runtime.journal import Header, Journal, StoredRow
-from bot.telemetry.telling import Line, ToldThing, tag_pattern, tell, tell_start
+from bot.telemetry.telling import TOLD_TYPES, Line, ToldThing, is_tagged, tag_pattern, tell, tell_start
 
-ROWS_AT_A_TIME: Final = 2_000
+ROWS_AT_A_TIME: Final = 500  # some milliseconds, after which others in the process have their turn
 
 
 class _RawBatch(msgspec.Struct, tag="batch"):
@@ -33,6 +33,7 @@ class _RawCommands(msgspec.Struct, tag="commands"):
 
 _TOLD: Final = tag_pattern()
 _LISTING: Final = tag_pattern((InstrumentListed,))
+_WANTED: Final = tag_pattern((*TOLD_TYPES, InstrumentListed))
 _ROW: Final = msgspec.msgpack.Decoder(_RawBatch | _RawCommands)
 _HEADER: Final = msgspec.msgpack.Decoder(Header)
 _THING: Final = msgspec.msgpack.Decoder(ToldThing)
@@ -58,6 +59,7 @@ class JournalTail:
         self._header: Header | None = None
         self._instruments: dict[str, Instrument | None] = {}
         self._is_behind = False
+        self._found_seq: int | None = None
 
     @property
     def after_seq(self) -> int:
@@ -78,6 +80,11 @@ class JournalTail:
     def run_id(self) -> str:
         """Whose journal it is; "" until it was there to be read."""
         return self._header.run_id if self._header is not None else ""
+
+    @property
+    def found_seq(self) -> int:
+        """The row that was last when the first reading began; -1 where the journal came later than it, or never."""
+        return -1 if self._found_seq is None else self._found_seq
 
     @property
     def is_behind(self) -> bool:
@@ -116,6 +123,11 @@ class JournalTail:
             raise JournalError(f"{where}: expected a row of this version, found {error}; {hint}") from error
         return told
 
+    def hash_of(self, seq: int) -> str:
+        """Return the hash of a row, as the next tail wants it; "" where it is not to be had."""
+        rows = self._journal.stored(seq - 1, 1) if self._journal is not None else []
+        return rows[0].hash.hex() if rows and rows[0].seq == seq else ""
+
     def close(self) -> None:
         """Let go of the file; the next reading opens it again."""
         self._stack.close()
@@ -127,6 +139,7 @@ class JournalTail:
         try:
             inode = self._path.stat().st_ino
         except OSError:
+            self._found_seq = -1
             self.close()
             return False
         if self._journal is not None and inode == self._inode:
@@ -135,6 +148,7 @@ class JournalTail:
         journal = self._stack.enter_context(Journal.open(self._path, for_writing=False))
         try:
             if journal.is_empty:
+                self._found_seq = -1
                 self.close()
                 return False
             header = journal.header
@@ -142,7 +156,11 @@ class JournalTail:
             self.close()
             raise
         self._journal, self._inode = journal, inode
+        if self._found_seq is None:
+            self._found_seq = journal.last_seq
         if not self._goes_on(journal, header):
+            if self._header is not None:
+                self._found_seq = -1  # in another one's place: all of it is new
             self._after_seq, self._number, self._row_hash = -1, 0, ""
         if header != self._header:
             self._header = header
@@ -160,18 +178,19 @@ class JournalTail:
     # Telling
 
     def _told(self, row: StoredRow, began_ns: int) -> list[Told]:
-        if _LISTING.search(row.payload):
+        is_quiet = _WANTED.search(row.payload) is None  # market data, as most rows are
+        if not is_quiet and _LISTING.search(row.payload):
             self._learn(row.payload)
         if row.kind == "header":
             header = _HEADER.decode(row.payload)
             now_ns, lines = began_ns, [tell_start(header.evenkeel_version, header.recording, header.config_sha256)]
-        elif _TOLD.search(row.payload) is None:
+        elif is_quiet:
             return []
         else:
             record = _ROW.decode(row.payload)
             now_ns = record.now_ns
             things = record.events if isinstance(record, _RawBatch) else record.commands
-            lines = [line for raw in things if _TOLD.match(raw) for line in self._lines(raw, row.seq)]
+            lines = [line for raw in things if is_tagged(_TOLD, raw) for line in self._lines(raw, row.seq)]
         return [self._number_it(row.seq, now_ns, line) for line in lines]
 
     def _lines(self, raw: msgspec.Raw, seq: int) -> tuple[Line, ...]:
@@ -205,13 +224,13 @@ class JournalTail:
         record = _ROW.decode(payload)
         if isinstance(record, _RawBatch):
             for raw in record.events:
-                if _LISTING.match(raw):
+                if is_tagged(_LISTING, raw):
                     instrument = _LISTED.decode(raw).instrument
                     self._instruments[instrument.instrument_id] = instrument
 
 
 def _instruments(header: Header) -> tuple[Instrument, ...]:
-    """Return the contracts of a run: in its header, or with the recording it runs on; none where that is not to be had."""
+    """Return the contracts of a run: of its header, or of its recording; none where that is not to be had."""
     if header.recording is None:
         return header.instruments
     from bot.simulation.recording import recorded_instruments  # noqa: PLC0415 — memory that a live desk need not spend
@@ -223,4 +242,5 @@ def _instruments(header: Header) -> tuple[Instrument, ...]:
 
 
 def _now_ns(row: StoredRow) -> int:
-    return _ROW.decode(row.payload).now_ns
+    now_ns: int = _ROW.decode(row.payload).now_ns
+    return now_ns

@@ -94,17 +94,22 @@ ToldOther = (
 )
 ToldThing = ToldDecision | ToldOrderWord | ToldMoney | ToldOther
 
-TOLD_TYPES: Final[tuple[type[msgspec.Struct], ...]] = ToldThing.__args__  # type: ignore[attr-defined]
+TOLD_TYPES: Final[tuple[type[msgspec.Struct], ...]] = ToldThing.__args__
 
 
 def tag_pattern(types: Iterable[type[msgspec.Struct]] = TOLD_TYPES) -> re.Pattern[bytes]:
-    """Return what matches the beginning, in MessagePack, of everything of these types, and hardly anything else.
+    """Return what is found, in MessagePack, where something of these types is, and hardly anywhere else.
 
     A tagged struct is a map whose first entry is `type` and the tag.
     """
     tags = (msgspec.msgpack.encode(kind.__struct_config__.tag) for kind in types)
-    first = re.escape(msgspec.msgpack.encode("type"))
-    return re.compile(rb"(?s:[\x80-\x8f]|\xde..)" + first + b"(?:" + b"|".join(map(re.escape, tags)) + b")")
+    first = re.escape(msgspec.msgpack.encode("type"))  # literal, and so looked for as fast as memory is read
+    return re.compile(first + b"(?:" + b"|".join(map(re.escape, tags)) + b")")
+
+
+def is_tagged(pattern: re.Pattern[bytes], raw: msgspec.Raw) -> bool:
+    """Tell whether one thing in MessagePack is of the types that `tag_pattern` was made of."""
+    return pattern.match(raw, 1) is not None or pattern.match(raw, 3) is not None  # behind a map's one byte, or three
 
 
 def tell_start(version: str, recording: str | None, config_sha256: str) -> Line:
@@ -119,10 +124,8 @@ def tell(thing: ToldThing, instrument: FindInstrument) -> tuple[Line, ...]:
     if isinstance(thing, ToldDecision):
         return (_decision(thing, instrument),)
     if isinstance(thing, ToldOrderWord):
-        lines = (_order_word(thing, instrument),)
-        if isinstance(thing, OrderTruth):
-            lines += tuple(_money(fill, instrument) for fill in thing.fills)
-        return lines
+        fills = thing.fills if isinstance(thing, OrderTruth) else ()
+        return (_order_word(thing), *(_money(fill, instrument) for fill in fills))
     if isinstance(thing, ToldMoney):
         return (_money(thing, instrument),)
     return (_other(thing),)
@@ -132,6 +135,7 @@ def tell(thing: ToldThing, instrument: FindInstrument) -> tuple[Line, ...]:
 
 
 def _decision(thing: ToldDecision, find: FindInstrument) -> Line:
+    fields: dict[str, Any]
     match thing:
         case SubmitOrder():
             return _submit(thing, find)
@@ -195,7 +199,7 @@ def _submit(thing: SubmitOrder, find: FindInstrument) -> Line:
 # What venues say of orders --------------------------------------------------------------------------------------------
 
 
-def _order_word(thing: ToldOrderWord, find: FindInstrument) -> Line:  # noqa: PLR0911 — one for each word
+def _order_word(thing: ToldOrderWord) -> Line:  # noqa: PLR0911 — one for each word
     match thing:
         case OrderSent():
             return _word(thing.order_id, "sent", "Order sent")
@@ -224,8 +228,8 @@ def _order_word(thing: ToldOrderWord, find: FindInstrument) -> Line:  # noqa: PL
         case OrderTruth():
             fills = f", {len(thing.fills)} fills" if len(thing.fills) != 1 else ", 1 fill"
             text = f"The venue says when asked that the order is {thing.state.replace('_', ' ')}{fills}"
-            counts = {"fills": len(thing.fills), "is_complete": thing.is_complete}
-            return _word(thing.order_id, "asked", text, state=thing.state, **counts)
+            fields = {"state": thing.state, "fills": len(thing.fills), "is_complete": thing.is_complete}
+            return _word(thing.order_id, "asked", text, **fields)
         case _:
             assert_never(thing)
 
@@ -238,6 +242,7 @@ def _word(order_id: str, what: str, text: str, **fields: object) -> Line:
 
 
 def _money(thing: ToldMoney, find: FindInstrument) -> Line:
+    fields: dict[str, Any]
     match thing:
         case Fill():
             return _fill(thing, find)
@@ -311,6 +316,7 @@ def _fill(fill: Fill, find: FindInstrument) -> Line:
 
 
 def _other(thing: ToldOther) -> Line:
+    fields: dict[str, Any]
     match thing:
         case VenueStatus():
             fields = {"what": thing.health, "venue": thing.venue, "reason": thing.reason}
@@ -401,7 +407,7 @@ def _base(instrument: Instrument | None, qty_lots: int, px: float) -> float | No
 
 
 def _limit_px(instrument: Instrument | None, ticks: int) -> float | None:
-    return instrument.tick_schedule.px(ticks) if instrument else None
+    return round(instrument.tick_schedule.px(ticks), 10) if instrument else None
 
 
 def _limit_text(limit_px: float | None, ticks: int) -> str:

@@ -1,0 +1,261 @@
+"""The other end of the broker: keeps up with every vault there, whatever breaks in between, and carries commands.
+
+States are put together again, events put in order and told once each; a reader that was away is told what it missed as
+far as the broker keeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+import aiomqtt
+import msgspec
+import structlog
+
+from bot.domain.windows import Alert, CommandAnswer, Told, VaultState
+from bot.telemetry.logs import OnceLogger
+from bot.telemetry.mqtt.publisher import AGAIN_S, QUIET, Connect
+from bot.telemetry.mqtt.topics import (
+    MANNERS,
+    STATE_TOPICS,
+    Availability,
+    OpenAlerts,
+    Part,
+    RecentEvents,
+    Topic,
+    decode,
+    join,
+    parse_topic,
+    topic_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+MAX_INBOX: Final = 5_000  # messages that wait to be read; when there are more, events among them are caught up with
+MAX_VAULTS: Final = 1_000
+MAX_HELD: Final = 1_000  # events that wait for an earlier one
+GATHER_S: Final = 0.1  # parts of a state that come without the last one are shown after this
+READ_TOPICS: Final = (
+    *STATE_TOPICS,
+    Topic.AVAILABILITY,
+    Topic.EVENTS,
+    Topic.RECENT,
+    Topic.ALERTS,
+    Topic.ANSWERS,
+)
+
+log = structlog.get_logger()
+
+
+class Sink(Protocol):
+    """Who is told what comes; each returns at once."""
+
+    def take_state(self, state: VaultState) -> None:
+        """Take a vault's newest state."""
+
+    def take_told(self, told: Told) -> None:
+        """Take the next event of a vault; a number is told once, and a gap in the numbers was missed for good."""
+
+    def take_alerts(self, vault: str, alerts: Sequence[Alert]) -> None:
+        """Take all of a vault's open alerts."""
+
+    def take_availability(self, vault: str, text: str) -> None:
+        """Take what is said of a vault's daemon: "online", or why not."""
+
+    def take_connection(self, is_connected: bool) -> None:
+        """Take whether the broker can be heard."""
+
+
+class NotConnected(Exception):
+    """The broker cannot be reached now."""
+
+
+class Order:
+    """Puts the events of one vault in order, and each in once."""
+
+    def __init__(self) -> None:
+        self._run_id = ""
+        self._last: int | None = None  # told; None: where the broker's memory begins is not known yet
+        self._held: dict[int, Told] = {}
+
+    def put(self, told: Told) -> list[Told]:
+        """Take an event; return what may be told now. One that has others missing before it is held."""
+        if told.run_id != self._run_id:
+            self._run_id, self._last, self._held = told.run_id, None, {}
+        if self._last is not None and told.number <= self._last:
+            return []
+        self._held[told.number] = told
+        if len(self._held) > MAX_HELD:
+            self._last = min(self._held) - 1
+        return self._ready()
+
+    def put_recent(self, recent: Sequence[Told]) -> list[Told]:
+        """Take the newest events that the broker keeps; return what may be told now. What they lack is lost for us."""
+        ready: list[Told] = []
+        for told in recent:
+            ready += self.put(told)
+        if recent and self._held and min(self._held) <= recent[-1].number:
+            self._last = min(self._held) - 1
+            ready += self._ready()
+        return ready
+
+    def _ready(self) -> list[Told]:
+        ready: list[Told] = []
+        while self._last is not None and (told := self._held.pop(self._last + 1, None)) is not None:
+            self._last = told.number
+            ready.append(told)
+        return ready
+
+
+class Subscriber:
+    """Reads everything that is published below one prefix, and hands it to a sink."""
+
+    def __init__(self, name: str, prefix: str, connect: Connect, sink: Sink, vaults: Sequence[str] = ("+",)) -> None:
+        self.unreadable = 0  # messages that did not fit their schema
+        self._name = name
+        self._prefix = prefix
+        self._connect = connect
+        self._sink = sink
+        self._vaults = vaults
+        self._once = OnceLogger(log)
+        self._parts: dict[str, dict[Topic, Part]] = {}
+        self._orders: dict[str, Order] = {}
+        self._unshown: set[str] = set()
+        self._answers: dict[str, asyncio.Future[CommandAnswer]] = {}
+        self._client: aiomqtt.Client | None = None
+
+    async def run(self) -> None:
+        """Read until cancelled, connecting again for ever."""
+        failures = 0
+        while True:
+            try:
+                async with self._reader() as client:
+                    await self._subscribe(client)
+                    self._client = client
+                    failures = 0
+                    self._once.recovered("broker", reader=self._name)
+                    self._sink.take_connection(is_connected=True)
+                    await self._read(client)
+            except (aiomqtt.MqttError, OSError) as error:
+                self._once.failed("broker", reader=self._name, error=str(error))
+            finally:
+                self._client = None
+                self._sink.take_connection(is_connected=False)
+            await asyncio.sleep(AGAIN_S[min(failures, len(AGAIN_S) - 1)])
+            failures += 1
+
+    async def order(self, vault: str, payload: bytes, command_id: str, timeout_s: float) -> CommandAnswer:
+        """Send a signed command and return its answer.
+
+        Raises NotConnected if it could not be sent, TimeoutError if no answer came: it may have been carried out.
+        """
+        client = self._client
+        if client is None:
+            raise NotConnected("expected a connection to the broker, found none; hint: nothing was sent")
+        answer = asyncio.get_running_loop().create_future()
+        self._answers[command_id] = answer
+        manner = MANNERS[Topic.COMMANDS]
+        try:
+            async with asyncio.timeout(timeout_s):
+                await client.publish(topic_name(self._prefix, vault, Topic.COMMANDS), payload, qos=manner.qos)
+                found: CommandAnswer = await answer
+                return found
+        except aiomqtt.MqttError as error:
+            raise TimeoutError(f"the connection to the broker ended: {error}") from error
+        finally:
+            del self._answers[command_id]
+
+    # Reading
+
+    def _reader(self) -> aiomqtt.Client:
+        return self._connect(self._name, max_queued_incoming_messages=MAX_INBOX, logger=QUIET)
+
+    async def _subscribe(self, client: aiomqtt.Client) -> None:
+        # Every topic by itself: of a topic that came later than this program it wants nothing.
+        topics = [
+            (topic_name(self._prefix, vault, topic), MANNERS[topic].qos)
+            for vault in self._vaults
+            for topic in READ_TOPICS
+        ]
+        codes = await client.subscribe(topics)
+        if any(getattr(code, "is_failure", False) for code in codes):
+            raise aiomqtt.MqttError("the broker lets us read none or only some of our topics")
+
+    async def _read(self, client: aiomqtt.Client) -> None:
+        async with _repeating(self._show, GATHER_S):
+            async for message in client.messages:
+                self._take(message.topic.value, message.payload)
+
+    def _take(self, name: str, payload: object) -> None:
+        found = parse_topic(self._prefix, name)
+        if found is None or not isinstance(payload, bytes | bytearray):
+            self.unreadable += 1
+            return
+        vault, topic = found
+        if vault not in self._parts and len(self._parts) >= MAX_VAULTS:
+            return
+        try:
+            content = decode(topic, bytes(payload))
+        except msgspec.DecodeError as error:
+            self.unreadable += 1
+            self._once.failed("payload", topic=name, error=str(error))
+            return
+        self._take_content(vault, topic, content)
+
+    def _take_content(self, vault: str, topic: Topic, content: msgspec.Struct) -> None:
+        parts = self._parts.setdefault(vault, {})
+        match content:
+            case Availability(presence=presence, why=why):
+                self._sink.take_availability(vault, f"{presence}: {why}" if why else str(presence))
+            case OpenAlerts(alerts=alerts):
+                self._sink.take_alerts(vault, alerts)
+            case Told():
+                self._tell(self._order(vault).put(content))
+            case RecentEvents(events=events):
+                self._tell(self._order(vault).put_recent(events))
+            case CommandAnswer(command_id=command_id):
+                waiting = self._answers.get(command_id)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(content)
+            case _:
+                parts[topic] = cast("Part", content)
+                self._unshown.add(vault)
+                if topic is Topic.METERS:  # written last
+                    self._show_vault(vault)
+
+    def _order(self, vault: str) -> Order:
+        return self._orders.setdefault(vault, Order())
+
+    def _tell(self, ready: Sequence[Told]) -> None:
+        for told in ready:
+            self._sink.take_told(told)
+
+    def _show(self) -> None:
+        for vault in list(self._unshown):
+            self._show_vault(vault)
+
+    def _show_vault(self, vault: str) -> None:
+        self._unshown.discard(vault)
+        state = join(self._parts[vault])
+        if state is not None:
+            self._sink.take_state(state)
+
+
+@asynccontextmanager
+async def _repeating(work: Callable[[], None], every_s: float) -> AsyncIterator[None]:
+    async def repeat() -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            work()
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

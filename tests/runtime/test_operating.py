@@ -1,0 +1,75 @@
+"""What comes over the control socket becomes a command, or a sentence about what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bot.domain.events import OperatorAction, OperatorCommand
+from bot.runtime.operating import parse_operation, told_of
+from tests.engine.builders import Driver
+
+A = OperatorAction
+
+
+def ask(**question: Any) -> OperatorCommand | str:
+    asked = {"action": "set_band", "issuer": "ann", "reason": "because", **question}
+    return parse_operation(json.loads(json.dumps(asked)), 7)
+
+
+def test_a_question_becomes_the_command_it_stands_for() -> None:
+    assert ask(command_id="c1", underlying="ETH", low_base=-1, high_base=2.5) == OperatorCommand(
+        A.SET_BAND, "ann", "because", 7, "c1", "ETH", None, -1.0, 2.5
+    )
+    assert ask(action="pause", command_id=None, underlying=None) == OperatorCommand(A.PAUSE, "ann", "because", 7)
+
+
+@pytest.mark.parametrize(
+    ("question", "error"),
+    [
+        ({"action": "buy"}, "expected an action of"),
+        ({"action": None}, "expected an action of"),
+        ({"action": {"a": 1}}, "expected an action of"),
+        ({"low_base": "1"}, "low_base: expected a number or none, found '1'"),
+        ({"target_base": True}, "target_base: expected a number or none, found True"),
+        ({"high_base": [1.0]}, "high_base: expected a number or none"),
+        ({"high_base": 10**400}, "high_base: expected a number, found one without end"),
+        ({"underlying": 3}, "expected command_id and underlying as texts"),
+        ({"command_id": ["c"]}, "expected command_id and underlying as texts"),
+        ({"action": "resume", "reason": "  "}, "resume: expected a reason"),
+        ({"action": "flatten", "reason": ""}, "flatten: expected a reason"),
+    ],
+)
+def test_what_is_no_command_is_said(question: dict[str, Any], error: str) -> None:
+    found = ask(**question)
+    assert isinstance(found, str)
+    assert error in found
+    assert len(found) < 300
+
+
+def test_texts_are_cut_to_what_a_journal_should_hold() -> None:
+    found = ask(issuer="i" * 1000, reason="r" * 1000, underlying="u" * 1000)
+    assert isinstance(found, OperatorCommand)
+    assert (len(found.issuer), len(found.reason), len(found.underlying)) == (100, 500, 100)
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ({"action": "set_target", "target_base": 2.0}, "ETH: the net delta to keep is +2.000"),
+        ({"action": "set_target"}, "ETH: the target is the file's again"),
+        ({"low_base": -1.0, "high_base": 2.0}, "ETH: the band is -1.000 to +2.000 around the target"),
+        ({}, "ETH: the band is the policy's again"),
+        ({"action": "hedge_now"}, "ETH: hedging to the target now, whatever the band"),
+        ({"action": "flatten"}, "closing every hedge, then paused until a resume; the book is exposed"),
+        ({"action": "pause"}, "paused: ann: because"),
+    ],
+)
+def test_what_was_done_is_told(command: dict[str, Any], text: str) -> None:
+    parsed = ask(**command)
+    assert isinstance(parsed, OperatorCommand)
+    driver = Driver()
+    driver.apply(parsed)
+    assert told_of(parsed, driver.engine) == text
