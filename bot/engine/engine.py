@@ -184,8 +184,7 @@ class Engine:
             Settlement: self._apply_settlement,
             FundingPayment: self._apply_funding,
             OperatorCommand: self._apply_operator,
-            # whoever applies it has built what it says, and had it adopted
-            ConfigChanged: lambda event: self.operator.adopt(self.settings.operator, event.ts_recv_ns),
+            ConfigChanged: self._apply_change,
             Restarted: self._apply_restart,
             VenueStatus: self.venues.apply_status,
             AccountReport: self._apply_account,
@@ -719,6 +718,10 @@ class Engine:
         self._close_step(desk, event.ts_recv_ns)
         self.holdings.note_settlement(desk, event.expiry_ns, event.px)
         desk.pnl.settle(event.ts_recv_ns, event.expiry_ns, event.px)
+
+    def _apply_change(self, event: ConfigChanged) -> None:
+        """Hold what a person has set against its new bounds: whoever applies this has had the rest adopted before."""
+        self.operator.adopt(self.settings.operator, event.ts_recv_ns)
 
     def _apply_operator(self, event: OperatorCommand) -> None:
         if self.operator.take(event, self.state) is not None:

@@ -55,7 +55,10 @@ from bot.runtime.reload_cli import reload
 from bot.runtime.risk_accounts import assets_of
 from bot.runtime.risk_classes import applying
 from bot.runtime.risk_cli import risk_app
+from bot.runtime.service import Service
 from bot.runtime.session import Session, open_session, open_vault_recording
+from bot.runtime.tail_cli import tail
+from bot.runtime.top_cli import top
 from bot.runtime.transactions_cli import tx_app
 from bot.runtime.tune_cli import tune
 from bot.runtime.vault import RecordingFeed, Vault
@@ -107,6 +110,8 @@ app.command()(quote)
 app.command()(reload)
 app.command()(tune)
 app.command()(windows)
+app.command()(top)
+app.command()(tail)
 app.command()(alerts)
 app.command()(order)
 app.command()(dashboard)
@@ -247,6 +252,7 @@ def run(
         beside = WindowsProcess(windows_command(desk, vaults, journal))
     if journal is not None and len(loaded) > 1:
         raise ConfigError(["expected one vault with --journal, found several; hint: leave --journal out"])
+    service = Service([vault.vault for vault in loaded], os.environ)
     with ExitStack() as stack:
         daemons: list[Runner] = []
         bases = {}
@@ -278,7 +284,7 @@ def run(
                         socket_path=socket_path,
                         marker=marker,
                         environ=os.environ,
-                        began=began,
+                        pulse=service.pulses[vault.vault],
                         on_connected=spare_collector,
                     )
                 )
@@ -293,9 +299,17 @@ def run(
                 else _no_progress()
             )
             daemons.append(
-                Daemon(session, opened, socket_path=socket_path, speed=speed, progress=progress, vault_file=vault_file)
+                Daemon(
+                    session,
+                    opened,
+                    socket_path=socket_path,
+                    speed=speed,
+                    progress=progress,
+                    vault_file=vault_file,
+                    pulse=service.pulses[vault.vault],
+                )
             )
-        summaries = _run_loop(run_all(daemons, beside.run if beside is not None else None))
+        summaries = _run_loop(run_all(daemons, beside.run if beside is not None else None, service))
     if as_json:
         _print_json(summaries if len(summaries) > 1 else summaries[0])
     else:

@@ -136,7 +136,7 @@ class CommandDesk:
             self._refuse(Refused(Why.BUSY, f"expected fewer commands of {found.issuer} at a time"), arrival.vault)
             return
         log.info(
-            "command taken", vault=found.vault, command_id=found.command_id, issuer=found.issuer, action=found.action
+            "command.taken", vault=found.vault, command_id=found.command_id, issuer=found.issuer, action=found.action
         )
         desk.take(found, arrival)
 
@@ -175,14 +175,14 @@ class CommandDesk:
             state=outcome.state,
             answered_ns=self._clock_ns(),
         )
-        log.warning("command", **msgspec.structs.asdict(answer))
+        log.warning("command.answered", **msgspec.structs.asdict(answer))
         self._replies.append(Reply(answer, arrival.reply_to, arrival.correlation))
         self._has_reply.set()
 
     def _refuse(self, found: Refused, vault: str, count: int = 1) -> None:
         self._hub.refused_commands[str(found.why)] += count
         if (more := self._quiet.say(str(found.why), time.monotonic())) is not None:
-            log.warning("command refused", why=str(found.why), text=found.text, vault=printable(vault), more=more)
+            log.warning("command.refused", why=str(found.why), text=found.text, vault=printable(vault), more=more)
 
 
 class Outcome(NamedTuple):
@@ -286,7 +286,7 @@ class VaultDesk:
                 return await self._halt_everywhere(body)
             return self._said(await self._ask(body))
         except Exception as error:
-            log.exception("command failed", vault=body.vault, command_id=body.command_id, action=body.action)
+            log.exception("command.failed", vault=body.vault, command_id=body.command_id, action=body.action)
             text = f"failed, and may have been carried out in part: {type(error).__name__}: {error}"
             return self._no(text, Why.NO_ANSWER)
 

@@ -89,6 +89,7 @@ class CommandWindow:
                     await client.subscribe([(topic, options) for topic in self._vaults])
                     _end_if_cancelled()
                     self._once.recovered("commands", broker=self._broker.address)
+                    log.info("commands.open", broker=self._broker.address, vaults=list(self._answers))
                     failures = 0
                     self.is_connected = True
                     await self._converse(client)

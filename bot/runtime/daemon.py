@@ -53,6 +53,7 @@ from bot.runtime.recovery import Rebuilt, check_header, rebuild
 from bot.runtime.reload import answer_of, event_of, read_plan, take_in, wish_of
 from bot.runtime.risk_news import RiskNews
 from bot.runtime.risk_snapshot import take_snapshot
+from bot.runtime.service import Pulse, Service
 from bot.runtime.session import Session
 from bot.runtime.vault import Vault
 from bot.runtime.views import status_view
@@ -61,6 +62,7 @@ from bot.telemetry.telling import ToldMoney, ToldOrderWord, tell
 
 FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; commands are always on disk first
 STOP_TIMEOUT_S = 5.0
+STUCK_S = 5.0  # what is taken in and not decided upon for so long never will be
 WITHDRAW_TIMEOUT_S = 3.0  # how long a daemon that gives up waits for its last cancels
 MUST_LAST = frozenset({OperatorCommand, ConfigChanged})  # what a person was told is done is on disk
 RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
@@ -97,6 +99,7 @@ class Daemon:
         progress: Callable[[int], None],
         marker: HaltMarker | None = None,
         vault_file: Path | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self._session = session
         self._journal = journal
@@ -115,6 +118,8 @@ class Daemon:
         self._meters = DaemonMeters()
         self._config_sha256 = config_sha256(session.vault)
         self._flushed_s = time.monotonic()
+        self._pulse = pulse
+        self._decided_s = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> RunSummary:
         """Recover, then run until the feed ends or `stop` is set; return the summary of the whole run."""
@@ -122,6 +127,7 @@ class Daemon:
         structlog.contextvars.bind_contextvars(vault=self._session.vault.vault)  # of this task and those it starts
         async with serve(self._socket_path, self._answer):
             await self._recover()  # a recording awaits nothing here: who asks meanwhile waits for the answer
+            self._beat()
             async with asyncio.TaskGroup() as tasks:
                 feed = tasks.create_task(self._guarded(self._feed.run()), name="feed")
                 decide = tasks.create_task(self._guarded(self._decide()), name="decide")
@@ -140,6 +146,8 @@ class Daemon:
                 await self._withdraw()  # nobody watches what rests any more; the next start asks what became of it
                 feed.cancel()
         self._journal.flush()
+        if self._pulse is not None:
+            self._pulse.end()
         return self._summary(time.perf_counter() - began)
 
     def _summary(self, wall_seconds: float) -> RunSummary:
@@ -200,6 +208,7 @@ class Daemon:
             now_ns = self._feed.decision_ns(received_ns)
             self._decide_batch(now_ns, self._feed.absorb(now_ns, events))
             self._mailbox.done()
+            self._decided_s = time.monotonic()
             self._progress(now_ns)
 
     def _decide_batch(self, now_ns: int, events: tuple[Event, ...]) -> None:
@@ -291,6 +300,13 @@ class Daemon:
             self._meters.loop_lag_s = max(0.0, time.monotonic() - due_s)
             self._journal.flush()
             self._flushed_s = time.monotonic()
+            self._beat()
+
+    def _beat(self) -> None:
+        """Give a sign of life, unless what was taken in is not decided upon."""
+        goes_on = self._mailbox.is_drained or time.monotonic() - self._decided_s < STUCK_S
+        if self._pulse is not None and goes_on:
+            self._pulse.beat(str(self._session.engine.state))
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work; if it fails, cancel what rests before anybody hears of it: the gateways are still open."""
@@ -420,7 +436,7 @@ class Daemon:
                 plan = await asyncio.to_thread(read_plan, self._newest, file, session.settings_for)
             except ConfigError as error:
                 return {"error": "; ".join(error.problems), "problems": list(error.problems)}
-        answer = answer_of(plan, wish)
+        answer = {**answer_of(plan, wish), "state": str(session.engine.state)}
         if "error" not in answer and plan.verdict.changes and not wish.is_dry_run:
             now_ns = self._feed.catch_up()
             if why_not := self._executed.claim(wish.command_id, now_ns):
@@ -430,7 +446,7 @@ class Daemon:
             await self._mailbox.drained()
             answer["is_applied"] = True
         changes, why_not = answer["changes"], answer.get("error", "")
-        log.warning("reload", issuer=wish.issuer, reason=wish.reason, changes=changes, why_not=why_not)
+        log.warning("operator.reload", issuer=wish.issuer, reason=wish.reason, changes=changes, why_not=why_not)
         return answer
 
     async def _operate(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -521,11 +537,14 @@ def stopping(stop: asyncio.Event) -> Iterator[None]:
 
 
 async def run_all(
-    daemons: Sequence[Runner], beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+    daemons: Sequence[Runner],
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    service: Service | None = None,
 ) -> list[RunSummary]:
     """Run every daemon until its feed ends; SIGINT, SIGTERM or SIGHUP stops them all in stages, as one that fails does.
 
     `beside` runs meanwhile and is cancelled in the end; whatever becomes of it, the daemons do not hear of it.
+    `service` tells the service manager how they do.
 
     Raises an ExceptionGroup of what failed once all have ended.
     """
@@ -539,12 +558,14 @@ async def run_all(
             raise
 
     with stopping(stop):
-        company = asyncio.create_task(beside(), name="beside") if beside is not None else None
+        company = [asyncio.create_task(beside(), name="beside")] if beside is not None else []
+        if service is not None:
+            company.append(asyncio.create_task(service.run(stop), name="service"))
         ended = await asyncio.gather(*(run(daemon) for daemon in daemons), return_exceptions=True)
-        if company is not None:
-            company.cancel()
-            await asyncio.wait([company])
-            if not company.cancelled() and (error := company.exception()) is not None:
+        for one in company:
+            one.cancel()
+            await asyncio.wait([one])
+            if not one.cancelled() and (error := one.exception()) is not None:
                 log.error("windows.failed", why=f"{type(error).__name__}: {error}")
     if failed := [one for one in ended if isinstance(one, BaseException)]:
         raise BaseExceptionGroup("daemons failed", failed)

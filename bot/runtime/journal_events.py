@@ -41,13 +41,10 @@ class JournalEvents:
 
     def __init__(self, journal_path: Path, cursor_path: Path) -> None:
         self._cursor_path = cursor_path
-        cursor = _read_cursor(cursor_path)
+        cursor = read_cursor(cursor_path)
         self._run_id = cursor.run_id if cursor else ""
         self._newest = cursor.number if cursor else 0  # read, acknowledged or not
-        if cursor:
-            self._tail = JournalTail(journal_path, cursor.seq, cursor.number, cursor.row_hash)
-        else:
-            self._tail = JournalTail(journal_path)
+        self._tail = tail_from(journal_path, cursor)
         self._recent: deque[Told] = deque(cursor.recent if cursor else (), maxlen=RECENT)
         self._held: deque[Told] = deque()  # read, and not acknowledged
         self._given = 0  # of those held
@@ -117,19 +114,29 @@ class JournalEvents:
 
     def _cursor(self) -> Cursor | None:
         recent = tuple(self._recent)
-        if not self._held:
-            place = self._tail.after_seq, self._tail.number, self._tail.row_hash
-        elif recent and recent[-1].seq == self._held[0].seq:
-            return self._written  # in the middle of a row, whose events belong together
-        else:
-            seq = self._held[0].seq - 1
-            place = seq, self._held[0].number - 1, self._tail.hash_of(seq)
+        place = self._tail.after_seq, self._tail.number, self._tail.row_hash
+        if self._held:
+            # Events of one row belong together: go on before the row whose events are not all acknowledged.
+            seq = self._held[0].seq
+            before = tuple(told for told in recent if told.seq < seq)
+            if recent and not before:
+                return self._written
+            place = seq - 1, self._held[0].number - 1 - (len(recent) - len(before)), self._tail.hash_of(seq - 1)
+            recent = before
         if place[1] == 0 or self._tail.run_id != self._run_id:
             return self._written  # nothing is had yet, or nothing was read
         return Cursor(self._run_id, *place, recent)
 
 
-def _read_cursor(path: Path) -> Cursor | None:
+def tail_from(journal_path: Path, cursor: Cursor | None) -> JournalTail:
+    """Return a reading of a journal that goes on from a cursor, or begins where there is none."""
+    if cursor is None:
+        return JournalTail(journal_path)
+    return JournalTail(journal_path, cursor.seq, cursor.number, cursor.row_hash)
+
+
+def read_cursor(path: Path) -> Cursor | None:
+    """Return what was remembered in a file; None where there is none, or none that can be read."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Cursor)
     except FileNotFoundError:

@@ -59,6 +59,7 @@ class JournalTail:
         self._header: Header | None = None
         self._instruments: dict[str, Instrument | None] = {}
         self._is_behind = False
+        self._found_seq: int | None = None
 
     @property
     def after_seq(self) -> int:
@@ -79,6 +80,11 @@ class JournalTail:
     def run_id(self) -> str:
         """Whose journal it is; "" until it was there to be read."""
         return self._header.run_id if self._header is not None else ""
+
+    @property
+    def found_seq(self) -> int:
+        """The row that was last when the first reading began; -1 where the journal came later than it, or never."""
+        return -1 if self._found_seq is None else self._found_seq
 
     @property
     def is_behind(self) -> bool:
@@ -133,6 +139,7 @@ class JournalTail:
         try:
             inode = self._path.stat().st_ino
         except OSError:
+            self._found_seq = -1
             self.close()
             return False
         if self._journal is not None and inode == self._inode:
@@ -141,6 +148,7 @@ class JournalTail:
         journal = self._stack.enter_context(Journal.open(self._path, for_writing=False))
         try:
             if journal.is_empty:
+                self._found_seq = -1
                 self.close()
                 return False
             header = journal.header
@@ -148,7 +156,11 @@ class JournalTail:
             self.close()
             raise
         self._journal, self._inode = journal, inode
+        if self._found_seq is None:
+            self._found_seq = journal.last_seq
         if not self._goes_on(journal, header):
+            if self._header is not None:
+                self._found_seq = -1  # in another one's place: all of it is new
             self._after_seq, self._number, self._row_hash = -1, 0, ""
         if header != self._header:
             self._header = header

@@ -8,44 +8,34 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import secrets
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-import aiomqtt
 import msgspec
 import typer
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
-from bot.domain.commands import ACTIONS, Arguments, CommandBody
-from bot.domain.errors import ConfigError, EvenkeelError
+from bot.domain.commands import ACTIONS, Arguments
+from bot.domain.errors import ConfigError
 from bot.domain.events import OperatorAction
 from bot.domain.windows import CommandAnswer
-from bot.runtime.broker import Broker
-from bot.runtime.command_desk import HALTED, NOT_RUNNING
-from bot.runtime.command_window import QOS, answers_topic, commands_topic
 from bot.runtime.config import load_vaults
 from bot.runtime.desk_file import load_desk, secret_of
-from bot.telemetry.commands.keys import (
-    Ed25519Key,
-    HmacSecret,
-    SigningKey,
-    new_private_key,
-    new_secret,
-    parse_signing_key,
-)
-from bot.telemetry.commands.signing import LIFE_S, compose, encode, sign
+
+if TYPE_CHECKING:
+    from bot.telemetry.commands.keys import Ed25519Key, HmacSecret
 
 KEY_ENV: Final = "EVENKEEL_ORDER_KEY"
+LIFE_S: Final = 60.0  # as long as a person waits for an answer
 WAIT_S: Final = 10.0
 FAILURE: Final = 1  # the exit codes of the command line that end these commands
 STOPPED: Final = 3
 VENUE: Final = 4
 TIMEOUT: Final = 5
 LIMIT: Final = 6
+NOT_RUNNING: Final = "not running"  # the states that answers tell
+HALTED: Final = "halted"
 TRIPPED: Final = ("reduce_only", "paused", "halted")
 
 Action = StrEnum("Action", {name.upper(): name.replace("_", "-") for name in ACTIONS})  # type: ignore[misc]
@@ -69,18 +59,20 @@ def keys_new(
     """Make a key for an issuer: the private part into a file or to stdout, the rest as lines of a desk file."""
     if (out_file is None) == (not show):
         raise ConfigError(["expected --out FILE or --show, found both or neither; hint: --out alice.key"])
+    from bot.telemetry.commands.keys import new_private_key, new_secret  # noqa: PLC0415 — as below
+
     key = new_secret() if hmac else new_private_key()
-    for line in _told(key, out_file):
-        typer.echo(line, err=True)
     if out_file is None:
         typer.echo(key.text())
     else:
         _write_private(out_file, key.text() + "\n")
+    for line in _told(key, out_file):
+        typer.echo(line, err=True)
 
 
 def _told(key: Ed25519Key | HmacSecret, path: Path | None) -> list[str]:
     held = f'export {KEY_ENV}="$(cat {path})"' if path is not None else f"export {KEY_ENV}=…"
-    if isinstance(key, HmacSecret):
+    if key.algorithm == "hmac-sha256":
         both = "the same text goes into the environment of the windows, under the name that secret_env says"
         section = ["issuers:", "  NAME:", "    secret_env: EVENKEEL_NAME_SECRET", "    may: [halt, pause]"]
         return [f"To sign:   {held}", f"To verify: {both}; in the desk file:", *section]
@@ -127,6 +119,12 @@ def order(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
 ) -> None:
     """Order something of a vault over MQTT, signed, and wait for what became of it."""
+    # brings the broker's library and that of the keys; a halt at this machine must not wait for either
+    from bot.runtime.broker import Broker  # noqa: PLC0415
+    from bot.runtime.command_sender import NoAnswerError, send  # noqa: PLC0415
+    from bot.telemetry.commands.keys import parse_signing_key  # noqa: PLC0415
+    from bot.telemetry.commands.signing import compose  # noqa: PLC0415
+
     desk = load_desk(desk_file)
     if desk.mqtt is None:
         raise ConfigError([f"{desk_file}: expected a section mqtt, found none; hint: see docs/desk.md"])
@@ -162,55 +160,6 @@ def exit_code(answer: CommandAnswer) -> int:
     if not answer.is_done:
         return VENUE if answer.action == OperatorAction.HALT and answer.state == HALTED else FAILURE
     return LIMIT if answer.action == OperatorAction.RESUME and answer.state in TRIPPED else 0
-
-
-async def send(broker: Broker, body: CommandBody, key: SigningKey, wait_s: float) -> CommandAnswer:
-    """Publish a command and return its answer.
-
-    Raises NoAnswerError if none comes in time, BrokerError if the broker cannot be reached.
-    """
-    payload = encode(sign(body, key))
-    prefix = broker.section.prefix
-    name = f"order-{secrets.token_hex(4)}"
-    mine = f"{answers_topic(prefix, body.vault)}/{name}"
-    try:
-        async with broker.client(name) as client:
-            await client.subscribe(mine, qos=QOS)
-            await client.publish(commands_topic(prefix, body.vault), payload, qos=QOS, properties=_asking(mine, body))
-            async with asyncio.timeout(wait_s):
-                async for message in client.messages:
-                    answer = msgspec.json.decode(_bytes(message.payload), type=CommandAnswer)
-                    if answer.command_id == body.command_id:
-                        return answer
-    except TimeoutError:
-        pass
-    except aiomqtt.MqttError as error:
-        raise BrokerError(f"expected a broker at {broker.address}, found {error}; hint: see docs/mqtt.md") from None
-    except msgspec.DecodeError as error:
-        raise BrokerError(f"expected an answer as documented, found {error}; hint: is it the same version?") from None
-    raise NoAnswerError(
-        f"expected an answer within {wait_s:g} s, found none; hint: do the windows of {body.vault} run and know "
-        f"{body.issuer} by this key? A command that is refused for its signature is not answered"
-    )
-
-
-class BrokerError(EvenkeelError):
-    """The broker cannot be reached, or says what nobody understands."""
-
-
-class NoAnswerError(EvenkeelError):
-    """Nobody answered a command; it may still be carried out until it expires."""
-
-
-def _asking(topic: str, body: CommandBody) -> Properties:
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # not typed there
-    properties.ResponseTopic = topic
-    properties.CorrelationData = body.command_id.encode()
-    return properties
-
-
-def _bytes(payload: Any) -> bytes:  # noqa: ANN401 — aiomqtt's types are wider than what it hands over
-    return bytes(payload) if isinstance(payload, bytes | bytearray) else b""
 
 
 def _vault_name(text: str) -> str:

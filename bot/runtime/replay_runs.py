@@ -123,9 +123,9 @@ class ReplayRuns:
             self._state = _ended(began, "it was canceled")
         finally:
             if process is not None:
-                if process.returncode is None:
+                with suppress(ProcessLookupError):
                     process.kill()
-                await process.wait()
+                await process.communicate()  # reads its pipes to their end, so that they close
 
     async def _follow(self, errors: asyncio.StreamReader | None, began: ReplayState) -> str:
         """Note progress from what the process says, and return its last other line."""

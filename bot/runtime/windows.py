@@ -16,14 +16,18 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 import structlog
 
+from bot.domain.errors import JournalError
 from bot.domain.windows import Alert, Told, VaultState
 from bot.runtime import control
-from bot.runtime.desk import Desk
+from bot.runtime.desk import Desk, cursor_path
+from bot.runtime.journal_events import read_cursor, tail_from
 from bot.runtime.vault import Vault
+from bot.telemetry.logs import OnceLogger
 
 FROZEN_AFTER_S: Final = 3.0  # a daemon that has not answered for this long does not answer
 AGAIN_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # pauses before a window that failed is begun again
 PARTING_S: Final = 3.0
+LOOK_EVERY_S: Final = 0.2  # for events
 SOCKET: Final = ".windows.sock"
 
 log = structlog.get_logger()
@@ -116,6 +120,7 @@ class Windows:
             works = [
                 *(self._kept(window.name, window.run) for window in self._windows),
                 *(watch_daemon(one, self._windows, self._every_s) for one in self._watched),
+                *(follow_journal(one, self._windows) for one in self._watched),
             ]
             tasks = [asyncio.create_task(work) for work in works]
             try:
@@ -171,6 +176,27 @@ async def watch_daemon(watched: Watched, windows: Sequence[Window], every_s: flo
             await asyncio.sleep(max(0.01, due_s - time.monotonic()))
     finally:
         line.close()
+
+
+async def follow_journal(watched: Watched, windows: Sequence[Window]) -> None:
+    """Tell every window the events that come into a journal from now on."""
+    once = OnceLogger(log)
+    tail = tail_from(
+        watched.journal_path, read_cursor(cursor_path(watched.vault.state_dir, watched.vault.vault))
+    )  # its place saves reading what is past: numbers count from the beginning
+    try:
+        while True:
+            try:
+                events = tail.read()
+            except JournalError as error:
+                once.failed("journal", vault=watched.vault.vault, error=str(error))
+                events = []
+            for told in events:
+                if told.seq > tail.found_seq:
+                    _say(windows, lambda window, told=told: window.tell(told))
+            await asyncio.sleep(0.001 if tail.is_behind else LOOK_EVERY_S)
+    finally:
+        tail.close()
 
 
 def _say(windows: Sequence[Window], what: Callable[..., None]) -> None:

@@ -407,7 +407,7 @@ def _base(instrument: Instrument | None, qty_lots: int, px: float) -> float | No
 
 
 def _limit_px(instrument: Instrument | None, ticks: int) -> float | None:
-    return instrument.tick_schedule.px(ticks) if instrument else None
+    return round(instrument.tick_schedule.px(ticks), 10) if instrument else None
 
 
 def _limit_text(limit_px: float | None, ticks: int) -> str:

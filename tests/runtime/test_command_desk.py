@@ -359,7 +359,7 @@ async def test_a_halt_of_a_live_feed_needs_no_daemon_and_stays(folder: Path) -> 
         answer = await one.order(order("bob", "halt", reason="wrong book"))
     assert (answer.is_done, answer.state) == (True, "halted")
     assert answer.text == "mm: halted; no daemon runs, and the next one will not trade until a resume"
-    marked = marker_of(one.vault).read()
+    marked = marker_of(one.vault.state_dir, VAULT).read()
     assert marked is not None
     assert (marked.issuer, marked.reason, marked.ts_ns) == ("bob", "wrong book", NOW_NS)
 

@@ -235,16 +235,18 @@ def _places() -> Iterator[Family]:
         ("kind",),
         by_kind(lambda feeds: float(sum(feed.is_stale for feed in feeds))),
     )
-    yield of_venue(
-        "evenkeel_venue_up",
-        "Whether a venue or chain can be traded on (1 or 0)",
-        lambda venue: float(venue.health.lower() == VenueHealth.UP),
-    )
+    yield of_venue("evenkeel_venue_up", "Whether a venue or chain can be traded on (1 or 0)", _is_venue_up)
     yield of_venue(
         "evenkeel_venue_account_age_seconds",
         "Age of a venue's word on our account, seconds",
         lambda venue: venue.account_age_s,
     )
+
+
+def _is_venue_up(venue: VenueState) -> float | None:
+    """Return whether it is up; of a venue that never said how it is, nothing."""
+    health = venue.health.lower()
+    return float(health == VenueHealth.UP) if health in set(VenueHealth) else None
 
 
 def _chains() -> Iterator[Family]:

@@ -37,6 +37,7 @@ REFRESH_S: Final = 5.0  # what has not changed is written again after this
 POLL_S: Final = 0.2  # how often events and alerts are looked for
 EVENTS_AT_A_TIME: Final = 8  # on their way to the broker unanswered
 RECENT_EVERY_S: Final = 1.0
+FLUSH_EVERY_S: Final = 60.0  # without events: how far the journal was read
 PARTING_S: Final = 1.0
 
 QUIET: Final = logging.getLogger("evenkeel.mqtt")  # the library warns of each message that it has no room for
@@ -204,7 +205,7 @@ class Publisher:
     async def _write_events(self, client: aiomqtt.Client) -> None:
         """Write events as they come, each again until the broker has it."""
         loop = asyncio.get_running_loop()
-        recent_due_s = loop.time()
+        recent_due_s = flush_due_s = loop.time()
         is_recent = False
         while True:
             for_now = self._following()
@@ -219,8 +220,10 @@ class Publisher:
             if not is_recent and loop.time() >= recent_due_s:
                 recent_due_s = loop.time() + RECENT_EVERY_S
                 await self._send(client, Topic.RECENT, encode(RecentEvents(tuple(self._events.recent()))))
+                is_recent, flush_due_s = True, loop.time()
+            if loop.time() >= flush_due_s:
+                flush_due_s = loop.time() + FLUSH_EVERY_S
                 self._flush()
-                is_recent = True
             await asyncio.sleep(0 if for_now or self._events.is_behind else POLL_S)
 
     def _following(self) -> Sequence[Told]:

@@ -196,6 +196,7 @@ class Pnl(msgspec.Struct, frozen=True):
     pnl_now_quote: float | None
     pnl_today_quote: float | None
     unhedged_pnl_quote: float | None
+    daily_loss_limit_quote: float | None = None
     schema_version: int = SCHEMA_VERSION
 
 

@@ -90,7 +90,11 @@ STATE = VaultState(
     unhedged_pnl_quote=-80.0,
     underlyings=(UNDERLYING,),
     orders=(OrderLine("a1b2-1", "ETH-PERPETUAL", "unknown", -100, 0, 190_000, "net +0.7", NOW_NS, False),),
-    venues=(VenueState("deribit", "up", "", 2.0), VenueState("okx", "down", "no answer", None)),
+    venues=(
+        VenueState("deribit", "up", "", 2.0),
+        VenueState("okx", "down", "no answer", None),
+        VenueState("paper", "unknown", "", None),
+    ),
     feeds=(
         FeedState("ETH index", "index", 0.5, 60.0, is_stale=False),
         FeedState("ETH-PERPETUAL", "quote", 61.0, 60.0, is_stale=True),

@@ -95,6 +95,7 @@ FIGURES = [
 UNKNOWN = [
     ("evenkeel_feed_age_seconds", {**V, "kind": "vol", "feed": "28APR23"}),
     ("evenkeel_venue_account_age_seconds", {**V, "venue": "okx"}),
+    ("evenkeel_venue_up", {**V, "venue": "paper"}),
     ("evenkeel_liquidation_distance_ratio", A),
     ("evenkeel_chain_reserve_coin", {**V, "chain": "base"}),
     ("evenkeel_pnl_quote", {**V, "part": "total"}),

@@ -152,7 +152,7 @@ export default {
       this.wait = 0;
       const column = (place) => this.points.map((point) => [point[AT], point[place]]);
       const spans = (low, high) => this.points.map((point) => [point[AT], span(point[low], point[high])]);
-      const ticks = (sign) => this.hedges.filter((one) => one[1] === sign).map((one) => [one[0], this.net(one[0])]);
+      const ticks = (sign) => this.hedges.filter((one) => one[1] === sign).map((one) => [one[0], this.net(one[0])]).filter((one) => one[1] !== null);
       this.chart.setOption({
         series: [
           { data: column(BAND_LOW) },

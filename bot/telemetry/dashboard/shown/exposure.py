@@ -115,20 +115,21 @@ def greeks(one: UnderlyingState) -> dict[str, Any]:
         Column("value", is_number=True, hint="quote money"),
     )
     rows = {f"leg {place} {leg.instrument_id}": _leg(place, leg) for place, leg in enumerate(one.legs)}
-    kinds = (("book", False), ("hedges", True))
-    for at, (name, is_hedge) in enumerate(kinds, start=1000):
+    total = _sums(one.legs)
+    for at, (name, is_hedge) in enumerate((("book", False), ("hedges", True)), start=1000):
         legs = [leg for leg in one.legs if leg.is_hedge is is_hedge]
         if legs:
             rows[name] = _total(at, f"{name}, {len(legs)}", _sums(legs))
-    decided = [getattr(one, f"delta_{end}_base") for end in ("low", "high")]
-    net_base = None if None in decided else sum(decided) / 2.0
-    net: list[float | None] = [net_base, *(getattr(one, name) for name in GREEKS[1:])]
-    rows["net"] = _total(1002, "net, as decided", net)
+    net = _net(one)
+    rest = [None if None in (a, b) else (a or 0.0) - (b or 0.0) for a, b in zip(net, total, strict=True)]
+    rows["rest"] = _total(1002, "cash and other", rest, "what is in net but in no leg: cash, chains, marks since then")
+    rows["net"] = _total(1003, "net, as decided", net)
     target = _cell(one.target_delta_base, figures.base(one.target_delta_base), UNDECIDED)
-    aimed = (Cell("target"), *(Cell("") for _ in range(4)), target)
-    rest = tuple(Cell(figures.DASH, hint="the policy has no target for it") for _ in range(4))
-    rows["target"] = Row(1003, aimed + rest, is_total=True)
-    note = "Legs are at the newest marks, net as of the last decision; cash and what is held on chains is in net."
+    none = Cell(figures.DASH, hint="the policy has no target for it")
+    rows["target"] = Row(
+        1004, (Cell("target"), *(Cell("") for _ in range(4)), target, none, none, none, none), is_total=True
+    )
+    note = "Legs are at the newest marks, net as of the last decision: book, hedges, cash and other add up to it."
     return sheet(f"{unit}: Greeks", columns, rows, note=note, is_sortable=True)
 
 
@@ -147,8 +148,15 @@ def _leg(at: int, leg: LegState) -> Row:
     )
 
 
-def _total(at: int, name: str, values: Sequence[float | None]) -> Row:
-    return Row(at, (Cell(name), *(Cell("") for _ in range(4)), *_greek_cells(values)), is_total=True)
+def _net(one: UnderlyingState) -> list[float | None]:
+    """Return the net Greeks of the last decision, delta in the middle of its interval."""
+    low, high = one.delta_low_base, one.delta_high_base
+    middle = None if low is None or high is None else (low + high) / 2.0
+    return [middle, *(getattr(one, name) for name in GREEKS[1:])]
+
+
+def _total(at: int, name: str, values: Sequence[float | None], hint: str = "") -> Row:
+    return Row(at, (Cell(name, hint=hint), *(Cell("") for _ in range(4)), *_greek_cells(values)), is_total=True)
 
 
 def _sums(legs: Iterable[LegState]) -> list[float | None]:

@@ -48,7 +48,7 @@ def _life(at: int, order_id: str, line: OrderLine | None, steps: Sequence[Told],
     if line is not None:
         kind = "transaction " if line.is_transaction else ""
         stands = Cell(
-            f"{kind}{line.state.lower()}, {line.filled_lots:+,} of {line.qty_lots:+,} lots",
+            f"{kind}{figures.words(line.state.lower())}, {_lots(line.filled_lots)} of {_lots(line.qty_lots)} lots",
             tone=WARN if line.state.upper() == "UNKNOWN" else "",
         )
         took_s = (now_ns - began_ns) / NS_PER_S
@@ -70,6 +70,10 @@ def _life(at: int, order_id: str, line: OrderLine | None, steps: Sequence[Told],
         Cell(f"{took_s:.3f} s" if took_s < 10 else figures.age(took_s), sort=took_s),
     )
     return Row(at, cells, more=more)
+
+
+def _lots(count: int) -> str:
+    return figures.number(count, 0, is_signed=True)
 
 
 def _stands(last: Told) -> Cell:
