@@ -9,7 +9,8 @@ import pytest
 
 from bot.domain.events import OperatorAction, OperatorCommand
 from bot.domain.units import NS_PER_S
-from bot.runtime.operating import parse_operation, told_of
+from bot.runtime.halt_marker import Halt
+from bot.runtime.operating import parse_operation, told_of, too_late
 from tests.engine.builders import Driver
 
 A = OperatorAction
@@ -83,3 +84,18 @@ def test_what_was_done_is_told(command: dict[str, Any], text: str) -> None:
     driver = Driver()
     driver.apply(parsed)
     assert told_of(parsed, driver.engine) == text
+
+
+def test_what_a_frozen_daemon_finds_when_it_wakes_may_come_too_late() -> None:
+    question = {"issued_ns": 1_000_000_000, "expires_ns": 61_000_000_000}
+    halt = Halt("bob", "wrong book", 2_000_000_000)
+    assert too_late(question, A.PAUSE, 60_999_999_999, halt) == ""
+    assert too_late(question, A.PAUSE, 61_000_000_000, None).startswith(
+        "expected a command that is still good, found one expired 0.0 s ago"
+    )
+    assert too_late(question, A.HALT, 99_000_000_000, None) == "", "a halt is never too late"
+    earlier = too_late(question, A.RESUME, 3_000_000_000, halt)
+    assert earlier.startswith("expected a resume ordered after the halt, found an earlier one: halted by bob at ")
+    assert too_late({**question, "issued_ns": 2_000_000_000}, A.RESUME, 3_000_000_000, halt) == ""
+    assert too_late({}, A.RESUME, 3_000_000_000, halt) == "", "a person at this machine knows what they do"
+    assert too_late({"issued_ns": "1", "expires_ns": None}, A.RESUME, 3_000_000_000, halt) == ""
