@@ -46,6 +46,9 @@ VOCABULARY: Final[dict[str, Word]] = {
     "operator.command": Word(
         "an operator's command was carried out", ("action", "issuer", "reason", "state", "command_id", "text")
     ),
+    "operator.refused": Word(
+        "an operator's command was not carried out", ("action", "issuer", "command_id", "refusal", "why")
+    ),
     "operator.transaction": Word("an operator canceled a transaction or sped it up", ("chain", "action", "key")),
     "halt.marked": Word("the halt marker stands: the engine halts", ("issuer", "reason")),
     "transfer.ordered": Word("an operator's word on a transfer", ("action", "transfer_id", "issuer", "why_not")),
