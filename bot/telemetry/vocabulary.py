@@ -45,7 +45,12 @@ VOCABULARY: Final[dict[str, Word]] = {
     "order.unreadable": Word("a mined hedge whose receipt cannot be read", ("order_id", "tx", "why")),
     "fill.odd": Word("a fill of no whole lots", ("order_id", "base", "lot_base")),
     # people
-    "operator.command": Word("an operator's command was carried out", ("underlying", "state", "text"), more=True),
+    "operator.command": Word(
+        "an operator's command was carried out", ("action", "issuer", "reason", "state", "command_id", "text")
+    ),
+    "operator.refused": Word(
+        "an operator's command was not carried out", ("action", "issuer", "command_id", "refusal", "why")
+    ),
     "operator.transaction": Word("an operator canceled a transaction or sped it up", ("chain", "action", "key")),
     "halt.marked": Word("the halt marker stands: the engine halts", ("issuer", "reason")),
     "transfer.ordered": Word("an operator's word on a transfer", ("action", "transfer_id", "issuer", "why_not")),
@@ -88,7 +93,6 @@ VOCABULARY: Final[dict[str, Word]] = {
     ),
     "command.unreadable": Word("a line of the file of known commands cannot be read", ("path", "line")),
     "operator.reload": Word("a vault file was read again", ("changes", "issuer", "reason", "why_not")),
-    "operator.refused": Word("an operator's command was refused", ("refusal", "why"), more=True),
     "journal.replaced": Word(
         "another journal stands where one was followed; it is told from its start", ("vault", "run")
     ),
