@@ -106,6 +106,26 @@ def test_what_a_journal_says_is_adopted_and_known(session: Session) -> None:
     assert take_in(after, event).vault == wider
 
 
+def test_a_replay_with_the_same_file_read_again_and_again_decides_the_same(session: Session) -> None:
+    again = open_session(session.vault, recording=session.recording)
+    same = event_of(Plan(session.vault, session.vault, judge(session.vault, session.vault)), WISH, 0)
+    digests = []
+    for one, every in ((session, 0), (again, 97)):
+        number = 0
+        while (step := one.world.step()) is not None:
+            number += 1
+            now_ns, events = step
+            for event in (*events, *([same] if every and number % every == 0 else [])):
+                assert take_in(one, event).engine is one.engine
+            commands = one.engine.decide(now_ns)
+            for command in commands:
+                one.world.submit(command, now_ns)
+            one.score.observe(now_ns, len(events), commands, 0)
+        digests.append((one.score.commands_sha256, one.score.orders, one.engine.equity_quote()))
+    assert digests[0] == digests[1]
+    assert digests[0][1] > 5
+
+
 def test_a_configuration_of_another_version_names_what_it_cannot_read(session: Session) -> None:
     text = config_json(session.vault).replace('"routing"', '"rooting"')
     with pytest.raises(JournalError, match=r"found at rooting: Extra inputs .*; hint: it was written by another"):
