@@ -18,6 +18,7 @@ from bot.domain.events import ConfigChanged
 from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256, load_vaults
 from bot.runtime.control import ask
+from bot.runtime.daemon import Daemon
 from bot.runtime.journal import Batch, Header, Journal
 from bot.runtime.recovery import newest_vault
 from bot.runtime.reload import Plan, Wish, answer_of, event_of, read_plan, read_vault, take_in, wish_of
@@ -88,6 +89,25 @@ async def test_a_live_feed_goes_by_the_changed_file_and_comes_back_with_it(
         assert age["detail"].endswith("limit 6 s")
     if mode == "live":
         assert len(orders(exchange)) >= sent + 2
+
+
+async def test_of_two_who_ask_at_once_one_is_told_that_it_is_done_already(busy: Path, session: Session) -> None:
+    file, socket = busy / "busy.yaml", busy / "busy.sock"
+    with Journal.open(busy / "own.sqlite", for_writing=True) as journal:
+        daemon = Daemon(session, journal, socket_path=socket, speed=100.0, progress=lambda _: None, vault_file=file)
+        stop = asyncio.Event()
+        run = asyncio.create_task(daemon.run(stop))
+        await until(socket.exists, run)
+        rewrite(file, "half_width_base: 0.3", "half_width_base: 0.4")
+        questions = [{"verb": "reload", "issuer": name} for name in ("first", "second")]
+        answers = await asyncio.gather(*(asyncio.to_thread(ask, socket, one) for one in questions))
+        state = await asyncio.to_thread(ask, socket, {"verb": "state"})
+        stop.set()
+        await run
+    assert sorted(one["is_applied"] for one in answers) == [False, True]
+    assert not any("error" in one for one in answers)
+    assert len([one for one in read_rows(busy / "own.sqlite").events if isinstance(one, ConfigChanged)]) == 1
+    assert state["config_sha256"] == answers[0]["config_sha256"] != config_sha256(session.vault)
 
 
 # What is taken in ----------------------------------------------------------------------------------------------------
