@@ -162,6 +162,7 @@ class Daemon:
         found = self._rebuild()
         self._newest = found.vault
         session = self._session = self._session._replace(vault=found.vault)
+        self._config_sha256 = config_sha256(found.vault)
         truth = await session.truth(found.instruments)
         now_ns = self._feed.decision_ns(found.last_ns)
         if found.batches:
@@ -219,6 +220,8 @@ class Daemon:
         self._journal.append(Batch(now_ns, events))
         for event in events:
             self._session = session = take_in(session, event)
+            if isinstance(event, ConfigChanged):
+                self._config_sha256 = event.config_sha256
             if isinstance(event, CollateralPlanned):
                 self._warn_of(event)
         began_ns = time.perf_counter_ns()
