@@ -24,6 +24,7 @@ ADOPTED: Final = (
     "account_max_age_ns",
     "foreign_policy",
     "option_hedges",
+    "operator",
 )  # besides hedges, the ages of fused prices and what follows of risk
 ADOPTED_OF_RISK: Final = (
     "states",

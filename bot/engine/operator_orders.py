@@ -70,7 +70,8 @@ class HedgeNow:
         self.since_ns = command.ts_recv_ns
         self.orders: tuple[Order, ...] = ()
         self.is_whole = False
-        self.shaped_ns = 0  # when a decision last went by it
+        self.shaped_ns = 0  # when a decision last went by it …
+        self.is_known = False  # … and whether net delta was known then
 
     @property
     def is_under_way(self) -> bool:
@@ -261,7 +262,7 @@ class OperatorOrders:
         centre_base = view.target_delta_base
         if now is not None and not now.is_under_way:
             # nothing smaller than half a lot can be traded; an edge of its own would be refitted to gas
-            now.shaped_ns = view.now_ns
+            now.shaped_ns, now.is_known = view.now_ns, view.delta_low_base == view.delta_high_base
             half_base = 0.5 * view.lot_base
             reason = f"hedge now by {now.issuer}: {now.reason}"
             shaped = HedgeTarget.to_centre(
@@ -287,7 +288,7 @@ class OperatorOrders:
         """Remember the orders of a hedge that was asked for; others of the same desk are none of its business."""
         now = self.hedging.get(underlying)
         if now is not None and now.shaped_ns == orders[0].intent.decided_ns:
-            now.orders, now.is_whole = orders, is_whole
+            now.orders, now.is_whole = orders, is_whole and now.is_known
 
     def settle_hedge(self, underlying: str, now_ns: int, why_not: str, *, is_there: bool) -> None:
         """Let go of a hedge that was asked for once it is made, there is nothing to trade, or its time is over.

@@ -123,7 +123,7 @@ class AlertWindow:
     def acknowledge(self, alert_id: str, who: str) -> str:
         """Note that somebody looks after an alert; return why not, "" if noted."""
         why_not = self._keeper.acknowledge(alert_id, who)
-        log.info("acknowledged", alert_id=alert_id[:200], issuer=who[:100], why_not=why_not)
+        log.info("alert.acknowledged", alert_id=alert_id[:200], issuer=who[:100], why_not=why_not)
         return why_not
 
     # ── a look ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -155,7 +155,7 @@ class AlertWindow:
         for told in tellings:
             alert = told.alert
             write = log.error if alert.severity is Severity.CRITICAL else log.warning
-            write("alert", word=str(told.word), alert_id=alert.alert_id, vault=alert.vault, detail=alert.detail)
+            write("alert.told", word=str(told.word), alert_id=alert.alert_id, vault=alert.vault, detail=alert.detail)
         self._sender.send(tellings, now_ns)
 
     # ── nobody answered ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -175,11 +175,11 @@ class AlertWindow:
         if "error" in answer:
             why = f"nobody acknowledged it, and the vault could not be made reduce-only yet: {answer['error']}"
             self._send(self._keeper.stuck(vault, now_ns, why), now_ns)
-            log.error("not reduce-only", vault=vault, why=answer["error"])
+            log.error("alert.not_escalated", vault=vault, why=answer["error"])
             await asyncio.sleep(AGAIN_S)
             return
         state = answer.get("state", "")
-        log.warning("escalated", vault=vault, reason=escalation.reason, state=state)
+        log.warning("alert.escalated", vault=vault, reason=escalation.reason, state=state)
         note = f"nobody acknowledged it in time, so the vault is {state} now; `evenkeel resume` ends that"
         self._send(self._keeper.escalated(vault, now_ns, note), now_ns)
 
@@ -194,7 +194,7 @@ class AlertWindow:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, msgspec.MsgspecError) as error:
-            log.warning("alerts forgotten", path=str(self._memory_path), error=f"{type(error).__name__}: {error}")
+            log.warning("alert.memory_unread", path=str(self._memory_path), error=f"{type(error).__name__}: {error}")
         self._sender.start(memory.waiting if memory is not None else None)
         if memory is not None and memory.is_running:
             self._keeper.note("", Finding("windows_restarted", "", "see the log for why they ended"), time.time_ns())
@@ -216,14 +216,14 @@ class AlertWindow:
                 os.fsync(file.fileno())
             partial.replace(self._memory_path)
         except OSError as error:
-            log.warning("alerts not kept", path=str(self._memory_path), error=str(error))
+            log.warning("alert.memory_unwritten", path=str(self._memory_path), error=str(error))
             return
         self._kept = version
 
     # ── at the windows' socket ───────────────────────────────────────────────────────────────────────────────────────
 
     async def _list(self, _question: dict[str, Any]) -> dict[str, Any]:
-        return {"alerts": msgspec.to_builtins(self._keeper.open_alerts())}
+        return {"alerts": [msgspec.to_builtins(one) for one in self._keeper.open_alerts()]}
 
     async def _take_acknowledgement(self, question: dict[str, Any]) -> dict[str, Any]:
         why_not = self.acknowledge(str(question.get("alert_id", "")), str(question.get("issuer", "")))

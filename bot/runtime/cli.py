@@ -6,7 +6,6 @@ Exit codes are `Exit`.
 from __future__ import annotations
 
 import asyncio
-import getpass
 import io
 import json
 import os
@@ -24,7 +23,6 @@ import typer
 from rich.console import Console
 
 from bot import __version__
-from bot.domain.decisions import BotState
 from bot.domain.errors import (
     ConfigError,
     EvenkeelError,
@@ -33,34 +31,37 @@ from bot.domain.errors import (
     Retryable,
     VenueFatal,
 )
-from bot.domain.events import OperatorAction, OperatorCommand, Restarted
 from bot.domain.instruments import Payoff
 from bot.domain.results import RunSeries, RunSummary
 from bot.domain.units import utc_text
 from bot.risk.asset_classes import Resolved
-from bot.runtime import control, risk_tables, tables
+from bot.runtime import control, operator_cli, risk_tables, tables
 from bot.runtime.alerts_cli import alerts
 from bot.runtime.calibrate_cli import calibrate_app
 from bot.runtime.clock import WallClock
 from bot.runtime.config import config_sha256, load_vaults
 from bot.runtime.daemon import Daemon, Runner, run_all
+from bot.runtime.dashboard_cli import dashboard, password
 from bot.runtime.desk_file import load_desk
-from bot.runtime.halt_marker import Halt, HaltMarker
-from bot.runtime.halting import halt_everywhere
+from bot.runtime.halt_marker import marker_of
 from bot.runtime.importing import ImportOptions, import_deribit_chain, parse_books, parse_strikes
-from bot.runtime.journal import Batch, Journal, export, verify
+from bot.runtime.journal import Journal, export, verify
 from bot.runtime.live import LiveSession
 from bot.runtime.live_run import LiveRun, record_vault, spare_collector
+from bot.runtime.order_cli import keys_app, order
 from bot.runtime.quote_cli import quote
 from bot.runtime.recovery import began_as, journal_path, rebuild, refuse_damaged, session_of
 from bot.runtime.reload_cli import reload
 from bot.runtime.risk_accounts import assets_of
 from bot.runtime.risk_classes import applying
 from bot.runtime.risk_cli import risk_app
+from bot.runtime.service import Service
 from bot.runtime.session import Session, open_session, open_vault_recording
+from bot.runtime.tail_cli import tail
+from bot.runtime.top_cli import top
 from bot.runtime.transactions_cli import tx_app
 from bot.runtime.tune_cli import tune
-from bot.runtime.vault import Vault
+from bot.runtime.vault import RecordingFeed, Vault
 from bot.runtime.vault_cli import vault_app
 from bot.runtime.venues import refuse_shared_accounts, vault_underlyings
 from bot.runtime.views import status_view
@@ -71,7 +72,6 @@ from bot.telemetry.logs import configure_logging, keep_environment_secret
 from strategies import Policy, policies_from_specs
 
 T = TypeVar("T")
-TRIPPED = (BotState.REDUCE_ONLY, BotState.PAUSED, BotState.HALTED)  # a limit still stands after a resume
 DAEMON_PROGRESS_EVERY_S = 60.0  # off a terminal, where it goes into a service log
 MAX_SPEED = 1e9
 
@@ -105,11 +105,18 @@ app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(tx_app, name="tx")
 app.add_typer(vault_app, name="vault")
 app.add_typer(risk_app, name="risk")
+app.add_typer(keys_app, name="keys")
 app.command()(quote)
 app.command()(reload)
 app.command()(tune)
 app.command()(windows)
+app.command()(top)
+app.command()(tail)
 app.command()(alerts)
+app.command()(order)
+app.command()(dashboard)
+app.command()(password)
+operator_cli.add_to(app)
 
 out = Console(soft_wrap=True, markup=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)
 err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
@@ -191,11 +198,18 @@ def replay(
         Path | None, typer.Option("--journal", help="Replay what a run journalled and check that it decides the same")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the simulated venue")] = None,
+    recording: Annotated[
+        str, typer.Option("--recording", metavar="NAME", help="Replay this recording instead of the vault's feed")
+    ] = "",
     report: Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Write pictures and a page")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the vault's recording through the engine, unpaced, and print what came of it."""
-    (vault,) = load_vaults([vault_file], allow_live=journal is not None)
+    (vault,) = load_vaults([vault_file], allow_live=journal is not None or bool(recording))
+    if recording:
+        if journal is not None:
+            raise ConfigError(["expected --journal or --recording, found both; hint: a journal has its own market"])
+        vault = vault.model_copy(update={"feed": RecordingFeed(recording=recording)})
     if seed is not None:
         vault = vault.model_copy(update={"seed": seed})
     if journal is not None:
@@ -238,6 +252,7 @@ def run(
         beside = WindowsProcess(windows_command(desk, vaults, journal))
     if journal is not None and len(loaded) > 1:
         raise ConfigError(["expected one vault with --journal, found several; hint: leave --journal out"])
+    service = Service([vault.vault for vault in loaded], os.environ)
     with ExitStack() as stack:
         daemons: list[Runner] = []
         bases = {}
@@ -260,7 +275,7 @@ def run(
             began = began_as(vault, opened)
             if session is None:
                 bases[vault.vault] = min(vault_underlyings(vault))
-                marker = halt_marker(vault)
+                marker = marker_of(vault.state_dir, vault.vault)
                 daemons.append(
                     LiveRun(
                         vault,
@@ -269,7 +284,7 @@ def run(
                         socket_path=socket_path,
                         marker=marker,
                         environ=os.environ,
-                        began=began,
+                        pulse=service.pulses[vault.vault],
                         on_connected=spare_collector,
                     )
                 )
@@ -284,9 +299,17 @@ def run(
                 else _no_progress()
             )
             daemons.append(
-                Daemon(session, opened, socket_path=socket_path, speed=speed, progress=progress, vault_file=vault_file)
+                Daemon(
+                    session,
+                    opened,
+                    socket_path=socket_path,
+                    speed=speed,
+                    progress=progress,
+                    vault_file=vault_file,
+                    pulse=service.pulses[vault.vault],
+                )
             )
-        summaries = _run_loop(run_all(daemons, beside.run if beside is not None else None))
+        summaries = _run_loop(run_all(daemons, beside.run if beside is not None else None, service))
     if as_json:
         _print_json(summaries if len(summaries) > 1 else summaries[0])
     else:
@@ -327,44 +350,6 @@ def plan(vault_file: VaultFile, journal: JournalPath = None, as_json: AsJson = F
         for desk in view["desks"]:
             out.print(desk["plan"], highlight=False)
     _exit_unless_running(view)
-
-
-@app.command()
-def halt(
-    vault_file: VaultFile,
-    reason: Annotated[str, typer.Option("--reason", help="Why; goes into the journal")] = "operator",
-    journal: JournalPath = None,
-) -> None:
-    """Stop trading and cancel what rests; only `resume` ends it, a restart does not.
-
-    On a live feed it also works with the daemon frozen: it cancels at every venue by itself.
-    """
-    (vault,) = load_vaults([vault_file], allow_live=True)
-    if not vault.is_live_feed:
-        _operate(vault, journal, OperatorAction.HALT, reason)
-        return
-    halt_now = Halt(_issuer(), reason, time.time_ns())
-    halting = halt_everywhere(
-        vault, halt_now, halt_marker(vault), control.socket_path(vault.state_dir, vault.vault), os.environ
-    )
-    told = asyncio.run(halting)
-    for line in told.lines:
-        print(line)
-    if not told.is_complete:
-        raise typer.Exit(Exit.VENUE)
-
-
-@app.command()
-def resume(
-    vault_file: VaultFile,
-    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again; goes into the journal")],
-    journal: JournalPath = None,
-) -> None:
-    """Trade again after a halt, a pause or a limit that tripped."""
-    if not reason.strip():
-        raise ConfigError(["--reason: expected why it is safe again, found nothing; it goes into the journal"])
-    (vault,) = load_vaults([vault_file], allow_live=True)
-    _operate(vault, journal, OperatorAction.RESUME, reason)
 
 
 @app.command()
@@ -493,11 +478,6 @@ def import_chain(
     print(import_deribit_chain(sources, destination, options, err))
 
 
-def halt_marker(vault: Vault) -> HaltMarker:
-    """Return the vault's halt marker."""
-    return HaltMarker(Path(vault.state_dir) / f"{vault.vault}.halted")
-
-
 def _replay_policies(
     vault: Vault, policies: Sequence[Policy]
 ) -> tuple[list[Session], list[tuple[RunSummary, RunSeries]]]:
@@ -616,52 +596,6 @@ def _why_lines(view: dict[str, Any]) -> Iterator[str]:
     yield f"refused so far: {counts or 'nothing'}"
     faults = ", ".join(f"{fault} {count}" for fault, count in view["quotes_refused"].items())
     yield f"quotes refused so far: {faults or 'none'}"
-
-
-def _operate(vault: Vault, journal: Path | None, action: OperatorAction, reason: str) -> None:
-    """Tell the running daemon, or, if none runs, its journal: the next start obeys it."""
-    marker = halt_marker(vault)
-    seen = marker.read()
-    question = {"verb": "operate", "action": str(action), "issuer": _issuer(), "reason": reason}
-    try:
-        answer = control.ask(control.socket_path(vault.state_dir, vault.vault), question)
-    except control.NotRunningError:
-        path = journal or journal_path(vault)
-        if not path.exists():
-            err.print(f"error: {vault.vault} is not running and has no journal at {path}; nothing to {action}")
-            raise typer.Exit(Exit.NOT_RUNNING) from None
-        answer = _operate_on_journal(path, action, reason)
-        if action is OperatorAction.RESUME:
-            marker.remove(seen)
-        err.print(f"{vault.vault} is not running; its next start will obey")
-    if "error" in answer:
-        err.print(f"error: {answer['error']}")
-        raise typer.Exit(Exit.FAILURE)
-    print(f"{vault.vault}: {answer['state']} {answer['reason']}".rstrip())
-    if action is OperatorAction.RESUME and answer["state"] in TRIPPED:
-        raise typer.Exit(Exit.LIMIT)
-
-
-def _operate_on_journal(path: Path, action: OperatorAction, reason: str) -> dict[str, str]:
-    """Append the command for the next start to obey. Nothing is replayed: a halt must work whatever else does not.
-
-    A restart comes first: whatever was commanded last never reached anyone, and nothing is traded in its batch.
-    """
-    with Journal.open(path, for_writing=True) as opened:
-        last_ns = 0
-        for _, record in opened.records(max(0, opened.last_seq - 1)):
-            last_ns = getattr(record, "now_ns", last_ns)
-        command = OperatorCommand(action, _issuer(), reason, last_ns)
-        opened.append(Batch(last_ns, (Restarted(last_ns), command)))
-    return {"state": f"{action} noted", "reason": ""}
-
-
-def _issuer() -> str:
-    """Return who gives the order; in a container the user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 def _run_loop(work: Coroutine[Any, Any, T]) -> T:

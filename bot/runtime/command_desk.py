@@ -75,11 +75,14 @@ class CommandDesk:
         environ: Mapping[str, str],
         *,
         clock_ns: Callable[[], int] = time.time_ns,
+        timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> None:
         self._issuers = issuers
         self._hub = hub
         self._clock_ns = clock_ns
-        self._vaults = {one.vault.vault: VaultDesk(one, hub, environ, self._reply, clock_ns) for one in watched}
+        self._vaults = {
+            one.vault.vault: VaultDesk(one, hub, environ, self._reply, clock_ns, timeout_s) for one in watched
+        }
         self._replies: deque[Reply] = deque(maxlen=MAX_REPLIES)
         self._has_reply = asyncio.Event()
         self._quiet = Quiet()
@@ -133,7 +136,7 @@ class CommandDesk:
             self._refuse(Refused(Why.BUSY, f"expected fewer commands of {found.issuer} at a time"), arrival.vault)
             return
         log.info(
-            "command taken", vault=found.vault, command_id=found.command_id, issuer=found.issuer, action=found.action
+            "command.taken", vault=found.vault, command_id=found.command_id, issuer=found.issuer, action=found.action
         )
         desk.take(found, arrival)
 
@@ -172,14 +175,14 @@ class CommandDesk:
             state=outcome.state,
             answered_ns=self._clock_ns(),
         )
-        log.warning("command", **msgspec.structs.asdict(answer))
+        log.warning("command.answered", **msgspec.structs.asdict(answer))
         self._replies.append(Reply(answer, arrival.reply_to, arrival.correlation))
         self._has_reply.set()
 
     def _refuse(self, found: Refused, vault: str, count: int = 1) -> None:
         self._hub.refused_commands[str(found.why)] += count
         if (more := self._quiet.say(str(found.why), time.monotonic())) is not None:
-            log.warning("command refused", why=str(found.why), text=found.text, vault=printable(vault), more=more)
+            log.warning("command.refused", why=str(found.why), text=found.text, vault=printable(vault), more=more)
 
 
 class Outcome(NamedTuple):
@@ -204,6 +207,7 @@ class VaultDesk:
         environ: Mapping[str, str],
         answer: Answering,
         clock_ns: Callable[[], int],
+        timeout_s: float,
     ) -> None:
         vault = watched.vault
         self.file = CommandFile(command_path(vault.state_dir, vault.vault), clock_ns())
@@ -214,6 +218,7 @@ class VaultDesk:
         self._environ = environ
         self._answer = answer
         self._clock_ns = clock_ns
+        self._timeout_s = timeout_s
         self._waiting: deque[tuple[CommandBody, Arrival]] = deque()
         self._news = asyncio.Event()
         self._halts: deque[tuple[CommandBody, Arrival]] = deque()
@@ -281,7 +286,7 @@ class VaultDesk:
                 return await self._halt_everywhere(body)
             return self._said(await self._ask(body))
         except Exception as error:
-            log.exception("command failed", vault=body.vault, command_id=body.command_id, action=body.action)
+            log.exception("command.failed", vault=body.vault, command_id=body.command_id, action=body.action)
             text = f"failed, and may have been carried out in part: {type(error).__name__}: {error}"
             return self._no(text, Why.NO_ANSWER)
 
@@ -312,13 +317,13 @@ class VaultDesk:
         }
         if body.action == RELOAD:
             question |= {"verb": "reload", "confirm": given.confirm}
-        line = control.Line(self._watched.socket_path, ANSWER_TIMEOUT_S)
+        line = control.Line(self._watched.socket_path, self._timeout_s)
         try:
             answer = msgspec.json.decode(await line.ask(question))
         except control.NotRunningError:
             return {"error": f"expected a running daemon of {body.vault}, found none", "state": NOT_RUNNING}
         except TimeoutError:
-            found = f"expected an answer of the daemon within {ANSWER_TIMEOUT_S:g} s, found none"
+            found = f"expected an answer of the daemon within {self._timeout_s:g} s, found none"
             return {"error": f"{found}; it may still do what it was told until the command expires", "timeout": True}
         finally:
             line.close()

@@ -67,7 +67,7 @@ class CommandFile:
                 case [command_id, issuer, expires] if expires.isascii() and expires.isdigit() and len(expires) < 20:
                     self.memory.note(command_id, issuer, int(expires))
                 case _:
-                    log.warning("command file", path=str(self._path), unreadable_line=self._lines)
+                    log.warning("command.unreadable", path=str(self._path), line=self._lines)
 
     def _append(self, line: str) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -87,11 +87,14 @@ class CommandWindow:
                         qos=QOS, noLocal=True, retainAsPublished=True, retainHandling=DONT_SEND_RETAINED
                     )
                     await client.subscribe([(topic, options) for topic in self._vaults])
+                    _end_if_cancelled()
                     self._once.recovered("commands", broker=self._broker.address)
+                    log.info("commands.open", broker=self._broker.address, vaults=list(self._answers))
                     failures = 0
                     self.is_connected = True
                     await self._converse(client)
             except aiomqtt.MqttError as error:
+                _end_if_cancelled()
                 self._once.failed("commands", broker=self._broker.address, error=str(error))
             finally:
                 self.is_connected = False
@@ -136,6 +139,7 @@ class CommandWindow:
             for topic in filter(None, (reply.reply_to, self._answers[reply.answer.vault])):
                 await client.publish(topic, payload, qos=QOS, properties=_properties(reply))
             self.desk.sent(reply)
+            _end_if_cancelled()
 
     def _client(self) -> aiomqtt.Client:
         connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # not typed there
@@ -159,6 +163,13 @@ class CommandWindow:
             queue_type=Inbox,
             max_queued_incoming_messages=MAX_INBOX,
         )
+
+
+def _end_if_cancelled() -> None:
+    """Raise the cancellation of this task that a library has swallowed, as `asyncio.wait_for` of Python 3.11 may."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _properties(reply: Reply) -> Properties:

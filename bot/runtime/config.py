@@ -32,6 +32,7 @@ from bot.engine.settings import (
     FusionSettings,
     HedgeSettings,
     Limits,
+    OperatorBounds,
     OptionHedgeSettings,
 )
 from bot.risk.oracle_fusion import FusionRule
@@ -60,6 +61,7 @@ NEEDED_STREAMS: Final = ("vol_quotes", "quotes", "index")
 MANUAL: Final = "see docs/configuration.md"
 OPTION_VENUES: Final = ("deribit",)  # where options are known to be traded as our orders are made
 VENUE_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
+LATER_SECTIONS: Final = ("operator",)  # than the first journals that are still about
 MAX_NAMES: Final = 12  # in one hint
 PASSWORD_IN_URL: Final = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
@@ -217,6 +219,7 @@ def _engine_settings(vault: Vault, instruments: tuple[Instrument, ...], ages: Ag
         ),
         option_hedges={line.underlying: _option_hedges(vault, line) for line in vault.option_hedges},
         risk=_risk(vault),
+        operator={name: OperatorBounds(**one.model_dump()) for name, one in vault.operator.items()},
     )
 
 
@@ -247,8 +250,15 @@ def _refuse_missing(vault: Vault, instruments: Sequence[Instrument], streams: It
 
 
 def config_json(vault: Vault) -> str:
-    """Return the vault in canonical JSON, defaults filled in and keys sorted; `Vault.model_validate_json` reads it."""
-    return json.dumps(vault.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """Return the vault in canonical JSON, defaults filled in and keys sorted; `Vault.model_validate_json` reads it.
+
+    A section that came later is left out where a vault has none, so that its older journals still fit.
+    """
+    values = vault.model_dump(mode="json")
+    for section in LATER_SECTIONS:
+        if not values[section]:
+            del values[section]
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def config_sha256(vault: Vault) -> str:
@@ -574,6 +584,9 @@ def _check_currencies(source: YamlSource, bases: set[str], currencies: set[str])
     for base, target in _mapping_at(source.value, "target").items():
         if isinstance(target, dict) and base not in bases:
             source.report(("target", base), _either(bases), short(base), "one target per underlying of the book")
+    for base in _mapping_at(source.value, "operator"):
+        if base not in bases:
+            source.report(("operator", base), _either(bases), short(base), "bounds for an underlying of the book")
 
 
 def _known(source: YamlSource, listing: _Listing, names: dict[Location, str]) -> dict[Location, Instrument]:

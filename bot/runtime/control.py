@@ -64,6 +64,8 @@ async def serve(path: Path, handle: Handler) -> AsyncIterator[None]:
                 busy.discard(task)
         except (TimeoutError, ConnectionError):
             pass  # who asked has gone: there is nobody to tell
+        except asyncio.CancelledError:
+            pass  # the daemon ends, and asyncio would complain about how this task did
         finally:
             conversations.discard(task)
             busy.discard(task)

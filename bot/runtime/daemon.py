@@ -40,6 +40,7 @@ from bot.domain.risk import CollateralPlanned, SupposedPosition, TransferCollate
 from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256
 from bot.runtime.control import serve
+from bot.runtime.executed import ExecutedCommands
 from bot.runtime.feed import Feed
 from bot.runtime.halt_marker import Halt, HaltMarker
 from bot.runtime.journal import SCHEMA_VERSION, Batch, Commands, Header, Journal
@@ -47,10 +48,12 @@ from bot.runtime.live import NOT_SENT, LiveSession
 from bot.runtime.live_transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.meters import DaemonMeters
+from bot.runtime.operating import parse_operation, told_of, too_late
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
 from bot.runtime.reload import answer_of, event_of, read_plan, take_in, wish_of
 from bot.runtime.risk_news import RiskNews
 from bot.runtime.risk_snapshot import take_snapshot
+from bot.runtime.service import Pulse, Service
 from bot.runtime.session import Session
 from bot.runtime.vault import Vault
 from bot.runtime.views import status_view
@@ -59,6 +62,7 @@ from bot.telemetry.telling import ToldMoney, ToldOrderWord, tell
 
 FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; commands are always on disk first
 STOP_TIMEOUT_S = 5.0
+STUCK_S = 5.0  # what is taken in and not decided upon for so long never will be
 WITHDRAW_TIMEOUT_S = 3.0  # how long a daemon that gives up waits for its last cancels
 MUST_LAST = frozenset({OperatorCommand, ConfigChanged})  # what a person was told is done is on disk
 RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
@@ -95,6 +99,7 @@ class Daemon:
         progress: Callable[[int], None],
         marker: HaltMarker | None = None,
         vault_file: Path | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self._session = session
         self._journal = journal
@@ -108,10 +113,13 @@ class Daemon:
         self._lifting: Halt | None = None  # the marked halt that a resume under way has seen
         self._withheld: frozenset[str] = frozenset()  # orders decided upon that are not on disk, and so never left
         self._is_withdrawn = False
+        self._executed = ExecutedCommands()
         self._news = RiskNews(session.engine)
         self._meters = DaemonMeters()
         self._config_sha256 = config_sha256(session.vault)
         self._flushed_s = time.monotonic()
+        self._pulse = pulse
+        self._decided_s = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> RunSummary:
         """Recover, then run until the feed ends or `stop` is set; return the summary of the whole run."""
@@ -119,6 +127,7 @@ class Daemon:
         structlog.contextvars.bind_contextvars(vault=self._session.vault.vault)  # of this task and those it starts
         async with serve(self._socket_path, self._answer):
             await self._recover()  # a recording awaits nothing here: who asks meanwhile waits for the answer
+            self._beat()
             async with asyncio.TaskGroup() as tasks:
                 feed = tasks.create_task(self._guarded(self._feed.run()), name="feed")
                 decide = tasks.create_task(self._guarded(self._decide()), name="decide")
@@ -137,6 +146,8 @@ class Daemon:
                 await self._withdraw()  # nobody watches what rests any more; the next start asks what became of it
                 feed.cancel()
         self._journal.flush()
+        if self._pulse is not None:
+            self._pulse.end()
         return self._summary(time.perf_counter() - began)
 
     def _summary(self, wall_seconds: float) -> RunSummary:
@@ -186,6 +197,7 @@ class Daemon:
             return Rebuilt(session.vault, session.instruments)
         check_header(journal, session)
         found = rebuild(session, journal, progress=self._progress)
+        self._executed.learn(found.command_ids, found.last_ns)
         self._news.take()  # what was told before the restart is not told again
         self._feed.resume(found.last_ns)
         return found
@@ -196,6 +208,7 @@ class Daemon:
             now_ns = self._feed.decision_ns(received_ns)
             self._decide_batch(now_ns, self._feed.absorb(now_ns, events))
             self._mailbox.done()
+            self._decided_s = time.monotonic()
             self._progress(now_ns)
 
     def _decide_batch(self, now_ns: int, events: tuple[Event, ...]) -> None:
@@ -266,7 +279,8 @@ class Daemon:
         if self._marker is None or self._session.engine.state is BotState.HALTED or not self._marker.is_set:
             return events
         halt = self._marker.read()
-        if halt is None or any(isinstance(event, OperatorCommand) for event in events):
+        told = {event.action for event in events if isinstance(event, OperatorCommand)}
+        if halt is None or told & {OperatorAction.HALT, OperatorAction.RESUME}:
             return events
         log.warning("halt.marked", issuer=halt.issuer, reason=halt.reason)
         return (*events, OperatorCommand(OperatorAction.HALT, halt.issuer, halt.reason, now_ns))
@@ -286,6 +300,13 @@ class Daemon:
             self._meters.loop_lag_s = max(0.0, time.monotonic() - due_s)
             self._journal.flush()
             self._flushed_s = time.monotonic()
+            self._beat()
+
+    def _beat(self) -> None:
+        """Give a sign of life, unless what was taken in is not decided upon."""
+        goes_on = self._mailbox.is_drained or time.monotonic() - self._decided_s < STUCK_S
+        if self._pulse is not None and goes_on:
+            self._pulse.beat(str(self._session.engine.state))
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work; if it fails, cancel what rests before anybody hears of it: the gateways are still open."""
@@ -415,34 +436,56 @@ class Daemon:
                 plan = await asyncio.to_thread(read_plan, self._newest, file, session.settings_for)
             except ConfigError as error:
                 return {"error": "; ".join(error.problems), "problems": list(error.problems)}
-        answer = answer_of(plan, wish)
+        answer = {**answer_of(plan, wish), "state": str(session.engine.state)}
         if "error" not in answer and plan.verdict.changes and not wish.is_dry_run:
             now_ns = self._feed.catch_up()
+            if why_not := self._executed.claim(wish.command_id, now_ns):
+                return {"error": why_not, "refusal": "executed"}
             self._newest = plan.new
             self._mailbox.put(now_ns, [event_of(plan, wish, now_ns)])
             await self._mailbox.drained()
             answer["is_applied"] = True
         changes, why_not = answer["changes"], answer.get("error", "")
-        log.warning("reload", issuer=wish.issuer, reason=wish.reason, changes=changes, why_not=why_not)
+        log.warning("operator.reload", issuer=wish.issuer, reason=wish.reason, changes=changes, why_not=why_not)
         return answer
 
     async def _operate(self, question: dict[str, Any]) -> dict[str, Any]:
-        try:
-            action = OperatorAction(str(question.get("action")))
-        except ValueError:
-            return {
-                "error": f"expected an action of {[str(a) for a in OperatorAction]}, found {question.get('action')!r}"
-            }
-        issuer, reason = str(question.get("issuer", ""))[:100], str(question.get("reason", ""))[:500]
-        if action is OperatorAction.RESUME and self._marker is not None:
-            self._lifting = self._marker.read()
+        """Carry out a person's command: once, journalled before it is answered, or not at all and with a reason."""
         # Through the mailbox like everything else: in order, at the world's time, and an error there ends the daemon.
         now_ns = self._feed.catch_up()
-        self._mailbox.put(now_ns, [OperatorCommand(action, issuer, reason, now_ns)])
-        await self._mailbox.drained()
         engine = self._session.engine
-        log.warning("operator.command", action=str(action), issuer=issuer, reason=reason, state=str(engine.state))
-        return {"state": str(engine.state), "reason": engine.state_reason}
+        command = parse_operation(question, now_ns, time.time_ns())
+        if isinstance(command, str):
+            return {"error": command}
+        words = {
+            "action": str(command.action),
+            "issuer": command.issuer,
+            "reason": command.reason,
+            "command_id": command.command_id,
+        }
+        marked = self._marker.read() if self._marker is not None else None
+        if late := too_late(question, command.action, time.time_ns(), marked):
+            log.warning("operator.refused", **words, refusal="late", why=late)
+            return {"error": late, "refusal": "late"}
+        refused = engine.operator.refuse(command, engine.state)
+        if refused is not None:
+            log.warning("operator.refused", **words, refusal=str(refused.refusal), why=refused.text)
+            return {"error": refused.text, "refusal": str(refused.refusal)}
+        why_not = self._executed.claim(command.command_id, now_ns)
+        if why_not:
+            log.warning("operator.refused", **words, refusal="executed", why=why_not)
+            return {"error": why_not, "refusal": "executed"}
+        if command.action is OperatorAction.RESUME:
+            self._lifting = marked
+        self._mailbox.put(now_ns, [command])
+        await self._mailbox.drained()
+        refused = engine.operator.verdict_on(command)  # what came before it in its batch may have changed the answer
+        if refused is not None:
+            log.warning("operator.refused", **words, refusal=str(refused.refusal), why=refused.text)
+            return {"error": refused.text, "refusal": str(refused.refusal)}
+        text = told_of(command, engine)
+        log.warning("operator.command", **words, underlying=command.underlying, state=str(engine.state), text=text)
+        return {"state": str(engine.state), "reason": engine.state_reason, "text": text}
 
 
 def not_moved(command: TransferCollateral, why: str, now_ns: int) -> TransferUpdate:
@@ -498,11 +541,14 @@ def stopping(stop: asyncio.Event) -> Iterator[None]:
 
 
 async def run_all(
-    daemons: Sequence[Runner], beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+    daemons: Sequence[Runner],
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    service: Service | None = None,
 ) -> list[RunSummary]:
     """Run every daemon until its feed ends; SIGINT, SIGTERM or SIGHUP stops them all in stages, as one that fails does.
 
     `beside` runs meanwhile and is cancelled in the end; whatever becomes of it, the daemons do not hear of it.
+    `service` tells the service manager how they do.
 
     Raises an ExceptionGroup of what failed once all have ended.
     """
@@ -516,12 +562,14 @@ async def run_all(
             raise
 
     with stopping(stop):
-        company = asyncio.create_task(beside(), name="beside") if beside is not None else None
+        company = [asyncio.create_task(beside(), name="beside")] if beside is not None else []
+        if service is not None:
+            company.append(asyncio.create_task(service.run(stop), name="service"))
         ended = await asyncio.gather(*(run(daemon) for daemon in daemons), return_exceptions=True)
-        if company is not None:
-            company.cancel()
-            await asyncio.wait([company])
-            if not company.cancelled() and (error := company.exception()) is not None:
+        for one in company:
+            one.cancel()
+            await asyncio.wait([one])
+            if not one.cancelled() and (error := one.exception()) is not None:
                 log.error("windows.failed", why=f"{type(error).__name__}: {error}")
     if failed := [one for one in ended if isinstance(one, BaseException)]:
         raise BaseExceptionGroup("daemons failed", failed)

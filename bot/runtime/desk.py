@@ -112,9 +112,11 @@ class DashboardSection(Section):
     signing_key_env: str | None = Field(
         default=None, pattern=r"^[A-Z][A-Z0-9_]*$", description="Environment variable with that issuer's key"
     )
-    session_key_env: str | None = Field(
-        default=None, pattern=r"^[A-Z][A-Z0-9_]*$", description="Environment variable that sessions are signed with"
+    names: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(), description="Host names it is reached by, beside its address; others are not answered"
     )
+    idle_s: float = Field(default=3600.0, ge=60, le=86_400, description="A session nobody touched ends after this")
+    absolute_s: float = Field(default=43_200.0, ge=300, le=604_800, description="Every session ends after this")
     tls: TlsSection | None = Field(default=None, description="Serve over TLS")
     trusted_proxy: str | None = Field(
         default=None, min_length=1, max_length=100, description="Address of a proxy whose X-Forwarded-Proto is believed"

@@ -21,6 +21,8 @@ from bot.runtime.halt_marker import HaltMarker
 from bot.runtime.journal import Journal
 from bot.runtime.live import connect, list_instruments, open_live
 from bot.runtime.recorder import Recorder, record
+from bot.runtime.recovery import began_as
+from bot.runtime.service import Pulse
 from bot.runtime.vault import Vault
 from bot.runtime.venues import ExecutionOpener, GatewayOpener, open_execution, open_gateway
 
@@ -38,10 +40,7 @@ def spare_collector() -> None:
 
 
 class LiveRun:
-    """Connects to the venues of a vault, then runs its daemon until `stop`; `on_connected` is called in between.
-
-    `began` is the configuration that the journal began with, where it was changed since.
-    """
+    """Connects to the venues of a vault, then runs its daemon until `stop`; `on_connected` is called in between."""
 
     def __init__(
         self,
@@ -51,7 +50,7 @@ class LiveRun:
         *,
         socket_path: Path,
         marker: HaltMarker,
-        began: Vault | None = None,
+        pulse: Pulse | None = None,
         environ: Mapping[str, str],
         gateway_opener: GatewayOpener = open_gateway,
         execution_opener: ExecutionOpener = open_execution,
@@ -62,7 +61,7 @@ class LiveRun:
         self._journal = journal
         self._socket_path = socket_path
         self._marker = marker
-        self._began = began
+        self._pulse = pulse
         self._environ = environ
         self._gateway_opener = gateway_opener
         self._execution_opener = execution_opener
@@ -79,14 +78,12 @@ class LiveRun:
             self._vault_file,
             self._journal,
             self._environ,
-            began=self._began,
+            began=began_as(self._vault, self._journal),
             gateway_opener=self._gateway_opener,
             execution_opener=self._execution_opener,
         )
         async with opening as session:
-            log.info(
-                "run.connected", vault=self._vault.vault, venues=list(session.gateways), listed=len(session.listed)
-            )
+            log.info("run.connected", venues=list(session.gateways), listed=len(session.listed))
             self._on_connected()
             daemon = Daemon(
                 session,
@@ -96,6 +93,7 @@ class LiveRun:
                 progress=lambda _now_ns: None,
                 marker=self._marker,
                 vault_file=self._vault_file,
+                pulse=self._pulse,
             )
             return await daemon.run(stop)
 

@@ -51,6 +51,11 @@ class Mailbox:
         self._events = {}
         return self._now_ns, events
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether everything put has been decided upon."""
+        return self._drained.is_set()
+
     def done(self) -> None:
         """Say that what was taken has been decided upon."""
         if not self._events:

@@ -8,11 +8,12 @@ rebuilt venue does not know, and their orders start UNKNOWN until it is asked.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bot.domain.errors import JournalError
-from bot.domain.events import AmendOrder, Command, Event, Restarted, SubmitOrder
+from bot.domain.events import AmendOrder, Command, ConfigChanged, Event, OperatorCommand, Restarted, SubmitOrder
 from bot.domain.instruments import Instrument
 from bot.domain.orders import AmendRejected, OrderRejected
 from bot.domain.risk import TransferCollateral, TransferUpdate
@@ -24,6 +25,8 @@ from bot.runtime.reload import read_vault, take_in
 from bot.runtime.session import Session, open_session
 from bot.runtime.vault import Vault
 
+MAX_COMMAND_IDS = 100_000
+
 
 class Rebuilt:
     """What replaying a journal found: the configuration it ends with, and for a live feed what is listed there."""
@@ -33,6 +36,7 @@ class Rebuilt:
         self.batches = 0
         self.last_ns = 0
         self.instruments = {instrument.instrument_id: instrument for instrument in instruments}
+        self.command_ids: deque[str] = deque(maxlen=MAX_COMMAND_IDS)  # of people's commands, oldest first
 
     def note(self, now_ns: int, events: Sequence[Event]) -> None:
         """Count one batch and follow what venues list."""
@@ -43,6 +47,8 @@ class Rebuilt:
                 self.instruments[event.instrument.instrument_id] = event.instrument
             elif isinstance(event, InstrumentDelisted):
                 self.instruments.pop(event.instrument_id, None)
+            elif isinstance(event, OperatorCommand | ConfigChanged) and event.command_id:
+                self.command_ids.append(event.command_id)
 
 
 def rebuild(

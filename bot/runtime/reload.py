@@ -6,6 +6,7 @@ change of its configuration.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from bot.domain.errors import InvariantBroken, JournalError
 from bot.domain.events import ConfigChanged, Event
+from bot.domain.units import NS_PER_S
 from bot.engine.adoption import adopted
 from bot.engine.settings import EngineSettings
 from bot.runtime.config import config_json, config_sha256, load_vaults
@@ -30,7 +32,8 @@ NOTHING: Final = "the file says what is in force already"
 class Wish(NamedTuple):
     """What somebody asks for: who and why, the code of a change that needs one, and whether only to look.
 
-    `expected_sha256` is the configuration that the asker read, "" if none did: another one is then not taken.
+    `expected_sha256` is the configuration that the asker read, "" if none did: another one is then not taken. Nor is
+    anything where the wish is older than it may be, as one that a frozen daemon finds.
     """
 
     issuer: str
@@ -39,6 +42,7 @@ class Wish(NamedTuple):
     command_id: str = ""
     is_dry_run: bool = False
     expected_sha256: str = ""
+    late_s: float = 0.0
 
 
 class Plan(NamedTuple):
@@ -102,7 +106,9 @@ def answer_of(plan: Plan, wish: Wish) -> dict[str, Any]:
         "config_sha256": config_sha256(plan.new),
         "is_applied": False,
     }
-    if wish.expected_sha256 not in ("", answer["config_sha256"]):
+    if wish.late_s > 0.0:
+        answer["error"] = f"expected a command that is still good, found one that expired {wish.late_s:.0f} s ago"
+    elif wish.expected_sha256 not in ("", answer["config_sha256"]):
         hint = "name the file it was started with, and do not save it meanwhile"
         answer["error"] = f"expected the file that was asked about, found another one at the daemon; hint: {hint}"
     elif verdict.refused:
@@ -130,6 +136,7 @@ def event_of(plan: Plan, wish: Wish, now_ns: int) -> ConfigChanged:
 
 def wish_of(question: dict[str, Any]) -> Wish:
     """Return what is asked for over the control socket, whatever its types."""
+    expires_ns = question.get("expires_ns")
     return Wish(
         issuer=str(question.get("issuer", ""))[:100],
         reason=str(question.get("reason", ""))[:500],
@@ -137,4 +144,5 @@ def wish_of(question: dict[str, Any]) -> Wish:
         command_id=str(question.get("command_id", ""))[:100],
         is_dry_run=question.get("dry_run") is True,
         expected_sha256=str(question.get("config_sha256", ""))[:64],
+        late_s=(time.time_ns() - expires_ns) / NS_PER_S if isinstance(expires_ns, int) and expires_ns > 0 else 0.0,
     )

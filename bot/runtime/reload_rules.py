@@ -25,20 +25,23 @@ CODE_CHARS: Final = 8
 
 
 class Loosens(StrEnum):
-    """Which way a limit allows more."""
+    """Which way a limit allows more: as it rises, as it falls towards 0, or as it falls below 0 and further."""
 
     UP = "up"
     DOWN = "down"
+    BELOW = "below"
 
 
 class Rule(NamedTuple):
     """Keys that may change: `pattern` is their path, where * stands for one step and ** for all that follow.
 
-    Of a limit `loosens` says which way it allows more; having none (or true, of a permission) allows the most.
+    Of a limit `loosens` says which way it allows more. Having none allows everything, or nothing of what `is_needed`;
+    a permission that is true allows everything.
     """
 
     pattern: str
     loosens: Loosens | None = None
+    is_needed: bool = False
     is_live_only: bool = False
 
 
@@ -100,7 +103,14 @@ LIMITS: Final = (
     Rule("option_hedges.*.max_delta_ratio", Loosens.UP),
     Rule("option_hedges.*.max_spread_vol", Loosens.UP),
     Rule("option_hedges.*.may_sell", Loosens.UP),
-    Rule("max_age.*", Loosens.UP),
+    Rule("max_age.vol_s", Loosens.UP),
+    Rule("max_age.quote_s", Loosens.UP),
+    Rule("max_age.index_s", Loosens.UP),
+    Rule("max_age.account_s", Loosens.UP),
+    Rule("operator.*.target_min_base", Loosens.BELOW, is_needed=True),
+    Rule("operator.*.target_max_base", Loosens.UP, is_needed=True),
+    Rule("operator.*.band_min_base", Loosens.DOWN, is_needed=True),
+    Rule("operator.*.band_max_base", Loosens.UP, is_needed=True),
     Rule("risk.max_initial_ratio", Loosens.UP),
     Rule("risk.report_max_age_s", Loosens.UP),
     Rule("risk.states.watch_ratio", Loosens.UP),
@@ -114,7 +124,7 @@ LIMITS: Final = (
 FIXED: Final = (
     Fixed("vault", "it names the journal, the socket and the halt marker"),
     Fixed("mode", "paper and live are different runs: orders and money of one are not those of the other"),
-    Fixed("feed", "the journal holds what this feed said"),
+    Fixed("feed.**", "the journal holds what this feed said"),
     Fixed("numeraire", "P&L and delta so far are in the old money"),
     Fixed("venues.**", "connections, keys and instruments were set up from it"),
     Fixed("chains.**", "connections, keys and instruments were set up from it"),
@@ -201,21 +211,23 @@ def _why_loose(change: Change) -> str:
     if rule is None:
         return ""
     old, new = _allowance(change.old, rule), _allowance(change.new, rule)
-    if new <= MOST_TIMES * old:
+    if new <= max(old, MOST_TIMES * old):
         return ""
-    return f"{change}: takes the limit away" if new == inf else f"{change}: allows {new / old:.3g} times as much"
+    if new == inf:
+        return f"{change}: takes the limit away"
+    return f"{change}: allows {new / old:.3g} times as much" if old > 0.0 else f"{change}: allows what was not allowed"
 
 
 def _allowance(value: object, rule: Rule) -> float:
     """Return how much a limit allows: larger is looser, whichever way its own figure goes."""
     if value is None:
-        return inf
+        return -inf if rule.is_needed else inf
     if isinstance(value, bool):
-        return inf if value else 1.0
+        return inf if value else 0.0
     assert isinstance(value, int | float), "a limit is a number"
-    if rule.loosens is Loosens.UP:
-        return float(value)
-    return 1.0 / value if value else inf
+    if rule.loosens is Loosens.DOWN:
+        return 1.0 / value if value else inf
+    return -float(value) if rule.loosens is Loosens.BELOW else float(value)
 
 
 # Two configurations as flat lists of keys ----------------------------------------------------------------------------

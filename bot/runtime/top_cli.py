@@ -8,7 +8,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -80,7 +80,7 @@ def top(
     window = TopWindow([one.vault.vault for one in watched])
     console = Console(highlight=False)
     if not (once or as_json) and console.is_terminal:
-        asyncio.run(_live(watched, window, console))
+        asyncio.run(show_live(watched, window, console))
         return
     asyncio.run(_once(watched, window))
     if as_json:
@@ -99,7 +99,7 @@ async def _once(watched: Sequence[Watched], window: TopWindow) -> None:
     await _end(tasks)
 
 
-async def _live(watched: Sequence[Watched], window: TopWindow, console: Console) -> None:
+async def show_live(watched: Sequence[Watched], window: TopWindow, console: Console) -> None:
     """Draw until somebody has seen enough."""
     stop = asyncio.Event()
     tasks = _watching(watched, window)
@@ -107,7 +107,9 @@ async def _live(watched: Sequence[Watched], window: TopWindow, console: Console)
         with stopping(stop), _keys(stop), Live(console=console, screen=True, auto_refresh=False) as live:
             while not stop.is_set():
                 live.update(window.draw(console, "q quits"), refresh=True)
-                await asyncio.wait([asyncio.ensure_future(stop.wait())], timeout=EVERY_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(EVERY_S):
+                        await stop.wait()
     finally:
         await _end(tasks)
 

@@ -292,6 +292,33 @@ class LimitsSection(Section):
     max_reject_streak: int = Field(default=5, ge=1, description="Rejects in a row that halt the bot")
 
 
+class OperatorSection(Section):
+    """What a person may set of one underlying while the bot runs; without bounds nothing may be."""
+
+    target_min_base: float | None = Field(
+        default=None, ge=-1e9, le=1e9, description="Lowest net delta that set-target may ask for, in base units"
+    )
+    target_max_base: float | None = Field(
+        default=None, ge=-1e9, le=1e9, description="Highest net delta that set-target may ask for"
+    )
+    band_min_base: float | None = Field(
+        default=None, gt=0, le=1e9, description="Nearest to the target that set-band may put an edge of the band"
+    )
+    band_max_base: float | None = Field(
+        default=None, gt=0, le=1e9, description="Farthest from the target that set-band may put an edge"
+    )
+
+    @model_validator(mode="after")
+    def _is_a_pair_of_bounds(self) -> OperatorSection:
+        for low, high, what in (
+            (self.target_min_base, self.target_max_base, "target_min_base up to target_max_base, or neither"),
+            (self.band_min_base, self.band_max_base, "band_min_base up to band_max_base, or neither"),
+        ):
+            if (low is None) is not (high is None) or (low is not None and high is not None and low > high):
+                raise PydanticCustomError("bounds", what)
+        return self
+
+
 class LatencySection(Section):
     """What the simulated venue assumes of the way to a venue and back."""
 
@@ -442,6 +469,10 @@ class Vault(Section):
     )
     risk: RiskSection | None = Field(
         default=None, description="Margin of the accounts: how it is reckoned, how far it may be used; none by default"
+    )
+    operator: dict[str, OperatorSection] = Field(
+        default_factory=dict,
+        description="What set-target and set-band may set while the bot runs, per underlying; nothing by default",
     )
     latency: LatencySection = Field(default=LatencySection(), description="Latencies of the simulated venue")
     seed: int = Field(default=1, ge=0, le=2**63 - 1, description="Seed of everything random in the simulated venue")

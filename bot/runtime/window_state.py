@@ -77,7 +77,7 @@ def take_state(
         accounts=tuple(_accounts(engine)),
         transactions_now=tuple(feed_view.get("chains", ())),
         risk=margin_view(engine),
-        overrides={},
+        overrides=engine.overrides,
         meters=meters,
         daily_loss_limit_quote=_finite(engine.settings.limits.daily_loss_quote),
     )

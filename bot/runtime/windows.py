@@ -222,6 +222,10 @@ def open_windows(desk: Desk, watched: Sequence[Watched], hub: Hub, environ: Mapp
         from bot.runtime.http_window import http_window  # noqa: PLC0415 — what a desk leaves shut is not loaded
 
         opened.append(http_window(desk.http, watched, hub))
+    if desk.mqtt is not None and desk.issuers:
+        from bot.runtime.command_window import open_commands  # noqa: PLC0415 — brings ccxt where a vault is live
+
+        opened.append(open_commands(desk, desk.mqtt, watched, hub, environ))
     return opened
 
 

@@ -13,12 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.domain.decisions import BotState
-from bot.domain.units import NS_PER_S, utc_text
+from bot.domain.units import NS_PER_S, utc_second_text
 from bot.domain.windows import UnderlyingState, VaultState
 from bot.telemetry.metrics.board import Board, Record
 
 STALE_AFTER_S = 3.0
-TABLE_FROM, WIDE_FROM = 100, 150  # columns; below the first a vault is a paragraph
+TABLE_FROM, WIDE_FROM = 116, 150  # columns; below the first a vault is a paragraph
 BULLET = 21  # characters of a band with what is around it
 RIGHT = ("P&L today", "P&L", "last hedge")
 PAD = 0.25  # of the band's width, shown on either side
@@ -54,8 +54,9 @@ def draw_bullet(one: UnderlyingState, width: int = BULLET, *, is_fancy: bool = T
     net_from, net_to = _cell(net_low, *scale), _cell(net_high, *scale)
     cells = [signs["outside"]] * width
     cells[from_cell : to_cell + 1] = [signs["inside"]] * (to_cell + 1 - from_cell)
-    if low <= one.target_delta_base <= high:
-        cells[_cell(one.target_delta_base, *scale)] = signs["target"]
+    target = one.target_delta_base
+    if target is not None and low <= target <= high:
+        cells[_cell(target, *scale)] = signs["target"]
     cells[net_from : net_to + 1] = [signs["doubt"]] * (net_to + 1 - net_from)
     cells[from_cell], cells[to_cell] = "[", "]"
     cells[net_from] = cells[net_to] = signs["net"]
@@ -70,7 +71,8 @@ def _words_of(board: Board, records: Sequence[Record]) -> Text:
     """Say in a line how all of them do."""
     live = [record for record in records if _is_live(board, record)]
     running = [record for record in live if record.state is not None and record.state.state == BotState.RUNNING]
-    said = f"{len(records)} vaults, {len(running)} running"
+    vaults = "1 vault" if len(records) == 1 else f"{len(records)} vaults"
+    said = f"{vaults}, {len(running)} running"
     if len(live) < len(records):
         said += f", {len(records) - len(live)} without a fresh state"
     return Text(said, style="bold")
@@ -81,16 +83,17 @@ def _table(board: Board, records: Sequence[Record], *, is_wide: bool, is_fancy: 
     table = Table(expand=True, box=None, pad_edge=False, header_style="bold")
     columns = ["vault", "state", "net delta in its band", "P&L today"]
     columns += ["P&L", "margin", "feeds", "last hedge"] if is_wide else ["margin"]
+    overflow: Literal["ellipsis", "crop"] = "ellipsis" if is_fancy else "crop"
     for name in columns:
         justify: Literal["left", "right"] = "right" if name in RIGHT else "left"
-        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
-    table.add_column("why not", ratio=1, no_wrap=True, overflow="ellipsis")
+        table.add_column(name, justify=justify, no_wrap=True, overflow=overflow)
+    table.add_column("why", ratio=1, no_wrap=True, overflow=overflow)
     for record in records:
         style = "" if _is_live(board, record) else "dim"
         state = record.state
         underlyings: Sequence[UnderlyingState | None] = state.underlyings if state is not None else ()
         for number, one in enumerate(underlyings or (None,)):
-            cells: dict[str, Text | str] = {"why not": _why(board, record, one, is_wide=is_wide)}
+            cells: dict[str, Text | str] = {"why": _why(board, record, one, is_wide=is_wide)}
             if state is not None and one is not None:
                 cells["net delta in its band"] = _exposure(one, is_fancy=is_fancy)
                 cells["last hedge"] = _last_hedge(state, one)
@@ -99,7 +102,7 @@ def _table(board: Board, records: Sequence[Record], *, is_wide: bool, is_fancy: 
                 if state is not None:
                     cells |= {"P&L today": _money(state.pnl_today_quote), "P&L": _money(state.pnl_now_quote)}
                     cells |= {"margin": _margin(state), "feeds": _feeds(state)}
-            table.add_row(*(cells.get(name, "") for name in (*columns, "why not")), style=style)
+            table.add_row(*(cells.get(name, "") for name in (*columns, "why")), style=style)
     return table
 
 
@@ -193,7 +196,18 @@ def _why(board: Board, record: Record, one: UnderlyingState | None, *, is_wide: 
         parts.append(f"feeds: {_feeds(state)}")
     if one is not None:
         parts.append(f"{one.refusal}: {one.refusal_detail}" if one.refusal else one.plan)
-    return "; ".join(filter(None, parts))
+        parts += [f"{subject}: {text}" for subject, text in state.overrides.items() if _is_about(subject, one)]
+    return printable("; ".join(filter(None, parts)))
+
+
+def _is_about(subject: str, one: UnderlyingState) -> bool:
+    """Tell whether an order of a person, such as `ETH target` or `flatten`, is about this underlying."""
+    return " " not in subject or subject.partition(" ")[0] == one.underlying
+
+
+def printable(text: str) -> str:
+    """Return text that moves no cursor and rings no bell, whoever it came from."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def _span(seconds: float) -> str:
@@ -207,5 +221,5 @@ def _span(seconds: float) -> str:
 def draw_clocks(board: Board) -> str:
     """Return what time it is for the vaults, "" where none was heard of: of a recording its own."""
     states = [record.state for record in board.records.values() if record.state is not None]
-    clocks = sorted({utc_text(state.now_ns // NS_PER_S * NS_PER_S)[:19] for state in states})
+    clocks = sorted({utc_second_text(state.now_ns) for state in states})
     return " to ".join(dict.fromkeys((clocks[0], clocks[-1]))) + " UTC" if clocks else ""

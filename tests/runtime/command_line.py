@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +47,11 @@ class Process:
         return bool(self._read("code"))
 
     @property
+    def out(self) -> str:
+        """What it has said on stdout so far."""
+        return self._read("out")
+
+    @property
     def err(self) -> str:
         """What it has said on stderr so far."""
         return self._read("err")
@@ -74,20 +80,30 @@ class CommandLine:
         self._folder = folder
         self._started = 0
 
-    def start(self, *arguments: str, cwd: Path, program: str = "") -> Process:
-        """Start a command in `cwd` and return while it runs."""
+    def start(
+        self, *arguments: str, cwd: Path, program: str = "", environ: Mapping[str, str] = MappingProxyType({})
+    ) -> Process:
+        """Start a command in `cwd`, with some more in its environment, and return while it runs."""
         self._started += 1
         folder = self._folder / str(self._started)
         folder.mkdir()
         assert self._server.stdin is not None
-        order = {"argv": arguments, "cwd": str(cwd), "folder": str(folder), "program": program}
+        order = {
+            "argv": arguments,
+            "cwd": str(cwd),
+            "folder": str(folder),
+            "program": program,
+            "environ": dict(environ),
+        }
         self._server.stdin.write(json.dumps(order) + "\n")
         self._server.stdin.flush()
         return Process(folder)
 
-    def run(self, *arguments: str, cwd: Path, program: str = "") -> Result:
+    def run(
+        self, *arguments: str, cwd: Path, program: str = "", environ: Mapping[str, str] = MappingProxyType({})
+    ) -> Result:
         """Run a command in `cwd` to its end."""
-        return self.start(*arguments, cwd=cwd, program=program).wait()
+        return self.start(*arguments, cwd=cwd, program=program, environ=environ).wait()
 
 
 @contextmanager
@@ -117,6 +133,7 @@ def serve() -> None:
     import bot.gateways.ccxt_gateway
     import bot.gateways.halting
     import bot.runtime.cli
+    import bot.runtime.command_sender
     import bot.runtime.doctor  # noqa: F401 — what a start would spend its time on
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers need no burial
@@ -148,6 +165,7 @@ def _become(order: dict[str, Any]) -> None:
 
     module, _, function = (order["program"] or "bot.runtime.cli:main").partition(":")
     sys.argv = ["evenkeel", *order["argv"]]
+    os.environ.update(order["environ"])
     code: object = 0
     try:
         getattr(importlib.import_module(module), function)()

@@ -19,7 +19,7 @@ import pytest
 
 from bot import __version__
 from bot.domain.errors import InvariantBroken
-from bot.runtime import cli
+from bot.runtime import cli, operator_cli
 from bot.runtime.halt_marker import HaltMarker
 from bot.runtime.journal import Header, Journal, verify
 from bot.simulation.recording import open_recording
@@ -483,7 +483,7 @@ def test_an_operator_without_a_name_can_still_halt(monkeypatch: pytest.MonkeyPat
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 2_345_678)
-    assert cli._issuer() == "uid 2345678"
+    assert operator_cli.issuer() == "uid 2345678"
 
 
 def test_it_starts_from_a_shell_of_its_own(busy: Path) -> None:

@@ -219,7 +219,7 @@ async def test_in_a_silent_market_what_is_shown_looks_as_old_as_it_is(busy: Path
 @pytest.mark.parametrize(
     ("question", "error"),
     [
-        ({"verb": "dance"}, "expected the verb view, state, risk, suppose, operate, reload, transaction, transfer, found"),
+        ({"verb": "dance"}, "expected the verb view, state, risk, suppose, operate, reload, transaction, transfer"),
         ({"verb": "reload"}, "expected a daemon that has a file"),
         ({}, "found None"),
         ({"verb": "suppose", "change": {"instrument_id": 3}}, "expected a change of a position, found"),

@@ -171,7 +171,7 @@ class _Line:
                     continue
                 self._failures += 1
                 if self._failures == 1:
-                    log.warning("alert not delivered", destination=self.destination.name)
+                    log.warning("alert.undelivered", destination=self.destination.name)
                 pause_s = self._again_s[min(self._failures, len(self._again_s)) - 1]
                 self._lock.wait_for(lambda: self._is_stopping, pause_s)
 
@@ -191,7 +191,7 @@ class _Line:
 
     def _arrived(self, one: Waiting) -> None:
         if self._failures:
-            log.info("alerts delivered again", destination=self.destination.name, failures=self._failures)
+            log.info("alert.delivered_again", destination=self.destination.name, failures=self._failures)
         self._failures = 0
         self._passed = self._passed + 1 if self._waiting and self._waiting[0] is not one else 0
         if self._passed >= MAX_PASSED:
@@ -206,7 +206,7 @@ class _Line:
             self._waiting.remove(one)
         self._lost += 1
         self.changes += 1
-        log.error("alert lost", destination=self.destination.name, alert_id=one.told.alert.alert_id)
+        log.error("alert.lost", destination=self.destination.name, alert_id=one.told.alert.alert_id)
 
     def _try(self, told: Telling) -> bool:
         """Deliver in a thread that may be left behind: no library's timeout is trusted to hold."""
@@ -225,7 +225,7 @@ class _Line:
         try:
             answer.append(self._deliver(told))
         except Exception as error:  # noqa: BLE001 — whatever a plugin raises, and its text may hold the address
-            log.debug("alert not delivered", destination=self.destination.name, error=type(error).__name__)
+            log.debug("alert.undelivered", destination=self.destination.name, error=type(error).__name__)
 
 
 def _least(waiting: Iterable[Waiting]) -> Waiting:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bot.domain.commands import MAX_COMMAND_BYTES, MAX_LIFE_S, Arguments, CommandBody, SignedCommand
+from bot.domain.commands import ACTIONS, MAX_COMMAND_BYTES, MAX_LIFE_S, Arguments, CommandBody, SignedCommand
 from bot.domain.events import OperatorAction
 from bot.domain.units import NS_PER_S
 from bot.telemetry.commands.keys import SIGNATURE_BYTES, VerifyingKey, decode_base64
@@ -23,7 +23,6 @@ from bot.telemetry.commands.signing import signed_bytes
 
 RELOAD: Final = "reload"
 ACKNOWLEDGE: Final = "acknowledge"
-ACTIONS: Final = (*(str(action) for action in OperatorAction), RELOAD, ACKNOWLEDGE)
 ALL: Final = "all"
 AHEAD_S: Final = 10.0  # how far the issuer's clock may be ahead of ours
 MAX_REASON_CHARS: Final = 500

@@ -26,13 +26,19 @@ from bot.telemetry.dashboard.gate import NONCE, SESSION, Gate
 from bot.telemetry.dashboard.login import Login
 from bot.telemetry.dashboard.mirror import Mirror
 from bot.telemetry.dashboard.orders import Orders
-from bot.telemetry.dashboard.pages import audit, fleet
+from bot.telemetry.dashboard.pages import audit, fleet, replay, risk, vault
 from bot.telemetry.dashboard.ports import Actions, DashboardConfig, Sources
 from bot.telemetry.dashboard.sessions import Session, Sessions
 from bot.telemetry.dashboard.shell import Shell
 
 ASSETS: Final = Path(__file__).parent / "assets"
-ASSET_TYPES: Final = {"style.css": "text/css", "ek.js": "text/javascript", "icon.svg": "image/svg+xml"}
+ASSET_TYPES: Final = {
+    "style.css": "text/css",
+    "parts.css": "text/css",
+    "ek.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+MAX_TITLE: Final = 60
 SOCKET_EVENTS: Final = ("event", "javascript_response", "ack", "log", "handshake")
 
 
@@ -99,6 +105,18 @@ def _add_pages(mirror: Mirror, sources: Sources) -> None:
     @ui.page("/audit")
     def _audit() -> None:
         open_page("Audit", "/audit", audit.page)
+
+    @ui.page("/vault/{name}")
+    def _vault(name: str) -> None:
+        open_page(name[:MAX_TITLE], "/", lambda shell: vault.page(shell, name))
+
+    @ui.page("/risk")
+    def _risk() -> None:
+        open_page("Risk", "/risk", risk.page)
+
+    @ui.page("/replay")
+    def _replay() -> None:
+        open_page("Replay", "/replay", replay.page)
 
 
 def _harden() -> None:

@@ -11,7 +11,7 @@ FIRST_WAIT_S: Final = 1.0
 MAX_USER_WAIT_S: Final = 60.0  # not longer: else anybody could lock anybody out
 MAX_ADDRESS_WAIT_S: Final = 900.0
 FORGET_S: Final = 3600.0
-MAX_KEPT: Final = 10_000
+MAX_KEPT: Final = 4_000
 
 
 class _Tries:

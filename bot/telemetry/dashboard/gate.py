@@ -127,8 +127,20 @@ class Gate:
         scope[SESSION] = session
         over = asyncio.Event()
         forget = session.on_end(over.set)
+        watched = _Watched(receive, over, session, self._sessions)
+        is_closed = False
+
+        async def say(message: Message) -> None:
+            nonlocal is_closed
+            if is_closed or session.is_over:
+                return  # what was said behind us after the end goes nowhere
+            is_closed = message["type"] == "websocket.close"
+            await send(message)
+
         try:
-            await self._app(_cleaned(scope), _Watched(receive, over, session, self._sessions), send)
+            await self._app(_cleaned(scope), watched, say)
+            if not (is_closed or watched.has_gone):
+                await send({"type": "websocket.close", "code": 1008})
         finally:
             forget()
 
@@ -189,6 +201,7 @@ class _Watched:
         self._over = over
         self._session = session
         self._sessions = sessions
+        self.has_gone = False  # the browser
 
     async def __call__(self) -> Message:
         said = asyncio.ensure_future(self._receive())
@@ -202,6 +215,7 @@ class _Watched:
             if self._session.is_over or not said.done():
                 return {"type": "websocket.disconnect", "code": 1008}
             message: Message = said.result()
+            self.has_gone = message["type"] == "websocket.disconnect"
         finally:
             ended.cancel()
             if not said.done():

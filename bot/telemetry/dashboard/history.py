@@ -74,7 +74,12 @@ class Ring(Generic[Point]):
         if not self._fine:
             return []
         first_ns = self._fine[0].ts_ns
-        return [point for point in self._coarse if point.ts_ns < first_ns] + list(self._fine)
+        older = [point for point in self._coarse if point.ts_ns // self._step_ns <= first_ns // self._step_ns]
+        if self.added == len(self._fine):
+            return list(self._fine)
+        if older and older[-1].ts_ns >= first_ns:  # it also stands for some of the fine ones
+            older[-1] = older[-1]._replace(ts_ns=first_ns - 1)
+        return older + list(self._fine)
 
     def since(self, seen: int) -> list[Point]:
         """Return what was added after the first `seen`, as far as it is still held one by one."""

@@ -69,13 +69,13 @@ class Login:
         except BusyError:
             return self._form(request, BUSY, 503)
         if not is_right:
-            log.warning("dashboard_login_refused", address=address)  # the name is left out: it may be the password
+            log.warning("dashboard.login_refused", address=address)  # the name is left out: it may be the password
             return self._form(request, WRONG, 401)
         self.attempts.succeed(user, address)
         if (old := request.scope.get(SESSION)) is not None:
             self._sessions.end(old)
         secret, _ = self._sessions.begin(user, is_operator=self._config.users[user].is_operator)
-        log.info("dashboard_login", user=user, address=address)
+        log.info("dashboard.login", user=user, address=address)
         response = RedirectResponse("/", 303)
         is_secure = request.scope[IS_SECURE]
         set_cookie(response, cookie_name(is_secure), secret, is_secure=is_secure)

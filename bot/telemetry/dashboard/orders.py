@@ -104,7 +104,7 @@ class Orders:
         if not session.is_csrf(request.headers.get("x-csrf-token", "")):
             return _no(403, "expected this page's own token; hint: load the page again")
         if not session.is_operator:
-            log.warning("dashboard_order_refused", user=session.user, why="a viewer")
+            log.warning("dashboard.order_refused", user=session.user, why="a viewer")
             return _no(403, "expected an operator; hint: viewers may look only")
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return _no(415, "expected application/json")
@@ -113,7 +113,7 @@ class Orders:
             order = order_of(wish, session.user, self._config.vaults)
         except (msgspec.MsgspecError, UnicodeError, ValueError) as error:
             return _no(422, str(error)[:MAX_TEXT])
-        log.info("dashboard_order", user=session.user, vault=order.vault, action=order.action)
+        log.info("dashboard.order", user=session.user, vault=order.vault, action=order.action)
         try:
             answer = await self._actions.order(order)
         except TimeoutError:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import Argon2Error, InvalidHashError
 
 MIN_PASSWORD: Final = 12  # characters
 MAX_PASSWORD_BYTES: Final = 1024
 AT_ONCE: Final = 2  # each takes 64 MiB for a tenth of a second
-WAITING: Final = 16
+WAITING: Final = 8
 
 _HASHER: Final = PasswordHasher()  # argon2id with the parameters its authors recommend
 
@@ -44,8 +44,10 @@ class PasswordCheck:
 
     def __init__(self, hashes: dict[str, str]) -> None:
         self._hashes = hashes
-        # a name nobody has is checked against this; its parameters are those of everybody
-        self._nobody = _HASHER.hash("nobody has this password, and it opens nothing")
+        # a name nobody has is checked against this, whose parameters are those of somebody
+        some = next(iter(hashes.values()), None)
+        hasher = PasswordHasher.from_parameters(extract_parameters(some)) if some else _HASHER
+        self._nobody = hasher.hash("nobody has this password, and it opens nothing")
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
 

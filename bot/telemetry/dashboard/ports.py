@@ -9,6 +9,8 @@ import msgspec
 
 from bot.domain.commands import Arguments
 from bot.domain.windows import CommandAnswer, Told
+from bot.telemetry.dashboard.replays import Replays
+from bot.telemetry.dashboard.shown.margin import HeatMap
 
 
 class User(msgspec.Struct, frozen=True):
@@ -57,4 +59,13 @@ class Sources(Protocol):
 
     async def audit(self, vault: str, limit: int) -> Sequence[Told]:
         """Return the newest commands and changes of configuration in a vault's journal, newest first."""
+        ...
+
+    def heat(self, vault: str) -> HeatMap | None:
+        """Return the newest look at a vault over moves of spot and vol, None before the first; returns at once."""
+        ...
+
+    @property
+    def replays(self) -> Replays:
+        """Who runs replays."""
         ...

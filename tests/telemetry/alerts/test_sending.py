@@ -38,7 +38,7 @@ def logged() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     root = logging.getLogger()
     level, handler = root.level, logging.StreamHandler(stream)
-    configure_logging("debug", json=True, stream=stream)
+    configure_logging("debug", as_json=True, stream=stream)
     root.addHandler(handler)
     root.setLevel(1)
     yield stream
@@ -236,5 +236,5 @@ class TestSecrets:
             Sender([Destination("ODD", f"nosuch://{SECRET}", Severity.INFO)])
         shown = [logged.getvalue(), str(raised.value), repr(Destination("HOOK", urls["HOOK"], Severity.INFO))]
         shown += [str(sender.failing()), str(sender.pending()), *capsys.readouterr()]
-        assert "alert not delivered" in logged.getvalue()
+        assert "alert.undelivered" in logged.getvalue()
         assert SECRET not in "\n".join(shown)

@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from bot.domain.commands import Arguments, CommandBody, SignedCommand
+from bot.domain.commands import ACTIONS, Arguments, CommandBody, SignedCommand
 from bot.telemetry.commands.keys import Ed25519Key, HmacSecret, SigningKey
 from bot.telemetry.commands.signing import encode, sign, sign_text, signed_bytes
-from bot.telemetry.commands.verifying import ACTIONS, ALL, Issuer
+from bot.telemetry.commands.verifying import ALL, Issuer
 
 NOW_NS: Final = 1_790_000_000_000_000_000
 S: Final = 1_000_000_000

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from bot.domain.commands import MAX_COMMAND_BYTES, MAX_LIFE_S, Arguments, SignedCommand
+from bot.domain.commands import ACTIONS, MAX_COMMAND_BYTES, MAX_LIFE_S, Arguments, CommandBody, SignedCommand
 from bot.domain.errors import ConfigError
-from bot.telemetry.commands.keys import HmacSecret
+from bot.telemetry.commands.keys import Ed25519Key, HmacSecret
 from bot.telemetry.commands.signing import compose, encode, sign, sign_text, signed_bytes
+from bot.telemetry.commands.verifying import Issuer, Why, verify
 from tests.telemetry.commands.forging import BOB, NOW_NS, S, order
 
 
@@ -39,3 +42,22 @@ def test_an_envelope_is_two_texts_and_one_too_long_is_said_before_it_is_sent() -
     assert msgspec.json.decode(encode(signed), type=SignedCommand) == signed
     with pytest.raises(ConfigError, match=rf"at most {MAX_COMMAND_BYTES:,} bytes, found \S+; hint: a shorter reason"):
         encode(sign(order("bob", reason="x" * 5_000), BOB))
+
+
+def test_the_vector_of_the_page_is_what_we_sign() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "commands.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^(\{\"command_id\":.*\})$", page, re.MULTILINE)
+    seed = bytes(range(32))
+    rows = dict(re.findall(r"^\| (\S+?)(?:, private)? +\| `(?:\S+?:)\S+` \| `(\S+)` \|$", page, re.MULTILINE))
+    signed = {"Ed25519": sign_text(text, Ed25519Key(seed)), "HMAC-SHA256": sign_text(text, HmacSecret(seed))}
+    assert rows == {name: one.signature for name, one in signed.items()}
+    assert hashlib.sha256(signed_bytes(text)).hexdigest() in page
+    issuers = {"alice": Issuer("alice", Ed25519Key(seed).verifier(), frozenset({"set_target"}), frozenset({"all"}))}
+    found = verify(encode(signed["Ed25519"]), "eth-straddle", issuers, 1_790_000_030_000_000_000, ())
+    assert isinstance(found, CommandBody)
+    assert (found.reason, found.arguments) == ("até amanhã", Arguments("ETH", -2.5))
+    assert Ed25519Key(seed).verifier().text() in page
+    for why in Why:
+        assert f"`{why}`" in page, f"expected docs/commands.md to say what {why} is"
+    for action in ACTIONS:
+        assert f"`{action}`" in page

@@ -10,10 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from bot.domain.commands import MAX_COMMAND_BYTES, MAX_LIFE_S, Arguments, CommandBody, SignedCommand
+from bot.domain.commands import ACTIONS, MAX_COMMAND_BYTES, MAX_LIFE_S, Arguments, CommandBody, SignedCommand
 from bot.telemetry.commands.signing import encode, sign_text
 from bot.telemetry.commands.verifying import (
-    ACTIONS,
     AHEAD_S,
     Issuer,
     Refused,

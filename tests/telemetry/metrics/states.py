@@ -90,7 +90,11 @@ STATE = VaultState(
     unhedged_pnl_quote=-80.0,
     underlyings=(UNDERLYING,),
     orders=(OrderLine("a1b2-1", "ETH-PERPETUAL", "unknown", -100, 0, 190_000, "net +0.7", NOW_NS, False),),
-    venues=(VenueState("deribit", "up", "", 2.0), VenueState("okx", "down", "no answer", None)),
+    venues=(
+        VenueState("deribit", "up", "", 2.0),
+        VenueState("okx", "down", "no answer", None),
+        VenueState("paper", "unknown", "", None),
+    ),
     feeds=(
         FeedState("ETH index", "index", 0.5, 60.0, is_stale=False),
         FeedState("ETH-PERPETUAL", "quote", 61.0, 60.0, is_stale=True),
@@ -111,7 +115,8 @@ STATE = VaultState(
         },
     ),
     risk={},
-    overrides={},
+    overrides={"ETH target": "+2.000 by kim"},
+    daily_loss_limit_quote=500.0,
     meters=Meters(COUNTS, {"sent_to_ack": COUNTS}, 0.001, 0.2, 5_000, 150_000_000),
 )
 

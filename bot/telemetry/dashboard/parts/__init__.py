@@ -1,0 +1,1 @@
+"""What pages are put together from: sheets of cells, and the chart of exposure over time."""

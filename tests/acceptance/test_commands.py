@@ -1,0 +1,145 @@
+"""Commands over a real broker to a live vault: the daemon frozen, venues on loopback, and one key, which is alice's."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from bot.domain.windows import CommandAnswer
+from bot.runtime.broker import Broker
+from bot.runtime.command_sender import NoAnswerError, send
+from bot.runtime.desk import MqttSection
+from bot.telemetry.commands.signing import compose
+from tests.acceptance.rehearsal import HEDGE
+from tests.acceptance.stand import MAKER, Stand, open_stand, until
+from tests.runtime.command_line import CommandLine, Process, open_command_line
+from tests.runtime.mosquitto import Mosquitto, open_mosquitto
+from tests.telemetry.commands.forging import ALICE
+from tests.venues.deribit import DeribitServer
+
+DESK = """\
+mqtt: {{host: 127.0.0.1, port: {port}}}
+issuers:
+  alice: {{public_key: {key}, may: [all]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def evenkeel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    with open_command_line(tmp_path_factory.mktemp("processes")) as command_line:
+        yield command_line
+
+
+@pytest.fixture
+def stand(evenkeel: CommandLine) -> Iterator[Stand]:
+    with open_stand(evenkeel) as one:
+        yield one
+
+
+@pytest.fixture
+def mosquitto(stand: Stand) -> Iterator[Mosquitto]:
+    with open_mosquitto(stand.folder) as broker:
+        yield broker
+
+
+class Operator:
+    """Alice, somewhere else than the daemon."""
+
+    def __init__(self, mosquitto: Mosquitto) -> None:
+        self._broker = Broker(MqttSection(host="127.0.0.1", port=mosquitto.port), {})
+
+    async def order(self, action: str, reason: str, wait_s: float = 15.0) -> CommandAnswer:
+        body = compose(action, vault="mm", issuer="alice", reason=reason, now_ns=time.time_ns())
+        return await send(self._broker, body, ALICE, wait_s)
+
+    async def is_heard(self) -> bool:
+        """Wait until the windows take commands: one that cannot be carried out is answered."""
+        for _ in range(30):
+            try:
+                return (await self.order("reload", "are you there?", 0.5)).command_id != ""
+            except NoAnswerError:
+                continue
+        return False
+
+
+@asynccontextmanager
+async def moving(show: Any) -> AsyncIterator[None]:
+    """Show the market a few times a second, so that nothing goes stale."""
+
+    async def repeat() -> None:
+        while True:
+            show()
+            await asyncio.sleep(0.1)
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def resting(stand: Stand) -> Process:
+    """Start a daemon and return once an order of it rests."""
+    daemon = await stand.start_daemon()
+    assert await until(lambda: stand.market.book.open_orders() or daemon.is_over)
+    assert not daemon.is_over, daemon.err[-2_000:]
+    return daemon
+
+
+async def test_a_halt_over_mqtt_needs_no_daemon_and_only_a_resume_with_a_reason_ends_it(
+    stand: Stand, mosquitto: Mosquitto
+) -> None:
+    book, alice = stand.market.book, Operator(mosquitto)
+    (stand.folder / "desk.yaml").write_text(DESK.format(port=mosquitto.port, key=ALICE.verifier().text()))
+    async with DeribitServer(book) as server, moving(stand.market.show):
+        stand.write_vault(server, hedges=(f"{HEDGE}, {MAKER}",))
+        daemon = await resting(stand)
+        windows = await stand.start("-v", "--log-json", "windows", "desk.yaml", "mm.yaml")
+        assert await alice.is_heard(), windows.err[-2_000:]
+        daemon.send(signal.SIGSTOP)
+        too_early = asyncio.create_task(alice.order("resume", "before the halt"))
+        assert await until(lambda: "before the halt" in windows.err or '"action": "resume"' in windows.err)
+        halting = asyncio.create_task(alice.order("halt", "wrong book"))
+        assert await until(lambda: not book.open_orders(), 5.0), "expected the book empty within 5 s"
+        halted = await halting
+        assert (halted.is_done, halted.state) == (True, "halted"), halted
+        assert "mm: halted by its marker; the daemon did not answer within 5 s, and sends nothing when it wakes" in (
+            halted.text
+        )
+        assert "deribit: 1 order canceled, none left" in halted.text
+        sent = len(book.orders)
+        daemon.send(signal.SIGCONT)
+        assert await until(lambda: '"halt' in daemon.err or daemon.is_over)
+        assert (await stand.status())["state"] == "halted"
+        assert not (await too_early).is_done
+        assert (stand.folder / "s" / "mm.halted").exists(), "a resume ordered before a halt does not end it"
+        daemon.send(signal.SIGINT)
+        assert (await asyncio.to_thread(daemon.wait)).code == 0
+        assert not windows.is_over, "they outlive the daemon they were not started by"
+
+        daemon = await stand.start_daemon()
+        assert await until(lambda: daemon.is_over or '"run.recovered"' in daemon.err)
+        still = await alice.order("hedge_now", "does it stay halted?")
+        assert not still.is_done, still
+        assert (await stand.status())["state"] == "halted"
+        assert len(book.orders) == sent, "a halted vault sends nothing, restarted or not"
+        resumed = await alice.order("resume", "the book is right again")
+        assert resumed.is_done, resumed
+        assert await until(lambda: book.open_orders() or daemon.is_over)
+        assert len(book.orders) > sent
+        exported = await stand.run("journal", "export", "s/mm.sqlite")
+        assert "before the halt" not in exported.out
+        for word in ("wrong book", "the book is right again", resumed.command_id):
+            assert word in exported.out
+        for process in (daemon, windows):
+            process.send(signal.SIGTERM)
+            assert (await asyncio.to_thread(process.wait)).code == 0, process.err[-2_000:]
+    assert not book.open_orders()
+    assert ALICE.text().partition(":")[2] not in daemon.err + windows.err + exported.out
