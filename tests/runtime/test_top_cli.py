@@ -69,7 +69,11 @@ async def test_on_a_terminal_it_stays_until_told(busy: Path, monkeypatch: pytest
                 os.kill(os.getpid(), signal.SIGTERM)
             elif end == "Q, not Ctrl-D":
                 os.write(ours, b"\x04")  # Ctrl-D is no key of ours
-                await asyncio.sleep(0.05)
+                drawn = len(seen)
+                while len(seen) == drawn:  # it goes on drawing
+                    await asyncio.sleep(0.01)
+                    with suppress(BlockingIOError):
+                        seen += os.read(ours, 65_536)
                 assert not shown.done()
                 os.write(ours, b"Q")
             else:
