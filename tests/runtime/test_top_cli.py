@@ -86,8 +86,9 @@ async def test_on_a_terminal_it_stays_until_told(busy: Path, monkeypatch: pytest
             else:
                 os.write(ours, b"q" if end == "q" else b"\x1b")
             await shown
-    seen += read(ours)
-    assert b"\x1b[?1049l" in seen  # the screen it found is back
+            while b"\x1b[?1049l" not in seen:  # the screen it found is back
+                await asyncio.sleep(0.01)
+                seen += read(ours)
     assert termios.tcgetattr(theirs) == before
     for descriptor in (ours, theirs):
         os.close(descriptor)
