@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import secrets
@@ -159,6 +160,17 @@ def test_a_daemon_says_that_it_is_ready_lives_and_stops(evenkeel: CommandLine, b
     assert manager.listen()[-2:] == ["STOPPING=1", "STATUS=stopping"]
 
 
+def is_well(port: int) -> bool:
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        line.request("GET", "/healthz")
+        return line.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        line.close()
+
+
 def test_the_image_s_command_runs_and_its_health_check_finds_it_well(evenkeel: CommandLine, busy: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -169,7 +181,8 @@ def test_the_image_s_command_runs_and_its_health_check_finds_it_well(evenkeel: C
     command = [word.replace("/etc/evenkeel/vault", "busy").replace("/etc/evenkeel/", "") for word in words]
     asked = [word.replace(":9464/", f":{port}/") for word in health_check()]
     daemon = evenkeel.start(*command[1:], cwd=busy)
-    wait_for(lambda: subprocess.run(asked, capture_output=True, check=False).returncode == 0)
+    wait_for(lambda: is_well(port), patience_s=120)
+    assert subprocess.run(asked, capture_output=True, check=False).returncode == 0
     daemon.send(signal.SIGTERM)
     left = daemon.wait()
     assert left.code == 0

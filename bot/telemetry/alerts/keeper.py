@@ -23,6 +23,7 @@ MAX_OPENINGS: Final = 3  # tellings of a beginning within `repeat_s`; after that
 DETAIL_NS: Final = 5 * NS_PER_S  # figures of an open alert are renewed this often: whoever shows it need not flicker
 GRACE_NS: Final = 2 * NS_PER_S  # what is away for so long has not lasted
 OTHERS: Final = "others"
+OF_THE_DESK: Final = "_desk:"  # what ids of the desk's own alerts begin with; no vault has such a name
 _UNSAFE: Final = re.compile(r"[^\w.:+/-]+")
 
 
@@ -333,7 +334,7 @@ class AlertKeeper:
 
 def alert_id(vault: str, one: Finding) -> str:
     """Return the id of an alert: where, what and of what; the same whenever it comes, and safe to type."""
-    parts = (vault or "desk", one.kind, one.subject)
+    parts = (vault or OF_THE_DESK[:-1], one.kind, one.subject)
     return ":".join(_UNSAFE.sub("_", part) for part in parts if part)[:200]
 
 

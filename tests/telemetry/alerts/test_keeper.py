@@ -292,7 +292,7 @@ class TestRestart:
 
 def test_ids_can_be_typed() -> None:
     assert alert_id("eth", Finding("venue_down", "okx; rm -rf ~", "")) == "eth:venue_down:okx_rm_-rf_"
-    assert alert_id("", Finding("broker_away", "", "")) == "desk:broker_away"
+    assert alert_id("", Finding("broker_away", "", "")) == "_desk:broker_away"
 
 
 @given(st.lists(st.tuples(st.sampled_from(("halted", "feed_stale", "")), st.integers(1, 400)), max_size=60))
