@@ -259,7 +259,7 @@ class VaultDesk:
             self._news.set()
 
     def _acknowledge(self, body: CommandBody) -> str:
-        """Note that somebody looks after an alert of this vault or of the desk; another vault's is not theirs to see."""
+        """Note that somebody looks after an alert of this vault or of the desk; never of another vault."""
         alert_id = body.arguments.alert_id
         if not alert_id.startswith((f"{body.vault}:", OF_THE_DESK)):
             return f"expected the id of an alert of {body.vault}, found {alert_id!r}"
