@@ -50,6 +50,7 @@ class Mosquitto:
             f"listener {self.port} {HOST}",
             "allow_anonymous true",
             "log_dest stderr",
+            "log_type all",
             f"user {getuser()}",
             *config,
         ]

@@ -1109,7 +1109,7 @@ class Engine:
         flatten.order_ids &= self.orders.live.keys()
         hedges = {name for desk in self.desks.values() for name in (*desk.holdings, *desk.book.option_hedges)}
         is_quiet = not any(name in hedges for name in self.orders.live_instruments())
-        flatten.is_done = is_quiet and all(_is_flat(desk) for desk in self.desks.values())
+        flatten.is_done = is_quiet and all(_is_flat(desk, flatten.left) for desk in self.desks.values())
         self.state_reason = flatten.tell()
 
     def _flatten(self, desk: Desk, view: HedgeView, flattening: Flattening, routes: Sequence[HedgeSettings]) -> bool:
@@ -1459,12 +1459,13 @@ def _ignore(_event: Event) -> None:
     """Do nothing."""
 
 
-def _is_flat(desk: Desk) -> bool:
-    """Tell whether nothing is held as a hedge but what is too small to be closed."""
+def _is_flat(desk: Desk, left: Mapping[str, Mapping[str, str]]) -> bool:
+    """Tell whether nothing is held as a hedge but what its venue takes no order of, as `left` says of it."""
     if any(abs(one.lots) >= one.instrument.min_lots for one in desk.book.option_hedges.values() if one.lots):
         return False
-    held = [one for one in desk.holdings.values() if one.lots]
-    return all(one.mark_px > 0.0 and abs(one.lots) < least_lots(one) for one in held)
+    told = left.get(desk.underlying, {})
+    held = [(name, one) for name, one in desk.holdings.items() if one.lots]
+    return all(Refusal.BELOW_MINIMUM in told.get(name, "") and abs(one.lots) < least_lots(one) for name, one in held)
 
 
 def _leg(order: Approved) -> PlannedLeg:

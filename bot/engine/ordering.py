@@ -43,6 +43,7 @@ from bot.pricing.costs import CostCurve
 from bot.pricing.splitting import best_split
 
 ORDER_WORTH_BPS = 0.05  # of what is traded: what one more order has to save
+LEAST_LIMIT_RATIO = 0.85  # of a limit to the mark, with all the slippage a vault may allow
 MOST_LOTS = 10**9  # more than any limit leaves: what can be had is then asked for
 
 # Refusals that lie with one instrument: the same need then tries the next.
@@ -588,8 +589,9 @@ class Ordering:
         holding = desk.holdings[hedge.instrument.instrument_id]
         held = abs(holding.lots)
         side = -1 if holding.lots > 0 else 1
-        view = _flat_view(desk, hedge, now_ns)
-        target = _far_target(side, held * view.lot_base, reason)
+        lot_base = hedge.instrument.lot_base(holding.mark_px)
+        target = _far_target(side, held * lot_base, reason)
+        view = _flat_view(desk, hedge, target.buy_to_base if side > 0 else target.sell_to_base, now_ns)
         draft = self._draft(desk, view, target, hedge, "", share_lots=side * held, is_roll=True, is_closing=True)
         if not isinstance(draft, _Draft):
             return draft
@@ -867,19 +869,19 @@ class Ordering:
 
 
 def least_lots(holding: Holding) -> int:
-    """Return the fewest lots of a position that its venue would take an order of, at the newest mark."""
+    """Return the fewest lots of a position that its venue would take an order of, at any limit we might set."""
     instrument = holding.instrument
-    return max(instrument.min_lots, ceil(instrument.min_quote / lot_quote(holding) - 1e-9))
+    return max(instrument.min_lots, ceil(instrument.min_quote / (LEAST_LIMIT_RATIO * lot_quote(holding)) - 1e-9))
 
 
-def _flat_view(desk: Desk, hedge: HedgeSettings, now_ns: int) -> HedgeView:
+def _flat_view(desk: Desk, hedge: HedgeSettings, target_delta_base: float, now_ns: int) -> HedgeView:
     """Return a view in which nothing is held: what is closed for its own sake is no matter of Greeks."""
     holding = desk.holdings[hedge.instrument.instrument_id]
     return HedgeView(
         now_ns=now_ns,
         underlying=desk.underlying,
         spot_px=desk.book.marks_of_underlying.index_px,
-        target_delta_base=0.0,
+        target_delta_base=target_delta_base,
         greeks=Greeks(0.0, 0.0, 0.0, 0.0, 0.0),
         delta_low_base=0.0,
         delta_high_base=0.0,
@@ -892,6 +894,7 @@ def _flat_view(desk: Desk, hedge: HedgeSettings, now_ns: int) -> HedgeView:
         last_hedge_ns=0,
         last_hedge_px=0.0,
         legs=desk.book.legs,
+        vol=0.0,
     )
 
 

@@ -48,7 +48,7 @@ from bot.runtime.live import NOT_SENT, LiveSession
 from bot.runtime.live_transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.meters import DaemonMeters
-from bot.runtime.operating import parse_operation, told_of
+from bot.runtime.operating import parse_operation, told_of, too_late
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
 from bot.runtime.reload import answer_of, event_of, read_plan, take_in, wish_of
 from bot.runtime.risk_news import RiskNews
@@ -454,7 +454,7 @@ class Daemon:
         # Through the mailbox like everything else: in order, at the world's time, and an error there ends the daemon.
         now_ns = self._feed.catch_up()
         engine = self._session.engine
-        command = parse_operation(question, now_ns)
+        command = parse_operation(question, now_ns, time.time_ns())
         if isinstance(command, str):
             return {"error": command}
         words = {
@@ -463,6 +463,10 @@ class Daemon:
             "reason": command.reason,
             "command_id": command.command_id,
         }
+        marked = self._marker.read() if self._marker is not None else None
+        if late := too_late(question, command.action, time.time_ns(), marked):
+            log.warning("operator.refused", **words, refusal="late", why=late)
+            return {"error": late, "refusal": "late"}
         refused = engine.operator.refuse(command, engine.state)
         if refused is not None:
             log.warning("operator.refused", **words, refusal=str(refused.refusal), why=refused.text)
@@ -471,8 +475,8 @@ class Daemon:
         if why_not:
             log.warning("operator.refused", **words, refusal="executed", why=why_not)
             return {"error": why_not, "refusal": "executed"}
-        if command.action is OperatorAction.RESUME and self._marker is not None:
-            self._lifting = self._marker.read()
+        if command.action is OperatorAction.RESUME:
+            self._lifting = marked
         self._mailbox.put(now_ns, [command])
         await self._mailbox.drained()
         refused = engine.operator.verdict_on(command)  # what came before it in its batch may have changed the answer

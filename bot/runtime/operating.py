@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from bot.domain.events import OperatorAction, OperatorCommand
+from bot.domain.units import NS_PER_S
 from bot.engine.engine import Engine
+from bot.runtime.halt_marker import Halt
 
 MAX_REASON: Final = 500
 MAX_NAME: Final = 100
@@ -16,12 +18,19 @@ NEED_A_REASON: Final = (OperatorAction.RESUME, OperatorAction.FLATTEN)
 NUMBERS: Final = ("target_base", "low_base", "high_base")
 
 
-def parse_operation(question: dict[str, Any], now_ns: int) -> OperatorCommand | str:
-    """Return the command that a question stands for, or what is wrong with it."""
+def parse_operation(question: dict[str, Any], now_ns: int, wall_ns: int) -> OperatorCommand | str:
+    """Return the command that a question stands for, or what is wrong with it.
+
+    A daemon that was frozen may read one late: beyond its `expires_ns`, by the wall clock, only a halt is still meant.
+    """
     try:
         action = OperatorAction(str(question.get("action")))
     except ValueError:
         return f"expected an action of {[str(a) for a in OperatorAction]}, found {question.get('action')!r:.50}"
+    expires_ns = question.get("expires_ns")
+    if isinstance(expires_ns, int) and 0 < expires_ns < wall_ns and action is not OperatorAction.HALT:
+        late_s = (wall_ns - expires_ns) / NS_PER_S
+        return f"expected a command that is still good, found one that expired {late_s:.0f} s ago"
     reason = str(question.get("reason", "")).strip()[:MAX_REASON]
     if action in NEED_A_REASON and not reason:
         return f"{action}: expected a reason, which goes into the journal, found none"
@@ -47,6 +56,21 @@ def parse_operation(question: dict[str, Any], now_ns: int) -> OperatorCommand | 
         underlying[:MAX_NAME],
         **numbers,
     )
+
+
+def too_late(question: dict[str, Any], action: OperatorAction, wall_ns: int, halt: Halt | None) -> str:
+    """Return why a command comes too late by the clock of the wall, "" if it does not.
+
+    A daemon that was frozen finds what it was told meanwhile when it wakes: what has expired is not carried out then,
+    nor is a resume that was ordered before the `halt` that stands.
+    """
+    issued_ns, expires_ns = question.get("issued_ns"), question.get("expires_ns")
+    if isinstance(expires_ns, int) and wall_ns >= expires_ns and action is not OperatorAction.HALT:
+        late_s = (wall_ns - expires_ns) / NS_PER_S
+        return f"expected a command that is still good, found one expired {late_s:,.1f} s ago; hint: order it again"
+    if action is OperatorAction.RESUME and isinstance(issued_ns, int) and halt is not None and issued_ns < halt.ts_ns:
+        return f"expected a resume ordered after the halt, found an earlier one: {halt}; hint: order it again"
+    return ""
 
 
 def told_of(command: OperatorCommand, engine: Engine) -> str:

@@ -210,7 +210,8 @@ def take_snapshot(
         positions=tuple(positions),
         accounts=tuple(_account(keeper, one, engine) for one in keeper.accounts.values()),
         tradables=tuple(_tradables(engine, now_ns, wanted)),
-        targets_base={name: desk.hedges[0].target_delta_base for name, desk in engine.desks.items()},
+        targets_base={name: desk.hedges[0].target_delta_base for name, desk in engine.desks.items()}
+        | {name: target.target_base for name, target in engine.operator.targets.items()},
         venues_of_chains=tuple(vault.chains),
         signs=dict(board.signs) if board is not None else {},
         actions={name: str(one) for name, one in board.actions.items()} if board is not None else {},

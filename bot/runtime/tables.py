@@ -119,6 +119,10 @@ def print_status(console: Console, view: dict[str, Any]) -> None:
     table = Table(title=f"{view['vault']} as of {view['as_of']}", show_header=False)
     table.add_row("state", f"{view['state']} {view['state_reason']}".strip())
     table.add_row("policy", view["policy"])
+    for subject, standing in view["overrides"].items():
+        table.add_row(subject, standing)
+    for note in view["operator_notes"][-1:]:
+        table.add_row("last order of a person", f"{note['at']}: {note['what']}")
     for desk in view["desks"]:
         table.add_section()
         name = desk["underlying"]

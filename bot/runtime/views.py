@@ -32,6 +32,8 @@ def status_view(session: Session | LiveSession, now_ns: int) -> dict[str, Any]:
         "state": str(engine.state),
         "state_reason": engine.state_reason,
         "hedges": session.score.orders,
+        "overrides": engine.overrides,
+        "operator_notes": [{"at": utc_text(at_ns), "what": text} for at_ns, text in engine.operator.notes],
         "decisions": engine.decisions,
         "refusals": {str(reason): count for reason, count in sorted(engine.refusals.items())},
         "quotes_refused": {str(fault): count for fault, count in sorted(engine.market.faults.items())},

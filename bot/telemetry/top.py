@@ -196,7 +196,13 @@ def _why(board: Board, record: Record, one: UnderlyingState | None, *, is_wide: 
         parts.append(f"feeds: {_feeds(state)}")
     if one is not None:
         parts.append(f"{one.refusal}: {one.refusal_detail}" if one.refusal else one.plan)
+        parts += [f"{subject}: {text}" for subject, text in state.overrides.items() if _is_about(subject, one)]
     return printable("; ".join(filter(None, parts)))
+
+
+def _is_about(subject: str, one: UnderlyingState) -> bool:
+    """Tell whether an order of a person, such as `ETH target` or `flatten`, is about this underlying."""
+    return " " not in subject or subject.partition(" ")[0] == one.underlying
 
 
 def printable(text: str) -> str:

@@ -104,6 +104,8 @@ async def test_a_halt_over_mqtt_needs_no_daemon_and_only_a_resume_with_a_reason_
         windows = await stand.start("-v", "--log-json", "windows", "desk.yaml", "mm.yaml")
         assert await alice.is_heard(), windows.err[-2_000:]
         daemon.send(signal.SIGSTOP)
+        too_early = asyncio.create_task(alice.order("resume", "before the halt"))
+        assert await until(lambda: "before the halt" in windows.err or '"action": "resume"' in windows.err)
         halting = asyncio.create_task(alice.order("halt", "wrong book"))
         assert await until(lambda: not book.open_orders(), 5.0), "expected the book empty within 5 s"
         halted = await halting
@@ -116,6 +118,8 @@ async def test_a_halt_over_mqtt_needs_no_daemon_and_only_a_resume_with_a_reason_
         daemon.send(signal.SIGCONT)
         assert await until(lambda: '"halt' in daemon.err or daemon.is_over)
         assert (await stand.status())["state"] == "halted"
+        assert not (await too_early).is_done
+        assert (stand.folder / "s" / "mm.halted").exists(), "a resume ordered before a halt does not end it"
         daemon.send(signal.SIGINT)
         assert (await asyncio.to_thread(daemon.wait)).code == 0
         assert not windows.is_over, "they outlive the daemon they were not started by"
@@ -131,6 +135,7 @@ async def test_a_halt_over_mqtt_needs_no_daemon_and_only_a_resume_with_a_reason_
         assert await until(lambda: book.open_orders() or daemon.is_over)
         assert len(book.orders) > sent
         exported = await stand.run("journal", "export", "s/mm.sqlite")
+        assert "before the halt" not in exported.out
         for word in ("wrong book", "the book is right again", resumed.command_id):
             assert word in exported.out
         for process in (daemon, windows):

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from bot.domain.decisions import BotState, Refusal
 from bot.domain.events import CancelOrder, Command, Event, OperatorAction, OperatorCommand, Restarted, SubmitOrder
+from bot.domain.market import ExecutionTerms, GasTier
 from bot.domain.orders import OrderIntent, OrderState, OrderTruth, TimeInForce
+from bot.domain.units import NS_PER_S
 from bot.engine.engine import Engine
 from bot.engine.operator_orders import HEDGE_NOW_NS, CommandRefusal
 from bot.engine.settings import BookLeg, HedgeSettings, OperatorBounds
@@ -64,6 +66,12 @@ class OperatedDriver(Driver):
     @property
     def delta(self) -> float:
         return self.engine.desks["ETH"].book.net_greeks(is_coin_numeraire=False).delta_base
+
+
+def terms(driver: Driver, tier: GasTier) -> ExecutionTerms:
+    """Return what a transaction takes now, in a pool that is deep enough for anything."""
+    now = (driver.now_ns, driver.now_ns)
+    return ExecutionTerms(PERPETUAL.instrument_id, (tier,), 0.0, inf, 12 * NS_PER_S, *now, driver.now_ns)
 
 
 class TestTarget:
@@ -301,6 +309,41 @@ class TestFlatten:
         assert first.qty_lots == 70, "80 would leave ten, and the venue takes no order below twenty"
         driver.settle(first)
         assert only_intent(driver.tick()).qty_lots == 20
+
+    def test_what_the_venue_takes_no_order_of_is_left_and_said(self) -> None:
+        driver = self.hedged(hedge=linear_perpetual(min_lots=100))
+        driver.order(A.FLATTEN)
+        assert driver.tick() == []
+        assert driver.engine.state_reason == (
+            "flattened by ann: because; ETH-PERPETUAL: -90 lots: below_minimum: 90 lots, the venue's minimum is 100"
+        )
+
+    def test_what_our_own_limits_keep_from_being_closed_is_not_done(self) -> None:
+        limits = msgspec.structs.replace(LIMITS, max_order_base=1.0)
+        driver = self.hedged(hedge=linear_perpetual(min_lots=20), limits=limits)
+        driver.order(A.FLATTEN)
+        assert driver.tick() == []
+        assert driver.engine.state_reason.startswith("flattening by ann: because; ETH-PERPETUAL: -90 lots: below_min")
+
+    def test_where_a_trade_is_a_transaction_it_is_one(self) -> None:
+        hedge = HedgeSettings(instrument=PERPETUAL, maker_bps=0.0, taker_bps=5.0, needs_terms=True)
+        driver = self.hedged(hedge=hedge)
+        driver.order(A.FLATTEN)
+        assert driver.tick() == []
+        assert "no terms of trading ETH-PERPETUAL" in driver.engine.state_reason
+        tier = GasTier(10**9, 10**7, 0.5, 6.0, 12.0)
+        driver.wait(1.0)
+        driver.show()
+        driver.apply(terms(driver, tier))
+        intent = only_intent(driver.decide())
+        assert (intent.qty_lots, intent.reduce_only) == (90, True)
+        assert intent.gas is not None
+        driver.accept(intent)
+        driver.show()
+        assert driver.tick() == [], "it waits for its block, and is not canceled"
+        driver.fill(intent)
+        driver.tick()
+        assert driver.engine.state_reason == "flattened by ann: because"
 
     def test_waits_for_the_order_rate(self) -> None:
         limits = msgspec.structs.replace(LIMITS, max_orders_per_min=2, max_order_base=2.0)

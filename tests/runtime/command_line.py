@@ -88,7 +88,13 @@ class CommandLine:
         folder = self._folder / str(self._started)
         folder.mkdir()
         assert self._server.stdin is not None
-        order = {"argv": arguments, "cwd": str(cwd), "folder": str(folder), "program": program, "environ": dict(environ)}
+        order = {
+            "argv": arguments,
+            "cwd": str(cwd),
+            "folder": str(folder),
+            "program": program,
+            "environ": dict(environ),
+        }
         self._server.stdin.write(json.dumps(order) + "\n")
         self._server.stdin.flush()
         return Process(folder)
@@ -127,6 +133,7 @@ def serve() -> None:
     import bot.gateways.ccxt_gateway
     import bot.gateways.halting
     import bot.runtime.cli
+    import bot.runtime.command_sender
     import bot.runtime.doctor  # noqa: F401 — what a start would spend its time on
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers need no burial

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bot.domain.errors import ConfigError
 from bot.domain.instruments import Option
 from bot.domain.units import NS_PER_S
 from bot.engine.option_hedges import tradable_options
+from bot.engine.settings import OperatorBounds
 from bot.gateways.chain.chain_gateway import contracts_of
 from bot.gateways.chain.protocols.registry import open_protocol
 from bot.runtime.chains import chain_settings
@@ -281,6 +283,22 @@ def test_the_hash_is_of_the_meaning_not_of_the_text(tmp_path: Path, text: str) -
     assert Vault.model_validate_json(config_json(first)) == first
 
 
+OPERATOR = "operator: {ETH: {target_min_base: -5, target_max_base: 5, band_min_base: 0.5, band_max_base: 3}}\n"
+
+
+def test_what_a_person_may_set_reaches_the_engine(tmp_path: Path, text: str, manifest: Manifest) -> None:
+    vault = load(tmp_path, text + OPERATOR)
+    bounds = OperatorBounds(target_min_base=-5.0, target_max_base=5.0, band_min_base=0.5, band_max_base=3.0)
+    assert build_engine_settings(vault, manifest).operator == {"ETH": bounds}
+    assert Vault.model_validate_json(config_json(vault)) == vault
+    assert config_sha256(vault) != config_sha256(load(tmp_path, text))
+
+
+def test_journals_from_before_there_was_that_section_still_fit(tmp_path: Path, text: str) -> None:
+    assert "operator" not in json.loads(config_json(load(tmp_path, text)))
+    assert config_sha256(load(tmp_path, text)) == config_sha256(load(tmp_path, text + "operator: {}\n"))
+
+
 def test_settings_of_another_recording_are_refused(tmp_path: Path, text: str) -> None:
     vault = load(tmp_path, text)
     other = open_recording(write_tiny_recording(tmp_path / "other", ("index", "vol_quotes"))).manifest
@@ -344,6 +362,19 @@ WRONG = {
     "two targets": ("cash:", "target: {hedge_ratio: 1, delta_base: 1}\ncash:", 8, "expected either delta_base or"),
     "misspelt target": ("cash:", "target: {hedge_ration: 1}\ncash:", 8, "did you mean hedge_ratio?"),
     "target of another coin": ("cash:", "target: {SOL: {delta_base: 1}}\ncash:", 8, "expected ETH, found SOL"),
+    "operator of another coin": ("cash:", "operator: {SOL: {}}\ncash:", 8, "expected ETH, found SOL"),
+    "half a bound": (
+        "cash:",
+        "operator: {ETH: {band_max_base: 3}}\ncash:",
+        8,
+        "expected band_min_base up to band_max_base, or neither",
+    ),
+    "bounds the wrong way round": (
+        "cash:",
+        "operator: {ETH: {target_min_base: 1, target_max_base: 0}}\ncash:",
+        8,
+        "expected target_min_base up to target_max_base",
+    ),
     "target as a word": ("cash:", "target: flat\ncash:", 8, "expected {delta_base: X}, {hedge_ratio: X}, or one"),
     "unknown mode": ("mode: paper", "mode: peper", 2, "expected 'paper' or 'live', found 'peper'"),
     "live with a recording": ("mode: paper", "mode: live", 2, "expected mode: paper with a recording, found live"),

@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 
 from bot.domain.events import OperatorAction, OperatorCommand
-from bot.runtime.operating import parse_operation, told_of
+from bot.domain.units import NS_PER_S
+from bot.runtime.halt_marker import Halt
+from bot.runtime.operating import parse_operation, told_of, too_late
 from tests.engine.builders import Driver
 
 A = OperatorAction
+WALL_NS = 1_000 * NS_PER_S
 
 
 def ask(**question: Any) -> OperatorCommand | str:
     asked = {"action": "set_band", "issuer": "ann", "reason": "because", **question}
-    return parse_operation(json.loads(json.dumps(asked)), 7)
+    return parse_operation(json.loads(json.dumps(asked)), 7, WALL_NS)
 
 
 def test_a_question_becomes_the_command_it_stands_for() -> None:
@@ -49,6 +52,14 @@ def test_what_is_no_command_is_said(question: dict[str, Any], error: str) -> Non
     assert len(found) < 300
 
 
+def test_what_a_frozen_daemon_reads_too_late_is_not_done_unless_it_is_a_halt() -> None:
+    assert isinstance(ask(expires_ns=WALL_NS), OperatorCommand)
+    assert ask(expires_ns=WALL_NS - 3 * NS_PER_S) == (
+        "expected a command that is still good, found one that expired 3 s ago"
+    )
+    assert isinstance(ask(action="halt", expires_ns=1), OperatorCommand)
+
+
 def test_texts_are_cut_to_what_a_journal_should_hold() -> None:
     found = ask(issuer="i" * 1000, reason="r" * 1000, underlying="u" * 1000)
     assert isinstance(found, OperatorCommand)
@@ -73,3 +84,18 @@ def test_what_was_done_is_told(command: dict[str, Any], text: str) -> None:
     driver = Driver()
     driver.apply(parsed)
     assert told_of(parsed, driver.engine) == text
+
+
+def test_what_a_frozen_daemon_finds_when_it_wakes_may_come_too_late() -> None:
+    question = {"issued_ns": 1_000_000_000, "expires_ns": 61_000_000_000}
+    halt = Halt("bob", "wrong book", 2_000_000_000)
+    assert too_late(question, A.PAUSE, 60_999_999_999, halt) == ""
+    assert too_late(question, A.PAUSE, 61_000_000_000, None).startswith(
+        "expected a command that is still good, found one expired 0.0 s ago"
+    )
+    assert too_late(question, A.HALT, 99_000_000_000, None) == "", "a halt is never too late"
+    earlier = too_late(question, A.RESUME, 3_000_000_000, halt)
+    assert earlier.startswith("expected a resume ordered after the halt, found an earlier one: halted by bob at ")
+    assert too_late({**question, "issued_ns": 2_000_000_000}, A.RESUME, 3_000_000_000, halt) == ""
+    assert too_late({}, A.RESUME, 3_000_000_000, halt) == "", "a person at this machine knows what they do"
+    assert too_late({"issued_ns": "1", "expires_ns": None}, A.RESUME, 3_000_000_000, halt) == ""

@@ -66,7 +66,7 @@ class Desk:
     def open(self) -> None:
         """Start the daemon and its windows, and return once commands are taken."""
         daemon = self.start("run", "busy.yaml", "--speed", "20")
-        wait_for(lambda: daemon.is_over or self.run("status", "busy.yaml").code == 0)
+        wait_for(lambda: daemon.is_over or (self.folder / ".evenkeel" / "busy.sock").exists())
         windows = self.start("windows", "desk.yaml", "busy.yaml", BOBS_SECRET=BOB.text())
         wait_for(lambda: windows.is_over or '"commands.open"' in windows.err)
         assert not daemon.is_over, daemon.err[-2_000:]
@@ -92,7 +92,7 @@ def test_every_action_reaches_the_daemon_and_its_answer_comes_back(desk: Desk) -
     desk.open()
     expected = {
         "pause": (0, "pause done (paused)"),
-        "resume": (0, "resume done (active)"),
+        "resume": (0, "resume done (running)"),
         "reduce-only": (0, "reduce_only done (reduce_only)"),
         "reload": (0, "reload done"),
         "set-target": (0, "set_target done"),
@@ -108,10 +108,10 @@ def test_every_action_reaches_the_daemon_and_its_answer_comes_back(desk: Desk) -
         result = desk.order(issuer, action, reason=f"to see what {action} does")
         assert (result.code, result.out.startswith(f"busy: {said}")) == (code, True), (action, result)
     told = desk.order("alice", "resume", "--json").json
-    assert (told["is_done"], told["issuer"], told["state"]) == (True, "alice", "active")
+    assert (told["is_done"], told["issuer"], told["state"]) == (True, "alice", "running")
     forbidden = desk.order("carol", "resume")
     assert (forbidden.code, forbidden.out) == (
-        1, "busy: resume refused (active): carol may not order resume of busy\n",
+        1, "busy: resume refused (running): carol may not order resume of busy\n",
     )  # fmt: skip
     exported = desk.run("journal", "export", ".evenkeel/busy.sqlite").out
     for action in set(expected) - {"acknowledge", "reload", "hedge-now", "set-band"}:

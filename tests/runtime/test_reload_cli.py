@@ -11,7 +11,7 @@ import pytest
 from bot.domain.events import ConfigChanged, Restarted
 from bot.runtime.journal import verify
 from tests.runtime.audit import audit, read_rows, without_timings
-from tests.runtime.command_line import CommandLine
+from tests.runtime.command_line import CommandLine, wait_for
 from tests.runtime.test_daemon import JOURNAL, running, status, wait_for_orders
 
 
@@ -124,7 +124,11 @@ def test_a_file_that_changed_while_nothing_ran_goes_into_the_journal_first(evenk
     assert (told.code, told.err) == (0, "busy is not running; its next start goes on with this\n")
     batch = read_rows(busy / JOURNAL).batches[-1]
     assert [type(event) for event in batch.events] == [Restarted, ConfigChanged]
-    assert status(evenkeel, busy)["running"] is False
-    ended = evenkeel.run("run", "busy.yaml", "--speed", "0", "--json", cwd=busy)
-    assert ended.code == 0, ended.err
-    audit(busy / "busy.yaml", busy / JOURNAL)
+    before = int(str(status(evenkeel, busy)["hedges"]))
+    with running(evenkeel, busy) as process:
+        wait_for(lambda: len(read_rows(busy / JOURNAL).submitted) > before)
+        process.send(signal.SIGTERM)
+        process.wait()
+    replayed = evenkeel.run("replay", "busy.yaml", "--journal", str(JOURNAL), "--json", cwd=busy)
+    assert replayed.code == 0, replayed.err
+    assert replayed.json["hedges"] == len(read_rows(busy / JOURNAL).submitted)

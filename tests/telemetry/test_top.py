@@ -158,6 +158,13 @@ def test_what_a_person_must_do_comes_first(board: Board) -> None:
     assert "to acknowledge: a foreign fill; adopted 3 lots; order_in_flight" in drawn(board, 250)
 
 
+def test_what_was_set_by_hand_is_shown_where_it_counts(board: Board) -> None:
+    board.show(state(underlyings=(UNDERLYING, underlying(underlying="BTC"))))
+    assert drawn(board, 250).count("order_in_flight: 1 order; ETH target: +2.000 by kim") == 1
+    board.show(state(underlyings=(UNDERLYING, underlying(underlying="BTC")), overrides={"flatten": "by kim: the end"}))
+    assert drawn(board, 250).count("flatten: by kim: the end") == 2
+
+
 def test_every_underlying_has_its_row(board: Board) -> None:
     board.show(state(underlyings=(UNDERLYING, underlying(underlying="BTC"))))
     for width in WIDTHS:

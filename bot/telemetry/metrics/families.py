@@ -121,6 +121,11 @@ def _vault() -> Iterator[Family]:
         "Whether a person has to acknowledge something (1 or 0)",
         lambda state: float(bool(state.to_acknowledge)),
     )
+    yield _one(
+        "evenkeel_overrides",
+        "Orders of a person that stand: target, band, hedge now, flatten",
+        lambda state: float(len(state.overrides)),
+    )
     for name, told, find in (
         ("hedges_total", "Hedge orders sent", lambda s: float(s.hedges)),
         ("decisions_total", "Decisions taken", lambda s: float(s.decisions)),
@@ -147,6 +152,11 @@ def _vault() -> Iterator[Family]:
     )
     yield _one("evenkeel_pnl_now_quote", "P&L of the run at the newest prices, quote money", lambda s: s.pnl_now_quote)
     yield _one("evenkeel_pnl_today_quote", "P&L since midnight UTC, quote money", lambda s: s.pnl_today_quote)
+    yield _one(
+        "evenkeel_daily_loss_limit_quote",
+        "Loss of a day that makes the vault reduce-only, quote money",
+        lambda s: s.daily_loss_limit_quote,
+    )
     yield _one(
         "evenkeel_unhedged_pnl_quote",
         "What the book alone would have made, quote",

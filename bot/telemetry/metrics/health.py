@@ -32,10 +32,8 @@ def judge_readiness(board: Board) -> Health:
     """Say whether every vault runs on fresh feeds and knows its accounts."""
     found = {}
     for name, record in board.records.items():
-        problems = _silences(board, record)
-        if record.state is None:
-            problems = problems or [record.why_gone]
-        else:
+        problems = _silences(board, record) or ([] if record.is_answering else [record.why_gone])
+        if record.state is not None:
             problems += _unready(record.state)
         found[name] = tuple(_cut(problems))
     return _verdict(found)

@@ -115,7 +115,8 @@ STATE = VaultState(
         },
     ),
     risk={},
-    overrides={},
+    overrides={"ETH target": "+2.000 by kim"},
+    daily_loss_limit_quote=500.0,
     meters=Meters(COUNTS, {"sent_to_ack": COUNTS}, 0.001, 0.2, 5_000, 150_000_000),
 )
 

@@ -40,6 +40,8 @@ FIGURES = [
     ("evenkeel_pnl_now_quote", V, 14.0),
     ("evenkeel_pnl_today_quote", V, -6.0),
     ("evenkeel_unhedged_pnl_quote", V, -80.0),
+    ("evenkeel_daily_loss_limit_quote", V, 500.0),
+    ("evenkeel_overrides", V, 1.0),
     ("evenkeel_orders", {**V, "state": "unknown"}, 1.0),
     ("evenkeel_orders", {**V, "state": "open"}, 0.0),
     ("evenkeel_spot_quote", U, 1900.0),

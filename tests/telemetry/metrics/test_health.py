@@ -61,6 +61,13 @@ def test_one_vault_that_does_not_answer_is_enough(clock: Clock) -> None:
     assert [name for name, problems in found.vaults.items() if problems] == ["btc"]
 
 
+def test_who_does_not_answer_now_is_not_ready_and_lives_a_little_longer(board: Board) -> None:
+    board.show(READY)
+    board.gone("eth-straddle", "no answer within 3 s")
+    assert judge_life(board).is_ok
+    assert judge_readiness(board).vaults == {"eth-straddle": ("no answer within 3 s",)}
+
+
 def test_ready_is_who_runs_on_fresh_feeds(board: Board) -> None:
     board.show(READY)
     assert judge_readiness(board).is_ok
