@@ -7,6 +7,9 @@ from typing import Any, Final
 
 from playwright.sync_api import Page
 
+from bot.runtime import control
+from tests.browser.stand import VAULT, Stand
+
 PATIENCE_MS: Final = 30_000
 LOOK_EVERY_MS: Final = 50
 
@@ -15,6 +18,14 @@ _SHEETS: Final = """() => Object.fromEntries([...document.querySelectorAll('.ek-
   [...sheet.querySelectorAll('tbody tr')].map((row) => [...row.children].map((cell) => cell.textContent)),
 ]))"""
 _POINTS: Final = "() => getElement(document.querySelector('.ek-plot').id.slice(1)).count()"
+
+
+def view(desk: Stand) -> dict[str, Any] | None:
+    """Return what `evenkeel status --json` prints of the vault, None while its daemon does not answer."""
+    try:
+        return control.ask(desk.folder / ".evenkeel" / f"{VAULT}.sock", {"verb": "view"})
+    except (control.NotRunningError, TimeoutError):
+        return None
 
 
 def sheets(page: Page) -> dict[str, list[list[str]]]:

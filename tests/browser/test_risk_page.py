@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.browser.stand import VAULT, Stand
 
 from bot.telemetry.dashboard import figures
-from tests.browser.reading import by_first, sheets, until
+from tests.browser.reading import by_first, sheets, until, view
 
 
 def test_margin_is_what_the_daemon_says(stand: Stand) -> None:
@@ -13,7 +13,7 @@ def test_margin_is_what_the_daemon_says(stand: Stand) -> None:
     page.wait_for_selector(".ek-sheet")
 
     def agrees() -> bool:
-        status = stand.status()
+        status = view(stand)
         shown = by_first(sheets(page)["Margin accounts"])
         found = {name.removeprefix("▸ "): cells for name, cells in shown.items()}.get(f"{VAULT} / deribit")
         if status is None or found is None:

@@ -8,7 +8,7 @@ from typing import Any
 from tests.browser.stand import VAULT, Stand
 
 from bot.telemetry.dashboard import figures
-from tests.browser.reading import by_first, points, sheets, until
+from tests.browser.reading import by_first, points, sheets, until, view
 
 PATH = f"/vault/{VAULT}"
 
@@ -49,7 +49,7 @@ def test_every_figure_is_the_daemons_own(stand: Stand) -> None:
     last: list[str] = ["nothing was compared"]
 
     def agrees() -> bool:
-        status = stand.status()
+        status = view(stand)
         last[:] = differences(status, sheets(page)) if status is not None and status["desks"][0]["decision"] else last
         return not last
 
