@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tests.browser.stand import VAULT, Stand
-
 from bot.telemetry.dashboard import figures
 from tests.browser.reading import by_first, sheets, until, view
+from tests.browser.stand import VAULT, Stand
 
 
 def test_margin_is_what_the_daemon_says(stand: Stand) -> None:

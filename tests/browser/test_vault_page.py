@@ -5,10 +5,9 @@ from __future__ import annotations
 from signal import SIGCONT, SIGSTOP
 from typing import Any
 
-from tests.browser.stand import VAULT, Stand
-
 from bot.telemetry.dashboard import figures
 from tests.browser.reading import by_first, points, sheets, until, view
+from tests.browser.stand import VAULT, Stand
 
 PATH = f"/vault/{VAULT}"
 
