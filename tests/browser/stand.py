@@ -53,6 +53,9 @@ hedge: {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}
 policy: {type: delta_band, half_width_base: 0.3}
 limits: {max_order_quote: 50000, max_orders_per_min: 30, daily_loss_quote: 100000}
 latency: {feed_ms: 50, entry_ms: 400, response_ms: 300, jitter: 0.5}
+risk:
+  accounts:
+    deribit: {model: house}
 operator:
   ETH: {target_min_base: -5, target_max_base: 5, band_min_base: 0.1, band_max_base: 10}
 """
