@@ -95,6 +95,8 @@ async def order_daemon(watched: Watched, question: Mapping[str, Any], timeout_s:
         return {"error": f"expected a running daemon of {watched.vault.vault}, found none"}
     except TimeoutError:
         return {"error": f"expected an answer within {timeout_s:g} s, found none; it may still do what it was told"}
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        return {"error": f"expected an answer, found {type(error).__name__}: {str(error)[:200]}"}
     finally:
         line.close()
     return answer

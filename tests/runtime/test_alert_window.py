@@ -122,6 +122,19 @@ async def test_nobody_answers(webhook: Webhook, tmp_path: Path) -> None:
     assert len(webhook.posts) == 3  # opened, not answered, reduce-only
 
 
+async def test_what_was_done_already_is_told_and_not_tried_again(webhook: Webhook, tmp_path: Path) -> None:
+    """Only the daemon's answer was lost; somebody may have resumed since, and that stands."""
+    daemon = Daemon()
+    daemon.answer = {"error": "command alerts-1 was executed before", "refusal": "executed"}
+    window = window_of(webhook, tmp_path, AT_ONCE, daemon, Hub())
+    async with running(window):
+        window.show(BROKEN)
+        await until(lambda: any("CRITICAL reduce-only" in title for title in webhook.titles))
+        assert not any("NOT ANSWERED" in title for title in webhook.titles)
+        assert window.alerts("eth-straddle")[0].escalated_ns
+    assert len(daemon.orders) == 1
+
+
 @pytest.mark.parametrize("state", ["halted", "paused", "reduce_only"])
 async def test_what_is_tight_is_left_alone(webhook: Webhook, tmp_path: Path, state: str) -> None:
     daemon = Daemon()
