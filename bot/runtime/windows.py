@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -106,12 +107,19 @@ class Windows:
     """Watches daemons and shows what they say in every window."""
 
     def __init__(
-        self, watched: Sequence[Watched], windows: Sequence[Window], hub: Hub, *, socket_path: Path, every_s: float
+        self,
+        watched: Sequence[Watched],
+        windows: Sequence[Window],
+        hub: Hub,
+        *,
+        socket_path: Path,
+        every_s: float,
+        other_sockets: Sequence[Path] = (),
     ) -> None:
         self._watched = watched
         self._windows = windows
         self._hub = hub
-        self._socket_path = socket_path
+        self._sockets = (socket_path, *other_sockets)
         self._every_s = every_s
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -119,7 +127,9 @@ class Windows:
 
         Raises AlreadyRunningError if another such process serves these vaults.
         """
-        async with control.serve(self._socket_path, self._answer):
+        async with AsyncExitStack() as stack:
+            for path in self._sockets:  # one in each state folder: a vault's commands and cursors have one keeper
+                await stack.enter_async_context(control.serve(path, self._answer))
             works = [
                 *(self._kept(window.name, window.run) for window in self._windows),
                 *(
