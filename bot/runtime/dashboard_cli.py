@@ -37,7 +37,7 @@ def dashboard(
     """Serve the dashboard of these vaults. It asks the broker, never a daemon's engine; orders go by signed command."""
     desk = load_desk(desk_file)
     section, mqtt = _sections(desk, desk_file)
-    serving = Serving(section, mqtt, watch(vault_files, journal), os.environ)
+    serving = Serving(desk, section, mqtt, watch(vault_files, journal), os.environ)
     asyncio.run(serving.run())
 
 
@@ -70,26 +70,33 @@ class Serving:
     """A dashboard and its reader of the broker, from start to end. Raises ConfigError for what is wrong beforehand."""
 
     def __init__(
-        self, section: DashboardSection, mqtt: MqttSection, watched: list[Watched], environ: Mapping[str, str]
+        self,
+        desk: Desk,
+        section: DashboardSection,
+        mqtt: MqttSection,
+        watched: list[Watched],
+        environ: Mapping[str, str],
     ) -> None:
-        # what only this command needs, and takes a second to load
+        # what only this command needs; what is wrong is found before the second that the rest takes to load
         from bot.runtime.broker import Broker  # noqa: PLC0415
-        from bot.runtime.dashboard_actions import BrokerActions, signing_key  # noqa: PLC0415
+        from bot.runtime.dashboard_actions import BrokerActions, open_signer  # noqa: PLC0415
         from bot.runtime.dashboard_config import dashboard_config, stale_after_s  # noqa: PLC0415
+
+        names = [one.vault.vault for one in watched]
+        config = dashboard_config(section, names)
+        signer, broker = open_signer(desk, environ), Broker(mqtt, environ)
+
         from bot.runtime.dashboard_sources import DashboardSources  # noqa: PLC0415
         from bot.telemetry.dashboard.app import build_dashboard  # noqa: PLC0415
         from bot.telemetry.dashboard.mirror import Mirror  # noqa: PLC0415
         from bot.telemetry.mqtt.subscriber import Subscriber  # noqa: PLC0415
 
-        names = [one.vault.vault for one in watched]
-        config = dashboard_config(section, names)
-        key, broker = signing_key(section, environ), Broker(mqtt, environ)
         mirror = Mirror(names, time.time_ns, stale_after_s(mqtt))
         self._section = section
         self._sources = DashboardSources(watched)
         # two dashboards at one broker are two clients
         self._reader = Subscriber(f"dashboard-{secrets.token_hex(4)}", mqtt.prefix, broker.client, mirror, names)
-        actions = BrokerActions(self._reader.order, section.issuer or "", key, time.time_ns)
+        actions = BrokerActions(self._reader.order, signer, time.time_ns)
         self._dashboard = build_dashboard(config, mirror, actions, self._sources)
 
     async def run(self) -> None:

@@ -1,8 +1,8 @@
 """The whole desk as people meet it: Mosquitto, a daemon that replays the bundled recording paced, its windows, the
 dashboard, and Chromium. One for all tests of a worker: it takes seconds to start.
 
-Playwright's own loop must not run in the thread of other tests, so it lives in a thread of its own, where the tests that
-ask for a page are run as well (`conftest.py`).
+Playwright's own loop must not run in the thread of other tests, so it lives in a thread of its own, where the tests
+that use the desk are run as well (`conftest.py`).
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ hedge: {instrument: ETH-PERPETUAL, maker_bps: 0, taker_bps: 5}
 policy: {type: delta_band, half_width_base: 0.3}
 limits: {max_order_quote: 50000, max_orders_per_min: 30, daily_loss_quote: 100000}
 latency: {feed_ms: 50, entry_ms: 400, response_ms: 300, jitter: 0.5}
+risk:
+  accounts:
+    deribit: {model: house}
 operator:
   ETH: {target_min_base: -5, target_max_base: 5, band_min_base: 0.1, band_max_base: 10}
 """
@@ -132,9 +135,9 @@ class Stand:
         assert not daemon.is_over, daemon.err
 
     def status(self) -> dict[str, Any] | None:
-        """Return what the daemon says of itself, None while it does not."""
+        """Return the state that the daemon tells its windows, None while it tells none."""
         try:
-            return control.ask(self.folder / ".evenkeel" / f"{VAULT}.sock", {"verb": "status"})
+            return control.ask(self.folder / ".evenkeel" / f"{VAULT}.sock", {"verb": "state"})
         except (control.NotRunningError, TimeoutError):
             return None
 
@@ -146,7 +149,7 @@ class Stand:
     def open(self, path: str = "/", *, user: str | None = "alice", **options: Any) -> Page:
         """Return a page in a fresh profile, logged in unless `user` is None; only in the browser's thread."""
         page = self.chromium.context(**options).new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)  # of a machine that has other things to do
         page.goto(self.url + ("/login" if user is not None else path))
         if user is not None:
             log_in(page, user)

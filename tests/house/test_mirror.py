@@ -27,6 +27,7 @@ ONLY_DECLARES = {
     "bot.gateways.chain.nouns",
     "bot.gateways.chain.settings",
     "bot.gateways.gateway",
+    "bot.telemetry.dashboard.ports",
 }
 MODULES = {module.name: module for module in modules()}
 

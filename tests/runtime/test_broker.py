@@ -12,11 +12,11 @@ import pytest
 from bot.domain.errors import ConfigError
 from bot.runtime.broker import Broker
 from bot.runtime.desk import MqttSection
-from tests.runtime.mosquitto import open_mosquitto
+from tests.broker import mosquitto as open_broker
 
 
-async def test_a_client_connects_as_the_desk_file_says(tmp_path: Path) -> None:
-    with open_mosquitto(tmp_path) as mosquitto:
+async def test_a_client_connects_as_the_desk_file_says() -> None:
+    with open_broker() as mosquitto:
         section = MqttSection(host="127.0.0.1", port=mosquitto.port, username="u", password_env="P")
         broker = Broker(section, {"P": "hunter2"})
         async with broker.client("test") as client:

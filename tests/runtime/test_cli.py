@@ -236,6 +236,7 @@ def test_a_bad_comparison_is_refused(evenkeel: CommandLine, busy: Path, spec: st
         ("run", "busy.yaml", "--speed", "fast"),
         ("run",),
         ("replay", "busy.yaml", "--journal", "x", "--compare", "unhedged"),
+        ("replay", "busy.yaml", "--journal", "x", "--recording", "eth-2023-04"),
         ("run", "busy.yaml", "other.yaml", "--journal", "x"),
     ],
 )

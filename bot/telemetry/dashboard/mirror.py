@@ -25,10 +25,11 @@ MAX_EVENTS: Final = 1000
 MAX_VAULTS: Final = 200  # a broker that invents names fills no memory
 MAX_UNDERLYINGS: Final = 50
 STALE_AFTER_S: Final = 3.0
+MAX_SKEW_NS: Final = 30 * NS_PER_S  # of two machines' clocks
 
 
 class VaultPicture:
-    """What is known of one vault. `came_ns` is the wall clock when its newest state came, 0 before the first."""
+    """What is known of one vault. `came_ns` is when its newest state came by our clock, 0 before the first."""
 
     def __init__(self, vault: str) -> None:
         self.vault = vault
@@ -55,7 +56,9 @@ class VaultPicture:
         if before is not None and (before.run_id != state.run_id or state.now_ns < before.now_ns):
             self.exposure.clear()
             self.pnl = pnl_ring()
-        self.state, self.came_ns = state, now_ns
+        # a broker keeps the last word of a daemon that is long gone: its age is that of the word, not of its arrival
+        is_kept = now_ns - state.taken_ns > MAX_SKEW_NS
+        self.state, self.came_ns = state, state.taken_ns if is_kept else now_ns
         for one in state.underlyings[:MAX_UNDERLYINGS]:
             ring = self.exposure.setdefault(one.underlying, exposure_ring())
             ring.add(exposure_point(one, state.now_ns))

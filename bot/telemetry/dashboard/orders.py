@@ -140,14 +140,14 @@ def order_of(wish: Wish, user: str, vaults: tuple[str, ...]) -> Order:
         for name in ("underlying", "target_base", "low_base", "high_base", "confirm", "alert_id")
         if (value := getattr(wish, name)) not in ("", None)
     }
-    if unwanted := sorted(set(given) - set(form.fields) - ({"confirm"} if form.is_typed else set())):
+    if unwanted := sorted(set(given) - set(form.fields)):
         raise ValueError(f"expected nothing of {', '.join(unwanted)} for {wish.action}")
     if any(isinstance(value, float) and not math.isfinite(value) for value in given.values()):
         raise ValueError("expected finite numbers")
     if any(isinstance(value, str) and len(value) > MAX_TEXT for value in given.values()):
         raise ValueError(f"expected at most {MAX_TEXT} characters")
-    if form.is_typed:
-        given["confirm"] = wish.vault
+    if wish.action == "flatten":
+        given["confirm"] = wish.vault  # travels with the command; a halt takes none, it must not fail for one
     return Order(wish.vault, wish.action, reason, user, Arguments(**given))
 
 

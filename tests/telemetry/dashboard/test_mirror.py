@@ -32,11 +32,19 @@ def test_a_vault_nobody_spoke_of_is_stale_and_has_no_age() -> None:
 
 def test_a_state_is_fresh_until_it_is_old_by_our_own_clock() -> None:
     mirror, clock = mirrored()
-    mirror.take_state(a_state(at_s=-86_400))  # a replay's engine time is no age
+    mirror.take_state(a_state(at_s=-86_400, taken_ns=START_NS))  # a replay's engine time is no age
     assert not mirror.is_stale(picture_of(mirror))
     clock.now_ns += 4 * NS_PER_S
     assert mirror.age_s(picture_of(mirror)) == 4.0
     assert mirror.is_stale(picture_of(mirror))
+
+
+def test_what_a_broker_kept_of_a_daemon_long_gone_is_as_old_as_it_is() -> None:
+    mirror, _ = mirrored()
+    mirror.take_state(a_state(taken_ns=START_NS - 3600 * NS_PER_S))
+    assert mirror.age_s(picture_of(mirror)) == 3600.0
+    mirror.take_state(a_state(taken_ns=START_NS - 5 * NS_PER_S))  # another machine's clock
+    assert mirror.age_s(picture_of(mirror)) == 0.0
 
 
 def test_who_watches_the_daemon_may_say_earlier_that_it_is_gone() -> None:

@@ -6,10 +6,14 @@ import pytest
 
 from bot.domain.commands import ACTIONS as KNOWN
 from bot.domain.commands import Arguments
+from bot.telemetry.commands.keys import new_secret
+from bot.telemetry.commands.signing import compose, encode, sign
+from bot.telemetry.commands.verifying import Issuer, verify
 from bot.telemetry.dashboard.orders import ACTIONS, Wish, order_of
 from tests.telemetry.dashboard.guarded import ORIGIN, Guarded
 
 VAULTS = ("eth-straddle",)
+NOW_NS = 1_700_000_000_000_000_000
 PAUSE = {"vault": "eth-straddle", "action": "pause", "reason": "a look at the venue"}
 
 
@@ -98,7 +102,24 @@ def test_what_an_action_needs_goes_along() -> None:
     assert order.arguments == Arguments(underlying="ETH", low_base=0.0, high_base=2.0)
     assert order.reason == "calm market"
     halt = order_of(Wish("eth-straddle", "halt", "now", typed="eth-straddle"), "alice", VAULTS)
-    assert halt.arguments == Arguments(confirm="eth-straddle")
+    assert halt.arguments == Arguments()
+    flatten = order_of(Wish("eth-straddle", "flatten", "now", typed="eth-straddle"), "alice", VAULTS)
+    assert flatten.arguments == Arguments(confirm="eth-straddle")
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_whatever_a_page_orders_is_verified_where_it_arrives(action: str) -> None:
+    fields: dict[str, Any] = {
+        "set_target": {"underlying": "ETH", "target_base": 1.0},
+        "set_band": {"underlying": "ETH", "low_base": -1.0, "high_base": 1.0},
+        "acknowledge": {"alert_id": "gone:eth-straddle"},
+    }.get(action, {})
+    typed = "eth-straddle" if ACTIONS[action].is_typed else ""
+    wished = order_of(Wish("eth-straddle", action, "why not", typed=typed, **fields), "alice", VAULTS)
+    body = compose(action, vault=VAULTS[0], issuer="desk", reason="why not", now_ns=NOW_NS, arguments=wished.arguments)
+    key = new_secret()
+    issuers = {"desk": Issuer("desk", key, frozenset({"all"}), frozenset({"all"}))}
+    assert verify(encode(sign(body, key)), VAULTS[0], issuers, NOW_NS, frozenset()) == body
 
 
 @pytest.mark.parametrize(("failure", "status"), [(TimeoutError(), 504), (ConnectionError("no broker"), 502)])

@@ -54,6 +54,7 @@ export default {
       const style = getComputedStyle(this.$el);
       const colour = (name) => style.getPropertyValue(`--ek-${name}`).trim();
       const unit = this.first.unit;
+      const isNarrow = this.$el.offsetWidth < 520; // the legend takes two lines then
       const line = (name, hue, type, width) => ({
         name,
         type: "line",
@@ -101,11 +102,11 @@ export default {
           useUTC: true,
           aria: { enabled: true, label: { description: this.first.told } },
           textStyle: { fontFamily: style.fontFamily },
-          grid: { left: 8, right: 12, top: 34, bottom: 4, containLabel: true },
+          grid: { left: 8, right: 12, top: isNarrow ? 58 : 34, bottom: 4, containLabel: true },
           legend: {
             top: 0,
             left: 0,
-            itemWidth: 18,
+            itemWidth: isNarrow ? 12 : 18,
             textStyle: { color: colour("ink") },
             inactiveColor: colour("muted"),
             data: ["net delta", { name: "band", icon: "roundRect" }, "target", "bought", "sold"],

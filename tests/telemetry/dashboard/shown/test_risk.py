@@ -10,8 +10,9 @@ from tests.telemetry.metrics.states import STATE, state
 
 ACCOUNT: dict[str, Any] = {
     "model": "house", "equity_quote": 10_000.0, "initial_quote": 7_000.0,
-    "maintenance_quote": 6_500.0, "utilisation_ratio": 0.65, "state": "watch", "required_quote": None, "touch_probability": 0.004,
-    "parameters": "set 1", "told": "watch: use 65 %; by the model", "buffer": "", "top_up_refused": "no route", "banned": "", "degraded": ["old"],
+    "maintenance_quote": 6_500.0, "utilisation_ratio": 0.65, "state": "watch", "required_quote": None,
+    "touch_probability": 0.004, "parameters": "set 1", "told": "watch: use 65 %; by the model", "buffer": "",
+    "top_up_refused": "no route", "banned": "", "degraded": ["old"],
     "charges": [{"name": "spot", "amount_quote": 12.5, "why": ""}],
 }  # fmt: skip
 RISK: dict[str, Any] = {

@@ -1,0 +1,114 @@
+"""Show that the dashboard of 20 vaults keeps its pace and its memory: a table on stdout, progress on stderr.
+
+A daemon replays 20 vaults, its windows publish them, a browser has the fleet and one vault open. Memory is read after
+the browser was told to collect what it no longer needs, at the start (everything loaded) and every so often until the
+hour is over.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Final, NamedTuple
+
+from playwright.sync_api import CDPSession, Page
+
+from scripts.dashboard_desk import ROOT, Desk, children, open_desk, rss_mb, wait_for
+
+VAULTS: Final = 20
+WARM_UP_S: Final = 45.0
+SAMPLES: Final = 5
+COUNT: Final = "() => { const show = ek.show; window.shown = 0; ek.show = (it) => { window.shown += 1; show(it); }; }"
+
+
+class Sample(NamedTuple):
+    """Memory in MB at one moment, and messages a second that the pages showed since the last one."""
+
+    at_s: float
+    fleet_heap: float
+    vault_heap: float
+    dashboard: float
+    windows: float
+    daemon: float
+    fleet_hz: float
+    vault_hz: float
+
+
+class Watched:
+    """One open page: its heap, and how often it showed something."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._devtools: CDPSession = page.context.new_cdp_session(page)
+        self._devtools.send("HeapProfiler.enable")
+        self._devtools.send("Performance.enable")
+        page.evaluate(COUNT)
+        self._since_s = time.monotonic()
+
+    def heap_mb(self) -> float:
+        """Return what the page's scripts hold."""
+        self._devtools.send("HeapProfiler.collectGarbage")
+        metrics: list[dict[str, Any]] = self._devtools.send("Performance.getMetrics")["metrics"]
+        return next(float(one["value"]) for one in metrics if one["name"] == "JSHeapUsedSize") / 1e6
+
+    def hz(self) -> float:
+        """Return how many messages a second came since the last time."""
+        shown = self._page.evaluate("() => { const shown = window.shown; window.shown = 0; return shown; }")
+        span_s, self._since_s = time.monotonic() - self._since_s, time.monotonic()
+        return float(shown) / span_s
+
+
+def vault_texts() -> dict[str, str]:
+    """Return the vault files: one straddle under as many names."""
+    text = (ROOT / "config" / "eth-straddle.yaml").read_text()
+    return {
+        f"straddle-{number:02}": text.replace("vault: eth-straddle ", f"vault: straddle-{number:02} ")
+        for number in range(1, VAULTS + 1)
+    }
+
+
+def sample(desk: Desk, fleet: Watched, vault: Watched, began_s: float) -> Sample:
+    """Return how things are now."""
+    windows = sum(rss_mb(pid) for pid in children(desk.processes["daemon"].pid))
+    return Sample(
+        time.monotonic() - began_s,
+        fleet.heap_mb(),
+        vault.heap_mb(),
+        desk.rss_mb("dashboard"),
+        windows,
+        desk.rss_mb("daemon"),
+        fleet.hz(),
+        vault.hz(),
+    )
+
+
+def main() -> None:
+    """Run for an hour of simulated time, `sys.argv[1]` times as fast as the clock."""
+    speed = float(sys.argv[1]) if len(sys.argv) > 1 else 12.0
+    span_s = 3_600.0 / speed
+    with open_desk(vault_texts(), speed) as desk:
+        fleet_page = desk.open("/")
+        wait_for(lambda: fleet_page.inner_text("main").count("running") >= VAULTS)
+        began_s = time.monotonic()
+        vault_page = desk.open("/vault/straddle-01")
+        vault_page.wait_for_selector(".ek-plot canvas")
+        usable_s = time.monotonic() - began_s
+        print(f"a vault page was usable in {usable_s:.1f} s, log-in included", file=sys.stderr)
+        fleet_page.wait_for_timeout(WARM_UP_S * 1_000)
+        fleet, vault = Watched(fleet_page), Watched(vault_page)
+        began_s = time.monotonic()
+        samples = [sample(desk, fleet, vault, began_s)]
+        while samples[-1].at_s < span_s:
+            fleet_page.wait_for_timeout(1_000 * span_s / SAMPLES)
+            samples.append(sample(desk, fleet, vault, began_s))
+            print(samples[-1], file=sys.stderr)
+    print("| simulated min | fleet heap | vault heap | dashboard | windows | daemon | fleet Hz | vault Hz |")
+    print("|---|---|---|---|---|---|---|---|")
+    for number, one in enumerate(samples):
+        rates = "| – | – |" if not number else f"| {one.fleet_hz:.1f} | {one.vault_hz:.1f} |"
+        memory = " | ".join(f"{value:.1f}" for value in one[1:6])
+        print(f"| {one.at_s * speed / 60:.0f} | {memory} {rates}")
+
+
+if __name__ == "__main__":
+    main()

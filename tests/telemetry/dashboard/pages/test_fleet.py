@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bot.domain.units import NS_PER_S
+from bot.domain.windows import Alert, Severity, VaultState
+from bot.telemetry.dashboard.live import Live
+from bot.telemetry.dashboard.mirror import Mirror
+from bot.telemetry.dashboard.pages.fleet import (
+    FINE,
+    NOW,
+    SOON,
+    delta_text,
+    excess_base,
+    show_row,
+    summary,
+    urgency,
+    worst_underlying,
+)
+from tests.telemetry.dashboard.pictured import START_NS, a_state, an_account, an_alert, an_underlying
+
+VAULT = "eth-straddle"
+
+
+def mirrored(state: VaultState | None, *alerts: Alert, age_s: float = 0.0) -> Mirror:
+    came = [START_NS]
+    mirror = Mirror([VAULT], lambda: came[0])
+    if state is not None:
+        mirror.take_state(state)
+    mirror.take_alerts(VAULT, alerts)
+    came[0] += round(age_s * NS_PER_S)
+    return mirror
+
+
+@pytest.mark.parametrize(
+    ("mirror", "expected"),
+    [
+        (mirrored(a_state()), FINE),
+        (mirrored(None), NOW),
+        (mirrored(a_state(), age_s=10.0), NOW),
+        (mirrored(a_state(state="halted")), NOW),
+        (mirrored(a_state(state="paused")), SOON),
+        (mirrored(a_state(underlyings=(an_underlying(1.5),))), SOON),
+        (mirrored(a_state(), an_alert(Severity.INFO)), FINE),
+        (mirrored(a_state(), an_alert(Severity.WARNING)), SOON),
+        (mirrored(a_state(), an_alert(Severity.CRITICAL)), NOW),
+        (mirrored(a_state(), an_alert(Severity.CRITICAL, acknowledged_by="alice")), FINE),
+        (mirrored(a_state(), an_alert(Severity.CRITICAL, ended_ns=1)), FINE),
+    ],
+)
+def test_what_is_urgent_comes_first(mirror: Mirror, expected: int) -> None:
+    assert urgency(mirror, mirror.vaults()[0]) == expected
+
+
+def test_the_fleet_in_a_sentence() -> None:
+    for mirror, expected in (
+        (mirrored(a_state()), "1 vault, all well"),
+        (mirrored(a_state(state="paused")), "1 vault, 1 to look at"),
+        (mirrored(a_state(), age_s=10.0), "1 vault, 1 urgent, 1 not heard of lately"),
+    ):
+        assert summary(mirror, mirror.vaults()) == expected
+
+
+def test_the_underlying_shown_is_the_one_furthest_out_in_money() -> None:
+    eth = an_underlying(1.5)
+    btc = an_underlying(1.1, underlying="BTC", spot_px=30_000.0)
+    calm = an_underlying(0.9, underlying="SOL", spot_px=10.0)
+    assert worst_underlying(a_state(underlyings=(calm, eth, btc))) == btc
+    assert worst_underlying(a_state(underlyings=(calm, eth))) == eth
+    assert worst_underlying(a_state(underlyings=())) is None
+
+
+def test_how_far_out_it_may_be_counts_the_worse_end_of_an_interval() -> None:
+    unsure = an_underlying(delta_low_base=-1.25, delta_high_base=0.5)
+    assert excess_base(unsure) == 0.25
+    assert delta_text(unsure, 0) == "−1.250 … +0.500 ETH ▲ outside"
+    assert delta_text(an_underlying(0.5), 2) == "+0.500 ETH (+2 more)"
+    assert delta_text(an_underlying(None), 0) == "– ETH"
+    assert excess_base(an_underlying(None)) == excess_base(an_underlying(9.0, low_base=None)) == 0.0
+
+
+def test_a_row_says_all_there_is_to_say() -> None:
+    accounts = (an_account(0.25), an_account(None), an_account(0.4))
+    mirror = mirrored(a_state(accounts=accounts), an_alert(), an_alert(Severity.CRITICAL, title="Broke"), age_s=1.0)
+    live = Live()
+    show_row(live, mirror, mirror.vaults()[0])
+    cells = json.loads(live.flush() or "")["cells"]
+    text = {key.partition(".")[2]: cell.get("#text") for key, cell in cells.items()}
+    assert text["state"] == "● running"
+    assert text["pnl"] == "+12.50"
+    assert text["margin"] == "40.0 %"
+    assert text["alerts"] == "⬣ 2 critical"
+    assert text["age"] == "1.0 s"
+    assert "Broke" in cells[f"{VAULT}.alerts"]["title"]
+    show_row(live, mirror, mirror.vaults()[0])
+    assert live.flush() is None
+
+
+def test_what_is_not_known_is_a_dash_with_a_reason() -> None:
+    mirror = mirrored(a_state(pnl_today_quote=None, accounts=()))
+    live = Live()
+    show_row(live, mirror, mirror.vaults()[0])
+    cells = json.loads(live.flush() or "")["cells"]
+    for key in ("pnl", "margin"):
+        assert cells[f"{VAULT}.{key}"]["#text"] == "–"
+        assert cells[f"{VAULT}.{key}"]["title"]

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import Any
+
+from bot.telemetry.dashboard.mirror import Mirror
+from bot.telemetry.dashboard.orders import ACTIONS
+from bot.telemetry.dashboard.sessions import Sessions
+from bot.telemetry.dashboard.shell import PLACES, Shell
+
+
+def shell_of(*, is_operator: bool) -> Shell:
+    """Return a page as far as it is the same in every browser."""
+    _, session = Sessions(lambda: 0.0, 60.0, 600.0).begin("al<i>ce", is_operator=is_operator)
+    nobody: Any = None
+    return Shell(Mirror([], lambda: 0), nobody, session, nobody)
+
+
+def test_operators_have_buttons_and_viewers_none() -> None:
+    operator, viewer = shell_of(is_operator=True), shell_of(is_operator=False)
+    for action in ACTIONS:
+        assert f'data-order="{action}"' in operator.buttons("eth", action)
+    assert viewer.buttons("eth", *ACTIONS) == viewer.acknowledge_button("eth", "a") == viewer._dialog() == ""
+    assert 'data-alert-id="a&quot;b"' in operator.acknowledge_button("eth", 'a"b')
+    assert "grave" in operator.buttons("eth", "halt")
+
+
+def test_the_header_says_who_is_there_and_where() -> None:
+    header = shell_of(is_operator=False)._header("/risk")
+    assert "al&lt;i&gt;ce (viewer)" in header
+    assert 'href="/risk" aria-current="page"' in header
+    assert header.count("aria-current") == 1
+    assert all(f'href="{path}"' in header for path, _ in PLACES)
+
+
+def test_the_dialog_has_a_field_for_whatever_an_action_asks_for() -> None:
+    dialog = shell_of(is_operator=True)._dialog()
+    for form in ACTIONS.values():
+        for field in form.fields:
+            assert field == "alert_id" or f'id="order-{field}"' in dialog
+
+
+def test_losing_the_broker_is_said_in_words() -> None:
+    shell = shell_of(is_operator=True)
+    shell._show_connection()
+    assert "no broker" in (shell.live.flush() or "")
+    shell.mirror.take_connection(True)
+    shell._show_connection()
+    assert "connected" in (shell.live.flush() or "")
