@@ -137,7 +137,8 @@ class OptionHedging:
     def adopt(self, settings: EngineSettings) -> None:
         """Offer and order by these settings from now on."""
         self._settings = settings
-        self._rules = settings.option_hedges if settings.policy.needs_offers else {}
+        rules = settings.option_hedges
+        self._rules = rules if rules and settings.policy.needs_offers else {}
 
     def held(self) -> frozenset[str]:
         """Return the options that are held as hedges, or that an order is under way on."""

@@ -23,6 +23,7 @@ from bot.runtime import control, halting
 from bot.runtime.command_file import CommandFile, command_path
 from bot.runtime.halt_marker import Halt, marker_of
 from bot.runtime.windows import Hub, Watched
+from bot.telemetry.alerts.keeper import OF_THE_DESK
 from bot.telemetry.commands.memory import is_worth_answering
 from bot.telemetry.commands.verifying import (
     ACKNOWLEDGE,
@@ -251,11 +252,18 @@ class VaultDesk:
             if self._halting is None:
                 self._halting = asyncio.create_task(self._halt())
         elif body.action == ACKNOWLEDGE:
-            why_not = self._hub.acknowledge(body.arguments.alert_id, body.issuer)
+            why_not = self._acknowledge(body)
             self._answer(body, arrival, self._said({"error": why_not} if why_not else {"text": "acknowledged"}))
         else:
             self._take(body, arrival, self._waiting)
             self._news.set()
+
+    def _acknowledge(self, body: CommandBody) -> str:
+        """Note that somebody looks after an alert of this vault or of the desk; never of another vault."""
+        alert_id = body.arguments.alert_id
+        if not alert_id.startswith((f"{body.vault}:", OF_THE_DESK)):
+            return f"expected the id of an alert of {body.vault}, found {alert_id!r}"
+        return self._hub.acknowledge(alert_id, body.issuer)
 
     def _take(self, body: CommandBody, arrival: Arrival, waiting: deque[tuple[CommandBody, Arrival]]) -> None:
         if len(waiting) < MAX_WAITING:

@@ -24,12 +24,13 @@ from bot.runtime.desk import Desk, MqttSection
 from bot.runtime.issuers import load_issuers
 from bot.runtime.windows import Hub, Watched
 from bot.telemetry.logs import OnceLogger
+from bot.telemetry.mqtt.topics import MANNERS, Topic, topic_name
 
 MAX_INBOX: Final = 500  # messages that wait to be looked at; more are dropped and counted
 MAX_PACKET_BYTES: Final = 64 * 1024  # the broker is asked not to hand us any larger one
 MAX_CORRELATION_BYTES: Final = 128
 AGAIN_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-QOS: Final = 1  # at least once: a copy is refused by its id, a lost halt would not be noticed in time
+QOS: Final = MANNERS[Topic.COMMANDS].qos  # at least once: a copy is refused by its id
 DONT_SEND_RETAINED: Final = 2
 
 log = structlog.get_logger()
@@ -37,12 +38,12 @@ log = structlog.get_logger()
 
 def commands_topic(prefix: str, vault: str) -> str:
     """Return where a vault's commands arrive."""
-    return f"{prefix}/v1/{vault}/commands"
+    return topic_name(prefix, vault, Topic.COMMANDS)
 
 
 def answers_topic(prefix: str, vault: str) -> str:
     """Return where their answers go; senders may ask for topics below it."""
-    return f"{prefix}/v1/{vault}/answers"
+    return topic_name(prefix, vault, Topic.ANSWERS)
 
 
 class CommandWindow:

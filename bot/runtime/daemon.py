@@ -162,6 +162,7 @@ class Daemon:
         found = self._rebuild()
         self._newest = found.vault
         session = self._session = self._session._replace(vault=found.vault)
+        self._config_sha256 = config_sha256(found.vault)
         truth = await session.truth(found.instruments)
         now_ns = self._feed.decision_ns(found.last_ns)
         if found.batches:
@@ -219,6 +220,8 @@ class Daemon:
         self._journal.append(Batch(now_ns, events))
         for event in events:
             self._session = session = take_in(session, event)
+            if isinstance(event, ConfigChanged):
+                self._config_sha256 = event.config_sha256
             if isinstance(event, CollateralPlanned):
                 self._warn_of(event)
         began_ns = time.perf_counter_ns()
@@ -454,38 +457,48 @@ class Daemon:
         # Through the mailbox like everything else: in order, at the world's time, and an error there ends the daemon.
         now_ns = self._feed.catch_up()
         engine = self._session.engine
-        command = parse_operation(question, now_ns, time.time_ns())
+        command = parse_operation(question, now_ns)
         if isinstance(command, str):
             return {"error": command}
-        words = {
-            "action": str(command.action),
-            "issuer": command.issuer,
-            "reason": command.reason,
-            "command_id": command.command_id,
-        }
         marked = self._marker.read() if self._marker is not None else None
         if late := too_late(question, command.action, time.time_ns(), marked):
-            log.warning("operator.refused", **words, refusal="late", why=late)
-            return {"error": late, "refusal": "late"}
+            return _refuse_to_operate(command, "late", late)
         refused = engine.operator.refuse(command, engine.state)
         if refused is not None:
-            log.warning("operator.refused", **words, refusal=str(refused.refusal), why=refused.text)
-            return {"error": refused.text, "refusal": str(refused.refusal)}
-        why_not = self._executed.claim(command.command_id, now_ns)
-        if why_not:
-            log.warning("operator.refused", **words, refusal="executed", why=why_not)
-            return {"error": why_not, "refusal": "executed"}
+            return _refuse_to_operate(command, refused.refusal, refused.text)
+        if why_not := self._executed.claim(command.command_id, now_ns):
+            return _refuse_to_operate(command, "executed", why_not)
         if command.action is OperatorAction.RESUME:
             self._lifting = marked
         self._mailbox.put(now_ns, [command])
         await self._mailbox.drained()
         refused = engine.operator.verdict_on(command)  # what came before it in its batch may have changed the answer
         if refused is not None:
-            log.warning("operator.refused", **words, refusal=str(refused.refusal), why=refused.text)
-            return {"error": refused.text, "refusal": str(refused.refusal)}
+            return _refuse_to_operate(command, refused.refusal, refused.text)
         text = told_of(command, engine)
-        log.warning("operator.command", **words, underlying=command.underlying, state=str(engine.state), text=text)
+        log.warning(
+            "operator.command",
+            action=str(command.action),
+            issuer=command.issuer,
+            reason=command.reason,
+            command_id=command.command_id,
+            state=str(engine.state),
+            text=text,
+        )
         return {"state": str(engine.state), "reason": engine.state_reason, "text": text}
+
+
+def _refuse_to_operate(command: OperatorCommand, refusal: str, why: str) -> dict[str, Any]:
+    """Return the answer to a person's command that is not carried out."""
+    log.warning(
+        "operator.refused",
+        action=str(command.action),
+        issuer=command.issuer,
+        command_id=command.command_id,
+        refusal=str(refusal),
+        why=why,
+    )
+    return {"error": why, "refusal": str(refusal)}
 
 
 def not_moved(command: TransferCollateral, why: str, now_ns: int) -> TransferUpdate:

@@ -44,7 +44,7 @@ class AuditTrail:
                 if not self._tail.is_behind:
                     break
         except EvenkeelError as error:
-            log.warning("dashboard_audit_unreadable", error=str(error))
+            log.warning("dashboard.audit_unreadable", error=str(error))
         return list(self._lines)[: -limit - 1 : -1]
 
     def close(self) -> None:

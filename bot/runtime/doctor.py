@@ -23,7 +23,7 @@ from bot.runtime.config import check_listing, config_sha256
 from bot.runtime.credentials import load_credentials
 from bot.runtime.journal import Batch, Journal, verify
 from bot.runtime.live import connect, list_instruments, listing_changes
-from bot.runtime.recovery import Rebuilt
+from bot.runtime.recovery import Rebuilt, began_as
 from bot.runtime.vault import Vault
 from bot.runtime.venues import GatewayOpener, open_gateway, venue_settings
 
@@ -141,6 +141,9 @@ def _examine_journal(vault: Vault, path: Path) -> Finding:
             found = verify(path)
             problem = found.fault.detail if found.fault is not None else ""
             detail = f"{found.rows:,} rows hold" if found.rows else f"empty, at {path}"
+            if found.rows and not problem:
+                with Journal.open(path, for_writing=False) as journal:
+                    began_as(vault, journal)  # as the next start will ask
         except JournalError as error:
             problem = str(error)
     return Finding(vault=vault.vault, subject="journal", detail=problem or detail, is_ok=not problem)

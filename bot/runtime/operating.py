@@ -18,19 +18,12 @@ NEED_A_REASON: Final = (OperatorAction.RESUME, OperatorAction.FLATTEN)
 NUMBERS: Final = ("target_base", "low_base", "high_base")
 
 
-def parse_operation(question: dict[str, Any], now_ns: int, wall_ns: int) -> OperatorCommand | str:
-    """Return the command that a question stands for, or what is wrong with it.
-
-    A daemon that was frozen may read one late: beyond its `expires_ns`, by the wall clock, only a halt is still meant.
-    """
+def parse_operation(question: dict[str, Any], now_ns: int) -> OperatorCommand | str:
+    """Return the command that a question stands for, or what is wrong with it."""
     try:
         action = OperatorAction(str(question.get("action")))
     except ValueError:
         return f"expected an action of {[str(a) for a in OperatorAction]}, found {question.get('action')!r:.50}"
-    expires_ns = question.get("expires_ns")
-    if isinstance(expires_ns, int) and 0 < expires_ns < wall_ns and action is not OperatorAction.HALT:
-        late_s = (wall_ns - expires_ns) / NS_PER_S
-        return f"expected a command that is still good, found one that expired {late_s:.0f} s ago"
     reason = str(question.get("reason", "")).strip()[:MAX_REASON]
     if action in NEED_A_REASON and not reason:
         return f"{action}: expected a reason, which goes into the journal, found none"

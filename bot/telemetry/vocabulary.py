@@ -27,6 +27,8 @@ VOCABULARY: Final[dict[str, Word]] = {
     "run.transactions_left": Word(
         "transactions under way at the end: mined, or void by their deadline", ("order_ids", "void_after")
     ),
+    "run.stuck": Word("a daemon has not decided for too long: the service manager is told nothing", ("vaults",)),
+    "run.manager_unheard": Word("the service manager cannot be told", ("error",)),
     # what is decided, and what becomes of it
     "command.sent": Word(
         "a command was handed over: an order, a cancel, a question, a transfer",
@@ -45,6 +47,9 @@ VOCABULARY: Final[dict[str, Word]] = {
     # people
     "operator.command": Word(
         "an operator's command was carried out", ("action", "issuer", "reason", "state", "command_id", "text")
+    ),
+    "operator.refused": Word(
+        "an operator's command was not carried out", ("action", "issuer", "command_id", "refusal", "why")
     ),
     "operator.transaction": Word("an operator canceled a transaction or sped it up", ("chain", "action", "key")),
     "halt.marked": Word("the halt marker stands: the engine halts", ("issuer", "reason")),
@@ -79,14 +84,21 @@ VOCABULARY: Final[dict[str, Word]] = {
     "windows.ended": Word("the windows' process ended and is started again", ("code", "again_s")),
     "windows.failed": Word("the windows' process cannot be kept", ("why",)),
     # commands that come as messages
-    "message.received": Word("a signed command was found good", ("vault", "action", "command_id", "issuer")),
-    "message.answered": Word("what became of it", (), more=True),
-    "message.failed": Word("a command could not be carried out", ("vault", "action", "command_id")),
-    "message.refused": Word(
+    "commands.open": Word("commands are taken from the broker", ("vaults", "broker")),
+    "command.taken": Word("a signed command was found good", ("vault", "action", "command_id", "issuer")),
+    "command.answered": Word("what became of it", (), more=True),
+    "command.failed": Word("a command could not be carried out", ("vault", "action", "command_id")),
+    "command.refused": Word(
         "a command was refused; `more` were for the same reason since the last line", ("vault", "why", "text", "more")
     ),
-    "message.file_unreadable": Word("a line of the file of known commands cannot be read", ("path", "unreadable_line")),
+    "command.unreadable": Word("a line of the file of known commands cannot be read", ("path", "line")),
     "operator.reload": Word("a vault file was read again", ("changes", "issuer", "reason", "why_not")),
+    "journal.replaced": Word(
+        "another journal stands where one was followed; it is told from its start", ("vault", "run")
+    ),
+    "cursor.unreadable": Word(
+        "up to where a journal was published cannot be read; all is told again", ("path", "error")
+    ),
     # alerts
     "alert.acknowledged": Word("somebody has seen an alert", ("alert_id", "issuer", "why_not")),
     "alert.escalated": Word("a critical alert nobody acknowledged", ("vault", "state", "reason")),
@@ -101,6 +113,7 @@ VOCABULARY: Final[dict[str, Word]] = {
     # the dashboard
     "dashboard.login": Word("somebody logged in", ("user", "address")),
     "dashboard.login_refused": Word("a login was refused", ("address",)),
+    "dashboard.audit_unreadable": Word("a journal cannot be read for the audit log", ("error",)),
     "dashboard.order": Word("an operator gave an order on a page", ("user", "vault", "action")),
     "dashboard.order_refused": Word("an order on a page was refused", ("user", "why")),
     "subject.failed": Word("something failed for the first time", ("subject",), more=True),

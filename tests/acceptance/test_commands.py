@@ -18,8 +18,9 @@ from bot.runtime.desk import MqttSection
 from bot.telemetry.commands.signing import compose
 from tests.acceptance.rehearsal import HEDGE
 from tests.acceptance.stand import MAKER, Stand, open_stand, until
+from tests.broker import Mosquitto
+from tests.broker import mosquitto as open_broker
 from tests.runtime.command_line import CommandLine, Process, open_command_line
-from tests.runtime.mosquitto import Mosquitto, open_mosquitto
 from tests.telemetry.commands.forging import ALICE
 from tests.venues.deribit import DeribitServer
 
@@ -43,8 +44,8 @@ def stand(evenkeel: CommandLine) -> Iterator[Stand]:
 
 
 @pytest.fixture
-def mosquitto(stand: Stand) -> Iterator[Mosquitto]:
-    with open_mosquitto(stand.folder) as broker:
+def mosquitto() -> Iterator[Mosquitto]:
+    with open_broker() as broker:
         yield broker
 
 

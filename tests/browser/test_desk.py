@@ -197,6 +197,23 @@ def test_no_other_site_can_order(stand: Stand, tmp_path: Path) -> None:
     assert stand.state() == "running"
 
 
+def test_nobody_can_speak_for_anothers_page(stand: Stand) -> None:
+    alices = stand.open().evaluate("window.clientId")
+    page = stand.open(user="bob")
+    answer = page.evaluate(
+        """(stolen) => new Promise((resolve) => {
+            const query = { client_id: stolen, tab_id: "t", document_id: "d", implicit_handshake: "true" };
+            const socket = io(location.origin, {
+                path: "/_nicegui_ws/socket.io", query, transports: ["websocket"], forceNew: true, reconnection: false,
+            });
+            socket.on("connect", () => resolve("connected"));
+            socket.on("connect_error", (error) => resolve(error.message));
+        })""",
+        alices,
+    )
+    assert answer == "Implicit handshake failed"
+
+
 def test_every_order_is_carried_out_by_the_daemon_and_answered(stand: Stand) -> None:
     page = stand.open(f"/vault/{VAULT}")
     steps: list[tuple[str, dict[str, str], str]] = [

@@ -171,7 +171,10 @@ async def test_an_alert_is_acknowledged_where_alerts_are_kept(folder: Path) -> N
 
         one.hub.acknowledge = acknowledge
         assert (await one.order(order("bob", "acknowledge"))).is_done
-        assert seen == [("halted:mm", "bob")]
+        assert seen == [("mm:halted", "bob")]
+        of_another = order("bob", "acknowledge", arguments=Arguments(alert_id="other:halted"))
+        assert "expected the id of an alert of mm" in (await one.order(of_another)).text
+        assert len(seen) == 1
 
 
 async def test_an_answer_tells_the_state_the_vault_was_last_seen_in(folder: Path) -> None:

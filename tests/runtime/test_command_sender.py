@@ -21,15 +21,15 @@ from bot.runtime.command_window import answers_topic, commands_topic
 from bot.runtime.desk import MqttSection
 from bot.telemetry.commands.signing import sign
 from bot.telemetry.commands.verifying import verify
-from tests.runtime.mosquitto import open_mosquitto
+from tests.broker import mosquitto as open_broker
 from tests.telemetry.commands.forging import ALICE, ISSUERS, VAULT, order
 
 ROOT = Path(__file__).parents[2]
 
 
-async def test_a_sender_hears_its_own_answer_and_no_other(tmp_path: Path) -> None:
+async def test_a_sender_hears_its_own_answer_and_no_other() -> None:
     body = order()
-    with open_mosquitto(tmp_path) as mosquitto:
+    with open_broker() as mosquitto:
         broker = Broker(MqttSection(host="127.0.0.1", port=mosquitto.port), {})
 
         async def answer() -> None:
@@ -58,12 +58,12 @@ async def test_a_sender_hears_its_own_answer_and_no_other(tmp_path: Path) -> Non
             await send(broker, body, ALICE, 5.0)
 
 
-async def test_the_client_of_the_page_is_understood(tmp_path: Path) -> None:
+async def test_the_client_of_the_page_is_understood() -> None:
     """docs/commands.md shows a client; it is run as it stands there."""
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     program = page.partition("```python\n")[2].partition("```")[0]
     vault = "eth-straddle"
-    with open_mosquitto(tmp_path) as mosquitto:
+    with open_broker() as mosquitto:
         async with aiomqtt.Client("127.0.0.1", mosquitto.port) as client:
             await client.subscribe(commands_topic("evenkeel", vault), qos=1)
             environ = {**os.environ, "EVENKEEL_ORDER_KEY": ALICE.text(), "MQTT_PORT": str(mosquitto.port)}

@@ -25,16 +25,18 @@ from bot.runtime.control import serve
 from bot.runtime.desk import Desk, MqttSection
 from bot.runtime.vault import Vault
 from bot.runtime.windows import Hub, Watched
-from tests.runtime.mosquitto import Mosquitto, open_mosquitto
+from tests.broker import Mosquitto
+from tests.broker import mosquitto as open_broker
 from tests.runtime.vault_files import vault
 from tests.telemetry.commands.forging import BOB, FORGERS, ISSUERS, NOW_NS, VAULT, Forgery, forgeries, order, payload_of
 
+ROOMY = ("max_queued_messages 20000", "max_inflight_messages 0")  # a flood must not be lost before it reaches us
 COMMANDS, ANSWERS = commands_topic("ek", VAULT), answers_topic("ek", VAULT)
 
 
 @pytest.fixture(scope="module")
-def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with open_mosquitto(tmp_path_factory.mktemp("broker")) as broker:
+def mosquitto() -> Iterator[Mosquitto]:
+    with open_broker(config=ROOMY) as broker:
         yield broker
 
 
@@ -219,7 +221,7 @@ async def test_a_flood_is_counted_to_the_last_message_and_outlived(mosquitto: Mo
 
 
 async def test_a_broker_that_goes_and_comes_back_changes_nothing(folder: Path) -> None:
-    with open_mosquitto(folder) as broker:
+    with open_broker() as broker:
         asked: list[dict[str, Any]] = []
         is_away = asyncio.Event()
 

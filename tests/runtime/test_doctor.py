@@ -12,7 +12,7 @@ from ccxt.static_dependencies.keccak import SHA3
 from ccxt.static_dependencies.keccak.keccak import SHA3 as PURE_PYTHON_SHA3
 
 from bot.domain.errors import ConfigError
-from bot.runtime.config import load_vaults
+from bot.runtime.config import config_json, config_sha256, load_vaults
 from bot.runtime.doctor import Finding, examine, examine_listing, exchanges
 from bot.runtime.journal import SCHEMA_VERSION, Header, Journal
 from bot.runtime.vault import Vault
@@ -106,12 +106,15 @@ async def test_a_wallet_s_key_signs_fast_or_the_hint_says_why_not(tmp_path: Path
 
 
 async def test_a_damaged_journal_is_no_venue_s_problem(tmp_path: Path) -> None:
-    path = tmp_path / "v.sqlite"
+    path, one = tmp_path / "v.sqlite", Vault.model_validate(vault())
     with Journal.open(path, for_writing=True) as journal:
-        journal.append(Header("r", "v", "{}", "0", None, None, 1, SCHEMA_VERSION, "0"))
-    assert (await examined(Vault.model_validate(vault()), tmp_path))["journal"].detail == "1 rows hold"
+        journal.append(Header("r", one.vault, config_json(one), config_sha256(one), None, None, 1, SCHEMA_VERSION, "0"))
+    assert (await examined(one, tmp_path))["journal"].detail == "1 rows hold"
+    changed = (await examined(one.model_copy(update={"pnl_step_s": 30}), tmp_path))["journal"]
+    assert not changed.is_ok
+    assert "`evenkeel reload` takes the changed file into it" in changed.detail
     path.write_bytes(b"nonsense")
-    found = (await examined(Vault.model_validate(vault()), tmp_path))["journal"]
+    found = (await examined(one, tmp_path))["journal"]
     assert (found.is_ok, found.is_of_venue) == (False, False)
 
 

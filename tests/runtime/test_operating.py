@@ -8,18 +8,16 @@ from typing import Any
 import pytest
 
 from bot.domain.events import OperatorAction, OperatorCommand
-from bot.domain.units import NS_PER_S
 from bot.runtime.halt_marker import Halt
 from bot.runtime.operating import parse_operation, told_of, too_late
 from tests.engine.builders import Driver
 
 A = OperatorAction
-WALL_NS = 1_000 * NS_PER_S
 
 
 def ask(**question: Any) -> OperatorCommand | str:
     asked = {"action": "set_band", "issuer": "ann", "reason": "because", **question}
-    return parse_operation(json.loads(json.dumps(asked)), 7, WALL_NS)
+    return parse_operation(json.loads(json.dumps(asked)), 7)
 
 
 def test_a_question_becomes_the_command_it_stands_for() -> None:
@@ -50,14 +48,6 @@ def test_what_is_no_command_is_said(question: dict[str, Any], error: str) -> Non
     assert isinstance(found, str)
     assert error in found
     assert len(found) < 300
-
-
-def test_what_a_frozen_daemon_reads_too_late_is_not_done_unless_it_is_a_halt() -> None:
-    assert isinstance(ask(expires_ns=WALL_NS), OperatorCommand)
-    assert ask(expires_ns=WALL_NS - 3 * NS_PER_S) == (
-        "expected a command that is still good, found one that expired 3 s ago"
-    )
-    assert isinstance(ask(action="halt", expires_ns=1), OperatorCommand)
 
 
 def test_texts_are_cut_to_what_a_journal_should_hold() -> None:

@@ -12,8 +12,9 @@ import pytest
 from bot.domain.commands import ACTIONS
 from bot.domain.windows import CommandAnswer
 from bot.runtime.order_cli import exit_code
+from tests.broker import Mosquitto
+from tests.broker import mosquitto as open_broker
 from tests.runtime.command_line import CommandLine, Process, Result, wait_for
-from tests.runtime.mosquitto import Mosquitto, open_mosquitto
 from tests.telemetry.commands.forging import ALICE, BOB, CAROL, MALLORY
 
 DESK = """\
@@ -34,8 +35,8 @@ GIVEN = {
 
 
 @pytest.fixture
-def mosquitto(busy: Path) -> Iterator[Mosquitto]:
-    with open_mosquitto(busy) as broker:
+def mosquitto() -> Iterator[Mosquitto]:
+    with open_broker() as broker:
         yield broker
 
 

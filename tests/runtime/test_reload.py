@@ -18,6 +18,7 @@ from bot.domain.events import ConfigChanged
 from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256, load_vaults
 from bot.runtime.control import ask
+from bot.runtime.daemon import Daemon
 from bot.runtime.journal import Batch, Header, Journal
 from bot.runtime.recovery import newest_vault
 from bot.runtime.reload import Plan, Wish, answer_of, event_of, read_plan, read_vault, take_in, wish_of
@@ -90,6 +91,25 @@ async def test_a_live_feed_goes_by_the_changed_file_and_comes_back_with_it(
         assert len(orders(exchange)) >= sent + 2
 
 
+async def test_of_two_who_ask_at_once_one_is_told_that_it_is_done_already(busy: Path, session: Session) -> None:
+    file, socket = busy / "busy.yaml", busy / "busy.sock"
+    with Journal.open(busy / "own.sqlite", for_writing=True) as journal:
+        daemon = Daemon(session, journal, socket_path=socket, speed=100.0, progress=lambda _: None, vault_file=file)
+        stop = asyncio.Event()
+        run = asyncio.create_task(daemon.run(stop))
+        await until(socket.exists, run)
+        rewrite(file, "half_width_base: 0.3", "half_width_base: 0.4")
+        questions = [{"verb": "reload", "issuer": name} for name in ("first", "second")]
+        answers = await asyncio.gather(*(asyncio.to_thread(ask, socket, one) for one in questions))
+        state = await asyncio.to_thread(ask, socket, {"verb": "state"})
+        stop.set()
+        await run
+    assert sorted(one["is_applied"] for one in answers) == [False, True]
+    assert not any("error" in one for one in answers)
+    assert len([one for one in read_rows(busy / "own.sqlite").events if isinstance(one, ConfigChanged)]) == 1
+    assert state["config_sha256"] == answers[0]["config_sha256"] != config_sha256(session.vault)
+
+
 # What is taken in ----------------------------------------------------------------------------------------------------
 
 
@@ -104,6 +124,26 @@ def test_what_a_journal_says_is_adopted_and_known(session: Session) -> None:
     assert after.engine is session.engine
     assert after.engine.settings.pnl_step_ns == 30 * 10**9
     assert take_in(after, event).vault == wider
+
+
+def test_a_replay_with_the_same_file_read_again_and_again_decides_the_same(session: Session) -> None:
+    again = open_session(session.vault, recording=session.recording)
+    same = event_of(Plan(session.vault, session.vault, judge(session.vault, session.vault)), WISH, 0)
+    digests = []
+    for one, every in ((session, 0), (again, 97)):
+        number = 0
+        while (step := one.world.step()) is not None:
+            number += 1
+            now_ns, events = step
+            for event in (*events, *([same] if every and number % every == 0 else [])):
+                assert take_in(one, event).engine is one.engine
+            commands = one.engine.decide(now_ns)
+            for command in commands:
+                one.world.submit(command, now_ns)
+            one.score.observe(now_ns, len(events), commands, 0)
+        digests.append((one.score.commands_sha256, one.score.orders, one.engine.equity_quote()))
+    assert digests[0] == digests[1]
+    assert digests[0][1] > 5
 
 
 def test_a_configuration_of_another_version_names_what_it_cannot_read(session: Session) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 import os
 import secrets
 import signal
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from bot.runtime.service import BEAT_WITHIN_S, IDLE_EVERY_S, MAX_STATUS, Service
+from tests.house.test_service import health_check, instructions
 from tests.runtime.command_line import CommandLine, wait_for
 
 
@@ -154,3 +158,33 @@ def test_a_daemon_says_that_it_is_ready_lives_and_stops(evenkeel: CommandLine, b
     wait_for(lambda: "STOPPING=1" in manager.listen())
     assert daemon.wait().code == 0
     assert manager.listen()[-2:] == ["STOPPING=1", "STATUS=stopping"]
+
+
+def is_well(port: int) -> bool:
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        line.request("GET", "/healthz")
+        return line.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        line.close()
+
+
+def test_the_image_s_command_runs_and_its_health_check_finds_it_well(evenkeel: CommandLine, busy: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (busy / "desk.yaml").write_text(f"http: {{port: {port}}}\n")
+    found = dict(instructions())
+    words = [*json.loads(found["ENTRYPOINT"]), *json.loads(found["CMD"])]
+    command = [word.replace("/etc/evenkeel/vault", "busy").replace("/etc/evenkeel/", "") for word in words]
+    asked = [word.replace(":9464/", f":{port}/") for word in health_check()]
+    daemon = evenkeel.start(*command[1:], cwd=busy)
+    wait_for(lambda: is_well(port), patience_s=120)
+    assert subprocess.run(asked, capture_output=True, check=False).returncode == 0
+    daemon.send(signal.SIGTERM)
+    left = daemon.wait()
+    assert left.code == 0
+    assert [line for line in left.err.splitlines() if not line.startswith(("{", "busy: "))] == []  # JSON, and progress
+    assert subprocess.run(asked, capture_output=True, check=False).returncode == 1  # the windows end with the daemon

@@ -46,6 +46,15 @@ def test_off_a_terminal_it_prints_once(busy: Path, evenkeel: CommandLine) -> Non
     assert (shown.code, "NO ANSWER" in shown.out, "\x1b" in shown.out) == (3, True, False)
 
 
+def read(descriptor: int) -> bytes:
+    """Return all that is there to be read."""
+    found = b""
+    with suppress(BlockingIOError):
+        while True:
+            found += os.read(descriptor, 65_536)
+    return found
+
+
 @pytest.mark.parametrize("end", ["q", "Escape", "SIGTERM", "Q, not Ctrl-D"])
 async def test_on_a_terminal_it_stays_until_told(busy: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     ours, theirs = pty.openpty()
@@ -62,21 +71,24 @@ async def test_on_a_terminal_it_stays_until_told(busy: Path, monkeypatch: pytest
         async with asyncio.timeout(PATIENCE_S):
             while b"q quits" not in seen or b"not running" not in seen:
                 await asyncio.sleep(0.01)
-                with suppress(BlockingIOError):
-                    seen += os.read(ours, 65_536)
+                seen += read(ours)
             assert termios.tcgetattr(theirs)[3] & termios.ECHO == 0
             if end == "SIGTERM":
                 os.kill(os.getpid(), signal.SIGTERM)
             elif end == "Q, not Ctrl-D":
                 os.write(ours, b"\x04")  # Ctrl-D is no key of ours
-                await asyncio.sleep(0.05)
+                drawn = len(seen)
+                while len(seen) == drawn:  # it goes on drawing
+                    await asyncio.sleep(0.01)
+                    seen += read(ours)
                 assert not shown.done()
                 os.write(ours, b"Q")
             else:
                 os.write(ours, b"q" if end == "q" else b"\x1b")
             await shown
-    seen += os.read(ours, 65_536)
-    assert b"\x1b[?1049l" in seen  # the screen it found is back
+            while b"\x1b[?1049l" not in seen:  # the screen it found is back
+                await asyncio.sleep(0.01)
+                seen += read(ours)
     assert termios.tcgetattr(theirs) == before
     for descriptor in (ours, theirs):
         os.close(descriptor)

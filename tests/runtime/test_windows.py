@@ -18,7 +18,8 @@ from bot.runtime.control import AlreadyRunningError
 from bot.runtime.meters import DaemonMeters
 from bot.runtime.session import open_session
 from bot.runtime.window_state import take_state
-from bot.runtime.windows import Hub, Watched, Windows, order_daemon
+from bot.runtime.windows import Hub, Watched, Windows, follow_journal, order_daemon
+from tests.runtime.test_journal_tail import HEADER, hedge, quiet, write
 
 VAULT = Path(__file__).parents[2] / "config" / "eth-straddle.yaml"
 
@@ -136,3 +137,30 @@ async def test_an_order_to_nobody_is_an_error(watched: Watched) -> None:
     async with control.serve(watched.socket_path, silent):
         answer = await order_daemon(watched, {"action": "halt", "issuer": "me", "reason": "why"}, timeout_s=0.05)
         assert "found none; it may still do what it was told" in answer["error"]
+
+
+class Ear(Wall):
+    """A window that remembers what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__("ear")
+        self.heard: list[Told] = []
+
+    def tell(self, told: Told) -> None:
+        self.heard.append(told)
+
+
+async def test_windows_are_told_what_comes_into_a_journal_from_now_on(watched: Watched) -> None:
+    write(watched.journal_path, HEADER, quiet(0), *hedge(1))
+    ear = Ear()
+    following = asyncio.create_task(follow_journal(watched, [Wall("deaf"), ear]))
+    await asyncio.sleep(0)  # it has begun, and seen where the journal ends
+    write(watched.journal_path, *hedge(2))
+    async with asyncio.timeout(20):
+        while True:
+            if len(ear.heard) >= 3:
+                break
+            await asyncio.sleep(0.01)
+    assert [(told.number, told.order_id) for told in ear.heard] == [(5, "r1-2"), (6, "r1-2"), (7, "r1-2")]
+    following.cancel()
+    await asyncio.wait([following])

@@ -7,6 +7,7 @@ comes back, so that a restart neither tells anything again nor gives anybody mor
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -20,8 +21,10 @@ from bot.telemetry.alerts.rules import RULES, Finding, Rule
 
 MAX_SUBJECTS: Final = 5  # of one kind in one vault that are told one by one; the rest is one alert together
 MAX_OPENINGS: Final = 3  # tellings of a beginning within `repeat_s`; after that it only counts
+DETAIL_NS: Final = 5 * NS_PER_S  # figures of an open alert are renewed this often: whoever shows it need not flicker
 GRACE_NS: Final = 2 * NS_PER_S  # what is away for so long has not lasted
 OTHERS: Final = "others"
+OF_THE_DESK: Final = "_desk:"  # what ids of the desk's own alerts begin with; no vault has such a name
 _UNSAFE: Final = re.compile(r"[^\w.:+/-]+")
 
 
@@ -75,6 +78,7 @@ class _Case(msgspec.Struct):
     detail: str
     seen_ns: int
     last_ns: int
+    detail_ns: int = 0
     opened_ns: int = 0
     over_ns: int = 0
     ended_ns: int = 0
@@ -169,7 +173,9 @@ class AlertKeeper:
             case.over_ns = 0
             case.count += 1
             self.changes += 1
-        case.last_ns, case.detail, case.source = now_ns, one.detail, source
+        case.last_ns, case.source = now_ns, source
+        if not case.opened_ns or now_ns - case.detail_ns >= DETAIL_NS:
+            case.detail, case.detail_ns = one.detail, now_ns
 
     def _bounded(self, vault: str, findings: Sequence[Finding]) -> Iterable[Finding]:
         """Yield findings, those that are too many of one kind as one; what has been found before keeps its place."""
@@ -329,7 +335,7 @@ class AlertKeeper:
 
 def alert_id(vault: str, one: Finding) -> str:
     """Return the id of an alert: where, what and of what; the same whenever it comes, and safe to type."""
-    parts = (vault or "desk", one.kind, one.subject)
+    parts = (vault or OF_THE_DESK[:-1], one.kind, one.subject)
     return ":".join(_UNSAFE.sub("_", part) for part in parts if part)[:200]
 
 
@@ -346,4 +352,5 @@ def _escalation(vault: str, cases: Sequence[_Case]) -> Escalation:
     first = min(cases, key=lambda case: (case.owed_ns, case.alert_id))
     others = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
     reason = f"nobody acknowledged {first.alert_id}{others}: {first.rule.title}: {first.detail}"
-    return Escalation(vault, f"alerts-{first.opened_ns}-{first.alert_id}"[:100], reason[:500])
+    occasion = hashlib.sha256(f"{first.opened_ns} {first.alert_id}".encode()).hexdigest()
+    return Escalation(vault, f"alerts-{occasion[:32]}", reason[:500])

@@ -98,7 +98,7 @@ class Order:
         ready: list[Told] = []
         for told in recent:
             ready += self.put(told)
-        if recent and self._held and min(self._held) <= recent[-1].number:
+        while recent and self._held and min(self._held) <= recent[-1].number:
             self._last = min(self._held) - 1
             ready += self._ready()
         return ready

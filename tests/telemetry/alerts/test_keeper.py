@@ -84,6 +84,13 @@ class TestTelling:
         assert story.words == ["opened"]
         assert story.keeper.open_alerts()[0].count == 20
 
+    def test_its_figures_are_renewed_though_not_with_every_look(self) -> None:
+        story, seen = Story(), []
+        for n in range(20):
+            story.wait(1, Finding("halted", "", str(n)))
+            seen.append(story.keeper.open_alerts()[0].detail)
+        assert seen == [str(n - n % 5) for n in range(20)]
+
     def test_what_must_last_is_not_told_before(self) -> None:
         story = Story()
         story.wait(15, STALE)
@@ -285,7 +292,7 @@ class TestRestart:
 
 def test_ids_can_be_typed() -> None:
     assert alert_id("eth", Finding("venue_down", "okx; rm -rf ~", "")) == "eth:venue_down:okx_rm_-rf_"
-    assert alert_id("", Finding("broker_away", "", "")) == "desk:broker_away"
+    assert alert_id("", Finding("broker_away", "", "")) == "_desk:broker_away"
 
 
 @given(st.lists(st.tuples(st.sampled_from(("halted", "feed_stale", "")), st.integers(1, 400)), max_size=60))
