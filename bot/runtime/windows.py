@@ -62,7 +62,7 @@ class Watched(NamedTuple):
     journal_path: Path
 
 
-Order = Callable[..., Awaitable[dict[str, Any]]]
+Complete = Callable[[VaultState], VaultState]
 
 
 class Hub:
@@ -103,13 +103,21 @@ class Windows:
     """Watches daemons and shows what they say in every window."""
 
     def __init__(
-        self, watched: Sequence[Watched], windows: Sequence[Window], hub: Hub, *, socket_path: Path, every_s: float
+        self,
+        watched: Sequence[Watched],
+        windows: Sequence[Window],
+        hub: Hub,
+        *,
+        socket_path: Path,
+        every_s: float,
+        complete: Complete = lambda state: state,
     ) -> None:
         self._watched = watched
         self._windows = windows
         self._hub = hub
         self._socket_path = socket_path
         self._every_s = every_s
+        self._complete = complete
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until `stop` is set; windows then have a moment to say good-bye.
@@ -119,7 +127,7 @@ class Windows:
         async with control.serve(self._socket_path, self._answer):
             works = [
                 *(self._kept(window.name, window.run) for window in self._windows),
-                *(watch_daemon(one, self._windows, self._every_s) for one in self._watched),
+                *(watch_daemon(one, self._windows, self._every_s, self._complete) for one in self._watched),
                 *(follow_journal(one, self._windows) for one in self._watched),
             ]
             tasks = [asyncio.create_task(work) for work in works]
@@ -153,8 +161,13 @@ class Windows:
         return await handler(question)
 
 
-async def watch_daemon(watched: Watched, windows: Sequence[Window], every_s: float) -> None:
-    """Ask a daemon for its state, again and again, and show it or say that it is gone."""
+async def watch_daemon(
+    watched: Watched, windows: Sequence[Window], every_s: float, complete: Complete = lambda state: state
+) -> None:
+    """Ask a daemon for its state, again and again, and show it or say that it is gone.
+
+    `complete` adds what the daemon has no time to reckon, and returns at once.
+    """
     line = control.Line(watched.socket_path, FROZEN_AFTER_S)
     vault = watched.vault.vault
     try:
@@ -172,7 +185,8 @@ async def watch_daemon(watched: Watched, windows: Sequence[Window], every_s: flo
                 why = f"an answer that cannot be read: {str(error)[:200]}"
                 _say(windows, lambda window, why=why: window.gone(vault, why))
             else:
-                _say(windows, lambda window, state=state: window.show(state))
+                whole = complete(state)
+                _say(windows, lambda window, whole=whole: window.show(whole))
             await asyncio.sleep(max(0.01, due_s - time.monotonic()))
     finally:
         line.close()
