@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -127,8 +128,11 @@ class Windows:
         async with control.serve(self._socket_path, self._answer):
             works = [
                 *(self._kept(window.name, window.run) for window in self._windows),
-                *(watch_daemon(one, self._windows, self._every_s, self._complete) for one in self._watched),
-                *(follow_journal(one, self._windows) for one in self._watched),
+                *(
+                    self._kept("watch", partial(watch_daemon, one, self._windows, self._every_s, self._complete))
+                    for one in self._watched
+                ),
+                *(self._kept("journal", partial(follow_journal, one, self._windows)) for one in self._watched),
             ]
             tasks = [asyncio.create_task(work) for work in works]
             try:

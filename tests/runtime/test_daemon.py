@@ -238,6 +238,20 @@ async def test_an_unknown_question_changes_nothing(busy: Path, question: dict[st
     assert not [event for event in read_rows(busy / "own.sqlite").events if isinstance(event, OperatorCommand)]
 
 
+async def test_words_of_another_encoding_end_no_daemon(busy: Path) -> None:
+    """As a terminal in latin-1 gives them: `--reason fermé`."""
+    with opened(busy, speed=1.0) as (daemon, _):
+        stop = asyncio.Event()
+        run = asyncio.create_task(daemon.run(stop))
+        await asyncio.sleep(0.05)
+        question = {"verb": "operate", "action": "pause", "issuer": "ren\udce9", "reason": "ferm\udce9"}
+        answer = await asyncio.to_thread(ask, busy / "busy.sock", question)
+        assert (answer["state"], answer["reason"]) == ("paused", "ren?: ferm?")
+        stop.set()
+        await run
+    assert verify(busy / "own.sqlite").is_valid
+
+
 # Alone, stopped, frozen, broken ---------------------------------------------------------------------------------------
 
 
