@@ -22,6 +22,7 @@ MAX_BRACKETS = 500
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 ANSWER_TIMEOUT_S = 5.0
 IDLE_S = 60.0  # how long a line may be open without a question
+FULL = "expected to be heard, found as many waiting already as may wait"
 PARTING_S = 1.0  # for answers under way when the daemon stops
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -132,7 +133,8 @@ class Line:
         try:
             async with asyncio.timeout(self._timeout_s):
                 if self._ends is None:
-                    self._ends = await asyncio.open_unix_connection(str(self._path), limit=MAX_ANSWER_BYTES)
+                    line = _connect(self._path)
+                    self._ends = await asyncio.open_unix_connection(sock=line, limit=MAX_ANSWER_BYTES)
                 reader, writer = self._ends
                 writer.write(json.dumps(question).encode() + b"\n")
                 await writer.drain()
@@ -170,6 +172,24 @@ def refuse_second(path: Path) -> None:
     raise AlreadyRunningError(f"expected no other daemon of this vault, found one at {path}; hint: stop it first")
 
 
+def _connect(path: Path) -> socket.socket:
+    """Return a connection to who listens at `path`.
+
+    Raises TimeoutError if nobody has taken up so many of them that there is room for no more: a daemon that is frozen.
+    """
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    line.setblocking(False)
+    try:
+        line.connect(str(path))
+    except BlockingIOError:
+        line.close()
+        raise TimeoutError(FULL) from None
+    except BaseException:
+        line.close()
+        raise
+    return line
+
+
 def ask(path: Path, question: dict[str, Any], timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
     """Put one question to the daemon behind `path`.
 
@@ -181,6 +201,8 @@ def ask(path: Path, question: dict[str, Any], timeout_s: float = ANSWER_TIMEOUT_
             line.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise NotRunningError(str(path)) from error
+        except BlockingIOError:
+            raise TimeoutError(FULL) from None
         line.sendall(json.dumps(question).encode() + b"\n")
         with line.makefile("rb") as answer:
             text = answer.readline()

@@ -171,6 +171,9 @@ async def watch_daemon(watched: Watched, windows: Sequence[Window], every_s: flo
             except msgspec.DecodeError as error:
                 why = f"an answer that cannot be read: {str(error)[:200]}"
                 _say(windows, lambda window, why=why: window.gone(vault, why))
+            except OSError as error:
+                why = f"its socket cannot be asked: {error.strerror}"
+                _say(windows, lambda window, why=why: window.gone(vault, why))
             else:
                 _say(windows, lambda window, state=state: window.show(state))
             await asyncio.sleep(max(0.01, due_s - time.monotonic()))
