@@ -188,6 +188,9 @@ async def watch_daemon(
             except msgspec.DecodeError as error:
                 why = f"an answer that cannot be read: {str(error)[:200]}"
                 _say(windows, lambda window, why=why: window.gone(vault, why))
+            except OSError as error:
+                why = f"its socket cannot be asked: {error.strerror}"
+                _say(windows, lambda window, why=why: window.gone(vault, why))
             else:
                 whole = complete(state)
                 _say(windows, lambda window, whole=whole: window.show(whole))
