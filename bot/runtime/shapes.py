@@ -15,8 +15,18 @@ from bot.runtime.yaml_source import Location, YamlSource
 from strategies import POLICIES
 
 
-def report_shape(source: YamlSource, errors: Sequence[ErrorDetails], model: type[BaseModel], manual: str) -> None:
-    """Report what a model says of a file's shape, each at its line; `manual` is the hint where no better is known."""
+def report_shape(
+    source: YamlSource,
+    errors: Sequence[ErrorDetails],
+    model: type[BaseModel],
+    manual: str,
+    *,
+    is_quoting: bool = True,
+) -> None:
+    """Report what a model says of a file's shape, each at its line; `manual` is the hint where no better is known.
+
+    Without `is_quoting` no text of the file's values is repeated: one of them may be a secret in the wrong place.
+    """
     absent = {error["loc"] for error in errors if error["type"] == "missing"}
     for error in errors:
         if error["type"] == "extra_forbidden":
@@ -41,7 +51,8 @@ def report_shape(source: YamlSource, errors: Sequence[ErrorDetails], model: type
         elif error["type"] == "value_error" and (says := _WHOLE.fullmatch(error["msg"])) is not None:
             source.report(place, *says.groups())  # what a model checks as a whole says itself what it found
         elif error["type"] != "extra_forbidden":
-            source.report(place, _expected(error), _found(error["input"]), _describe(model, manual, error["loc"]))
+            found = _found(error["input"]) if is_quoting else _kind(error["input"])
+            source.report(place, _expected(error), found, _describe(model, manual, error["loc"]))
 
 
 _WHOLE: Final = re.compile(r"Value error, expected (.+), found (.+?); hint: (.+)", re.DOTALL)
@@ -82,6 +93,13 @@ def _found(value: object) -> str:
     if isinstance(value, int) and abs(value) > 2**64:
         return "a huge number"
     return short(repr(value))
+
+
+def _kind(value: object) -> str:
+    """Return what a value is, and of numbers which."""
+    if isinstance(value, str):
+        return "another text" if value else "an empty text"
+    return "a mapping" if isinstance(value, dict) and value else _found(value)
 
 
 def short(text: str) -> str:
