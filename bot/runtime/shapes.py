@@ -35,7 +35,8 @@ def report_shape(
             # A misspelt key is one mistake, not a missing key and an unknown one.
             absent.difference_update((*parent, near) for near in get_close_matches(str(key), known, n=1))
             expected = f"one of the keys {', '.join(known)}"
-            source.report(_place(source, error["loc"]), expected, short(str(key)), nearest(str(key), known, manual))
+            found = short(str(key)) if is_quoting or _WORD.fullmatch(str(key)) else "something else"
+            source.report(_place(source, error["loc"]), expected, found, nearest(str(key), known, manual))
     for error in errors:
         place = _place(source, error["loc"])
         if source.is_damaged(place):
@@ -55,6 +56,7 @@ def report_shape(
             source.report(place, _expected(error), found, _describe(model, manual, error["loc"]))
 
 
+_WORD: Final = re.compile("[a-z][a-z_]{0,30}")  # what a key may be that is only misspelt
 _WHOLE: Final = re.compile(r"Value error, expected (.+), found (.+?); hint: (.+)", re.DOTALL)
 _EXPECTED: Final = {
     "bool_type": "true or false",

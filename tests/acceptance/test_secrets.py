@@ -45,7 +45,7 @@ from tests.venues.deribit import TEST_KEY, TEST_SECRET, DeribitServer
 from tests.venues.faults import garbage, http
 
 PART_CHARS: Final = 12  # of a secret that may not be seen either: enough to know it again, too long to be chance
-SPEED: Final = "20"
+SPEED: Final = "5"
 FUZZED: Final = 60  # pieces of garbage for each door
 USER: Final = "windows"
 PATHS: Final = ("/", "/audit", "/vault/busy", "/vault/mm", "/risk", "/replay")
@@ -205,7 +205,7 @@ class Arguments(threading.Thread):
         self.over = threading.Event()
 
     def run(self) -> None:
-        while not self.over.wait(0.05):
+        while not self.over.wait(0.25):
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 with suppress(OSError):
                     self.seen.add(path.read_bytes())
@@ -598,7 +598,7 @@ def test_everything_was_searched(evidence: Evidence) -> None:
         "s/windows.alerts",
     ):
         assert contents[f"{name} while it runs"], name
-    for topic in (b"v1/busy/state", b"v1/mm/", b"/answers", b"command_refused"):
+    for topic in (b"v1/busy/status", b"v1/mm/", b"/answers", b"command_refused"):
         assert topic in contents["messages"], topic
     outputs = b"\n".join(text for name, text in contents.items() if name.startswith("output "))
     for said in (
