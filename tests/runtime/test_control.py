@@ -266,7 +266,7 @@ async def test_a_daemon_frozen_for_so_long_that_nobody_else_may_wait_is_a_timeou
         for _ in range(4):
             with pytest.raises(TimeoutError):
                 await Line(path, 0.05).ask({})
-        with pytest.raises(TimeoutError, match="waiting already"):
+        with pytest.raises(TimeoutError, match="has its hands full"):
             ask(path, {}, 0.05)
 
 

@@ -112,7 +112,7 @@ async def test_an_answer_beyond_all_measure_does_not_end_the_watch(
 ) -> None:
     monkeypatch.setattr(control, "MAX_ANSWER_BYTES", 100_000)
     meters = DaemonMeters().read(3, 0.0)
-    state = msgspec.to_builtins(take_state(open_session(watched.vault), {}, meters, 7, "a" * 64))
+    state: dict[str, Any] = msgspec.to_builtins(take_state(open_session(watched.vault), {}, meters, 7, "a" * 64))
     raved = asyncio.Event()
 
     async def answer(_question: dict[str, Any]) -> dict[str, Any]:
