@@ -34,6 +34,7 @@ from bot.telemetry.alerts.sending import Destination, Sender, Waiting, is_addres
 TICK_S: Final = 0.25
 SILENT_S: Final = 10.0  # without any word of a vault, good or bad
 AGAIN_S: Final = 5.0  # between two attempts to make a vault reduce-only
+DONE_BEFORE: Final = "was executed before"  # a daemon's answer to a command id it knows
 ISSUER: Final = "alerts"
 MEMORY: Final = "windows.alerts"
 STATE, ANSWER, DESK = "state", "answer", "desk"  # whose findings they are
@@ -167,7 +168,10 @@ class AlertWindow:
         vault = escalation.vault
         state = self._states.get(vault)
         if state in TIGHT:
-            self._send(self._keeper.escalated(vault, now_ns, ""), now_ns)  # left as it is
+            # left as it is; where we tried, the answer was lost, and this is what came of it
+            note = f"nobody acknowledged it in time, and the vault is {state} now" if vault in self._attempts else ""
+            self._send(self._keeper.escalated(vault, now_ns, note), now_ns)
+            self._attempts.pop(vault, None)
         elif state == BotState.RUNNING and (vault not in self._attempts or self._attempts[vault].done()):
             self._attempts[vault] = asyncio.create_task(self._attempt(escalation), name=f"reduce-only of {vault}")
         # one that does not answer, or has not begun, trades nothing; it is asked once it does
@@ -175,7 +179,11 @@ class AlertWindow:
     async def _attempt(self, escalation: Escalation) -> None:
         answer = await self._tighten(escalation)
         now_ns, vault = self._clock.now_ns(), escalation.vault
-        if "error" in answer and answer.get("refusal") != "executed":  # done before, and only its answer was lost
+        if str(answer.get("error", "")).endswith(DONE_BEFORE):
+            note = "nobody acknowledged it in time, so the vault was made reduce-only, and resumed since"
+            self._send(self._keeper.escalated(vault, now_ns, note), now_ns)
+            return
+        if "error" in answer:
             why = f"nobody acknowledged it, and the vault could not be made reduce-only yet: {answer['error']}"
             self._send(self._keeper.stuck(vault, now_ns, why), now_ns)
             log.error("alert.not_escalated", vault=vault, why=answer["error"])

@@ -169,7 +169,7 @@ class Line:
 
 
 async def _call(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect at once or not at all: asyncio takes a full queue, a frozen daemon's, for a line, which then breaks."""
+    """Connect at once or not at all: asyncio takes the full queue of a frozen daemon for a line that then breaks."""
     line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         line.settimeout(0.0)

@@ -64,7 +64,7 @@ class Watched(NamedTuple):
     journal_path: Path
 
 
-Order = Callable[..., Awaitable[dict[str, Any]]]
+Complete = Callable[[VaultState], VaultState]
 
 
 class Hub:
@@ -115,12 +115,14 @@ class Windows:
         socket_path: Path,
         every_s: float,
         other_sockets: Sequence[Path] = (),
+        complete: Complete = lambda state: state,
     ) -> None:
         self._watched = watched
         self._windows = windows
         self._hub = hub
         self._sockets = (socket_path, *other_sockets)
         self._every_s = every_s
+        self._complete = complete
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until `stop` is set; windows then have a moment to say good-bye.
@@ -133,7 +135,7 @@ class Windows:
             works = [
                 *(self._kept(window.name, window.run) for window in self._windows),
                 *(
-                    self._kept("watch", partial(watch_daemon, one, self._windows, self._every_s))
+                    self._kept("watch", partial(watch_daemon, one, self._windows, self._every_s, self._complete))
                     for one in self._watched
                 ),
                 *(self._kept("journal", partial(follow_journal, one, self._windows)) for one in self._watched),
@@ -169,8 +171,13 @@ class Windows:
         return await handler(question)
 
 
-async def watch_daemon(watched: Watched, windows: Sequence[Window], every_s: float) -> None:
-    """Ask a daemon for its state, again and again, and show it or say that it is gone."""
+async def watch_daemon(
+    watched: Watched, windows: Sequence[Window], every_s: float, complete: Complete = lambda state: state
+) -> None:
+    """Ask a daemon for its state, again and again, and show it or say that it is gone.
+
+    `complete` adds what the daemon has no time to reckon, and returns at once.
+    """
     line = control.Line(watched.socket_path, FROZEN_AFTER_S)
     vault = watched.vault.vault
     try:
@@ -187,8 +194,12 @@ async def watch_daemon(watched: Watched, windows: Sequence[Window], every_s: flo
             except msgspec.DecodeError as error:
                 why = f"an answer that cannot be read: {str(error)[:200]}"
                 _say(windows, lambda window, why=why: window.gone(vault, why))
+            except OSError as error:
+                why = f"its socket cannot be asked: {error.strerror}"
+                _say(windows, lambda window, why=why: window.gone(vault, why))
             else:
-                _say(windows, lambda window, state=state: window.show(state))
+                whole = complete(state)
+                _say(windows, lambda window, whole=whole: window.show(whole))
             await asyncio.sleep(max(0.01, due_s - time.monotonic()))
     finally:
         line.close()

@@ -15,6 +15,7 @@ from bot.runtime.config import load_vaults
 from bot.runtime.daemon import stopping
 from bot.runtime.desk import Desk
 from bot.runtime.desk_file import load_desk
+from bot.runtime.distances import Distances
 from bot.runtime.recovery import journal_path
 from bot.runtime.windows import SOCKET, Hub, Watched, Windows, open_windows, until_eof
 
@@ -65,6 +66,19 @@ async def _show(desk: Desk, watched: list[Watched], *, is_owned: bool) -> None:
     opened = open_windows(desk, watched, hub, os.environ)
     with stopping(stop):
         watcher = asyncio.create_task(until_eof(stop)) if is_owned else None
-        await Windows(watched, opened, hub, socket_path=socket_path, every_s=every_s, other_sockets=others).run(stop)
+        distances = Distances(watched)
+        host = Windows(
+            watched,
+            opened,
+            hub,
+            socket_path=socket_path,
+            every_s=every_s,
+            other_sockets=others,
+            complete=distances.complete,
+        )
+        try:
+            await host.run(stop)
+        finally:
+            distances.close()
         if watcher is not None:
             watcher.cancel()

@@ -15,8 +15,9 @@ import pytest
 
 from bot.domain.errors import ConfigError
 from bot.domain.windows import Severity
-from bot.runtime.alert_window import MEMORY, AlertWindow, open_alert_window, patience_of
+from bot.runtime.alert_window import DONE_BEFORE, MEMORY, AlertWindow, open_alert_window, patience_of
 from bot.runtime.desk import AlertsSection
+from bot.runtime.executed import ExecutedCommands
 from bot.runtime.windows import Hub
 from bot.runtime.windows_cli import watch
 from bot.telemetry.alerts.keeper import Escalation, Patience
@@ -122,17 +123,18 @@ async def test_nobody_answers(webhook: Webhook, tmp_path: Path) -> None:
     assert len(webhook.posts) == 3  # opened, not answered, reduce-only
 
 
-async def test_what_was_done_already_is_told_and_not_tried_again(webhook: Webhook, tmp_path: Path) -> None:
-    """Only the daemon's answer was lost; somebody may have resumed since, and that stands."""
+async def test_an_answer_that_was_lost_is_not_asked_for_for_ever(webhook: Webhook, tmp_path: Path) -> None:
     daemon = Daemon()
-    daemon.answer = {"error": "command alerts-1 was executed before", "refusal": "executed"}
+    daemon.answer = {"error": f"command x {DONE_BEFORE}"}
     window = window_of(webhook, tmp_path, AT_ONCE, daemon, Hub())
     async with running(window):
         window.show(BROKEN)
-        await until(lambda: any("CRITICAL reduce-only" in title for title in webhook.titles))
-        assert not any("NOT ANSWERED" in title for title in webhook.titles)
-        assert window.alerts("eth-straddle")[0].escalated_ns
+        await until(lambda: any("reduce-only:" in title for title in webhook.titles))
+        await asyncio.sleep(0.3)
     assert len(daemon.orders) == 1
+    known = ExecutedCommands(lambda: 0)
+    known.claim(daemon.orders[0].command_id, 1)
+    assert known.claim(daemon.orders[0].command_id, 1).endswith(DONE_BEFORE)  # in the daemon's own words
 
 
 @pytest.mark.parametrize("state", ["halted", "paused", "reduce_only"])

@@ -259,6 +259,17 @@ async def test_stopping_does_not_wait_for_an_answer_that_never_comes(
         await asking
 
 
+async def test_a_daemon_frozen_for_so_long_that_nobody_else_may_wait_is_a_timeout_too(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as frozen:
+        frozen.bind(str(path))
+        frozen.listen(1)
+        for _ in range(4):
+            with pytest.raises(TimeoutError):
+                await Line(path, 0.05).ask({})
+        with pytest.raises(TimeoutError, match="has its hands full"):
+            ask(path, {}, 0.05)
+
+
 def test_no_socket_is_not_running(path: Path) -> None:
     with pytest.raises(NotRunningError):
         ask(path, {})

@@ -18,7 +18,7 @@ from bot.runtime.control import AlreadyRunningError
 from bot.runtime.meters import DaemonMeters
 from bot.runtime.session import open_session
 from bot.runtime.window_state import take_state
-from bot.runtime.windows import Hub, Watched, Windows, follow_journal, order_daemon
+from bot.runtime.windows import Hub, Watched, Windows, follow_journal, order_daemon, watch_daemon
 from tests.runtime.test_journal_tail import HEADER, hedge, quiet, write
 
 VAULT = Path(__file__).parents[2] / "config" / "eth-straddle.yaml"
@@ -112,7 +112,7 @@ async def test_an_answer_beyond_all_measure_does_not_end_the_watch(
 ) -> None:
     monkeypatch.setattr(control, "MAX_ANSWER_BYTES", 100_000)
     meters = DaemonMeters().read(3, 0.0)
-    state = msgspec.to_builtins(take_state(open_session(watched.vault), {}, meters, 7, "a" * 64))
+    state: dict[str, Any] = msgspec.to_builtins(take_state(open_session(watched.vault), {}, meters, 7, "a" * 64))
     raved = asyncio.Event()
 
     async def answer(_question: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +129,16 @@ async def test_an_answer_beyond_all_measure_does_not_end_the_watch(
         assert wall.states
         stop.set()
         await run
+
+
+async def test_a_daemon_whose_socket_cannot_be_asked_is_gone_and_asked_again(folder: Path, watched: Watched) -> None:
+    (folder / "file").touch()
+    wall = Wall()
+    watching = asyncio.create_task(watch_daemon(watched._replace(socket_path=folder / "file" / "s"), [wall], 0.01))
+    for _ in range(2):
+        await until(wall)
+    assert set(wall.gone_for) == {"its socket cannot be asked: Not a directory"}
+    watching.cancel()
 
 
 async def test_windows_answer_at_a_socket_of_their_own(folder: Path, watched: Watched) -> None:

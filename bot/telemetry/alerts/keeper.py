@@ -7,6 +7,7 @@ comes back, so that a restart neither tells anything again nor gives anybody mor
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -361,4 +362,5 @@ def _escalation(vault: str, cases: Sequence[_Case]) -> Escalation:
     first = min(cases, key=lambda case: (case.owed_ns, case.alert_id))
     others = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
     reason = f"nobody acknowledged {first.alert_id}{others}: {first.rule.title}: {first.detail}"
-    return Escalation(vault, f"alerts-{first.owed_ns}-{first.alert_id}"[:100], reason[:500])
+    occasion = hashlib.sha256(f"{first.owed_ns} {first.alert_id}".encode()).hexdigest()
+    return Escalation(vault, f"alerts-{occasion[:32]}", reason[:500])

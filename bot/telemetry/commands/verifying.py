@@ -54,6 +54,7 @@ class Why(StrEnum):
     WRONG_VAULT = "wrong_vault"
     NOT_ALLOWED = "not_allowed"
     NOT_CONFIRMED = "not_confirmed"
+    HOLDS_SECRET = "holds_secret"  # noqa: S105 — the name of a refusal
     NOT_YET = "not_yet"
     LIVES_TOO_LONG = "lives_too_long"
     REPEATED = "repeated"
