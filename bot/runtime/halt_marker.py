@@ -6,6 +6,7 @@ It works with the daemon frozen, the journal locked and the socket dead; only a 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -56,18 +57,30 @@ class HaltMarker:
 
     def read(self) -> Halt | None:
         """Return the halt that stands, None if there is none; one that cannot be read is still a halt."""
+        return self._read(self._path)
+
+    def _read(self, path: Path) -> Halt | None:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=Halt)
+            return msgspec.json.decode(path.read_bytes(), type=Halt)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError) as error:
             return Halt("unknown", f"the halt marker {self._path} cannot be read ({type(error).__name__})", 0)
 
     def remove(self, seen: Halt | None) -> None:
-        """Take away the halt that was `seen`; one set meanwhile stays."""
-        if seen is not None and self.read() == seen:
-            self._path.unlink(missing_ok=True)
-            self._sync_folder()
+        """Take away the halt that was `seen`; one set meanwhile stays, even in the midst of this."""
+        if seen is None or self.read() != seen:
+            return
+        aside = self._path.with_name(f"{self._path.name}.lifted.{os.getpid()}")
+        try:
+            self._path.replace(aside)  # looked at where nobody can set another in its place
+        except FileNotFoundError:
+            return
+        if self._read(aside) != seen:
+            with suppress(FileExistsError):
+                os.link(aside, self._path)
+        aside.unlink()
+        self._sync_folder()
 
     def _sync_folder(self) -> None:
         descriptor = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -17,7 +18,7 @@ import typer
 from rich.console import Console
 
 from bot.domain.events import Restarted
-from bot.domain.units import whole_text
+from bot.domain.units import NS_PER_S, whole_text
 from bot.engine.settings import EngineSettings
 from bot.runtime import control
 from bot.runtime.config import build_engine_settings, build_live_settings, config_sha256, load_vaults
@@ -56,6 +57,7 @@ def reload(
         "confirm": confirm,
         "dry_run": dry_run,
         "config_sha256": wish.expected_sha256,
+        "expires_ns": time.time_ns() + round(PATIENCE_S * NS_PER_S),  # what was given up is not done later
     }
     try:
         answer = control.ask(control.socket_path(vault.state_dir, vault.vault), question, PATIENCE_S)

@@ -61,3 +61,26 @@ def test_words_of_another_encoding_keep_nobody_from_halting(tmp_path: Path) -> N
     marker = HaltMarker(tmp_path / "v.halted")
     marker.write(Halt("ren\udce9", "ferm\udce9", 1))
     assert marker.read() == Halt("ren?", "ferm?", 1)
+
+
+class _Raced(HaltMarker):
+    """Somebody halts anew right after, or before, this one looked."""
+
+    def __init__(self, path: Path, new: Halt, *, is_after: bool) -> None:
+        super().__init__(path)
+        self._new, self._is_after = new, is_after
+
+    def _read(self, path: Path) -> Halt | None:
+        found = super()._read(path)
+        if path == self._path or self._is_after:
+            HaltMarker(self._path).write(self._new)
+        return found
+
+
+@pytest.mark.parametrize("is_after", [True, False])
+def test_a_halt_set_in_the_midst_of_a_removal_stays(tmp_path: Path, *, is_after: bool) -> None:
+    path, new = tmp_path / "v.halted", Halt("bob", "wrong book", 5)
+    HaltMarker(path).write(HALT)
+    _Raced(path, new, is_after=is_after).remove(HALT)
+    assert HaltMarker(path).read() == new
+    assert [one.name for one in tmp_path.iterdir()] == ["v.halted"]
