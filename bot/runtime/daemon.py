@@ -65,6 +65,7 @@ STOP_TIMEOUT_S = 5.0
 STUCK_S = 5.0  # what is taken in and not decided upon for so long never will be
 WITHDRAW_TIMEOUT_S = 3.0  # how long a daemon that gives up waits for its last cancels
 MUST_LAST = frozenset({OperatorCommand, ConfigChanged})  # what a person was told is done is on disk
+ENDED_BY_RESUME = (BotState.REDUCE_ONLY, BotState.PAUSED, BotState.HALTED)
 RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
 LIST = "list"  # what is asked of transfers besides a person's word on one
 MAX_WANTED = 20  # instruments that one question may ask prices of
@@ -120,6 +121,8 @@ class Daemon:
         self._flushed_s = time.monotonic()
         self._pulse = pulse
         self._decided_s = time.monotonic()
+        self._was = BotState.RUNNING  # before the newest decision
+        self._tightened_ns = 0  # when the bot last became stricter, by the clock of the wall
 
     async def run(self, stop: asyncio.Event) -> RunSummary:
         """Recover, then run until the feed ends or `stop` is set; return the summary of the whole run."""
@@ -227,6 +230,10 @@ class Daemon:
         began_ns = time.perf_counter_ns()
         commands = engine.decide(now_ns)
         took_ns = time.perf_counter_ns() - began_ns
+        if engine.state is not self._was:
+            self._was = engine.state
+            if engine.state in ENDED_BY_RESUME:
+                self._tightened_ns = time.time_ns()
         self._withheld = frozenset(c.intent.order_id for c in commands if isinstance(c, SubmitOrder))
         if commands:
             self._journal.append(Commands(now_ns, tuple(commands)))
@@ -461,7 +468,7 @@ class Daemon:
         if isinstance(command, str):
             return {"error": command}
         marked = self._marker.read() if self._marker is not None else None
-        if late := too_late(question, command.action, time.time_ns(), marked):
+        if late := too_late(question, command.action, time.time_ns(), marked, self._tightened_ns):
             return _refuse_to_operate(command, "late", late)
         refused = engine.operator.refuse(command, engine.state)
         if refused is not None:

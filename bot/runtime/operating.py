@@ -51,11 +51,14 @@ def parse_operation(question: dict[str, Any], now_ns: int) -> OperatorCommand | 
     )
 
 
-def too_late(question: dict[str, Any], action: OperatorAction, wall_ns: int, halt: Halt | None) -> str:
+def too_late(
+    question: dict[str, Any], action: OperatorAction, wall_ns: int, halt: Halt | None, tightened_ns: int = 0
+) -> str:
     """Return why a command comes too late by the clock of the wall, "" if it does not.
 
     A daemon that was frozen finds what it was told meanwhile when it wakes: what has expired is not carried out then,
-    nor is a resume that was ordered before the `halt` that stands.
+    nor is a resume that was ordered before the `halt` that stands, or before the bot last became stricter at all
+    (`tightened_ns`), by itself perhaps: whoever ordered it has not seen why.
     """
     issued_ns, expires_ns = question.get("issued_ns"), question.get("expires_ns")
     if isinstance(expires_ns, int) and wall_ns >= expires_ns and action is not OperatorAction.HALT:
@@ -63,6 +66,10 @@ def too_late(question: dict[str, Any], action: OperatorAction, wall_ns: int, hal
         return f"expected a command that is still good, found one expired {late_s:,.1f} s ago; hint: order it again"
     if action is OperatorAction.RESUME and isinstance(issued_ns, int) and halt is not None and issued_ns < halt.ts_ns:
         return f"expected a resume ordered after the halt, found an earlier one: {halt}; hint: order it again"
+    if action is OperatorAction.RESUME and isinstance(issued_ns, int) and issued_ns < tightened_ns:
+        earlier_s = (tightened_ns - issued_ns) / NS_PER_S
+        expected = "expected a resume ordered after the bot became stricter"
+        return f"{expected}, found one {earlier_s:,.1f} s earlier; hint: see its status, and order it again"
     return ""
 
 

@@ -141,7 +141,7 @@ def wish_of(question: dict[str, Any]) -> Wish:
         issuer=str(question.get("issuer", ""))[:100],
         reason=str(question.get("reason", ""))[:500],
         confirm=str(question.get("confirm", ""))[:100],
-        command_id=str(question.get("command_id", ""))[:100],
+        command_id=str(question.get("command_id") or "")[:100],
         is_dry_run=question.get("dry_run") is True,
         expected_sha256=str(question.get("config_sha256", ""))[:64],
         late_s=(time.time_ns() - expires_ns) / NS_PER_S if isinstance(expires_ns, int) and expires_ns > 0 else 0.0,

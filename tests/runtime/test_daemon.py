@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.domain.decisions import BotState
 from bot.domain.errors import InvariantBroken
 from bot.domain.events import OperatorAction, OperatorCommand, SubmitOrder
 from bot.domain.orders import OrderIntent, TimeInForce
@@ -236,6 +237,24 @@ async def test_an_unknown_question_changes_nothing(busy: Path, question: dict[st
         stop.set()
         await run
     assert not [event for event in read_rows(busy / "own.sqlite").events if isinstance(event, OperatorCommand)]
+
+
+async def test_a_resume_ordered_before_the_bot_became_stricter_is_of_no_use(busy: Path) -> None:
+    """It may have waited at a broker; by now a limit has tripped or a venue contradicted itself, which nobody saw."""
+    with opened(busy, speed=1.0) as (daemon, session):
+        stop = asyncio.Event()
+        run = asyncio.create_task(daemon.run(stop))
+        await asyncio.sleep(0.05)
+        resume = {"verb": "operate", "action": "resume", "issuer": "ann", "reason": "ok", "issued_ns": time.time_ns()}
+        for action in ("pause", "halt"):
+            await asyncio.to_thread(ask, busy / "busy.sock", {**resume, "action": action})
+            answer = await asyncio.to_thread(ask, busy / "busy.sock", resume)
+            assert answer["error"].startswith("expected a resume ordered after the bot became stricter, found one 0.")
+        assert session.engine.state is BotState.HALTED
+        answer = await asyncio.to_thread(ask, busy / "busy.sock", {**resume, "issued_ns": time.time_ns()})
+        assert answer["state"] == "running"
+        stop.set()
+        await run
 
 
 async def test_words_of_another_encoding_end_no_daemon(busy: Path) -> None:

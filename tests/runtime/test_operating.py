@@ -89,3 +89,14 @@ def test_what_a_frozen_daemon_finds_when_it_wakes_may_come_too_late() -> None:
     assert too_late({**question, "issued_ns": 2_000_000_000}, A.RESUME, 3_000_000_000, halt) == ""
     assert too_late({}, A.RESUME, 3_000_000_000, halt) == "", "a person at this machine knows what they do"
     assert too_late({"issued_ns": "1", "expires_ns": None}, A.RESUME, 3_000_000_000, halt) == ""
+
+
+def test_a_resume_is_about_what_its_person_has_seen() -> None:
+    question = {"issued_ns": 2_000_000_000}
+    assert too_late(question, A.RESUME, 9_000_000_000, None, 2_000_000_000) == ""
+    assert too_late(question, A.RESUME, 9_000_000_000, None, 3_500_000_000) == (
+        "expected a resume ordered after the bot became stricter, found one 1.5 s earlier;"
+        " hint: see its status, and order it again"
+    )
+    assert too_late(question, A.PAUSE, 9_000_000_000, None, 3_500_000_000) == ""
+    assert too_late({}, A.RESUME, 9_000_000_000, None, 3_500_000_000) == ""
