@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -113,18 +113,19 @@ class Planted:
             "EVENKEEL_LOCAL_PASSWORD": self["password of a keystore"],
         }
 
-    def found_in(self, content: bytes) -> list[str]:
-        """Return what of all this a content gives away, and in which words."""
-        return [
-            f"{what} as {form}: …{content[max(0, at - 60) : at + 60]!r}…"
-            for needle, (what, form) in self._needles().items()
-            if (at := content.find(needle)) >= 0
-        ]
-
-    def _needles(self) -> dict[bytes, tuple[str, str]]:
+    def needles(self) -> dict[bytes, tuple[str, str]]:
         """Return what is looked for; what holds another of these is found with it."""
         found = {needle: (what, form) for what, text in self.texts.items() for form, needle in forms(text).items()}
         return {one: named for one, named in found.items() if not any(other in one for other in found if other != one)}
+
+
+def found_in(content: bytes, needles: Mapping[bytes, tuple[str, str]]) -> list[str]:
+    """Return which needles a content gives away, and in which words."""
+    return [
+        f"{what} as {form}: …{content[max(0, at - 60) : at + 60]!r}…"
+        for needle, (what, form) in needles.items()
+        if (at := content.find(needle)) >= 0
+    ]
 
 
 def _drawn() -> str:
@@ -402,9 +403,7 @@ class Gathering:
         }
         steps: list[tuple[tuple[str, ...], int, dict[str, str]]] = [
             (("doctor", "wrong.yaml", "environ.yaml", "chain.yaml"), 4, {}),
-            (("run", "wrong.yaml", "--live"), 4, {}),
             (("run", "environ.yaml", "--live"), 4, {}),
-            (("run", "chain.yaml", "--live"), 4, {}),
             (("run", "wrong.yaml", "--live", "--desk", "desk.yaml"), 2, malformed),
             (("windows", "desk.yaml", "wrong.yaml"), 2, malformed),
             (("dashboard", "desk.yaml", "wrong.yaml"), 2, malformed),
@@ -571,22 +570,17 @@ def _thrown(call: Callable[[], socket.socket], piece: bytes) -> bytes:
 
 
 def test_no_secret_is_found_in_anything_that_leaves_the_desk(evidence: Evidence) -> None:
-    leaks = [
-        f"{where}: {leak}"
-        for where, content in evidence.contents.items()
-        for leak in evidence.planted.found_in(content)
-    ]
+    needles = evidence.planted.needles()
+    leaks = [f"{where}: {leak}" for where, content in evidence.contents.items() for leak in found_in(content, needles)]
     assert not leaks, "\n".join(leaks)
 
 
 def test_the_search_finds_what_is_there(evidence: Evidence) -> None:
-    planted = evidence.planted
-    for what, text in planted.texts.items():
+    needles = evidence.planted.needles()
+    for what, text in evidence.planted.texts.items():
         for written in (text, quote(text), json.dumps(text), base64.b64encode(f"user:{text}".encode()).decode()):
-            assert [leak for leak in planted.found_in(f"<{written}>".encode()) if leak.startswith(what)], (
-                what,
-                written,
-            )
+            found = found_in(f"<{written}>".encode(), needles)
+            assert [leak for leak in found if leak.startswith(what)], (what, written)
 
 
 def test_everything_was_searched(evidence: Evidence) -> None:
