@@ -80,6 +80,7 @@ VOCABULARY: Final[dict[str, Word]] = {
     "book.read": Word("a file of the book was read anew", ("file", "holdings")),
     "book.refused": Word("a file of the book was refused; the old one stays in force", ("problem",)),
     # the windows
+    "http.failed": Word("a page of metrics or health could not be made", ("path",)),
     "window.failed": Word("a window broke and is begun again", ("window", "why", "again_s")),
     "windows.ended": Word("the windows' process ended and is started again", ("code", "again_s")),
     "windows.failed": Word("the windows' process cannot be kept", ("why",)),
@@ -114,6 +115,7 @@ VOCABULARY: Final[dict[str, Word]] = {
     "dashboard.login": Word("somebody logged in", ("user", "address")),
     "dashboard.login_refused": Word("a login was refused", ("address",)),
     "dashboard.audit_unreadable": Word("a journal cannot be read for the audit log", ("error",)),
+    "dashboard.page_broken": Word("a page cannot be drawn, and says that it is old", ("user",)),
     "dashboard.order": Word("an operator gave an order on a page", ("user", "vault", "action")),
     "dashboard.order_refused": Word("an order on a page was refused", ("user", "why")),
     "subject.failed": Word("something failed for the first time", ("subject",), more=True),

@@ -122,6 +122,7 @@ class Stand:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.daemon: Process | None = None
+        self.dashboard: Process | None = None
 
     def start(self, *arguments: str) -> Process:
         """Start a command in the desk's folder."""
@@ -187,6 +188,7 @@ def open_stand() -> Iterator[Stand]:
         chromium = Chromium()
         stack.callback(chromium.close)
         stand = Stand(folder, command_line, broker, chromium, port)
+        stand.dashboard = dashboard
         stack.callback(lambda: _end([stand.daemon] if stand.daemon is not None else []))
         stand.start_daemon()
         wait_for(lambda: dashboard.is_over or "dashboard at" in dashboard.err)

@@ -192,7 +192,7 @@ def test_no_other_site_can_order(stand: Stand, tmp_path: Path) -> None:
         assert evil.title() == "refused"
         (tmp_path / "frame.html").write_text(f'<iframe src="{stand.url}/login"></iframe>')
         evil.goto(f"{site}/frame.html")
-        assert "chrome-error" in evil.frames[1].url
+        evil.frames[1].wait_for_url("chrome-error://**")
     assert stand.state() == "running"
 
 
@@ -268,6 +268,21 @@ def test_what_is_stale_looks_stale_and_can_be_acknowledged(stand: Stand) -> None
         stand.daemon.send(SIGCONT)
     page.goto(stand.url)
     shows(page, f"{VAULT}.state", "● running")
+
+
+def test_a_page_whose_dashboard_fell_silent_looks_stale(stand: Stand) -> None:
+    page = stand.open()
+    shows(page, f"{VAULT}.state", "running")
+    assert page.locator("#silent").inner_text() == ""
+    assert stand.dashboard is not None
+    stand.dashboard.send(SIGSTOP)
+    try:
+        page.wait_for_selector("html.silent")
+        assert "no word from the dashboard" in page.locator("#silent").inner_text()
+    finally:
+        stand.dashboard.send(SIGCONT)
+    page.wait_for_selector("html:not(.silent)")
+    shows(page, f"{VAULT}.state", "running")
 
 
 def test_guessing_passwords_is_slowed(stand: Stand) -> None:
