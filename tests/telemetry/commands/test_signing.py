@@ -37,6 +37,13 @@ def test_a_composed_command_is_new_each_time_and_lives_as_long_as_it_may() -> No
     assert {body.arguments for body in bodies} == {given}
 
 
+def test_words_of_another_encoding_keep_nobody_from_ordering() -> None:
+    body = compose("halt", vault="mm", issuer="bob", reason="ferm\udce9", now_ns=NOW_NS)
+    assert body.reason == "ferm?"
+    issuers = {"bob": Issuer("bob", BOB.verifier(), frozenset({"halt"}), frozenset({"mm"}))}
+    assert verify(encode(sign(body, BOB)), "mm", issuers, NOW_NS, ()) == body
+
+
 def test_an_envelope_is_two_texts_and_one_too_long_is_said_before_it_is_sent() -> None:
     signed = sign(order("bob"), BOB)
     assert msgspec.json.decode(encode(signed), type=SignedCommand) == signed
