@@ -12,6 +12,7 @@ import msgspec
 
 from bot.domain.errors import ConfigError
 from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.gateways.outcomes import hide
 
 if TYPE_CHECKING:
     import ccxt.pro
@@ -70,6 +71,7 @@ def open_exchange(settings: VenueSettings, credentials: Credentials) -> ccxt.pro
     if factory is None or settings.exchange_id not in ccxt.pro.exchanges:
         expected = f"venues.{settings.venue}: expected an exchange that ccxt can stream, found {settings.exchange_id!r}"
         raise ConfigError([f"{expected}; hint: `evenkeel doctor --venues` lists them"])
+    hide(credentials.api_key, credentials.secret, credentials.password, credentials.private_key)
     options = dict(settings.options)
     quiet = QUIET_OPTIONS.get(settings.exchange_id, {})
     if quiet:

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, Final
+from urllib.parse import quote
 
 import aiohttp
 import ccxt
@@ -73,6 +74,8 @@ MEANING: Final[dict[type[BaseException], Outcome]] = {
 # The connection was never made, whatever ccxt calls it.
 _BEFORE_SENDING: Final = (socket.gaierror, aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _BAN: Final = re.compile(r"\b418\b")
+_MIN_SECRET_CHARS: Final = 6
+_hidden: Final[set[str]] = set()
 _QUERY: Final = re.compile(r"(https?://[^\s?]+)\?\S*")
 
 
@@ -92,9 +95,19 @@ def is_ban(error: BaseException) -> bool:
 
 
 def text_of(error: BaseException, limit: int = 200) -> str:
-    """Return an error in one line: its class, and what it says, without the signed query of the address it names."""
+    """Return an error in one line: its class, and what it says, without the signed query of the address it names.
+
+    It ends in the journal and so everywhere: a key of ours that a venue repeats is left out (`hide`).
+    """
     said = _QUERY.sub(r"\1", " ".join(_without_envelope(str(error)).split()))
+    if _hidden:
+        said = re.sub("|".join(map(re.escape, sorted(_hidden, key=len, reverse=True))), "***", said)
     return f"{type(error).__name__}: {said}"[:limit] if said else type(error).__name__
+
+
+def hide(*secrets: str) -> None:
+    """Leave these out of every text of an error from now on, also as URLs have them. What is too short is no secret."""
+    _hidden.update(form for one in secrets if len(one) >= _MIN_SECRET_CHARS for form in (one, quote(one, safe="")))
 
 
 def _without_envelope(said: str) -> str:

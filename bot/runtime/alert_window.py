@@ -23,6 +23,7 @@ from bot.domain.errors import ConfigError
 from bot.domain.events import OperatorAction
 from bot.domain.units import NS_PER_S
 from bot.domain.windows import Alert, Severity, Told, VaultState
+from bot.runtime.clock import WallClock
 from bot.runtime.desk import AlertsSection
 from bot.runtime.desk_file import destination_urls
 from bot.runtime.windows import Hub, Watched, order_daemon
@@ -66,7 +67,9 @@ class AlertWindow:
         memory_path: Path,
         vaults: Sequence[str],
         tighten: Tighten,
+        clock: WallClock | None = None,
     ) -> None:
+        self._clock = clock or WallClock()  # which nobody sets back: how long people have to answer is counted by it
         self._keeper = AlertKeeper(patience)
         self._sender = sender
         self._hub = hub
@@ -91,7 +94,7 @@ class AlertWindow:
         self._remember()
         try:
             while True:
-                self._look(time.time_ns())
+                self._look(self._clock.now_ns())
                 await asyncio.sleep(TICK_S)
         finally:
             for attempt in self._attempts.values():
@@ -101,7 +104,7 @@ class AlertWindow:
 
     def show(self, state: VaultState) -> None:
         """Judge the newest state of a vault."""
-        now_ns = time.time_ns()
+        now_ns = self._clock.now_ns()
         self._heard_s[state.vault] = time.monotonic()
         self._states[state.vault] = state.state
         self._keeper.observe(ANSWER, state.vault, (), now_ns)
@@ -115,7 +118,7 @@ class AlertWindow:
         self._heard_s[vault] = time.monotonic()
         self._states.pop(vault, None)
         self._keeper.unhear(STATE, vault)
-        self._keeper.observe(ANSWER, vault, [Finding("daemon_silent", "", why)], time.time_ns())
+        self._keeper.observe(ANSWER, vault, [Finding("daemon_silent", "", why)], self._clock.now_ns())
 
     def alerts(self, vault: str) -> Sequence[Alert]:
         """Return the open alerts of a vault, the worst first; "" those of the desk itself."""
@@ -175,7 +178,7 @@ class AlertWindow:
 
     async def _attempt(self, escalation: Escalation) -> None:
         answer = await self._tighten(escalation)
-        now_ns, vault = time.time_ns(), escalation.vault
+        now_ns, vault = self._clock.now_ns(), escalation.vault
         if str(answer.get("error", "")).endswith(DONE_BEFORE):
             note = "nobody acknowledged it in time, so the vault was made reduce-only, and resumed since"
             self._send(self._keeper.escalated(vault, now_ns, note), now_ns)
@@ -186,9 +189,10 @@ class AlertWindow:
             log.error("alert.not_escalated", vault=vault, why=answer["error"])
             await asyncio.sleep(AGAIN_S)
             return
-        state = answer.get("state", "")
+        state = answer.get("state") or self._states.get(vault, "")
         log.warning("alert.escalated", vault=vault, reason=escalation.reason, state=state)
-        note = f"nobody acknowledged it in time, so the vault is {state} now; `evenkeel resume` ends that"
+        note = f"nobody acknowledged it in time, so the vault was made reduce-only and is {state} now"
+        note += "; `evenkeel resume` ends that" if state in TIGHT else ""
         self._send(self._keeper.escalated(vault, now_ns, note), now_ns)
 
     # ── its file ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -198,14 +202,16 @@ class AlertWindow:
         memory: _Memory | None = None
         try:
             memory = msgspec.json.decode(self._memory_path.read_bytes(), type=_Memory)
-            self._keeper.load(bytes(memory.cases))
+            self._keeper.load(bytes(memory.cases), self._clock.now_ns())
         except FileNotFoundError:
             pass
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             log.warning("alert.memory_unread", path=str(self._memory_path), error=f"{type(error).__name__}: {error}")
         self._sender.start(memory.waiting if memory is not None else None)
         if memory is not None and memory.is_running:
-            self._keeper.note("", Finding("windows_restarted", "", "see the log for why they ended"), time.time_ns())
+            self._keeper.note(
+                "", Finding("windows_restarted", "", "see the log for why they ended"), self._clock.now_ns()
+            )
 
     def _keep(self, *, is_running: bool) -> None:
         """Write what is known where it changed; a reader finds the old file or the new one."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
 from eth_utils.crypto import keccak
 
@@ -35,7 +34,7 @@ from bot.runtime.chain_sections import (
 )
 from bot.runtime.credentials import variable
 from bot.runtime.vault import Vault
-from bot.telemetry.logs import keep_secret
+from bot.telemetry.logs import keep_address
 
 if TYPE_CHECKING:
     from bot.gateways.chain.signing import Signer
@@ -89,7 +88,7 @@ def chain_settings(vault: Vault, environ: Mapping[str, str]) -> dict[str, ChainS
 def _settings(name: str, section: ChainSection, vault: Vault, environ: Mapping[str, str]) -> ChainSettings:
     for kind in ("rpc", "ws", "relay"):  # providers put a key into the path or the query
         for url in environ.get(variable(name, kind), "").replace(",", " ").split():
-            keep_secret(urlsplit(url).path.strip("/"), urlsplit(url).query)
+            keep_address(url)
     urls = tuple(url for url in environ.get(variable(name, "rpc"), "").replace(",", " ").split() if url) or section.rpc
     if not urls:
         expected = f"chain {name}: expected a node in {variable(name, 'rpc')} or under rpc, found none"

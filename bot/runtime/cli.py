@@ -42,6 +42,7 @@ from bot.runtime.clock import WallClock
 from bot.runtime.config import config_sha256, load_vaults
 from bot.runtime.daemon import Daemon, Runner, run_all
 from bot.runtime.dashboard_cli import dashboard, password
+from bot.runtime.desk_environment import check_environment
 from bot.runtime.desk_file import load_desk
 from bot.runtime.halt_marker import marker_of
 from bot.runtime.importing import ImportOptions, import_deribit_chain, parse_books, parse_strikes
@@ -232,6 +233,7 @@ def replay(
 
 @app.command()
 def run(
+    context: typer.Context,
     vaults: VaultFiles,
     live: Annotated[bool, typer.Option("--live", help="The second key that mode: live needs")] = False,
     speed: Annotated[
@@ -248,8 +250,8 @@ def run(
     refuse_shared_accounts(loaded)
     beside = None
     if desk is not None:
-        load_desk(desk)  # what is wrong with it is found before anything starts
-        beside = WindowsProcess(windows_command(desk, vaults, journal))
+        check_environment(load_desk(desk), os.environ)  # what is wrong is found before anything starts
+        beside = WindowsProcess(windows_command(desk, vaults, journal, _log_options(context)))
     if journal is not None and len(loaded) > 1:
         raise ConfigError(["expected one vault with --journal, found several; hint: leave --journal out"])
     service = Service([vault.vault for vault in loaded], os.environ)
@@ -572,6 +574,12 @@ def _view(vault_file: Path, journal: Path | None) -> dict[str, Any]:
         session = session_of(vault, opened)
         found = rebuild(session, opened, is_world_wanted=False)
     return {**status_view(session, found.last_ns), "running": False}
+
+
+def _log_options(context: typer.Context) -> list[str]:
+    """Return how this process was told to log, for one that is started beside it."""
+    said = context.parent.params if context.parent is not None else {}
+    return [option for name, option in (("verbose", "--verbose"), ("log_json", "--log-json")) if said.get(name)]
 
 
 def _exit_unless_running(view: dict[str, Any]) -> None:

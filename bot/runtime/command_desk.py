@@ -35,6 +35,7 @@ from bot.telemetry.commands.verifying import (
     still_good,
     verify,
 )
+from bot.telemetry.logs import without_secrets
 
 MAX_WAITING: Final = 16  # commands of one vault before more are refused
 MAX_REPLIES: Final = 1_000  # answers while the broker is away
@@ -126,7 +127,7 @@ class CommandDesk:
             self._refuse(Refused(Why.RETAINED, f"expected a new message, found a retained one; {hint}"), arrival.vault)
             return
         now_ns = self._clock_ns()
-        found = verify(arrival.payload, arrival.vault, self._issuers, now_ns, desk.file.memory)
+        found = _without_secrets(verify(arrival.payload, arrival.vault, self._issuers, now_ns, desk.file.memory))
         if isinstance(found, Refused):
             self._refuse(found, arrival.vault)
             self._answer_refused(desk, found, arrival, now_ns)
@@ -172,7 +173,7 @@ class CommandDesk:
             issuer=body.issuer,
             action=body.action,
             is_done=outcome.is_done,
-            text=outcome.text[:MAX_TEXT_CHARS],
+            text=without_secrets(outcome.text)[:MAX_TEXT_CHARS],
             state=outcome.state,
             answered_ns=self._clock_ns(),
         )
@@ -184,6 +185,22 @@ class CommandDesk:
         self._hub.refused_commands[str(found.why)] += count
         if (more := self._quiet.say(str(found.why), time.monotonic())) is not None:
             log.warning("command.refused", why=str(found.why), text=found.text, vault=printable(vault), more=more)
+
+
+def _without_secrets(found: CommandBody | Refused) -> CommandBody | Refused:
+    """Refuse a command with a secret of ours in it: it would stand in the journal, and so everywhere, for ever."""
+    body = found if isinstance(found, CommandBody) else found.body
+    if body is None or without_secrets(text := " ".join(_texts(body))) == text:
+        return found
+    hint = "hint: change that secret, the broker has seen it"
+    is_named_so = without_secrets(body.command_id) != body.command_id  # then an answer would repeat it
+    found_one = f"expected a command without secrets, found one of ours in it; {hint}"
+    return Refused(Why.HOLDS_SECRET, found_one, None if is_named_so else body)
+
+
+def _texts(body: CommandBody) -> list[str]:
+    given = body.arguments
+    return [body.command_id, body.reason, given.underlying, given.confirm, given.alert_id]
 
 
 class Outcome(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import logging
 import os
 import secrets
 import socket
@@ -118,6 +119,7 @@ class Serving:
             def capture_signals(self) -> Iterator[None]:
                 yield
 
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of each request that is none
         tls = self._section.tls
         config = uvicorn.Config(
             self._dashboard.app,

@@ -15,7 +15,7 @@ from bot.domain.errors import ConfigError
 from bot.runtime.desk import Desk, DestinationSection, IssuerSection, TlsSection
 from bot.runtime.shapes import report_shape
 from bot.runtime.yaml_source import YamlSource
-from bot.telemetry.logs import keep_secret
+from bot.telemetry.logs import keep_address, keep_secret
 
 MANUAL: Final = "see docs/desk.md"
 
@@ -28,7 +28,7 @@ def load_desk(path: Path) -> Desk:
         try:
             desk = Desk.model_validate(source.value if source.value is not None else {})
         except ValidationError as error:
-            report_shape(source, error.errors(include_url=False), Desk, MANUAL)
+            report_shape(source, error.errors(include_url=False), Desk, MANUAL, is_quoting=False)
     if desk is not None:
         _check(source, desk)
     if source.problems or desk is None:
@@ -69,7 +69,10 @@ def secret_of(environ: Mapping[str, str], name: str, what: str) -> str:
         raise ConfigError(
             [f"expected {what} in the environment variable {name}, found none; hint: set it and start again"]
         )
-    keep_secret(value)
+    if "://" in value:
+        keep_address(value)
+    else:
+        keep_secret(value, value.rpartition(":")[2])  # of a key also what follows its kind
     return value
 
 

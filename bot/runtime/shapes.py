@@ -15,8 +15,18 @@ from bot.runtime.yaml_source import Location, YamlSource
 from strategies import POLICIES
 
 
-def report_shape(source: YamlSource, errors: Sequence[ErrorDetails], model: type[BaseModel], manual: str) -> None:
-    """Report what a model says of a file's shape, each at its line; `manual` is the hint where no better is known."""
+def report_shape(
+    source: YamlSource,
+    errors: Sequence[ErrorDetails],
+    model: type[BaseModel],
+    manual: str,
+    *,
+    is_quoting: bool = True,
+) -> None:
+    """Report what a model says of a file's shape, each at its line; `manual` is the hint where no better is known.
+
+    Without `is_quoting` no text of the file's values is repeated: one of them may be a secret in the wrong place.
+    """
     absent = {error["loc"] for error in errors if error["type"] == "missing"}
     for error in errors:
         if error["type"] == "extra_forbidden":
@@ -25,7 +35,8 @@ def report_shape(source: YamlSource, errors: Sequence[ErrorDetails], model: type
             # A misspelt key is one mistake, not a missing key and an unknown one.
             absent.difference_update((*parent, near) for near in get_close_matches(str(key), known, n=1))
             expected = f"one of the keys {', '.join(known)}"
-            source.report(_place(source, error["loc"]), expected, short(str(key)), nearest(str(key), known, manual))
+            found = short(str(key)) if is_quoting or _WORD.fullmatch(str(key)) else "something else"
+            source.report(_place(source, error["loc"]), expected, found, nearest(str(key), known, manual))
     for error in errors:
         place = _place(source, error["loc"])
         if source.is_damaged(place):
@@ -41,9 +52,11 @@ def report_shape(source: YamlSource, errors: Sequence[ErrorDetails], model: type
         elif error["type"] == "value_error" and (says := _WHOLE.fullmatch(error["msg"])) is not None:
             source.report(place, *says.groups())  # what a model checks as a whole says itself what it found
         elif error["type"] != "extra_forbidden":
-            source.report(place, _expected(error), _found(error["input"]), _describe(model, manual, error["loc"]))
+            found = _found(error["input"]) if is_quoting else _kind(error["input"])
+            source.report(place, _expected(error), found, _describe(model, manual, error["loc"]))
 
 
+_WORD: Final = re.compile("[a-z][a-z_]{0,30}")  # what a key may be that is only misspelt
 _WHOLE: Final = re.compile(r"Value error, expected (.+), found (.+?); hint: (.+)", re.DOTALL)
 _EXPECTED: Final = {
     "bool_type": "true or false",
@@ -82,6 +95,13 @@ def _found(value: object) -> str:
     if isinstance(value, int) and abs(value) > 2**64:
         return "a huge number"
     return short(repr(value))
+
+
+def _kind(value: object) -> str:
+    """Return what a value is, and of numbers which."""
+    if isinstance(value, str):
+        return "another text" if value else "an empty text"
+    return "a mapping" if isinstance(value, dict) and value else _found(value)
 
 
 def short(text: str) -> str:

@@ -18,6 +18,7 @@ MAX_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 20
 
 _ENDLESS: Final = re.compile(r"(?:[\[{]\s*){200}")
+_ALIAS: Final = re.compile(r"undefined alias.*", re.DOTALL)  # it may be a password that begins with a star
 _ADDRESS: Final = re.compile("0x[0-9a-fA-F]{40}")
 _VARIABLE: Final = re.compile("[A-Z][A-Z0-9_]*")
 _SECRET: Final = re.compile(
@@ -99,7 +100,7 @@ class YamlSource:
                 warnings.simplefilter("error", YAMLWarning)
                 node: Node | None = YAML(typ="safe", pure=True).compose(whole)
         except MarkedYAMLError as error:
-            problem = error.problem or error.context or "something else"
+            problem = _ALIAS.sub("undefined alias", error.problem or error.context or "something else")
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark else 1
         except (YAMLError, YAMLWarning) as error:

@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, TextIO
-from urllib.parse import quote, quote_plus
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
@@ -22,6 +22,7 @@ LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 MASK: Final = "***"
 MIN_SECRET_CHARS: Final = 6
+MIN_PART_CHARS: Final = 16  # shorter parts of an address are words
 
 
 def configure_logging(level: LogLevel = "info", *, as_json: bool = False, stream: TextIO | None = None) -> None:
@@ -93,6 +94,24 @@ def keep_secret(*values: str) -> None:
     _forms.update(forms)
     longest_first = sorted(_forms, key=len, reverse=True)  # or what is left of a longer one would show
     _known_secrets = re.compile("|".join(map(re.escape, longest_first)))
+
+
+def keep_address(url: str) -> None:
+    """Mask what of an address may be a secret: a password, and whatever is long in the rest of it but a host's name."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    values = [value for _, value in parse_qsl(parts.query)]
+    held = [user, *user.split(":", 1), *parts.path.split("/"), parts.path.strip("/"), parts.query, *values]
+    held += [] if "." in host else [host, *host.split(":")]  # where some services have their token
+    held = [part for part in held if len(part) >= MIN_PART_CHARS]
+    held += [parts.password] if parts.password else []
+    if held:
+        keep_secret(url, *held, *map(unquote, held))
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without the secrets this process knows by value, for what leaves it otherwise than by the log."""
+    return text if _known_secrets is None else _known_secrets.sub(MASK, text)
 
 
 def keep_environment_secret(environ: Mapping[str, str], also: Iterable[str] = ()) -> None:

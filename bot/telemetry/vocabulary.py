@@ -80,6 +80,7 @@ VOCABULARY: Final[dict[str, Word]] = {
     "book.read": Word("a file of the book was read anew", ("file", "holdings")),
     "book.refused": Word("a file of the book was refused; the old one stays in force", ("problem",)),
     # the windows
+    "http.failed": Word("a page of metrics or health could not be made", ("path",)),
     "window.failed": Word("a window broke and is begun again", ("window", "why", "again_s")),
     "windows.ended": Word("the windows' process ended and is started again", ("code", "again_s")),
     "windows.failed": Word("the windows' process cannot be kept", ("why",)),

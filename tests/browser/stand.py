@@ -129,11 +129,12 @@ class Stand:
         return self.command_line.start(*arguments, cwd=self.folder)
 
     def start_daemon(self) -> None:
-        """Start the daemon and its windows, and wait until it answers."""
+        """Start the daemon and its windows, and wait until both are there: who orders earlier is not heard."""
         self.daemon = self.start("run", "busy.yaml", "--speed", str(SPEED), "--desk", "desk.yaml")
         daemon = self.daemon
         wait_for(lambda: daemon.is_over or self.status())
         assert not daemon.is_over, daemon.err
+        self.broker.heard(f"ek/v1/{VAULT}/status", 1, patience_s=120.0)
 
     def status(self) -> dict[str, Any] | None:
         """Return the state that the daemon tells its windows, None while it tells none."""

@@ -10,7 +10,7 @@ import ccxt
 import pytest
 from ccxt.base import errors
 
-from bot.gateways.outcomes import MEANING, Outcome, is_ban, outcome_of, text_of
+from bot.gateways.outcomes import MEANING, Outcome, hide, is_ban, outcome_of, text_of
 
 EVERY_CLASS = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, ccxt.BaseError)]
 
@@ -113,3 +113,10 @@ def test_what_a_venue_says_in_json_is_told_in_its_own_words(said: str, told: str
 def test_what_is_shown_of_an_address_ends_before_its_signature() -> None:
     error = ccxt.ExchangeNotAvailable("binance GET https://a.test/api/v1/all?timestamp=1&signature=ab 503 Unavailable")
     assert text_of(error) == "ExchangeNotAvailable: binance GET https://a.test/api/v1/all 503 Unavailable"
+
+
+def test_a_key_that_a_venue_repeats_is_left_out_before_the_text_is_cut() -> None:
+    hide("key-of-qzvx/1", "")
+    for said in ("key-of-qzvx/1", "key-of-qzvx%2F1"):
+        assert text_of(ccxt.ExchangeError(f"no such key: {said}!")) == "ExchangeError: no such key: ***!"
+    assert "qzvx" not in text_of(ccxt.ExchangeError("x" * 180 + "key-of-qzvx/1"))

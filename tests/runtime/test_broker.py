@@ -30,8 +30,8 @@ async def test_a_client_connects_as_the_desk_file_says() -> None:
                 pass
 
 
-async def test_a_socket_that_is_not_the_connection_any_more_is_not_watched(tmp_path: Path) -> None:
-    with open_mosquitto(tmp_path) as mosquitto:
+async def test_a_socket_that_is_not_the_connection_any_more_is_not_watched() -> None:
+    with open_broker() as mosquitto:
         broker = Broker(MqttSection(host="127.0.0.1", port=mosquitto.port), {})
         one, other = socket.socketpair()
         with one, other:

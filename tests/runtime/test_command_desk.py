@@ -30,6 +30,7 @@ from bot.runtime.halt_marker import marker_of
 from bot.runtime.vault import Vault
 from bot.runtime.windows import Hub, Watched
 from bot.telemetry.commands.memory import MAX_PER_ISSUER
+from bot.telemetry.logs import keep_secret
 from tests.runtime.vault_files import vault
 from tests.telemetry.commands.forging import ISSUERS, NOW_NS, VAULT, S, forgeries, order, payload_of
 
@@ -114,6 +115,7 @@ GIVEN = {
     "set_target": Arguments("ETH", -2.5),
     "set_band": Arguments("ETH", None, -1.0, 1.5),
     "hedge_now": Arguments("ETH"),
+    "flatten": Arguments(confirm=VAULT),
 }
 
 
@@ -420,3 +422,15 @@ def test_an_answer_is_one_json_object_without_a_key() -> None:
     assert set(msgspec.json.decode(msgspec.json.encode(answer))) == {
         "command_id", "vault", "issuer", "action", "is_done", "text", "state", "answered_ns", "schema_version",
     }  # fmt: skip
+
+
+async def test_a_command_with_a_secret_in_it_is_refused_and_repeated_by_nobody(folder: Path) -> None:
+    keep_secret("secret-of-qzvk")
+    async with open_desk(folder) as one, one.daemon(lambda _question: {"state": "paused"}):
+        answer = await one.order(order(reason="my key is secret-of-qzvk"))
+        assert not answer.is_done
+        assert answer.text.startswith("expected a command without secrets, found one of ours in it; hint: change that")
+        one.take(order(command_id="secret-of-qzvk"))  # an answer would name it
+        assert one.refused["holds_secret"] == 2
+        assert (await one.order(order())).is_done
+        assert len(one.asked) == 1

@@ -31,3 +31,17 @@ def test_keys_and_hints() -> None:
     assert nearest("zzz", ["alerts", "http"], "see the page") == "see the page"
     assert short("a\x00b") == "'a\\x00b'"
     assert len(short("x" * 100)) == 61
+
+
+def test_a_text_that_may_be_a_secret_is_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "desk.yaml"
+    path.write_text("http: {port: hunter2, host: {hunter3: 1}, Hunter4: 1}\nissuers: hunter5\nmqtt: {port: 0}\n")
+    source = YamlSource(path)
+    try:
+        Desk.model_validate(source.value)
+    except ValidationError as error:
+        report_shape(source, error.errors(include_url=False), Desk, "see the page", is_quoting=False)
+    said = "\n".join(source.problems)
+    assert "unter" not in said
+    for found in ("found another text", "found a mapping", "found something else", "found 0"):
+        assert found in said

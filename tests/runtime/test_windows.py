@@ -107,6 +107,30 @@ async def test_what_a_daemon_says_reaches_every_window(folder: Path, watched: Wa
     await running
 
 
+async def test_an_answer_beyond_all_measure_does_not_end_the_watch(
+    folder: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "MAX_ANSWER_BYTES", 100_000)
+    meters = DaemonMeters().read(3, 0.0)
+    state: dict[str, Any] = msgspec.to_builtins(take_state(open_session(watched.vault), {}, meters, 7, "a" * 64))
+    raved = asyncio.Event()
+
+    async def answer(_question: dict[str, Any]) -> dict[str, Any]:
+        if raved.is_set():
+            return state
+        raved.set()
+        return {"said": "x" * 1_000_000}
+
+    wall, stop = Wall(), asyncio.Event()
+    windows = Windows([watched], [wall], Hub(), socket_path=folder / "w.sock", every_s=0.02)
+    async with control.serve(watched.socket_path, answer):
+        run = asyncio.create_task(windows.run(stop))
+        await until(wall)
+        assert wall.states
+        stop.set()
+        await run
+
+
 async def test_a_daemon_whose_socket_cannot_be_asked_is_gone_and_asked_again(folder: Path, watched: Watched) -> None:
     (folder / "file").touch()
     wall = Wall()

@@ -68,6 +68,7 @@ def test_not_a_number_is_read_as_one(tmp_path: Path) -> None:
         ("a: 1\nb: 2\na: 3\n", 3, "found a again; hint: it is already on line 1"),
         ("a: &x 1\nb: *x\n", 2, "found an alias"),
         ("a: 1\nb: &x [*x]\n", 2, "found an alias"),
+        ("a: *hunter2\n", 1, "found undefined alias; hint"),
         ("a: &x 1\nb: &x 2\n", 1, "found duplicate anchor 'x'"),
         ("a: 1\nb: !!python/object:os.system x\n", 2, "found the tag"),
         ("a: 1\nb: !mine {}\n", 2, "found the tag !mine"),

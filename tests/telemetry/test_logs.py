@@ -21,9 +21,11 @@ from bot.telemetry.logs import (
     MASK,
     OnceLogger,
     configure_logging,
+    keep_address,
     keep_environment_secret,
     keep_secret,
     mask_secrets,
+    without_secrets,
 )
 
 PRIVATE_KEY = "0x" + "4c0F" * 16
@@ -282,3 +284,18 @@ class TestKnownSecrets:
     def test_a_short_value_is_left_alone(self) -> None:
         keep_secret("true")
         assert masked(text="it is true") == {"text": "it is true"}
+
+    @pytest.mark.parametrize(
+        ("url", "secrets", "others"),
+        [
+            ("json://u:pw-qzv1@host.test/a-long-token-qzv2", ["pw-qzv1", "a-long-token-qzv2"], ["host.test"]),
+            ("tgram://1234567890:bot-token-qzv3/77", ["1234567890:bot-token-qzv3", "bot-token-qzv3"], ["77"]),
+            ("https://n.test/v2/a-long-key-of-qzv4", ["a-long-key-of-qzv4"], ["n.test", "v2"]),
+            ("https://n.test/?to=a%2Flong%2Ftoken%2Fqzv5&as=text", ["a/long/token/qzv5"], ["text"]),
+            ("http://127.0.0.1:8545", [], ["http://127.0.0.1:8545"]),
+        ],
+    )
+    def test_of_an_address_what_is_secret(self, url: str, secrets: list[str], others: list[str]) -> None:
+        keep_address(url)
+        assert [without_secrets(f"a {text} b") for text in secrets] == [f"a {MASK} b" for _ in secrets]
+        assert [without_secrets(text) for text in others] == others

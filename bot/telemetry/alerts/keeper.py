@@ -119,6 +119,9 @@ class _Case(msgspec.Struct):
         )
 
 
+_TIMES: Final = tuple(name for name in _Case.__struct_fields__ if name.endswith("_ns"))
+
+
 class AlertKeeper:
     """The alerts of every vault of a desk; `vault` is "" for what is the desk's own."""
 
@@ -327,9 +330,16 @@ class AlertKeeper:
         """Return all that is known, for `load`."""
         return msgspec.json.encode(list(self._cases.values()))
 
-    def load(self, memory: bytes) -> None:
-        """Take over what another keeper dumped. Raises msgspec.MsgspecError if it is not that."""
+    def load(self, memory: bytes, now_ns: int) -> None:
+        """Take over what another keeper dumped. Raises msgspec.MsgspecError if it is not that.
+
+        What lies ahead of now was noted before the clock was set back, and nobody has the longer to answer for that.
+        """
         cases = msgspec.json.decode(memory, type=list[_Case])
+        for case in cases:
+            for name in _TIMES:
+                setattr(case, name, min(getattr(case, name), now_ns))
+            case.openings = [min(at, now_ns) for at in case.openings]
         self._cases = {case.alert_id: case for case in cases if case.kind in RULES}
 
 
@@ -352,5 +362,5 @@ def _escalation(vault: str, cases: Sequence[_Case]) -> Escalation:
     first = min(cases, key=lambda case: (case.owed_ns, case.alert_id))
     others = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
     reason = f"nobody acknowledged {first.alert_id}{others}: {first.rule.title}: {first.detail}"
-    occasion = hashlib.sha256(f"{first.opened_ns} {first.alert_id}".encode()).hexdigest()
+    occasion = hashlib.sha256(f"{first.owed_ns} {first.alert_id}".encode()).hexdigest()
     return Escalation(vault, f"alerts-{occasion[:32]}", reason[:500])

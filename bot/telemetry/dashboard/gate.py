@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import cookie_parser
+from starlette.requests import ClientDisconnect, cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -112,7 +113,8 @@ class Gate:
             return
         if session is not None and path not in OPEN and not path.startswith("/_nicegui/"):
             self._sessions.touch(session)
-        await self._app(_cleaned(scope), receive, send)
+        with suppress(ClientDisconnect):  # who asked has gone before they had said all: there is nobody to tell
+            await self._app(_cleaned(scope), receive, send)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)

@@ -7,12 +7,14 @@ request and a few seconds, and a text that is rendered at most twice a second wh
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final, cast
 
 import msgspec
+import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -38,6 +40,8 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+
+log = structlog.get_logger()
 
 
 class HttpWindow:
@@ -66,7 +70,9 @@ class HttpWindow:
 
     async def run(self) -> None:
         """Serve until cancelled. Raises OSError if the address cannot be listened at."""
-        self._web = web.Server(self._handle, access_log=None, keepalive_timeout=MAX_LIFE_S, lingering_time=0.0)
+        self._web = web.Server(
+            self._handle, access_log=None, logger=_silent(), keepalive_timeout=MAX_LIFE_S, lingering_time=0.0
+        )
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: _Door(self), self.host, self.port)
         self.port = server.sockets[0].getsockname()[1]
@@ -118,7 +124,11 @@ class HttpWindow:
                 _abort(connection)
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
-        response = self._respond(request.method, request.path)
+        try:
+            response = self._respond(request.method, request.path)
+        except Exception:
+            log.exception("http.failed", path=request.path if request.path in PATHS else "other")
+            response = web.Response(status=500, text="failed; the log says why\n")
         response.headers.update(HEADERS)
         response.force_close()
         self._traffic.requests[request.path if request.path in PATHS else "other", str(response.status)] += 1
@@ -180,6 +190,14 @@ class _Door(asyncio.Protocol):
             return
         stream.set_protocol(talker)
         talker.connection_made(stream)
+
+
+def _silent() -> logging.Logger:
+    """Return a logger that says nothing: the library's would repeat what strangers send, a stack for each."""
+    logger = logging.getLogger(f"{__name__}.library")
+    logger.propagate = False
+    logger.setLevel(logging.CRITICAL + 1)
+    return logger
 
 
 def _abort(connection: RequestHandler) -> None:

@@ -17,7 +17,7 @@ import structlog
 
 from bot.domain.windows import Alert, CommandAnswer, Told, VaultState
 from bot.telemetry.logs import OnceLogger
-from bot.telemetry.mqtt.publisher import AGAIN_S, QUIET, Connect
+from bot.telemetry.mqtt.publisher import AGAIN_S, QUIET, Connect, heed_cancellation
 from bot.telemetry.mqtt.topics import (
     MANNERS,
     STATE_TOPICS,
@@ -136,6 +136,7 @@ class Subscriber:
             try:
                 async with self._reader() as client:
                     await self._subscribe(client)
+                    heed_cancellation()
                     self._client = client
                     failures = 0
                     self._once.recovered("broker", reader=self._name)

@@ -163,7 +163,11 @@ def test_only_the_last_word_on_an_address_is_the_proxys_own() -> None:
     token = proxied.token_of(proxied.client.get("/login", headers={"X-Forwarded-Proto": "https"}).text)
     statuses = []
     for guess in range(8):  # a proxy may add a line of its own after those it was sent, as HAProxy does
-        headers = [("Origin", proxied.origin), ("X-Forwarded-Proto", "https"), ("X-Forwarded-For", f"198.51.100.{guess}")]
+        headers = [
+            ("Origin", proxied.origin),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-For", f"198.51.100.{guess}"),
+        ]
         fields = {"user": f"user{guess}", "password": "a guess", "token": token}
         answer = proxied.client.post("/login", data=fields, headers=[*headers, ("X-Forwarded-For", "203.0.113.9")])
         token = proxied.token_of(answer.text)

@@ -134,7 +134,7 @@ async def test_who_may_write_of_one_vault_can_say_nothing_of_another(broker: Mos
             vault = "btc" if topic in (Topic.ALERTS, Topic.STATUS) else "eth"
             await vandal.publish(topic_name("evenkeel", vault, topic), encode(payload), qos=1)
         await until(lambda: subscriber.unreadable == 4)
-    assert not (picture.told or picture.alerts or picture.states)
+    assert (picture.told, picture.alerts, picture.states) == ([], {}, [])
 
 
 async def test_a_command_goes_out_and_its_answer_comes_back(broker: Mosquitto) -> None:
