@@ -43,6 +43,8 @@ async def serving() -> AsyncIterator[int]:
     server = uvicorn.Server(config)
     with listening("127.0.0.1", 0) as line:
         running = asyncio.create_task(server._serve([line]))
+        while not server.started:  # noqa: ASYNC110 — it has no event for this
+            await asyncio.sleep(0.01)
         try:
             yield line.getsockname()[1]
         finally:
