@@ -36,11 +36,12 @@ class BriefProtocol(HttpToolsProtocol):
         """Hang up if nothing was answered between two looks, and nothing is being answered now."""
         if self not in self.connections or self.transport.is_closing():
             return  # over, or a socket by now
-        is_waited_for = self.cycle is None or self.cycle.response_complete or self.cycle.more_body
-        if is_waited_for and self._waited_for == (self.cycle,):
+        cycle: Any = self.cycle  # None before the first request
+        is_waited_for = cycle is None or cycle.response_complete or cycle.more_body
+        if is_waited_for and self._waited_for == (cycle,):
             self.transport.abort()
             return
-        self._waited_for = (self.cycle,) if is_waited_for else None
+        self._waited_for = (cycle,) if is_waited_for else None
         self.loop.call_later(self.look_every_s, self._look)
 
 

@@ -17,6 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from bot.runtime.config import load_vaults
+from bot.runtime.dashboard_config import hosts_of
 from bot.runtime.desk_file import load_desk
 from tests.house.sources import ROOT
 from tests.house.test_documents import problem
@@ -144,6 +145,8 @@ class TestCompose:
         assert vault.mode == "paper"
         assert desk.mqtt is not None
         assert desk.mqtt.host == "mosquitto"
+        assert desk.dashboard is not None
+        assert {"localhost", "127.0.0.1"} <= set(hosts_of(desk.dashboard))  # as the port is published
         named = set(re.findall(r"[A-Z]+_[A-Z_]+", (SERVICE / "desk.yaml").read_text()))
         given = {
             name

@@ -7,10 +7,23 @@ from datetime import UTC, datetime
 from typing import Final
 
 from bot.domain.units import NS_PER_S
-from bot.telemetry.dashboard import theme
 from bot.telemetry.dashboard.theme import DASH, age, base, moment, number, percent
 
-__all__ = ["DASH", "age", "base", "clock", "compact", "moment", "money", "move", "number", "percent", "price", "words"]
+__all__ = [
+    "DASH",
+    "age",
+    "base",
+    "clock",
+    "compact",
+    "day",
+    "moment",
+    "money",
+    "move",
+    "number",
+    "percent",
+    "price",
+    "words",
+]
 
 SCALES: Final = ((1e6, "M"), (1e3, "k"))
 
@@ -38,7 +51,19 @@ def compact(value: float) -> str:
 
 def clock(now_ns: int) -> str:
     """Return a moment's time of day, UTC, to the second; a dash for never."""
-    return datetime.fromtimestamp(now_ns // NS_PER_S, UTC).strftime("%H:%M:%S") if now_ns else theme.DASH
+    return _written(now_ns, "%H:%M:%S")
+
+
+def day(now_ns: int) -> str:
+    """Return a moment's date, UTC: `28 Apr 23`; a dash for never."""
+    return _written(now_ns, "%d %b %y")
+
+
+def _written(now_ns: int, how: str) -> str:
+    try:
+        return datetime.fromtimestamp(now_ns // NS_PER_S, UTC).strftime(how) if now_ns else DASH
+    except (ValueError, OverflowError, OSError):
+        return DASH  # no calendar has it: a page must not break for what somebody sends
 
 
 def words(name: str) -> str:

@@ -80,8 +80,11 @@ def age(seconds: float | None) -> str:
 
 
 def moment(ns: int) -> str:
-    """Return a time as UTC to the second, DASH for 0."""
-    return utc_second_text(ns) if ns else DASH
+    """Return a time as UTC to the second, DASH for 0 and for what no calendar has."""
+    try:
+        return utc_second_text(ns) if ns else DASH
+    except (ValueError, OverflowError, OSError):
+        return DASH
 
 
 def state_badge(key: str) -> Markup:

@@ -7,6 +7,7 @@ far as the broker keeps it.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -40,6 +41,8 @@ MAX_INBOX: Final = 5_000  # messages that wait to be read; when there are more, 
 MAX_VAULTS: Final = 1_000
 MAX_HELD: Final = 1_000  # events that wait for an earlier one
 GATHER_S: Final = 0.1  # parts of a state that come without the last one are shown after this
+LONG: Final = re.compile(rb"\d{20}")  # looked for first: nothing a daemon tells is as long but amounts of a coin
+MOST: Final = 2**63 - 1
 READ_TOPICS: Final = (
     *STATE_TOPICS,
     Topic.AVAILABILITY,
@@ -203,6 +206,7 @@ class Subscriber:
         try:
             content = decode(topic, bytes(payload))
             _check_vault(vault, content)
+            _check_numbers(payload, content)
         except msgspec.DecodeError as error:
             self.unreadable += 1
             self._once.failed("payload", topic=name, error=str(error))
@@ -259,6 +263,23 @@ def _check_vault(vault: str, content: msgspec.Struct) -> None:
             return
     if named - {vault}:
         raise msgspec.DecodeError(f"expected word of {vault} only, found some of {min(named - {vault})[:60]}")
+
+
+def _check_numbers(payload: bytes | bytearray, content: msgspec.Struct) -> None:
+    """Raise msgspec.DecodeError for times and counts that no page could show."""
+    if LONG.search(payload) and not _is_small(content):
+        raise msgspec.DecodeError("expected whole numbers of 64 bits, found a longer one")
+
+
+def _is_small(content: object) -> bool:
+    """Tell whether no whole number of the schema's own is longer than 64 bits; in free fields any may be."""
+    if isinstance(content, int):
+        return -MOST <= content <= MOST
+    if isinstance(content, tuple):
+        return all(map(_is_small, content))
+    if isinstance(content, msgspec.Struct):
+        return all(_is_small(getattr(content, name)) for name in content.__struct_fields__)
+    return True
 
 
 @asynccontextmanager

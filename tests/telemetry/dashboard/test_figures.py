@@ -42,4 +42,7 @@ def test_moves_are_signed_and_times_are_utc() -> None:
     assert figures.move(None) == "–"
     assert figures.clock(1_700_000_000_000_000_000) == "22:13:20"
     assert figures.clock(0) == "–"
+    assert figures.day(1_700_000_000_000_000_000) == "14 Nov 23"
+    for nonsense in (10**30, -(10**30), 10**21):  # a broker may be told anything
+        assert figures.clock(nonsense) == figures.day(nonsense) == figures.moment(nonsense) == "–"
     assert figures.words("lp_fees") == "lp fees"

@@ -134,9 +134,22 @@ async def test_who_may_write_of_one_vault_can_say_nothing_of_another(broker: Mos
             vault = "btc" if topic in (Topic.ALERTS, Topic.STATUS) else "eth"
             await vandal.publish(topic_name("evenkeel", vault, topic), encode(payload), qos=1)
         await until(lambda: subscriber.unreadable == 4)
-    assert not picture.told
-    assert not picture.alerts
-    assert not picture.states
+    assert (picture.told, picture.alerts, picture.states) == ([], {}, [])
+
+
+async def test_no_number_is_longer_than_pages_can_show(broker: Mosquitto) -> None:
+    picture, fine = Picture(), msgspec.structs.replace(told(1), fields={"wei": 10**30})
+    async with reading(broker.broker(), picture) as subscriber, broker.broker().client("vandal") as vandal:
+        await until(lambda: picture.connections == [True])
+        for broken in (
+            msgspec.structs.replace(told(1), now_ns=10**30),
+            msgspec.structs.replace(told(1), seq=-(10**30)),
+        ):
+            await vandal.publish(topic_name("evenkeel", "eth", Topic.RECENT), encode(RecentEvents((broken,))), qos=1)
+        await vandal.publish(topic_name("evenkeel", "eth", Topic.EVENTS), encode(fine), qos=1)
+        await vandal.publish(topic_name("evenkeel", "eth", Topic.RECENT), encode(RecentEvents((fine,))), qos=1)
+        await until(lambda: picture.told == [fine])
+        assert subscriber.unreadable == 2
 
 
 async def test_a_command_goes_out_and_its_answer_comes_back(broker: Mosquitto) -> None:

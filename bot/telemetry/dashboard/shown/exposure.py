@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from bot.domain.units import NS_PER_S
@@ -134,7 +133,7 @@ def greeks(one: UnderlyingState) -> dict[str, Any]:
 
 
 def _leg(at: int, leg: LegState) -> Row:
-    expiry = datetime.fromtimestamp(leg.expiry_ns // NS_PER_S, UTC).strftime("%d %b %y") if leg.expiry_ns else ""
+    expiry = figures.day(leg.expiry_ns) if leg.expiry_ns else ""
     return Row(
         at,
         (
