@@ -1,4 +1,4 @@
-# Evenkeel in a container: not root, nothing to write but /var/lib/evenkeel and /tmp. docs/service.md has the rest.
+# Evenkeel in a container: not root, nothing to write but /var/lib/evenkeel and a temporary folder. docs/service.md has the rest.
 FROM python:3.12-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/evenkeel
@@ -16,7 +16,7 @@ RUN groupadd --gid 10001 evenkeel \
 COPY --from=build /opt/evenkeel /opt/evenkeel
 ENV PATH=/opt/evenkeel/bin:$PATH \
     HOME=/var/lib/evenkeel \
-    MPLCONFIGDIR=/tmp/matplotlib \
+    MPLCONFIGDIR=/var/lib/evenkeel/.matplotlib \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 WORKDIR /var/lib/evenkeel

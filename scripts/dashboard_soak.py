@@ -16,7 +16,7 @@ from playwright.sync_api import CDPSession, Page
 from scripts.dashboard_desk import ROOT, Desk, children, open_desk, rss_mb, wait_for
 
 VAULTS: Final = 20
-WARM_UP_S: Final = 45.0
+WARM_UP_S: Final = 30.0
 SAMPLES: Final = 5
 COUNT: Final = "() => { const show = ek.show; window.shown = 0; ek.show = (it) => { window.shown += 1; show(it); }; }"
 
@@ -101,6 +101,7 @@ def main() -> None:
         while samples[-1].at_s < span_s:
             fleet_page.wait_for_timeout(1_000 * span_s / SAMPLES)
             samples.append(sample(desk, fleet, vault, began_s))
+            assert desk.processes["dashboard"].poll() is None, "the dashboard ended"
             print(samples[-1], file=sys.stderr)
     print("| simulated min | fleet heap | vault heap | dashboard | windows | daemon | fleet Hz | vault Hz |")
     print("|---|---|---|---|---|---|---|---|")

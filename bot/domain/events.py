@@ -26,7 +26,7 @@ class OperatorAction(StrEnum):
     SET_BAND = "set_band"
 
 
-class OperatorCommand(msgspec.Struct, frozen=True, tag="operator", gc=False):
+class OperatorCommand(msgspec.Struct, frozen=True, tag="operator", gc=False, omit_defaults=True):
     """An order from a person, with who and why.
 
     `command_id` is the sender's own, executed once ("" where a person at this machine gave none). `underlying` is whom

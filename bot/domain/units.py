@@ -20,6 +20,14 @@ def tau_years(now_ns: int, expiry_ns: int) -> float:
     return max(0, expiry_ns - now_ns) / NS_PER_YEAR
 
 
+def whole_text(text: str) -> str:
+    """Return a text that every encoding of Unicode takes, with ? for what a terminal of another one put into it.
+
+    Python hands such bytes on as lone surrogates, which neither a journal nor JSON can hold.
+    """
+    return text.encode(errors="replace").decode()
+
+
 def utc_text(ns: int) -> str:
     """Return nanoseconds since 1970 as ISO UTC with milliseconds, or "never" for 0."""
     return datetime.fromtimestamp(ns / NS_PER_S, tz=UTC).isoformat(timespec="milliseconds") if ns else "never"

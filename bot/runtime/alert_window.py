@@ -23,6 +23,7 @@ from bot.domain.errors import ConfigError
 from bot.domain.events import OperatorAction
 from bot.domain.units import NS_PER_S
 from bot.domain.windows import Alert, Severity, Told, VaultState
+from bot.runtime.clock import WallClock
 from bot.runtime.desk import AlertsSection
 from bot.runtime.desk_file import destination_urls
 from bot.runtime.windows import Hub, Watched, order_daemon
@@ -33,6 +34,7 @@ from bot.telemetry.alerts.sending import Destination, Sender, Waiting, is_addres
 TICK_S: Final = 0.25
 SILENT_S: Final = 10.0  # without any word of a vault, good or bad
 AGAIN_S: Final = 5.0  # between two attempts to make a vault reduce-only
+DONE_BEFORE: Final = "was executed before"  # a daemon's answer to a command id it knows
 ISSUER: Final = "alerts"
 MEMORY: Final = "windows.alerts"
 STATE, ANSWER, DESK = "state", "answer", "desk"  # whose findings they are
@@ -65,7 +67,9 @@ class AlertWindow:
         memory_path: Path,
         vaults: Sequence[str],
         tighten: Tighten,
+        clock: WallClock | None = None,
     ) -> None:
+        self._clock = clock or WallClock()  # which nobody sets back: how long people have to answer is counted by it
         self._keeper = AlertKeeper(patience)
         self._sender = sender
         self._hub = hub
@@ -90,7 +94,7 @@ class AlertWindow:
         self._remember()
         try:
             while True:
-                self._look(time.time_ns())
+                self._look(self._clock.now_ns())
                 await asyncio.sleep(TICK_S)
         finally:
             for attempt in self._attempts.values():
@@ -100,7 +104,7 @@ class AlertWindow:
 
     def show(self, state: VaultState) -> None:
         """Judge the newest state of a vault."""
-        now_ns = time.time_ns()
+        now_ns = self._clock.now_ns()
         self._heard_s[state.vault] = time.monotonic()
         self._states[state.vault] = state.state
         self._keeper.observe(ANSWER, state.vault, (), now_ns)
@@ -114,7 +118,7 @@ class AlertWindow:
         self._heard_s[vault] = time.monotonic()
         self._states.pop(vault, None)
         self._keeper.unhear(STATE, vault)
-        self._keeper.observe(ANSWER, vault, [Finding("daemon_silent", "", why)], time.time_ns())
+        self._keeper.observe(ANSWER, vault, [Finding("daemon_silent", "", why)], self._clock.now_ns())
 
     def alerts(self, vault: str) -> Sequence[Alert]:
         """Return the open alerts of a vault, the worst first; "" those of the desk itself."""
@@ -164,23 +168,31 @@ class AlertWindow:
         vault = escalation.vault
         state = self._states.get(vault)
         if state in TIGHT:
-            self._send(self._keeper.escalated(vault, now_ns, ""), now_ns)  # left as it is
+            # left as it is; where we tried, the answer was lost, and this is what came of it
+            note = f"nobody acknowledged it in time, and the vault is {state} now" if vault in self._attempts else ""
+            self._send(self._keeper.escalated(vault, now_ns, note), now_ns)
+            self._attempts.pop(vault, None)
         elif state == BotState.RUNNING and (vault not in self._attempts or self._attempts[vault].done()):
             self._attempts[vault] = asyncio.create_task(self._attempt(escalation), name=f"reduce-only of {vault}")
         # one that does not answer, or has not begun, trades nothing; it is asked once it does
 
     async def _attempt(self, escalation: Escalation) -> None:
         answer = await self._tighten(escalation)
-        now_ns, vault = time.time_ns(), escalation.vault
+        now_ns, vault = self._clock.now_ns(), escalation.vault
+        if str(answer.get("error", "")).endswith(DONE_BEFORE):
+            note = "nobody acknowledged it in time, so the vault was made reduce-only, and resumed since"
+            self._send(self._keeper.escalated(vault, now_ns, note), now_ns)
+            return
         if "error" in answer:
             why = f"nobody acknowledged it, and the vault could not be made reduce-only yet: {answer['error']}"
             self._send(self._keeper.stuck(vault, now_ns, why), now_ns)
             log.error("alert.not_escalated", vault=vault, why=answer["error"])
             await asyncio.sleep(AGAIN_S)
             return
-        state = answer.get("state", "")
+        state = answer.get("state") or self._states.get(vault, "")
         log.warning("alert.escalated", vault=vault, reason=escalation.reason, state=state)
-        note = f"nobody acknowledged it in time, so the vault is {state} now; `evenkeel resume` ends that"
+        note = f"nobody acknowledged it in time, so the vault was made reduce-only and is {state} now"
+        note += "; `evenkeel resume` ends that" if state in TIGHT else ""
         self._send(self._keeper.escalated(vault, now_ns, note), now_ns)
 
     # ── its file ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -190,14 +202,16 @@ class AlertWindow:
         memory: _Memory | None = None
         try:
             memory = msgspec.json.decode(self._memory_path.read_bytes(), type=_Memory)
-            self._keeper.load(bytes(memory.cases))
+            self._keeper.load(bytes(memory.cases), self._clock.now_ns())
         except FileNotFoundError:
             pass
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             log.warning("alert.memory_unread", path=str(self._memory_path), error=f"{type(error).__name__}: {error}")
         self._sender.start(memory.waiting if memory is not None else None)
         if memory is not None and memory.is_running:
-            self._keeper.note("", Finding("windows_restarted", "", "see the log for why they ended"), time.time_ns())
+            self._keeper.note(
+                "", Finding("windows_restarted", "", "see the log for why they ended"), self._clock.now_ns()
+            )
 
     def _keep(self, *, is_running: bool) -> None:
         """Write what is known where it changed; a reader finds the old file or the new one."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import aiomqtt
+import paho.mqtt.client as paho
 
 from bot.domain.errors import ConfigError
 from bot.runtime.desk import MqttSection, TlsSection
@@ -34,7 +35,7 @@ class Broker:
 
     def client(self, name: str, **terms: Any) -> aiomqtt.Client:  # noqa: ANN401 — whatever aiomqtt takes
         """Return a client of MQTT 5 under our name and `name`, not connected yet. Only inside a running loop."""
-        return aiomqtt.Client(
+        return _Client(
             self.section.host,
             self.section.port,
             identifier=f"{self.section.client_id}-{name}",
@@ -46,6 +47,26 @@ class Broker:
             keepalive=KEEPALIVE_S,
             **terms,
         )
+
+
+class _Client(aiomqtt.Client):
+    """The library's client, which would watch a socket that was closed meanwhile, or another one of its number."""
+
+    def _on_socket_register_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:  # noqa: ANN401 — as there
+        del userdata
+
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as error:  # noqa: BLE001 — as the library has it: whatever breaks, the connection is over
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def register() -> None:
+            if (found := client.socket()) is not None and found is sock:
+                self._loop.add_writer(found.fileno(), write)
+
+        self._loop.call_soon_threadsafe(register)
 
 
 def _context(tls: TlsSection) -> ssl.SSLContext:

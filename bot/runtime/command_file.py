@@ -33,6 +33,7 @@ class CommandFile:
     def __init__(self, path: Path, now_ns: int) -> None:
         self._path = path
         self._lines = 0
+        self._is_torn = False  # in its last line, which must not take the next one with it
         self._once = OnceLogger(log)
         self.memory = Memory()
         self._load()
@@ -61,6 +62,7 @@ class CommandFile:
         except OSError as error:
             self._once.failed("command file", path=str(self._path), error=str(error))
             return
+        self._is_torn = not text.endswith("\n")
         for line in text.splitlines():
             self._lines += 1
             match line.split():
@@ -72,11 +74,12 @@ class CommandFile:
     def _append(self, line: str) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, line.encode())
+            os.write(descriptor, (f"\n{line}" if self._is_torn else line).encode())
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
         self._lines += 1
+        self._is_torn = False
 
     def _write_anew(self) -> None:
         partial = self._path.with_name(f"{self._path.name}.{os.getpid()}")

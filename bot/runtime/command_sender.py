@@ -52,7 +52,7 @@ async def send(broker: Broker, body: CommandBody, key: SigningKey, wait_s: float
         pass
     except aiomqtt.MqttError as error:
         raise BrokerError(f"expected a broker at {broker.address}, found {error}; hint: see docs/mqtt.md") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise BrokerError(f"expected an answer as documented, found {error}; hint: is it the same version?") from None
     raise NoAnswerError(
         f"expected an answer within {wait_s:g} s, found none; hint: do the windows of {body.vault} run and know "

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.domain.errors import ConfigError, EvenkeelError
+from bot.domain.units import whole_text
 
 MAX_SOCKET_PATH = 100  # bytes; the kernel allows 108
 MAX_QUESTION_BYTES = 64 * 1024
@@ -23,6 +24,8 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 ANSWER_TIMEOUT_S = 5.0
 IDLE_S = 60.0  # how long a line may be open without a question
 PARTING_S = 1.0  # for answers under way when the daemon stops
+
+_HANDS_FULL = "it listens, and has its hands full"
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -63,7 +66,7 @@ async def serve(path: Path, handle: Handler) -> AsyncIterator[None]:
                     await writer.drain()
                 busy.discard(task)
         except (TimeoutError, ConnectionError):
-            pass  # who asked has gone: there is nobody to tell
+            writer.transport.abort()  # who asked has gone, or never reads: what is left for them is thrown away
         except asyncio.CancelledError:
             pass  # the daemon ends, and asyncio would complain about how this task did
         finally:
@@ -113,7 +116,16 @@ async def _answer(line: bytes, handle: Handler) -> dict[str, Any]:
         question = json.loads(line)
     except (ValueError, RecursionError) as error:
         return {"error": f"{expected}, found {str(error)[:200]}"}
-    return await handle(question) if isinstance(question, dict) else {"error": "expected an object"}
+    return await handle(_whole(question)) if isinstance(question, dict) else {"error": "expected an object"}
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401 — whatever JSON holds
+    """Return a value with nothing in its texts that a journal could not hold: it would end whoever writes it."""
+    if isinstance(value, str):
+        return whole_text(value)
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return {whole_text(key): _whole(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 class Line:
@@ -132,7 +144,7 @@ class Line:
         try:
             async with asyncio.timeout(self._timeout_s):
                 if self._ends is None:
-                    self._ends = await asyncio.open_unix_connection(str(self._path), limit=MAX_ANSWER_BYTES)
+                    self._ends = await _call(self._path)
                 reader, writer = self._ends
                 writer.write(json.dumps(question).encode() + b"\n")
                 await writer.drain()
@@ -141,6 +153,8 @@ class Line:
             self.close()  # the answer may still come, and would be taken for the next one
             if isinstance(error, FileNotFoundError | ConnectionError):
                 raise NotRunningError(str(self._path)) from error
+            if isinstance(error, BlockingIOError):
+                raise TimeoutError(_HANDS_FULL) from error
             raise
         if not answer.endswith(b"\n"):
             self.close()
@@ -152,6 +166,18 @@ class Line:
         if self._ends is not None:
             self._ends[1].close()
             self._ends = None
+
+
+async def _call(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect at once or not at all: asyncio takes the full queue of a frozen daemon for a line that then breaks."""
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        line.settimeout(0.0)
+        line.connect(str(path))
+        return await asyncio.open_unix_connection(sock=line, limit=MAX_ANSWER_BYTES)
+    except BaseException:
+        line.close()
+        raise
 
 
 def refuse_second(path: Path) -> None:
@@ -181,6 +207,8 @@ def ask(path: Path, question: dict[str, Any], timeout_s: float = ANSWER_TIMEOUT_
             line.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise NotRunningError(str(path)) from error
+        except BlockingIOError as error:
+            raise TimeoutError(_HANDS_FULL) from error
         line.sendall(json.dumps(question).encode() + b"\n")
         with line.makefile("rb") as answer:
             text = answer.readline()

@@ -105,6 +105,12 @@ class Serving:
         import uvicorn  # noqa: PLC0415 — as above
 
         from bot.runtime.daemon import stopping  # noqa: PLC0415
+        from bot.runtime.dashboard_http import MAX_OF_ONE, BriefProtocol  # noqa: PLC0415
+
+        class Protocol(BriefProtocol):
+            """All come from the proxy where there is one; it is the proxy's to count them."""
+
+            max_of_one = MAX_OF_ONE if self._section.trusted_proxy is None else None
 
         class Server(uvicorn.Server):
             """A server that leaves signals to us: being told to stop is no failure."""
@@ -117,6 +123,7 @@ class Serving:
         tls = self._section.tls
         config = uvicorn.Config(
             self._dashboard.app,
+            http=Protocol,
             log_config=None,
             access_log=False,
             proxy_headers=False,  # the gate believes one proxy, or none

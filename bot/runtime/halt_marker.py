@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from bot.domain.units import utc_text
+from bot.domain.units import utc_text, whole_text
 
 
 class Halt(msgspec.Struct, frozen=True):
@@ -42,6 +42,7 @@ class HaltMarker:
 
     def write(self, halt: Halt) -> None:
         """Set the marker, whole or not at all, and on disk on return; an older one is replaced."""
+        halt = Halt(whole_text(halt.issuer), whole_text(halt.reason), halt.ts_ns)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -141,7 +141,7 @@ def read_cursor(path: Path) -> Cursor | None:
         return msgspec.json.decode(path.read_bytes(), type=Cursor)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeError) as error:
         # Told again from the beginning, which readers know by the numbers; better than to leave events out.
         log.warning("cursor.unreadable", path=os.fspath(path), error=str(error))
         return None

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 import structlog
@@ -50,10 +50,8 @@ from bot.runtime.collateral_planner import CollateralPlanner
 from bot.runtime.config import build_live_settings, check_listing
 from bot.runtime.journal import Header, Journal
 from bot.runtime.live_series import LiveSeries, open_series
-from bot.runtime.live_signs import LiveSigns, open_signs
 from bot.runtime.live_transfers import LiveTransfers, open_transfers
 from bot.runtime.mailbox import Mailbox
-from bot.runtime.margin_terms import TermsPoll
 from bot.runtime.session import fees_of, planner_of, transfers_of
 from bot.runtime.vault import AccountLine, Vault
 from bot.runtime.venues import (
@@ -68,6 +66,9 @@ from bot.runtime.venues import (
 )
 from bot.simulation.score import Score
 from bot.simulation.venue import Faults, Latency, OptionFees
+
+if TYPE_CHECKING:
+    from bot.runtime.live_signs import LiveSigns
 
 HEARTBEAT_S = 1.0  # with nothing to decide on, a decision this often still sees what went stale or was never answered
 CLOCK_TOLERANCE_NS = NS_PER_S
@@ -195,6 +196,8 @@ async def open_live(
 
     Raises VenueFatal or Retryable if a venue cannot be used, ConfigError if it lacks what the vault names.
     """
+    from bot.runtime.live_signs import open_signs  # noqa: PLC0415 — brings ccxt, which a halt must not wait for
+
     clock = VenueClock() if vault.clock == "venue" else WallClock()
     run_id = secrets.token_hex(5) if journal.is_empty else journal.header.run_id
     async with AsyncExitStack() as stack:
@@ -447,6 +450,8 @@ class LiveFeed:
             risk = self._session.engine.settings.risk
             if risk is not None:
                 current = {venue: account.parameters for venue, account in risk.accounts.items()}
+                from bot.runtime.margin_terms import TermsPoll  # noqa: PLC0415 — brings ccxt
+
                 poll = TermsPoll(self._session.gateways, current, self.put, self._clock)
                 tasks.create_task(poll.run(), name="margin parameters")
             tasks.create_task(self._beat(), name="heartbeat")

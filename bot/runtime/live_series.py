@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import structlog
 
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.gateways.gateway import Clock, Put
-from bot.gateways.series.fetching import JsonPages
-from bot.gateways.series.sources import SeriesSource, SourceKind, make_readers
-from bot.gateways.series.watch import SeriesWatch
 from bot.runtime.risk_sections import SeriesLine
 from bot.runtime.vault import Vault
 from bot.runtime.venues import venue_settings
+
+if TYPE_CHECKING:
+    from bot.gateways.series.sources import SeriesSource
+    from bot.gateways.series.watch import SeriesWatch
 
 log = structlog.get_logger()
 
@@ -50,6 +52,11 @@ class LiveSeries:
 
     async def run(self, sink: Put) -> None:
         """Read until cancelled."""
+        # they bring ccxt and web3: seconds of start-up that nobody else waits for, a halt least of all
+        from bot.gateways.series.fetching import JsonPages  # noqa: PLC0415
+        from bot.gateways.series.sources import make_readers  # noqa: PLC0415
+        from bot.gateways.series.watch import SeriesWatch  # noqa: PLC0415
+
         async with AsyncExitStack() as stack:
             pages = await stack.enter_async_context(JsonPages())
             exchanges = {}
@@ -74,6 +81,8 @@ def open_series(vault: Vault, environ: Mapping[str, str], clock: Clock) -> LiveS
 
 
 def _source(line: SeriesLine) -> SeriesSource:
+    from bot.gateways.series.sources import SeriesSource, SourceKind  # noqa: PLC0415 — as above
+
     return SeriesSource(
         kind=SourceKind(line.kind),
         of=line.of,

@@ -18,6 +18,7 @@ import typer
 from bot.domain.decisions import BotState
 from bot.domain.errors import ConfigError
 from bot.domain.events import OperatorAction, OperatorCommand, Restarted
+from bot.domain.units import NS_PER_S, whole_text
 from bot.engine.operator_orders import CommandRefusal
 from bot.runtime import control
 from bot.runtime.config import load_vaults
@@ -32,7 +33,8 @@ NOT_RUNNING: Final = 3
 VENUE: Final = 4
 LIMIT: Final = 6
 TRIPPED: Final = (BotState.REDUCE_ONLY, BotState.PAUSED, BotState.HALTED)  # a limit still stands after a resume
-NOTED: Final = (OperatorAction.HALT, OperatorAction.PAUSE, OperatorAction.REDUCE_ONLY, OperatorAction.RESUME)
+STRICTER: Final = (OperatorAction.HALT, OperatorAction.PAUSE, OperatorAction.REDUCE_ONLY)
+NOTED: Final = (*STRICTER, OperatorAction.RESUME)
 BY_A_LIMIT: Final = (CommandRefusal.NOT_ALLOWED, CommandRefusal.OUT_OF_BOUNDS)
 FLATTENING: Final = (
     "flatten closes every hedge this run holds, each at its own venue and within its limits, and pauses the bot;\n"
@@ -183,6 +185,9 @@ def _operate(vault: Vault, journal: Path | None, action: OperatorAction, reason:
     marker = marker_of(vault.state_dir, vault.vault)
     seen = marker.read()
     question = {"verb": "operate", "action": str(action), "issuer": issuer(), "reason": reason, **arguments}
+    if action not in STRICTER:  # a daemon that wakes later must not do what its person gave up, past a halt since then
+        now_ns = time.time_ns()
+        question |= {"issued_ns": now_ns, "expires_ns": now_ns + round(control.ANSWER_TIMEOUT_S * NS_PER_S)}
     try:
         answer = control.ask(control.socket_path(vault.state_dir, vault.vault), question)
     except control.NotRunningError:
@@ -219,6 +224,6 @@ def _operate_on_journal(path: Path, action: OperatorAction, reason: str) -> dict
         last_ns = 0
         for _, record in opened.records(max(0, opened.last_seq - 1)):
             last_ns = getattr(record, "now_ns", last_ns)
-        command = OperatorCommand(action, issuer(), reason, last_ns)
+        command = OperatorCommand(action, issuer(), whole_text(reason), last_ns)
         opened.append(Batch(last_ns, (Restarted(last_ns), command)))
     return {"state": f"{action} noted", "reason": ""}

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from bot.domain.events import Restarted
+from bot.domain.units import whole_text
 from bot.engine.settings import EngineSettings
 from bot.runtime import control
 from bot.runtime.config import build_engine_settings, build_live_settings, config_sha256, load_vaults
@@ -47,7 +48,7 @@ def reload(
 ) -> None:
     """Take a changed vault file into force: checked first, shown line by line, journalled; all of it or nothing."""
     (vault,) = load_vaults([vault_file], allow_live=True)
-    wish = Wish(_issuer(), reason, confirm, is_dry_run=dry_run, expected_sha256=config_sha256(vault))
+    wish = Wish(_issuer(), whole_text(reason), confirm, is_dry_run=dry_run, expected_sha256=config_sha256(vault))
     question = {
         "verb": "reload",
         "issuer": wish.issuer,

@@ -10,6 +10,8 @@ import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -62,7 +64,7 @@ class Watched(NamedTuple):
     journal_path: Path
 
 
-Order = Callable[..., Awaitable[dict[str, Any]]]
+Complete = Callable[[VaultState], VaultState]
 
 
 class Hub:
@@ -94,6 +96,8 @@ async def order_daemon(watched: Watched, question: Mapping[str, Any], timeout_s:
         return {"error": f"expected a running daemon of {watched.vault.vault}, found none"}
     except TimeoutError:
         return {"error": f"expected an answer within {timeout_s:g} s, found none; it may still do what it was told"}
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        return {"error": f"expected an answer, found {type(error).__name__}: {str(error)[:200]}"}
     finally:
         line.close()
     return answer
@@ -103,24 +107,38 @@ class Windows:
     """Watches daemons and shows what they say in every window."""
 
     def __init__(
-        self, watched: Sequence[Watched], windows: Sequence[Window], hub: Hub, *, socket_path: Path, every_s: float
+        self,
+        watched: Sequence[Watched],
+        windows: Sequence[Window],
+        hub: Hub,
+        *,
+        socket_path: Path,
+        every_s: float,
+        other_sockets: Sequence[Path] = (),
+        complete: Complete = lambda state: state,
     ) -> None:
         self._watched = watched
         self._windows = windows
         self._hub = hub
-        self._socket_path = socket_path
+        self._sockets = (socket_path, *other_sockets)
         self._every_s = every_s
+        self._complete = complete
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until `stop` is set; windows then have a moment to say good-bye.
 
         Raises AlreadyRunningError if another such process serves these vaults.
         """
-        async with control.serve(self._socket_path, self._answer):
+        async with AsyncExitStack() as stack:
+            for path in self._sockets:  # one in each state folder: a vault's commands and cursors have one keeper
+                await stack.enter_async_context(control.serve(path, self._answer))
             works = [
                 *(self._kept(window.name, window.run) for window in self._windows),
-                *(watch_daemon(one, self._windows, self._every_s) for one in self._watched),
-                *(follow_journal(one, self._windows) for one in self._watched),
+                *(
+                    self._kept("watch", partial(watch_daemon, one, self._windows, self._every_s, self._complete))
+                    for one in self._watched
+                ),
+                *(self._kept("journal", partial(follow_journal, one, self._windows)) for one in self._watched),
             ]
             tasks = [asyncio.create_task(work) for work in works]
             try:
@@ -153,8 +171,13 @@ class Windows:
         return await handler(question)
 
 
-async def watch_daemon(watched: Watched, windows: Sequence[Window], every_s: float) -> None:
-    """Ask a daemon for its state, again and again, and show it or say that it is gone."""
+async def watch_daemon(
+    watched: Watched, windows: Sequence[Window], every_s: float, complete: Complete = lambda state: state
+) -> None:
+    """Ask a daemon for its state, again and again, and show it or say that it is gone.
+
+    `complete` adds what the daemon has no time to reckon, and returns at once.
+    """
     line = control.Line(watched.socket_path, FROZEN_AFTER_S)
     vault = watched.vault.vault
     try:
@@ -171,8 +194,12 @@ async def watch_daemon(watched: Watched, windows: Sequence[Window], every_s: flo
             except msgspec.DecodeError as error:
                 why = f"an answer that cannot be read: {str(error)[:200]}"
                 _say(windows, lambda window, why=why: window.gone(vault, why))
+            except OSError as error:
+                why = f"its socket cannot be asked: {error.strerror}"
+                _say(windows, lambda window, why=why: window.gone(vault, why))
             else:
-                _say(windows, lambda window, state=state: window.show(state))
+                whole = complete(state)
+                _say(windows, lambda window, whole=whole: window.show(whole))
             await asyncio.sleep(max(0.01, due_s - time.monotonic()))
     finally:
         line.close()

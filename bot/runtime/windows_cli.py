@@ -15,6 +15,7 @@ from bot.runtime.config import load_vaults
 from bot.runtime.daemon import stopping
 from bot.runtime.desk import Desk
 from bot.runtime.desk_file import load_desk
+from bot.runtime.distances import Distances
 from bot.runtime.recovery import journal_path
 from bot.runtime.windows import SOCKET, Hub, Watched, Windows, open_windows, until_eof
 
@@ -48,16 +49,36 @@ def watch(vault_files: list[Path], journal: Path | None = None) -> list[Watched]
 
 def windows_socket(watched: list[Watched]) -> Path:
     """Return where the windows of these vaults are asked."""
-    return Path(watched[0].vault.state_dir).resolve() / SOCKET
+    return windows_sockets(watched)[0]
+
+
+def windows_sockets(watched: list[Watched]) -> list[Path]:
+    """Return where they listen, once for each state folder: nobody else may open windows of a vault that lies there."""
+    return list(dict.fromkeys(Path(one.vault.state_dir).resolve() / SOCKET for one in watched))
 
 
 async def _show(desk: Desk, watched: list[Watched], *, is_owned: bool) -> None:
     stop, hub = asyncio.Event(), Hub()
     every_s = desk.mqtt.state_every_s if desk.mqtt is not None else STATE_EVERY_S
-    windows_socket(watched).parent.mkdir(parents=True, exist_ok=True)
+    socket_path, *others = windows_sockets(watched)
+    for path in (socket_path, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
     opened = open_windows(desk, watched, hub, os.environ)
     with stopping(stop):
         watcher = asyncio.create_task(until_eof(stop)) if is_owned else None
-        await Windows(watched, opened, hub, socket_path=windows_socket(watched), every_s=every_s).run(stop)
+        distances = Distances(watched)
+        host = Windows(
+            watched,
+            opened,
+            hub,
+            socket_path=socket_path,
+            every_s=every_s,
+            other_sockets=others,
+            complete=distances.complete,
+        )
+        try:
+            await host.run(stop)
+        finally:
+            distances.close()
         if watcher is not None:
             watcher.cancel()

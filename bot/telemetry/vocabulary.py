@@ -115,6 +115,7 @@ VOCABULARY: Final[dict[str, Word]] = {
     "dashboard.login": Word("somebody logged in", ("user", "address")),
     "dashboard.login_refused": Word("a login was refused", ("address",)),
     "dashboard.audit_unreadable": Word("a journal cannot be read for the audit log", ("error",)),
+    "dashboard.page_broken": Word("a page cannot be drawn, and says that it is old", ("user",)),
     "dashboard.order": Word("an operator gave an order on a page", ("user", "vault", "action")),
     "dashboard.order_refused": Word("an order on a page was refused", ("user", "why")),
     "subject.failed": Word("something failed for the first time", ("subject",), more=True),

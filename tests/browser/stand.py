@@ -122,17 +122,19 @@ class Stand:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.daemon: Process | None = None
+        self.dashboard: Process | None = None
 
     def start(self, *arguments: str) -> Process:
         """Start a command in the desk's folder."""
         return self.command_line.start(*arguments, cwd=self.folder)
 
     def start_daemon(self) -> None:
-        """Start the daemon and its windows, and wait until it answers."""
+        """Start the daemon and its windows, and wait until both are there: who orders earlier is not heard."""
         self.daemon = self.start("run", "busy.yaml", "--speed", str(SPEED), "--desk", "desk.yaml")
         daemon = self.daemon
         wait_for(lambda: daemon.is_over or self.status())
         assert not daemon.is_over, daemon.err
+        self.broker.heard(f"ek/v1/{VAULT}/status", 1, patience_s=120.0)
 
     def status(self) -> dict[str, Any] | None:
         """Return the state that the daemon tells its windows, None while it tells none."""
@@ -186,6 +188,7 @@ def open_stand() -> Iterator[Stand]:
         chromium = Chromium()
         stack.callback(chromium.close)
         stand = Stand(folder, command_line, broker, chromium, port)
+        stand.dashboard = dashboard
         stack.callback(lambda: _end([stand.daemon] if stand.daemon is not None else []))
         stand.start_daemon()
         wait_for(lambda: dashboard.is_over or "dashboard at" in dashboard.err)

@@ -11,7 +11,6 @@ from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from typing import Any
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from bot.telemetry.dashboard.attempts import FREE
@@ -193,8 +192,25 @@ def test_no_other_site_can_order(stand: Stand, tmp_path: Path) -> None:
         assert evil.title() == "refused"
         (tmp_path / "frame.html").write_text(f'<iframe src="{stand.url}/login"></iframe>')
         evil.goto(f"{site}/frame.html")
-        assert "chrome-error" in evil.frames[1].url
+        evil.frames[1].wait_for_url("chrome-error://**")
     assert stand.state() == "running"
+
+
+def test_nobody_can_speak_for_anothers_page(stand: Stand) -> None:
+    alices = stand.open().evaluate("window.clientId")
+    page = stand.open(user="bob")
+    answer = page.evaluate(
+        """(stolen) => new Promise((resolve) => {
+            const query = { client_id: stolen, tab_id: "t", document_id: "d", implicit_handshake: "true" };
+            const socket = io(location.origin, {
+                path: "/_nicegui_ws/socket.io", query, transports: ["websocket"], forceNew: true, reconnection: false,
+            });
+            socket.on("connect", () => resolve("connected"));
+            socket.on("connect_error", (error) => resolve(error.message));
+        })""",
+        alices,
+    )
+    assert answer == "Implicit handshake failed"
 
 
 def test_every_order_is_carried_out_by_the_daemon_and_answered(stand: Stand) -> None:
@@ -254,8 +270,23 @@ def test_what_is_stale_looks_stale_and_can_be_acknowledged(stand: Stand) -> None
     shows(page, f"{VAULT}.state", "● running")
 
 
-@pytest.mark.parametrize("user", ["alice", "nobody"])
-def test_guessing_passwords_is_slowed(stand: Stand, user: str) -> None:
+def test_a_page_whose_dashboard_fell_silent_looks_stale(stand: Stand) -> None:
+    page = stand.open()
+    shows(page, f"{VAULT}.state", "running")
+    assert page.locator("#silent").inner_text() == ""
+    assert stand.dashboard is not None
+    stand.dashboard.send(SIGSTOP)
+    try:
+        page.wait_for_selector("html.silent")
+        assert "no word from the dashboard" in page.locator("#silent").inner_text()
+    finally:
+        stand.dashboard.send(SIGCONT)
+    page.wait_for_selector("html:not(.silent)")
+    shows(page, f"{VAULT}.state", "running")
+
+
+def test_guessing_passwords_is_slowed(stand: Stand) -> None:
+    user = "nobody"  # such a name is counted like any other, and alice is not kept out
     page = stand.open(user=None)
     for _ in range(FREE):
         log_in(page, user, "guess guess guess")

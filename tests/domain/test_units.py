@@ -1,4 +1,4 @@
-from bot.domain.units import NS_PER_DAY, NS_PER_YEAR, tau_years, utc_second_text, utc_text
+from bot.domain.units import NS_PER_DAY, NS_PER_YEAR, tau_years, utc_second_text, utc_text, whole_text
 
 
 def test_a_year_has_365_days() -> None:
@@ -16,3 +16,8 @@ def test_times_are_said_in_utc() -> None:
     assert utc_text(1_681_300_800_123_000_000) == "2023-04-12T12:00:00.123+00:00"
     assert utc_text(0) == "never"
     assert utc_second_text(1_681_300_800_999_000_000) == "2023-04-12 12:00:00"
+
+
+def test_a_whole_text_can_be_written_anywhere() -> None:
+    assert whole_text("ferm\udce9, 5 € ✓") == "ferm?, 5 € ✓"
+    assert whole_text("") == ""

@@ -15,8 +15,9 @@ import pytest
 
 from bot.domain.errors import ConfigError
 from bot.domain.windows import Severity
-from bot.runtime.alert_window import MEMORY, AlertWindow, open_alert_window, patience_of
+from bot.runtime.alert_window import DONE_BEFORE, MEMORY, AlertWindow, open_alert_window, patience_of
 from bot.runtime.desk import AlertsSection
+from bot.runtime.executed import ExecutedCommands
 from bot.runtime.windows import Hub
 from bot.runtime.windows_cli import watch
 from bot.telemetry.alerts.keeper import Escalation, Patience
@@ -120,6 +121,20 @@ async def test_nobody_answers(webhook: Webhook, tmp_path: Path) -> None:
     assert first == second  # one command, however often it is tried, before and after a restart
     assert first.reason.startswith("nobody acknowledged eth-straddle:drain:okx")
     assert len(webhook.posts) == 3  # opened, not answered, reduce-only
+
+
+async def test_an_answer_that_was_lost_is_not_asked_for_for_ever(webhook: Webhook, tmp_path: Path) -> None:
+    daemon = Daemon()
+    daemon.answer = {"error": f"command x {DONE_BEFORE}"}
+    window = window_of(webhook, tmp_path, AT_ONCE, daemon, Hub())
+    async with running(window):
+        window.show(BROKEN)
+        await until(lambda: any("reduce-only:" in title for title in webhook.titles))
+        await asyncio.sleep(0.3)
+    assert len(daemon.orders) == 1
+    known = ExecutedCommands(lambda: 0)
+    known.claim(daemon.orders[0].command_id, 1)
+    assert known.claim(daemon.orders[0].command_id, 1).endswith(DONE_BEFORE)  # in the daemon's own words
 
 
 @pytest.mark.parametrize("state", ["halted", "paused", "reduce_only"])

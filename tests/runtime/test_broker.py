@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from pathlib import Path
 
 import aiomqtt
@@ -26,6 +28,22 @@ async def test_a_client_connects_as_the_desk_file_says() -> None:
         with pytest.raises(aiomqtt.MqttError):
             async with broker.client("test"):
                 pass
+
+
+async def test_a_socket_that_is_not_the_connection_any_more_is_not_watched() -> None:
+    with open_broker() as mosquitto:
+        broker = Broker(MqttSection(host="127.0.0.1", port=mosquitto.port), {})
+        one, other = socket.socketpair()
+        with one, other:
+            async with broker.client("test") as client:
+                loop = asyncio.get_running_loop()
+                ours = client._client.socket()
+                assert ours is not None
+                client._on_socket_register_write(client._client, None, ours)
+                client._on_socket_register_write(client._client, None, one)
+                await asyncio.sleep(0)
+                assert not loop.remove_writer(one.fileno())
+                assert loop.remove_writer(ours.fileno())
 
 
 @pytest.mark.parametrize(

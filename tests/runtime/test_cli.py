@@ -620,3 +620,10 @@ async def test_a_halt_cancels_at_the_venue_with_daemon_and_journal_frozen(
     assert second == "deribit: 1 order canceled, none left"
     assert not player.book.open_orders()
     assert HaltMarker(busy / "busy.halted").is_set
+
+
+def test_a_command_does_not_wait_for_what_it_does_not_use() -> None:
+    slow = ("ccxt", "web3", "eth_account", "aiohttp", "matplotlib", "nicegui", "apprise", "sklearn", "arch")
+    program = f"import sys, bot.runtime.cli; print([name for name in {slow!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout == "[]\n"

@@ -115,6 +115,7 @@ GIVEN = {
     "set_target": Arguments("ETH", -2.5),
     "set_band": Arguments("ETH", None, -1.0, 1.5),
     "hedge_now": Arguments("ETH"),
+    "flatten": Arguments(confirm=VAULT),
 }
 
 

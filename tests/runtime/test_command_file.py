@@ -35,6 +35,9 @@ def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
         )
     again = CommandFile(path, NOW_NS)
     assert [line[0] for line in again.memory.lines()] == [body.command_id]
+    following = order(reason="following")
+    again.note(following, NOW_NS)
+    assert following.command_id in CommandFile(path, NOW_NS).memory
 
 
 def test_the_file_stays_small(tmp_path: Path) -> None:

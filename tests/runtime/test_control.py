@@ -142,6 +142,49 @@ async def test_a_daemon_too_busy_to_listen_keeps_its_socket_too(path: Path) -> N
             one.close()
 
 
+async def test_a_daemon_too_frozen_to_be_called_is_not_taken_for_none(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as frozen:
+        frozen.bind(str(path))
+        frozen.listen(0)
+        with socket.socket(socket.AF_UNIX) as waiting:
+            waiting.connect(str(path))
+            with pytest.raises(TimeoutError, match="hands full"):
+                await Line(path).ask({})
+            with pytest.raises(TimeoutError, match="hands full"):
+                ask(path, {})
+
+
+async def test_what_no_journal_could_hold_is_not_handed_on(path: Path) -> None:
+    question = {"reason": "ferm\udce9", "list": ["\ud800", 1], "\udfff": {"deep": "\udc80 fine"}}
+    async with serve(path, echo):
+        answer = await asyncio.to_thread(ask, path, question)
+    assert answer == {"you said": {"reason": "ferm?", "list": ["?", 1], "?": {"deep": "? fine"}}}
+
+
+async def test_who_never_reads_is_let_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "ANSWER_TIMEOUT_S", 0.05)
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    asked = asyncio.Event()
+    talking: set[asyncio.Task[Any]] = set()
+
+    async def rave(_question: dict[str, Any]) -> dict[str, Any]:
+        task = asyncio.current_task()
+        assert task is not None
+        talking.add(task)
+        asked.set()
+        return {"said": "x" * 4_000_000}
+
+    async with serve(path, rave):
+        with socket.socket(socket.AF_UNIX) as deaf:
+            deaf.connect(str(path))
+            deaf.sendall(b"{}\n")
+            await asked.wait()
+            ended, _ = await asyncio.wait(talking, timeout=20)
+            assert ended
+    assert not complaints
+
+
 @pytest.mark.parametrize(
     ("question", "found"),
     [
@@ -214,6 +257,17 @@ async def test_stopping_does_not_wait_for_an_answer_that_never_comes(
         await asked.wait()
     with pytest.raises(NotRunningError):
         await asking
+
+
+async def test_a_daemon_frozen_for_so_long_that_nobody_else_may_wait_is_a_timeout_too(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as frozen:
+        frozen.bind(str(path))
+        frozen.listen(1)
+        for _ in range(4):
+            with pytest.raises(TimeoutError):
+                await Line(path, 0.05).ask({})
+        with pytest.raises(TimeoutError, match="has its hands full"):
+            ask(path, {}, 0.05)
 
 
 def test_no_socket_is_not_running(path: Path) -> None:

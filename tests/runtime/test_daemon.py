@@ -26,7 +26,7 @@ from bot.runtime.live import NOT_SENT
 from bot.runtime.recovery import rebuild
 from bot.runtime.session import Session, open_session
 from tests.runtime.audit import audit, read_rows, without_timings
-from tests.runtime.command_line import CommandLine, Process, wait_for
+from tests.runtime.command_line import CommandLine, Process, Result, wait_for
 
 JOURNAL = Path(".evenkeel/busy.sqlite")
 SOCKET = Path(".evenkeel/busy.sock")
@@ -192,7 +192,7 @@ async def test_a_resume_in_a_silent_market_is_decided_at_the_present(busy: Path)
     with opened(busy, speed=1.0) as (daemon, session):
         stop = asyncio.Event()
         run = asyncio.create_task(daemon.run(stop))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.8)  # of which the start may take half
         question = {"verb": "operate", "action": "resume", "issuer": "test", "reason": "why not"}
         await asyncio.to_thread(ask, busy / "busy.sock", question)
         (desk,) = session.engine.desks.values()
@@ -236,6 +236,20 @@ async def test_an_unknown_question_changes_nothing(busy: Path, question: dict[st
         stop.set()
         await run
     assert not [event for event in read_rows(busy / "own.sqlite").events if isinstance(event, OperatorCommand)]
+
+
+async def test_words_of_another_encoding_end_no_daemon(busy: Path) -> None:
+    """As a terminal in latin-1 gives them: `--reason fermé`."""
+    with opened(busy, speed=1.0) as (daemon, _):
+        stop = asyncio.Event()
+        run = asyncio.create_task(daemon.run(stop))
+        await asyncio.sleep(0.05)
+        question = {"verb": "operate", "action": "pause", "issuer": "ren\udce9", "reason": "ferm\udce9"}
+        answer = await asyncio.to_thread(ask, busy / "busy.sock", question)
+        assert (answer["state"], answer["reason"]) == ("paused", "ren?: ferm?")
+        stop.set()
+        await run
+    assert verify(busy / "own.sqlite").is_valid
 
 
 # Alone, stopped, frozen, broken ---------------------------------------------------------------------------------------
@@ -378,8 +392,14 @@ def test_a_resume_that_a_limit_overrules_says_so(evenkeel: CommandLine, busy: Pa
     head, tail = text.split("daily_loss_quote: ", 1)
     (busy / "busy.yaml").write_text(f"{head}daily_loss_quote: 0.0000001{tail.lstrip('0123456789.e+')}")
     with running(evenkeel, busy):
-        wait_for(lambda: status(evenkeel, busy)["state"] == "reduce_only")
-        resumed = evenkeel.run("resume", "busy.yaml", "--reason", "looks fine", cwd=busy)
+
+        def overruled() -> Result | None:
+            """Resume while there is a loss; the market may have turned it into a gain meanwhile."""
+            wait_for(lambda: status(evenkeel, busy)["state"] == "reduce_only")
+            found = evenkeel.run("resume", "busy.yaml", "--reason", "looks fine", cwd=busy)
+            return found if found.code else None
+
+        resumed = wait_for(overruled)
     assert (resumed.code, resumed.out.split()[:2]) == (6, ["busy:", "reduce_only"])
     assert "daily_loss" in resumed.out
 

@@ -55,3 +55,9 @@ def test_a_dangling_link_halts(tmp_path: Path) -> None:
     path = tmp_path / "v.halted"
     path.symlink_to(tmp_path / "nowhere")
     assert HaltMarker(path).is_set
+
+
+def test_words_of_another_encoding_keep_nobody_from_halting(tmp_path: Path) -> None:
+    marker = HaltMarker(tmp_path / "v.halted")
+    marker.write(Halt("ren\udce9", "ferm\udce9", 1))
+    assert marker.read() == Halt("ren?", "ferm?", 1)

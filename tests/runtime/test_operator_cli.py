@@ -176,6 +176,18 @@ def test_a_command_id_is_executed_once_also_after_a_kill(evenkeel: CommandLine, 
     assert [one.command_id for one in commands] == ["c-1", "c-2"]
 
 
+def test_a_frozen_daemon_wakes_to_no_resume_that_was_given_up(evenkeel: CommandLine, busy: Path) -> None:
+    """Somebody may have halted since, at the venues and by the marker, which a resume takes away."""
+    with running(evenkeel, busy) as process:
+        assert evenkeel.run("halt", "busy.yaml", cwd=busy).code == 0
+        process.send(signal.SIGSTOP)
+        given_up = evenkeel.run("resume", "busy.yaml", "--reason", "all is well", cwd=busy)
+        assert (given_up.code, given_up.out) == (5, "")
+        process.send(signal.SIGCONT)
+        wait_for(lambda: "found one expired" in process.err)
+        assert view(busy)["state"] == "halted"
+
+
 @pytest.mark.parametrize("verb", ["pause", "reduce-only"])
 def test_without_a_daemon_what_is_stricter_is_noted(evenkeel: CommandLine, busy: Path, verb: str) -> None:
     assert evenkeel.run(verb, "busy.yaml", cwd=busy).code == 3, "there is no journal yet"

@@ -131,4 +131,4 @@ def test_a_file_that_changed_while_nothing_ran_goes_into_the_journal_first(evenk
         process.wait()
     replayed = evenkeel.run("replay", "busy.yaml", "--journal", str(JOURNAL), "--json", cwd=busy)
     assert replayed.code == 0, replayed.err
-    assert replayed.json["hedges"] == len(read_rows(busy / JOURNAL).submitted)
+    assert replayed.json["decisions"] == len(read_rows(busy / JOURNAL).batches)

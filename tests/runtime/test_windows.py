@@ -18,7 +18,7 @@ from bot.runtime.control import AlreadyRunningError
 from bot.runtime.meters import DaemonMeters
 from bot.runtime.session import open_session
 from bot.runtime.window_state import take_state
-from bot.runtime.windows import Hub, Watched, Windows, follow_journal, order_daemon
+from bot.runtime.windows import Hub, Watched, Windows, follow_journal, order_daemon, watch_daemon
 from tests.runtime.test_journal_tail import HEADER, hedge, quiet, write
 
 VAULT = Path(__file__).parents[2] / "config" / "eth-straddle.yaml"
@@ -105,6 +105,40 @@ async def test_what_a_daemon_says_reaches_every_window(folder: Path, watched: Wa
         await until(wall)
     stop.set()
     await running
+
+
+async def test_an_answer_beyond_all_measure_does_not_end_the_watch(
+    folder: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "MAX_ANSWER_BYTES", 100_000)
+    meters = DaemonMeters().read(3, 0.0)
+    state: dict[str, Any] = msgspec.to_builtins(take_state(open_session(watched.vault), {}, meters, 7, "a" * 64))
+    raved = asyncio.Event()
+
+    async def answer(_question: dict[str, Any]) -> dict[str, Any]:
+        if raved.is_set():
+            return state
+        raved.set()
+        return {"said": "x" * 1_000_000}
+
+    wall, stop = Wall(), asyncio.Event()
+    windows = Windows([watched], [wall], Hub(), socket_path=folder / "w.sock", every_s=0.02)
+    async with control.serve(watched.socket_path, answer):
+        run = asyncio.create_task(windows.run(stop))
+        await until(wall)
+        assert wall.states
+        stop.set()
+        await run
+
+
+async def test_a_daemon_whose_socket_cannot_be_asked_is_gone_and_asked_again(folder: Path, watched: Watched) -> None:
+    (folder / "file").touch()
+    wall = Wall()
+    watching = asyncio.create_task(watch_daemon(watched._replace(socket_path=folder / "file" / "s"), [wall], 0.01))
+    for _ in range(2):
+        await until(wall)
+    assert set(wall.gone_for) == {"its socket cannot be asked: Not a directory"}
+    watching.cancel()
 
 
 async def test_windows_answer_at_a_socket_of_their_own(folder: Path, watched: Watched) -> None:

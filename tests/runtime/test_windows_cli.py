@@ -37,3 +37,18 @@ def test_windows_watch_until_they_are_told_to_stop(evenkeel: CommandLine, busy: 
     process.send(signal.SIGTERM)
     assert process.wait().code == 0
     assert not socket.exists()
+
+
+def test_a_vault_has_one_windows_process_wherever_its_state_lies(evenkeel: CommandLine, busy: Path) -> None:
+    (busy / "desk.yaml").write_text("issuers: {}\n")
+    text = (busy / "busy.yaml").read_text().replace("vault: busy", "vault: twin")
+    (busy / "twin.yaml").write_text(f"{text}\nstate_dir: elsewhere\n")
+    process = evenkeel.start("windows", "desk.yaml", "busy.yaml", "twin.yaml", cwd=busy)
+    socket = busy / "elsewhere" / ".windows.sock"
+    wait_for(lambda: socket.exists() or process.is_over)
+    second = evenkeel.run("windows", "desk.yaml", "twin.yaml", cwd=busy)
+    assert second.code == 1
+    assert "found one at" in second.err
+    process.send(signal.SIGTERM)
+    assert process.wait().code == 0
+    assert not socket.exists()

@@ -7,6 +7,7 @@ comes back, so that a restart neither tells anything again nor gives anybody mor
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -116,6 +117,9 @@ class _Case(msgspec.Struct):
             escalated_ns=self.escalated_ns,
             count=self.count,
         )
+
+
+_TIMES: Final = tuple(name for name in _Case.__struct_fields__ if name.endswith("_ns"))
 
 
 class AlertKeeper:
@@ -326,9 +330,16 @@ class AlertKeeper:
         """Return all that is known, for `load`."""
         return msgspec.json.encode(list(self._cases.values()))
 
-    def load(self, memory: bytes) -> None:
-        """Take over what another keeper dumped. Raises msgspec.MsgspecError if it is not that."""
+    def load(self, memory: bytes, now_ns: int) -> None:
+        """Take over what another keeper dumped. Raises msgspec.MsgspecError if it is not that.
+
+        What lies ahead of now was noted before the clock was set back, and nobody has the longer to answer for that.
+        """
         cases = msgspec.json.decode(memory, type=list[_Case])
+        for case in cases:
+            for name in _TIMES:
+                setattr(case, name, min(getattr(case, name), now_ns))
+            case.openings = [min(at, now_ns) for at in case.openings]
         self._cases = {case.alert_id: case for case in cases if case.kind in RULES}
 
 
@@ -351,4 +362,5 @@ def _escalation(vault: str, cases: Sequence[_Case]) -> Escalation:
     first = min(cases, key=lambda case: (case.owed_ns, case.alert_id))
     others = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
     reason = f"nobody acknowledged {first.alert_id}{others}: {first.rule.title}: {first.detail}"
-    return Escalation(vault, f"alerts-{first.opened_ns}-{first.alert_id}"[:100], reason[:500])
+    occasion = hashlib.sha256(f"{first.owed_ns} {first.alert_id}".encode()).hexdigest()
+    return Escalation(vault, f"alerts-{occasion[:32]}", reason[:500])

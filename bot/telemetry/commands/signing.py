@@ -10,7 +10,7 @@ import msgspec
 
 from bot.domain.commands import MAX_COMMAND_BYTES, MAX_LIFE_S, SIGNED_PREFIX, Arguments, CommandBody, SignedCommand
 from bot.domain.errors import ConfigError
-from bot.domain.units import NS_PER_S
+from bot.domain.units import NS_PER_S, whole_text
 from bot.telemetry.commands.keys import SigningKey
 
 LIFE_S: Final = 60.0  # of a command unless told otherwise: as long as a person waits for an answer
@@ -32,7 +32,7 @@ def compose(
         vault=vault,
         issuer=issuer,
         action=action,
-        reason=reason,
+        reason=whole_text(reason),
         issued_ns=now_ns,
         expires_ns=now_ns + round(min(life_s, MAX_LIFE_S) * NS_PER_S),
         arguments=arguments or Arguments(),

@@ -53,6 +53,7 @@ class Why(StrEnum):
     BAD_SIGNATURE = "bad_signature"
     WRONG_VAULT = "wrong_vault"
     NOT_ALLOWED = "not_allowed"
+    NOT_CONFIRMED = "not_confirmed"
     HOLDS_SECRET = "holds_secret"  # noqa: S105 — the name of a refusal
     NOT_YET = "not_yet"
     LIVES_TOO_LONG = "lives_too_long"
@@ -143,7 +144,17 @@ def _judged(body: CommandBody, issuer: Issuer, now_ns: int, seen: Container[str]
         return Refused(Why.LIVES_TOO_LONG, found, body)
     if body.command_id in seen:
         return Refused(Why.REPEATED, f"expected a new id, found {body.command_id} once more", body)
-    return still_good(body, now_ns) or body
+    return still_good(body, now_ns) or _unconfirmed(body) or body
+
+
+def _unconfirmed(body: CommandBody) -> Refused | None:
+    """Return the refusal of what leaves a book unhedged if it does not name the vault once more."""
+    if body.action != OperatorAction.FLATTEN or body.arguments.confirm == body.vault:
+        return None
+    found = (
+        f"expected confirm to be {body.vault}, as flatten leaves its book unhedged, found {body.arguments.confirm!r}"
+    )
+    return Refused(Why.NOT_CONFIRMED, found, body)
 
 
 def _decoded(payload: bytes) -> SignedCommand:

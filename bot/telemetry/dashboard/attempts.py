@@ -32,15 +32,13 @@ class Attempts:
 
     def begin(self, user: str, address: str, now_s: float) -> float:
         """Return 0 if an attempt may be made now, which it then is; else the seconds to wait."""
-        both = [
-            (self._of(("user", user), now_s), MAX_USER_WAIT_S),
-            (self._of(("address", network(address)), now_s), MAX_ADDRESS_WAIT_S),
-        ]
-        wait_s = max(tries.until_s - now_s for tries, _ in both)
-        if wait_s > 0:
+        both = ((("user", user), MAX_USER_WAIT_S), (("address", network(address)), MAX_ADDRESS_WAIT_S))
+        wait_s = max(kept.until_s - now_s if (kept := self._kept.get(key)) else 0.0 for key, _ in both)
+        if wait_s > 0:  # costs nothing, and so must not be remembered in place of what does
             self.refused += 1
             return wait_s
-        for tries, longest_s in both:
+        for key, longest_s in both:
+            tries = self._of(key, now_s)
             tries.wrong += 1
             tries.last_s = now_s
             over = tries.wrong - FREE

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import suppress
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,6 +29,7 @@ SOCKET: Final = "/_nicegui_ws/"
 OPEN: Final = frozenset({"/login", "/assets/style.css", "/assets/icon.svg"})
 MAX_FRAME: Final = 200_000  # bytes from a browser
 MAX_BODY: Final = 64 * 1024
+MAX_DIGITS: Final = 9  # of a length; zeros before it are no way around
 LOOK_EVERY_S: Final = 5.0  # at whether an open socket's session still lasts
 
 HEADERS: Final = {
@@ -155,9 +155,9 @@ class Gate:
         is_heard = True
         if proxy is not None:
             is_heard = _is_same_address(peer, proxy)
-            is_secure = headers.get("x-forwarded-proto", "").strip().lower() == "https"
-            # the last one is whom the proxy itself saw; those before it are hearsay
-            address = headers.get("x-forwarded-for", peer).rpartition(",")[2].strip() or peer
+            is_secure = [one.strip().lower() for one in headers.getlist("x-forwarded-proto")] == ["https"]
+            # the last one is whom the proxy itself saw; those before it, in this line or another, are hearsay
+            address = ",".join(headers.getlist("x-forwarded-for")).rpartition(",")[2].strip() or peer
         scope[NONCE] = secrets.token_urlsafe(18)
         scope[ADDRESS], scope[IS_SECURE] = address, is_secure
         if len(headers.getlist("host")) != 1 or host_of(headers["host"]) not in self._hosts:
@@ -237,13 +237,8 @@ def host_of(text: str) -> str:
 
 
 def cookies_of(headers: Headers) -> dict[str, str]:
-    """Return the cookies of a request; unreadable ones are none."""
-    cookie: SimpleCookie = SimpleCookie()
-    try:
-        cookie.load(headers.get("cookie", ""))
-    except CookieError:
-        return {}
-    return {name: morsel.value for name, morsel in cookie.items()}
+    """Return the cookies of a request; what another program of this host has set is no reason to lose ours."""
+    return cookie_parser(headers.get("cookie", ""))
 
 
 def set_cookie(response: Response, name: str, value: str, *, is_secure: bool, max_age_s: int | None = None) -> None:
@@ -258,10 +253,12 @@ def _refuse_foreign(scope: Scope, headers: Headers) -> tuple[int, str] | None:
         return 403, "expected to be asked by a page of this dashboard (Origin)"
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return 403, "expected to be asked by a page of this dashboard (Sec-Fetch-Site)"
-    if scope["type"] == "http" and not headers.get("content-length", "").isdigit():
-        return 411, "expected a Content-Length"
-    if scope["type"] == "http" and int(headers["content-length"][:9]) > MAX_BODY:
-        return 413, f"expected at most {MAX_BODY:,} bytes"
+    if scope["type"] == "http":
+        length = headers.get("content-length", "")
+        if not (length.isascii() and length.isdigit()):
+            return 411, "expected a Content-Length"
+        if len(length) > MAX_DIGITS or int(length) > MAX_BODY:
+            return 413, f"expected at most {MAX_BODY:,} bytes"
     return None
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Final
 
+import structlog
 from nicegui import Client, ui
 
 from bot.domain.commands import Arguments
@@ -17,7 +18,10 @@ from bot.telemetry.dashboard.ports import Sources
 from bot.telemetry.dashboard.sessions import Session
 
 TICK_S: Final = 0.25
+BEAT_TICKS: Final = 4  # a page that hears nothing for longer says that it is old
 PLACES: Final = (("/", "Fleet"), ("/risk", "Risk"), ("/replay", "Replay"), ("/audit", "Audit"))
+
+log = structlog.get_logger()
 
 
 class Shell:
@@ -30,6 +34,8 @@ class Shell:
         self.live = Live()
         self._client = client
         self._shows: list[Callable[[], None]] = [self._show_connection]
+        self._quiet_ticks = 0
+        self._is_broken = False
 
     @property
     def is_operator(self) -> bool:
@@ -89,10 +95,30 @@ class Shell:
     def _tick(self) -> None:
         if self.session.is_over:
             return
-        for show in self._shows:
-            show()
-        if (changed := self.live.flush()) is not None:
-            self._client.run_javascript(f"ek.show({changed})")
+        if (script := self.next_script()) is not None:
+            self._client.run_javascript(script)
+
+    def next_script(self) -> str | None:
+        """Return what the browser is told now, None for nothing.
+
+        A page that cannot be drawn is told nothing at all, so that it does not look new where it is not.
+        """
+        try:
+            for show in self._shows:
+                show()
+            changed = self.live.flush()
+        except Exception:
+            if not self._is_broken:
+                log.exception("dashboard.page_broken", user=self.session.user)
+            self._is_broken = True
+            return None
+        self._is_broken = False
+        self._quiet_ticks = 0 if changed is not None else self._quiet_ticks + 1
+        if changed is not None:
+            return f"ek.show({changed})"
+        if self._quiet_ticks % BEAT_TICKS == 0:
+            return "window.ek?.beat()"
+        return None
 
     def _show_connection(self) -> None:
         if self.mirror.is_connected:
@@ -137,6 +163,7 @@ class Shell:
                 id="top",
                 data_csrf=self.session.csrf,
             ),
+            el("p", id="silent", cls="silent-banner", role="alert"),
         )
 
     def _dialog(self) -> Markup:

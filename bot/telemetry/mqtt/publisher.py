@@ -128,6 +128,7 @@ class Publisher:
         while True:
             try:
                 async with self._client() as client:
+                    heed_cancellation()
                     self._once.recovered("broker", vault=self.vault)
                     self.away_ns = failures = 0
                     await self._converse(client)
@@ -169,8 +170,13 @@ class Publisher:
 
     @staticmethod
     async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-        for task in tasks:
-            task.cancel()
+        # Again and again: the library waits by asyncio.wait_for, which before Python 3.12 loses a cancellation that
+        # comes at the moment of its answer.
+        left = set(tasks)
+        while left:
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=0.05)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     @staticmethod
@@ -261,6 +267,13 @@ class Publisher:
         manner = MANNERS[topic]
         name = topic_name(self._prefix, self.vault, topic)
         await client.publish(name, payload, qos=manner.qos, retain=manner.is_retained)
+
+
+def heed_cancellation() -> None:
+    """Raise CancelledError where the task is to end and what it waited for last has kept that to itself."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _is_due(part: Part, now_s: float, written: tuple[Part, float] | None) -> bool:

@@ -17,7 +17,7 @@ import structlog
 
 from bot.domain.windows import Alert, CommandAnswer, Told, VaultState
 from bot.telemetry.logs import OnceLogger
-from bot.telemetry.mqtt.publisher import AGAIN_S, QUIET, Connect
+from bot.telemetry.mqtt.publisher import AGAIN_S, QUIET, Connect, heed_cancellation
 from bot.telemetry.mqtt.topics import (
     MANNERS,
     STATE_TOPICS,
@@ -25,6 +25,7 @@ from bot.telemetry.mqtt.topics import (
     OpenAlerts,
     Part,
     RecentEvents,
+    Status,
     Topic,
     decode,
     join,
@@ -135,6 +136,7 @@ class Subscriber:
             try:
                 async with self._reader() as client:
                     await self._subscribe(client)
+                    heed_cancellation()
                     self._client = client
                     failures = 0
                     self._once.recovered("broker", reader=self._name)
@@ -200,6 +202,7 @@ class Subscriber:
             return
         try:
             content = decode(topic, bytes(payload))
+            _check_vault(vault, content)
         except msgspec.DecodeError as error:
             self.unreadable += 1
             self._once.failed("payload", topic=name, error=str(error))
@@ -243,6 +246,19 @@ class Subscriber:
         state = join(self._parts[vault])
         if state is not None:
             self._sink.take_state(state)
+
+
+def _check_vault(vault: str, content: msgspec.Struct) -> None:
+    """Raise msgspec.DecodeError for what speaks of another vault than its topic: brokers judge writers by topics."""
+    match content:
+        case RecentEvents(events=told) | OpenAlerts(alerts=told):
+            named = {one.vault for one in told}
+        case Told(vault=name) | CommandAnswer(vault=name) | Status(vault=name):
+            named = {name}
+        case _:
+            return
+    if named - {vault}:
+        raise msgspec.DecodeError(f"expected word of {vault} only, found some of {min(named - {vault})[:60]}")
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from bot.domain.commands import SignedCommand
+from bot.domain.units import NS_PER_S
 from bot.domain.windows import (
     SCHEMA_VERSION,
     AccountState,
@@ -28,6 +29,8 @@ from bot.domain.windows import (
     VaultState,
     VenueState,
 )
+
+MAX_LAG_NS: Final = 60 * NS_PER_S  # of a part behind the status
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -295,8 +298,9 @@ def split(state: VaultState) -> dict[Topic, Part]:
 def join(parts: Mapping[Topic, Part]) -> VaultState | None:
     """Return the state that topics make together; None while one of them is missing.
 
-    Parts need not be of one moment: the state is as of the status. An underlying is shown once both of its halves are
-    there.
+    Parts need not be of one moment: the state is as of the status, but where a part stays behind, as of that: each is
+    written again every few seconds, and one that cannot be read must not look new. An underlying is shown once both of
+    its halves are there.
     """
     if any(topic not in parts for topic in STATE_TOPICS):
         return None
@@ -314,6 +318,9 @@ def join(parts: Mapping[Topic, Part]) -> VaultState | None:
         for half in exposure.underlyings
         if half.underlying in by_name
     )
+    oldest_ns = min(part.taken_ns for part in parts.values())
+    if fields["taken_ns"] - oldest_ns > MAX_LAG_NS:
+        fields["taken_ns"] = oldest_ns
     return VaultState(**fields)
 
 
@@ -324,7 +331,10 @@ def encode(payload: msgspec.Struct) -> bytes:
 
 def decode(topic: Topic, payload: bytes) -> msgspec.Struct:
     """Return what was written to a topic. Raises msgspec.DecodeError for what does not fit its schema."""
-    return msgspec.json.decode(payload, type=PAYLOADS[topic])
+    try:
+        return msgspec.json.decode(payload, type=PAYLOADS[topic])
+    except (UnicodeError, RecursionError) as error:  # text that is no UTF-8, and brackets within brackets
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def schemas() -> dict[str, dict[str, Any]]:

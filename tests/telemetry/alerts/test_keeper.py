@@ -232,7 +232,7 @@ class TestAnswering:
         story.wait(5000)  # it is back, and the alert over
         assert story.keeper.due() == [owed]
         story.wait(5, silent)
-        assert [one.vault for one in story.keeper.due()] == ["eth"]
+        assert [one.command_id for one in story.keeper.due()] == [owed.command_id], "else it were done once more"
         story.keeper.escalated("eth", story.now_ns, "")
         assert story.keeper.due() == []
 
@@ -247,7 +247,7 @@ class TestAnswering:
 class TestRestart:
     def again(self, story: Story, away_s: float) -> Story:
         keeper = AlertKeeper(PATIENCE)
-        keeper.load(story.keeper.dump())
+        keeper.load(story.keeper.dump(), story.now_ns)
         return Story(keeper, story.at_s + away_s)
 
     def test_nothing_is_told_again(self) -> None:
@@ -266,6 +266,15 @@ class TestRestart:
         after.wait(42, HALTED)
         assert len(after.keeper.due()) == 1
 
+    def test_nor_has_anybody_where_the_clock_was_set_back_meanwhile(self) -> None:
+        story = Story()
+        story.wait(200, HALTED)
+        keeper = AlertKeeper(PATIENCE)
+        keeper.load(story.keeper.dump(), T0 - 3600 * S)
+        after = Story(keeper, -3600)
+        after.wait(300, HALTED)
+        assert len(after.keeper.due()) == 1
+
     def test_what_was_not_looked_at_yet_is_neither_over_nor_held_against_anybody(self) -> None:
         story = Story()
         story.wait(200, HALTED)
@@ -280,14 +289,14 @@ class TestRestart:
         story = Story()
         story.wait(20, HALTED)
         keeper = AlertKeeper(PATIENCE)
-        keeper.load(story.keeper.dump().replace(b'"kind":"halted"', b'"kind":"of_old"'))
+        keeper.load(story.keeper.dump().replace(b'"kind":"halted"', b'"kind":"of_old"'), story.now_ns)
         assert keeper.open_alerts() == ()
 
     @pytest.mark.parametrize("memory", [b"", b"{}", b"[1]", b'[{"kind":"halted"}]', b"\xff"])
     def test_another_text_is_refused(self, memory: bytes) -> None:
         keeper = AlertKeeper(PATIENCE)
         with pytest.raises((msgspec.MsgspecError, UnicodeDecodeError)):
-            keeper.load(memory)
+            keeper.load(memory, T0)
 
 
 def test_ids_can_be_typed() -> None:
@@ -305,7 +314,7 @@ def test_whatever_happens_an_end_follows_a_beginning_and_restarts_change_nothing
         for story in (straight, restarted):
             story.wait(seconds, *findings, step_s=min(10, seconds))
         keeper = AlertKeeper(PATIENCE)
-        keeper.load(restarted.keeper.dump())
+        keeper.load(restarted.keeper.dump(), restarted.now_ns)
         keeper.observe("state", "eth", findings, restarted.now_ns)
         restarted.keeper = keeper
     assert restarted.told == straight.told

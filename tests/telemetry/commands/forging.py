@@ -45,6 +45,7 @@ class Forgery(NamedTuple):
 def order(issuer: str = "alice", action: str = "pause", *, now_ns: int = NOW_NS, **changes: Any) -> CommandBody:
     """A command that is fine, with a few fields changed; its id is one of its own."""
     needed = {"set_target": Arguments("ETH", 1.0), "set_band": Arguments("ETH", None, -1.0, 1.0)}
+    needed["flatten"] = Arguments(confirm=VAULT)
     needed["acknowledge"] = Arguments(alert_id="mm:halted")
     fields: dict[str, Any] = {
         "vault": VAULT,

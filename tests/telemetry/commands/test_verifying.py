@@ -162,6 +162,15 @@ def test_a_reason_may_be_in_any_language_but_not_invisible() -> None:
         assert why(payload_of(order(reason=bad))) is Why.MALFORMED
 
 
+def test_who_leaves_a_book_unhedged_names_the_vault_once_more() -> None:
+    for confirm in ("", "MM", "mm ", "mm-2", "yes"):
+        body = order(action="flatten", arguments=Arguments(confirm=confirm))
+        found = judge(payload_of(body))
+        assert isinstance(found, Refused)
+        assert (found.why, found.body) == (Why.NOT_CONFIRMED, body)
+        assert found.text == f"expected confirm to be mm, as flatten leaves its book unhedged, found {confirm!r}"
+
+
 def test_the_algorithm_is_the_issuers_and_names_are_exact() -> None:
     assert why(payload_of(order("bob"), ALICE)) is Why.BAD_SIGNATURE
     assert why(payload_of(order("alice"), KEYS["bob"])) is Why.BAD_SIGNATURE

@@ -92,7 +92,12 @@ class Guarded:
 
     def token(self) -> str:
         """Return the token of a fresh login form."""
-        return self.client.get("/login").text.partition('name="token" value="')[2].partition('"')[0]
+        return self.token_of(self.client.get("/login").text)
+
+    @staticmethod
+    def token_of(form: str) -> str:
+        """Return the token in a login form."""
+        return form.partition('name="token" value="')[2].partition('"')[0]
 
     def log_in(self, user: str, password: str = PASSWORD, **headers: str) -> int:
         """Log in as a browser would, and return the status."""

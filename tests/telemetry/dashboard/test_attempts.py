@@ -67,6 +67,16 @@ def test_many_names_take_bounded_memory() -> None:
     assert len(attempts._kept) <= MAX_KEPT
 
 
+def test_what_is_refused_makes_nobody_forgotten() -> None:
+    attempts = Attempts()
+    for _ in range(FREE):
+        attempts.begin("alice", "10.0.0.1", 0.0)
+        attempts.begin("bob", "10.0.0.2", 0.0)
+    for n in range(2 * MAX_KEPT):  # the second address does nothing but to have the first forgotten
+        assert attempts.begin(f"user{n}", "10.0.0.2", 0.1) > 0
+    assert attempts.begin("alice", "10.0.0.1", 0.2) > 0
+
+
 def test_a_subscriber_of_ipv6_is_one_address() -> None:
     assert network("2001:db8::1") == network("2001:db8::ffff:1") != network("2001:db9::1")
     assert network("::ffff:10.0.0.1") == network("10.0.0.1") == "10.0.0.1"

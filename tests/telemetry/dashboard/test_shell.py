@@ -5,7 +5,7 @@ from typing import Any
 from bot.telemetry.dashboard.mirror import Mirror
 from bot.telemetry.dashboard.orders import ACTIONS
 from bot.telemetry.dashboard.sessions import Sessions
-from bot.telemetry.dashboard.shell import PLACES, Shell
+from bot.telemetry.dashboard.shell import BEAT_TICKS, PLACES, Shell
 
 
 def shell_of(*, is_operator: bool) -> Shell:
@@ -46,3 +46,20 @@ def test_losing_the_broker_is_said_in_words() -> None:
     shell.mirror.take_connection(True)
     shell._show_connection()
     assert "connected" in (shell.live.flush() or "")
+
+
+def test_a_page_hears_something_every_second_and_nothing_while_it_cannot_be_drawn() -> None:
+    shell, faults = shell_of(is_operator=False), [False]
+
+    def show() -> None:
+        if faults[0]:
+            raise ZeroDivisionError
+
+    shell.every_tick(show)
+    assert "broker" in (shell.next_script() or "")
+    assert [shell.next_script() for _ in range(2 * BEAT_TICKS)] == [*[None] * (BEAT_TICKS - 1), "window.ek?.beat()"] * 2
+    faults[0] = True
+    shell.mirror.take_connection(is_connected=True)
+    assert [shell.next_script() for _ in range(2 * BEAT_TICKS)] == [None] * 2 * BEAT_TICKS
+    faults[0] = False
+    assert "connected" in (shell.next_script() or "")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bot.domain.windows import Alert, CommandAnswer, Told, VaultState
 from bot.runtime.broker import Broker
 from bot.telemetry.mqtt.subscriber import MAX_HELD, NotConnected, Order, Subscriber
-from bot.telemetry.mqtt.topics import RecentEvents, Topic, encode, topic_name
+from bot.telemetry.mqtt.topics import OpenAlerts, RecentEvents, Topic, encode, split, topic_name
 from tests.broker import Mosquitto
 from tests.runtime.test_journal_tail import hedge, write
 from tests.telemetry.mqtt.test_publisher import ALERT, EVENTS, broker, journal, publishing, state, until
@@ -114,13 +114,29 @@ async def test_what_does_not_fit_its_schema_is_counted_and_nothing_else(
     picture = Picture()
     async with reading(broker.broker(), picture) as subscriber, broker.broker().client("vandal") as vandal:
         await until(lambda: picture.connections == [True])
-        for payload in (b"", b"{", b"[]", b'{"presence": "online"}', b"\xff" * 100):
+        invalid = b'{"presence": "online", "since_ns": 1, "why": "\xff"}'
+        for payload in (b"", b"{", b"[]", b'{"presence": "online"}', b"\xff" * 100, invalid, b'{"a":' * 5000):
             await vandal.publish("evenkeel/v1/eth/availability", payload, qos=1)
-        await until(lambda: subscriber.unreadable == 5)
+        await until(lambda: subscriber.unreadable == 7)
         async with publishing(broker.broker(), journal) as publisher:
             publisher.show(state)
             await until(lambda: bool(picture.states))
     assert picture.states[0] == state
+
+
+async def test_who_may_write_of_one_vault_can_say_nothing_of_another(broker: Mosquitto, state: VaultState) -> None:
+    picture = Picture()
+    of_eth = msgspec.structs.replace(told(1), vault="btc")
+    payloads = (of_eth, RecentEvents((told(1), of_eth)), OpenAlerts((ALERT,)), split(state)[Topic.STATUS])
+    async with reading(broker.broker(), picture) as subscriber, broker.broker().client("vandal") as vandal:
+        await until(lambda: picture.connections == [True])
+        for topic, payload in zip((Topic.EVENTS, Topic.RECENT, Topic.ALERTS, Topic.STATUS), payloads, strict=True):
+            vault = "btc" if topic in (Topic.ALERTS, Topic.STATUS) else "eth"
+            await vandal.publish(topic_name("evenkeel", vault, topic), encode(payload), qos=1)
+        await until(lambda: subscriber.unreadable == 4)
+    assert not picture.told
+    assert not picture.alerts
+    assert not picture.states
 
 
 async def test_a_command_goes_out_and_its_answer_comes_back(broker: Mosquitto) -> None:

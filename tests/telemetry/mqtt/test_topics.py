@@ -15,6 +15,7 @@ from bot.runtime.session import open_session
 from bot.runtime.window_state import take_state
 from bot.telemetry.mqtt.topics import (
     MANNERS,
+    MAX_LAG_NS,
     PAYLOADS,
     STATE_TOPICS,
     Topic,
@@ -66,6 +67,26 @@ def test_an_underlying_is_shown_once_both_halves_are_there(state: VaultState) ->
     joined = join(parts)
     assert joined is not None
     assert joined.underlyings == ()
+
+
+def test_a_part_that_no_longer_comes_makes_the_whole_as_old_as_it_is(state: VaultState) -> None:
+    parts = split(state)
+    later_ns = state.taken_ns + MAX_LAG_NS
+    for topic in STATE_TOPICS:
+        newer = {name: msgspec.structs.replace(part, taken_ns=later_ns + 1) for name, part in parts.items()}
+        joined = join({**newer, topic: msgspec.structs.replace(parts[topic], taken_ns=later_ns)})
+        assert joined is not None
+        assert joined.taken_ns >= later_ns
+        if topic is not Topic.STATUS:
+            joined = join({**newer, topic: parts[topic]})
+            assert joined is not None
+            assert joined.taken_ns == state.taken_ns
+
+
+@pytest.mark.parametrize("text", [b'"\xff"', b"[" * 5000 + b"]" * 5000, b'{"a":' * 5000 + b"1" + b"}" * 5000])
+def test_what_breaks_the_reader_of_json_is_only_a_payload_that_does_not_fit(text: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode(Topic.RISK, b'{"taken_ns": 1, "accounts": [], "risk": {"a": ' + text + b"}}")
 
 
 def test_names_of_topics_are_read_as_they_are_written() -> None:

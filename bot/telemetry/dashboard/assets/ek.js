@@ -33,6 +33,7 @@ const ek = (() => {
   // Elements come a moment after the page's frame: what they are to show waits for them.
   let waiting = [];
   function show(message) {
+    beat();
     if (!document.getElementById("top")) {
       waiting.push(message);
       setTimeout(() => waiting.splice(0).forEach(show), 20);
@@ -49,6 +50,25 @@ const ek = (() => {
     for (const [name, values] of message.calls) functions[name]?.(...values);
     document.documentElement.dataset.live = "1";
   }
+
+  // The server says something every second. When it does not, nothing here is how it is, whatever the figures say -----
+  const SILENT_MS = 5000;
+  let heardMs = Date.now();
+  function beat() {
+    heardMs = Date.now();
+    tellSilence("");
+  }
+  function tellSilence(text) {
+    const banner = document.getElementById("silent");
+    if (!banner || banner.textContent === text) return;
+    banner.textContent = text;
+    document.documentElement.classList.toggle("silent", text !== "");
+  }
+  setInterval(() => {
+    const silentMs = Date.now() - heardMs;
+    if (silentMs < SILENT_MS) return;
+    tellSilence(`Stale: no word from the dashboard for ${Math.floor(silentMs / 1000)} s. This is how it was, not how it is.`);
+  }, 1000);
 
   // Dark and light -----------------------------------------------------------------------------------------------
   const themes = ["auto", "dark", "light"];
@@ -154,6 +174,6 @@ const ek = (() => {
   }
   for (const name of ["keydown", "pointerdown", "pointermove"]) document.addEventListener(name, alive, { passive: true });
 
-  return { show, functions, isDark };
+  return { show, beat, functions, isDark };
 })();
 window.ek = ek;

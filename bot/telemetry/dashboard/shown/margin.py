@@ -85,8 +85,8 @@ def _account(at: int, one: AccountState, distance: Distance | None) -> Row:
 
 
 def far(spot_distance_fraction: float | None, distance: Distance | None) -> Cell:
-    """Return how far liquidation is, from the state or else from the last look at the whole book."""
-    if spot_distance_fraction is not None:
+    """Return how far liquidation is either way, from the last look at the whole book or else from the state."""
+    if distance is None and spot_distance_fraction is not None:
         return Cell(figures.move(spot_distance_fraction), sort=abs(spot_distance_fraction))
     if distance is None:
         return Cell(figures.DASH, hint="not known: the book was not looked at yet")
