@@ -48,13 +48,14 @@ from tests.venues.deribit import TEST_KEY, TEST_SECRET, DeribitServer
 from tests.venues.faults import garbage, http
 
 PART_CHARS: Final = 12  # of a secret that may not be seen either: enough to know it again, too long to be chance
-SPEED: Final = "5"
+SPEED: Final = "2"
 FUZZED: Final = 60  # pieces of garbage for each door
 USER: Final = "windows"
 PATHS: Final = ("/", "/audit", "/vault/busy", "/vault/mm", "/risk", "/replay")
 
 DESK: Final = """\
-mqtt: {{host: 127.0.0.1, port: {mqtt_port}, username: {user}, password_env: EVENKEEL_TEST_BROKER}}
+mqtt: {{host: 127.0.0.1, port: {mqtt_port}, username: {user}, password_env: EVENKEEL_TEST_BROKER,
+        state_every_s: 1}}
 http: {{port: {http_port}}}
 issuers:
   alice: {{public_key: {alice}, may: [all]}}

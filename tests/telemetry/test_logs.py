@@ -289,7 +289,7 @@ class TestKnownSecrets:
         ("url", "secrets", "others"),
         [
             ("json://u:pw-qzv1@host.test/a-long-token-qzv2", ["pw-qzv1", "a-long-token-qzv2"], ["host.test"]),
-            ("tgram://1234567890:bot-token-qzv3/77", ["1234567890:bot-token-qzv3", "bot-token-qzv3"], ["77"]),
+            ("tgram://1234567890:bot-token-qzv3-xy/77", ["1234567890:bot-token-qzv3-xy", "bot-token-qzv3-xy"], ["77"]),
             ("https://n.test/v2/a-long-key-of-qzv4", ["a-long-key-of-qzv4"], ["n.test", "v2"]),
             ("https://n.test/?to=a%2Flong%2Ftoken%2Fqzv5&as=text", ["a/long/token/qzv5"], ["text"]),
             ("http://127.0.0.1:8545", [], ["http://127.0.0.1:8545"]),
