@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,13 +39,14 @@ def layer_of(dotted: str) -> str:
     return rest.partition(".")[0] if first == "bot" else ""
 
 
-def modules() -> list[Module]:
-    """Return every module of the project's packages."""
-    return [
+@cache
+def modules() -> tuple[Module, ...]:
+    """Return every module of the project's packages; parsed once, as a dozen tests look at all of them."""
+    return tuple(
         Module.parse(dotted_name(path), path.read_text(encoding="utf-8"), is_package=path.name == "__init__.py")
         for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
-    ]
+    )
 
 
 def dotted_name(path: Path) -> str:
