@@ -14,8 +14,13 @@ import pytest
 from bot.domain.windows import CommandAnswer
 from bot.runtime.broker import Broker
 from bot.runtime.command_sender import NoAnswerError, send
+from bot.runtime.dashboard_actions import BrokerActions, Signer
 from bot.runtime.desk import MqttSection
 from bot.telemetry.commands.signing import compose
+from bot.telemetry.commands.verifying import Issuer
+from bot.telemetry.dashboard.mirror import Mirror
+from bot.telemetry.dashboard.ports import Order
+from bot.telemetry.mqtt.subscriber import Subscriber
 from tests.acceptance.rehearsal import HEDGE
 from tests.acceptance.stand import MAKER, Stand, open_stand, until
 from tests.broker import Mosquitto
@@ -144,3 +149,36 @@ async def test_a_halt_over_mqtt_needs_no_daemon_and_only_a_resume_with_a_reason_
             assert (await asyncio.to_thread(process.wait)).code == 0, process.err[-2_000:]
     assert not book.open_orders()
     assert ALICE.text().partition(":")[2] not in daemon.err + windows.err + exported.out
+
+
+async def test_a_halt_from_the_dashboard_needs_no_daemon_either(stand: Stand, mosquitto: Mosquitto) -> None:
+    book, alice = stand.market.book, Operator(mosquitto)
+    (stand.folder / "desk.yaml").write_text(DESK.format(port=mosquitto.port, key=ALICE.verifier().text()))
+    mirror = Mirror(["mm"], time.time_ns, 3.0)
+    reader = Subscriber("dashboard-1", "evenkeel", mosquitto.broker().client, mirror, ["mm"])
+    signer = Signer(ALICE, Issuer("alice", ALICE.verifier(), frozenset({"all"}), frozenset({"all"})))
+    actions = BrokerActions(reader.order, signer, time.time_ns)
+    reading = asyncio.create_task(reader.run())
+    async with DeribitServer(book) as server, moving(stand.market.show):
+        stand.write_vault(server, hedges=(f"{HEDGE}, {MAKER}",))
+        daemon = await resting(stand)
+        windows = await stand.start("windows", "desk.yaml", "mm.yaml")
+        assert await alice.is_heard(), windows.err[-2_000:]
+        (picture,) = mirror.vaults()
+        assert await until(lambda: picture.state is not None)
+        daemon.send(signal.SIGSTOP)
+        ordered = asyncio.create_task(actions.order(Order("mm", "halt", "seen on a page", "bob")))
+        assert await until(lambda: not book.open_orders(), 5.0), "expected the book empty within 5 s"
+        answer = await ordered
+        assert (answer.is_done, answer.state) == (True, "halted"), answer
+        assert await until(lambda: mirror.is_stale(picture)), "a frozen daemon looks frozen"
+        daemon.send(signal.SIGCONT)
+        assert await until(lambda: '"halt' in daemon.err or daemon.is_over)
+        status = await stand.status()
+        assert (status["state"], status["state_reason"]) == ("halted", "alice: bob: seen on a page")
+        for process in (daemon, windows):
+            process.send(signal.SIGTERM)
+            assert (await asyncio.to_thread(process.wait)).code == 0, process.err[-2_000:]
+    reading.cancel()
+    await asyncio.wait({reading})
+    assert not book.open_orders()

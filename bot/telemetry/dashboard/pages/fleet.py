@@ -63,7 +63,9 @@ def urgency(mirror: Mirror, picture: VaultPicture) -> int:
     if state is None or mirror.is_stale(picture) or state.state == "halted" or Severity.CRITICAL in severities:
         return NOW
     worst = worst_underlying(state)
-    if state.state != "running" or Severity.WARNING in severities or (worst is not None and excess_base(worst) > 0):
+    if state.state != "running" or Severity.WARNING in severities or any(feed.is_stale for feed in state.feeds):
+        return SOON
+    if worst is not None and excess_base(worst) > 0:
         return SOON
     return FINE
 
