@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bot.domain.units import NS_PER_S
-from bot.domain.windows import Alert, Severity, VaultState
+from bot.domain.windows import Alert, FeedState, Severity, VaultState
 from bot.telemetry.dashboard.live import Live
 from bot.telemetry.dashboard.mirror import Mirror
 from bot.telemetry.dashboard.pages.fleet import (
@@ -42,6 +42,7 @@ def mirrored(state: VaultState | None, *alerts: Alert, age_s: float = 0.0) -> Mi
         (mirrored(a_state(), age_s=10.0), NOW),
         (mirrored(a_state(state="halted")), NOW),
         (mirrored(a_state(state="paused")), SOON),
+        (mirrored(a_state(feeds=(FeedState("ETH index", "index", 90.0, 60.0, is_stale=True),))), SOON),
         (mirrored(a_state(underlyings=(an_underlying(1.5),))), SOON),
         (mirrored(a_state(), an_alert(Severity.INFO)), FINE),
         (mirrored(a_state(), an_alert(Severity.WARNING)), SOON),
