@@ -12,7 +12,6 @@ import msgspec
 
 from bot.domain.errors import ConfigError
 from bot.domain.units import NS_PER_MS, NS_PER_S
-from bot.gateways.outcomes import hide
 
 if TYPE_CHECKING:
     import ccxt.pro
@@ -66,6 +65,8 @@ class VenueSettings(msgspec.Struct, frozen=True, kw_only=True):
 def open_exchange(settings: VenueSettings, credentials: Credentials) -> ccxt.pro.Exchange:
     """Return the ccxt exchange of a venue, unconnected. Raises ConfigError for a venue or option ccxt does not know."""
     import ccxt.pro  # noqa: PLC0415 — a second of start-up that a recording need not wait for
+
+    from bot.gateways.outcomes import hide  # noqa: PLC0415 — as above
 
     factory = getattr(ccxt.pro, settings.exchange_id, None)
     if factory is None or settings.exchange_id not in ccxt.pro.exchanges:

@@ -335,7 +335,7 @@ async def test_a_pending_hedge_outlives_the_daemon_and_is_followed_by_the_next(
         async with trouble.vault.running():
             await trouble.sent()
             await trouble.mine()
-        assert "transactions under way: mined or void by their deadline" in capsys.readouterr().out
+        assert "run.transactions_left" in capsys.readouterr().out
         trouble.proxy.release()
         await trouble.mine_unseen(1)
         async with trouble.vault.running():

@@ -219,7 +219,7 @@ async def test_a_good_vault_is_looked_at_from_all_sides_and_no_key_shows(stand: 
     no_key_in(looked.out, json.dumps(told), *(view.out + view.err for view in views), called)
     no_key_in(ended.out, ended.err, exported.out, *files)
     assert all(line.startswith("{") for line in ended.err.splitlines())
-    assert '"event": "command"' in ended.err
+    assert '"event": "command.sent"' in ended.err
     assert not stand.market.book.open_orders()
 
 
@@ -326,7 +326,7 @@ async def test_a_halt_empties_the_book_and_only_a_resume_ends_it(stand: Stand, s
             assert (await stand.status())["state"] == "halted"
             assert (await end(daemon)).code == 0
         daemon = await stand.start_daemon()
-        assert await until(lambda: daemon.is_over or '"started"' in daemon.err or '"recovered"' in daemon.err)
+        assert await until(lambda: daemon.is_over or '"run.started"' in daemon.err or '"run.recovered"' in daemon.err)
         await asyncio.sleep(0.5)
         assert (await stand.status())["state"] == "halted"
         assert len(book.orders) == sent, "a halted vault sends nothing, restarted or not"
