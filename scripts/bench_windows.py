@@ -30,8 +30,8 @@ from bench_speed import describe_machine, say
 from bot.telemetry.dashboard.passwords import hash_password
 from tests.broker import Mosquitto, free_port, mosquitto
 
-ROUNDS: Final = 7
-RUN_S: Final = 25.0
+ROUNDS: Final = 3
+RUN_S: Final = 20.0
 SPEED: Final = 4000.0  # three days of market in a minute: thousands of events a second
 START_S: Final = 60.0
 STORMERS: Final = 4
@@ -189,7 +189,10 @@ def deaf_subscriber(broker: Mosquitto) -> Iterator[None]:
 
 
 class Storm:
-    """Scrapes as fast as answers come, from several threads, up to a number."""
+    """Scrapes as fast as answers come, from several threads, up to a number; as niced as a thread of ours can be.
+
+    It stands for other machines, which would not take processor time from the daemon.
+    """
 
     def __init__(self, port: int) -> None:
         self.count = 0
@@ -208,6 +211,7 @@ class Storm:
             thread.join(10)
 
     def _scrape(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         while not self._is_over.is_set() and self.count < MAX_SCRAPES:
             self.count += 1
             try:

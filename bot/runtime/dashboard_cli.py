@@ -21,7 +21,7 @@ from bot.domain.errors import ConfigError
 from bot.runtime.desk import DashboardSection, Desk, MqttSection
 from bot.runtime.desk_file import load_desk
 from bot.runtime.windows import Watched
-from bot.runtime.windows_cli import watch
+from bot.runtime.windows_cli import watch, yield_to_trading
 
 GRACE_S = 2  # for answers under way when it stops
 MAX_CONNECTIONS = 300
@@ -36,6 +36,7 @@ def dashboard(
     ] = None,
 ) -> None:
     """Serve the dashboard of these vaults. It asks the broker, never a daemon's engine; orders go by signed command."""
+    yield_to_trading()
     desk = load_desk(desk_file)
     section, mqtt = _sections(desk, desk_file)
     serving = Serving(desk, section, mqtt, watch(vault_files, journal), os.environ)

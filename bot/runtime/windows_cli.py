@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from bot.runtime.recovery import journal_path
 from bot.runtime.windows import SOCKET, Hub, Watched, Windows, open_windows, until_eof
 
 STATE_EVERY_S = 0.25
+NICENESS = 5
 
 
 def windows(
@@ -31,9 +33,16 @@ def windows(
     with_owner: Annotated[bool, typer.Option("--until-eof", help="End when standard input does", hidden=True)] = False,
 ) -> None:
     """Open the windows of running daemons: broker, metrics, alerts, commands. `run --desk` does it by itself."""
+    yield_to_trading()
     desk = load_desk(desk_file)
     watched = watch(vault_files, journal)
     asyncio.run(_show(desk, watched, is_owned=with_owner))
+
+
+def yield_to_trading() -> None:
+    """Give way to whoever trades on this machine: a third of its weight, which still leaves enough for a halt."""
+    with suppress(OSError):
+        os.nice(NICENESS)
 
 
 def watch(vault_files: list[Path], journal: Path | None = None) -> list[Watched]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
+from bot.runtime.windows_cli import NICENESS
 from tests.runtime.command_line import CommandLine, wait_for
 
 
@@ -31,6 +33,8 @@ def test_windows_watch_until_they_are_told_to_stop(evenkeel: CommandLine, busy: 
     process = evenkeel.start("windows", "desk.yaml", "busy.yaml", cwd=busy)
     socket = busy / ".evenkeel" / ".windows.sock"
     wait_for(lambda: socket.exists() or process.is_over)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(19, own + NICENESS), "windows give way to trading"
     second = evenkeel.run("windows", "desk.yaml", "busy.yaml", cwd=busy)
     assert second.code == 1
     assert "found one at" in second.err
