@@ -154,9 +154,9 @@ class VaultState(msgspec.Struct, frozen=True):
     """One vault at one moment. `now_ns` is engine time, `taken_ns` the wall clock's; a state goes stale by the latter.
 
     `pnl_quote` is by part with its total, `pnl_today_quote` since midnight UTC of engine time (None before the first
-    mark of the day), held against `daily_loss_limit_quote`. Counters (`refusals`, `fees`, …) are since the run began.
-    `risk` is what `status` shows of margin, counterparties, breakers and forecasts; `raised` lists what should worry
-    people now, by kind.
+    mark of the day), held against `daily_loss_limit_quote`. Counters (`refusals`, `hedges`, …) are since the run began.
+    `risk` is what `status` shows of margin, counterparties, breakers and forecasts, `transactions_now` what chains say of
+    themselves, `overrides` what a person has set.
     """
 
     vault: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from bot.domain.units import NS_PER_S, utc_second_text
+from bot.domain.units import utc_second_text
 from bot.domain.windows import Severity
 from bot.telemetry.dashboard.live import Live, slot
 from bot.telemetry.dashboard.markup import Markup, el
@@ -214,8 +214,3 @@ def show_bullet(live: Live, key: str, bullet: Bullet | None) -> None:
     )
     live.set(f"{key}.marker", x=f"{bullet.marker_x}%")
     live.set(f"{key}.shape", d=OUTSIDE_SHAPE if bullet.is_outside else INSIDE_SHAPE)
-
-
-def seconds_between(earlier_ns: int, later_ns: int) -> float:
-    """Return how much later the second is, in seconds."""
-    return (later_ns - earlier_ns) / NS_PER_S
