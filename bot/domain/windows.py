@@ -155,8 +155,8 @@ class VaultState(msgspec.Struct, frozen=True):
 
     `pnl_quote` is by part with its total, `pnl_today_quote` since midnight UTC of engine time (None before the first
     mark of the day), held against `daily_loss_limit_quote`. Counters (`refusals`, `hedges`, …) are since the run began.
-    `risk` is what `status` shows of margin, counterparties, breakers and forecasts, `transactions_now` what chains say of
-    themselves, `overrides` what a person has set.
+    `risk` is what `status` shows of margin, counterparties, breakers and forecasts, `transactions_now` what chains
+    say of themselves, `overrides` what a person has set.
     """
 
     vault: str
