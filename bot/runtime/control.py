@@ -6,6 +6,7 @@ The socket lies in the vault's state folder with mode 0600: who may write there 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import socket
@@ -23,6 +24,7 @@ MAX_BRACKETS = 500
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 ANSWER_TIMEOUT_S = 5.0
 IDLE_S = 60.0  # how long a line may be open without a question
+WAITING = 100  # connections nobody has taken yet; asyncio's own figure
 PARTING_S = 1.0  # for answers under way when the daemon stops
 
 _HANDS_FULL = "it listens, and has its hands full"
@@ -76,17 +78,12 @@ async def serve(path: Path, handle: Handler) -> AsyncIterator[None]:
             with suppress(ConnectionError):
                 await writer.wait_closed()
 
-    refuse_second(path)
-    mask = os.umask(0o177)  # the socket is born with mode 0600
-    try:
-        server = await asyncio.start_unix_server(converse, path, limit=MAX_QUESTION_BYTES)
-    finally:
-        os.umask(mask)
+    server = await asyncio.start_unix_server(converse, sock=_listening(path), limit=MAX_QUESTION_BYTES)
     try:
         yield
     finally:
+        path.unlink(missing_ok=True)  # before the close: afterwards it may be the next daemon's
         server.close()
-        path.unlink(missing_ok=True)
         if busy:
             await asyncio.wait(set(busy), timeout=PARTING_S)
         for task in (left := set(conversations)):
@@ -178,6 +175,25 @@ async def _call(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]
     except BaseException:
         line.close()
         raise
+
+
+def _listening(path: Path) -> socket.socket:
+    """Return a socket of mode 0600 that listens on `path`. Raises AlreadyRunningError if another does."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # of two that start at once, one sees the other listen
+        refuse_second(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(str(path))
+            path.chmod(0o600)  # in time: nobody gets through before it listens
+            listener.listen(WAITING)
+        except BaseException:
+            listener.close()
+            raise
+    finally:
+        os.close(folder)
+    return listener
 
 
 def refuse_second(path: Path) -> None:

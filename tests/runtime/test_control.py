@@ -9,7 +9,10 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -282,6 +285,42 @@ async def test_its_mode_does_not_depend_on_the_umask(path: Path) -> None:
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
     finally:
         os.umask(mask)
+
+
+async def test_two_that_start_at_once_leave_the_umask_alone(path: Path) -> None:
+    mask = os.umask(0o022)
+    try:
+        async with AsyncExitStack() as lines:
+            serving = (serve(path.with_name(name), echo) for name in ("one.sock", "two.sock"))
+            await asyncio.gather(*map(lines.enter_async_context, serving))
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(mask)
+
+
+def test_of_several_that_start_at_once_one_listens(path: Path) -> None:
+    """Threads stand for processes: the lock is of an open file, so it keeps them apart in the same way."""
+    rivals = 4
+    start, end = Barrier(rivals), Barrier(rivals)
+
+    async def run() -> bool:
+        start.wait(60)
+        try:
+            async with serve(path, echo):
+                await asyncio.to_thread(end.wait, 60)
+                line = Line(path)
+                assert json.loads(await line.ask({})) == {"you said": {}}  # the others' attempts are over by then
+                line.close()
+                await asyncio.sleep(0.05)
+        except AlreadyRunningError:
+            end.wait(60)
+            return False
+        return True
+
+    with ThreadPoolExecutor(rivals) as pool:
+        for _ in range(50):
+            path.touch()  # what a killed one left, for each to find and remove
+            assert sum(pool.map(lambda _: asyncio.run(run()), range(rivals))) == 1
 
 
 def test_a_socket_whose_name_is_too_long_is_refused(tmp_path: Path) -> None:
