@@ -19,7 +19,6 @@ from typing import Any, Final, TypeVar
 
 from argon2 import PasswordHasher
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
-from playwright.sync_api import Error as PlaywrightError
 
 from bot.runtime import control
 from bot.telemetry.commands.keys import new_secret
@@ -37,7 +36,6 @@ FLAGS: Final = (
     "--disable-component-update",
     "--disable-sync",
 )
-LAUNCHES: Final = 4
 SECRET_ENV: Final = "EVENKEEL_BROWSER_TEST_SECRET"
 VAULT: Final = "busy"
 SPEED: Final = 20
@@ -108,16 +106,7 @@ class Chromium:
 
     def _open(self) -> None:
         self._playwright = sync_playwright().start()
-        for attempt in range(1, LAUNCHES + 1):
-            try:
-                self._browser = self._playwright.chromium.launch(
-                    executable_path=shutil.which("chromium"), args=list(FLAGS)
-                )
-            except PlaywrightError:  # now and then it ends by a trap while it starts, where two do at once
-                if attempt == LAUNCHES:
-                    raise
-            else:
-                return
+        self._browser = self._playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
 
 
 class Stand:
