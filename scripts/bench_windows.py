@@ -38,6 +38,7 @@ from scripts.dashboard_desk import children, processor_s
 from tests.broker import Mosquitto, free_port, mosquitto
 
 START_S: Final = 120.0
+SETTLE_S: Final = 3.0
 STORMERS: Final = 4
 MAX_SCRAPES: Final = 20_000  # of one storm
 VAULT: Final = Path(__file__).parents[1] / "config" / "eth-straddle-margin.yaml"
@@ -118,10 +119,12 @@ def run_once(mode: str, speed: float, seconds: float) -> tuple[dict[str, float],
         run = [sys.executable, "-m", "scripts.timed_daemon", "run", "vault.yaml", "--speed", str(speed), "--json"]
         environ["TIMINGS"] = str(folder / "timings.json")
         storm: Storm | None = None
+        pages: subprocess.Popen[bytes] | None = None
         if mode in OPEN:
             broker = stack.enter_context(mosquitto())
-            http_port = free_port()
-            (folder / "desk.yaml").write_text(json.dumps(desk(broker, http_port, 60.0 if mode == "still" else 0.25)))
+            http_port, pages_port = free_port(), free_port()
+            every_s = 60.0 if mode == "still" else 0.25
+            (folder / "desk.yaml").write_text(json.dumps(desk(broker, http_port, pages_port, every_s)))
             run += ["--desk", "desk.yaml"]
         log = stack.enter_context((folder / "log").open("w"))
         daemon = subprocess.Popen(run, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -133,7 +136,8 @@ def run_once(mode: str, speed: float, seconds: float) -> tuple[dict[str, float],
                 [*command, "dashboard", "desk.yaml", "vault.yaml"], cwd=folder, env=environ, stderr=log
             )
             stack.callback(end, pages)
-            wait_for_answer(http_port)
+            wait_for_answer(http_port, "/metrics")
+            wait_for_answer(pages_port, "/login")
         if mode == "abused":
             stack.enter_context(deaf_subscriber(broker))
             storm = stack.enter_context(Storm(http_port))
@@ -141,13 +145,21 @@ def run_once(mode: str, speed: float, seconds: float) -> tuple[dict[str, float],
             stack.enter_context(asking(socket_path))
         if mode == "busy":
             stack.callback(end, subprocess.Popen([sys.executable, "-c", SPIN.format(nice=NICENESS)]))
+        time.sleep(SETTLE_S)
+        before_s = beside_s(daemon, pages)
+        daemon.send_signal(signal.SIGUSR1)  # the recording begins
         time.sleep(seconds)
-        beside_s = processor_s(pages.pid) if mode in OPEN else 0.0
-        windows_s = sum(processor_s(pid) for pid in children(daemon.pid))
+        spent_s = [now_s - was_s for now_s, was_s in zip(beside_s(daemon, pages), before_s, strict=True)]
         daemon.send_signal(signal.SIGTERM)
         daemon.communicate(timeout=60)
         timings: dict[str, Any] = json.loads(Path(environ["TIMINGS"]).read_text())
-    return found_of(timings) | {"windows_s": windows_s, "dashboard_s": beside_s}, storm.count if storm else 0
+    return found_of(timings) | {"windows_s": spent_s[0], "dashboard_s": spent_s[1]}, storm.count if storm else 0
+
+
+def beside_s(daemon: subprocess.Popen[str], pages: subprocess.Popen[bytes] | None) -> list[float]:
+    """Return the processor time that the windows and the dashboard have had."""
+    windows_s = sum(processor_s(pid) for pid in children(daemon.pid))
+    return [windows_s, processor_s(pages.pid) if pages is not None else 0.0]
 
 
 def found_of(timings: dict[str, Any]) -> dict[str, float]:
@@ -199,7 +211,7 @@ def asking(socket_path: Path) -> Iterator[None]:
         thread.join(10)
 
 
-def desk(broker: Mosquitto, http_port: int, every_s: float) -> dict[str, Any]:
+def desk(broker: Mosquitto, http_port: int, pages_port: int, every_s: float) -> dict[str, Any]:
     """Return a desk file with everything open."""
     return {
         "mqtt": {**broker.mqtt(), "state_every_s": every_s},
@@ -207,7 +219,7 @@ def desk(broker: Mosquitto, http_port: int, every_s: float) -> dict[str, Any]:
         "alerts": {},
         "issuers": {"bench": {"secret_env": "BENCH_SECRET", "may": ["all"]}},
         "dashboard": {
-            "port": free_port(),
+            "port": pages_port,
             "issuer": "bench",
             "signing_key_env": "BENCH_SECRET",
             "users": {"viewer": {"password_hash": hash_password(secrets.token_hex(16)), "role": "viewer"}},
@@ -224,12 +236,12 @@ def wait_for_file(path: Path) -> None:
         time.sleep(0.05)
 
 
-def wait_for_answer(port: int) -> None:
-    """Wait until metrics are served. Raises TimeoutError."""
+def wait_for_answer(port: int, path: str) -> None:
+    """Wait until pages are served. Raises HTTPException or OSError."""
     give_up_s = time.monotonic() + START_S
     while True:
         try:
-            scrape(port)
+            scrape(port, path)
         except (http.client.HTTPException, OSError):
             if time.monotonic() > give_up_s:
                 raise
@@ -238,11 +250,11 @@ def wait_for_answer(port: int) -> None:
             return
 
 
-def scrape(port: int) -> None:
-    """Ask for the metrics. Raises HTTPException or OSError."""
+def scrape(port: int, path: str = "/metrics") -> None:
+    """Ask for the metrics, or another page. Raises HTTPException or OSError."""
     line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        line.request("GET", "/metrics")
+        line.request("GET", path)
         line.getresponse().read()
     finally:
         line.close()

@@ -1,28 +1,47 @@
 """`evenkeel` with a stopwatch: what its decisions take, and whose time that is, as JSON in the file `TIMINGS` names.
 
-For `scripts/bench windows`. Each decision is timed by the clock of the wall and by that of the processor, and told
-apart by whether it looked at margin. Collections of garbage, answers of states, and waits for a processor are counted.
+For `scripts/bench windows`. The recording begins at SIGUSR1, when whoever measures has everything open that is to be
+open; until then the daemon answers and decides nothing. Each decision is timed by the clock of the wall and by that of
+the processor, and told apart by whether it looked at margin. Collections of garbage, answers of states, and waits for
+a processor are counted.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
 import resource
+import signal
 import time
 from array import array
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 
 from bot.engine.engine import Engine
 from bot.runtime import cli
 from bot.runtime.daemon import Daemon
+from bot.runtime.feed import RecordedFeed
 from bot.runtime.mailbox import Mailbox
 
 QUANTILES: Final = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
+
+
+class Usage(NamedTuple):
+    """What this process has had of processors: seconds on one, seconds waiting for one, and how often one was taken."""
+
+    on_s: float
+    waited_s: float
+    preempted: int
+
+    @classmethod
+    def now(cls) -> Self:
+        """Return it as of now."""
+        on_ns, waited_ns, _ = map(int, Path("/proc/self/schedstat").read_text().split())
+        return cls(on_ns / 1e9, waited_ns / 1e9, resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw)
 
 
 class Timings:
@@ -36,12 +55,12 @@ class Timings:
         self.waits = array("d")  # from the newest thing put to the beginning of its decision
         self.collections = array("d")  # within decisions
         self.put_ns = 0
+        self.began = Usage.now()
         self.is_deciding = False
 
     def told(self) -> dict[str, Any]:
         """Return all of it, JSON-ready."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        on_ns, waited_ns, _ = map(int, Path("/proc/self/schedstat").read_text().split())
+        usage = Usage.now()
         return {
             "decide_us": {kind: quantiles(values) for kind, values in self.wall.items()},
             "decide_processor_us": {kind: quantiles(values) for kind, values in self.processor.items()},
@@ -51,9 +70,9 @@ class Timings:
             "waited_us": quantiles(self.waits),
             "answer_us": quantiles(self.answers),
             "collected_us": quantiles(self.collections),
-            "on_processor_s": on_ns / 1e9,
-            "waited_for_processor_s": waited_ns / 1e9,
-            "preempted": usage.ru_nivcsw,
+            "on_processor_s": usage.on_s - self.began.on_s,
+            "waited_for_processor_s": usage.waited_s - self.began.waited_s,
+            "preempted": usage.preempted - self.began.preempted,
         }
 
 
@@ -66,7 +85,7 @@ def quantiles(values: array[float]) -> dict[str, float]:
 def main() -> None:
     """Run the command line with a stopwatch on it."""
     timings = Timings()
-    decide, put, state = Engine.decide, Mailbox.put, Daemon._state
+    decide, put, state, run = Engine.decide, Mailbox.put, Daemon._state, RecordedFeed.run
 
     def timed_decide(engine: Engine, now_ns: int) -> Any:  # noqa: ANN401 — as it was
         looks = engine.margin.looks if engine.margin is not None else 0
@@ -92,6 +111,14 @@ def main() -> None:
         timings.answers.append((time.perf_counter_ns() - began_ns) / 1e3)
         return found
 
+    async def run_when_told(feed: RecordedFeed) -> None:
+        told = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
+        await told.wait()
+        timings.answers = array("d")
+        timings.began = Usage.now()
+        await run(feed)
+
     collecting_ns = 0
 
     def on_collection(phase: str, _: dict[str, int]) -> None:
@@ -102,6 +129,7 @@ def main() -> None:
             timings.collections.append((time.perf_counter_ns() - collecting_ns) / 1e3)
 
     Engine.decide, Mailbox.put, Daemon._state = timed_decide, timed_put, timed_state  # type: ignore[method-assign]
+    RecordedFeed.run = run_when_told  # type: ignore[method-assign]
     gc.callbacks.append(on_collection)
     try:
         cli.main()

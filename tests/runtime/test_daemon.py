@@ -224,8 +224,7 @@ async def test_what_has_reached_us_is_decided_upon_before_a_picture_is_taken(bus
     with opened(busy, speed=1.0) as (daemon, session):
         stop = asyncio.Event()
         run = asyncio.create_task(daemon.run(stop))
-        while not (busy / "busy.sock").exists():
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_for, (busy / "busy.sock").exists)
         await asyncio.to_thread(ask, busy / "busy.sock", {"verb": "state"})  # it has recovered when it answers
         pause = {"verb": "operate", "action": "pause", "issuer": "test", "reason": "both at once"}
         paused = asyncio.create_task(daemon._answer(pause))
