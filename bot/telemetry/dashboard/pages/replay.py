@@ -40,8 +40,8 @@ def page(shell: Shell) -> None:
         if state == before[0]:
             return
         if state.runs != before[0].runs:
-            bars.show(comparison.bars(state.runs))
-            table.show(comparison.table(state.runs))
+            bars.show(comparison.bars(state.runs), shell.live)
+            table.show(comparison.table(state.runs), shell.live)
         before[0] = state
         progress.props(f"value={state.fraction:.3f}")
         form.show(state)
