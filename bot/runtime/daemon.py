@@ -50,12 +50,11 @@ from bot.runtime.mailbox import Mailbox
 from bot.runtime.meters import DaemonMeters
 from bot.runtime.operating import parse_operation, told_of, too_late
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
-from bot.runtime.reload import answer_of, event_of, read_plan, take_in, wish_of
+from bot.runtime.reload import InForce, answer_of, event_of, read_plan, take_in, wish_of
 from bot.runtime.risk_news import RiskNews
 from bot.runtime.risk_snapshot import take_snapshot
 from bot.runtime.service import Pulse, Service
 from bot.runtime.session import Session
-from bot.runtime.vault import Vault
 from bot.runtime.views import status_view
 from bot.runtime.window_state import take_state
 from bot.telemetry.telling import ToldMoney, ToldOrderWord, tell
@@ -108,7 +107,7 @@ class Daemon:
         self._progress = progress
         self._marker = marker
         self._vault_file = vault_file.absolute() if vault_file is not None else None
-        self._newest: Vault | None = None  # the configuration that is in force, or about to be
+        self._newest: InForce | None = None  # the configuration that is in force, or about to be
         self._mailbox = Mailbox()
         self._feed: Feed = session.open_feed(self._mailbox, speed)
         self._lifting: Halt | None = None  # the marked halt that a resume under way has seen
@@ -163,7 +162,7 @@ class Daemon:
     async def _recover(self) -> None:
         """Bring the session to where the journal ends, then take in what venues say happened since."""
         found = self._rebuild()
-        self._newest = found.vault
+        self._newest = found.in_force
         session = self._session = self._session._replace(vault=found.vault)
         self._config_sha256 = config_sha256(found.vault)
         truth = await session.truth(found.instruments)
@@ -451,7 +450,7 @@ class Daemon:
             now_ns = self._feed.catch_up()
             if why_not := self._executed.claim(wish.command_id, now_ns):
                 return {"error": why_not, "refusal": "executed"}
-            self._newest = plan.new
+            self._newest = plan.old.then(plan.new, plan.verdict.keys)
             self._mailbox.put(now_ns, [event_of(plan, wish, now_ns)])
             await self._mailbox.drained()
             answer["is_applied"] = True

@@ -83,7 +83,7 @@ def _reload_journal(path: Path, vault_file: Path, wish: Wish) -> dict[str, Any]:
     A restart comes first: whatever was commanded last never reached anyone, and nothing is traded in its batch.
     """
     with Journal.open(path, for_writing=True) as opened:
-        plan = read_plan(newest_vault(opened), vault_file, _settings_of(opened))
+        plan = read_plan(in_force(opened), vault_file, _settings_of(opened))
         answer = answer_of(plan, wish)
         if "error" in answer or not plan.verdict.changes or wish.is_dry_run:
             return answer
