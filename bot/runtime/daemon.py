@@ -48,7 +48,8 @@ from bot.runtime.live import NOT_SENT, LiveSession
 from bot.runtime.live_transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.meters import DaemonMeters
-from bot.runtime.operating import parse_operation, told_of, too_late
+from bot.runtime.operating import fit_for_journal, parse_operation, told_of, too_late
+from bot.runtime.reasons import secret_in
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
 from bot.runtime.reload import InForce, answer_of, event_of, read_plan, take_in, wish_of
 from bot.runtime.risk_news import RiskNews
@@ -439,6 +440,8 @@ class Daemon:
         wish, file, session = wish_of(question), self._vault_file, self._session
         if file is None or self._newest is None:
             return {"error": "expected a daemon that has a file and has recovered; hint: try again in a moment"}
+        if why_not := secret_in(*(str(question.get(name, "")) for name in ("issuer", "reason", "command_id"))):
+            return {"error": why_not, "refusal": "holds_secret"}
         plan = None
         while plan is None or plan.old is not self._newest:  # until nobody was faster
             try:
@@ -463,9 +466,12 @@ class Daemon:
         # Through the mailbox like everything else: in order, at the world's time, and an error there ends the daemon.
         now_ns = self._feed.catch_up()
         engine = self._session.engine
+        question, why_not = fit_for_journal(question)
         command = parse_operation(question, now_ns)
         if isinstance(command, str):
             return {"error": command}
+        if why_not:
+            return _refuse_to_operate(command, "holds_secret", why_not)
         marked = self._marker.read() if self._marker is not None else None
         if late := too_late(question, command.action, time.time_ns(), marked, self._tightened_ns):
             return _refuse_to_operate(command, "late", late)
