@@ -92,12 +92,14 @@ class Serving:
         from bot.telemetry.dashboard.app import build_dashboard  # noqa: PLC0415
         from bot.telemetry.dashboard.mirror import Mirror  # noqa: PLC0415
         from bot.telemetry.mqtt.subscriber import Subscriber  # noqa: PLC0415
+        from bot.telemetry.mqtt.topics import desk_name  # noqa: PLC0415
 
         mirror = Mirror(names, time.time_ns, stale_after_s(mqtt))
         self._section = section
         self._sources = DashboardSources(watched)
         # two dashboards at one broker are two clients
-        self._reader = Subscriber(f"dashboard-{secrets.token_hex(4)}", mqtt.prefix, broker.client, mirror, names)
+        name, desk_is = f"dashboard-{secrets.token_hex(4)}", desk_name(mqtt.client_id)
+        self._reader = Subscriber(name, mqtt.prefix, broker.client, mirror, names, desk_is)
         actions = BrokerActions(self._reader.order, signer, time.time_ns)
         self._dashboard = build_dashboard(config, mirror, actions, self._sources)
 
