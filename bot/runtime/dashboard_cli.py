@@ -108,12 +108,21 @@ class Serving:
         import uvicorn  # noqa: PLC0415 — as above
 
         from bot.runtime.daemon import stopping  # noqa: PLC0415
-        from bot.runtime.dashboard_http import MAX_OF_ONE, BriefProtocol  # noqa: PLC0415
+        from bot.runtime.dashboard_http import MAX_OF_ONE, BriefProtocol, DressedSocket  # noqa: PLC0415
+        from bot.telemetry.dashboard.gate import plain_headers  # noqa: PLC0415
+
+        ours = plain_headers(is_secure=self._section.tls is not None or self._section.trusted_proxy is not None)
 
         class Protocol(BriefProtocol):
             """All come from the proxy where there is one; it is the proxy's to count them."""
 
             max_of_one = MAX_OF_ONE if self._section.trusted_proxy is None else None
+            dress = ours
+
+        class Socket(DressedSocket):
+            """Refuses with our headers."""
+
+            dress = ours
 
         class Server(uvicorn.Server):
             """A server that leaves signals to us: being told to stop is no failure."""
@@ -127,6 +136,7 @@ class Serving:
         config = uvicorn.Config(
             self._dashboard.app,
             http=Protocol,
+            ws=Socket,
             log_config=None,
             access_log=False,
             proxy_headers=False,  # the gate believes one proxy, or none
