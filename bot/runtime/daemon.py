@@ -48,14 +48,14 @@ from bot.runtime.live import NOT_SENT, LiveSession
 from bot.runtime.live_transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.meters import DaemonMeters
-from bot.runtime.operating import parse_operation, told_of, too_late
+from bot.runtime.operating import fit_for_journal, parse_operation, told_of, too_late
+from bot.runtime.reasons import secret_in
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
-from bot.runtime.reload import answer_of, event_of, read_plan, take_in, wish_of
+from bot.runtime.reload import InForce, answer_of, event_of, read_plan, take_in, wish_of
 from bot.runtime.risk_news import RiskNews
 from bot.runtime.risk_snapshot import take_snapshot
 from bot.runtime.service import Pulse, Service
 from bot.runtime.session import Session
-from bot.runtime.vault import Vault
 from bot.runtime.views import status_view
 from bot.runtime.window_state import take_state
 from bot.telemetry.telling import ToldMoney, ToldOrderWord, tell
@@ -110,7 +110,7 @@ class Daemon:
         self._progress = progress
         self._marker = marker
         self._vault_file = vault_file.absolute() if vault_file is not None else None
-        self._newest: Vault | None = None  # the configuration that is in force, or about to be
+        self._newest: InForce | None = None  # the configuration that is in force, or about to be
         self._mailbox = Mailbox()
         self._feed: Feed = session.open_feed(self._mailbox, speed)
         self._lifting: Halt | None = None  # the marked halt that a resume under way has seen
@@ -165,7 +165,7 @@ class Daemon:
     async def _recover(self) -> None:
         """Bring the session to where the journal ends, then take in what venues say happened since."""
         found = self._rebuild()
-        self._newest = found.vault
+        self._newest = found.in_force
         session = self._session = self._session._replace(vault=found.vault)
         self._config_sha256 = config_sha256(found.vault)
         truth = await session.truth(found.instruments)
@@ -452,6 +452,8 @@ class Daemon:
         wish, file, session = wish_of(question), self._vault_file, self._session
         if file is None or self._newest is None:
             return {"error": "expected a daemon that has a file and has recovered; hint: try again in a moment"}
+        if why_not := secret_in(*(str(question.get(name, "")) for name in ("issuer", "reason", "command_id"))):
+            return {"error": why_not, "refusal": "holds_secret"}
         plan = None
         while plan is None or plan.old is not self._newest:  # until nobody was faster
             try:
@@ -465,7 +467,7 @@ class Daemon:
                 return {"error": ENDED, "refusal": "ended"}
             if why_not := self._executed.claim(wish.command_id, now_ns):
                 return {"error": why_not, "refusal": "executed"}
-            self._newest = plan.new
+            self._newest = plan.old.then(plan.new, plan.verdict.keys)
             self._mailbox.put(now_ns, [event_of(plan, wish, now_ns)])
             await self._mailbox.drained()
             answer["is_applied"] = True
@@ -478,11 +480,14 @@ class Daemon:
         # Through the mailbox like everything else: in order, at the world's time, and an error there ends the daemon.
         now_ns = self._feed.catch_up()
         engine = self._session.engine
+        question, why_not = fit_for_journal(question)
         command = parse_operation(question, now_ns)
         if isinstance(command, str):
             return {"error": command}
         if self._feed.is_over:
             return _refuse_to_operate(command, "ended", ENDED)
+        if why_not:
+            return _refuse_to_operate(command, "holds_secret", why_not)
         marked = self._marker.read() if self._marker is not None else None
         if late := too_late(question, command.action, time.time_ns(), marked, self._tightened_ns):
             return _refuse_to_operate(command, "late", late)

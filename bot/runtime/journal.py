@@ -200,17 +200,29 @@ class Journal:
 
         Raises `JournalDamaged` if its row does not hold.
         """
-        changed = select(_ROWS.c.seq).where(_ROWS.c.kind == _CONFIG).order_by(_ROWS.c.seq.desc()).limit(1)
+        seqs = self._changed_rows()
+        return self._changes_in(seqs[-1])[-1] if seqs else None
+
+    def changes(self) -> Iterator[ConfigChanged]:
+        """Yield every change of the configuration that is on disk, oldest first.
+
+        Raises `JournalDamaged` if the row of one does not hold.
+        """
+        for seq in self._changed_rows():
+            yield from self._changes_in(seq)
+
+    def _changed_rows(self) -> list[int]:
+        changed = select(_ROWS.c.seq).where(_ROWS.c.kind == _CONFIG).order_by(_ROWS.c.seq)
         try:
             with self._connection.begin():
-                seq = self._connection.execute(changed).scalar()
+                return list(self._connection.execute(changed).scalars())
         except DBAPIError as error:
             raise _unusable(self._path, error) from error
-        if seq is None:
-            return None
+
+    def _changes_in(self, seq: int) -> list[ConfigChanged]:
         _, record, _ = next(_checked_rows(self._connection, self._path, seq, seq))
         assert isinstance(record, Batch), "only a batch has this kind"
-        return next(event for event in reversed(record.events) if isinstance(event, ConfigChanged))
+        return [event for event in record.events if isinstance(event, ConfigChanged)]
 
     @property
     def last_seq(self) -> int:

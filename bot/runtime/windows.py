@@ -24,6 +24,7 @@ from bot.runtime import control
 from bot.runtime.desk import Desk, cursor_path
 from bot.runtime.journal_events import read_cursor, tail_from
 from bot.runtime.vault import Vault
+from bot.telemetry.alerts.keeper import Telling
 from bot.telemetry.logs import OnceLogger
 
 FROZEN_AFTER_S: Final = 3.0  # a daemon that has not answered for this long does not answer
@@ -72,14 +73,16 @@ class Hub:
     """What windows know of one another; each fills in its own part.
 
     `refused_commands` counts commands that were refused, by reason; `broker_away_ns` is since when the broker is away
-    (wall clock, 0: it is not). `open_alerts` returns a vault's open alerts, `acknowledge` takes note that somebody has
-    seen one and returns why not, "" if so. `handlers` answer the verbs asked at the windows' own socket.
+    (wall clock, 0: it is not). `notice` takes what people are told. `open_alerts` returns a vault's open alerts, ""
+    those of the desk; `acknowledge` takes note that somebody has seen one and returns why not, "" if so. `handlers`
+    answer the verbs asked at the windows' own socket.
     """
 
     def __init__(self) -> None:
         self.refused_commands: Counter[str] = Counter()
         self.broker_away_ns = 0
         self.dropped = 0  # states that made way for newer ones before they were published
+        self.notice: Callable[[Telling, int], None] = lambda _told, _now_ns: None
         self.open_alerts: Callable[[str], Sequence[Alert]] = lambda _vault: ()
         self.acknowledge: Callable[[str, str], str] = lambda _alert_id, _who: "no alerts are kept here"
         self.handlers: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {}

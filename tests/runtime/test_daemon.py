@@ -28,6 +28,7 @@ from bot.runtime.journal import Batch, Commands, Journal, verify
 from bot.runtime.live import NOT_SENT
 from bot.runtime.recovery import rebuild
 from bot.runtime.session import Session, open_session
+from bot.telemetry.logs import keep_secret
 from tests.runtime.audit import audit, read_rows, without_timings
 from tests.runtime.command_line import CommandLine, Process, Result, wait_for
 
@@ -280,6 +281,23 @@ async def test_a_resume_ordered_before_the_bot_became_stricter_is_of_no_use(busy
         assert answer["state"] == "running"
         stop.set()
         await run
+
+
+async def test_a_reason_with_a_secret_is_journalled_by_nobody(busy: Path) -> None:
+    keep_secret("secret-of-dmnz")
+    with opened(busy, speed=1.0) as (daemon, session):
+        stop = asyncio.Event()
+        run = asyncio.create_task(daemon.run(stop))
+        await asyncio.sleep(0.05)
+        question = {"verb": "operate", "action": "pause", "issuer": "ann", "reason": "as secret-of-dmnz says"}
+        refused = await asyncio.to_thread(ask, busy / "busy.sock", question)
+        assert refused["refusal"] == "holds_secret"
+        assert session.engine.state is not BotState.PAUSED
+        halted = await asyncio.to_thread(ask, busy / "busy.sock", {**question, "action": "halt"})
+        assert (halted["state"], halted["reason"]) == ("halted", "ann: as *** says")
+        stop.set()
+        await run
+    assert b"dmnz" not in (busy / "own.sqlite").read_bytes()
 
 
 async def test_words_of_another_encoding_end_no_daemon(busy: Path) -> None:

@@ -74,6 +74,8 @@ class Mirror:
         self._stale_after_s = stale_after_s
         self._pictures = {vault: VaultPicture(vault) for vault in vaults}
         self.is_connected = False  # to the broker
+        self.desk_alerts: tuple[Alert, ...] = ()  # of the desk itself
+        self.desk_availability = ""  # of its windows; "" before a word of them comes
 
     def vaults(self) -> list[VaultPicture]:
         """Return what is known of every vault, by name."""
@@ -107,13 +109,17 @@ class Mirror:
             picture.take_told(told)
 
     def take_alerts(self, vault: str, alerts: Sequence[Alert]) -> None:
-        """Take all alerts of a vault that are open."""
-        if picture := self._of(vault):
+        """Take all alerts of a vault that are open, or of the desk ("")."""
+        if not vault:
+            self.desk_alerts = tuple(alerts)
+        elif picture := self._of(vault):
             picture.alerts = tuple(alerts)
 
     def take_availability(self, vault: str, text: str) -> None:
-        """Take what is said of a vault's daemon: "online", or why not."""
-        if picture := self._of(vault):
+        """Take what is said of a vault's daemon, or of the desk's windows (""): "online", or why not."""
+        if not vault:
+            self.desk_availability = text
+        elif picture := self._of(vault):
             picture.availability = text
 
     def take_connection(self, is_connected: bool) -> None:
