@@ -11,10 +11,15 @@ from bot.telemetry.dashboard.live import Live, slot
 from bot.telemetry.dashboard.markup import Markup, el
 from bot.telemetry.dashboard.mirror import Mirror, VaultPicture
 from bot.telemetry.dashboard.shell import Shell
+from bot.telemetry.dashboard.shown import pnl
 
 REORDER_TICKS: Final = 8  # rows do not jump about more often than every two seconds
 COLUMNS: Final = ("Vault", "State", "Net delta in its band", "P&L today", "Margin use", "Alerts", "Heard of")
 NOW, SOON, FINE = 0, 1, 2
+NOBODY: Final = (
+    "No vault has been heard of yet. One that runs with this desk's file (evenkeel run VAULT.yaml --desk DESK.yaml) "
+    "comes up here by itself; those whose files the dashboard was started with are here from the start."
+)
 
 
 def page(shell: Shell) -> None:
@@ -31,8 +36,9 @@ def page(shell: Shell) -> None:
                 el("thead", el("tr", *(el("th", column, scope="col") for column in COLUMNS))),
                 slot("fleet.rows", "tbody", *rows),
                 cls="fleet cards",
-            ),
-            el("p", "No vault has been heard of yet.", cls="muted") if not names else None,
+            )
+            if names
+            else el("p", NOBODY, cls="muted"),
             id="content",
             tabindex="-1",
         )
@@ -65,7 +71,7 @@ def urgency(mirror: Mirror, picture: VaultPicture) -> int:
     worst = worst_underlying(state)
     if state.state != "running" or Severity.WARNING in severities or any(feed.is_stale for feed in state.feeds):
         return SOON
-    if worst is not None and excess_base(worst) > 0:
+    if (worst is not None and excess_base(worst) > 0) or pnl.loss_told(state) != ("", ""):
         return SOON
     return FINE
 
@@ -75,6 +81,8 @@ def summary(mirror: Mirror, pictures: list[VaultPicture]) -> str:
     stale = sum(mirror.is_stale(picture) for picture in pictures)
     urgent = sum(urgency(mirror, picture) == NOW for picture in pictures)
     soon = sum(urgency(mirror, picture) == SOON for picture in pictures)
+    if not pictures:
+        return ""
     words = [f"{len(pictures)} vault{'' if len(pictures) == 1 else 's'}"]
     words += [f"{urgent} urgent"] if urgent else []
     words += [f"{soon} to look at"] if soon else []
@@ -127,9 +135,15 @@ def show_row(live: Live, mirror: Mirror, picture: VaultPicture) -> None:
         theme.show_bullet(live, f"{name}.bullet", bullet)
         live.set(f"{name}.delta", delta_text(worst, len(state.underlyings) - 1))
     today = state.pnl_today_quote
+    told, tone = pnl.loss_told(state)
+    sign = {"warn": "▲ ", "bad": "✕ "}.get(tone, "")
     live.set(
-        f"{name}.pnl", theme.money(today, is_signed=True), title=None if today is not None else "no mark today yet"
+        f"{name}.pnl",
+        f"{sign}{theme.money(today, is_signed=True)}",
+        cls=f"num {tone}".strip(),
+        title=None if today is not None else "no mark today yet",
     )
+    live.set(f"{name}.loss", told)
     uses = [account.utilisation_ratio for account in state.accounts if account.utilisation_ratio is not None]
     live.set(f"{name}.margin", theme.percent(max(uses, default=None)), title=None if uses else "no margin is reckoned")
 
@@ -165,7 +179,7 @@ def _row(shell: Shell, name: str) -> Markup:
         el("th", el("a", name, href=f"/vault/{quote(name, safe='')}"), scope="row"),
         _cell(1, theme.state_badge(f"{name}.state"), shell.buttons(name, "halt")),
         _cell(2, theme.bullet_svg(f"{name}.bullet"), slot(f"{name}.delta", cls="num")),
-        _cell(3, slot(f"{name}.pnl", cls="num")),
+        _cell(3, slot(f"{name}.pnl", cls="num"), slot(f"{name}.loss", cls="beside")),
         _cell(4, slot(f"{name}.margin", cls="num")),
         _cell(5, slot(f"{name}.alerts")),
         _cell(6, slot(f"{name}.age", cls="age")),

@@ -53,7 +53,7 @@ class _VaultPage:
         self._slow: list[tuple[Sheet, Make]] = []
         self._laid_out: tuple[str, ...] = ()
         self._head()
-        with ui.element("main").classes("ek-page").props("id=content"):
+        with ui.element("main").classes("ek-page").props("id=content tabindex=-1"):
             self._grid = ui.element("div").classes("ek-grid")
         self._lay_out()
         shell.every_tick(self._show)
@@ -158,9 +158,10 @@ class _VaultPage:
             return
         show_state(live, "state", state.state, is_stale=is_stale, reason=state.state_reason)
         live.set("reason", f"{state.state}: {state.state_reason}" if state.state_reason else "")
+        loss, _ = pnl.loss_told(state)
         told = (
             f"{state.mode} · {state.policy} · as of {figures.moment(state.now_ns)} UTC"
-            f" · P&L today {figures.money(state.pnl_today_quote, is_signed=True)}"
+            f" · P&L today {figures.money(state.pnl_today_quote, is_signed=True)}{f' ({loss})' if loss else ''}"
             f" · since it began {figures.money(state.pnl_now_quote, is_signed=True)}"
         )
         if state.to_acknowledge:

@@ -44,6 +44,8 @@ def mirrored(state: VaultState | None, *alerts: Alert, age_s: float = 0.0) -> Mi
         (mirrored(a_state(state="paused")), SOON),
         (mirrored(a_state(feeds=(FeedState("ETH index", "index", 90.0, 60.0, is_stale=True),))), SOON),
         (mirrored(a_state(underlyings=(an_underlying(1.5),))), SOON),
+        (mirrored(a_state(pnl_today_quote=-600.0, daily_loss_limit_quote=1_000.0)), SOON),
+        (mirrored(a_state(pnl_today_quote=-400.0, daily_loss_limit_quote=1_000.0)), FINE),
         (mirrored(a_state(), an_alert(Severity.INFO)), FINE),
         (mirrored(a_state(), an_alert(Severity.WARNING)), SOON),
         (mirrored(a_state(), an_alert(Severity.CRITICAL)), NOW),
