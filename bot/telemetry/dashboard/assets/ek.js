@@ -48,7 +48,10 @@ const ek = (() => {
       if (parent) reorder(parent, names);
     }
     for (const [name, values] of message.calls) functions[name]?.(...values);
-    if (!document.documentElement.dataset.live) paint(); // the button is there by now
+    if (!document.documentElement.dataset.live) {
+      paint(); // the button is there by now
+      document.querySelector("main.q-page")?.setAttribute("role", "presentation"); // a page has one main part: ours
+    }
     document.documentElement.dataset.live = "1";
   }
 

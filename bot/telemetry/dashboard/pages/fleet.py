@@ -15,6 +15,7 @@ from bot.telemetry.dashboard.shown import pnl
 
 REORDER_TICKS: Final = 8  # rows do not jump about more often than every two seconds
 COLUMNS: Final = ("Vault", "State", "Net delta in its band", "P&L today", "Margin use", "Alerts", "Heard of")
+MOST_REASON: Final = 120
 NOW, SOON, FINE = 0, 1, 2
 NOBODY: Final = (
     "No vault has been heard of yet. One that runs with this desk's file (evenkeel run VAULT.yaml --desk DESK.yaml) "
@@ -127,6 +128,7 @@ def show_row(live: Live, mirror: Mirror, picture: VaultPicture) -> None:
     _show_alerts(live, picture)
     if state is None:
         return
+    live.set(f"{name}.why", beside_state(state))
     worst = worst_underlying(state)
     if worst is not None:
         bullet = theme.place_bullet(
@@ -146,6 +148,15 @@ def show_row(live: Live, mirror: Mirror, picture: VaultPicture) -> None:
     live.set(f"{name}.loss", told)
     uses = [account.utilisation_ratio for account in state.accounts if account.utilisation_ratio is not None]
     live.set(f"{name}.margin", theme.percent(max(uses, default=None)), title=None if uses else "no margin is reckoned")
+
+
+def beside_state(state: VaultState) -> str:
+    """Return what a state alone does not say: why it is not running, and which feeds are stale."""
+    words = [state.state_reason[:MOST_REASON]] if state.state != "running" and state.state_reason else []
+    stale = [feed.name for feed in state.feeds if feed.is_stale]
+    if stale:
+        words.append(f"▲ stale: {stale[0]}{f' and {len(stale) - 1} more' if len(stale) > 1 else ''}")
+    return "; ".join(words)
 
 
 def delta_text(one: UnderlyingState, others: int) -> str:
@@ -177,7 +188,7 @@ def _show_alerts(live: Live, picture: VaultPicture) -> None:
 def _row(shell: Shell, name: str) -> Markup:
     cells = (
         el("th", el("a", name, href=f"/vault/{quote(name, safe='')}"), scope="row"),
-        _cell(1, theme.state_badge(f"{name}.state"), shell.buttons(name, "halt")),
+        _cell(1, theme.state_badge(f"{name}.state"), shell.buttons(name, "halt"), slot(f"{name}.why", cls="beside")),
         _cell(2, theme.bullet_svg(f"{name}.bullet"), slot(f"{name}.delta", cls="num")),
         _cell(3, slot(f"{name}.pnl", cls="num"), slot(f"{name}.loss", cls="beside")),
         _cell(4, slot(f"{name}.margin", cls="num")),

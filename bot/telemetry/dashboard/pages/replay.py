@@ -42,7 +42,7 @@ def page(shell: Shell) -> None:
             over_time = Curves()
             over_time.classes("ek-12")
             bars = Sheet(comparison.bars(()))
-            bars.classes("ek-12")
+            bars.classes("ek-12 ek-if-any")
     before = [ReplayState()]  # not the state itself: the first look shows whatever there is
 
     def show() -> None:

@@ -12,6 +12,7 @@ from bot.telemetry.dashboard.pages.fleet import (
     FINE,
     NOW,
     SOON,
+    beside_state,
     delta_text,
     excess_base,
     show_row,
@@ -55,6 +56,14 @@ def mirrored(state: VaultState | None, *alerts: Alert, age_s: float = 0.0) -> Mi
 )
 def test_what_is_urgent_comes_first(mirror: Mirror, expected: int) -> None:
     assert urgency(mirror, mirror.vaults()[0]) == expected
+
+
+def test_beside_the_state_stands_what_it_does_not_say() -> None:
+    assert beside_state(a_state()) == ""
+    assert beside_state(a_state(state="halted", state_reason="operator: enough")) == "operator: enough"
+    stale = FeedState("ETH index", "index", 90.0, 60.0, is_stale=True)
+    assert beside_state(a_state(feeds=(stale,))) == "▲ stale: ETH index"
+    assert beside_state(a_state(feeds=(stale, stale, stale))) == "▲ stale: ETH index and 2 more"
 
 
 def test_the_fleet_in_a_sentence() -> None:
