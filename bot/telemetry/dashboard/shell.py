@@ -159,7 +159,7 @@ class Shell:
                     type="button",
                     id="theme",
                     cls="plain-button",
-                    aria_label="Dark, light or as the system has it",
+                    aria_label="Colours: as the system has it",
                 ),
                 el("span", f"{self.session.user} ({role})", cls="who"),
                 el(
@@ -174,6 +174,7 @@ class Shell:
                 data_csrf=self.session.csrf,
             ),
             el("p", id="silent", cls="silent-banner", role="alert"),
+            el("p", id="later", cls="later", role="status"),
         )
 
     def _dialog(self) -> Markup:

@@ -53,7 +53,7 @@ class _VaultPage:
         self._slow: list[tuple[Sheet, Make]] = []
         self._laid_out: tuple[str, ...] = ()
         self._head()
-        with ui.element("main").classes("ek-page").props("id=content"):
+        with ui.element("main").classes("ek-page").props("id=content tabindex=-1"):
             self._grid = ui.element("div").classes("ek-grid")
         self._lay_out()
         shell.every_tick(self._show)
@@ -97,15 +97,17 @@ class _VaultPage:
         with self._grid:
             for one in state.underlyings[:MOST_UNDERLYINGS]:
                 self._underlying(one.underlying)
-            self._part(7, self._heat, is_slow=True)
-            self._part(5, self._pnl)
-            self._part(8, lambda: margin.accounts(self._state, self._found()))
-            self._part(4, lambda: freshness.feeds(self._state))
-            self._part(8, self._orders, is_slow=True)
-            self._part(4, lambda: freshness.venues(self._state))
-            self._part(5, self._alerts)
-            self._part(4, lambda: lives.audit(self._picture.events), is_slow=True)
-            self._part(3, lambda: freshness.pulse(self._state), is_slow=True)
+            with ui.element("div").classes("ek-column ek-8"):
+                self._part(12, self._alerts)
+                self._part(12, self._heat, is_slow=True)
+                self._part(12, lambda: margin.accounts(self._state, self._found()))
+                self._part(12, self._orders, is_slow=True)
+                self._part(12, lambda: lives.audit(self._picture.events), is_slow=True)
+            with ui.element("div").classes("ek-column ek-4"):
+                self._part(12, self._pnl)
+                self._part(12, lambda: freshness.feeds(self._state))
+                self._part(12, lambda: freshness.venues(self._state))
+                self._part(12, lambda: freshness.pulse(self._state), is_slow=True)
 
     def _underlying(self, name: str) -> None:
         ring = self._picture.exposure.get(name)
@@ -158,11 +160,14 @@ class _VaultPage:
             return
         show_state(live, "state", state.state, is_stale=is_stale, reason=state.state_reason)
         live.set("reason", f"{state.state}: {state.state_reason}" if state.state_reason else "")
+        loss, _ = pnl.loss_told(state)
         told = (
             f"{state.mode} · {state.policy} · as of {figures.moment(state.now_ns)} UTC"
-            f" · P&L today {figures.money(state.pnl_today_quote, is_signed=True)}"
+            f" · P&L today {figures.money(state.pnl_today_quote, is_signed=True)}{f' ({loss})' if loss else ''}"
             f" · since it began {figures.money(state.pnl_now_quote, is_signed=True)}"
         )
+        if alerts := self._picture.open_alerts:
+            told += f" · ▲ {len(alerts)} alert{'' if len(alerts) == 1 else 's'} open"
         if state.to_acknowledge:
             told += f" · to acknowledge: {state.to_acknowledge}"
         live.set("told", told)
