@@ -69,6 +69,7 @@ ENDED_BY_RESUME = (BotState.REDUCE_ONLY, BotState.PAUSED, BotState.HALTED)
 RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
 LIST = "list"  # what is asked of transfers besides a person's word on one
 MAX_WANTED = 20  # instruments that one question may ask prices of
+ENDED = "expected a run that goes on, found its recording at its end; hint: ask again in a moment, when it has ended"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 ORDER_TOLD = (*get_args(ToldOrderWord), *get_args(ToldMoney))  # what is said of an order and of money, in words
@@ -449,6 +450,8 @@ class Daemon:
         answer = {**answer_of(plan, wish), "state": str(session.engine.state)}
         if "error" not in answer and plan.verdict.changes and not wish.is_dry_run:
             now_ns = self._feed.catch_up()
+            if self._feed.is_over:
+                return {"error": ENDED, "refusal": "ended"}
             if why_not := self._executed.claim(wish.command_id, now_ns):
                 return {"error": why_not, "refusal": "executed"}
             self._newest = plan.new
@@ -467,6 +470,8 @@ class Daemon:
         command = parse_operation(question, now_ns)
         if isinstance(command, str):
             return {"error": command}
+        if self._feed.is_over:
+            return _refuse_to_operate(command, "ended", ENDED)
         marked = self._marker.read() if self._marker is not None else None
         if late := too_late(question, command.action, time.time_ns(), marked, self._tightened_ns):
             return _refuse_to_operate(command, "late", late)
