@@ -116,7 +116,7 @@ def test_prices_as_they_come_lead_to_the_same_as_hours(artefact: Artefact) -> No
 
 def test_the_model_with_the_best_record_is_used(artefact: Artefact) -> None:
     level = float(np.log(np.nanmean(HOURS["BTC"].rv[-200:])))
-    right = Scored("right", Linear(("one",), (level,), 0.0, level, level), 0.9, (0.5, 0.8, 1.5))
+    right = Scored("right", Linear(("one",), (level,), 0.0, level, level), 0.2, (0.5, 0.8, 1.5))
     wrong = Scored("wrong", Linear(("one",), (level + 3.0,), 0.0, level + 3, level + 3), 0.1, (0.5, 0.8, 1.5))
     horizon = HorizonModels(1, (wrong, right), 5.0, (0.5, 0.8, 1.5), 0.5)
     forecaster = VolForecaster("BTC", msgspec.structs.replace(artefact, horizons=(horizon,)))
