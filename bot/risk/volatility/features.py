@@ -119,21 +119,21 @@ class Features:
 
     def _swing(self, half_life: int) -> Floats:
         """Return what ranges tell against what each hour usually has: a mean that forgets, as variance."""
-        calm = self.hours.swing / self._usual(1)
+        calm = self.hours.swing * np.exp(self._range_scale()) / self._usual(1)
         decay = decay_of_half_life(half_life)
         known = np.isfinite(calm)
         weight = lfilter([1.0 - decay], [1.0, -decay], known.astype(np.float64))
         total = lfilter([1.0 - decay], [1.0, -decay], np.where(known, calm, 0.0))
         mean = np.where(weight >= LEAST_WEIGHT, total / np.maximum(weight, LEAST_WEIGHT), np.nan)
-        return np.asarray(np.log(np.maximum(mean, LEAST_LOG)) + self._range_scale(), dtype=np.float64)
+        return np.asarray(np.log(np.maximum(mean, LEAST_LOG)), dtype=np.float64)
 
     def _late(self, window: int) -> Floats:
         """Return what ranges tell of the ends of the hours of the window, against what they usually have."""
-        calm = self.mean_variance(self.hours.late / self._usual(1), window)
-        return np.asarray(np.log(calm) + self._range_scale(), dtype=np.float64)
+        calm = self.hours.late * np.exp(self._range_scale()) / self._usual(1)
+        return np.asarray(np.log(self.mean_variance(calm, window)), dtype=np.float64)
 
     def _range_scale(self) -> Floats:
-        """Return by how much, in logs, squared returns told more than ranges in the hours of the last week.
+        """Return by how much, in logs, squared returns told more than ranges did over the last week (a day at least).
 
         Ranges are the less of it the fewer prices there are in five minutes, and the more the wider a quote bounces:
         scaled they mean the same of candles, of an index and of a feed that is slow (Martens and van Dijk 2007).
@@ -145,7 +145,7 @@ class Features:
 
     def _mean_log(self, values: Floats, window: int) -> Floats:
         above_least = np.log(np.maximum(values, LEAST_LOG) / LEAST_LOG)
-        return np.asarray(trailing_sum(above_least, window) / window, dtype=np.float64)
+        return np.asarray(trailing_sum(above_least, window, DAY / window) / window, dtype=np.float64)
 
     def _down(self, window: int) -> Floats:
         return np.log(self.mean_variance(self.hours.down, window))

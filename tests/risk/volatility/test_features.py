@@ -71,17 +71,18 @@ def test_swings_forget_count_the_end_most_and_mean_the_same_of_any_feed() -> Non
     season = tuple(np.linspace(0.5, 1.5, 168).tolist())
     features = Features(HOURS, season)
     usual = np.array([season[place % 168] for place in range(900)])
-    scale = np.log(HOURS.rv / HOURS.swing)[877 - 168 : 877].mean()
-    weights = 0.5 ** (np.arange(876, -1, -1) / 16)
-    mean = (weights * (HOURS.swing / usual)[:877]).sum() / weights.sum()
-    assert features.column("swing16", 1)[876] == pytest.approx(log(mean) + scale)
-    assert features.column("late1", 1)[876] == pytest.approx(log(HOURS.late[876] / usual[876]) + scale)
+    ratio = np.log(HOURS.rv / HOURS.swing)
+    scale = np.array([np.exp(ratio[max(0, end - 168) : end].mean()) if end >= 24 else np.nan for end in range(1, 901)])
+    weights = 0.5 ** (np.arange(876 - 23, -1, -1) / 16)
+    mean = (weights * (HOURS.swing * scale / usual)[23:877]).sum() / weights.sum()
+    assert features.column("swing16", 1)[876] == pytest.approx(log(mean))
+    assert features.column("late1", 1)[876] == pytest.approx(log(HOURS.late[876] * scale[876] / usual[876]))
     slower = {name: getattr(HOURS, name) for name in HOURS.__struct_fields__}  # a feed that sees a third of the range
     slower |= {"swing": HOURS.swing / 3.0, "late": HOURS.late / 3.0}
     for name in ("swing1", "swing64", "late1"):
         found = Features(Hours(**slower), season).column(name, 1)
-        assert found[200:] == pytest.approx(features.column(name, 1)[200:])
-        assert np.isnan(found[:125]).all()  # not without the most of a week to tell ranges from
+        assert found[100:] == pytest.approx(features.column(name, 1)[100:])
+        assert np.isnan(found[:23]).all()  # not without a day to tell ranges from
 
 
 def test_the_hours_of_the_day_speak_of_what_is_to_come() -> None:

@@ -77,10 +77,11 @@ def test_the_better_model_is_chosen_by_its_record(outcome: Outcome) -> None:
     late = outcome.part(int(outcome.origins["BTC"][20]), 2**40)
     assert late.losses(CHOSEN).mean() < late.losses(PLAIN).mean()
     paths = outcome.paths
-    both = np.sqrt(paths[PLAIN]["ETH"].variance * paths["range"]["ETH"].variance)
-    assert paths["average"]["ETH"].variance == pytest.approx(both)
-    choices = [np.isclose(paths[CHOSEN]["ETH"].variance, paths[name]["ETH"].variance) for name in (PLAIN, "range")]
-    assert np.all(choices[0][1:] ^ choices[1][1:])
+    names = (PLAIN, "range", "swing")
+    logs = [np.log(paths[name]["ETH"].variance) for name in names]
+    assert np.log(paths["average"]["ETH"].variance) == pytest.approx(np.mean(logs, axis=0))
+    choices = [np.isclose(paths[CHOSEN]["ETH"].variance, paths[name]["ETH"].variance) for name in names]
+    assert np.all(np.sum(choices, axis=0)[1:] == 1)
 
 
 def test_losses_are_pooled_by_time_and_parts_are_parts(outcome: Outcome) -> None:
