@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,6 +35,7 @@ from sqlalchemy import (
     NullPool,
     String,
     Table,
+    bindparam,
     create_engine,
     func,
     inspect,
@@ -198,17 +200,29 @@ class Journal:
 
         Raises `JournalDamaged` if its row does not hold.
         """
-        changed = select(_ROWS.c.seq).where(_ROWS.c.kind == _CONFIG).order_by(_ROWS.c.seq.desc()).limit(1)
+        seqs = self._changed_rows()
+        return self._changes_in(seqs[-1])[-1] if seqs else None
+
+    def changes(self) -> Iterator[ConfigChanged]:
+        """Yield every change of the configuration that is on disk, oldest first.
+
+        Raises `JournalDamaged` if the row of one does not hold.
+        """
+        for seq in self._changed_rows():
+            yield from self._changes_in(seq)
+
+    def _changed_rows(self) -> list[int]:
+        changed = select(_ROWS.c.seq).where(_ROWS.c.kind == _CONFIG).order_by(_ROWS.c.seq)
         try:
             with self._connection.begin():
-                seq = self._connection.execute(changed).scalar()
+                return list(self._connection.execute(changed).scalars())
         except DBAPIError as error:
             raise _unusable(self._path, error) from error
-        if seq is None:
-            return None
+
+    def _changes_in(self, seq: int) -> list[ConfigChanged]:
         _, record, _ = next(_checked_rows(self._connection, self._path, seq, seq))
         assert isinstance(record, Batch), "only a batch has this kind"
-        return next(event for event in reversed(record.events) if isinstance(event, ConfigChanged))
+        return [event for event in record.events if isinstance(event, ConfigChanged)]
 
     @property
     def last_seq(self) -> int:
@@ -281,12 +295,19 @@ class Journal:
         For whoever follows a journal that another process writes: the chain is not checked, nothing is decoded. Raises
         `JournalError` if the database cannot be read.
         """
-        rows = _SELECT_STORED.where(_ROWS.c.seq > after_seq).order_by(_ROWS.c.seq).limit(limit)
+        wanted = {"after_seq": after_seq, "most": limit}
         try:
             with self._connection.begin():
-                return [StoredRow._make(row) for row in self._connection.execute(rows).all()]
+                return [StoredRow._make(row) for row in self._connection.execute(_SELECT_FOLLOWING, wanted).all()]
         except DBAPIError as error:
             raise _unusable(self._path, error) from error
+
+    def version(self) -> int:
+        """Return a number that changes when another process has written since it was last asked, and never else.
+
+        Asking is cheap, unlike `stored`. Raises `JournalError` if the database cannot be read.
+        """
+        return _version(self._connection, self._path)
 
     def stored_with(self, content: bytes, to_seq: int) -> list[StoredRow]:
         """Return every row up to `to_seq` with `content` in its payload; it reads the whole journal to find them."""
@@ -375,6 +396,10 @@ _SELECT_RAW: Final = select(
     type_coerce(_ROWS.c.hash, NullType()),
 )
 _SELECT_STORED: Final = select(_ROWS.c.seq, _ROWS.c.kind, _ROWS.c.payload, _ROWS.c.hash)
+# put together once: that takes longer than finding out that nothing has come
+_SELECT_FOLLOWING: Final = (
+    _SELECT_STORED.where(_ROWS.c.seq > bindparam("after_seq")).order_by(_ROWS.c.seq).limit(bindparam("most"))
+)
 _RawRow: TypeAlias = tuple[int, object, object, object, object]
 
 
@@ -622,9 +647,10 @@ def _connected(path: Path, *, for_writing: bool) -> Iterator[Connection]:
         yield connection
 
 
-def _unusable(path: Path, error: DBAPIError) -> JournalError:
+def _unusable(path: Path, error: DBAPIError | sqlite3.Error) -> JournalError:
+    found = error.orig if isinstance(error, DBAPIError) else error
     return JournalError(
-        f"{path}: expected a journal that can be read, found: {error.orig};"
+        f"{path}: expected a journal that can be read, found: {found};"
         " hint: check the path and its permissions; restore a truncated or overwritten file from a copy"
     )
 
@@ -644,6 +670,15 @@ def _sqlite_engine(path: Path, *, for_writing: bool) -> Engine:
 
 def _has(content: bytes) -> ColumnElement[bool]:
     return func.instr(_ROWS.c.payload, content) > 0
+
+
+def _version(connection: Connection, path: Path) -> int:
+    driver = connection.connection.driver_connection  # SQLAlchemy's way would take ten times as long
+    assert isinstance(driver, sqlite3.Connection)
+    try:
+        return int(driver.execute("PRAGMA data_version").fetchone()[0])
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
 
 
 def _make_durable(connection: Connection) -> None:
