@@ -83,7 +83,7 @@ class Layout:
         return found
 
     def _part(self, key: object, is_of_it: Flags) -> tuple[Ints, Layout]:
-        numbers = np.flatnonzero(is_of_it)
+        numbers = is_of_it.nonzero()[0]
         found = self._parts[key] = (numbers, self if len(numbers) == len(self.kind) else self.where(numbers))
         return found
 
@@ -101,17 +101,17 @@ class Layout:
     @cached_property
     def options(self) -> Ints:
         """The rows that are options."""
-        return np.flatnonzero(self.is_option)
+        return self.is_option.nonzero()[0]
 
     @cached_property
     def others(self) -> Ints:
         """The rows that are no options."""
-        return np.flatnonzero(~self.is_option)
+        return (~self.is_option).nonzero()[0]
 
     @cached_property
     def coins(self) -> list[int]:
         """The rows of coins held."""
-        numbers: list[int] = np.flatnonzero(np.equal(self.kind, SPOT)).tolist()
+        numbers: list[int] = np.equal(self.kind, SPOT).nonzero()[0].tolist()
         return numbers
 
     @cached_property
@@ -129,7 +129,7 @@ class Layout:
     @cached_property
     def held(self) -> list[int]:
         """The numbers of the underlyings that have rows, lowest first."""
-        numbers: list[int] = np.flatnonzero(np.bincount(self.underlying, minlength=len(self.underlyings))).tolist()
+        numbers: list[int] = np.bincount(self.underlying).nonzero()[0].tolist()
         return numbers
 
     @cached_property
@@ -369,79 +369,91 @@ def ask_with_orders(stack: BookStack, ask: Callable[[BookStack], Sequence[T]]) -
 class Grouping:
     """Which rows belong together, line by line: those of one key, and in it of one second key, one after the other.
 
-    Where lines do not agree on it (two expiries that are over in one of them), each has groups of its own, filled up
-    with empty ones. Rows of a group are in the order of the book, so that sums never differ.
+    Rows that are together in every line are put together first, in the order of the book. Where a line has more of
+    them in one group (two expiries that are over in it), the first of these has what all of them have, and the others
+    are empty: sums of nothing.
     """
 
-    __slots__ = ("_firsts", "_orders", "_starts", "size")
+    __slots__ = ("_alike", "_firsts", "_into", "_order", "_starts", "_to_first", "size")
 
     def __init__(self, key: Floats | Ints, lines: Floats) -> None:
         """Group rows by a number that all lines share, and by one of each line."""
-        first = np.lexsort((lines[0], key))
-        is_other = np.diff(key[first]) != 0
-        steps = np.diff(lines.take(first, axis=1))
-        is_new = (steps[0] > 0.0) | is_other
-        if len(lines) == 1 or (((steps >= 0.0) | is_other).all() and (((steps > 0.0) | is_other) == is_new).all()):
-            self._orders: list[Ints] = [first]
-            self._starts: list[Ints] = [_starts(is_new, len(first))]
-        else:
-            self._orders = [np.lexsort((line, key)) for line in lines]
-            self._starts = [
-                _starts((np.diff(line[order]) > 0.0) | (np.diff(key[order]) != 0), len(order))
-                for line, order in zip(lines, self._orders, strict=True)
-            ]
-        self._firsts = [order[starts] for order, starts in zip(self._orders, self._starts, strict=True)]
-        self.size: int = max(map(len, self._starts))
+        order = np.lexsort((*lines[::-1], key))
+        sorted_key, in_order = key[order], lines.take(order, axis=1)
+        is_new = sorted_key[1:] != sorted_key[:-1]
+        is_new |= (in_order[:, 1:] != in_order[:, :-1]).any(axis=0)
+        self._order: Ints = order
+        self._starts: Ints = _starts(is_new, len(order))
+        self.size = len(self._starts)
+        self._firsts: Ints = order[self._starts][None, :]
+        self._alike: Flags | None = None
+        if len(lines) == 1:
+            return
+        keys, seconds = sorted_key[self._starts], in_order.take(self._starts, axis=1)
+        alike = (seconds[:, :, None] == seconds[:, None, :]) & (keys[:, None] == keys)
+        if np.count_nonzero(alike) > alike[..., 0].size:  # more than each with itself
+            self._alike = alike
+            self._into: Ints = alike.argmax(axis=2)
+            self._to_first: Floats = (self._into[:, :, None] == np.arange(self.size)).astype(np.float64)
+            self._firsts = np.where(alike, self._firsts[:, None, :], len(order)).min(axis=2)
 
-    def parts(self) -> list[tuple[slice, Ints, Ints]]:
-        """Return which lines, all or one, have which rows one after the other, and where in these groups begin."""
-        if len(self._orders) == 1:
-            return [(slice(None), self._orders[0], self._starts[0])]
-        both = zip(self._orders, self._starts, strict=True)
-        return [(slice(line, line + 1), order, starts) for line, (order, starts) in enumerate(both)]
+    def parts(self) -> list[tuple[slice | Ints, Ints, Ints, slice | Ints]]:
+        """Return which lines have which rows one after the other, where in these groups begin, and which these are."""
+        if self._alike is None:
+            return [(slice(None), self._order, self._starts, slice(None))]
+        label = np.repeat(np.arange(self.size), self._sizes)
+        out: list[tuple[slice | Ints, Ints, Ints, slice | Ints]] = []
+        patterns, which = np.unique(self._into, axis=0, return_inverse=True)
+        for number, into in enumerate(patterns):
+            labels = into[label]
+            places = np.argsort(labels, kind="stable")
+            groups, starts = np.unique(labels[places], return_index=True)
+            out.append(((which.reshape(-1) == number).nonzero()[0], self._order[places], starts, groups))
+        return out
 
     def first(self, values: Floats | Ints) -> Floats:
-        """Return by line and group the number of its first row, of a line of numbers or of one per line; 0 if empty."""
+        """Return by line and group the number of its first row, of a line of numbers or of one per line."""
         lines = values if values.ndim > 1 else values[None, :]
-        if len(self._firsts) == 1:
+        if self._alike is None:
             return lines.take(self._firsts[0], axis=1)  # type: ignore[return-value]
-        out = np.zeros((len(self._firsts), self.size))
-        for number, rows in enumerate(self._firsts):
-            out[number, : len(rows)] = lines[number if len(lines) > 1 else 0, rows]
-        return out
+        found: Floats = np.take_along_axis(lines, self._firsts, axis=1)
+        return found
 
     @property
-    def count(self) -> Ints:
+    def count(self) -> Floats:
         """How many rows each group has, by line."""
-        out = np.zeros((len(self._orders), self.size), dtype=np.int64)
-        for line, (order, starts) in enumerate(zip(self._orders, self._starts, strict=True)):
-            out[line, : len(starts)] = np.diff(np.append(starts, len(order)))
-        return out
+        sizes = self._sizes[None, :].astype(np.float64)
+        return sizes if self._alike is None else (sizes[:, None, :] @ self._to_first)[:, 0, :]
 
     def sum(self, values: Floats) -> Floats:
         """Return sums by group over the last axis of values by copy (the axis before) and row."""
-        return self._reduce(np.add, values)
+        if not self.size:
+            return np.zeros((*values.shape[:-1], 0))
+        found: Floats = np.add.reduceat(values.take(self._order, axis=-1), self._starts, axis=-1)
+        if self._alike is not None:
+            found = np.matmul(found[..., None, :], self._to_first)[..., 0, :]
+        return found
 
     def least(self, values: Floats) -> Floats:
         """Return the least of each group over the last axis of values by copy (the axis before) and row."""
-        return self._reduce(np.minimum, values)
-
-    def _reduce(self, how: np.ufunc, values: Floats) -> Floats:
-        if not values.shape[-1]:
+        if not self.size:
             return np.zeros((*values.shape[:-1], 0))
-        if len(self._orders) == 1:
-            found: Floats = how.reduceat(values.take(self._orders[0], axis=-1), self._starts[0], axis=-1)
-            return found
-        out = np.zeros((*values.shape[:-2], len(self._orders), self.size))
-        for copy, (order, starts) in enumerate(zip(self._orders, self._starts, strict=True)):
-            line = values[..., copy if values.shape[-2] > 1 else 0, :]
-            out[..., copy, : len(starts)] = how.reduceat(line.take(order, axis=-1), starts, axis=-1)
-        return out
+        found: Floats = np.minimum.reduceat(values.take(self._order, axis=-1), self._starts, axis=-1)
+        return found if self._alike is None else np.where(self._alike, found[..., None, :], np.inf).min(axis=-1)
+
+    @property
+    def _sizes(self) -> Ints:
+        stops = np.append(self._starts[1:], len(self._order))
+        return stops - self._starts
 
 
 def _starts(is_new: Flags, rows: int) -> Ints:
     """Return where groups begin, of flags from the second row on."""
-    return np.flatnonzero(np.append(True, is_new)) if rows else np.zeros(0, dtype=np.int64)
+    if not rows:
+        return np.zeros(0, dtype=np.int64)
+    flags = np.ones(rows, dtype=bool)
+    flags[1:] = is_new
+    return flags.nonzero()[0]
 
 
 def grouped(stack: BookStack, key: Floats | Ints | Flags, lines: Floats) -> Grouping:
@@ -457,8 +469,8 @@ def grouped(stack: BookStack, key: Floats | Ints | Flags, lines: Floats) -> Grou
 class StackGroups:
     """Rows of each underlying put together by expiry: `underlying` and `tau_years` by market and group.
 
-    What never expires has 0 years. Where copies do not share their expiries (two of them are over in one), lines are
-    filled up with empty groups.
+    What never expires has 0 years. Where copies do not share their expiries (two of them are over in one), some groups
+    of a line are empty.
     """
 
     __slots__ = ("grouping", "tau_years", "underlying")
@@ -506,11 +518,8 @@ class StackValues:
             tau, vol = np.broadcast_arrays(tau, vol)
         strike, is_call = stack.layout.struck
         flat_tau = tau.reshape(-1)
-        vols, move_of, vol_of = (
-            scenarios.shocked_vols(vol.reshape(-1), flat_tau),
-            scenarios.with_now_move_of,
-            scenarios.with_now_vol_of,
-        )
+        vols = scenarios.shocked_vols(vol.reshape(-1), flat_tau)
+        move_of, vol_of = scenarios.with_now_move_of, scenarios.with_now_vol_of
         if later_years is not None:  # a value knows of time and vol by their product alone
             left = np.maximum(flat_tau - later_years, 0.0) / np.maximum(flat_tau, LEAST_DEV)
             vols = np.concatenate([vols, (vols[-1] * np.sqrt(left))[None, :]])

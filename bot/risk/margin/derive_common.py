@@ -37,8 +37,18 @@ class Feeds(msgspec.Struct, frozen=True, kw_only=True):
     spot_confidence: Floats | None = None
     stable_px: float = 1.0
 
+    @property
+    def are_silent(self) -> bool:
+        """Tell whether nothing is said: all that is not told is certain."""
+        told = (self.rate_per_year, self.confidence, self.fixed_px, self.spot_confidence)
+        return self.stable_px == 1.0 and all(one is None for one in told)
+
     def of(self, stack: BookStack, fixing_s: float) -> RowFeeds:
         """Return these for every row of a stack; a forward is fixed bit by bit in the last `fixing_s` seconds."""
+        if self.are_silent:
+            left = stack.tau_years * (SECONDS_PER_YEAR / fixing_s)
+            if (left >= 1.0).all() and np.isfinite(stack.forward_px).all():  # nothing is fixed, nothing in doubt
+                return RowFeeds(np.zeros(left.shape[1]), np.ones((1, left.shape[1])), np.zeros((1, left.shape[1])), 1.0)
         layout = stack.layout
         rows = len(layout.kind)
         fixed = self.fixed_px
@@ -323,38 +333,48 @@ def haircuts(
 
 
 class Markets:
-    """The scenarios of several underlyings, each a market of its own: what one gains covers nothing of another."""
+    """The scenarios of several underlyings, each a market of its own: what one gains covers nothing of another.
 
-    def __init__(self) -> None:
-        self.loss_quote = 0.0
-        self._found: list[tuple[str, list[str], list[float], int]] = []
+    `loss_quote` is by copy of a stack what all of them lose in the worst.
+    """
 
-    def note(self, underlying: str, names: list[str], pnl_quote: list[float]) -> None:
-        """Take in the P&L of one market; a market that gains in every scenario loses nothing in the worst."""
-        lowest = min(range(len(names)), key=pnl_quote.__getitem__)
-        self.loss_quote -= min(pnl_quote[lowest], 0.0)
-        self._found.append((underlying, names, pnl_quote, lowest))
+    def __init__(self, copies: int) -> None:
+        self.loss_quote: Floats = np.zeros(copies)
+        self._found: list[tuple[str, list[str], list[list[float]], list[int]]] = []
+
+    def note(self, underlying: str, names: list[str], pnl_quote: Floats) -> None:
+        """Take in the P&L of one market, by scenario and copy; one that gains in every scenario loses nothing."""
+        lowest = pnl_quote.argmin(axis=0)
+        self.loss_quote = self.loss_quote - np.minimum(pnl_quote[lowest, np.arange(len(lowest))], 0.0)
+        self._found.append((underlying, names, pnl_quote.T.tolist(), lowest.tolist()))
 
     @property
-    def worst(self) -> str:
-        """The scenario that decided, of each market that loses in any."""
-        losing = [(name, names[lowest]) for name, names, pnl, lowest in self._found if pnl[lowest] < 0.0]
-        return ", ".join(f"{name} {scenario}" if len(self._found) > 1 else scenario for name, scenario in losing)
+    def worsts(self) -> list[str]:
+        """The scenario that decided, of each market that loses in any, by copy."""
+        are_many = len(self._found) > 1
+        out = []
+        for copy in range(len(self.loss_quote)):
+            losing = [(name, own[at[copy]]) for name, own, pnl, at in self._found if pnl[copy][at[copy]] < 0.0]
+            out.append(", ".join([f"{name} {scenario}" if are_many else scenario for name, scenario in losing]))
+        return out
 
-    def requirement(self, model: str, charges: tuple[Charge, ...]) -> Requirement:
-        """Return the sum of the charges, with every scenario of every market."""
-        prefixes = [f"{name} " if len(self._found) > 1 else "" for name, _, _, _ in self._found]
-        names = [before + name for before, (_, own, _, _) in zip(prefixes, self._found, strict=True) for name in own]
-        return Requirement(
-            model=model,
-            money="quote",
-            initial=sum(one.initial for one in charges),
-            maintenance=sum(one.maintenance for one in charges),
-            charges=charges,
-            worst=self.worst,
-            scenario_names=tuple(names),
-            scenario_pnl=tuple(value for _, _, pnl, _ in self._found for value in pnl),
-        )
+    def requirements(self, model: str, charges: list[tuple[Charge, ...]], worsts: list[str]) -> list[Requirement]:
+        """Return by copy the sum of its charges, with every scenario of every market."""
+        are_many = len(self._found) > 1
+        names = tuple([f"{name} {one}" if are_many else one for name, own, _, _ in self._found for one in own])
+        return [
+            Requirement(
+                model,
+                "quote",
+                sum([one.initial for one in asked]),
+                sum([one.maintenance for one in asked]),
+                asked,
+                worst,
+                names,
+                tuple([value for _, _, pnl, _ in self._found for value in pnl[copy]]),
+            )
+            for copy, (asked, worst) in enumerate(zip(charges, worsts, strict=True))
+        ]
 
 
 class Auction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

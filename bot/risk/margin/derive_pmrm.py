@@ -84,7 +84,7 @@ def _requirements(stack: BookStack, parameters: PmrmParameters, feeds: Feeds) ->
     refused_quote = np.abs(held_quote[:, ~own]).sum(axis=1)
     refused = ", ".join(layout.asset(row) for row in held[~own].tolist())
     scenarios = scenarios_of(parameters.scenarios, WORDS, parameters.basis)
-    names, found = [*scenarios.names, "basis"], [Markets() for _ in range(len(stack))]
+    names, found = [*scenarios.names, "basis"], Markets(len(stack))
     perp_quote, short_quote, doubt_quote = nothing, nothing, nothing
     terms = parameters.confidence_threshold, parameters.confidence_rate
     for market in markets_of(stack, bases):
@@ -94,8 +94,7 @@ def _requirements(stack: BookStack, parameters: PmrmParameters, feeds: Feeds) ->
         base = layout.underlying[bases] == market
         moving_quote = (size * stack.mark_px.take(perps, axis=1)).sum(axis=1) + bases_quote[:, base].sum(axis=1)
         pnl = _scenario_pnl(parameters, scenarios, options, moving_quote)
-        for own_markets, line in zip(found, pnl.T.tolist(), strict=True):
-            own_markets.note(layout.underlyings[market], names, line)
+        found.note(layout.underlyings[market], names, pnl)
         perp_quote = perp_quote + np.abs(size).sum(axis=1) * spot_px
         short_quote = short_quote + naked_shorts_base(options) * spot_px
         if of_rows.are_doubted(parameters.confidence_threshold):
@@ -115,10 +114,11 @@ def _requirements(stack: BookStack, parameters: PmrmParameters, feeds: Feeds) ->
     factor, stable_px = parameters.initial_factor, of_rows.stable_px
     peg = max(0.0, parameters.peg_threshold - stable_px) * parameters.peg_factor
     doubts = of_rows.doubts * (len(stack) // len(of_rows.confidence))
-    out = []
-    for own_markets, told, perp, naked, coin, doubt, lost in zip(found, doubts, *columns, strict=True):
+    worsts, losses = found.worsts, found.loss_quote.tolist()
+    asked = []
+    for loss, worst, told, perp, naked, coin, doubt, lost in zip(losses, worsts, doubts, *columns, strict=True):
         standing = (
-            ("worst scenario", own_markets.loss_quote, own_markets.worst),
+            ("worst scenario", loss, worst),
             *(("perpetuals", perp, ""), ("naked shorts", naked, ""), ("coins held", coin, "")),
         )
         charges = (
@@ -127,15 +127,18 @@ def _requirements(stack: BookStack, parameters: PmrmParameters, feeds: Feeds) ->
             Charge("oracle confidence", doubt, 0.0, told),
             Charge("collateral refused", lost, lost, refused),
         )
-        out.append(own_markets.requirement(MODEL, charges))
-    return out
+        asked.append(charges)
+    return found.requirements(MODEL, asked, worsts)
 
 
 def _scenario_pnl(parameters: PmrmParameters, scenarios: Scenarios, options: Expiries, moving_quote: Floats) -> Floats:
     """Return by scenario, the basis last, and copy the P&L of one market's options, and of what moves as spot."""
     vol, years = options.stack.vol, options.stack.tau_years
-    vols = np.broadcast_arrays(*(parameters.vol.shocked(vol, years, word) for word in WORDS))
-    shocked, moved, now = scenarios.values(options, np.stack(vols))
+    vols = np.empty((len(WORDS), max(len(vol), len(years)), vol.shape[1]))
+    scale = parameters.vol.scale(years)
+    for line, word in enumerate(WORDS):
+        vols[line] = parameters.vol.shocked(vol, years, word, scale)
+    shocked, moved, now = scenarios.values(options, vols)
     tau, rate = options.tau_years, options.rate_per_year
     discount = parameters.discount * np.exp(-tau * (rate * parameters.rate_multiple + parameters.rate_add))
     counted = shocked * np.where(shocked > 0.0, discount, 1.0)

@@ -131,7 +131,7 @@ def _requirements(stack: BookStack, parameters: Pmrm2Parameters, feeds: Feeds) -
     covers = np.array(offsets, dtype=bool)
     covering, covers_quote = held[covers], held_quote[:, covers]
     scenarios = scenarios_of(parameters.scenarios, WORDS, parameters.basis)
-    names, found = [*scenarios.names, "basis"], [Markets() for _ in range(len(stack))]
+    names, found = [*scenarios.names, "basis"], Markets(len(stack))
     perp_quote, short_quote = nothing, nothing
     doubted = terms.confidence_threshold, terms.confidence_rate
     doubt_quote = nothing + confidence_charge(of_rows.confidence[:, held], held_quote, *doubted)
@@ -141,8 +141,7 @@ def _requirements(stack: BookStack, parameters: Pmrm2Parameters, feeds: Feeds) -
         moving_quote = (size * stack.mark_px.take(perps, axis=1)).sum(axis=1)
         moving_quote = moving_quote + covers_quote[:, layout.underlying[covering] == market].sum(axis=1)
         pnl = _scenario_pnl(parameters, scenarios, options, moving_quote)
-        for own, line in zip(found, pnl.T.tolist(), strict=True):
-            own.note(layout.underlyings[market], names, line)
+        found.note(layout.underlyings[market], names, pnl)
         perp_quote = perp_quote + np.abs(size).sum(axis=1) * spot_px
         short_quote = short_quote + naked_shorts_base(options) * spot_px
         if of_rows.are_doubted(terms.confidence_threshold):
@@ -160,27 +159,31 @@ def _requirements(stack: BookStack, parameters: Pmrm2Parameters, feeds: Feeds) -
         *((haircut + more_haircut).tolist(), haircut.tolist()),
     )
     doubts = of_rows.doubts * (len(stack) // len(of_rows.confidence))
-    out = []
-    for own, told, perp, short, doubt, cut_first, cut in zip(found, doubts, *columns, strict=True):
-        loss, perp_mm, short_mm = own.loss_quote, terms.perp_maintenance * perp, terms.option_maintenance * short
+    worsts, losses = found.worsts, found.loss_quote.tolist()
+    asked = []
+    for loss, worst, told, perp, short, doubt, cut_first, cut in zip(losses, worsts, doubts, *columns, strict=True):
+        perp_mm, short_mm = terms.perp_maintenance * perp, terms.option_maintenance * short
         charges = (
-            Charge("worst scenario", loss * parameters.initial_factor, loss * parameters.maintenance_factor, own.worst),
+            Charge("worst scenario", loss * parameters.initial_factor, loss * parameters.maintenance_factor, worst),
             Charge("peg", loss * peg, 0.0, told_of_cash),
             Charge("perpetuals", perp_mm + terms.perp_initial * perp, perp_mm),
             Charge("naked shorts", short_mm + terms.option_initial * short, short_mm),
             Charge("collateral haircut", cut_first, cut, refused),
             Charge("oracle confidence", doubt, 0.0, told),
         )
-        out.append(own.requirement(MODEL, charges))
-    return out
+        asked.append(charges)
+    return found.requirements(MODEL, asked, worsts)
 
 
 def _scenario_pnl(parameters: Pmrm2Parameters, scenarios: Scenarios, options: Expiries, moving_quote: Floats) -> Floats:
     """Return by scenario, the basis last, and copy the damped P&L of one market's options and of what moves as spot."""
     shock, vol, years = parameters.vol, options.stack.vol, options.stack.tau_years
-    straight = [shock.shocked(vol, years, word) for word in WORDS if word not in SKEWS]
-    skewed = [vol * multiple for multiple in parameters.skew.multiples(options)]
-    shocked, moved, now = scenarios.values(options, np.stack(np.broadcast_arrays(*straight, *skewed)))
+    skewed = dict(zip(SKEWS, parameters.skew.multiples(options), strict=True))
+    vols = np.empty((len(WORDS), options.stack.markets, vol.shape[1]))
+    scale = shock.scale(years)
+    for line, word in enumerate(WORDS):
+        vols[line] = vol * skewed[word] if word in SKEWS else shock.shocked(vol, years, word, scale)
+    shocked, moved, now = scenarios.values(options, vols)
     held = shocked * parameters.discount.of(shocked, options.tau_years, options.rate_per_year) - now
     by_expiry = np.where(scenarios.is_skew[:, None, None], -np.abs(held), held)
     linear = moving_quote * np.where(scenarios.is_skew, 0.0, scenarios.multiples - 1.0)[:, None]
