@@ -7,6 +7,7 @@ positive when healthy, is equity less requirement.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -150,10 +151,9 @@ class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     per_year: float
 
     def charge_quote(self, moved: Floats, now: Floats, tau_years: Floats) -> Floats:
-        """Return the P&L of it by copy, not above zero, from values after both moves and now, by copy and expiry."""
-        worst = np.minimum((moved - now).min(axis=0, initial=0.0), 0.0)
-        found: Floats = (worst * (self.add + self.per_year * tau_years)).sum(axis=1)
-        return found
+        """Return the P&L of it by copy and expiry, not above zero, from values after both moves and now."""
+        worst: Floats = np.minimum((moved - now).min(axis=0, initial=0.0), 0.0)
+        return worst * (self.add + self.per_year * tau_years)
 
 
 class Scenarios:
@@ -196,27 +196,27 @@ def scenarios_of(scenarios: tuple[Scenario, ...], words: tuple[str, ...], basis:
 
 
 class Expiries:
-    """The options of one underlying by expiry, to the second: each is valued as a whole, in every copy of a stack.
+    """The options of a stack by underlying and expiry, to the second: each expiry is valued as a whole, in every copy.
 
-    `stack` has the options alone. What is by expiry has a line for all markets, or one for each.
+    `stack` has the options alone, `rows` are their numbers. What is by expiry has a line for all markets, or one each.
     """
 
-    def __init__(self, stack: BookStack, feeds: RowFeeds, underlying: int, *, is_discounted: bool = True) -> None:
-        """Take the options of an underlying out of a stack; valued with exp(-rT), or without."""
-        numbers, layout = stack.layout.of_underlying(underlying)
-        rows = numbers[layout.options]
-        self.stack = stack.of_underlying(underlying).only_options()
+    def __init__(self, stack: BookStack, feeds: RowFeeds, *, is_discounted: bool = True) -> None:
+        """Take the options out of a stack; valued with exp(-rT), or without."""
+        self.rows: Ints = stack.layout.options
+        self.stack = stack.only_options()
         tau = self.stack.tau_years
         self.seconds: Floats = np.round(tau * SECONDS_PER_YEAR)
-        self.groups = grouped(self.stack, self.stack.underlying, self.seconds)
-        rate = feeds.rate_per_year.take(rows)
+        self.groups = grouped(self.stack, (self.stack.underlying,), self.seconds)
+        rate = feeds.rate_per_year.take(self.rows)
         self.tau_years: Floats = self.groups.first(tau)
         self.rate_per_year: Floats = self.groups.first(rate)
         self.discount: Floats = np.ones(self.tau_years.shape)
         if is_discounted and rate.any():
             self.discount = np.exp(-self.rate_per_year * self.tau_years)
-        self.row_confidence: Floats = feeds.confidence.take(rows, axis=1)
-        self.fixed_px: Floats = feeds.fixed_px.take(rows, axis=1)
+        self.row_confidence: Floats = feeds.confidence.take(self.rows, axis=1)
+        self.fixed_px: Floats = feeds.fixed_px.take(self.rows, axis=1)
+        self.underlying: Ints = self.groups.key(self.stack.underlying)
 
     @property
     def confidence(self) -> Floats:
@@ -226,6 +226,15 @@ class Expiries:
     def by_expiry(self, by_row: Floats) -> Floats:
         """Return sums over the rows (the last axis) of each expiry."""
         return self.groups.sum(by_row)
+
+    def by_market(self, by_expiry: Floats, markets: Sequence[int]) -> Floats:
+        """Return sums over the expiries (the last axis) of each market, by the numbers of their underlyings."""
+        found: Floats = by_expiry @ (self.underlying[:, None] == np.array(markets)).astype(np.float64)
+        return found
+
+    def notional(self, size_base: Floats, spot_px: Floats) -> tuple[Floats, Floats]:
+        """Return the confidence in each expiry, by line, and its notional, of sizes by copy and row at spot prices."""
+        return self.confidence, self.by_expiry(size_base) * spot_px.take(self.underlying, axis=1)
 
     def values(self, multiples: Floats, vols: Floats, multiple_of: Ints, vol_of: Ints) -> Floats:
         """Return the value of every expiry by scenario and copy, discounted where these are.
@@ -261,14 +270,30 @@ class Expiries:
         return values
 
 
-def naked_shorts_base(options: Expiries) -> Floats:
-    """Return by copy how many options are short and not covered: calls against puts of one strike and expiry net.
+def naked_shorts_base(options: Expiries, markets: Sequence[int]) -> Floats:
+    """Return by copy and market how many options are short and not covered: calls against puts of one strike net.
 
-    Short a call and long a put of the same strike is a forward, whose loss the scenarios see in full.
+    Short a call and long a put of the same strike and expiry is a forward, whose loss the scenarios see in full.
     """
-    groups = grouped(options.stack, options.stack.strike_px, options.seconds)
-    found: Floats = np.maximum(-groups.sum(options.stack.qty_base), 0.0).sum(axis=1)
+    stack = options.stack
+    groups = grouped(stack, (stack.underlying, stack.strike_px), options.seconds)
+    short = np.maximum(-groups.sum(stack.qty_base), 0.0)
+    found: Floats = short @ (groups.key(stack.underlying)[:, None] == np.array(markets)).astype(np.float64)
     return found
+
+
+def contracts_notional(stack: BookStack, feeds: RowFeeds) -> tuple[Floats, Floats]:
+    """Return the confidence in perpetuals and futures, by line and row, and their notional at spot prices."""
+    numbers, _ = stack.layout.contracts()
+    linear = stack.contracts()
+    return feeds.confidence[:, numbers], np.abs(linear.qty_base) * linear.spot_of_row_px
+
+
+def linear_sums(stack: BookStack, markets: Sequence[int]) -> tuple[Floats, Floats]:
+    """Return by copy and market the size of perpetuals and futures, in base, and what they are worth, signed."""
+    linear = stack.contracts()
+    selector = (linear.underlying[:, None] == np.array(markets)).astype(np.float64)
+    return np.abs(linear.qty_base) @ selector, (linear.qty_base * linear.mark_px) @ selector
 
 
 def confidence_charge(confidence: Floats, notional_quote: Floats, threshold: float, rate: float) -> Floats:
@@ -297,12 +322,6 @@ def coins(stack: BookStack, cash: tuple[str, ...]) -> Ints:
     """Return the rows of coins held that are not cash."""
     layout = stack.layout
     return np.array([row for row in layout.coins if layout.asset(row) not in cash], dtype=np.int64)
-
-
-def linear_rows(stack: BookStack, market: int) -> Ints:
-    """Return the rows of perpetuals of one underlying, and of futures, which count as such."""
-    numbers, layout = stack.layout.of_underlying(market)
-    return numbers[np.flatnonzero(layout.is_linear)]
 
 
 def markets_of(stack: BookStack, moving: Ints) -> list[int]:

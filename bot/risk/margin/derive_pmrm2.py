@@ -23,8 +23,9 @@ from bot.risk.margin.derive_common import (
     coin_values_quote,
     coins,
     confidence_charge,
+    contracts_notional,
     haircuts,
-    linear_rows,
+    linear_sums,
     markets_of,
     naked_shorts_base,
     scenarios_of,
@@ -124,7 +125,7 @@ def requirements(stack: BookStack, parameters: Pmrm2Parameters) -> list[Requirem
 
 def _requirements(stack: BookStack, parameters: Pmrm2Parameters, feeds: Feeds) -> list[Requirement]:
     of_rows = feeds.of(stack, parameters.fixing_s)
-    layout, nothing, terms = stack.layout, np.zeros(len(stack)), parameters.contingency
+    layout, terms = stack.layout, parameters.contingency
     held = coins(stack, parameters.cash)
     held_quote = coin_values_quote(stack, held, of_rows)
     offsets = [parameters.collateral.get(layout.asset(row), NOT_ACCEPTED).offsets_risk for row in held.tolist()]
@@ -132,25 +133,25 @@ def _requirements(stack: BookStack, parameters: Pmrm2Parameters, feeds: Feeds) -
     covering, covers_quote = held[covers], held_quote[:, covers]
     scenarios = scenarios_of(parameters.scenarios, WORDS, parameters.basis)
     names, found = [*scenarios.names, "basis"], Markets(len(stack))
-    perp_quote, short_quote = nothing, nothing
-    doubted = terms.confidence_threshold, terms.confidence_rate
-    doubt_quote = nothing + confidence_charge(of_rows.confidence[:, held], held_quote, *doubted)
-    for market in markets_of(stack, covering):
-        options, perps = Expiries(stack, of_rows, market), linear_rows(stack, market)
-        size, spot_px = stack.qty_base.take(perps, axis=1), stack.spot_px[:, market]
-        moving_quote = (size * stack.mark_px.take(perps, axis=1)).sum(axis=1)
-        moving_quote = moving_quote + covers_quote[:, layout.underlying[covering] == market].sum(axis=1)
-        pnl = _scenario_pnl(parameters, scenarios, options, moving_quote)
-        found.note(layout.underlyings[market], names, pnl)
-        perp_quote = perp_quote + np.abs(size).sum(axis=1) * spot_px
-        short_quote = short_quote + naked_shorts_base(options) * spot_px
-        if of_rows.are_doubted(terms.confidence_threshold):
-            short = options.by_expiry(np.abs(options.stack.qty_base))
-            for confidence, notional in (
-                (of_rows.confidence[:, perps], size * spot_px[:, None]),
-                (options.confidence, short * spot_px[:, None]),
-            ):
-                doubt_quote = doubt_quote + confidence_charge(confidence, notional, *doubted)
+    markets = markets_of(stack, covering)
+    options, spot_px = Expiries(stack, of_rows), stack.spot_px[:, markets]
+    perps_base, moving_quote = linear_sums(stack, markets)
+    if covering.size:
+        moving_quote = moving_quote + covers_quote @ (layout.underlying[covering, None] == np.array(markets))
+    pnl = _scenario_pnl(parameters, scenarios, options, markets, moving_quote)
+    for place, market in enumerate(markets):
+        found.note(layout.underlyings[market], names, pnl[..., place])
+    perp_quote = (perps_base * spot_px).sum(axis=1)
+    short_quote = (naked_shorts_base(options, markets) * spot_px).sum(axis=1)
+    doubt_quote = np.zeros(len(stack))
+    if of_rows.are_doubted(terms.confidence_threshold):
+        for confidence, notional in (
+            (of_rows.confidence[:, held], held_quote),
+            contracts_notional(stack, of_rows),
+            options.notional(np.abs(options.stack.qty_base), stack.spot_px),
+        ):
+            doubted = confidence_charge(confidence, notional, terms.confidence_threshold, terms.confidence_rate)
+            doubt_quote = doubt_quote + doubted
     haircut, more_haircut, refused = haircuts(stack, held, held_quote, parameters.collateral)
     peg = max(0.0, terms.peg_threshold - of_rows.stable_px) * terms.peg_factor
     told_of_cash = f"cash at {of_rows.stable_px:g}"
@@ -175,8 +176,10 @@ def _requirements(stack: BookStack, parameters: Pmrm2Parameters, feeds: Feeds) -
     return found.requirements(MODEL, asked, worsts)
 
 
-def _scenario_pnl(parameters: Pmrm2Parameters, scenarios: Scenarios, options: Expiries, moving_quote: Floats) -> Floats:
-    """Return by scenario, the basis last, and copy the damped P&L of one market's options and of what moves as spot."""
+def _scenario_pnl(
+    parameters: Pmrm2Parameters, scenarios: Scenarios, options: Expiries, markets: list[int], moving_quote: Floats
+) -> Floats:
+    """Return by scenario, the basis last, copy and market the damped P&L of its options, and of what moves as spot."""
     shock, vol, years = parameters.vol, options.stack.vol, options.stack.tau_years
     skewed = dict(zip(SKEWS, parameters.skew.multiples(options), strict=True))
     vols = np.empty((len(WORDS), options.stack.markets, vol.shape[1]))
@@ -186,6 +189,7 @@ def _scenario_pnl(parameters: Pmrm2Parameters, scenarios: Scenarios, options: Ex
     shocked, moved, now = scenarios.values(options, vols)
     held = shocked * parameters.discount.of(shocked, options.tau_years, options.rate_per_year) - now
     by_expiry = np.where(scenarios.is_skew[:, None, None], -np.abs(held), held)
-    linear = moving_quote * np.where(scenarios.is_skew, 0.0, scenarios.multiples - 1.0)[:, None]
-    pnl = (by_expiry.sum(axis=2) + linear) * scenarios.damping[:, None]
-    return np.concatenate([pnl, parameters.basis.charge_quote(moved, now, options.tau_years)[None, :]])
+    linear = moving_quote * np.where(scenarios.is_skew, 0.0, scenarios.multiples - 1.0)[:, None, None]
+    pnl = (options.by_market(by_expiry, markets) + linear) * scenarios.damping[:, None, None]
+    basis = options.by_market(parameters.basis.charge_quote(moved, now, options.tau_years), markets)
+    return np.concatenate([pnl, np.broadcast_to(basis, (1, *pnl.shape[1:]))])
