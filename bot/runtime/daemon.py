@@ -62,6 +62,7 @@ from bot.telemetry.telling import ToldMoney, ToldOrderWord, tell
 
 FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; commands are always on disk first
 STOP_TIMEOUT_S = 5.0
+STATE_WAITS_S = 0.2  # how long a picture of the state may wait for a decision that is due
 STUCK_S = 5.0  # what is taken in and not decided upon for so long never will be
 WITHDRAW_TIMEOUT_S = 3.0  # how long a daemon that gives up waits for its last cancels
 MUST_LAST = frozenset({OperatorCommand, ConfigChanged})  # what a person was told is done is on disk
@@ -69,6 +70,7 @@ ENDED_BY_RESUME = (BotState.REDUCE_ONLY, BotState.PAUSED, BotState.HALTED)
 RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
 LIST = "list"  # what is asked of transfers besides a person's word on one
 MAX_WANTED = 20  # instruments that one question may ask prices of
+ENDED = "expected a run that goes on, found its recording at its end; hint: ask again in a moment, when it has ended"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 ORDER_TOLD = (*get_args(ToldOrderWord), *get_args(ToldMoney))  # what is said of an order and of money, in words
@@ -349,13 +351,15 @@ class Daemon:
         if left:
             log.error("run.orders_left", order_ids=left)
 
-    async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
+    async def _answer(self, question: dict[str, Any]) -> dict[str, Any] | bytes:
         verb = question.get("verb")
         if verb == "view":
             return {**status_view(self._session, self._feed.now_ns()), **self._feed.view(), "running": True}
         if verb == "state":
+            await self._after_decisions()
             return self._state()
         if verb == "risk":
+            await self._after_decisions()
             return self._risk(question)
         asked = {
             "suppose": self._suppose,
@@ -398,13 +402,21 @@ class Daemon:
         lines = [{**one, "waits_for_confirmation": one["transfer_id"] in waiting} for one in view["transfers"]]
         return {"transfers": lines, "notices": view.get("transfer_notices", [])}
 
-    def _state(self) -> dict[str, Any]:
-        """Copy out what windows show."""
+    async def _after_decisions(self) -> None:
+        """Let what has reached us be decided upon first: no hedge waits for somebody's picture of it."""
+        for _ in range(2):  # a message that came with the question is in the mailbox then
+            await asyncio.sleep(0)
+        if not self._mailbox.is_drained:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STATE_WAITS_S):
+                    await self._mailbox.drained()
+
+    def _state(self) -> bytes:
+        """Copy out what windows show, written as it leaves: four times a second and vault there is no time for more."""
         lag_s = time.monotonic() - self._flushed_s
         meters = self._meters.read(self._journal.last_seq, lag_s, self._session.latencies)
         state = take_state(self._session, self._feed.view(), meters, self._feed.now_ns(), self._config_sha256)
-        found: dict[str, Any] = msgspec.to_builtins(state)
-        return found
+        return msgspec.json.encode(state)
 
     def _risk(self, question: dict[str, Any]) -> dict[str, Any]:
         """Copy out what risk is reckoned from; whoever asked does the reckoning."""
@@ -451,6 +463,8 @@ class Daemon:
         answer = {**answer_of(plan, wish), "state": str(session.engine.state)}
         if "error" not in answer and plan.verdict.changes and not wish.is_dry_run:
             now_ns = self._feed.catch_up()
+            if self._feed.is_over:
+                return {"error": ENDED, "refusal": "ended"}
             if why_not := self._executed.claim(wish.command_id, now_ns):
                 return {"error": why_not, "refusal": "executed"}
             self._newest = plan.old.then(plan.new, plan.verdict.keys)
@@ -470,6 +484,8 @@ class Daemon:
         command = parse_operation(question, now_ns)
         if isinstance(command, str):
             return {"error": command}
+        if self._feed.is_over:
+            return _refuse_to_operate(command, "ended", ENDED)
         if why_not:
             return _refuse_to_operate(command, "holds_secret", why_not)
         marked = self._marker.read() if self._marker is not None else None

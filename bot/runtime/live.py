@@ -407,6 +407,11 @@ class LiveFeed:
         self.venues: dict[str, VenueStatus] = {}
         self._planner = _planner_of(session)
 
+    @property
+    def is_over(self) -> bool:
+        """Never: venues answer as long as the daemon runs."""
+        return False
+
     def now_ns(self) -> int:
         """Return the clock's time, never before what was already decided upon."""
         return max(self._clock.now_ns(), self._floor_ns)

@@ -58,7 +58,7 @@ STRICT: Final = (
 def pages_policy(nonce: str, host: str, is_secure: bool) -> str:
     """Return the policy of pages with scripts.
 
-    The pages' framework compiles templates in the browser, which takes 'unsafe-eval'; scripts must come from here or
+    The pages' framework evaluates what it is told, which takes 'unsafe-eval'; scripts must come from here or
     carry the nonce. Styles of elements may be written in their attributes, style sheets not.
     """
     return (

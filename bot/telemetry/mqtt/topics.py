@@ -167,7 +167,7 @@ class Exposure(msgspec.Struct, frozen=True):
 
 
 class UnderlyingGreeks(msgspec.Struct, frozen=True):
-    """Greeks of one underlying beyond delta, what it is worth, and the legs they come from."""
+    """Greeks of one underlying beyond delta, what it is worth, the legs they come from, and targets where there are."""
 
     underlying: str
     gamma_base_per_px: float | None
@@ -175,6 +175,9 @@ class UnderlyingGreeks(msgspec.Struct, frozen=True):
     theta_quote_per_day: float | None
     value_quote: float | None
     legs: tuple[LegState, ...]
+    target_gamma_base_per_px: float | None = None
+    target_vega_quote_per_vol: float | None = None
+    option_plan: str = ""
 
 
 class GreeksNow(msgspec.Struct, frozen=True):

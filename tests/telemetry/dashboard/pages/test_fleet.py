@@ -12,6 +12,7 @@ from bot.telemetry.dashboard.pages.fleet import (
     FINE,
     NOW,
     SOON,
+    beside_state,
     delta_text,
     excess_base,
     of_the_desk,
@@ -46,6 +47,8 @@ def mirrored(state: VaultState | None, *alerts: Alert, age_s: float = 0.0) -> Mi
         (mirrored(a_state(state="paused")), SOON),
         (mirrored(a_state(feeds=(FeedState("ETH index", "index", 90.0, 60.0, is_stale=True),))), SOON),
         (mirrored(a_state(underlyings=(an_underlying(1.5),))), SOON),
+        (mirrored(a_state(pnl_today_quote=-600.0, daily_loss_limit_quote=1_000.0)), SOON),
+        (mirrored(a_state(pnl_today_quote=-400.0, daily_loss_limit_quote=1_000.0)), FINE),
         (mirrored(a_state(), an_alert(Severity.INFO)), FINE),
         (mirrored(a_state(), an_alert(Severity.WARNING)), SOON),
         (mirrored(a_state(), an_alert(Severity.CRITICAL)), NOW),
@@ -55,6 +58,14 @@ def mirrored(state: VaultState | None, *alerts: Alert, age_s: float = 0.0) -> Mi
 )
 def test_what_is_urgent_comes_first(mirror: Mirror, expected: int) -> None:
     assert urgency(mirror, mirror.vaults()[0]) == expected
+
+
+def test_beside_the_state_stands_what_it_does_not_say() -> None:
+    assert beside_state(a_state()) == ""
+    assert beside_state(a_state(state="halted", state_reason="operator: enough")) == "operator: enough"
+    stale = FeedState("ETH index", "index", 90.0, 60.0, is_stale=True)
+    assert beside_state(a_state(feeds=(stale,))) == "▲ stale: ETH index"
+    assert beside_state(a_state(feeds=(stale, stale, stale))) == "▲ stale: ETH index and 2 more"
 
 
 def test_the_fleet_in_a_sentence() -> None:
