@@ -127,7 +127,7 @@ def full_risk(sets: dict[str, ParameterSet], models: tuple[str, ...]) -> list[di
 
     def distances() -> None:
         for model in models:
-            ask = asking_all(model, decoded[model], books[model])
+            ask = asking_all(model, decoded[model])
             stack_interval(books[model], equity[model], ask, 1.0, margin_now_quote=now[model])
 
     def stress() -> None:
@@ -166,9 +166,9 @@ def asking(model: str, parameters: msgspec.Struct) -> Callable[[RiskBook], Requi
     return lambda book: MODELS[model].requirement(book, parameters)
 
 
-def asking_all(model: str, parameters: msgspec.Struct, like: RiskBook) -> Callable[[BookStack], Floats]:
+def asking_all(model: str, parameters: msgspec.Struct) -> Callable[[BookStack], Floats]:
     """Return what answers maintenance margin of several moved books by that model, in quote money."""
-    return lambda stack: np.array([in_quote(one) for one in answer_all(model, stack, like, parameters)])
+    return lambda stack: np.array([in_quote(one) for one in answer_all(model, stack, parameters)])
 
 
 def one_quote(sets: dict[str, ParameterSet]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from bot.risk.book import Floats, RiskBook
 from bot.risk.distances import FARTHEST_LOG, Interval, dips, move_books, value_changes, weights_of, with_steps
-from bot.risk.stack import BookStack
+from bot.risk.stack import BookStack, layout_of
 
 STEPS: Final = 24  # of the ladder on either side, denser near the price
 GUARDS: Final = (0.25, FARTHEST_LOG)  # asked about where the ladder sees no end
@@ -37,7 +37,16 @@ class _Asked(msgspec.Struct, gc=False):
 class _Account:
     """Equity of a book after logarithmic moves of one underlying or of all, and its maintenance margin where asked."""
 
-    __slots__ = ("_book", "_coins_quote", "_equity_quote", "_maintenance", "_ratio", "_underlying", "_weight")
+    __slots__ = (
+        "_book",
+        "_coins_quote",
+        "_equity_quote",
+        "_layout",
+        "_maintenance",
+        "_ratio",
+        "_underlying",
+        "_weight",
+    )
 
     def __init__(
         self,
@@ -52,6 +61,7 @@ class _Account:
         self._book = book
         self._coins_quote = coins_quote
         self._equity_quote = equity_quote
+        self._layout = layout_of(book)
         self._maintenance = maintenance
         self._ratio = ratio
         self._underlying = underlying
@@ -80,7 +90,7 @@ class _Account:
     def ask(self, points: list[float]) -> list[_Asked]:
         """Return the gap between equity and margin at each of some moves, margin by the model."""
         moves = np.expm1(np.array(points))
-        stack = move_books(self._book, moves, underlying=self._underlying)
+        stack = move_books(self._book, moves, underlying=self._underlying, layout=self._layout)
         won = (stack.mark_px - self._book.mark_px) @ self._weight + self._coins_quote * moves
         equity = self._ratio * (self._equity_quote + won)
         margin = self._maintenance(stack)

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from bot.pricing import black76
-from bot.risk.book import OPTION, SPOT, Flags, Floats, Ints, RiskBook
+from bot.risk.book import SPOT, Flags, Floats, Ints, RiskBook
 from bot.risk.option_grid import LEAST_DEV, option_grid
 from bot.risk.stack import BookStack
 
@@ -51,17 +51,17 @@ def sensitivities(book: RiskBook) -> Sensitivities:
 
 def stack_sensitivities(stack: BookStack, is_there: Flags) -> list[dict[str, Sensitivities]]:
     """Return the Greeks of each copy by underlying, of the rows that are there (a line of flags per copy)."""
-    rows, qty = np.flatnonzero(stack.is_option), np.where(is_there, stack.qty_base, 0.0)
-    linear = stack.kind != OPTION
+    rows, qty = stack.layout.options, np.where(is_there, stack.qty_base, 0.0)
+    linear = ~stack.is_option
     spot = stack.spot_of_row_px
     base = np.where(stack.kind == SPOT, qty * stack.mark_px / spot, qty) * linear
     # by row: delta in base and in quote money, gamma, vega and theta
     columns = [base, qty * stack.mark_px * linear, *(np.zeros(base.shape) for _ in range(3))]
     if rows.size:
         tau, vol, forward = (
-            np.maximum(stack.tau_years[:, rows], LEAST_TAU_YEARS),
-            stack.vol[:, rows],
-            stack.forward_px[:, rows],
+            np.maximum(stack.lines("tau_years")[:, rows], LEAST_TAU_YEARS),
+            stack.lines("vol")[:, rows],
+            stack.lines("forward_px")[:, rows],
         )
         dev = np.maximum(vol * np.sqrt(tau), LEAST_DEV * LEAST_DEV)
         strike, is_call = stack.strike_px[rows], stack.is_call[rows]

@@ -239,7 +239,7 @@ def play(
 
 def with_now(book: RiskBook, stack: BookStack) -> BookStack:
     """Return the copies of a stack behind one of the book as it is."""
-    columns = {name: np.concatenate([getattr(book, name)[None, :], getattr(stack, name)]) for name in MOVED}
+    columns = {name: np.concatenate([getattr(book, name)[None, :], stack.lines(name)]) for name in MOVED}
     both = BookStack(book).at(np.concatenate([book.spot_px[None, :], stack.spot_px]), **columns)
     return both.with_qty(np.concatenate([book.qty_base[None, :], stack.qty_base]))
 
@@ -340,7 +340,7 @@ def margins_of(stack: BookStack, like: RiskBook, terms: MarginTermsOf | None) ->
             shown, stack = like.where(kept), stack.where(kept)
         try:
             if not has_gaps(stack):
-                found = answer_all(terms.model, stack, shown, decode_values(terms.model, terms.values))
+                found = answer_all(terms.model, stack, decode_values(terms.model, terms.values))
                 spots = [stack.spot_px[stack.market_of(copy)] for copy in range(len(found))]
                 return [_as_margin(one, shown, spot, terms) for one, spot in zip(found, spots, strict=True)]
         except ValueError:

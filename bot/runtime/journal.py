@@ -28,6 +28,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    bindparam,
     func,
     select,
     type_coerce,
@@ -39,7 +40,7 @@ from bot.domain.errors import InvariantBroken, JournalError
 from bot.domain.events import Command, ConfigChanged, Event
 from bot.domain.instruments import Instrument
 from bot.domain.units import NS_PER_S, NS_PER_US
-from bot.storage.append_only import RowFile, complaint_of, connected, holds, unusable
+from bot.storage.append_only import RowFile, complaint_of, connected, data_version, holds, unusable
 from bot.storage.locks import held_lock, lock_path
 
 SCHEMA_VERSION: Final = 2
@@ -192,17 +193,29 @@ class Journal:
 
         Raises `JournalDamaged` if its row does not hold.
         """
-        changed = select(_ROWS.c.seq).where(_ROWS.c.kind == _CONFIG).order_by(_ROWS.c.seq.desc()).limit(1)
+        seqs = self._changed_rows()
+        return self._changes_in(seqs[-1])[-1] if seqs else None
+
+    def changes(self) -> Iterator[ConfigChanged]:
+        """Yield every change of the configuration that is on disk, oldest first.
+
+        Raises `JournalDamaged` if the row of one does not hold.
+        """
+        for seq in self._changed_rows():
+            yield from self._changes_in(seq)
+
+    def _changed_rows(self) -> list[int]:
+        changed = select(_ROWS.c.seq).where(_ROWS.c.kind == _CONFIG).order_by(_ROWS.c.seq)
         try:
             with self._connection.begin():
-                seq = self._connection.execute(changed).scalar()
+                return list(self._connection.execute(changed).scalars())
         except DBAPIError as error:
             raise unusable(_JOURNAL, self._path, error) from error
-        if seq is None:
-            return None
+
+    def _changes_in(self, seq: int) -> list[ConfigChanged]:
         _, record, _ = next(_checked_rows(self._connection, self._path, seq, seq))
         assert isinstance(record, Batch), "only a batch has this kind"
-        return next(event for event in reversed(record.events) if isinstance(event, ConfigChanged))
+        return [event for event in record.events if isinstance(event, ConfigChanged)]
 
     @property
     def last_seq(self) -> int:
@@ -275,12 +288,19 @@ class Journal:
         For whoever follows a journal that another process writes: the chain is not checked, nothing is decoded. Raises
         `JournalError` if the database cannot be read.
         """
-        rows = _SELECT_STORED.where(_ROWS.c.seq > after_seq).order_by(_ROWS.c.seq).limit(limit)
+        wanted = {"after_seq": after_seq, "most": limit}
         try:
             with self._connection.begin():
-                return [StoredRow._make(row) for row in self._connection.execute(rows).all()]
+                return [StoredRow._make(row) for row in self._connection.execute(_SELECT_FOLLOWING, wanted).all()]
         except DBAPIError as error:
             raise unusable(_JOURNAL, self._path, error) from error
+
+    def version(self) -> int:
+        """Return a number that changes when another process has written since it was last asked, and never else.
+
+        Asking is cheap, unlike `stored`. Raises `JournalError` if the database cannot be read.
+        """
+        return data_version(_JOURNAL, self._path, self._connection)
 
     def stored_with(self, content: bytes, to_seq: int) -> list[StoredRow]:
         """Return every row up to `to_seq` with `content` in its payload; it reads the whole journal to find them."""
@@ -371,6 +391,10 @@ _SELECT_RAW: Final = select(
     type_coerce(_ROWS.c.hash, NullType()),
 )
 _SELECT_STORED: Final = select(_ROWS.c.seq, _ROWS.c.kind, _ROWS.c.payload, _ROWS.c.hash)
+# put together once: that takes longer than finding out that nothing has come
+_SELECT_FOLLOWING: Final = (
+    _SELECT_STORED.where(_ROWS.c.seq > bindparam("after_seq")).order_by(_ROWS.c.seq).limit(bindparam("most"))
+)
 _RawRow: TypeAlias = tuple[int, object, object, object, object]
 
 

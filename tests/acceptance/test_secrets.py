@@ -326,6 +326,13 @@ class Gathering:
             ("pause", "alice", bare, 2, ()),
             ("pause", "bob", alice, 5, ("--wait", "0.1")),
         ]
+        line = self.stand.folder / "s" / "busy.sock"
+        for verb, action in (("operate", "pause"), ("operate", "halt"), ("reload", "")):
+            for what in ("password of the broker", "token of the alerts"):  # as a person at this machine would
+                asked = {"verb": verb, "action": action, "issuer": "kim", "reason": f"it is {self.planted[what]}"}
+                if ("error" in (told := control.ask(line, asked))) is (action == "halt"):
+                    self.ended.append(f"{verb} {action}: expected only a halt to be carried out, found {told}")
+        control.ask(line, {"verb": "operate", "action": "resume", "issuer": "kim", "reason": "a test"})
         for action, issuer, key, code, more in steps:
             order = ("order", action, "busy", "--desk", "desk.yaml", "--issuer", issuer, "--reason", "a test", *more)
             found = await self._run(*order, **key)

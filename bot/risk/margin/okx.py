@@ -105,7 +105,7 @@ def _requirements(stack: BookStack, parameters: OkxParameters, borrowed: list[Ch
     for underlying in stack.held:
         name = stack.underlyings[underlying]
         terms = terms_of(parameters.units, name)
-        rows = stack.where(stack.underlying == underlying)
+        rows = stack.of_underlying(underlying)
         now, filled = ask_with_orders(rows, lambda one, terms=terms: stack_parts(one, terms, parameters))  # type: ignore[misc]
         for copy, parts in enumerate(now):
             mmr = parts.mmr

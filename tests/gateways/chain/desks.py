@@ -48,7 +48,7 @@ class Stage:
             http_urls=(proxy.http_url,),
             fees=FEES,
             state_dir=str(folder),
-            timeout_ns=2 * 10**9,
+            timeout_ns=5 * 10**9,  # of a machine that has other things to do
         )
         self.settings = msgspec.structs.replace(settings, **changes)
 

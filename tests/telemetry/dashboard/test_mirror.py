@@ -61,11 +61,11 @@ def test_history_grows_with_engine_time_and_begins_anew_with_a_run() -> None:
     for second in range(3):
         mirror.take_state(a_state(at_s=second))
     picture = picture_of(mirror)
-    assert len(picture.exposure["ETH"].points()) == len(picture.pnl.points()) == 3
+    assert len(picture.exposure["ETH"].points()) == 3
     mirror.take_state(a_state(at_s=9, run_id="run-2"))
     assert len(picture.exposure["ETH"].points()) == 1
     mirror.take_state(a_state(at_s=1, run_id="run-2"))  # a replay begun again
-    assert len(picture.pnl.points()) == 1
+    assert len(picture.exposure["ETH"].points()) == 1
 
 
 def test_events_come_once_and_gaps_are_counted() -> None:
