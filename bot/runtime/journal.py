@@ -40,7 +40,7 @@ from bot.domain.errors import InvariantBroken, JournalError
 from bot.domain.events import Command, ConfigChanged, Event
 from bot.domain.instruments import Instrument
 from bot.domain.units import NS_PER_S, NS_PER_US
-from bot.storage.append_only import RowFile, complaint_of, connected, data_version, holds, unusable
+from bot.storage.append_only import RowFile, complaint_of, connected, holds, unusable, version_of
 from bot.storage.locks import held_lock, lock_path
 
 SCHEMA_VERSION: Final = 2
@@ -300,7 +300,7 @@ class Journal:
 
         Asking is cheap, unlike `stored`. Raises `JournalError` if the database cannot be read.
         """
-        return data_version(_JOURNAL, self._path, self._connection)
+        return version_of(_JOURNAL, self._path, self._connection)
 
     def stored_with(self, content: bytes, to_seq: int) -> list[StoredRow]:
         """Return every row up to `to_seq` with `content` in its payload; it reads the whole journal to find them."""

@@ -49,6 +49,7 @@ def connected(kind: RowFile, path: Path, *, for_writing: bool, may_be_new: bool 
         try:
             connection = stack.enter_context(engine.connect())
             with connection.begin():
+                _spare_memory(connection)
                 tables = inspect(connection).get_table_names()
                 is_new = kind.table.name not in tables
                 if is_new and (tables or not for_writing or not may_be_new):
@@ -81,8 +82,11 @@ def wait_for_disk(connection: Connection, *, is_on: bool) -> None:
     connection.rollback()  # it takes effect between transactions only
 
 
-def data_version(kind: RowFile, path: Path, connection: Connection) -> int:
-    """Return a number that changes when another process has written since it was last asked, and never else."""
+def version_of(kind: RowFile, path: Path, connection: Connection) -> int:
+    """Return a number that changes when another process has written since it was last asked, and never else.
+
+    Raises JournalError if the file cannot be read.
+    """
     driver = connection.connection.driver_connection  # SQLAlchemy's way would take ten times as long
     assert isinstance(driver, sqlite3.Connection)
     try:
@@ -111,6 +115,11 @@ def _engine(path: Path, *, for_writing: bool) -> Engine:
     url = URL.create("sqlite", database=path.as_uri(), query=query)
     wait = {"timeout": _LOCK_PATIENCE_S}
     return create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=wait)
+
+
+def _spare_memory(connection: Connection) -> None:
+    """Keep a quarter of a megabyte of pages: rows are written, or read, one after another, and none of them again."""
+    connection.exec_driver_sql("PRAGMA cache_size = -256")
 
 
 def _check_version(kind: RowFile, path: Path, connection: Connection) -> None:
