@@ -44,7 +44,7 @@ def has_rows(page: Page) -> bool:
 
 
 PICTURES: Final = (
-    Picture("vault-light", "/vault/eth-gamma-vega", "light", WIDE, 2600, has_hedged),
+    Picture("vault-light", "/vault/eth-gamma-vega", "light", WIDE, 2450, has_hedged),
     Picture(
         "vault-dark", "/vault/eth-straddle-margin", "dark", WIDE, 1750, lambda page: "+100 %" in page.inner_text("main")
     ),
