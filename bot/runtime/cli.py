@@ -6,6 +6,7 @@ Exit codes are `Exit`.
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import os
@@ -318,6 +319,7 @@ def run(
                     pulse=service.pulses[vault.vault],
                 )
             )
+        gc.freeze()  # what is there by now stays: looking through it would hold a decision up for a tenth of a second
         summaries = _run_loop(run_all(daemons, beside.run if beside is not None else None, service))
     if as_json:
         _print_json(summaries if len(summaries) > 1 else summaries[0])

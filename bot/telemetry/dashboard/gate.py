@@ -69,6 +69,12 @@ def pages_policy(nonce: str, host: str, is_secure: bool) -> str:
     )
 
 
+def plain_headers(*, is_secure: bool) -> dict[str, str]:
+    """Return the headers of an answer that is no page, for what answers before anything reaches the gate."""
+    found = {**HEADERS, "Content-Security-Policy": STRICT, "Cache-Control": "no-store"}
+    return found | ({"Strict-Transport-Security": HSTS} if is_secure else {})
+
+
 def cookie_name(is_secure: bool) -> str:
     """Return the session cookie's name; over TLS browsers hold it to this host and path by its prefix."""
     return "__Host-evenkeel" if is_secure else "evenkeel"

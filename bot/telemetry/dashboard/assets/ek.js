@@ -3,7 +3,11 @@
 "use strict";
 const ek = (() => {
   const known = new Map();
-  const functions = { reload: () => window.location.reload() };
+  let runMethod = () => {}; // of the framework, which hands it over with each message
+  const functions = {
+    reload: () => window.location.reload(),
+    method: (id, name, values) => runMethod(id, name, values),
+  };
 
   function find(key) {
     let element = known.get(key);
@@ -32,11 +36,12 @@ const ek = (() => {
 
   // Elements come a moment after the page's frame: what they are to show waits for them.
   let waiting = [];
-  function show(message) {
+  function show(message, run = runMethod) {
     beat();
+    runMethod = run;
     if (!document.getElementById("top")) {
       waiting.push(message);
-      setTimeout(() => waiting.splice(0).forEach(show), 20);
+      setTimeout(() => waiting.splice(0).forEach((one) => show(one)), 20);
       return;
     }
     for (const [key, cell] of Object.entries(message.cells)) {

@@ -17,6 +17,7 @@ REORDER_TICKS: Final = 8  # rows do not jump about more often than every two sec
 COLUMNS: Final = ("Vault", "State", "Net delta in its band", "P&L today", "Margin use", "Alerts", "Heard of")
 MOST_REASON: Final = 120
 NOW, SOON, FINE = 0, 1, 2
+MOST_OF_THE_DESK: Final = 3  # alerts of the desk itself that are told one by one
 NOBODY: Final = (
     "No vault has been heard of yet. One that runs with this desk's file (evenkeel run VAULT.yaml --desk DESK.yaml) "
     "comes up here by itself; those whose files the dashboard was started with are here from the start."
@@ -32,6 +33,7 @@ def page(shell: Shell) -> None:
             "main",
             el("h1", "Fleet"),
             slot("fleet.summary", "p", cls="summary", role="status"),
+            slot("fleet.desk", "p", cls="summary", role="status"),
             el(
                 "table",
                 el("thead", el("tr", *(el("th", column, scope="col") for column in COLUMNS))),
@@ -55,6 +57,7 @@ def page(shell: Shell) -> None:
         for picture in pictures:
             show_row(shell.live, shell.mirror, picture)
         shell.live.set("fleet.summary", summary(shell.mirror, pictures))
+        shell.live.set("fleet.desk", of_the_desk(shell.mirror))
         if ticks % REORDER_TICKS == 0:
             ordered = sorted(pictures, key=lambda picture: (urgency(shell.mirror, picture), picture.vault))
             shell.live.order("fleet.rows", [picture.vault for picture in ordered])
@@ -89,6 +92,17 @@ def summary(mirror: Mirror, pictures: list[VaultPicture]) -> str:
     words += [f"{soon} to look at"] if soon else []
     words += [f"{stale} not heard of lately"] if stale else []
     return ", ".join(words if len(words) > 1 else [*words, "all well"])
+
+
+def of_the_desk(mirror: Mirror) -> str:
+    """Return what is wrong with the desk itself in a line, "" if nothing is."""
+    if mirror.desk_availability.startswith("offline"):
+        return f"✕ The desk's windows are not there ({mirror.desk_availability}): nobody is told of anything"
+    rank = tuple(reversed(Severity))
+    alerts = sorted((one for one in mirror.desk_alerts if not one.ended_ns), key=lambda one: rank.index(one.severity))
+    told = [f"{theme.SEVERITY_LOOKS[one.severity][0]} {one.title}: {one.detail}" for one in alerts[:MOST_OF_THE_DESK]]
+    more = len(alerts) - len(told)
+    return f"The desk: {'; '.join(told)}{f'; {more} more' if more else ''}" if told else ""
 
 
 def excess_base(one: UnderlyingState) -> float:

@@ -51,8 +51,8 @@ def page(shell: Shell) -> None:
             return
         if state.runs is not before[0].runs:  # by identity: they are long, and looked at four times a second
             over_time.show(curves(state.runs))
-            bars.show(comparison.bars(state.runs))
-            table.show(comparison.table(state.runs))
+            bars.show(comparison.bars(state.runs), shell.live)
+            table.show(comparison.table(state.runs), shell.live)
         before[0] = state
         progress.props(f"value={state.fraction:.3f}")
         form.show(state)

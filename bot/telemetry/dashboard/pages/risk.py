@@ -38,7 +38,7 @@ def page(shell: Shell) -> None:
         ticks += 1
         if ticks % EVERY_TICKS == 1:
             for name, made in risk.all_sheets(_states(shell)).items():
-                parts[name].show(made)
+                parts[name].show(made, shell.live)
             is_any_stale = _show_stale(shell)
             grid.classes(add="ek-stale") if is_any_stale else grid.classes(remove="ek-stale")
 

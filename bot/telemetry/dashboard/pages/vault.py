@@ -12,7 +12,7 @@ from bot.domain.units import NS_PER_MIN, NS_PER_MS
 from bot.domain.windows import Told, UnderlyingState, VaultState
 from bot.telemetry.dashboard import figures
 from bot.telemetry.dashboard.history import ExposurePoint, Ring
-from bot.telemetry.dashboard.live import slot
+from bot.telemetry.dashboard.live import Live, slot
 from bot.telemetry.dashboard.markup import el
 from bot.telemetry.dashboard.mirror import VaultPicture
 from bot.telemetry.dashboard.parts.cells import Cell, Column, Row, facts, sheet
@@ -132,7 +132,7 @@ class _VaultPage:
     # What changes -----------------------------------------------------------------------------------------------------
 
     def _show(self) -> None:
-        state = self._picture.state
+        state, live = self._picture.state, self._shell.live
         self._show_head(state)
         if state is None:
             return
@@ -141,12 +141,12 @@ class _VaultPage:
             self._lay_out()
         self._ticks += 1
         for name, chart in self._charts.items():
-            chart.show(self._one(name), self._picture.exposure.get(name), self._picture.events)
+            chart.show(self._one(name), self._picture.exposure.get(name), self._picture.events, live)
         for part, make in self._quick:
-            part.show(make())
+            part.show(make(), live)
         if self._ticks % SLOW_TICKS == 1:
             for part, make in self._slow:
-                part.show(make())
+                part.show(make(), live)
 
     def _show_head(self, state: VaultState | None) -> None:
         live, mirror, picture = self._shell.live, self._shell.mirror, self._picture
@@ -210,7 +210,7 @@ class _VaultPage:
 class _Chart:
     """The chart of one underlying, and up to where it was drawn."""
 
-    def __init__(self, one: UnderlyingState, ring: Ring[ExposurePoint] | None, events: Sequence[Told]) -> None:
+    def __init__(self, one: UnderlyingState, ring: Ring | None, events: Sequence[Told]) -> None:
         self._ring = ring
         self._seen = ring.added if ring is not None else 0
         self._told = 0
@@ -219,15 +219,15 @@ class _Chart:
         caption = f"{one.underlying}: net delta in its band"
         self.plot = Plot(caption, one.underlying, told, points, self._ticks(one, events))
 
-    def show(self, one: UnderlyingState, ring: Ring[ExposurePoint] | None, events: Sequence[Told]) -> None:
+    def show(self, one: UnderlyingState, ring: Ring | None, events: Sequence[Told], live: Live) -> None:
         """Draw what came since; all of it anew where another run has begun."""
         if ring is None:
             return
         if ring is not self._ring:
             self._ring, self._told = ring, 0
-            self.plot.restart([point_of(point) for point in ring.points()], self._ticks(one, events))
+            self.plot.restart([point_of(point) for point in ring.points()], self._ticks(one, events), live)
         else:
-            self.plot.append([point_of(point) for point in ring.since(self._seen)], self._ticks(one, events))
+            self.plot.append([point_of(point) for point in ring.since(self._seen)], self._ticks(one, events), live)
         self._seen = ring.added
 
     def _ticks(self, one: UnderlyingState, events: Sequence[Told]) -> list[HedgeTick]:
@@ -263,7 +263,7 @@ def hedge_ticks(events: Iterable[Told], one: UnderlyingState) -> list[HedgeTick]
     return found
 
 
-def points_table(name: str, ring: Ring[ExposurePoint] | None) -> dict[str, Any]:
+def points_table(name: str, ring: Ring | None) -> dict[str, Any]:
     """Return the newest minutes of the chart as a table, for those who read rather than look."""
     newest: dict[int, ExposurePoint] = {}
     for point in ring.points() if ring is not None else ():
