@@ -1,7 +1,7 @@
 """Volatility that was realised, from prices every few minutes: variances, ranges, jumps, and hours that hold them.
 
 An hour keeps sums that add up (squared returns, those of falls, neighbours' products, fourth powers, squared ranges),
-its own range and how it ended, so a day, or any stretch of hours, is made of its hours without going back to the prices.
+its own range and how it ended: a day, or any stretch of hours, is made of its hours without going back to the prices.
 """
 
 from __future__ import annotations
