@@ -8,8 +8,7 @@ prices have a single line where they are the same in every copy, as when quantit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,6 +22,23 @@ from bot.risk.scenarios import ScenarioSet
 T = TypeVar("T")
 MOVED = ("mark_px", "forward_px", "tau_years", "vol")
 FIXED = ("kind", "underlying", "money", "strike_px", "is_call", "buy_base", "sell_base")
+
+
+class kept(Generic[T]):  # noqa: N801 — used as functools.cached_property is, whose lock takes longer than most of this
+    """A property that is worked out when it is first asked for, and an attribute from then on."""
+
+    def __init__(self, work_out: Callable[[Any], T]) -> None:
+        """Take what works it out."""
+        self._work_out = work_out
+        self.__doc__ = work_out.__doc__
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, _owner: type | None = None) -> T:
+        found: T = self._work_out(instance)
+        instance.__dict__[self._name] = found
+        return found
 
 
 class Layout:
@@ -83,79 +99,79 @@ class Layout:
         return found
 
     def _part(self, key: object, is_of_it: Flags) -> tuple[Ints, Layout]:
-        numbers = np.flatnonzero(is_of_it)
+        numbers = is_of_it.nonzero()[0]
         found = self._parts[key] = (numbers, self if len(numbers) == len(self.kind) else self.where(numbers))
         return found
 
-    @cached_property
+    @kept
     def is_option(self) -> Flags:
         """Which rows are options."""
         return np.equal(self.kind, OPTION)
 
-    @cached_property
+    @kept
     def is_linear(self) -> Flags:
         """Which rows are perpetuals or futures."""
         found: Flags = np.equal(self.kind, PERPETUAL) | np.equal(self.kind, FUTURE)
         return found
 
-    @cached_property
+    @kept
     def options(self) -> Ints:
         """The rows that are options."""
-        return np.flatnonzero(self.is_option)
+        return self.is_option.nonzero()[0]
 
-    @cached_property
+    @kept
     def others(self) -> Ints:
         """The rows that are no options."""
-        return np.flatnonzero(~self.is_option)
+        return (~self.is_option).nonzero()[0]
 
-    @cached_property
+    @kept
     def coins(self) -> list[int]:
         """The rows of coins held."""
-        numbers: list[int] = np.flatnonzero(np.equal(self.kind, SPOT)).tolist()
+        numbers: list[int] = np.equal(self.kind, SPOT).nonzero()[0].tolist()
         return numbers
 
-    @cached_property
+    @kept
     def struck(self) -> tuple[Floats, Flags]:
         """Strikes of the options, and which of them are calls."""
         return self.strike_px.take(self.options), self.is_call.take(self.options)
 
-    @cached_property
+    @kept
     def pairs(self) -> list[tuple[int, int]]:
         """The underlyings and the moneys that something settles in, coins held left out, by their numbers."""
         size = max(len(self.moneys), 1)
         keys: list[int] = np.unique((self.underlying * size + self.money)[self.kind != SPOT]).tolist()
         return [divmod(key, size) for key in keys]
 
-    @cached_property
+    @kept
     def held(self) -> list[int]:
         """The numbers of the underlyings that have rows, lowest first."""
-        numbers: list[int] = np.flatnonzero(np.bincount(self.underlying, minlength=len(self.underlyings))).tolist()
+        numbers: list[int] = np.bincount(self.underlying).nonzero()[0].tolist()
         return numbers
 
-    @cached_property
+    @kept
     def money_selector(self) -> Floats:
         """By row and money: 1 where the row settles in it, so that a product with it sums by money."""
         found: Floats = np.equal(self.money[:, None], np.arange(len(self.moneys))).astype(np.float64)
         return found
 
-    @cached_property
+    @kept
     def place(self) -> Ints:
         """Each row's underlying as its place among those held."""
         found: Ints = np.searchsorted(np.array(self.held, dtype=np.int64), self.underlying)
         return found
 
-    @cached_property
+    @kept
     def selector(self) -> Floats:
         """By row and underlying held: 1 where the row is of it, so that a product with it sums by underlying."""
         found: Floats = np.equal(self.place[:, None], np.arange(len(self.held))).astype(np.float64)
         return found
 
-    @cached_property
+    @kept
     def sides(self) -> tuple[Floats, ...]:
         """What filling all orders to buy adds to each row, and all to sell; only where there are any."""
         return tuple(more for more in (self.buy_base, -self.sell_base) if more.any())
 
-    @cached_property
+    @kept
     def inverse(self) -> Ints:
         """The rows of contracts sized in quote money: perpetuals and futures settled in their own coin."""
         coins = np.array([self.moneys.index(name) if name in self.moneys else -1 for name in self.underlyings])
@@ -269,23 +285,23 @@ class BookStack:
         numbers: Ints = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows  # type: ignore[assignment]
         if rows.dtype == np.bool_ and len(numbers) == len(self.layout.kind):
             return self
-        return self._pick(numbers, self.layout.where(numbers))
+        return self.pick(numbers, self.layout.where(numbers))
 
     def of_underlying(self, underlying: int) -> BookStack:
         """Return the stack of the rows of one underlying, by its number."""
-        return self._pick(*self.layout.of_underlying(underlying))
+        return self.pick(*self.layout.of_underlying(underlying))
 
     def contracts(self) -> BookStack:
         """Return the stack of the perpetuals and futures."""
-        return self._pick(*self.layout.contracts())
+        return self.pick(*self.layout.contracts())
 
     def only_options(self) -> BookStack:
         """Return the stack of the options."""
-        return self._pick(*self.layout.only_options())
+        return self.pick(*self.layout.only_options())
 
     def pair(self, underlying: int, money: int) -> BookStack:
         """Return the stack of what is of one underlying, coins held left out, and settles in one money."""
-        return self._pick(*self.layout.pair(underlying, money))
+        return self.pick(*self.layout.pair(underlying, money))
 
     def at(self, spot_px: Floats, **columns: Floats) -> BookStack:
         """Return as many copies at these markets: spot prices and every other price that moves, a line each."""
@@ -319,7 +335,8 @@ class BookStack:
         spot_px = self.spot_px[self.market_of(copy)]
         return msgspec.structs.replace(like, spot_px=spot_px, qty_base=self.qty_base[copy], **columns)
 
-    def _pick(self, numbers: Ints, layout: Layout) -> BookStack:
+    def pick(self, numbers: Ints, layout: Layout) -> BookStack:
+        """Return the stack of these rows alone, of which the layout is known."""
         if layout is self.layout:
             return self
         out = BookStack.__new__(BookStack)
@@ -367,98 +384,117 @@ def ask_with_orders(stack: BookStack, ask: Callable[[BookStack], Sequence[T]]) -
 
 
 class Grouping:
-    """Which rows belong together, line by line: those of one key, and in it of one second key, one after the other.
+    """Which rows belong together, line by line: those alike in all keys, and in a number that may differ by line.
 
-    Where lines do not agree on it (two expiries that are over in one of them), each has groups of its own, filled up
-    with empty ones. Rows of a group are in the order of the book, so that sums never differ.
+    Rows that are together in every line are put together first, in the order of the book. Where a line has more of
+    them in one group (two expiries that are over in it), the first of these has what all of them have, and the others
+    are empty: sums of nothing.
     """
 
-    __slots__ = ("_firsts", "_orders", "_starts", "size")
+    __slots__ = ("_alike", "_firsts", "_into", "_order", "_starts", "_to_first", "size")
 
-    def __init__(self, key: Floats | Ints, lines: Floats) -> None:
-        """Group rows by a number that all lines share, and by one of each line."""
-        first = np.lexsort((lines[0], key))
-        is_other = np.diff(key[first]) != 0
-        steps = np.diff(lines.take(first, axis=1))
-        is_new = (steps[0] > 0.0) | is_other
-        if len(lines) == 1 or (((steps >= 0.0) | is_other).all() and (((steps > 0.0) | is_other) == is_new).all()):
-            self._orders: list[Ints] = [first]
-            self._starts: list[Ints] = [_starts(is_new, len(first))]
-        else:
-            self._orders = [np.lexsort((line, key)) for line in lines]
-            self._starts = [
-                _starts((np.diff(line[order]) > 0.0) | (np.diff(key[order]) != 0), len(order))
-                for line, order in zip(lines, self._orders, strict=True)
-            ]
-        self._firsts = [order[starts] for order, starts in zip(self._orders, self._starts, strict=True)]
-        self.size: int = max(map(len, self._starts))
+    def __init__(self, keys: Sequence[Floats | Ints | Flags], lines: Floats) -> None:
+        """Group rows by numbers that all lines share, sorted by the first of them, and by one of each line."""
+        order = np.lexsort((*lines[::-1], *keys[::-1]))
+        sorted_keys, in_order = [key[order] for key in keys], lines.take(order, axis=1)
+        is_new = (in_order[:, 1:] != in_order[:, :-1]).any(axis=0)
+        for key in sorted_keys:
+            is_new |= key[1:] != key[:-1]
+        self._order: Ints = order
+        self._starts: Ints = _starts(is_new, len(order))
+        self.size = len(self._starts)
+        self._firsts: Ints = order[self._starts][None, :]
+        self._alike: Flags | None = None
+        if len(lines) == 1:
+            return
+        seconds = in_order.take(self._starts, axis=1)
+        alike = seconds[:, :, None] == seconds[:, None, :]
+        for key in sorted_keys:
+            of_group = key[self._starts]
+            alike &= of_group[:, None] == of_group
+        if np.count_nonzero(alike) > alike[..., 0].size:  # more than each with itself
+            self._alike = alike
+            self._into: Ints = alike.argmax(axis=2)
+            self._to_first: Floats = (self._into[:, :, None] == np.arange(self.size)).astype(np.float64)
+            self._firsts = np.where(alike, self._firsts[:, None, :], len(order)).min(axis=2)
 
-    def parts(self) -> list[tuple[slice, Ints, Ints]]:
-        """Return which lines, all or one, have which rows one after the other, and where in these groups begin."""
-        if len(self._orders) == 1:
-            return [(slice(None), self._orders[0], self._starts[0])]
-        both = zip(self._orders, self._starts, strict=True)
-        return [(slice(line, line + 1), order, starts) for line, (order, starts) in enumerate(both)]
+    def parts(self) -> list[tuple[slice | Ints, Ints, Ints, slice | Ints]]:
+        """Return which lines have which rows one after the other, where in these groups begin, and which these are."""
+        if self._alike is None:
+            return [(slice(None), self._order, self._starts, slice(None))]
+        label = np.repeat(np.arange(self.size), self._sizes)
+        out: list[tuple[slice | Ints, Ints, Ints, slice | Ints]] = []
+        patterns, which = np.unique(self._into, axis=0, return_inverse=True)
+        for number, into in enumerate(patterns):
+            labels = into[label]
+            places = np.argsort(labels, kind="stable")
+            groups, starts = np.unique(labels[places], return_index=True)
+            out.append(((which.reshape(-1) == number).nonzero()[0], self._order[places], starts, groups))
+        return out
+
+    def key(self, values: Ints) -> Ints:
+        """Return by group what all of its rows have in every line."""
+        return values.take(self._order.take(self._starts))
 
     def first(self, values: Floats | Ints) -> Floats:
-        """Return by line and group the number of its first row, of a line of numbers or of one per line; 0 if empty."""
+        """Return by line and group the number of its first row, of a line of numbers or of one per line."""
         lines = values if values.ndim > 1 else values[None, :]
-        if len(self._firsts) == 1:
+        if self._alike is None:
             return lines.take(self._firsts[0], axis=1)  # type: ignore[return-value]
-        out = np.zeros((len(self._firsts), self.size))
-        for number, rows in enumerate(self._firsts):
-            out[number, : len(rows)] = lines[number if len(lines) > 1 else 0, rows]
-        return out
+        found: Floats = np.take_along_axis(lines, self._firsts, axis=1)
+        return found
 
     @property
-    def count(self) -> Ints:
+    def count(self) -> Floats:
         """How many rows each group has, by line."""
-        out = np.zeros((len(self._orders), self.size), dtype=np.int64)
-        for line, (order, starts) in enumerate(zip(self._orders, self._starts, strict=True)):
-            out[line, : len(starts)] = np.diff(np.append(starts, len(order)))
-        return out
+        sizes = self._sizes[None, :].astype(np.float64)
+        return sizes if self._alike is None else (sizes[:, None, :] @ self._to_first)[:, 0, :]
 
     def sum(self, values: Floats) -> Floats:
         """Return sums by group over the last axis of values by copy (the axis before) and row."""
-        return self._reduce(np.add, values)
+        if not self.size:
+            return np.zeros((*values.shape[:-1], 0))
+        found: Floats = np.add.reduceat(values.take(self._order, axis=-1), self._starts, axis=-1)
+        if self._alike is not None:
+            found = np.matmul(found[..., None, :], self._to_first)[..., 0, :]
+        return found
 
     def least(self, values: Floats) -> Floats:
         """Return the least of each group over the last axis of values by copy (the axis before) and row."""
-        return self._reduce(np.minimum, values)
-
-    def _reduce(self, how: np.ufunc, values: Floats) -> Floats:
-        if not values.shape[-1]:
+        if not self.size:
             return np.zeros((*values.shape[:-1], 0))
-        if len(self._orders) == 1:
-            found: Floats = how.reduceat(values.take(self._orders[0], axis=-1), self._starts[0], axis=-1)
-            return found
-        out = np.zeros((*values.shape[:-2], len(self._orders), self.size))
-        for copy, (order, starts) in enumerate(zip(self._orders, self._starts, strict=True)):
-            line = values[..., copy if values.shape[-2] > 1 else 0, :]
-            out[..., copy, : len(starts)] = how.reduceat(line.take(order, axis=-1), starts, axis=-1)
-        return out
+        found: Floats = np.minimum.reduceat(values.take(self._order, axis=-1), self._starts, axis=-1)
+        return found if self._alike is None else np.where(self._alike, found[..., None, :], np.inf).min(axis=-1)
+
+    @property
+    def _sizes(self) -> Ints:
+        stops = np.append(self._starts[1:], len(self._order))
+        return stops - self._starts
 
 
 def _starts(is_new: Flags, rows: int) -> Ints:
     """Return where groups begin, of flags from the second row on."""
-    return np.flatnonzero(np.append(True, is_new)) if rows else np.zeros(0, dtype=np.int64)
+    if not rows:
+        return np.zeros(0, dtype=np.int64)
+    flags = np.ones(rows, dtype=bool)
+    flags[1:] = is_new
+    return flags.nonzero()[0]
 
 
-def grouped(stack: BookStack, key: Floats | Ints | Flags, lines: Floats) -> Grouping:
+def grouped(stack: BookStack, keys: Sequence[Floats | Ints | Flags], lines: Floats) -> Grouping:
     """Return the grouping of a stack's rows, kept with its layout: a book asked about again has the same expiries."""
-    known = (key.tobytes(), lines.tobytes())
+    known = (*[key.tobytes() for key in keys], lines.tobytes())
     found = stack.layout.groupings.get(known)
     if found is None:
-        numbers = key.astype(np.int64) if key.dtype == np.bool_ else key
-        found = stack.layout.groupings[known] = Grouping(numbers, lines)  # type: ignore[arg-type]
+        found = stack.layout.groupings[known] = Grouping(keys, lines)
     return found
 
 
 class StackGroups:
     """Rows of each underlying put together by expiry: `underlying` and `tau_years` by market and group.
 
-    What never expires has 0 years. Where copies do not share their expiries (two of them are over in one), lines are
-    filled up with empty groups.
+    What never expires has 0 years. Where copies do not share their expiries (two of them are over in one), some groups
+    of a line are empty.
     """
 
     __slots__ = ("grouping", "tau_years", "underlying")
@@ -466,13 +502,36 @@ class StackGroups:
     def __init__(self, stack: BookStack) -> None:
         """Group the rows."""
         tau = np.where(np.isfinite(stack.tau_years), np.maximum(stack.tau_years, 0.0), 0.0)
-        self.grouping = grouped(stack, stack.underlying, tau)
+        self.grouping = grouped(stack, (stack.underlying,), tau)
         self.tau_years: Floats = self.grouping.first(tau)
         self.underlying: Ints = self.grouping.first(stack.underlying).astype(np.int64, copy=False)
 
     def sum(self, values: Floats) -> Floats:
         """Return sums by group over the last axis of values by copy (the axis before) and row."""
         return self.grouping.sum(values)
+
+
+def are_alike(sets: Sequence[ScenarioSet]) -> bool:
+    """Tell whether sets of scenarios differ in how far prices and vols move alone, so that one pass prices them all."""
+    first = sets[0]
+    return all(
+        one is first
+        or (
+            np.array_equal(one.with_now_move_of, first.with_now_move_of)
+            and np.array_equal(one.with_now_vol_of, first.with_now_vol_of)
+        )
+        for one in sets
+    )
+
+
+def alike_parts(stack: BookStack, sets: Sequence[ScenarioSet]) -> list[tuple[BookStack, list[int]]]:
+    """Return parts of a stack that one pass prices each, and the places of their underlyings among those held.
+
+    That is all of it where the scenarios of its underlyings are alike (one set for each), else one underlying each.
+    """
+    if not sets or are_alike(sets):
+        return [(stack, list(range(len(sets))))] if sets else []
+    return [(stack.of_underlying(number), [place]) for place, number in enumerate(stack.held)]
 
 
 class StackValues:
@@ -482,80 +541,93 @@ class StackValues:
     `later` is what they are worth some years on at the same market, by market and option, where that is asked for.
     """
 
-    __slots__ = ("later", "options", "scenarios", "stack", "values")
+    __slots__ = ("_move", "later", "options", "stack", "values")
 
     def __init__(
         self,
         stack: BookStack,
-        scenarios: ScenarioSet,
+        scenarios: ScenarioSet | Sequence[ScenarioSet],
         later_years: float | None = None,
         *,
         is_quick: bool = True,
     ) -> None:
-        """Price all options, with chances from a table (`quick_ndtr`) if it is to be quick."""
+        """Price all options, with chances from a table (`quick_ndtr`) if it is to be quick.
+
+        There is one set of scenarios for all, or one for each underlying held; these must be alike.
+        """
+        sets = [scenarios] if isinstance(scenarios, ScenarioSet) else list(scenarios)
+        first, layout, markets = sets[0], stack.layout, stack.markets
+        size = len(first)
         self.stack = stack
-        self.scenarios = scenarios
-        self.options: Ints = stack.layout.options
-        shape = (stack.markets, len(self.options))
+        self._move: Floats = np.array([one.move for one in sets]).T if len(sets) > 1 else first.move[:, None]
+        self.options: Ints = layout.options
+        shape = (markets, len(self.options))
         if not len(self.options):
-            self.values: Floats = np.zeros((len(scenarios) + 1, *shape))
+            self.values: Floats = np.zeros((size + 1, *shape))
             self.later: Floats = np.zeros(shape)
             return
         forward, tau, vol = (one.take(self.options, axis=1) for one in (stack.forward_px, stack.tau_years, stack.vol))
         if len(tau) != len(vol):
             tau, vol = np.broadcast_arrays(tau, vol)
-        strike, is_call = stack.layout.struck
-        flat_tau = tau.reshape(-1)
-        vols, move_of, vol_of = (
-            scenarios.shocked_vols(vol.reshape(-1), flat_tau),
-            scenarios.with_now_move_of,
-            scenarios.with_now_vol_of,
-        )
+        strike, is_call = layout.struck
+        moves, move_of, vol_of = first.with_now_moves, first.with_now_move_of, first.with_now_vol_of
+        vols = first.shocked_vols(vol.reshape(-1), tau.reshape(-1)).reshape(-1, *vol.shape)
+        if len(sets) > 1:
+            place = layout.place.take(self.options)
+            moves = np.array([one.with_now_moves for one in sets]).T.take(place, axis=1)
+            for number, one in enumerate(sets[1:], 1):
+                own = (place == number).nonzero()[0]
+                if own.size and (one.shock != first.shock or one.vols != first.vols):
+                    some = vol.take(own, axis=1), tau.take(own, axis=1)
+                    shocked = one.shocked_vols(some[0].reshape(-1), some[1].reshape(-1))
+                    vols[:, :, own] = shocked.reshape(-1, *some[0].shape)
         if later_years is not None:  # a value knows of time and vol by their product alone
-            left = np.maximum(flat_tau - later_years, 0.0) / np.maximum(flat_tau, LEAST_DEV)
-            vols = np.concatenate([vols, (vols[-1] * np.sqrt(left))[None, :]])
-            move_of, vol_of = np.append(move_of, len(scenarios.moves)), np.append(vol_of, len(vols) - 1)
-        if stack.markets > 1:
-            strike, is_call = np.tile(strike, stack.markets), np.tile(is_call, stack.markets)
+            left = np.maximum(tau - later_years, 0.0) / np.maximum(tau, LEAST_DEV)
+            vols = np.concatenate([vols, (vols[-1] * np.sqrt(left))[None]])
+            move_of, vol_of = np.append(move_of, len(moves) - 1), np.append(vol_of, len(vols) - 1)
+        if markets > 1:
+            strike, is_call = np.tile(strike, markets), np.tile(is_call, markets)
             if len(forward) == 1:
-                forward = np.tile(forward, stack.markets)
+                forward = np.tile(forward, markets)
             if len(tau) == 1:
-                flat_tau, vols = np.tile(flat_tau, stack.markets), np.tile(vols, stack.markets)
+                tau, vols = np.tile(tau, markets), np.tile(vols, markets)
+            if moves.ndim > 1:
+                moves = np.tile(moves, markets)
         values = option_values(
             forward.reshape(-1),
             strike,
-            flat_tau,
+            tau.reshape(-1),
             is_call,
-            scenarios.with_now_moves,
-            vols,
+            moves,
+            vols.reshape(len(vols), -1),
             move_of,
             vol_of,
             is_quick=is_quick,
         ).reshape(-1, *shape)
-        self.values, self.later = values[: len(scenarios) + 1], values[-1]
+        self.values, self.later = values[: size + 1], values[-1]
 
     def pnl_quote(self) -> Floats:
-        """Return what each copy wins or loses under each scenario, before weights: by scenario and copy."""
+        """Return what each copy wins or loses under each scenario of one set, before weights: by scenario and copy."""
         stack = self.stack
         won = self.option_pnl(stack.qty_base.take(self.options, axis=1))
         linear = stack.layout.others
         if linear.size:
             worth = (stack.qty_base.take(linear, axis=1) * stack.mark_px.take(linear, axis=1)).sum(axis=1)
-            won += self.scenarios.move[:, None] * worth
+            won += self._move * worth
         return won
 
     def pnl_by_underlying(self) -> Floats:
-        """Return what each underlying held wins or loses under each scenario: by underlying, scenario and copy."""
+        """Return what each underlying held wins or loses: by underlying, scenario of its own, and copy."""
         stack = self.stack
         selector = stack.layout.selector
         held = selector.shape[1]
         qty, own = stack.qty_base.take(self.options, axis=1), selector.take(self.options, axis=0)
         won = self.option_pnl((own.T[:, None, :] * qty).reshape(held * len(stack), -1), held)
-        out = won.reshape(len(self.scenarios), held, len(stack)).transpose(1, 0, 2)
+        out = won.reshape(len(self._move), held, len(stack)).transpose(1, 0, 2)
         linear = stack.layout.others
         if linear.size:
             worth = stack.qty_base.take(linear, axis=1) * stack.mark_px.take(linear, axis=1)
-            out = out + self.scenarios.move[:, None] * (worth @ selector.take(linear, axis=0)).T[:, None, :]
+            out = out + self._move.T[:, :, None] * (worth @ selector.take(linear, axis=0)).T[:, None, :]
         return out
 
     def option_pnl(self, weight: Floats, times: int = 1) -> Floats:
@@ -572,7 +644,9 @@ class StackValues:
     def row_pnl_quote(self, scenarios: Ints) -> Floats:
         """Return what each row wins or loses under some scenarios: by scenario, copy and row of the stack."""
         stack = self.stack
-        out: Floats = self.scenarios.move[scenarios, None, None] * (stack.qty_base * stack.mark_px)
+        move = self._move[scenarios]
+        of_row = move if move.shape[1] == 1 else move.take(stack.layout.place, axis=1)
+        out: Floats = of_row[:, None, :] * (stack.qty_base * stack.mark_px)
         out[..., self.options] = (self.values[scenarios] - self.values[-1]) * stack.qty_base[:, self.options]
         return out
 
