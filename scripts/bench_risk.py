@@ -140,8 +140,9 @@ def full_risk(sets: dict[str, ParameterSet], models: tuple[str, ...]) -> list[di
         stress()
         distances()
 
-    sheet = RiskSheet(book, asks, netting)
-    turns = itertools.cycle([np.flatnonzero(book.is_option & (book.account == n))[:1] for n in range(len(models))])
+    sheet = RiskSheet(book, {model: answering(model, decoded[model]) for model in models}, netting)
+    options = [np.flatnonzero(book.is_option & (book.account == number))[:1] for number in range(len(models))]
+    turns = itertools.cycle([rows for rows in options if rows.size])
     all_of_btc = np.flatnonzero(book.underlying == 0)
     parts: list[tuple[str, Callable[[], object]]] = [
         ("margin", margins),
@@ -164,6 +165,11 @@ def in_quote(found: Requirement) -> float:
 def asking(model: str, parameters: msgspec.Struct) -> Callable[[RiskBook], Requirement]:
     """Return what answers for an account by that model."""
     return lambda book: MODELS[model].requirement(book, parameters)
+
+
+def answering(model: str, parameters: msgspec.Struct) -> Callable[[BookStack], list[Requirement]]:
+    """Return what answers for every copy of an account's stack by that model."""
+    return lambda stack: answer_all(model, stack, parameters)
 
 
 def asking_all(model: str, parameters: msgspec.Struct) -> Callable[[BookStack], Floats]:

@@ -78,10 +78,13 @@ def stack_sensitivities(stack: BookStack, is_there: Flags) -> list[dict[str, Sen
         for column, one in zip(columns, each, strict=True):
             column[:, rows] = qty[:, rows] * one
     out: list[dict[str, Sensitivities]] = [{} for _ in range(len(stack))]
-    for underlying in stack.held:
-        here = stack.underlying == underlying
-        name, is_held = stack.underlyings[underlying], is_there[:, here].sum(axis=1).tolist()
-        sums = np.stack([column[:, here].sum(axis=1) for column in columns], axis=1).tolist()
+    # rows that are there, and the columns, by underlying, copy and column
+    order = np.argsort(stack.underlying, kind="stable")
+    starts = np.searchsorted(stack.underlying[order], stack.held)
+    both = [column.take(order, axis=1) for column in (is_there.astype(np.float64), *columns)]
+    totals = np.array([np.add.reduceat(one, starts, axis=1) for one in both]).T if stack.held else np.zeros((0, 0, 6))
+    for underlying, lines in zip(stack.held, totals.tolist(), strict=True):
+        name, is_held, sums = stack.underlyings[underlying], [line[0] for line in lines], [line[1:] for line in lines]
         for own, held, numbers in zip(out, is_held, sums, strict=True):
             if held:
                 own[name] = Sensitivities(

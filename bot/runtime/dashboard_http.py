@@ -15,7 +15,6 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.http11 import Response
 
 LOOK_EVERY_S: Final = 5.0
 NO_HTTP: Final = "expected HTTP/1.1\n"
@@ -84,7 +83,7 @@ class DressedSocket(WebSocketsSansIOProtocol):
         super().__init__(*arguments, **terms)
         reject = self.conn.reject
 
-        def dressed(*of: Any) -> Response:  # noqa: ANN401 — as there
+        def dressed(*of: Any) -> Any:  # noqa: ANN401 — as there
             response = reject(*of)
             response.headers.update(self.dress)
             return response

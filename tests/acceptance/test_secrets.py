@@ -38,8 +38,7 @@ from bot.runtime.issuers import load_issuers
 from bot.runtime.order_cli import KEY_ENV
 from bot.telemetry.commands.keys import Ed25519Key, HmacSecret, new_private_key, new_secret
 from bot.telemetry.commands.signing import compose, encode, sign_text
-from tests.acceptance.stand import Stand, open_stand, until
-from tests.acceptance.test_commands import moving
+from tests.acceptance.stand import Stand, open_stand, showing, until
 from tests.broker import HOST, Mosquitto, free_port, mosquitto
 from tests.browser.stand import VAULT_FILE, Chromium, log_in
 from tests.runtime.chain_files import WALLET, chain_vault
@@ -239,7 +238,7 @@ class Gathering:
         arguments = Arguments()
         arguments.start()
         try:
-            async with DeribitServer(self.stand.market.book) as server, moving(self.stand.market.show):
+            async with DeribitServer(self.stand.market.book) as server, showing(self.stand.market.show):
                 self._write(server)
                 body = f"<html>{TEST_KEY} {TEST_SECRET} {quote(TEST_SECRET)}"
                 server.faults.next("create", http(502, body=body), count=2)

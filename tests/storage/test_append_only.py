@@ -11,7 +11,7 @@ from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, select
 from sqlalchemy.exc import DBAPIError
 
 from bot.domain.errors import JournalError
-from bot.storage.append_only import RowFile, complaint_of, connected, holds, unusable, wait_for_disk
+from bot.storage.append_only import RowFile, complaint_of, connected, holds, unusable, version_of, wait_for_disk
 
 ROWS = Table("rows", MetaData(), Column("seq", Integer, primary_key=True), Column("payload", LargeBinary))
 PLAIN = RowFile("diary", ROWS)
@@ -61,6 +61,15 @@ def test_a_commit_waits_for_the_disk_unless_told_otherwise(path: Path) -> None:
             wait_for_disk(connection, is_on=is_on)
             modes.append(connection.exec_driver_sql("PRAGMA synchronous").scalar_one())
         assert modes == [2, 1, 2]  # FULL, NORMAL, FULL
+
+
+def test_whether_another_has_written_is_seen_without_reading(path: Path) -> None:
+    write(path, b"one")
+    with connected(PLAIN, path, for_writing=False) as reader:
+        versions = [version_of(PLAIN, path, reader) for _ in range(2)]
+        write(path, b"two")
+        versions.append(version_of(PLAIN, path, reader))
+    assert versions[0] == versions[1] != versions[2]
 
 
 def test_a_sealed_one_changes_no_row_for_anybody_and_is_private(path: Path) -> None:

@@ -8,6 +8,7 @@ requirement below as a check and as what there is without it. Deleveraging: docs
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,15 +20,8 @@ from bot.risk.book import SPOT, Floats, Ints, RiskBook
 from bot.risk.margin.tables import QUOTE, terms_of
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import DOWN, SAME, UP, Scenario, ScenarioSet, VolShock
-from bot.risk.stack import (
-    BookStack,
-    StackGroups,
-    StackValues,
-    ask_with_orders,
-    grouped,
-    offset,
-    stack_deltas,
-)
+from bot.risk.stack import BookStack, StackGroups, ask_with_orders, grouped, offset, stack_deltas
+from bot.risk.stack_values import StackValues, alike_parts
 
 MODEL = "bybit"
 
@@ -94,22 +88,24 @@ def requirements(stack: BookStack, parameters: BybitParameters) -> list[Requirem
     charges: list[list[Charge]] = [[] for _ in range(len(stack))]
     worst, most = [""] * len(stack), [0.0] * len(stack)
     traded = stack.where(stack.kind != SPOT) if stack.layout.coins else stack
-    for underlying in traded.held:
-        name = traded.underlyings[underlying]
-        terms = terms_of(parameters.underlyings, name)
-        part = traded.of_underlying(underlying)
-        now, filled = ask_with_orders(part, lambda one, at=underlying, terms=terms: _parts(one, at, terms))  # type: ignore[misc]
-        for copy, (own, parts) in enumerate(zip(charges, now, strict=True)):
-            factor = terms.initial_factor
-            own += [
-                Charge(f"{name} {item}", factor * asked, asked, parts.worst if item == "grid" else "")
-                for item, asked in zip(ITEMS, parts.asked, strict=True)
-            ]
-            done = max([side[copy].total for side in filled], default=0.0)
-            if done > parts.total:
-                own.append(Charge(f"{name} open orders", factor * (done - parts.total), 0.0))
-            if parts.asked[0] > most[copy]:
-                worst[copy], most[copy] = parts.worst, parts.asked[0]
+    names = [traded.underlyings[number] for number in traded.held]
+    every = [terms_of(parameters.underlyings, name) for name in names]
+    for part, places in alike_parts(traded, [_grid(terms)[0] for terms in every]):
+        own_terms = [every[place] for place in places]
+        now, filled = ask_with_orders(part, lambda one, terms=own_terms: _parts(one, terms))  # type: ignore[misc]
+        for at, place in enumerate(places):
+            name, factor = names[place], every[place].initial_factor
+            for copy, (own, found) in enumerate(zip(charges, now, strict=True)):
+                parts = found[at]
+                own += [
+                    Charge(f"{name} {item}", factor * asked, asked, parts.worst if item == "grid" else "")
+                    for item, asked in zip(ITEMS, parts.asked, strict=True)
+                ]
+                done = max([side[copy][at].total for side in filled], default=0.0)
+                if done > parts.total:
+                    own.append(Charge(f"{name} open orders", factor * (done - parts.total), 0.0))
+                if parts.asked[0] > most[copy]:
+                    worst[copy], most[copy] = parts.worst, parts.asked[0]
     return [_sum_up(own, why) for own, why in zip(charges, worst, strict=True)]
 
 
@@ -160,28 +156,45 @@ class _Parts(NamedTuple):
     worst: str
 
 
-def _parts(stack: BookStack, underlying: int, terms: BybitTerms) -> list[_Parts]:
-    """Return the parts of each copy; all positions must be in one underlying."""
-    grid, still = _grid(terms)
-    values, groups, copies = StackValues(stack, grid, is_quick=stack.markets > 1), StackGroups(stack), len(stack)
-    total = values.pnl_quote()
-    at = total.argmin(axis=0)
-    deltas, spot = stack_deltas(stack), np.broadcast_to(stack.spot_px[:, underlying], copies)
-    quote = deltas * spot[:, None]
+def _parts(stack: BookStack, every: Sequence[BybitTerms]) -> list[tuple[_Parts, ...]]:
+    """Return by copy the parts of each underlying held; there are terms for each, grids alike."""
+    grids, still = [_grid(terms)[0] for terms in every], _grid(every[0])[1]
+    values, groups, layout = StackValues(stack, grids, is_quick=stack.markets > 1), StackGroups(stack), stack.layout
+    total = values.pnl_by_underlying()
+    at = total.argmin(axis=1)
+    spot_of_row = stack.spot_of_row_px
+    quote = stack_deltas(stack) * spot_of_row
     tau = np.where(np.isfinite(stack.tau_years), np.maximum(stack.tau_years, 0.0), 0.0)
-    basis_rate = np.minimum(terms.basis_factor * np.ptp(tau, axis=1), terms.most_basis_rate)
-    asked = np.stack(
+    shares = ("net_short_option_rate", "vega_spread_rate", "stablecoin_spread_rate", "future_rate")
+    rates = np.array([[getattr(terms, name) for name in shares] for terms in every]).T[:, :, None]
+    is_mine = groups.grouping.key(layout.place) == np.arange(len(every))[:, None]  # by underlying and group
+    vegas, by_expiry = groups.sum(values.row_pnl_quote(still)), groups.sum(quote)
+    spreads, vega_spreads, moneys = [], [], []
+    for place, terms in enumerate(every):
+        mine, years = layout.place == place, tau[:, layout.place == place]
+        basis_rate = np.minimum(terms.basis_factor * np.ptp(years, axis=1), terms.most_basis_rate)
+        spreads.append(basis_rate * offset(by_expiry[:, is_mine[place]]))
+        vega_spreads.append(offset(vegas[..., is_mine[place]]).max(axis=0, initial=0.0))
+        moneys.append(offset(quote[:, mine] @ layout.money_selector[mine]))
+    asked = np.array(
         [
-            np.maximum(-total[at, np.arange(copies)], 0.0),
-            terms.net_short_option_rate * _net_short_options(stack) * spot,
-            terms.vega_spread_rate * offset(groups.sum(values.row_pnl_quote(still))).max(axis=0, initial=0.0),
-            terms.stablecoin_spread_rate * offset(quote @ stack.layout.money_selector),
-            basis_rate * offset(groups.sum(quote)),
-            terms.future_rate * np.abs(quote * stack.layout.is_linear).sum(axis=1),
-        ],
-        axis=1,
-    ).tolist()
-    return [_Parts(tuple(own), sum(own), grid.names[place]) for own, place in zip(asked, at.tolist(), strict=True)]
+            np.maximum(-np.take_along_axis(total, at[:, None, :], axis=1)[:, 0, :], 0.0),
+            rates[0] * _net_short_options(stack) * stack.spot_px[:, stack.held].T,
+            rates[1] * np.array(vega_spreads),
+            rates[2] * np.array(moneys),
+            np.array(spreads),
+            rates[3] * (np.abs(quote * layout.is_linear) @ layout.selector).T,
+        ]
+    ).transpose(2, 1, 0)
+    return [
+        tuple(
+            [
+                _Parts(tuple(own), sum(own), grid.names[place])
+                for own, place, grid in zip(of_copy, places, grids, strict=True)
+            ]
+        )
+        for of_copy, places in zip(asked.tolist(), at.T.tolist(), strict=True)
+    ]
 
 
 @lru_cache(maxsize=64)
@@ -194,8 +207,10 @@ def _grid(terms: BybitTerms) -> tuple[ScenarioSet, Ints]:
 
 
 def _net_short_options(stack: BookStack) -> Floats:
-    """Return what is sold net of each expiry and sort, in base: bought options offset sold ones there."""
-    rows = stack.layout.options
-    groups = grouped(stack, stack.layout.struck[1], stack.tau_years.take(rows, axis=1))
-    found: Floats = np.maximum(-groups.sum(stack.qty_base.take(rows, axis=1)), 0.0).sum(axis=1)
+    """Return by underlying and copy what is sold net of each expiry and sort, in base: bought ones offset sold ones."""
+    rows, layout = stack.layout.options, stack.layout
+    place = layout.place[rows]
+    groups = grouped(stack, (place, layout.struck[1]), stack.tau_years.take(rows, axis=1))
+    net = np.maximum(-groups.sum(stack.qty_base.take(rows, axis=1)), 0.0)
+    found: Floats = (net @ (groups.key(place)[:, None] == np.arange(len(stack.held))).astype(np.float64)).T
     return found

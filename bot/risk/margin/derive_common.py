@@ -7,6 +7,7 @@ positive when healthy, is equity less requirement.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -37,8 +38,18 @@ class Feeds(msgspec.Struct, frozen=True, kw_only=True):
     spot_confidence: Floats | None = None
     stable_px: float = 1.0
 
+    @property
+    def are_silent(self) -> bool:
+        """Tell whether nothing is said: all that is not told is certain."""
+        told = (self.rate_per_year, self.confidence, self.fixed_px, self.spot_confidence)
+        return self.stable_px == 1.0 and all(one is None for one in told)
+
     def of(self, stack: BookStack, fixing_s: float) -> RowFeeds:
         """Return these for every row of a stack; a forward is fixed bit by bit in the last `fixing_s` seconds."""
+        if self.are_silent:
+            left = stack.tau_years * (SECONDS_PER_YEAR / fixing_s)
+            if (left >= 1.0).all() and np.isfinite(stack.forward_px).all():  # nothing is fixed, nothing in doubt
+                return RowFeeds(np.zeros(left.shape[1]), np.ones((1, left.shape[1])), np.zeros((1, left.shape[1])), 1.0)
         layout = stack.layout
         rows = len(layout.kind)
         fixed = self.fixed_px
@@ -140,10 +151,9 @@ class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     per_year: float
 
     def charge_quote(self, moved: Floats, now: Floats, tau_years: Floats) -> Floats:
-        """Return the P&L of it by copy, not above zero, from values after both moves and now, by copy and expiry."""
-        worst = np.minimum((moved - now).min(axis=0, initial=0.0), 0.0)
-        found: Floats = (worst * (self.add + self.per_year * tau_years)).sum(axis=1)
-        return found
+        """Return the P&L of it by copy and expiry, not above zero, from values after both moves and now."""
+        worst: Floats = np.minimum((moved - now).min(axis=0, initial=0.0), 0.0)
+        return worst * (self.add + self.per_year * tau_years)
 
 
 class Scenarios:
@@ -186,27 +196,27 @@ def scenarios_of(scenarios: tuple[Scenario, ...], words: tuple[str, ...], basis:
 
 
 class Expiries:
-    """The options of one underlying by expiry, to the second: each is valued as a whole, in every copy of a stack.
+    """The options of a stack by underlying and expiry, to the second: each expiry is valued as a whole, in every copy.
 
-    `stack` has the options alone. What is by expiry has a line for all markets, or one for each.
+    `stack` has the options alone, `rows` are their numbers. What is by expiry has a line for all markets, or one each.
     """
 
-    def __init__(self, stack: BookStack, feeds: RowFeeds, underlying: int, *, is_discounted: bool = True) -> None:
-        """Take the options of an underlying out of a stack; valued with exp(-rT), or without."""
-        numbers, layout = stack.layout.of_underlying(underlying)
-        rows = numbers[layout.options]
-        self.stack = stack.of_underlying(underlying).only_options()
+    def __init__(self, stack: BookStack, feeds: RowFeeds, *, is_discounted: bool = True) -> None:
+        """Take the options out of a stack; valued with exp(-rT), or without."""
+        self.rows: Ints = stack.layout.options
+        self.stack = stack.only_options()
         tau = self.stack.tau_years
         self.seconds: Floats = np.round(tau * SECONDS_PER_YEAR)
-        self.groups = grouped(self.stack, self.stack.underlying, self.seconds)
-        rate = feeds.rate_per_year.take(rows)
+        self.groups = grouped(self.stack, (self.stack.underlying,), self.seconds)
+        rate = feeds.rate_per_year.take(self.rows)
         self.tau_years: Floats = self.groups.first(tau)
         self.rate_per_year: Floats = self.groups.first(rate)
         self.discount: Floats = np.ones(self.tau_years.shape)
         if is_discounted and rate.any():
             self.discount = np.exp(-self.rate_per_year * self.tau_years)
-        self.row_confidence: Floats = feeds.confidence.take(rows, axis=1)
-        self.fixed_px: Floats = feeds.fixed_px.take(rows, axis=1)
+        self.row_confidence: Floats = feeds.confidence.take(self.rows, axis=1)
+        self.fixed_px: Floats = feeds.fixed_px.take(self.rows, axis=1)
+        self.underlying: Ints = self.groups.key(self.stack.underlying)
 
     @property
     def confidence(self) -> Floats:
@@ -216,6 +226,15 @@ class Expiries:
     def by_expiry(self, by_row: Floats) -> Floats:
         """Return sums over the rows (the last axis) of each expiry."""
         return self.groups.sum(by_row)
+
+    def by_market(self, by_expiry: Floats, markets: Sequence[int]) -> Floats:
+        """Return sums over the expiries (the last axis) of each market, by the numbers of their underlyings."""
+        found: Floats = by_expiry @ (self.underlying[:, None] == np.array(markets)).astype(np.float64)
+        return found
+
+    def notional(self, size_base: Floats, spot_px: Floats) -> tuple[Floats, Floats]:
+        """Return the confidence in each expiry, by line, and its notional, of sizes by copy and row at spot prices."""
+        return self.confidence, self.by_expiry(size_base) * spot_px.take(self.underlying, axis=1)
 
     def values(self, multiples: Floats, vols: Floats, multiple_of: Ints, vol_of: Ints) -> Floats:
         """Return the value of every expiry by scenario and copy, discounted where these are.
@@ -251,14 +270,30 @@ class Expiries:
         return values
 
 
-def naked_shorts_base(options: Expiries) -> Floats:
-    """Return by copy how many options are short and not covered: calls against puts of one strike and expiry net.
+def naked_shorts_base(options: Expiries, markets: Sequence[int]) -> Floats:
+    """Return by copy and market how many options are short and not covered: calls against puts of one strike net.
 
-    Short a call and long a put of the same strike is a forward, whose loss the scenarios see in full.
+    Short a call and long a put of the same strike and expiry is a forward, whose loss the scenarios see in full.
     """
-    groups = grouped(options.stack, options.stack.strike_px, options.seconds)
-    found: Floats = np.maximum(-groups.sum(options.stack.qty_base), 0.0).sum(axis=1)
+    stack = options.stack
+    groups = grouped(stack, (stack.underlying, stack.strike_px), options.seconds)
+    short = np.maximum(-groups.sum(stack.qty_base), 0.0)
+    found: Floats = short @ (groups.key(stack.underlying)[:, None] == np.array(markets)).astype(np.float64)
     return found
+
+
+def contracts_notional(stack: BookStack, feeds: RowFeeds) -> tuple[Floats, Floats]:
+    """Return the confidence in perpetuals and futures, by line and row, and their notional at spot prices."""
+    numbers, _ = stack.layout.contracts()
+    linear = stack.contracts()
+    return feeds.confidence[:, numbers], np.abs(linear.qty_base) * linear.spot_of_row_px
+
+
+def linear_sums(stack: BookStack, markets: Sequence[int]) -> tuple[Floats, Floats]:
+    """Return by copy and market the size of perpetuals and futures, in base, and what they are worth, signed."""
+    linear = stack.contracts()
+    selector = (linear.underlying[:, None] == np.array(markets)).astype(np.float64)
+    return np.abs(linear.qty_base) @ selector, (linear.qty_base * linear.mark_px) @ selector
 
 
 def confidence_charge(confidence: Floats, notional_quote: Floats, threshold: float, rate: float) -> Floats:
@@ -289,12 +324,6 @@ def coins(stack: BookStack, cash: tuple[str, ...]) -> Ints:
     return np.array([row for row in layout.coins if layout.asset(row) not in cash], dtype=np.int64)
 
 
-def linear_rows(stack: BookStack, market: int) -> Ints:
-    """Return the rows of perpetuals of one underlying, and of futures, which count as such."""
-    numbers, layout = stack.layout.of_underlying(market)
-    return numbers[np.flatnonzero(layout.is_linear)]
-
-
 def markets_of(stack: BookStack, moving: Ints) -> list[int]:
     """Return the underlyings with derivatives, or with any of these rows of coins."""
     if not stack.layout.coins:
@@ -323,38 +352,48 @@ def haircuts(
 
 
 class Markets:
-    """The scenarios of several underlyings, each a market of its own: what one gains covers nothing of another."""
+    """The scenarios of several underlyings, each a market of its own: what one gains covers nothing of another.
 
-    def __init__(self) -> None:
-        self.loss_quote = 0.0
-        self._found: list[tuple[str, list[str], list[float], int]] = []
+    `loss_quote` is by copy of a stack what all of them lose in the worst.
+    """
 
-    def note(self, underlying: str, names: list[str], pnl_quote: list[float]) -> None:
-        """Take in the P&L of one market; a market that gains in every scenario loses nothing in the worst."""
-        lowest = min(range(len(names)), key=pnl_quote.__getitem__)
-        self.loss_quote -= min(pnl_quote[lowest], 0.0)
-        self._found.append((underlying, names, pnl_quote, lowest))
+    def __init__(self, copies: int) -> None:
+        self.loss_quote: Floats = np.zeros(copies)
+        self._found: list[tuple[str, list[str], list[list[float]], list[int]]] = []
+
+    def note(self, underlying: str, names: list[str], pnl_quote: Floats) -> None:
+        """Take in the P&L of one market, by scenario and copy; one that gains in every scenario loses nothing."""
+        lowest = pnl_quote.argmin(axis=0)
+        self.loss_quote = self.loss_quote - np.minimum(pnl_quote[lowest, np.arange(len(lowest))], 0.0)
+        self._found.append((underlying, names, pnl_quote.T.tolist(), lowest.tolist()))
 
     @property
-    def worst(self) -> str:
-        """The scenario that decided, of each market that loses in any."""
-        losing = [(name, names[lowest]) for name, names, pnl, lowest in self._found if pnl[lowest] < 0.0]
-        return ", ".join(f"{name} {scenario}" if len(self._found) > 1 else scenario for name, scenario in losing)
+    def worsts(self) -> list[str]:
+        """The scenario that decided, of each market that loses in any, by copy."""
+        are_many = len(self._found) > 1
+        out = []
+        for copy in range(len(self.loss_quote)):
+            losing = [(name, own[at[copy]]) for name, own, pnl, at in self._found if pnl[copy][at[copy]] < 0.0]
+            out.append(", ".join([f"{name} {scenario}" if are_many else scenario for name, scenario in losing]))
+        return out
 
-    def requirement(self, model: str, charges: tuple[Charge, ...]) -> Requirement:
-        """Return the sum of the charges, with every scenario of every market."""
-        prefixes = [f"{name} " if len(self._found) > 1 else "" for name, _, _, _ in self._found]
-        names = [before + name for before, (_, own, _, _) in zip(prefixes, self._found, strict=True) for name in own]
-        return Requirement(
-            model=model,
-            money="quote",
-            initial=sum(one.initial for one in charges),
-            maintenance=sum(one.maintenance for one in charges),
-            charges=charges,
-            worst=self.worst,
-            scenario_names=tuple(names),
-            scenario_pnl=tuple(value for _, _, pnl, _ in self._found for value in pnl),
-        )
+    def requirements(self, model: str, charges: list[tuple[Charge, ...]], worsts: list[str]) -> list[Requirement]:
+        """Return by copy the sum of its charges, with every scenario of every market."""
+        are_many = len(self._found) > 1
+        names = tuple([f"{name} {one}" if are_many else one for name, own, _, _ in self._found for one in own])
+        return [
+            Requirement(
+                model,
+                "quote",
+                sum([one.initial for one in asked]),
+                sum([one.maintenance for one in asked]),
+                asked,
+                worst,
+                names,
+                tuple([value for _, _, pnl, _ in self._found for value in pnl[copy]]),
+            )
+            for copy, (asked, worst) in enumerate(zip(charges, worsts, strict=True))
+        ]
 
 
 class Auction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

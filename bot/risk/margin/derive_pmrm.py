@@ -20,7 +20,8 @@ from bot.risk.margin.derive_common import (
     coin_values_quote,
     coins,
     confidence_charge,
-    linear_rows,
+    contracts_notional,
+    linear_sums,
     markets_of,
     naked_shorts_base,
     scenarios_of,
@@ -74,7 +75,7 @@ def requirements(stack: BookStack, parameters: PmrmParameters) -> list[Requireme
 
 def _requirements(stack: BookStack, parameters: PmrmParameters, feeds: Feeds) -> list[Requirement]:
     of_rows = feeds.of(stack, parameters.fixing_s)
-    layout, nothing = stack.layout, np.zeros(len(stack))
+    layout = stack.layout
     held = coins(stack, parameters.cash)
     held_quote = coin_values_quote(stack, held, of_rows)
     own = np.array(
@@ -84,28 +85,26 @@ def _requirements(stack: BookStack, parameters: PmrmParameters, feeds: Feeds) ->
     refused_quote = np.abs(held_quote[:, ~own]).sum(axis=1)
     refused = ", ".join(layout.asset(row) for row in held[~own].tolist())
     scenarios = scenarios_of(parameters.scenarios, WORDS, parameters.basis)
-    names, found = [*scenarios.names, "basis"], [Markets() for _ in range(len(stack))]
-    perp_quote, short_quote, doubt_quote = nothing, nothing, nothing
-    terms = parameters.confidence_threshold, parameters.confidence_rate
-    for market in markets_of(stack, bases):
-        options = Expiries(stack, of_rows, market, is_discounted=False)
-        perps = linear_rows(stack, market)
-        size, spot_px = stack.qty_base.take(perps, axis=1), stack.spot_px[:, market]
-        base = layout.underlying[bases] == market
-        moving_quote = (size * stack.mark_px.take(perps, axis=1)).sum(axis=1) + bases_quote[:, base].sum(axis=1)
-        pnl = _scenario_pnl(parameters, scenarios, options, moving_quote)
-        for own_markets, line in zip(found, pnl.T.tolist(), strict=True):
-            own_markets.note(layout.underlyings[market], names, line)
-        perp_quote = perp_quote + np.abs(size).sum(axis=1) * spot_px
-        short_quote = short_quote + naked_shorts_base(options) * spot_px
-        if of_rows.are_doubted(parameters.confidence_threshold):
-            short = options.by_expiry(np.abs(options.stack.qty_base))
-            for confidence, notional in (
-                (of_rows.confidence[:, perps], size * spot_px[:, None]),
-                (of_rows.confidence[:, bases[base]], bases_quote[:, base]),
-                (options.confidence, short * spot_px[:, None]),
-            ):
-                doubt_quote = doubt_quote + confidence_charge(confidence, notional, *terms)
+    names, found = [*scenarios.names, "basis"], Markets(len(stack))
+    doubt_quote = np.zeros(len(stack))
+    markets = markets_of(stack, bases)
+    options, spot_px = Expiries(stack, of_rows, is_discounted=False), stack.spot_px[:, markets]
+    perps_base, moving_quote = linear_sums(stack, markets)
+    if bases.size:
+        moving_quote = moving_quote + bases_quote @ (layout.underlying[bases, None] == np.array(markets))
+    pnl = _scenario_pnl(parameters, scenarios, options, markets, moving_quote)
+    for place, market in enumerate(markets):
+        found.note(layout.underlyings[market], names, pnl[..., place])
+    perp_quote = (perps_base * spot_px).sum(axis=1)
+    short_quote = (naked_shorts_base(options, markets) * spot_px).sum(axis=1)
+    if of_rows.are_doubted(parameters.confidence_threshold):
+        terms = parameters.confidence_threshold, parameters.confidence_rate
+        for confidence, notional in (
+            contracts_notional(stack, of_rows),
+            (of_rows.confidence[:, bases], bases_quote),
+            options.notional(np.abs(options.stack.qty_base), stack.spot_px),
+        ):
+            doubt_quote = doubt_quote + confidence_charge(confidence, notional, *terms)
     columns = (
         (parameters.perp_rate * perp_quote).tolist(),
         (parameters.option_rate * short_quote).tolist(),
@@ -115,10 +114,11 @@ def _requirements(stack: BookStack, parameters: PmrmParameters, feeds: Feeds) ->
     factor, stable_px = parameters.initial_factor, of_rows.stable_px
     peg = max(0.0, parameters.peg_threshold - stable_px) * parameters.peg_factor
     doubts = of_rows.doubts * (len(stack) // len(of_rows.confidence))
-    out = []
-    for own_markets, told, perp, naked, coin, doubt, lost in zip(found, doubts, *columns, strict=True):
+    worsts, losses = found.worsts, found.loss_quote.tolist()
+    asked = []
+    for loss, worst, told, perp, naked, coin, doubt, lost in zip(losses, worsts, doubts, *columns, strict=True):
         standing = (
-            ("worst scenario", own_markets.loss_quote, own_markets.worst),
+            ("worst scenario", loss, worst),
             *(("perpetuals", perp, ""), ("naked shorts", naked, ""), ("coins held", coin, "")),
         )
         charges = (
@@ -127,18 +127,24 @@ def _requirements(stack: BookStack, parameters: PmrmParameters, feeds: Feeds) ->
             Charge("oracle confidence", doubt, 0.0, told),
             Charge("collateral refused", lost, lost, refused),
         )
-        out.append(own_markets.requirement(MODEL, charges))
-    return out
+        asked.append(charges)
+    return found.requirements(MODEL, asked, worsts)
 
 
-def _scenario_pnl(parameters: PmrmParameters, scenarios: Scenarios, options: Expiries, moving_quote: Floats) -> Floats:
-    """Return by scenario, the basis last, and copy the P&L of one market's options, and of what moves as spot."""
+def _scenario_pnl(
+    parameters: PmrmParameters, scenarios: Scenarios, options: Expiries, markets: list[int], moving_quote: Floats
+) -> Floats:
+    """Return by scenario, the basis last, copy and market the P&L of its options, and of what moves as spot does."""
     vol, years = options.stack.vol, options.stack.tau_years
-    vols = np.broadcast_arrays(*(parameters.vol.shocked(vol, years, word) for word in WORDS))
-    shocked, moved, now = scenarios.values(options, np.stack(vols))
+    vols = np.empty((len(WORDS), max(len(vol), len(years)), vol.shape[1]))
+    scale = parameters.vol.scale(years)
+    for line, word in enumerate(WORDS):
+        vols[line] = parameters.vol.shocked(vol, years, word, scale)
+    shocked, moved, now = scenarios.values(options, vols)
     tau, rate = options.tau_years, options.rate_per_year
     discount = parameters.discount * np.exp(-tau * (rate * parameters.rate_multiple + parameters.rate_add))
     counted = shocked * np.where(shocked > 0.0, discount, 1.0)
-    linear = moving_quote * (scenarios.multiples - 1.0)[:, None]
-    pnl = ((counted - now).sum(axis=2) + linear) * scenarios.damping[:, None]
-    return np.concatenate([pnl, parameters.basis.charge_quote(moved, now, tau)[None, :]])
+    linear = moving_quote * (scenarios.multiples - 1.0)[:, None, None]
+    pnl = (options.by_market(counted - now, markets) + linear) * scenarios.damping[:, None, None]
+    basis = options.by_market(parameters.basis.charge_quote(moved, now, tau), markets)
+    return np.concatenate([pnl, np.broadcast_to(basis, (1, *pnl.shape[1:]))])

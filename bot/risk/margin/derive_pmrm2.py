@@ -23,8 +23,9 @@ from bot.risk.margin.derive_common import (
     coin_values_quote,
     coins,
     confidence_charge,
+    contracts_notional,
     haircuts,
-    linear_rows,
+    linear_sums,
     markets_of,
     naked_shorts_base,
     scenarios_of,
@@ -124,34 +125,33 @@ def requirements(stack: BookStack, parameters: Pmrm2Parameters) -> list[Requirem
 
 def _requirements(stack: BookStack, parameters: Pmrm2Parameters, feeds: Feeds) -> list[Requirement]:
     of_rows = feeds.of(stack, parameters.fixing_s)
-    layout, nothing, terms = stack.layout, np.zeros(len(stack)), parameters.contingency
+    layout, terms = stack.layout, parameters.contingency
     held = coins(stack, parameters.cash)
     held_quote = coin_values_quote(stack, held, of_rows)
     offsets = [parameters.collateral.get(layout.asset(row), NOT_ACCEPTED).offsets_risk for row in held.tolist()]
     covers = np.array(offsets, dtype=bool)
     covering, covers_quote = held[covers], held_quote[:, covers]
     scenarios = scenarios_of(parameters.scenarios, WORDS, parameters.basis)
-    names, found = [*scenarios.names, "basis"], [Markets() for _ in range(len(stack))]
-    perp_quote, short_quote = nothing, nothing
-    doubted = terms.confidence_threshold, terms.confidence_rate
-    doubt_quote = nothing + confidence_charge(of_rows.confidence[:, held], held_quote, *doubted)
-    for market in markets_of(stack, covering):
-        options, perps = Expiries(stack, of_rows, market), linear_rows(stack, market)
-        size, spot_px = stack.qty_base.take(perps, axis=1), stack.spot_px[:, market]
-        moving_quote = (size * stack.mark_px.take(perps, axis=1)).sum(axis=1)
-        moving_quote = moving_quote + covers_quote[:, layout.underlying[covering] == market].sum(axis=1)
-        pnl = _scenario_pnl(parameters, scenarios, options, moving_quote)
-        for own, line in zip(found, pnl.T.tolist(), strict=True):
-            own.note(layout.underlyings[market], names, line)
-        perp_quote = perp_quote + np.abs(size).sum(axis=1) * spot_px
-        short_quote = short_quote + naked_shorts_base(options) * spot_px
-        if of_rows.are_doubted(terms.confidence_threshold):
-            short = options.by_expiry(np.abs(options.stack.qty_base))
-            for confidence, notional in (
-                (of_rows.confidence[:, perps], size * spot_px[:, None]),
-                (options.confidence, short * spot_px[:, None]),
-            ):
-                doubt_quote = doubt_quote + confidence_charge(confidence, notional, *doubted)
+    names, found = [*scenarios.names, "basis"], Markets(len(stack))
+    markets = markets_of(stack, covering)
+    options, spot_px = Expiries(stack, of_rows), stack.spot_px[:, markets]
+    perps_base, moving_quote = linear_sums(stack, markets)
+    if covering.size:
+        moving_quote = moving_quote + covers_quote @ (layout.underlying[covering, None] == np.array(markets))
+    pnl = _scenario_pnl(parameters, scenarios, options, markets, moving_quote)
+    for place, market in enumerate(markets):
+        found.note(layout.underlyings[market], names, pnl[..., place])
+    perp_quote = (perps_base * spot_px).sum(axis=1)
+    short_quote = (naked_shorts_base(options, markets) * spot_px).sum(axis=1)
+    doubt_quote = np.zeros(len(stack))
+    if of_rows.are_doubted(terms.confidence_threshold):
+        for confidence, notional in (
+            (of_rows.confidence[:, held], held_quote),
+            contracts_notional(stack, of_rows),
+            options.notional(np.abs(options.stack.qty_base), stack.spot_px),
+        ):
+            doubted = confidence_charge(confidence, notional, terms.confidence_threshold, terms.confidence_rate)
+            doubt_quote = doubt_quote + doubted
     haircut, more_haircut, refused = haircuts(stack, held, held_quote, parameters.collateral)
     peg = max(0.0, terms.peg_threshold - of_rows.stable_px) * terms.peg_factor
     told_of_cash = f"cash at {of_rows.stable_px:g}"
@@ -160,29 +160,36 @@ def _requirements(stack: BookStack, parameters: Pmrm2Parameters, feeds: Feeds) -
         *((haircut + more_haircut).tolist(), haircut.tolist()),
     )
     doubts = of_rows.doubts * (len(stack) // len(of_rows.confidence))
-    out = []
-    for own, told, perp, short, doubt, cut_first, cut in zip(found, doubts, *columns, strict=True):
-        loss, perp_mm, short_mm = own.loss_quote, terms.perp_maintenance * perp, terms.option_maintenance * short
+    worsts, losses = found.worsts, found.loss_quote.tolist()
+    asked = []
+    for loss, worst, told, perp, short, doubt, cut_first, cut in zip(losses, worsts, doubts, *columns, strict=True):
+        perp_mm, short_mm = terms.perp_maintenance * perp, terms.option_maintenance * short
         charges = (
-            Charge("worst scenario", loss * parameters.initial_factor, loss * parameters.maintenance_factor, own.worst),
+            Charge("worst scenario", loss * parameters.initial_factor, loss * parameters.maintenance_factor, worst),
             Charge("peg", loss * peg, 0.0, told_of_cash),
             Charge("perpetuals", perp_mm + terms.perp_initial * perp, perp_mm),
             Charge("naked shorts", short_mm + terms.option_initial * short, short_mm),
             Charge("collateral haircut", cut_first, cut, refused),
             Charge("oracle confidence", doubt, 0.0, told),
         )
-        out.append(own.requirement(MODEL, charges))
-    return out
+        asked.append(charges)
+    return found.requirements(MODEL, asked, worsts)
 
 
-def _scenario_pnl(parameters: Pmrm2Parameters, scenarios: Scenarios, options: Expiries, moving_quote: Floats) -> Floats:
-    """Return by scenario, the basis last, and copy the damped P&L of one market's options and of what moves as spot."""
+def _scenario_pnl(
+    parameters: Pmrm2Parameters, scenarios: Scenarios, options: Expiries, markets: list[int], moving_quote: Floats
+) -> Floats:
+    """Return by scenario, the basis last, copy and market the damped P&L of its options, and of what moves as spot."""
     shock, vol, years = parameters.vol, options.stack.vol, options.stack.tau_years
-    straight = [shock.shocked(vol, years, word) for word in WORDS if word not in SKEWS]
-    skewed = [vol * multiple for multiple in parameters.skew.multiples(options)]
-    shocked, moved, now = scenarios.values(options, np.stack(np.broadcast_arrays(*straight, *skewed)))
+    skewed = dict(zip(SKEWS, parameters.skew.multiples(options), strict=True))
+    vols = np.empty((len(WORDS), options.stack.markets, vol.shape[1]))
+    scale = shock.scale(years)
+    for line, word in enumerate(WORDS):
+        vols[line] = vol * skewed[word] if word in SKEWS else shock.shocked(vol, years, word, scale)
+    shocked, moved, now = scenarios.values(options, vols)
     held = shocked * parameters.discount.of(shocked, options.tau_years, options.rate_per_year) - now
     by_expiry = np.where(scenarios.is_skew[:, None, None], -np.abs(held), held)
-    linear = moving_quote * np.where(scenarios.is_skew, 0.0, scenarios.multiples - 1.0)[:, None]
-    pnl = (by_expiry.sum(axis=2) + linear) * scenarios.damping[:, None]
-    return np.concatenate([pnl, parameters.basis.charge_quote(moved, now, options.tau_years)[None, :]])
+    linear = moving_quote * np.where(scenarios.is_skew, 0.0, scenarios.multiples - 1.0)[:, None, None]
+    pnl = (options.by_market(by_expiry, markets) + linear) * scenarios.damping[:, None, None]
+    basis = options.by_market(parameters.basis.charge_quote(moved, now, options.tau_years), markets)
+    return np.concatenate([pnl, np.broadcast_to(basis, (1, *pnl.shape[1:]))])

@@ -17,7 +17,8 @@ from bot.risk.margin.derive_common import (
     coin_values_quote,
     coins,
     confidence_charge,
-    linear_rows,
+    contracts_notional,
+    linear_sums,
     markets_of,
 )
 from bot.risk.margin.payoffs import least_payoffs
@@ -91,31 +92,31 @@ def requirements(stack: BookStack, parameters: StandardParameters) -> list[Requi
 def _requirements(stack: BookStack, parameters: StandardParameters, feeds: Feeds) -> list[Requirement]:
     of_rows, layout = feeds.of(stack, parameters.fixing_s), stack.layout
     depeg = max(0.0, parameters.depeg_threshold - of_rows.stable_px) * parameters.depeg_factor
-    options_im, options_mm, perps_im, perps_mm, doubt, depegged = np.zeros((6, len(stack)))
-    worsts: list[list[str]] = [[] for _ in range(len(stack))]
-    for market in markets_of(stack, np.zeros(0, dtype=np.int64)):
-        name = layout.underlyings[market]
-        terms = parameters.markets.get(name, parameters.markets[DEFAULT])
-        spot_px = stack.spot_px[:, market]
-        options = Expiries(stack, of_rows, market, is_discounted=False)
-        im, mm, ways = _options(options, terms, spot_px)
-        options_im += im
-        options_mm += mm
-        for own, found in zip(worsts, ways, strict=True):
-            own += [f"{name} {way}" for way in found]
-        perps = linear_rows(stack, market)
-        size = np.abs(stack.qty_base.take(perps, axis=1))
-        perp_value = (size * stack.mark_px.take(perps, axis=1)).sum(axis=1)
-        perps_im += terms.perp_initial * perp_value
-        perps_mm += terms.perp_maintenance * perp_value
-        if depeg or of_rows.are_doubted(terms.confidence_threshold):
-            shorts = options.by_expiry(np.maximum(-options.stack.qty_base, 0.0))
-            depegged += depeg * spot_px * (shorts.sum(axis=1) + size.sum(axis=1))
-            for confidence, notional in (
-                (options.confidence, shorts * spot_px[:, None]),
-                (of_rows.confidence[:, perps], size * spot_px[:, None]),
+    markets = markets_of(stack, np.zeros(0, dtype=np.int64))
+    terms = [parameters.markets.get(layout.underlyings[one], parameters.markets[DEFAULT]) for one in markets]
+    options = Expiries(stack, of_rows, is_discounted=False)
+    options_im, options_mm, worsts = _options(options, terms, markets)
+    perps_base, _ = linear_sums(stack, markets)
+    linear = stack.contracts()
+    worth = (np.abs(linear.qty_base) * linear.mark_px) @ (linear.underlying[:, None] == np.array(markets))
+    perps_im, perps_mm = (
+        worth @ np.array([getattr(one, name) for one in terms]) for name in ("perp_initial", "perp_maintenance")
+    )
+    doubt, depegged = np.zeros((2, len(stack)))
+    if depeg:
+        shorts = options.by_market(options.by_expiry(np.maximum(-options.stack.qty_base, 0.0)), markets)
+        depegged = (depeg * stack.spot_px[:, markets] * (shorts + perps_base)).sum(axis=1)
+    for place, market in enumerate(markets):
+        threshold, rate = terms[place].confidence_threshold, terms[place].confidence_rate
+        if of_rows.are_doubted(threshold):
+            both = (
+                options.notional(np.maximum(-options.stack.qty_base, 0.0), stack.spot_px),
+                contracts_notional(stack, of_rows),
+            )
+            for (confidence, notional), of_it in zip(
+                both, (options.underlying == market, linear.underlying == market), strict=True
             ):
-                doubt += confidence_charge(confidence, notional, terms.confidence_threshold, terms.confidence_rate)
+                doubt = doubt + confidence_charge(confidence[:, of_it], notional[:, of_it], threshold, rate)
     coins_im, coins_mm, coins_doubt, refused = _coins(stack, parameters, of_rows)
     told_of_cash, told_of_coins = f"cash at {of_rows.stable_px:g}", f"not accepted: {', '.join(refused)}"
     columns = (
@@ -138,43 +139,56 @@ def _requirements(stack: BookStack, parameters: StandardParameters, feeds: Feeds
     return out
 
 
-def _options(options: Expiries, terms: MarketTerms, spot_px: Floats) -> tuple[Floats, Floats, list[list[str]]]:
-    """Return by copy initial and maintenance margin of one market's options, and which way decided for every expiry."""
+def _options(options: Expiries, terms: list[MarketTerms], markets: list[int]) -> tuple[Floats, Floats, list[list[str]]]:
+    """Return by copy initial and maintenance margin of all options, and which way decided for every expiry."""
     stack, copies = options.stack, len(options.stack)
     if not stack.held:
         return np.zeros(copies), np.zeros(copies), [[] for _ in range(copies)]
+    # each market's terms, a line per field, by row and by expiry
+    table = np.array([[getattr(one, name) for one in terms] for name in FIELDS])
+    of_row, of_expiry = (table[:, np.searchsorted(markets, one)] for one in (stack.underlying, options.underlying))
     qty, strike, is_call = stack.qty_base, stack.strike_px, stack.is_call
     value = qty * stack.mark_px
     calls = options.by_expiry(np.where(is_call, qty, 0.0))
     unpaired = np.maximum(-calls, 0.0) * options.groups.first(stack.forward_px)
     lowest = np.minimum(least_payoffs(strike, is_call, qty, options.groups), 0.0)
-    rates = (terms.unpaired_initial, terms.unpaired_maintenance)
-    isolated = options.by_expiry(_isolated(stack, value, terms, spot_px[:, None]))
-    taken = np.maximum(isolated, np.stack([lowest - unpaired * rate for rate in rates]))
+    isolated = options.by_expiry(_isolated(stack, value, of_row))
+    taken = np.maximum(isolated, lowest - unpaired * of_expiry[:2, None, :])
     im, mm = (options.by_expiry(value) - taken).sum(axis=2)
     is_alone = (taken[1] == isolated[1]).tolist()
-    # groups that a line is filled up with are no expiries
-    is_one = by_copy(options.groups.count > 0, copies)
+    # an expiry that is over together with another has no rows of its own
+    is_there = by_copy(options.groups.count > 0.0, copies)
+    names = [stack.underlyings[number] for number in options.underlying.tolist()]
     days = by_copy(np.round(options.tau_years * 365.0, 1), copies)
-    return im, mm, [_tell_ways(*line) for line in zip(is_alone, days, is_one, strict=True)]
-
-
-def _tell_ways(is_alone: list[bool], days: list[float], is_one: list[bool]) -> list[str]:
     both = ("most it can lose", "each alone")
-    return [f"{day:g} d: {both[flag]}" for flag, day, one in zip(is_alone, days, is_one, strict=True) if one]
+    ways = [
+        [f"{name} {day:g} d: {both[flag]}" for name, flag, day, one in zip(names, *line, strict=True) if one]
+        for line in zip(is_alone, days, is_there, strict=True)
+    ]
+    return im, mm, ways
 
 
-def _isolated(stack: BookStack, value: Floats, terms: MarketTerms, spot_px: Floats) -> Floats:
-    """Return signed initial and maintenance margin of each option alone; nothing for what is held long."""
+FIELDS = (
+    *("unpaired_initial", "unpaired_maintenance", "max_initial", "min_initial"),
+    *("call_maintenance", "put_maintenance", "put_mark_maintenance", "put_initial_of_maintenance"),
+)
+
+
+def _isolated(stack: BookStack, value: Floats, terms: Floats) -> Floats:
+    """Return signed initial and maintenance margin of each option alone; nothing for what is held long.
+
+    `terms` has a line for each of `FIELDS`.
+    """
+    most, least, of_call, of_put, of_mark, of_maintenance = terms[2:]
+    spot_px, strike, is_call = stack.spot_of_row_px, stack.strike_px, stack.is_call
     size = np.maximum(-stack.qty_base, 0.0) * spot_px
-    strike, is_call = stack.strike_px, stack.is_call
     out_of_money = np.maximum(np.where(is_call, strike - spot_px, spot_px - strike), 0.0)
-    initial = value - np.maximum(terms.max_initial - out_of_money / spot_px, terms.min_initial) * size
-    call_mm = value - terms.call_maintenance * size
-    put_mm = value + np.minimum(-terms.put_maintenance * size, terms.put_mark_maintenance * value)
+    initial = value - np.maximum(most - out_of_money / spot_px, least) * size
+    call_mm = value - of_call * size
+    put_mm = value + np.minimum(-of_put * size, of_mark * value)
     maintenance = np.where(is_call, call_mm, put_mm)
-    initial = np.where(is_call, initial, np.minimum(initial, terms.put_initial_of_maintenance * put_mm))
-    return np.where(stack.qty_base < 0.0, np.stack([initial, maintenance]), 0.0)
+    initial = np.where(is_call, initial, np.minimum(initial, of_maintenance * put_mm))
+    return np.where(stack.qty_base < 0.0, np.array([initial, maintenance]), 0.0)
 
 
 def _coins(

@@ -7,6 +7,7 @@ does not show, and the cap on short puts, which only ever lowers a requirement.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
@@ -18,7 +19,8 @@ from bot.risk.margin.payoffs import least_payoffs
 from bot.risk.margin.tables import sums
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import Scenario, ScenarioSet, VolShock
-from bot.risk.stack import BookStack, StackGroups, StackValues, by_copy, stack_deltas
+from bot.risk.stack import BookStack, StackGroups, by_copy, stack_deltas
+from bot.risk.stack_values import StackValues, alike_parts
 
 PORTFOLIO: Final = "paradex_portfolio"
 CROSS: Final = "paradex_cross"
@@ -87,21 +89,26 @@ def _portfolio_requirements(
     worst, largest = [""] * len(stack), [-1.0] * len(stack)
     names: list[tuple[str, ...]] = [()] * len(stack)
     pnl: list[tuple[float, ...]] = [()] * len(stack)
-    for underlying in stack.held:
-        name = stack.underlyings[underlying]
-        table = _look_up(parameters.assets, name, "scan table")
-        part, scenarios = stack.of_underlying(underlying), parameters.scenarios(name)
-        weighted = StackValues(part, scenarios).pnl_quote() * scenarios.weight[:, None]
-        floors = _minimum_deltas(stack_deltas(part), part.spot_px[:, underlying], table).tolist()
-        for copy, at, lines in zip(copies, weighted.argmin(axis=0).tolist(), weighted.T.tolist(), strict=True):
-            scan, floor, detail = max(0.0, -lines[at]), floors[copy], scenarios.names[at]
-            if scan >= largest[copy]:
-                largest[copy], worst[copy], names[copy], pnl[copy] = scan, detail, scenarios.names, tuple(lines)
-            if scan >= floor:
-                charges[copy].append(Charge(f"{name} scan", scan, parameters.mm_factor * scan, detail))
-            else:
-                why = f"more than the scan's {scan:.2f} ({detail})"
-                charges[copy].append(Charge(f"{name} minimum delta", floor, parameters.mm_factor * floor, why))
+    held = [stack.underlyings[number] for number in stack.held]
+    sets = [parameters.scenarios(name) for name in held]
+    for part, places in alike_parts(stack, sets):
+        own_sets = [sets[place] for place in places]
+        weight = np.array([one.weight for one in own_sets])[:, :, None]
+        weighted = StackValues(part, own_sets).pnl_by_underlying() * weight
+        deltas, lowest = stack_deltas(part), weighted.argmin(axis=1).tolist()
+        for at, place in enumerate(places):
+            name, scenarios, table = held[place], sets[place], _look_up(parameters.assets, held[place], "scan table")
+            own_deltas = deltas[:, part.layout.place == at]
+            floors = _minimum_deltas(own_deltas, part.spot_px[:, part.held[at]], table).tolist()
+            for copy, worst_at, lines in zip(copies, lowest[at], weighted[at].T.tolist(), strict=True):
+                scan, floor, detail = max(0.0, -lines[worst_at]), floors[copy], scenarios.names[worst_at]
+                if scan >= largest[copy]:
+                    largest[copy], worst[copy], names[copy], pnl[copy] = scan, detail, scenarios.names, tuple(lines)
+                if scan >= floor:
+                    charges[copy].append(Charge(f"{name} scan", scan, parameters.mm_factor * scan, detail))
+                else:
+                    why = f"more than the scan's {scan:.2f} ({detail})"
+                    charges[copy].append(Charge(f"{name} minimum delta", floor, parameters.mm_factor * floor, why))
     for own, funding, fee in zip(charges, *_provisions(stack, parameters, funding_8h), strict=True):
         own += [Charge("funding", funding, funding), Charge("fees", fee, fee)]
     return [_sum_up(PORTFOLIO, *one) for one in zip(charges, worst, names, pnl, strict=True)]
@@ -159,6 +166,8 @@ def cross_requirements(stack: BookStack, parameters: CrossParameters) -> list[Re
     charges: list[list[Charge]] = [[] for _ in range(copies)]
     opened = sums(linear, linear.mark_px * open_size(linear.qty_base, linear.buy_base, linear.sell_base))
     held = sums(linear, linear.mark_px * np.abs(linear.qty_base))
+    options = stack.only_options()
+    both = option_margins(options, *_fractions(options, parameters))
     for underlying in stack.held:
         name = stack.underlyings[underlying]
         asset = _look_up(parameters.assets, name, "cross margin parameters")
@@ -169,13 +178,10 @@ def cross_requirements(stack: BookStack, parameters: CrossParameters) -> list[Re
             for own, size, now in zip(charges, *sizes, strict=True):
                 maintenance = parameters.mm_factor * fraction * now
                 own.append(Charge(f"{name} perpetuals", fraction * size, maintenance))
-        options = stack.of_underlying(underlying).only_options()
-        if options.held:
-            if asset.options_initial is None or asset.options_maintenance is None:
-                raise ValueError(f"expected option fractions of {name} in the parameters of {CROSS}, found none")
-            both = option_margins(options, asset.options_initial, asset.options_maintenance)
-            for own, *margins in zip(charges, *(one.tolist() for one in both), strict=True):
-                own.append(Charge(f"{name} options", *margins))
+        if underlying in options.held:
+            place = options.held.index(underlying)
+            for own, first, later in zip(charges, *(one[:, place].tolist() for one in both), strict=True):
+                own.append(Charge(f"{name} options", first, later))
     notional_px = np.where(stack.is_option, stack.spot_of_row_px, stack.mark_px) * (stack.kind != SPOT)
     positions = (np.abs(stack.qty_base) * notional_px).sum(axis=1)
     fee = parameters.fee_rate
@@ -190,10 +196,26 @@ def open_size(qty_base: Floats, buy_base: Floats, sell_base: Floats) -> Floats:
     return np.maximum(np.maximum(buy_base + qty_base, sell_base - qty_base), 0.0)
 
 
-def option_margins(stack: BookStack, initial: OptionFractions, maintenance: OptionFractions) -> tuple[Floats, Floats]:
-    """Return by copy initial margin of options of one underlying with their orders, and maintenance margin without.
+def _fractions(options: BookStack, parameters: CrossParameters) -> tuple[list[OptionFractions], list[OptionFractions]]:
+    """Return the fractions for initial and maintenance margin of every underlying that options are held of."""
+    initial, maintenance = [], []
+    for underlying in options.held:
+        name = options.underlyings[underlying]
+        asset = _look_up(parameters.assets, name, "cross margin parameters")
+        if asset.options_initial is None or asset.options_maintenance is None:
+            raise ValueError(f"expected option fractions of {name} in the parameters of {CROSS}, found none")
+        initial.append(asset.options_initial)
+        maintenance.append(asset.options_maintenance)
+    return initial, maintenance
 
-    Initial margin is by expiry the worst of no orders filled, all buys filled and all sells filled.
+
+def option_margins(
+    stack: BookStack, initial: Sequence[OptionFractions], maintenance: Sequence[OptionFractions]
+) -> tuple[Floats, Floats]:
+    """Return by copy and underlying initial margin of options with their orders, and maintenance margin without.
+
+    Fractions are by underlying held. Initial margin is by expiry the worst of no orders filled, all buys filled and all
+    sells filled.
     """
     groups = StackGroups(stack)
     losses = group_losses(stack, groups, stack.qty_base)
@@ -201,7 +223,8 @@ def option_margins(stack: BookStack, initial: OptionFractions, maintenance: Opti
     kept = option_groups(stack, groups, stack.qty_base, maintenance, losses)
     for orders in stack.layout.sides:
         held = np.maximum(held, option_groups(stack, groups, stack.qty_base + orders, initial))
-    return held.sum(axis=1), kept.sum(axis=1)
+    selector = (groups.grouping.key(stack.underlying)[:, None] == np.array(stack.held)).astype(np.float64)
+    return held @ selector, kept @ selector
 
 
 class Losses(NamedTuple):
@@ -217,10 +240,11 @@ def group_losses(stack: BookStack, groups: StackGroups, qty_base: Floats) -> Los
     least = least_payoffs(stack.strike_px, stack.is_call, qty_base, groups.grouping)
     loss = np.maximum(groups.sum(qty_base * stack.mark_px) - least, 0.0)
     unpaired = np.maximum(-groups.sum(np.where(stack.is_call, qty_base, 0.0)), 0.0)
-    spot_px = stack.spot_px[:, stack.held] if stack.held else np.zeros((stack.markets, 1))
-    is_grouped = (groups.sum((qty_base < 0.0).astype(float)) > 0.0) & (
-        groups.sum(np.isinf(stack.tau_years).astype(float)) == 0.0
-    )
+    spot_px = stack.spot_px.take(groups.grouping.key(stack.underlying), axis=1)
+    is_grouped = groups.sum((qty_base < 0.0).astype(float)) > 0.0
+    never = np.isinf(stack.tau_years)
+    if never.any():
+        is_grouped &= groups.sum(never.astype(float)) == 0.0
     return Losses(loss, unpaired * spot_px, is_grouped)
 
 
@@ -228,23 +252,28 @@ def option_groups(
     stack: BookStack,
     groups: StackGroups,
     qty_base: Floats,
-    fractions: OptionFractions,
+    fractions: Sequence[OptionFractions],
     losses: Losses | None = None,
 ) -> Floats:
     """Return by copy what each expiry's options cost: the lesser of their sum and of what the group can lose.
 
     Alone a long costs min(premium × mark, long_itm × spot), a short max(short_itm × spot - out of the money,
     short_otm × spot). A group with a short loses at most its value now less the least payoff, at 0 or at a strike, and
-    the charge for net short calls. What never expires is not grouped. All are of one underlying.
+    the charge for net short calls. What never expires is not grouped. Fractions are by underlying held.
     """
-    spot = stack.spot_of_row_px
+    place, spot = stack.layout.place, stack.spot_of_row_px
+    table = np.array([[getattr(one, name) for one in fractions] for name in FRACTIONS]).reshape(len(FRACTIONS), -1)
+    long_itm, short_itm, short_otm, premium, unpaired = table
     out = np.maximum(np.where(stack.is_call, stack.strike_px - spot, spot - stack.strike_px), 0.0)
-    short = np.maximum(fractions.short_itm * spot - out, fractions.short_otm * spot)
-    long = np.minimum(fractions.premium * stack.mark_px, fractions.long_itm * spot)
+    short = np.maximum(short_itm[place] * spot - out, short_otm[place] * spot)
+    long = np.minimum(premium[place] * stack.mark_px, long_itm[place] * spot)
     alone = groups.sum(np.where(qty_base < 0.0, -qty_base * short, qty_base * long))
     known = group_losses(stack, groups, qty_base) if losses is None else losses
-    together = known.loss_quote + fractions.unpaired * known.unpaired_quote
+    together = known.loss_quote + unpaired[groups.grouping.key(place)] * known.unpaired_quote
     return np.where(known.is_grouped, np.minimum(alone, together), alone)
+
+
+FRACTIONS: Final = ("long_itm", "short_itm", "short_otm", "premium", "unpaired")
 
 
 def socialised_loss(bankrupt_quote: float, insurance_quote: float, balances_quote: float) -> float:

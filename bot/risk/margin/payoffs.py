@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bot.risk.book import Flags, Floats
-from bot.risk.stack import Grouping
+from bot.risk.grouping import Grouping
 
 
 def least_payoffs(strike_px: Floats, is_call: Flags, qty_base: Floats, expiries: Grouping) -> Floats:
@@ -17,7 +17,7 @@ def least_payoffs(strike_px: Floats, is_call: Flags, qty_base: Floats, expiries:
     out = np.zeros((len(qty_base), expiries.size))
     if not strike_px.size:
         return out
-    for lines, rows, starts in expiries.parts():
+    for lines, rows, starts, groups in expiries.parts():
         stops = np.append(starts[1:], len(rows))
         label = np.repeat(np.arange(len(starts)), stops - starts)
         order = rows[np.lexsort((strike_px[rows], label))]
@@ -31,5 +31,6 @@ def least_payoffs(strike_px: Floats, is_call: Flags, qty_base: Floats, expiries:
         above, above_strike = ends[2:].take(label, axis=2) - sums[2:]
         worth = strike * (below - above) + above_strike - below_strike
         at_nothing = ends[3] - before[3]
-        out[lines, : len(starts)] = np.minimum(np.minimum.reduceat(worth, starts, axis=1), at_nothing)
+        found = np.minimum(np.minimum.reduceat(worth, starts, axis=1), at_nothing)
+        out[lines if isinstance(groups, slice) else lines[:, None], groups] = found
     return out

@@ -11,6 +11,7 @@ and the one of the same price and the other vol, less that of no move at all), t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -21,7 +22,8 @@ from bot.risk.book import RiskBook
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import DAYS_PER_YEAR, DOWN, SAME, UP, Scenario, ScenarioSet, VolShock
 from bot.risk.spreads import pair_off
-from bot.risk.stack import BookStack, StackGroups, StackValues, by_copy, stack_deltas
+from bot.risk.stack import BookStack, StackGroups, stack_deltas
+from bot.risk.stack_values import StackValues, alike_parts
 
 MODEL: Final = "span"
 OTHERS: Final = "*"
@@ -132,7 +134,7 @@ def _add_up(scanned: list[_Scanned], parameters: SpanParameters) -> Requirement:
 
 def _scan_all(stack: BookStack, parameters: SpanParameters) -> list[list[_Scanned]]:
     """Return by underlying and copy what the scan finds."""
-    out: list[list[_Scanned]] = []
+    assets = []
     for underlying in stack.held:
         name = stack.underlyings[underlying]
         asset = parameters.assets.get(name, parameters.assets.get(OTHERS))
@@ -140,45 +142,55 @@ def _scan_all(stack: BookStack, parameters: SpanParameters) -> list[list[_Scanne
             raise ValueError(
                 f"expected SPAN parameters of {name}, found those of {', '.join(sorted(parameters.assets))}"
             )
-        out.append(_scan(stack.of_underlying(underlying), underlying, asset))
-    return out
+        assets.append(asset)
+    parts = alike_parts(stack, [one.scenarios() for one in assets])
+    return [own for part, places in parts for own in _scan(part, [assets[place] for place in places])]
 
 
-def _scan(stack: BookStack, underlying: int, asset: SpanAsset) -> list[_Scanned]:
-    scenarios, groups, copies = asset.scenarios(), StackGroups(stack), np.arange(len(stack))
-    values = StackValues(stack, scenarios, is_quick=stack.markets > 1)
-    loss = -values.pnl_quote() * scenarios.weight[:, None]
-    at = loss.argmax(axis=0)
-    deltas = groups.sum(stack_deltas(stack))
+def _scan(stack: BookStack, assets: Sequence[SpanAsset]) -> list[list[_Scanned]]:
+    """Return the scan of all underlyings of a stack, by copy each; there is one asset for each, scenarios alike."""
+    sets, groups = [one.scenarios() for one in assets], StackGroups(stack)
+    rates = np.array([(one.delivery_days, one.delivery_rate, one.short_option_rate) for one in assets]).T[:, :, None]
+    values = StackValues(stack, sets, is_quick=stack.markets > 1)
+    loss = -values.pnl_by_underlying() * np.array([one.weight for one in sets])[:, :, None]
+    at = loss.argmax(axis=1)
     paired = np.where(at >= 2 * len(STEPS), at, at ^ 1)
-    price_risk = np.maximum(0.5 * (loss[at, copies] + loss[paired, copies]) - 0.5 * (loss[0] + loss[1]), 0.0)
-    spot = np.broadcast_to(stack.spot_px[:, underlying], len(stack))
+    both = np.take_along_axis(loss, np.array([at, paired]).transpose(1, 0, 2), axis=1).sum(axis=1)
+    price_risk = np.maximum(0.5 * both - 0.5 * (loss[:, 0] + loss[:, 1]), 0.0)
+    spot = np.broadcast_to(stack.spot_px[:, stack.held].T, at.shape)
+    of_group = groups.grouping.key(stack.layout.place)
+    is_of_it = of_group == np.arange(len(assets))[:, None]  # by underlying and group
+    deltas = groups.sum(stack_deltas(stack))
     expires = groups.sum(np.isfinite(stack.tau_years).astype(float)) > 0.0  # what never expires is never delivered
-    is_soon = expires & (groups.tau_years * DAYS_PER_YEAR <= asset.delivery_days)
-    delivery = spot * asset.delivery_rate * np.where(is_soon, np.abs(deltas), 0.0).sum(axis=1)
-    short = np.maximum(-stack.qty_base.take(values.options, axis=1), 0.0).sum(axis=1)
-    minimum = spot * asset.short_option_rate * short
-    columns = (
-        *(at.tolist(), (-loss).T.tolist(), deltas.tolist(), by_copy(groups.tau_years, len(stack))),
-        *(spot.tolist(), delivery.tolist(), minimum.tolist(), price_risk.tolist()),
-    )
+    is_soon = expires & (groups.tau_years * DAYS_PER_YEAR <= rates[0, of_group, 0])
+    delivery = spot * rates[1] * (np.where(is_soon, np.abs(deltas), 0.0) @ is_of_it.T).T
+    short = np.maximum(-stack.qty_base.take(values.options, axis=1), 0.0)
+    minimum = spot * rates[2] * (short @ stack.layout.selector.take(values.options, axis=0)).T
+    years_of, pnl_of = np.broadcast_to(groups.tau_years, deltas.shape), (-loss).transpose(0, 2, 1)
     found = []
-    for place, pnl, own, years, px, delivered, least, risk in zip(*columns, strict=True):
-        net = sum(own)
-        found.append(
-            _Scanned(
-                name=stack.underlyings[underlying],
-                scan=max(0.0, -pnl[place]),
-                worst=scenarios.names[place],
-                names=scenarios.names,
-                pnl=tuple(pnl),
-                spread=px * _spread_charge(own, years, asset),
-                delivery=delivered,
-                minimum=least,
-                price_risk_per_delta=risk / abs(net) if net else 0.0,
-                free_delta=net,
-            )
+    for place, (asset, scenarios, mine) in enumerate(zip(assets, sets, is_of_it, strict=True)):
+        columns = (
+            *(at[place].tolist(), pnl_of[place].tolist(), deltas[:, mine].tolist(), years_of[:, mine].tolist()),
+            *(one[place].tolist() for one in (spot, delivery, minimum, price_risk)),
         )
+        name, own = stack.underlyings[stack.held[place]], []
+        for worst, pnl, nets, years, px, delivered, least, risk in zip(*columns, strict=True):
+            net = sum(nets)
+            own.append(
+                _Scanned(
+                    name=name,
+                    scan=max(0.0, -pnl[worst]),
+                    worst=scenarios.names[worst],
+                    names=scenarios.names,
+                    pnl=tuple(pnl),
+                    spread=px * _spread_charge(nets, years, asset),
+                    delivery=delivered,
+                    minimum=least,
+                    price_risk_per_delta=risk / abs(net) if net else 0.0,
+                    free_delta=net,
+                )
+            )
+        found.append(own)
     return found
 
 

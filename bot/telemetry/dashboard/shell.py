@@ -74,20 +74,6 @@ class Shell:
             )
         )
 
-    def acknowledge_button(self, vault: str, alert_id: str) -> Markup:
-        """Return a button that acknowledges an alert; for viewers there is none."""
-        if not self.is_operator:
-            return Markup()
-        return el(
-            "button",
-            "Acknowledge",
-            type="button",
-            data_order="acknowledge",
-            data_vault=vault,
-            data_alert_id=alert_id,
-            cls="act",
-        )
-
     def begin(self, title: str, place: str) -> None:
         """Lay out the frame; `place` is the entry of the menu that we are at."""
         self._client.title = f"{title} · Evenkeel"

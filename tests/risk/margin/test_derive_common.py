@@ -39,7 +39,7 @@ def book(*positions: Position) -> BookStack:
 
 def naked(*positions: Position) -> float:
     held = book(*positions)
-    return float(naked_shorts_base(Expiries(held, Feeds().of(held, FIXING_S), 0))[0])
+    return float(naked_shorts_base(Expiries(held, Feeds().of(held, FIXING_S)), [0])[0, 0])
 
 
 def test_calls_and_puts_of_one_strike_and_expiry_net_each_other() -> None:
@@ -54,7 +54,7 @@ def test_a_forward_is_fixed_in_its_last_half_hour() -> None:
     held = book(ten_minutes, option(1.0, 2_000.0, is_call=True))
     feeds = Feeds().of(held, FIXING_S)
     assert feeds.fixed_px[0] == pytest.approx([2_000.0 * 2 / 3, 0.0])
-    both = Expiries(held, feeds, 0)
+    both = Expiries(held, feeds)
     once = np.zeros(1, dtype=np.int64)
     up = both.values(np.array([1.3]), np.zeros((1, 1, 2)), once, once)[0, 0]
     assert up == pytest.approx([2_000.0 * 0.1, 2_000.0 * 0.3])  # without vol the payoff: a third of the move is left

@@ -34,7 +34,7 @@ CALL_FRACTIONS = OptionFractions(long_itm=0.2, short_itm=0.15, short_otm=0.1, pr
 
 def cost(book: RiskBook) -> float:
     stack = BookStack(book)
-    return float(option_groups(stack, StackGroups(stack), stack.qty_base, CALL_FRACTIONS).sum())
+    return float(option_groups(stack, StackGroups(stack), stack.qty_base, [CALL_FRACTIONS]).sum())
 
 
 def priced(book: RiskBook, *marks: float) -> RiskBook:
@@ -114,8 +114,8 @@ def test_net_short_calls_keep_a_reserve_and_puts_count_their_own_way_out_of_the_
 def test_an_order_that_would_break_a_spread_is_margined_as_if_filled() -> None:
     book = priced(book_of([option(1.0, 100_000.0), option(-1.0, 110_000.0)], 100_000.0), 4_000.0, 1_500.0)
     ordered = msgspec.structs.replace(book, sell_base=np.array([1.0, 0.0]))
-    initial, maintenance = option_margins(BookStack(ordered), CALL_FRACTIONS, CALL_FRACTIONS)
-    assert (initial.tolist(), maintenance.tolist()) == ([pytest.approx(10_000.0)], [pytest.approx(2_500.0)])
+    initial, maintenance = option_margins(BookStack(ordered), [CALL_FRACTIONS], [CALL_FRACTIONS])
+    assert (initial.tolist(), maintenance.tolist()) == ([[pytest.approx(10_000.0)]], [[pytest.approx(2_500.0)]])
 
 
 def test_coins_are_no_position_futures_are_and_what_has_no_figures_is_named() -> None:

@@ -10,11 +10,11 @@ from bot.telemetry.dashboard.history import (
     Ring,
     exposure_point,
 )
-from tests.telemetry.dashboard.pictured import START_NS, an_underlying
+from tests.telemetry.states import NOW_NS, an_underlying
 
 
 def at(second: float, delta_base: float | None = 0.0) -> ExposurePoint:
-    return exposure_point(an_underlying(delta_base), START_NS + round(second * NS_PER_S))
+    return exposure_point(an_underlying(delta_base), NOW_NS + round(second * NS_PER_S))
 
 
 def filled(seconds: int, step_s: float, special: dict[int, float] | None = None) -> Ring:
@@ -28,8 +28,8 @@ def test_days_of_points_take_no_more_memory_than_an_hour() -> None:
     long = filled(3 * 86_400, 30.0)
     assert len(long) <= FINE_POINTS + COARSE_POINTS
     points = long.points()
-    assert points[-1].ts_ns == START_NS + (3 * 86_400 - 30) * NS_PER_S
-    assert points[0].ts_ns < START_NS + 1000 * NS_PER_S  # the whole run is there, if coarsely
+    assert points[-1].ts_ns == NOW_NS + (3 * 86_400 - 30) * NS_PER_S
+    assert points[0].ts_ns < NOW_NS + 1000 * NS_PER_S  # the whole run is there, if coarsely
     assert all(earlier.ts_ns < later.ts_ns for earlier, later in pairwise(points))
 
 

@@ -141,6 +141,9 @@ def show_row(live: Live, mirror: Mirror, picture: VaultPicture) -> None:
     )
     _show_alerts(live, picture)
     if state is None:
+        theme.show_bullet(live, f"{name}.bullet", None)
+        for part in ("delta", "pnl", "margin"):
+            live.set(f"{name}.{part}", theme.DASH, title="not known: no word of this vault has come yet")
         return
     live.set(f"{name}.why", beside_state(state))
     worst = worst_underlying(state)
@@ -149,7 +152,7 @@ def show_row(live: Live, mirror: Mirror, picture: VaultPicture) -> None:
             worst.delta_low_base, worst.delta_high_base, worst.low_base, worst.high_base, worst.target_delta_base
         )
         theme.show_bullet(live, f"{name}.bullet", bullet)
-        live.set(f"{name}.delta", delta_text(worst, len(state.underlyings) - 1))
+        live.set(f"{name}.delta", delta_text(worst, len(state.underlyings) - 1), title=None)
     today = state.pnl_today_quote
     told, tone = pnl.loss_told(state)
     sign = {"warn": "▲ ", "bad": "✕ "}.get(tone, "")

@@ -27,6 +27,11 @@ MOST_UNDERLYINGS: Final = 6  # shown with a chart of their own
 TABLE_POINTS: Final = 12
 STYLE: Final = '<link rel="stylesheet" href="/assets/parts.css">'
 
+SILENT: Final = (
+    "No word of this vault has come yet. It comes once its daemon runs with this desk's file "
+    "(evenkeel run VAULT.yaml --desk DESK.yaml) and both reach the broker."
+)
+
 Make = Callable[[], dict[str, Any]]
 
 
@@ -91,7 +96,7 @@ class _VaultPage:
         self._grid.clear()
         if state is None:
             with self._grid:
-                Sheet(facts("Waiting", [("state", Cell("no word of this vault has come yet"))]))
+                Sheet(facts("Waiting", [("state", Cell("nothing is known yet; what comes is shown at once"))]))
             return
         self._laid_out = _names(state)
         with self._grid:
@@ -147,7 +152,9 @@ class _VaultPage:
         live, mirror, picture = self._shell.live, self._shell.mirror, self._picture
         age_s, is_stale = mirror.age_s(picture), mirror.is_stale(picture)
         show_age(live, "age", age_s, is_stale=is_stale)
-        if is_stale:
+        if state is None:
+            live.set("stale", SILENT)
+        elif is_stale:
             why = picture.availability if not mirror.is_online(picture) else "no word from its daemon"
             since = f"for {figures.age(age_s)}" if age_s is not None else "yet"
             live.set("stale", f"Stale: {why} {since}. What is shown below is how it was, not how it is.")
@@ -157,6 +164,7 @@ class _VaultPage:
             self._was_stale = is_stale
             self._grid.classes(add="ek-stale") if is_stale else self._grid.classes(remove="ek-stale")
         if state is None:
+            show_state(live, "state", "", is_stale=is_stale)
             return
         show_state(live, "state", state.state, is_stale=is_stale, reason=state.state_reason)
         live.set("reason", f"{state.state}: {state.state_reason}" if state.state_reason else "")

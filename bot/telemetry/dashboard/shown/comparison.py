@@ -24,8 +24,8 @@ PARTS: Final = (
 )
 COSTS: Final = ("fees", "gas", "slippage")
 BEST_NOTE: Final = (
-    "★ is the best of its line: most P&L, least of the rest, unexplained nearest to zero. Who never hedged is not the "
-    "best at saving cost. One recording is one path: what is best here need not be best elsewhere."
+    "★ is the best of its line: most P&L, least of the rest, unexplained nearest to zero; of what hedging does, among "
+    "those that hedged. One recording is one path: what is best here need not be best elsewhere."
 )
 
 
@@ -68,7 +68,13 @@ def _nearest(value: float) -> float:
 
 LINES: Final = (
     Line("P&L", lambda run: run.pnl_quote["total"], _signed, _most),
-    Line("against unhedged", lambda run: run.pnl_quote["total"] - run.unhedged_total_quote, _signed, _most),
+    Line(
+        "against unhedged",
+        lambda run: run.pnl_quote["total"] - run.unhedged_total_quote,
+        _signed,
+        _most,
+        is_of_hedging=True,
+    ),
     Line("cost", lambda run: run.cost_quote, figures.money, _least, is_of_hedging=True),
     Line("off target, rms", lambda run: run.delta_rms_base, _base, _least),
     Line("off target, most", lambda run: run.delta_max_base, _base, _least),
@@ -89,7 +95,7 @@ def table(runs: Sequence[RunSummary]) -> dict[str, Any]:
     rows["state"] = Row(98, (Cell("state at the end"), *states))
     digests = (Cell(run.commands_sha256[:12], hint="the same digest, the same commands") for run in runs)
     rows["digest"] = Row(99, (Cell("commands"), *digests))
-    note = f"{said_of(runs)} {BEST_NOTE}" if len(runs) > 1 else said_of(runs)
+    note = f"{said_of(runs)}{same_of(runs)} {BEST_NOTE}" if len(runs) > 1 else said_of(runs)
     return sheet("Side by side", columns if runs else (), rows if runs else {}, empty="no replay yet", note=note)
 
 
@@ -99,6 +105,18 @@ def said_of(runs: Sequence[RunSummary]) -> str:
         return ""
     first = runs[0]
     return f"{first.vault}, {first.start[:16]} to {first.end[:16]} UTC, seed {first.seed}, {first.events:,} events."
+
+
+def same_of(runs: Sequence[RunSummary]) -> str:
+    """Return which runs sent the very same commands, so that nobody wonders at their equal figures; "" for none."""
+    by_digest: dict[str, list[str]] = {}
+    for run in runs:
+        by_digest.setdefault(run.commands_sha256, []).append(run.policy)
+    return "".join(
+        f" {', '.join(policies[:-1])} and {policies[-1]} sent the same commands."
+        for policies in by_digest.values()
+        if len(policies) > 1
+    )
 
 
 def best_of(line: Line, runs: Sequence[RunSummary]) -> frozenset[int]:

@@ -21,14 +21,14 @@ from bot.telemetry.dashboard.pages.fleet import (
     urgency,
     worst_underlying,
 )
-from tests.telemetry.dashboard.pictured import START_NS, a_state, an_account, an_alert, an_underlying
+from tests.telemetry.states import NOW_NS, a_state, an_account, an_alert, an_underlying
 
 VAULT = "eth-straddle"
 OVER = an_alert(Severity.CRITICAL, vault="", title="over", ended_ns=1)
 
 
 def mirrored(state: VaultState | None, *alerts: Alert, age_s: float = 0.0) -> Mirror:
-    came = [START_NS]
+    came = [NOW_NS]
     mirror = Mirror([VAULT], lambda: came[0])
     if state is not None:
         mirror.take_state(state)

@@ -10,7 +10,7 @@ from bot.telemetry.dashboard.history import ExposurePoint, Ring
 from bot.telemetry.dashboard.pages.vault import hedge_ticks, point_of, points_table
 from bot.telemetry.dashboard.parts.plot import HedgeTick
 from tests.telemetry.dashboard.sheets import rows
-from tests.telemetry.metrics.states import NOW_NS, UNDERLYING
+from tests.telemetry.states import NOW_NS, UNDERLYING
 
 
 def filled(number: int, instrument_id: str, qty_lots: int, what: str = "filled") -> Told:

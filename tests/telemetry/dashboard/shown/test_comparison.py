@@ -57,6 +57,12 @@ def test_unexplained_is_best_nearest_to_zero() -> None:
     assert "tone" not in cell(shown, "of P&L: unexplained", "b")
 
 
+def test_runs_of_the_same_commands_are_named() -> None:
+    runs = [run(name, 1.0, commands_sha256=digest) for name, digest in (("a", "1"), ("b", "2"), ("c", "1"))]
+    assert " a and c sent the same commands." in table(runs)["note"]
+    assert "same commands" not in table(runs[:2])["note"]
+
+
 def test_one_run_alone_is_not_the_best() -> None:
     shown = table([run("impulse", 1.0)])
     assert "tone" not in cell(shown, "P&L", "impulse")

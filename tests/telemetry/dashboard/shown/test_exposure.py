@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from bot.telemetry.dashboard.shown import exposure
 from tests.telemetry.dashboard.sheets import cell, rows, texts
-from tests.telemetry.metrics.states import NOW_NS, UNDERLYING
+from tests.telemetry.states import NOW_NS, UNDERLYING
 
 
 def test_legs_hedges_and_the_rest_add_up_to_net() -> None:

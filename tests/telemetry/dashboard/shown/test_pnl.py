@@ -8,7 +8,7 @@ import pytest
 
 from bot.telemetry.dashboard.shown.pnl import loss_told, waterfall
 from tests.telemetry.dashboard.sheets import cell, rows
-from tests.telemetry.metrics.states import STATE, state
+from tests.telemetry.states import STATE, state
 
 
 def test_each_bar_begins_where_the_last_one_ended() -> None:
