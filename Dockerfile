@@ -2,12 +2,13 @@
 FROM python:3.12-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/evenkeel
-COPY requirements.lock ./
-RUN /opt/evenkeel/bin/pip install --no-cache-dir --require-hashes --requirement requirements.lock
+COPY requirements-run.lock ./
+RUN /opt/evenkeel/bin/pip install --no-cache-dir --require-hashes --requirement requirements-run.lock
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY bot bot
 COPY strategies strategies
-RUN /opt/evenkeel/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN /opt/evenkeel/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
+    && /opt/evenkeel/bin/pip uninstall --yes setuptools pip
 
 FROM python:3.12-slim
 RUN groupadd --gid 10001 evenkeel \

@@ -127,7 +127,7 @@ def full_risk(sets: dict[str, ParameterSet], models: tuple[str, ...]) -> list[di
 
     def distances() -> None:
         for model in models:
-            ask = asking_all(model, decoded[model], books[model])
+            ask = asking_all(model, decoded[model])
             stack_interval(books[model], equity[model], ask, 1.0, margin_now_quote=now[model])
 
     def stress() -> None:
@@ -140,8 +140,9 @@ def full_risk(sets: dict[str, ParameterSet], models: tuple[str, ...]) -> list[di
         stress()
         distances()
 
-    sheet = RiskSheet(book, asks, netting)
-    turns = itertools.cycle([np.flatnonzero(book.is_option & (book.account == n))[:1] for n in range(len(models))])
+    sheet = RiskSheet(book, {model: answering(model, decoded[model]) for model in models}, netting)
+    options = [np.flatnonzero(book.is_option & (book.account == number))[:1] for number in range(len(models))]
+    turns = itertools.cycle([rows for rows in options if rows.size])
     all_of_btc = np.flatnonzero(book.underlying == 0)
     parts: list[tuple[str, Callable[[], object]]] = [
         ("margin", margins),
@@ -166,9 +167,14 @@ def asking(model: str, parameters: msgspec.Struct) -> Callable[[RiskBook], Requi
     return lambda book: MODELS[model].requirement(book, parameters)
 
 
-def asking_all(model: str, parameters: msgspec.Struct, like: RiskBook) -> Callable[[BookStack], Floats]:
+def answering(model: str, parameters: msgspec.Struct) -> Callable[[BookStack], list[Requirement]]:
+    """Return what answers for every copy of an account's stack by that model."""
+    return lambda stack: answer_all(model, stack, parameters)
+
+
+def asking_all(model: str, parameters: msgspec.Struct) -> Callable[[BookStack], Floats]:
     """Return what answers maintenance margin of several moved books by that model, in quote money."""
-    return lambda stack: np.array([in_quote(one) for one in answer_all(model, stack, like, parameters)])
+    return lambda stack: np.array([in_quote(one) for one in answer_all(model, stack, parameters)])
 
 
 def one_quote(sets: dict[str, ParameterSet]) -> list[dict[str, Any]]:

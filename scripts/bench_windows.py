@@ -3,10 +3,14 @@
 Each round runs the same vault three times for the same time at the same pace, in turns: no windows; broker, metrics,
 alerts, commands and the dashboard; and all of these with a subscriber that never reads and a storm of scrapes. The
 broker is a real Mosquitto, everything is on loopback. It prints one JSON table on stdout.
+
+With `--why` there are three modes more, to tell whose time it is: states asked for and thrown away, all windows open
+but states asked for once a minute, and no window at all but a process of nobody's that is as busy and as nice.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import http.client
 import json
@@ -27,47 +31,56 @@ from typing import Any, Final, Self
 import numpy as np
 from bench_speed import describe_machine, say
 
+from bot.runtime import control
+from bot.runtime.windows_cli import NICENESS
 from bot.telemetry.dashboard.passwords import hash_password
+from scripts.dashboard_desk import children, processor_s
 from tests.broker import Mosquitto, free_port, mosquitto
 
-ROUNDS: Final = 3
-RUN_S: Final = 20.0
-SPEED: Final = 4000.0  # three days of market in a minute: thousands of events a second
-START_S: Final = 60.0
+START_S: Final = 120.0
+SETTLE_S: Final = 3.0
 STORMERS: Final = 4
 MAX_SCRAPES: Final = 20_000  # of one storm
 VAULT: Final = Path(__file__).parents[1] / "config" / "eth-straddle-margin.yaml"
 MODES: Final = ("shut", "open", "abused")
+WHY: Final = ("asked", "still", "busy")
+OPEN: Final = ("open", "abused", "still")
+SPIN: Final = "import os; os.nice({nice})\nwhile True: sorted(str(one) for one in range(20000))"
+FIGURES: Final = ("p50", "p99", "processor_p50", "processor_p99", "margin_p50", "margin_processor_p50")
 
 
 def main() -> None:
     """Measure every mode in turns and print the table."""
-    samples: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
+    asked_for = arguments()
+    modes = MODES + (WHY if asked_for.why else ())
+    samples: dict[str, list[dict[str, float]]] = {mode: [] for mode in modes}
     scrapes = 0
-    for number in range(ROUNDS):
-        for mode in MODES[number % 3 :] + MODES[: number % 3]:
-            say(f"round {number + 1} of {ROUNDS}: windows {mode}")
-            found, asked = run_once(mode)
+    for number in range(asked_for.rounds):
+        at = number % len(modes)
+        for mode in modes[at:] + modes[:at]:
+            say(f"round {number + 1} of {asked_for.rounds}: windows {mode}")
+            found, asked = run_once(mode, asked_for.speed, asked_for.seconds)
+            say(json.dumps(found))
             samples[mode].append(found)
             scrapes += asked
     table = {
         "bench": "windows",
         "machine": describe_machine(),
         "method": {
-            "vault": VAULT.stem, "seconds_a_run": RUN_S, "times_as_fast_as_the_clock": SPEED, "rounds": ROUNDS,
-            "scrapes": scrapes, "spread": "median, least and most of the rounds; ratios are of rounds, pair by pair",
+            "vault": VAULT.stem, "seconds_a_run": asked_for.seconds, "times_as_fast_as_the_clock": asked_for.speed,
+            "rounds": asked_for.rounds, "scrapes": scrapes,
+            "spread": "median, least and most of the rounds; ratios are of rounds, pair by pair",
         },
-        "decide_us": {
-            mode: {key: spread([one[key] for one in found]) for key in ("p50", "p99")}
-            for mode, found in samples.items()
+        "found": {
+            mode: {key: spread([one[key] for one in found]) for key in found[0]} for mode, found in samples.items()
         },
-        "decisions": {mode: spread([one["decisions"] for one in found]) for mode, found in samples.items()},
         "over_shut": {
             mode: {
                 key: spread([one[key] / base[key] for one, base in zip(samples[mode], samples["shut"], strict=True)])
-                for key in ("p50", "p99")
+                for key in FIGURES
             }
-            for mode in MODES[1:]
+            for mode in modes
+            if mode != "shut"
         },
     }  # fmt: skip
     print(json.dumps(table, indent=1))
@@ -80,7 +93,19 @@ def spread(values: list[float]) -> dict[str, float]:
     }  # fmt: skip
 
 
-def run_once(mode: str) -> tuple[dict[str, float], int]:
+def arguments() -> argparse.Namespace:
+    """Return what was asked for."""
+    parser = argparse.ArgumentParser(prog="scripts/bench windows")
+    parser.add_argument("--why", action="store_true", help="also measure what tells whose time it is")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of one run")
+    parser.add_argument(
+        "--speed", type=float, default=4000.0, help="times as fast as the clock: three days in a minute"
+    )
+    return parser.parse_args()
+
+
+def run_once(mode: str, speed: float, seconds: float) -> tuple[dict[str, float], int]:
     """Run the vault for a while; return how long its decisions took, and how often it was scraped."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ek-bench-")))
@@ -91,42 +116,110 @@ def run_once(mode: str) -> tuple[dict[str, float], int]:
             "BENCH_SECRET": f"hmac-sha256:{base64.b64encode(secrets.token_bytes(32)).decode()}",
         }
         command = [sys.executable, "-m", "bot.runtime.cli"]
-        run = [*command, "run", "vault.yaml", "--speed", str(SPEED), "--json"]
+        run = [sys.executable, "-m", "scripts.timed_daemon", "run", "vault.yaml", "--speed", str(speed), "--json"]
+        environ["TIMINGS"] = str(folder / "timings.json")
         storm: Storm | None = None
-        if mode != "shut":
+        pages: subprocess.Popen[bytes] | None = None
+        if mode in OPEN:
             broker = stack.enter_context(mosquitto())
-            http_port = free_port()
-            (folder / "desk.yaml").write_text(json.dumps(desk(broker, http_port)))
+            http_port, pages_port = free_port(), free_port()
+            every_s = 60.0 if mode == "still" else 0.25
+            (folder / "desk.yaml").write_text(json.dumps(desk(broker, http_port, pages_port, every_s)))
             run += ["--desk", "desk.yaml"]
         log = stack.enter_context((folder / "log").open("w"))
         daemon = subprocess.Popen(run, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=log, text=True)
         stack.callback(daemon.kill)
-        wait_for_file(folder / ".evenkeel" / f"{VAULT.stem}.sock")
-        if mode != "shut":
+        socket_path = folder / ".evenkeel" / f"{VAULT.stem}.sock"
+        wait_for_file(socket_path)
+        if mode in OPEN:
             pages = subprocess.Popen(
                 [*command, "dashboard", "desk.yaml", "vault.yaml"], cwd=folder, env=environ, stderr=log
             )
             stack.callback(end, pages)
-            wait_for_answer(http_port)
+            wait_for_answer(http_port, "/metrics")
+            wait_for_answer(pages_port, "/login")
         if mode == "abused":
             stack.enter_context(deaf_subscriber(broker))
             storm = stack.enter_context(Storm(http_port))
-        time.sleep(RUN_S)
+        if mode == "asked":
+            stack.enter_context(asking(socket_path))
+        if mode == "busy":
+            stack.callback(end, subprocess.Popen([sys.executable, "-c", SPIN.format(nice=NICENESS)]))
+        time.sleep(SETTLE_S)
+        before_s = beside_s(daemon, pages)
+        daemon.send_signal(signal.SIGUSR1)  # the recording begins
+        time.sleep(seconds)
+        spent_s = [now_s - was_s for now_s, was_s in zip(beside_s(daemon, pages), before_s, strict=True)]
         daemon.send_signal(signal.SIGTERM)
-        summary: dict[str, Any] = json.loads(daemon.communicate(timeout=60)[0])
-    found = {**summary["decision_us"], "decisions": float(summary["decisions"])}
-    return found, storm.count if storm is not None else 0
+        daemon.communicate(timeout=60)
+        timings: dict[str, Any] = json.loads(Path(environ["TIMINGS"]).read_text())
+    return found_of(timings) | {"windows_s": spent_s[0], "dashboard_s": spent_s[1]}, storm.count if storm else 0
 
 
-def desk(broker: Mosquitto, http_port: int) -> dict[str, Any]:
+def beside_s(daemon: subprocess.Popen[str], pages: subprocess.Popen[bytes] | None) -> list[float]:
+    """Return the processor time that the windows and the dashboard have had."""
+    windows_s = sum(processor_s(pid) for pid in children(daemon.pid))
+    return [windows_s, processor_s(pages.pid) if pages is not None else 0.0]
+
+
+def found_of(timings: dict[str, Any]) -> dict[str, float]:
+    """Return the figures of one run: microseconds, and seconds where they say so."""
+    wall, processor = timings["all_us"], timings["all_processor_us"]
+    margin, margin_processor = timings["decide_us"]["margin"], timings["decide_processor_us"]["margin"]
+    return {
+        "decisions": wall["count"],
+        "p50": wall["p50"],
+        "p99": wall["p99"],
+        "processor_p50": processor["p50"],
+        "processor_p99": processor["p99"],
+        "margin_looks": margin["count"],
+        "margin_p50": margin["p50"],
+        "margin_p99": margin["p99"],
+        "margin_processor_p50": margin_processor["p50"],
+        "margin_processor_p99": margin_processor["p99"],
+        "margin_away_p50": timings["decide_away_us"]["margin"]["p50"],
+        "margin_away_p90": timings["decide_away_us"]["margin"]["p90"],
+        "margin_away_p99": timings["decide_away_us"]["margin"]["p99"],
+        "answers": timings["answer_us"]["count"],
+        "answer_p50": timings["answer_us"].get("p50", 0.0),
+        "answer_p99": timings["answer_us"].get("p99", 0.0),
+        "collections": timings["collected_us"]["count"],
+        "collection_max": timings["collected_us"].get("max", 0.0),
+        "put_to_decision_p50": timings["waited_us"]["p50"],
+        "put_to_decision_p99": timings["waited_us"]["p99"],
+        "on_processor_s": timings["on_processor_s"],
+        "waited_for_processor_s": timings["waited_for_processor_s"],
+        "preempted": timings["preempted"],
+    }
+
+
+@contextmanager
+def asking(socket_path: Path) -> Iterator[None]:
+    """Ask for states as often as the windows do, and throw them away."""
+    is_over = threading.Event()
+
+    def ask() -> None:
+        while not is_over.wait(0.25):
+            control.ask(socket_path, {"verb": "state"})
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(10)
+
+
+def desk(broker: Mosquitto, http_port: int, pages_port: int, every_s: float) -> dict[str, Any]:
     """Return a desk file with everything open."""
     return {
-        "mqtt": broker.mqtt(),
+        "mqtt": {**broker.mqtt(), "state_every_s": every_s},
         "http": {"port": http_port},
         "alerts": {},
         "issuers": {"bench": {"secret_env": "BENCH_SECRET", "may": ["all"]}},
         "dashboard": {
-            "port": free_port(),
+            "port": pages_port,
             "issuer": "bench",
             "signing_key_env": "BENCH_SECRET",
             "users": {"viewer": {"password_hash": hash_password(secrets.token_hex(16)), "role": "viewer"}},
@@ -143,12 +236,12 @@ def wait_for_file(path: Path) -> None:
         time.sleep(0.05)
 
 
-def wait_for_answer(port: int) -> None:
-    """Wait until metrics are served. Raises TimeoutError."""
+def wait_for_answer(port: int, path: str) -> None:
+    """Wait until pages are served. Raises HTTPException or OSError."""
     give_up_s = time.monotonic() + START_S
     while True:
         try:
-            scrape(port)
+            scrape(port, path)
         except (http.client.HTTPException, OSError):
             if time.monotonic() > give_up_s:
                 raise
@@ -157,11 +250,11 @@ def wait_for_answer(port: int) -> None:
             return
 
 
-def scrape(port: int) -> None:
-    """Ask for the metrics. Raises HTTPException or OSError."""
+def scrape(port: int, path: str = "/metrics") -> None:
+    """Ask for the metrics, or another page. Raises HTTPException or OSError."""
     line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        line.request("GET", "/metrics")
+        line.request("GET", path)
         line.getresponse().read()
     finally:
         line.close()

@@ -142,6 +142,33 @@ def rss_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def processor_s(pid: int) -> float:
+    """Return the processor time a process has had, that of its children not counted; 0 for one that is over."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def name_of(pid: int) -> str:
+    """Return what a process runs, "" for one that is over."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that one has started, those that these have started, and so on."""
+    found = children(pid)
+    return [*found, *(one for child in found for one in descendants(child))]
+
+
 def children(pid: int) -> list[int]:
     """Return the processes that one has started."""
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())  # any of its threads may have started one
+        return [int(word) for task in tasks for word in (task / "children").read_text().split()]
+    except OSError:
+        return []

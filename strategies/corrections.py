@@ -95,12 +95,12 @@ class CorrectedBand(RiskAverse):
         """Return the band of Whalley & Wilmott for this view, and its corrections."""
         spot_px, gamma, cost_rate, vol = view.spot_px, view.greeks.gamma_base_per_px, view.cost_rate, view.vol
         risk_aversion = self.risk_aversion_at(view)
-        is_vol_known = 0.0 < vol <= MOST_VOL
+        is_vol_known, is_daily_limit = 0.0 < vol <= MOST_VOL, self.is_daily_limit
         step = floor = shift = joint = 0.0
-        if view.peers and is_vol_known and not self.is_daily_limit and risk_aversion > 0.0:
+        if view.peers and is_vol_known and not is_daily_limit and risk_aversion > 0.0:
             others = [_companion(peer) for peer in view.peers]
             gamma, joint = joint_band(spot_px, vol, gamma, risk_aversion, others)
-        if self.is_daily_limit:
+        if is_daily_limit:
             words = self.risk_aversion
             limit_quote = words.daily_sd_quote if words is not None and words.daily_sd_quote is not None else 0.0
             is_sound = is_vol_known and isfinite(gamma) and isfinite(cost_rate) and 0.0 < spot_px < inf
@@ -169,6 +169,8 @@ def by_side(band: Band, opening_base: float, closing_base: float) -> tuple[float
 
 def width(below_base: float, above_base: float) -> str:
     """Return how wide a band is, in words."""
+    if below_base == above_base:
+        return f"±{above_base:.4g}"
     below, above = f"{below_base:.4g}", f"{above_base:.4g}"
     return f"±{above}" if below == above else f"−{below} +{above}"
 

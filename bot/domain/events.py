@@ -46,7 +46,10 @@ class OperatorCommand(msgspec.Struct, frozen=True, tag="operator", gc=False, omi
 
 
 class ConfigChanged(msgspec.Struct, frozen=True, tag="config_changed", gc=False):
-    """The vault's file was read again: what it says now (`config_json`), and line by line what that changes."""
+    """The vault's file was read again: what it says now (`config_json`), and line by line what that changes.
+
+    `confirmed` are the keys of limits that it loosens so far that a person confirmed them a second time.
+    """
 
     config_json: str
     config_sha256: str
@@ -55,6 +58,7 @@ class ConfigChanged(msgspec.Struct, frozen=True, tag="config_changed", gc=False)
     reason: str
     ts_recv_ns: int
     command_id: str = ""
+    confirmed: tuple[str, ...] = ()
 
 
 class Restarted(msgspec.Struct, frozen=True, tag="restarted", gc=False):

@@ -184,6 +184,34 @@ class RunSummary(msgspec.Struct, frozen=True):
     breaker_trips: int = 0
 
 
+class RunTrack(msgspec.Struct, frozen=True):
+    """A `RunSeries` thinned to what a page can draw, in few digits; times in ms since 1970, None for what is not known.
+
+    A band is None on a side the policy leaves open; a point of Nones alone is a gap of the recording. P&L and net delta
+    have columns of their own. `hedge_qty_base` and `hedge_delta_base` say of the hedges drawn what was traded, and net
+    delta just before; `fills` counts all there were.
+    """
+
+    underlying: str
+    pnl_ms: list[int]
+    pnl_quote: list[float | None]
+    unhedged_pnl_quote: list[float | None]
+    delta_ms: list[int]
+    net_delta_base: list[float | None]
+    low_base: list[float | None]
+    high_base: list[float | None]
+    hedge_ms: list[int]
+    hedge_qty_base: list[float]
+    hedge_delta_base: list[float | None]
+    fills: int
+
+
+class TracedRun(RunSummary, frozen=True, kw_only=True):
+    """A summary with the track of its run; this is what `replay --json --series` prints, field for field."""
+
+    track: RunTrack
+
+
 def pnl_parts(pnl: PnlBreakdown) -> dict[str, float]:
     """Return the parts and their total, as the summary shows them."""
     parts: dict[str, float] = msgspec.structs.asdict(pnl)

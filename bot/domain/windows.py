@@ -46,6 +46,8 @@ class UnderlyingState(msgspec.Struct, frozen=True):
     Net delta is an interval while outcomes are unknown (`unknown_base` is its width). The band is None while the policy
     holds or a guard refused to decide; `refusal` is then why ("" none). `target_delta_base` is what net delta should
     be, `wanted_lots` what would be traded, `plan` all of it in a sentence. `decided_ns` is engine time.
+    `option_plan` says how gamma and vega are hedged with options, "" where the policy has no target for them. Where it
+    has, the target is net with what is under way: what the newest look at offers left as it is, is wanted as it is.
     """
 
     underlying: str
@@ -73,6 +75,9 @@ class UnderlyingState(msgspec.Struct, frozen=True):
     last_hedge_ns: int
     gates: tuple[GateState, ...]
     legs: tuple[LegState, ...]
+    target_gamma_base_per_px: float | None = None
+    target_vega_quote_per_vol: float | None = None
+    option_plan: str = ""
 
 
 class OrderLine(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from bot.engine.settings import Ages, BookLeg, DeltaSettings
 from bot.engine.smile_deltas import SmileDeltas
 from bot.engine.surfaces import SurfaceKeeper
 from bot.pricing.black76 import Black76Greeks, greeks
+from bot.pricing.few_greeks import few_greeks
 from bot.pricing.fitted_surface import Slice
 from bot.pricing.futures import inverse_delta_base
 from bot.pricing.surface import Smile, interpolate_vol
@@ -645,7 +646,7 @@ class UnderlyingBook:
         tau_years = self._tau_years(now_ns)
         if self.smile is not None and now_ns >= self.smile.due_ns:
             self.smile.watch(now_ns, self._expiries, self._strike_px, self._qty_base, self._expiry_index)
-        values = greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
+        values = few_greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
         self.set_option_marks(OptionMarks(now_ns, tau_years, forward_px, vol, values, self._moving_share(now_ns)))
         self.legs = Legs(forward_px, self._strike_px, tau_years, vol, self._qty_base, self._is_call)
         self._version = self.marks_of_underlying.version

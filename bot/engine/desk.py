@@ -83,6 +83,7 @@ class Desk:
         self.option_refusal = ""  # why the last trade of an option that a policy asked for was not made
         self.reviewed_ns = 0  # when the policy was last shown which options are offered
         self._sums = LegSums()
+        self._has_futures = any(isinstance(one.instrument, Future) for one in hedges)  # nothing else expires
 
     def adopt(self, vault: EngineSettings) -> None:
         """Trade the same hedges by other settings from now on."""
@@ -207,9 +208,10 @@ class Desk:
         """Bring the marks up to `now_ns`; return why the inputs do not allow a decision, if so."""
         marks = self.book.marks_of_underlying
         self.unquoted = []
-        expired = [block for one in self.hedges if (block := _find_expiry(one, now_ns)) is not None]
-        if len(expired) == len(self.hedges):
-            return explain_blocks(expired)
+        if self._has_futures:
+            expired = [block for one in self.hedges if (block := _find_expiry(one, now_ns)) is not None]
+            if len(expired) == len(self.hedges):
+                return explain_blocks(expired)
         if not marks.index_ns:
             return Refusal.NO_MARKET, f"no index price of {self.underlying} yet"
         if now_ns - marks.index_ns > self._ages.index_ns:
@@ -329,6 +331,8 @@ class Desk:
         book = self.book
         if book.chain is not None and book.chain.lps:
             return True
+        if not book.static:
+            return False
         linear_base = sum(abs(one.qty_base) + abs(one.qty_own) / index_px for one in book.static)
         return linear_base > 0.0 and linear_base >= MATERIAL_SHARE * float(np.abs(book.legs.qty_base).sum())
 
@@ -348,8 +352,7 @@ class Desk:
 
     def _find_bad_quote(self, hedge: HedgeSettings, now_ns: int) -> Blocked | None:
         """Return why a hedge instrument has no market to trade on, if so."""
-        block = _find_expiry(hedge, now_ns)
-        if block is not None:
+        if self._has_futures and (block := _find_expiry(hedge, now_ns)) is not None:
             return block
         market = self.book.market
         instrument_id = hedge.instrument.instrument_id

@@ -1152,7 +1152,7 @@ class Engine:
             has_tripped = STRICTNESS.index(state) > STRICTNESS.index(self.state)
             if has_tripped:
                 self.state, self.state_reason = state, f"{found[0]}: {found[1]}"
-        refused = self.refuse_growth(desk, view, lots)
+        refused = self.refuse_growth(desk, view, lots) if lots else None
         return found if has_tripped and refused is not None else refused
 
     def _refuse_to_trade(self, view: HedgeView) -> tuple[Refusal, str] | None:

@@ -5,11 +5,11 @@ Reads the engine, changes nothing. The gates repeat no rule: each shows the engi
 
 from __future__ import annotations
 
-from math import isnan
+from math import inf, isnan
 
 import msgspec
 
-from bot.domain.decisions import BotState, Refusal
+from bot.domain.decisions import BotState, Decision, Refusal
 from bot.domain.orders import OrderState
 from bot.domain.units import NS_PER_S
 from bot.domain.venues import VenueHealth
@@ -76,13 +76,18 @@ def list_gates(engine: Engine, desk: Desk, now_ns: int) -> list[Gate]:
             Gate(
                 "net delta outside its band",
                 outside,
-                f"net {decision.delta_low_base:+.3f}, band [{decision.low_base:+.3f}, {decision.high_base:+.3f}]; "
-                f"{decision.policy_reason}",
+                f"net {decision.delta_low_base:+.3f}, {_band_text(decision)}; {decision.policy_reason}",
             )
         )
     if decision is not None and decision.refusal is not None:
         gates.append(Gate("last decision", is_open=False, detail=f"{decision.refusal}: {decision.refusal_detail}"))
     return gates
+
+
+def _band_text(decision: Decision) -> str:
+    if decision.low_base == -inf and decision.high_base == inf:
+        return "no band"
+    return f"band [{decision.low_base:+.3f}, {decision.high_base:+.3f}]"
 
 
 def _quote_gate(engine: Engine, instrument_id: str, now_ns: int) -> Gate:

@@ -50,7 +50,7 @@ class LegSums:
             gamma = gamma * marks.moving_share**2 if gamma is not None else None
         self.vanna_base_per_vol = float(by_delta.dot(marks.greeks.vanna)) if marks is not None else 0.0
         weights = self._size_base * gamma if gamma is not None else None
-        self.gamma = weights.sum().item() if weights is not None and self._first_row >= 0 else 0.0
+        self.gamma = np.add.reduce(weights).item() if weights is not None and self._first_row >= 0 else 0.0
         if weights is not None and self._is_all_held and 0.0 < self.gamma < inf:
             self.vol = weights.dot(legs.vol).item() / self.gamma
         else:
@@ -72,7 +72,11 @@ class LegSums:
             self.gamma = 0.0
             return
         if self.first_years < self.last_years:
-            shares = (np.bincount(self._expiry_of_row, weights) / total).tolist()
+            by_expiry = np.bincount(self._expiry_of_row, weights).tolist()
+            if by_expiry[0] / total >= MATERIAL_SHARE:  # as nearly always: the others cannot come before it
+                self.first_years = tau_years.item(self._expiry_rows[0])
+                return
+            shares = [one / total for one in by_expiry]
             least = min(MATERIAL_SHARE, max(shares))
             for row, share in zip(self._expiry_rows, shares, strict=True):
                 if share >= least:

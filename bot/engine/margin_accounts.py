@@ -186,14 +186,9 @@ class MarginAccount:
         except MODEL_ERRORS:
             return float("inf")
 
-    @property
-    def answers_many(self) -> bool:
-        """Tell whether the model answers for many copies of a book in about the time of one."""
-        return MODELS[self.parameters.model].requirements is not None
-
     def reckon_all(self, stack: BookStack, like: RiskBook) -> list[Figures]:
         """Return margin of each copy of a book as it is reckoned. Raises ValueError where the model cannot say."""
-        asked = answer_all(self.parameters.model, stack, like, self._values)
+        asked = answer_all(self.parameters.model, stack, self._values)
         markets = [stack.spot_px[stack.market_of(copy)] for copy in range(len(stack))]
         return [
             self.reckon(_figures(one, like.underlyings, spot_px)) for one, spot_px in zip(asked, markets, strict=True)

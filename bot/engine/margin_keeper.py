@@ -712,7 +712,7 @@ class MarginKeeper:
         low, high = 0.0, reach_base
         halvings = next((n for n in range(1, STEPS) if reach_base * 0.5**n < 0.5 * row.lot_base), STEPS)
         while halvings:
-            most = (AT_ONCE // len(ends) + 1).bit_length() - 1 if account.answers_many else 1
+            most = (AT_ONCE // len(ends) + 1).bit_length() - 1
             at_once = min(most, halvings)
             halvings -= at_once
             sizes = [low + (high - low) * one / 2**at_once for one in range(1, 2**at_once)]

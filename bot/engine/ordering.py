@@ -199,7 +199,8 @@ class Ordering:
 
     def find_routes(self, desk: Desk, now_ns: int) -> tuple[list[HedgeSettings], list[Blocked]]:
         """Return the hedge instruments that can be traded now in order of preference, and why the others cannot."""
-        unquoted = {block.instrument_id: block for block in desk.unquoted}
+        unquoted = {block.instrument_id: block for block in desk.unquoted} if desk.unquoted else {}
+        orders = self._orders
         max_streak = self._settings.limits.max_reject_streak
         routes: list[HedgeSettings] = []
         blocks: list[Blocked] = []
@@ -209,7 +210,7 @@ class Ordering:
                 self._venues.find_block(instrument)
                 or unquoted.get(instrument.instrument_id)
                 or (self._oracles.find_block(desk, hedge.instrument, now_ns) if self._oracles is not None else None)
-                or find_refusing(self._orders, instrument, max_streak, now_ns)
+                or (find_refusing(orders, instrument, max_streak, now_ns) if orders.reject_streaks else None)
                 or self._find_stale_terms(hedge, now_ns)
             )
             if block is None:

@@ -8,7 +8,6 @@ never send an order, and never take a missing order for canceled.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from math import inf
 
 import msgspec
@@ -170,15 +169,17 @@ class Reconciliation:
         covering = self._covering.get(name)
         return covering if covering is not None and fill.ts_event_ns <= covering.covers_ns else None
 
-    def ask(self, now_ns: int) -> Iterator[Command]:
-        """Yield the accounts to be asked for now, each no more often than `query_every_ns`."""
+    def ask(self, now_ns: int) -> list[Command]:
+        """Return the accounts to be asked for now, each no more often than `query_every_ns`."""
+        found: list[Command] = []
         if not (self._required or self.questions):
-            return
+            return found
         due = dict.fromkeys(self._required - self._settled, "not known yet") | self.questions
         for venue, reason in sorted(due.items()):
             if now_ns - self._asked_ns.get(venue, -self._settings.query_every_ns) >= self._settings.query_every_ns:
                 self._asked_ns[venue] = now_ns
-                yield QueryAccount(venue, reason)
+                found.append(QueryAccount(venue, reason))
+        return found
 
     def unexplained_base(self, desk: Desk) -> tuple[float, float]:
         """Return how far the differences nothing explains may take a net delta down and up."""

@@ -232,5 +232,17 @@ class MarketWords:
         return None
 
 
+class TickerWords(MarketWords):
+    """The words of a venue whose ticker tells everything that is asked for."""
+
+    def tells(self, sort: Sort, exchange: ccxt.pro.Exchange) -> bool:  # noqa: ARG002
+        """Tell that the ticker has everything."""
+        return True
+
+    async def ask(self, sort: Sort, exchange: ccxt.pro.Exchange, symbol: str) -> Raw:  # noqa: ARG002
+        """Ask for the ticker. Raises what ccxt raises."""
+        return _dict(await exchange.fetch_ticker(symbol))
+
+
 def _dict(value: object) -> Raw:
     return value if isinstance(value, Mapping) else {}

@@ -12,26 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bot.domain.events import (
-    CancelForeign,
-    Command,
-    Event,
-    PlanCollateral,
-    QueryAccount,
-    QueryTransfer,
-    Restarted,
-    SubmitOrder,
-)
+from bot.domain.events import CancelForeign, Command, Event, QueryAccount, Restarted, SubmitOrder
 from bot.domain.instruments import Instrument, Option
 from bot.domain.market import ExecutionTerms, FundingRate, Quote, Settlement, VolQuote
 from bot.domain.orders import OrderSent
-from bot.domain.risk import TransferCollateral
 from bot.domain.venues import AccountReport, InstrumentListed, VenuePosition
+from bot.simulation.collateral import CollateralCommand, SimulatedCollateral
 from bot.simulation.depth import DepthProfile
 from bot.simulation.planning import SimulatedPlanner
 from bot.simulation.transfers import SimulatedTransfers
 from bot.simulation.venue import NO_FAULTS, Faults, Fees, Latency, OptionFees, SimulatedVenue
-from bot.simulation.venues import move_collateral
 from bot.simulation.watched_chain import WatchedChain
 
 Shown = Quote | VolQuote | FundingRate | Settlement | ExecutionTerms
@@ -88,8 +78,7 @@ class PaperExecution:
         self._option_fees = dict(option_fees or {})
         self._latency = latency
         self._cash = {name: dict((cash or {}).get(name, {})) for name in names}
-        self._transfers = transfers
-        self._planner = planner
+        self._collateral = SimulatedCollateral(transfers, planner)
         self._sent: list[OrderSent] = []
         self._inquiries: list[_Inquiry] = []
         self._reports: list[AccountReport] = []
@@ -115,10 +104,7 @@ class PaperExecution:
         answers: list[Event] = []
         for venue in self._venues.values():
             answers += venue.advance(now_ns)
-        if self._transfers is not None:
-            answers += self._transfers.advance(now_ns)
-        if self._planner is not None:
-            answers += self._planner.advance(now_ns)
+        answers += self._collateral.advance(now_ns)
         if self._inquiries or self._reports:
             answers += self._due_reports(now_ns)
         answers.sort(key=_received_ns)  # stable: within a venue as it said it, its report after what led to it
@@ -147,13 +133,8 @@ class PaperExecution:
             return
         if isinstance(command, CancelForeign):
             return
-        if isinstance(command, TransferCollateral | QueryTransfer):
-            if self._transfers is not None:
-                move_collateral(self._transfers, command, now_ns)
-            return
-        if isinstance(command, PlanCollateral):
-            if self._planner is not None:
-                self._planner.submit(command, now_ns)
+        if isinstance(command, CollateralCommand):
+            self._collateral.submit(command, now_ns)
             return
         about = command.intent if isinstance(command, SubmitOrder) else command
         self._home.get(about.instrument_id, self._first).submit(command, now_ns)
@@ -163,10 +144,7 @@ class PaperExecution:
     def next_event_ns(self) -> int | None:
         """Return when a batch, if only an empty one, will have something to tell; None if nothing is under way."""
         moments = [moment for venue in self._venues.values() if (moment := venue.next_event_ns()) is not None]
-        if self._transfers is not None and (moment := self._transfers.next_event_ns()) is not None:
-            moments.append(moment)
-        if self._planner is not None and (moment := self._planner.next_event_ns()) is not None:
-            moments.append(moment)
+        moments += self._collateral.next_events_ns()
         moments += [inquiry.answerable_ns for inquiry in self._inquiries]
         moments += [report.ts_recv_ns for report in self._reports]
         return min(moments, default=None)

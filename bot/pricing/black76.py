@@ -134,7 +134,7 @@ class Black76Greeks:
     def value(self) -> Floats:
         """Premium, D w (F N(w d1) - K N(w d2))."""
         out = self._forward * self.delta
-        out += self._strike * self.dual_delta
+        out -= self._strike * self._second_chance
         if self._is_delicate:
             self._refine(out)
         return out
@@ -147,9 +147,7 @@ class Black76Greeks:
     @_Lazy
     def dual_delta(self) -> Floats:
         """dV/dK = -D w N(w d2)."""
-        out = self._signed_chance(self._d2)
-        np.negative(out, out)
-        return out
+        return np.negative(self._second_chance)
 
     @_Lazy
     def gamma(self) -> Floats:
@@ -258,6 +256,11 @@ class Black76Greeks:
         out = self._vol / self._tau_divisor
         out *= MINUS_HALF
         return out
+
+    @_Lazy
+    def _second_chance(self) -> Floats:
+        """D w N(w d2)."""
+        return self._signed_chance(self._d2)
 
     def _signed_chance(self, d: Floats) -> Floats:
         """D w N(w d), where N(x) = erfc(-x / sqrt(2)) / 2 keeps every digit of a small tail."""

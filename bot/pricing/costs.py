@@ -128,24 +128,6 @@ class CostCurve(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return low
 
 
-class FeeTier(msgspec.Struct, frozen=True, gc=False):
-    """The fees a venue grants from a traded volume on (usually of 30 days), as fractions of traded value."""
-
-    from_volume_quote: float
-    maker_rate: float
-    taker_rate: float
-
-
-def fee_tier(tiers: Sequence[FeeTier], volume_quote: float) -> FeeTier:
-    """Return the tier that a volume reaches; the lowest one below all of them. Raises ValueError without tiers."""
-    if not tiers:
-        raise ValueError("tiers: expected at least one fee tier, found none")
-    reached = [tier for tier in tiers if tier.from_volume_quote <= volume_quote]
-    if not reached:
-        return min(tiers, key=lambda tier: tier.from_volume_quote)
-    return max(reached, key=lambda tier: tier.from_volume_quote)
-
-
 def impact_root(px: float, impact_coefficient: float, daily_vol: float, daily_volume_base: float) -> float:
     """Return c of the impact c q^1.5 = P (2/3) Y σ_d q^1.5/√V; Y is that of the peak, σ_d the vol of one day."""
     if not daily_volume_base > 0.0:

@@ -150,37 +150,6 @@ def expected_cost(
     )
 
 
-def marginal_costs(
-    legs: OptionLegs,
-    spot_px: float,
-    vol: float,
-    cost_rate: float,
-    risk_aversion_per_quote: float,
-    *,
-    time_points: int = 14,
-    points_per_sd: float = 2.5,
-) -> Floats:
-    """Return dW/dq of every leg, in quote money per unit of base: what one more of it adds to the cost of hedging.
-
-    A leg of quantity 0 is one that might be bought: where its gamma offsets the book's along the paths that matter the
-    number is negative, and buying it saves as much. Legs that have expired have 0.
-    """
-    alive = _Alive(legs)
-    factor = _cost_factor(vol, cost_rate, risk_aversion_per_quote)
-    found = np.zeros(alive.tau.shape)
-    for moment in _moments(alive, vol, time_points, points_per_sd):
-        powers = _power_8_3(spot_px * np.exp(moment.log_moves)) * np.cbrt(moment.gamma)
-        found[moment.is_alive] += (moment.weights * powers) @ moment.gammas
-    costs = np.zeros(alive.is_counted.shape)
-    costs[alive.is_counted] = 4.0 / 3.0 * factor * found
-    return costs
-
-
-def marginal_gamma_quote(cost_quote: float, gamma_base_per_px: float) -> float:
-    """Return (4/3) W/|Γ|, what a unit of net gamma less saves, if the book shrinks in proportion."""
-    return 4.0 / 3.0 * cost_quote / abs(gamma_base_per_px) if gamma_base_per_px else 0.0
-
-
 class _Alive:
     """The legs that have not expired, as plain arrays."""
 
@@ -195,13 +164,11 @@ class _Alive:
 
 
 class _Moment(NamedTuple):
-    """The book at one moment of the future: on a grid of log moves, the gamma of each leg and of all."""
+    """The book at one moment of the future: on a grid of log moves, its gamma."""
 
     years: float
     weights: Floats  # of the integral over time, times the probability of each move
     log_moves: Floats
-    is_alive: NDArray[np.bool_]
-    gammas: Floats
     gamma: Floats
 
 
@@ -229,7 +196,7 @@ def _moments(
             moves, chances = _grid(sd, distance, dev, points_per_sd)
             d1 = (distance + moves[:, None]) / dev + 0.5 * dev
             gammas = np.exp(-0.5 * d1 * d1 - moves[:, None]) / (forward * dev * sqrt(2.0 * pi))
-            yield _Moment(years, (end - start) * weight * chances, moves, is_alive, gammas, gammas @ qty)
+            yield _Moment(years, (end - start) * weight * chances, moves, gammas @ qty)
         start = end
 
 

@@ -22,11 +22,6 @@ def linear_profit_quote(contracts: Amount, contract_size_base: float, entry_px: 
     return contracts * contract_size_base * (px - entry_px)
 
 
-def linear_delta_base(contracts: Amount, contract_size_base: float) -> Amount:
-    """Return Q, in base, at whatever price; the gamma is 0."""
-    return contracts * contract_size_base
-
-
 def inverse_profit_settle(contracts: Amount, contract_size_quote: float, entry_px: Amount, px: Amount) -> Amount:
     """Return Q (1/F0 - 1/F), in coins, written so that a small move loses no digits."""
     return contracts * contract_size_quote * ((px - entry_px) / (px * entry_px))

@@ -37,8 +37,3 @@ def coin_gamma(greeks: Black76Greeks, forward_px: Floats, strike_px: Floats) -> 
     the strike.
     """
     return (greeks.gamma - 2.0 * net_delta_base(greeks, forward_px, strike_px) / forward_px) / forward_px
-
-
-def usd_delta_base(net_base: Floats, price_coin: Floats) -> Floats:
-    """Return the delta of a vault that counts in quote money, from coin figures such as a venue reports: net + c."""
-    return net_base + price_coin

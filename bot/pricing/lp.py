@@ -46,11 +46,6 @@ def gamma_base_per_px(liquidity: float, low_px: float, high_px: float, px: float
     return -0.5 * liquidity / (px * sqrt(px)) if low_px < px < high_px else 0.0
 
 
-def lvr_quote_per_year(liquidity: float, low_px: float, high_px: float, px: float, vol: float) -> float:
-    """Return what a position loses to arbitrage per year before fees, L sigma^2 sqrt P / 4 inside its range."""
-    return -0.5 * vol * vol * px * px * gamma_base_per_px(liquidity, low_px, high_px, px)
-
-
 def whole_liquidity(liquidity: int, decimals0: int, decimals1: int) -> float:
     """Return L in whole units from L in smallest ones: whichever token is base, it is the root of their product."""
     return liquidity / power(10.0, (decimals0 + decimals1) / 2)

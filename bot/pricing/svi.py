@@ -228,9 +228,3 @@ class Ssvi(NamedTuple):
         rise = phi * (1.0 - self.gamma) / (1.0 + theta)
         most = inf if self.rho**2 == 0.0 else (1.0 + sqrt(1.0 - self.rho**2)) * phi / self.rho**2
         return theta * phi * tilt < 4.0 and theta * phi**2 * tilt <= 4.0 and 0.0 <= rise <= most
-
-
-def vol_skew(svi: RawSvi, tau_years: float, log_moneyness: ArrayLike) -> Floats:
-    """Return dσ/dk at every ln(K/F): w' / (2 sqrt(w tau))."""
-    w, slope, _ = svi.derivatives(log_moneyness)
-    return np.asarray(0.5 * slope / np.sqrt(w * tau_years))

@@ -19,7 +19,7 @@ from scipy.special import ndtr, ndtri
 
 from bot.risk.book import SPOT, Floats, Ints, RiskBook
 from bot.risk.repricing import option_values
-from bot.risk.stack import BookStack, sized_in_quote
+from bot.risk.stack import BookStack, Layout, sized_in_quote
 
 DAY_YEARS: Final = 1.0 / 365.0
 FARTHEST_LOG: Final = log(8.0)  # nobody plans for a price further away than eight times or an eighth
@@ -341,35 +341,52 @@ def move_book(book: RiskBook, move_fraction: float, vol_factor: float = 1.0, und
     return move_books(book, np.array([move_fraction]), vol_factor, underlying).book(0, book)
 
 
-def move_books(book: RiskBook, moves: Floats, vol_factor: float = 1.0, underlying: str | None = None) -> BookStack:
-    """Return a copy of the book after each of several relative moves, as `move_book` would."""
-    is_moved = np.array([underlying is None or one == underlying for one in book.underlyings], dtype=bool)
-    of_spot = np.where(is_moved, 1.0 + moves[:, None], 1.0)
-    of_row = of_spot[:, book.underlying]
-    vol = book.vol * np.where(is_moved[book.underlying], vol_factor, 1.0)
+def move_books(
+    book: RiskBook,
+    moves: Floats,
+    vol_factor: float = 1.0,
+    underlying: str | None = None,
+    layout: Layout | None = None,
+) -> BookStack:
+    """Return a copy of the book after each of several relative moves, as `move_book` would.
+
+    The `layout` of the book, where it is known already, is not worked out again.
+    """
+    now, vol = BookStack(book, layout), book.vol
+    rows = now.layout.options
+    of_spot = of_row = 1.0 + moves[:, None]
+    of_options: Floats = moves
+    if underlying is not None:
+        is_moved = np.array([one == underlying for one in book.underlyings], dtype=bool)
+        of_spot = np.where(is_moved, of_spot, 1.0)
+        of_row = of_spot[:, book.underlying]
+        of_options = of_row[:, rows] - 1.0
+        vol = vol if vol_factor == 1.0 else vol * np.where(is_moved[book.underlying], vol_factor, 1.0)
+    elif vol_factor != 1.0:
+        vol = vol * vol_factor
     mark = book.mark_px * of_row
-    rows = np.flatnonzero(book.is_option)
-    if len(rows):
-        won = value_changes(book, rows, of_row[:, rows] - 1.0, vol[rows])
+    if rows.size:
+        won = value_changes(book, rows, of_options, vol[rows])
         mark[:, rows] = np.maximum(book.mark_px[rows] + won, 0.0)
-    vols = np.broadcast_to(vol, of_row.shape)
-    moved = BookStack(book).at(book.spot_px * of_spot, forward_px=book.forward_px * of_row, mark_px=mark, vol=vols)
-    return sized_in_quote(moved, book)
+    spot_px, forward_px = book.spot_px * of_spot, book.forward_px * of_row
+    return sized_in_quote(now.at(spot_px, forward_px=forward_px, mark_px=mark, vol=vol[None, :]), book)
 
 
 def value_changes(book: RiskBook, rows: Ints, moves: Floats, vol: Floats) -> Floats:
-    """Return by how much options change in value where forwards move, by line and option, and vols are these."""
-    vols = np.stack([vol, book.vol[rows]])
+    """Return by how much options change in value where forwards move, by line and option, and vols are these.
+
+    Moves are a number per line, or one for each option.
+    """
     lines = np.arange(len(moves) + 1)
     values = option_values(
         book.forward_px[rows],
         book.strike_px[rows],
         book.tau_years[rows],
         book.is_call[rows],
-        np.concatenate([moves, np.zeros((1, len(rows)))]),
-        vols,
+        np.concatenate([moves, np.zeros((1, *moves.shape[1:]))]),
+        np.array([vol, book.vol[rows]]),
         lines,
-        np.append(np.zeros(len(moves), dtype=np.int64), 1),
+        (lines == len(moves)).astype(np.int64),
         is_quick=True,
     )
     won: Floats = values[:-1] - values[-1]

@@ -28,9 +28,9 @@ def find_fault(book: RiskBook) -> str:
 
 def has_gaps(stack: BookStack) -> bool:
     """Tell whether any copy of a stack has a number missing that a book needs; `find_fault` of the copy says which."""
-    options = np.flatnonzero(stack.is_option)
+    options = stack.layout.options
     vol, strike = stack.vol[:, options], stack.strike_px[options]
-    linear = np.flatnonzero(np.equal(stack.kind, PERPETUAL) | np.equal(stack.kind, FUTURE))
+    linear = stack.layout.is_linear
     positive = (stack.spot_px[:, stack.held], stack.forward_px, strike, stack.mark_px[:, linear])
     finite = (stack.qty_base, stack.mark_px, stack.buy_base, stack.sell_base, stack.tau_years[:, options])
     not_below = (stack.mark_px + NOTHING * stack.spot_of_row_px, stack.buy_base, stack.sell_base)

@@ -17,7 +17,7 @@ import numpy as np
 
 from bot.risk.book import Floats, RiskBook
 from bot.risk.distances import FARTHEST_LOG, Interval, dips, move_books, value_changes, weights_of, with_steps
-from bot.risk.stack import BookStack
+from bot.risk.stack import BookStack, layout_of
 
 STEPS: Final = 24  # of the ladder on either side, denser near the price
 GUARDS: Final = (0.25, FARTHEST_LOG)  # asked about where the ladder sees no end
@@ -37,7 +37,16 @@ class _Asked(msgspec.Struct, gc=False):
 class _Account:
     """Equity of a book after logarithmic moves of one underlying or of all, and its maintenance margin where asked."""
 
-    __slots__ = ("_book", "_coins_quote", "_equity_quote", "_maintenance", "_ratio", "_underlying", "_weight")
+    __slots__ = (
+        "_book",
+        "_coins_quote",
+        "_equity_quote",
+        "_layout",
+        "_maintenance",
+        "_ratio",
+        "_underlying",
+        "_weight",
+    )
 
     def __init__(
         self,
@@ -52,6 +61,7 @@ class _Account:
         self._book = book
         self._coins_quote = coins_quote
         self._equity_quote = equity_quote
+        self._layout = layout_of(book)
         self._maintenance = maintenance
         self._ratio = ratio
         self._underlying = underlying
@@ -69,9 +79,7 @@ class _Account:
         won = moves * (float(self._weight[linear] @ book.mark_px[linear]) + self._coins_quote)
         rows = np.flatnonzero(is_moved & book.is_option)
         if rows.size:
-            changes = value_changes(
-                book, rows, np.broadcast_to(moves[:, None], (len(moves), len(rows))), book.vol[rows]
-            )
+            changes = value_changes(book, rows, moves, book.vol[rows])
             mark = book.mark_px[rows]
             won = won + (np.maximum(mark + changes, 0.0) - mark) @ self._weight[rows]
         out: Floats = self._ratio * (self._equity_quote + won)
@@ -80,7 +88,7 @@ class _Account:
     def ask(self, points: list[float]) -> list[_Asked]:
         """Return the gap between equity and margin at each of some moves, margin by the model."""
         moves = np.expm1(np.array(points))
-        stack = move_books(self._book, moves, underlying=self._underlying)
+        stack = move_books(self._book, moves, underlying=self._underlying, layout=self._layout)
         won = (stack.mark_px - self._book.mark_px) @ self._weight + self._coins_quote * moves
         equity = self._ratio * (self._equity_quote + won)
         margin = self._maintenance(stack)
@@ -186,9 +194,10 @@ def _next_points(alive: list[_Asked], steps: Floats, equity: Floats) -> list[flo
     if len(alive) > 1 and known[-1] > known[-2]:
         slope = (margins[-1] - margins[-2]) / (known[-1] - known[-2])
         margin = np.where(reach > known[-1], np.maximum(margins[-1] + slope * (reach - known[-1]), 0.0), margin)
-    # what the model called alive is alive, whatever the last digit of the ladder's own equity says
-    is_known = (np.abs(reach[:, None] - np.array(known)) <= NEAR_ENOUGH * reach[:, None]).any(axis=1)
-    ended = np.flatnonzero(~(equity > margin) & ~is_known)
+    ended = (~(equity > margin)).nonzero()[0]
+    if ended.size:  # what the model called alive is alive, whatever the last digit of the ladder's own equity says
+        far = reach[ended, None]
+        ended = ended[~(np.abs(far - np.array(known)) <= NEAR_ENOUGH * far).any(axis=1)]
     sign = float(np.sign(steps[0]))
     if not ended.size:
         return [sign * guard for guard in GUARDS if guard > known[-1] * (1.0 + NEAR_ENOUGH)]

@@ -30,14 +30,15 @@ def quick_ndtr(x: Floats) -> Floats:
     np.minimum(x, MOST, out=x)
     step = x * PER_UNIT
     step -= LEAST * PER_UNIT
+    whole = np.floor(step)
     with np.errstate(invalid="ignore"):
-        place = step.astype(np.int64)
-    step -= place
+        place = whole.astype(np.int64)
+    step -= whole
     step -= 0.5
     out: Floats = _DENSITY.take(place, mode="clip")
     out *= step
     x *= step
-    factor = x * _SQUARE
+    factor = np.multiply(x, _SQUARE, out=step)
     factor += _LINEAR
     factor *= x
     factor += 1.0

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from bot.pricing import black76
-from bot.risk.book import OPTION, SPOT, Flags, Floats, Ints, RiskBook
+from bot.risk.book import SPOT, Flags, Floats, Ints, RiskBook
 from bot.risk.option_grid import LEAST_DEV, option_grid
 from bot.risk.stack import BookStack
 
@@ -51,17 +51,17 @@ def sensitivities(book: RiskBook) -> Sensitivities:
 
 def stack_sensitivities(stack: BookStack, is_there: Flags) -> list[dict[str, Sensitivities]]:
     """Return the Greeks of each copy by underlying, of the rows that are there (a line of flags per copy)."""
-    rows, qty = np.flatnonzero(stack.is_option), np.where(is_there, stack.qty_base, 0.0)
-    linear = stack.kind != OPTION
+    rows, qty = stack.layout.options, np.where(is_there, stack.qty_base, 0.0)
+    linear = ~stack.is_option
     spot = stack.spot_of_row_px
     base = np.where(stack.kind == SPOT, qty * stack.mark_px / spot, qty) * linear
     # by row: delta in base and in quote money, gamma, vega and theta
     columns = [base, qty * stack.mark_px * linear, *(np.zeros(base.shape) for _ in range(3))]
     if rows.size:
         tau, vol, forward = (
-            np.maximum(stack.tau_years[:, rows], LEAST_TAU_YEARS),
-            stack.vol[:, rows],
-            stack.forward_px[:, rows],
+            np.maximum(stack.lines("tau_years")[:, rows], LEAST_TAU_YEARS),
+            stack.lines("vol")[:, rows],
+            stack.lines("forward_px")[:, rows],
         )
         dev = np.maximum(vol * np.sqrt(tau), LEAST_DEV * LEAST_DEV)
         strike, is_call = stack.strike_px[rows], stack.is_call[rows]
@@ -78,10 +78,13 @@ def stack_sensitivities(stack: BookStack, is_there: Flags) -> list[dict[str, Sen
         for column, one in zip(columns, each, strict=True):
             column[:, rows] = qty[:, rows] * one
     out: list[dict[str, Sensitivities]] = [{} for _ in range(len(stack))]
-    for underlying in stack.held:
-        here = stack.underlying == underlying
-        name, is_held = stack.underlyings[underlying], is_there[:, here].sum(axis=1).tolist()
-        sums = np.stack([column[:, here].sum(axis=1) for column in columns], axis=1).tolist()
+    # rows that are there, and the columns, by underlying, copy and column
+    order = np.argsort(stack.underlying, kind="stable")
+    starts = np.searchsorted(stack.underlying[order], stack.held)
+    both = [column.take(order, axis=1) for column in (is_there.astype(np.float64), *columns)]
+    totals = np.array([np.add.reduceat(one, starts, axis=1) for one in both]).T if stack.held else np.zeros((0, 0, 6))
+    for underlying, lines in zip(stack.held, totals.tolist(), strict=True):
+        name, is_held, sums = stack.underlyings[underlying], [line[0] for line in lines], [line[1:] for line in lines]
         for own, held, numbers in zip(out, is_held, sums, strict=True):
             if held:
                 own[name] = Sensitivities(

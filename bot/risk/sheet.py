@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
 
 from bot.risk.book import Ints, RiskBook
-from bot.risk.gaps import find_fault
+from bot.risk.gaps import find_fault, has_gaps
 from bot.risk.margin.registry import assume_worst
 from bot.risk.netting import Netted, NettingParameters, correlate, net_exposure
 from bot.risk.requirement import Requirement
+from bot.risk.stack import FIXED, BookStack, Layout, layout_of
 
 
 class RiskSheet:
@@ -21,16 +22,16 @@ class RiskSheet:
     the reason stands in its charge. `requirements` and `netted` are to be read.
     """
 
-    __slots__ = ("_models", "_parameters", "_redemption", "_rows", "book", "netted", "requirements")
+    __slots__ = ("_layout", "_models", "_parameters", "_redemption", "_rows", "book", "netted", "requirements")
 
     def __init__(
         self,
         book: RiskBook,
-        models: Mapping[str, Callable[[RiskBook], Requirement]],
+        models: Mapping[str, Callable[[BookStack], Sequence[Requirement]]],
         parameters: NettingParameters,
         redemption: Mapping[str, float] | None = None,
     ) -> None:
-        """Take the book, what answers for each account, and what offsets are charged; ask for all of it."""
+        """Take the book, what answers for an account's stack, and what offsets are charged; ask for all of it."""
         self._models = models
         self._parameters = parameters
         self._redemption = redemption
@@ -48,12 +49,18 @@ class RiskSheet:
         if not is_same or book.accounts != self.book.accounts or book.underlyings != self.book.underlyings:
             self._take(book)
             return
+        is_laid_out = all(
+            getattr(book, name) is getattr(self.book, name)
+            or np.array_equal(getattr(book, name), getattr(self.book, name), equal_nan=name == "strike_px")
+            for name in (*FIXED, "account")
+        )
+        if not is_laid_out or book.moneys != self.book.moneys:
+            self._take(book)
+            return
         self.book = book
         if not rows.size:
             return
-        for number in np.unique(book.account[rows]).tolist():
-            account = book.accounts[number]
-            self.requirements[account] = self._ask(account)
+        self._ask_all([book.accounts[number] for number in np.unique(book.account[rows]).tolist()])
         roots = {
             self._parameters.root(book.underlyings[number]) for number in np.unique(book.underlying[rows]).tolist()
         }
@@ -70,12 +77,14 @@ class RiskSheet:
 
     def _take(self, book: RiskBook) -> None:
         self.book = book
-        self._rows: dict[str, Ints] = {
-            account: np.flatnonzero(book.account == number)
-            for number, account in enumerate(book.accounts)
-            if np.any(book.account == number)
-        }
-        self.requirements = {account: self._ask(account) for account in self._rows}
+        self._layout = layout_of(book)
+        self._rows: dict[str, tuple[Ints, Layout]] = {}
+        for number, account in enumerate(book.accounts):
+            rows = np.flatnonzero(book.account == number)
+            if rows.size:
+                self._rows[account] = rows, self._layout.where(rows)
+        self.requirements = {}
+        self._ask_all(list(self._rows))
         self.netted = self._net(book)
 
     def _net(self, book: RiskBook) -> Netted:
@@ -84,13 +93,21 @@ class RiskSheet:
         except ValueError as error:
             return Netted((), (), (f"nothing is netted: {error}",))
 
-    def _ask(self, account: str) -> Requirement:
-        held = self.book.where(self._rows[account])
+    def _ask_all(self, accounts: list[str]) -> None:
+        stack = BookStack(self.book, self._layout)
+        is_whole = not has_gaps(stack)
+        for account in accounts:
+            self.requirements[account] = self._ask(account, stack, is_whole=is_whole)
+
+    def _ask(self, account: str, stack: BookStack, *, is_whole: bool) -> Requirement:
+        rows, layout = self._rows[account]
         model = self._models.get(account)
-        why = find_fault(held) if model is not None else f"no margin model is known of {account}"
-        if model is not None and not why:
+        why = "" if is_whole else find_fault(self.book.where(rows))
+        if model is None:
+            why = f"no margin model is known of {account}"
+        elif not why:
             try:
-                return model(held)
+                return model(stack.pick(rows, layout))[0]
             except ValueError as error:
                 why = str(error)
-        return assume_worst(held, why)
+        return assume_worst(self.book.where(rows), why)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -81,7 +82,7 @@ class StressScenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             raise ValueError(f"expected moves above -100 % and multiples not below 0 in {self.name}, found {wrong[0]}")
 
 
-class MarginTermsOf(msgspec.Struct, frozen=True, kw_only=True):
+class MarginTermsOf(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The margin model of an account, the values of its parameter set, and its equity (None: value of what it holds).
 
     `factor` multiplies what the model asks for where it is a stand-in, and `degraded` says why. `cash` are coins that
@@ -94,6 +95,11 @@ class MarginTermsOf(msgspec.Struct, frozen=True, kw_only=True):
     factor: float = 1.0
     degraded: str = ""
     cash: tuple[str, ...] = ("USD", "USDC", "USDT")
+
+    @cached_property
+    def parameters(self) -> msgspec.Struct:
+        """The values as the model takes them, decoded once. Raises ValueError where they are none of its."""
+        return decode_values(self.model, self.values)
 
 
 class AccountAfter(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,13 +211,14 @@ def play(
     played = tuple(scenarios)
     stack = moved_stack(book, played, cast)
     all_of_it = with_now(book, stack)
+    is_whole = not has_gaps(all_of_it)
     before: dict[str, Requirement] = {}
     after: dict[str, list[Requirement]] = {}
     equities: dict[str, float] = {}
     for number, name in enumerate(book.accounts):
         rows = np.flatnonzero(book.account == number)
         own = book.where(rows)
-        before[name], *after[name] = margins_of(all_of_it.where(rows), own, terms.get(name))
+        before[name], *after[name] = margins_of(all_of_it.where(rows), own, terms.get(name), is_whole=is_whole)
         equities[name] = equity_of(own, terms.get(name))
     outages = [outages_of(one, equities, cast or {}) for one in played]
     is_there = np.ones((len(played) + 1, len(book)), dtype=bool)
@@ -220,6 +227,7 @@ def play(
             if name in states and states[name].recovery_share < 1.0:
                 line[book.account == number] = False
     greeks = stack_sensitivities(all_of_it, is_there)
+    won = _won_by_account(book, stack, played)
     return tuple(
         _play_one(
             book,
@@ -227,6 +235,7 @@ def play(
             terms,
             cast or {},
             mark_px=stack.mark_px[place],
+            won=won[place],
             before=before,
             after={name: found[place] for name, found in after.items()},
             equities=equities,
@@ -237,9 +246,22 @@ def play(
     )
 
 
+def _won_by_account(book: RiskBook, stack: BookStack, played: Sequence[StressScenario]) -> list[list[float]]:
+    """Return by scenario and account what all its rows gain."""
+    won = np.zeros((len(played), len(book.accounts)))
+    order = np.argsort(book.account, kind="stable")
+    there = np.bincount(book.account).nonzero()[0]
+    starts = np.searchsorted(book.account[order], there)
+    for place, one in enumerate(played):
+        if len(there):
+            won[place, there] = np.add.reduceat(row_pnl_quote(book, stack.mark_px[place], one)[order], starts)
+    found: list[list[float]] = won.tolist()
+    return found
+
+
 def with_now(book: RiskBook, stack: BookStack) -> BookStack:
     """Return the copies of a stack behind one of the book as it is."""
-    columns = {name: np.concatenate([getattr(book, name)[None, :], getattr(stack, name)]) for name in MOVED}
+    columns = {name: np.concatenate([getattr(book, name)[None, :], stack.lines(name)]) for name in MOVED}
     both = BookStack(book).at(np.concatenate([book.spot_px[None, :], stack.spot_px]), **columns)
     return both.with_qty(np.concatenate([book.qty_base[None, :], stack.qty_base]))
 
@@ -251,31 +273,29 @@ def _play_one(
     cast: Mapping[str, str],
     *,
     mark_px: Floats,
+    won: Sequence[float],
     before: Mapping[str, Requirement],
     after: Mapping[str, Requirement],
     equities: Mapping[str, float],
     states: Mapping[str, Outage],
     greeks: tuple[dict[str, Sensitivities], dict[str, Sensitivities]],
 ) -> StressResult:
-    pnl = row_pnl_quote(book, mark_px, scenario)
     is_coin = book.kind == SPOT
-    is_any_coin = bool(is_coin.any())
+    coin_pnl = row_pnl_quote(book, mark_px, scenario) if is_coin.any() else None
     accounts = []
-    for number, name in enumerate(book.accounts):
-        rows = book.account == number
-        coins = rows & is_coin if is_any_coin else None
-        state = states.get(name, Outage(account=name, are_withdrawals_stopped=False))
-        is_gone = state.recovery_share < 1.0
-        won = float(pnl[rows].sum())
-        equity_after = equities[name] + won
+    for number, (name, gain) in enumerate(zip(book.accounts, won, strict=True)):
+        coins = (book.account == number) & is_coin if coin_pnl is not None else None
+        state = states.get(name)
+        is_gone = state is not None and state.recovery_share < 1.0
+        equity_after = equities[name] + gain
         asked = after[name]
-        if is_gone:
+        if state is not None and is_gone:
             equity_after = max(equity_after, 0.0) * state.recovery_share
             asked = Requirement(asked.model, "quote", 0.0, 0.0)
         accounts.append(
             AccountAfter(
                 account=name,
-                pnl_quote=won if coins is None else float(pnl[rows & ~is_coin].sum()),
+                pnl_quote=gain if coin_pnl is None else gain - float(coin_pnl[coins].sum()),
                 coins_before_quote=0.0 if coins is None else _worth(book, book.mark_px, coins),
                 coins_after_quote=0.0 if coins is None else _worth(book, mark_px, coins),
                 equity_before_quote=equities[name],
@@ -284,8 +304,8 @@ def _play_one(
                 after=asked,
                 use_before=_use(before[name].maintenance, equities[name]),
                 use_after=_use(asked.maintenance, equity_after),
-                is_trading_stopped=state.is_trading_stopped or is_gone,
-                are_withdrawals_stopped=state.are_withdrawals_stopped or is_gone,
+                is_trading_stopped=is_gone or (state is not None and state.is_trading_stopped),
+                are_withdrawals_stopped=is_gone or (state is not None and state.are_withdrawals_stopped),
                 is_gone=is_gone,
             )
         )
@@ -294,7 +314,7 @@ def _play_one(
         accounts=tuple(accounts),
         greeks_before=greeks[0],
         greeks=greeks[1],
-        pnl_quote=float(pnl.sum()),
+        pnl_quote=sum(won),
         equity_before_quote=sum(one.equity_before_quote for one in accounts),
         equity_after_quote=sum(one.equity_after_quote for one in accounts),
         worst=max(accounts, key=lambda one: (one.use_after, one.shortfall_quote)).account if accounts else "",
@@ -330,8 +350,13 @@ def margin_of(book: RiskBook, terms: MarginTermsOf | None) -> Requirement:
     return _as_margin(found, book, book.spot_px, terms)
 
 
-def margins_of(stack: BookStack, like: RiskBook, terms: MarginTermsOf | None) -> list[Requirement]:
-    """Return what an account's model asks for each copy of its book, as `margin_of` would; `like` has its names."""
+def margins_of(
+    stack: BookStack, like: RiskBook, terms: MarginTermsOf | None, *, is_whole: bool = False
+) -> list[Requirement]:
+    """Return what an account's model asks for each copy of its book, as `margin_of` would; `like` has its names.
+
+    Where it is known already that the stack has no gaps, it is whole.
+    """
     cash = {row for row, asset in _coins(like) if terms is not None and asset in terms.cash}
     shown = like
     if terms is not None and terms.model in MODELS:
@@ -339,8 +364,8 @@ def margins_of(stack: BookStack, like: RiskBook, terms: MarginTermsOf | None) ->
             kept = np.array([row for row in range(len(like)) if row not in cash], dtype=np.int64)
             shown, stack = like.where(kept), stack.where(kept)
         try:
-            if not has_gaps(stack):
-                found = answer_all(terms.model, stack, shown, decode_values(terms.model, terms.values))
+            if is_whole or not has_gaps(stack):
+                found = answer_all(terms.model, stack, terms.parameters)
                 spots = [stack.spot_px[stack.market_of(copy)] for copy in range(len(found))]
                 return [_as_margin(one, shown, spot, terms) for one, spot in zip(found, spots, strict=True)]
         except ValueError:

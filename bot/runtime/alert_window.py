@@ -159,6 +159,7 @@ class AlertWindow:
         for told in tellings:
             alert = told.alert
             write = log.error if alert.severity is Severity.CRITICAL else log.warning
+            self._hub.notice(told, now_ns)
             write("alert.told", word=str(told.word), alert_id=alert.alert_id, vault=alert.vault, detail=alert.detail)
         self._sender.send(tellings, now_ns)
 

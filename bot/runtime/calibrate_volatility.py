@@ -335,7 +335,8 @@ def days_as_steps(days: Sequence[date], close_px: Floats) -> Hours:
     move = np.concatenate(([np.nan], np.diff(np.log(close_px))))
     number = np.array([(one - date(1970, 1, 1)).days + 1 for one in days], dtype=np.int64)  # its end
     square = move**2
-    return Hours(number, close_px, close_px, close_px, square, np.where(move < 0.0, square, 0.0), square, square**2)
+    down = np.where(move < 0.0, square, 0.0)
+    return Hours(number, close_px, close_px, close_px, square, down, square, square**2, square, square)
 
 
 def try_regressors() -> tuple[Tried, ...]:

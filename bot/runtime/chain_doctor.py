@@ -16,7 +16,8 @@ import aiohttp
 
 from bot.domain.errors import JournalError, Retryable, VenueFatal
 from bot.domain.units import NS_PER_S
-from bot.gateways.chain.abi import Function, uint_at
+from bot.gateways.addresses import masked
+from bot.gateways.chain.abi import BALANCE_OF, Function, uint_at
 from bot.gateways.chain.chain_gateway import contracts_of
 from bot.gateways.chain.endpoints import Endpoints
 from bot.gateways.chain.fees import WEI, FeeMarket, gwei
@@ -29,7 +30,7 @@ from bot.gateways.chain.protocols.guarded_vault import GuardedVault
 from bot.gateways.chain.protocols.perp_market import DECIMALS
 from bot.gateways.chain.protocols.perp_v2 import PerpV2
 from bot.gateways.chain.protocols.registry import open_protocol
-from bot.gateways.chain.rpc import RpcError, masked
+from bot.gateways.chain.rpc import RpcError
 from bot.gateways.chain.sequencer import SequencerGate
 from bot.gateways.chain.settings import ChainSettings, HedgeSection
 from bot.gateways.chain.transaction_log import TransactionLog, is_owned, log_path
@@ -45,7 +46,6 @@ _FIRST_ROUTER: Final = "v3-periphery's SwapRouter"
 _SECOND_ROUTER: Final = "SwapRouter02"
 _ROUTERS: Final = {"uniswap_v3": _FIRST_ROUTER, "aave_v3": _SECOND_ROUTER}
 _OF_SECOND_ROUTER: Final = Function("factoryV2()", "(address)")
-_BALANCE: Final = Function("balanceOf(address)", "(uint256)")
 
 
 async def examine_chains(vault: Vault, environ: Mapping[str, str], clock: Clock) -> list[Finding]:
@@ -336,7 +336,7 @@ class _Look:
         tokens = self._settings.tokens.values()
         if not (self._wallet and self._settings.hedges and tokens):
             return
-        reads = [_BALANCE.read(token.address, self._wallet) for token in tokens]
+        reads = [BALANCE_OF.read(token.address, self._wallet) for token in tokens]
         answers = await Multicall(nodes, self._settings.multicall).read(block, reads)
         held = [
             f"{amount_text(uint_at(answer, 0), token.decimals)} {token.symbol}" if answer else f"unknown {token.symbol}"

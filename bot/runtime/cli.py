@@ -6,6 +6,7 @@ Exit codes are `Exit`.
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import os
@@ -70,6 +71,7 @@ from bot.runtime.windows_cli import windows
 from bot.runtime.windows_process import WindowsProcess, windows_command
 from bot.simulation.replay import replay as replay_session
 from bot.telemetry.logs import configure_logging, keep_environment_secret
+from bot.telemetry.tracks import traced
 from strategies import Policy, policies_from_specs
 
 T = TypeVar("T")
@@ -203,9 +205,14 @@ def replay(
         str, typer.Option("--recording", metavar="NAME", help="Replay this recording instead of the vault's feed")
     ] = "",
     report: Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Write pictures and a page")] = None,
+    series: Annotated[
+        bool, typer.Option("--series", help="With --json: P&L, net delta and hedges over time, thinned, as well")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the vault's recording through the engine, unpaced, and print what came of it."""
+    if series and not as_json:
+        raise ConfigError(["expected --json with --series, found none; hint: --report DIR draws pictures for people"])
     (vault,) = load_vaults([vault_file], allow_live=journal is not None or bool(recording))
     if recording:
         if journal is not None:
@@ -226,7 +233,8 @@ def replay(
     if report is not None:
         _write_report(runs, vault.policy.name, underlying, report)
     if as_json:
-        _print_json([summary for summary, _ in runs] if compare else runs[0][0])
+        told = [traced(*run, underlying) for run in runs] if series else [summary for summary, _ in runs]
+        _print_json(told if compare else told[0])
     else:
         tables.print_comparison(out, [summary for summary, _ in runs], underlying)
 
@@ -311,6 +319,7 @@ def run(
                     pulse=service.pulses[vault.vault],
                 )
             )
+        gc.freeze()  # what is there by now stays: looking through it would hold a decision up for a tenth of a second
         summaries = _run_loop(run_all(daemons, beside.run if beside is not None else None, service))
     if as_json:
         _print_json(summaries if len(summaries) > 1 else summaries[0])

@@ -22,6 +22,7 @@ from bot.domain.windows import CommandAnswer, VaultState
 from bot.runtime import control, halting
 from bot.runtime.command_file import CommandFile, command_path
 from bot.runtime.halt_marker import Halt, marker_of
+from bot.runtime.reasons import secret_in
 from bot.runtime.windows import Hub, Watched
 from bot.telemetry.alerts.keeper import OF_THE_DESK
 from bot.telemetry.commands.memory import is_worth_answering
@@ -188,14 +189,17 @@ class CommandDesk:
 
 
 def _without_secrets(found: CommandBody | Refused) -> CommandBody | Refused:
-    """Refuse a command with a secret of ours in it: it would stand in the journal, and so everywhere, for ever."""
+    """Refuse a command with a secret of ours in it: it would stand in the journal, and so everywhere, for ever.
+
+    A halt is taken with *** in the reason: it waits for nothing.
+    """
     body = found if isinstance(found, CommandBody) else found.body
-    if body is None or without_secrets(text := " ".join(_texts(body))) == text:
+    if body is None or not (why_not := secret_in(*_texts(body))):
         return found
-    hint = "hint: change that secret, the broker has seen it"
-    is_named_so = without_secrets(body.command_id) != body.command_id  # then an answer would repeat it
-    found_one = f"expected a command without secrets, found one of ours in it; {hint}"
-    return Refused(Why.HOLDS_SECRET, found_one, None if is_named_so else body)
+    is_named_so = bool(secret_in(body.command_id))  # then an answer would repeat it
+    if isinstance(found, CommandBody) and body.action == OperatorAction.HALT and not is_named_so:
+        return msgspec.structs.replace(body, reason=without_secrets(body.reason))
+    return Refused(Why.HOLDS_SECRET, why_not, None if is_named_so else body)
 
 
 def _texts(body: CommandBody) -> list[str]:

@@ -1,6 +1,7 @@
 """Where commands come in from the broker and their answers go out: a connection of its own, made again for ever.
 
-What arrives while we are away waits at the broker as long as a command may live, and is judged like any other.
+What arrives while we are away waits at the broker, and is judged like any other: done once, or refused as expired. The
+session there outlives any command by far, so that it is not the length of our absence that decides which is lost.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bot.runtime.windows import Hub, Watched
 from bot.telemetry.logs import OnceLogger
 from bot.telemetry.mqtt.topics import MANNERS, Topic, topic_name
 
+SESSION_S: Final = 24 * 3600  # for which the broker keeps what comes while we are away; what has expired is refused
 MAX_INBOX: Final = 500  # messages that wait to be looked at; more are dropped and counted
 MAX_PACKET_BYTES: Final = 64 * 1024  # the broker is asked not to hand us any larger one
 MAX_CORRELATION_BYTES: Final = 128
@@ -144,7 +146,7 @@ class CommandWindow:
 
     def _client(self) -> aiomqtt.Client:
         connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # not typed there
-        connect.SessionExpiryInterval = round(MAX_LIFE_S)
+        connect.SessionExpiryInterval = SESSION_S
         connect.MaximumPacketSize = MAX_PACKET_BYTES
         drop = self.desk.drop
 

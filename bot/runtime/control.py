@@ -29,7 +29,8 @@ PARTING_S = 1.0  # for answers under way when the daemon stops
 
 _HANDS_FULL = "it listens, and has its hands full"
 
-Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+# an answer of bytes is JSON already, on one line
+Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any] | bytes]]
 
 
 class NotRunningError(Exception):
@@ -64,7 +65,8 @@ async def serve(path: Path, handle: Handler) -> AsyncIterator[None]:
                 busy.add(task)
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
                     answer = await _answer(line, handle)
-                    writer.write(json.dumps(answer).encode() + b"\n")
+                    writer.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+                    writer.write(b"\n")
                     await writer.drain()
                 busy.discard(task)
         except (TimeoutError, ConnectionError):
@@ -102,7 +104,7 @@ async def _next_line(reader: asyncio.StreamReader) -> bytes | None:
             return b""
 
 
-async def _answer(line: bytes, handle: Handler) -> dict[str, Any]:
+async def _answer(line: bytes, handle: Handler) -> dict[str, Any] | bytes:
     expected = f"expected one line of JSON of at most {MAX_QUESTION_BYTES:,} bytes"
     if not line:
         return {"error": f"{expected}, found one beyond the limit"}

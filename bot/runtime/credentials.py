@@ -5,8 +5,6 @@ Must never write, log or show a key, in an error least of all; never follow a li
 
 from __future__ import annotations
 
-import os
-import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,12 +16,12 @@ from ruamel.yaml.error import YAMLError
 
 from bot.domain.errors import VenueFatal
 from bot.gateways.exchange import Credentials
+from bot.storage.private_files import read_private
 from bot.telemetry.logs import keep_secret
 
 FIELDS: Final = msgspec.structs.fields(Credentials)
 NAMES: Final = tuple(field.name for field in FIELDS)
 MAX_BYTES: Final = 16 * 1024
-PRIVATE_BITS: Final = 0o177  # whatever of these is set lets others in, or makes no sense for a key file
 
 
 def load_credentials(venue: str, source: str, environ: Mapping[str, str]) -> Credentials:
@@ -50,7 +48,7 @@ def _of_environment(venue: str, environ: Mapping[str, str]) -> Credentials:
 
 
 def _of_file(venue: str, path: Path) -> Credentials:
-    content = _read_private(venue, path)
+    content = read_private(path, f"{venue}: expected {path} to be a regular file of ours with mode 0600", MAX_BYTES)
     try:
         text = content.decode("utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else YAML(typ="safe", pure=True).load(text)
@@ -63,23 +61,3 @@ def _of_file(venue: str, path: Path) -> Credentials:
         expected = f"{venue}: expected {path} to hold {', '.join(NAMES)}"
         raise VenueFatal(f"{expected}, found {', '.join(unknown)[:60]}; hint: the names are in lower case")
     return Credentials(**{key: value.strip() for key, value in values.items()})
-
-
-def _read_private(venue: str, path: Path) -> bytes:
-    """Return the file's bytes; what is checked is what is read, whatever becomes of the name meanwhile."""
-    expected = f"{venue}: expected {path} to be a regular file of ours with mode 0600"
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise VenueFatal(f"{expected}, found: {error.strerror}; hint: check the path; a link is not followed") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise VenueFatal(f"{expected}, found something else; hint: check the path")
-        if status.st_uid != os.getuid():
-            raise VenueFatal(f"{expected}, found one of user {status.st_uid}; hint: chown it")
-        if stat.S_IMODE(status.st_mode) & PRIVATE_BITS:
-            raise VenueFatal(f"{expected}, found mode {stat.S_IMODE(status.st_mode):04o}; hint: chmod 600 {path}")
-        return os.read(descriptor, MAX_BYTES)
-    finally:
-        os.close(descriptor)

@@ -48,20 +48,21 @@ from bot.runtime.live import NOT_SENT, LiveSession
 from bot.runtime.live_transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.meters import DaemonMeters
-from bot.runtime.operating import parse_operation, told_of, too_late
+from bot.runtime.operating import fit_for_journal, parse_operation, told_of, too_late
+from bot.runtime.reasons import secret_in
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
-from bot.runtime.reload import answer_of, event_of, read_plan, take_in, wish_of
+from bot.runtime.reload import InForce, answer_of, event_of, read_plan, take_in, wish_of
 from bot.runtime.risk_news import RiskNews
 from bot.runtime.risk_snapshot import take_snapshot
 from bot.runtime.service import Pulse, Service
 from bot.runtime.session import Session
-from bot.runtime.vault import Vault
 from bot.runtime.views import status_view
 from bot.runtime.window_state import take_state
 from bot.telemetry.telling import ToldMoney, ToldOrderWord, tell
 
 FLUSH_EVERY_S = 0.5  # how much of the market's history a power cut may take; commands are always on disk first
 STOP_TIMEOUT_S = 5.0
+STATE_WAITS_S = 0.2  # how long a picture of the state may wait for a decision that is due
 STUCK_S = 5.0  # what is taken in and not decided upon for so long never will be
 WITHDRAW_TIMEOUT_S = 3.0  # how long a daemon that gives up waits for its last cancels
 MUST_LAST = frozenset({OperatorCommand, ConfigChanged})  # what a person was told is done is on disk
@@ -69,6 +70,7 @@ ENDED_BY_RESUME = (BotState.REDUCE_ONLY, BotState.PAUSED, BotState.HALTED)
 RESTING = (TimeInForce.POST_ONLY, TimeInForce.GTC)
 LIST = "list"  # what is asked of transfers besides a person's word on one
 MAX_WANTED = 20  # instruments that one question may ask prices of
+ENDED = "expected a run that goes on, found its recording at its end; hint: ask again in a moment, when it has ended"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 ORDER_TOLD = (*get_args(ToldOrderWord), *get_args(ToldMoney))  # what is said of an order and of money, in words
@@ -108,7 +110,7 @@ class Daemon:
         self._progress = progress
         self._marker = marker
         self._vault_file = vault_file.absolute() if vault_file is not None else None
-        self._newest: Vault | None = None  # the configuration that is in force, or about to be
+        self._newest: InForce | None = None  # the configuration that is in force, or about to be
         self._mailbox = Mailbox()
         self._feed: Feed = session.open_feed(self._mailbox, speed)
         self._lifting: Halt | None = None  # the marked halt that a resume under way has seen
@@ -163,7 +165,7 @@ class Daemon:
     async def _recover(self) -> None:
         """Bring the session to where the journal ends, then take in what venues say happened since."""
         found = self._rebuild()
-        self._newest = found.vault
+        self._newest = found.in_force
         session = self._session = self._session._replace(vault=found.vault)
         self._config_sha256 = config_sha256(found.vault)
         truth = await session.truth(found.instruments)
@@ -349,13 +351,15 @@ class Daemon:
         if left:
             log.error("run.orders_left", order_ids=left)
 
-    async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
+    async def _answer(self, question: dict[str, Any]) -> dict[str, Any] | bytes:
         verb = question.get("verb")
         if verb == "view":
             return {**status_view(self._session, self._feed.now_ns()), **self._feed.view(), "running": True}
         if verb == "state":
+            await self._after_decisions()
             return self._state()
         if verb == "risk":
+            await self._after_decisions()
             return self._risk(question)
         asked = {
             "suppose": self._suppose,
@@ -398,13 +402,21 @@ class Daemon:
         lines = [{**one, "waits_for_confirmation": one["transfer_id"] in waiting} for one in view["transfers"]]
         return {"transfers": lines, "notices": view.get("transfer_notices", [])}
 
-    def _state(self) -> dict[str, Any]:
-        """Copy out what windows show."""
+    async def _after_decisions(self) -> None:
+        """Let what has reached us be decided upon first: no hedge waits for somebody's picture of it."""
+        for _ in range(2):  # a message that came with the question is in the mailbox then
+            await asyncio.sleep(0)
+        if not self._mailbox.is_drained:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STATE_WAITS_S):
+                    await self._mailbox.drained()
+
+    def _state(self) -> bytes:
+        """Copy out what windows show, written as it leaves: four times a second and vault there is no time for more."""
         lag_s = time.monotonic() - self._flushed_s
         meters = self._meters.read(self._journal.last_seq, lag_s, self._session.latencies)
         state = take_state(self._session, self._feed.view(), meters, self._feed.now_ns(), self._config_sha256)
-        found: dict[str, Any] = msgspec.to_builtins(state)
-        return found
+        return msgspec.json.encode(state)
 
     def _risk(self, question: dict[str, Any]) -> dict[str, Any]:
         """Copy out what risk is reckoned from; whoever asked does the reckoning."""
@@ -440,6 +452,8 @@ class Daemon:
         wish, file, session = wish_of(question), self._vault_file, self._session
         if file is None or self._newest is None:
             return {"error": "expected a daemon that has a file and has recovered; hint: try again in a moment"}
+        if why_not := secret_in(*(str(question.get(name, "")) for name in ("issuer", "reason", "command_id"))):
+            return {"error": why_not, "refusal": "holds_secret"}
         plan = None
         while plan is None or plan.old is not self._newest:  # until nobody was faster
             try:
@@ -449,9 +463,11 @@ class Daemon:
         answer = {**answer_of(plan, wish), "state": str(session.engine.state)}
         if "error" not in answer and plan.verdict.changes and not wish.is_dry_run:
             now_ns = self._feed.catch_up()
+            if self._feed.is_over:
+                return {"error": ENDED, "refusal": "ended"}
             if why_not := self._executed.claim(wish.command_id, now_ns):
                 return {"error": why_not, "refusal": "executed"}
-            self._newest = plan.new
+            self._newest = plan.old.then(plan.new, plan.verdict.keys)
             self._mailbox.put(now_ns, [event_of(plan, wish, now_ns)])
             await self._mailbox.drained()
             answer["is_applied"] = True
@@ -464,9 +480,14 @@ class Daemon:
         # Through the mailbox like everything else: in order, at the world's time, and an error there ends the daemon.
         now_ns = self._feed.catch_up()
         engine = self._session.engine
+        question, why_not = fit_for_journal(question)
         command = parse_operation(question, now_ns)
         if isinstance(command, str):
             return {"error": command}
+        if self._feed.is_over:
+            return _refuse_to_operate(command, "ended", ENDED)
+        if why_not:
+            return _refuse_to_operate(command, "holds_secret", why_not)
         marked = self._marker.read() if self._marker is not None else None
         if late := too_late(question, command.action, time.time_ns(), marked, self._tightened_ns):
             return _refuse_to_operate(command, "late", late)

@@ -9,6 +9,7 @@ from bot.domain.errors import ConfigError
 from bot.domain.windows import CommandAnswer
 from bot.runtime.desk import Desk
 from bot.runtime.desk_file import secret_of
+from bot.runtime.reasons import fit_reason
 from bot.telemetry.commands.keys import SigningKey, parse_signing_key
 from bot.telemetry.commands.signing import compose, encode, sign
 from bot.telemetry.commands.verifying import Issuer, Refused, verify
@@ -48,16 +49,16 @@ class BrokerActions:
         if self._signer is None:
             return _refused(order, ONLY_SHOWS, now_ns)
         issuer = self._signer.issuer
-        body = compose(
-            order.action,
-            vault=order.vault,
-            issuer=issuer.name,
-            reason=f"{order.user}: {order.reason}",
-            now_ns=now_ns,
-            life_s=LIFE_S,
-            arguments=order.arguments,
-        )
         try:
+            body = compose(
+                order.action,
+                vault=order.vault,
+                issuer=issuer.name,
+                reason=f"{order.user}: {fit_reason(order.action, order.reason)}",
+                now_ns=now_ns,
+                life_s=LIFE_S,
+                arguments=order.arguments,
+            )
             payload = encode(sign(body, self._signer.key))
         except ConfigError as error:
             return _refused(order, "; ".join(error.problems), now_ns)

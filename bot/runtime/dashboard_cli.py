@@ -92,12 +92,14 @@ class Serving:
         from bot.telemetry.dashboard.app import build_dashboard  # noqa: PLC0415
         from bot.telemetry.dashboard.mirror import Mirror  # noqa: PLC0415
         from bot.telemetry.mqtt.subscriber import Subscriber  # noqa: PLC0415
+        from bot.telemetry.mqtt.topics import desk_name  # noqa: PLC0415
 
         mirror = Mirror(names, time.time_ns, stale_after_s(mqtt))
         self._section = section
         self._sources = DashboardSources(watched)
         # two dashboards at one broker are two clients
-        self._reader = Subscriber(f"dashboard-{secrets.token_hex(4)}", mqtt.prefix, broker.client, mirror, names)
+        name, desk_is = f"dashboard-{secrets.token_hex(4)}", desk_name(mqtt.client_id)
+        self._reader = Subscriber(name, mqtt.prefix, broker.client, mirror, names, desk_is)
         actions = BrokerActions(self._reader.order, signer, time.time_ns)
         self._dashboard = build_dashboard(config, mirror, actions, self._sources)
 
@@ -106,12 +108,21 @@ class Serving:
         import uvicorn  # noqa: PLC0415 — as above
 
         from bot.runtime.daemon import stopping  # noqa: PLC0415
-        from bot.runtime.dashboard_http import MAX_OF_ONE, BriefProtocol  # noqa: PLC0415
+        from bot.runtime.dashboard_http import MAX_OF_ONE, BriefProtocol, DressedSocket  # noqa: PLC0415
+        from bot.telemetry.dashboard.gate import plain_headers  # noqa: PLC0415
+
+        ours = plain_headers(is_secure=self._section.tls is not None or self._section.trusted_proxy is not None)
 
         class Protocol(BriefProtocol):
             """All come from the proxy where there is one; it is the proxy's to count them."""
 
             max_of_one = MAX_OF_ONE if self._section.trusted_proxy is None else None
+            dress = ours
+
+        class Socket(DressedSocket):
+            """Refuses with our headers."""
+
+            dress = ours
 
         class Server(uvicorn.Server):
             """A server that leaves signals to us: being told to stop is no failure."""
@@ -125,6 +136,7 @@ class Serving:
         config = uvicorn.Config(
             self._dashboard.app,
             http=Protocol,
+            ws=Socket,
             log_config=None,
             access_log=False,
             proxy_headers=False,  # the gate believes one proxy, or none

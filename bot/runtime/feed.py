@@ -21,6 +21,10 @@ from bot.simulation.world import World
 class Feed(Protocol):
     """The world as a daemon needs it."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether `run` has come to its end, after which nobody would answer a command."""
+
     def now_ns(self) -> int:
         """Return what time it is in the world."""
 
@@ -68,6 +72,12 @@ class RecordedFeed:
         self._rescheduled = asyncio.Event()
         self._world_ns = 0  # how far the world has been stepped: no later command may be older
         self._pace: tuple[int, float] | None = None  # virtual time and clock when the feed began
+        self._is_over = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the recording has ended and nothing is under way."""
+        return self._is_over
 
     def now_ns(self) -> int:
         """Return what time it is in the world: paced, as the clock says; unpaced, as far as it has come."""
@@ -93,20 +103,20 @@ class RecordedFeed:
     async def run(self) -> None:
         """Fill the mailbox until the recording ends and nothing is under way."""
         world = self._world
-        if not self._speed:
-            while (step := world.step()) is not None:
+        while True:
+            while not self._speed and (step := world.step()) is not None:
                 self._world_ns = step[0]
                 self._mailbox.put(*step)
                 await self._mailbox.drained()
-            return
-        while True:
             self._rescheduled.clear()
             next_ns = world.peek_ns()
             if next_ns is None:
                 await self._mailbox.drained()
-                if world.peek_ns() is None:
+                # asked for both in one breath: an operator's word since then may have sent something
+                if self._mailbox.is_drained and world.peek_ns() is None:
+                    self._is_over = True
                     return
-                continue  # the last decision sent something
+                continue
             if self._pace is None:
                 self._pace = next_ns, time.monotonic()
             wait_s = (next_ns - self.now_ns()) / NS_PER_S / self._speed

@@ -18,6 +18,7 @@ from bot.domain.events import OperatorAction
 from bot.gateways.exchange import Credentials, VenueSettings
 from bot.runtime import control
 from bot.runtime.halt_marker import Halt, HaltMarker
+from bot.runtime.reasons import fit_reason, learn_secrets
 from bot.runtime.vault import Vault
 from bot.runtime.venues import vault_credentials, venue_settings
 
@@ -78,6 +79,8 @@ async def halt_everywhere(
 
     Raises OSError if the marker cannot be written, after everything else was tried.
     """
+    learn_secrets(vault, environ)
+    halt = Halt(halt.issuer, fit_reason(OperatorAction.HALT, halt.reason), halt.ts_ns)
     unmarked: OSError | None = None
     try:
         marker.write(halt)

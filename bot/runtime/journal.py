@@ -3,13 +3,11 @@
 It is audit trail, crash log, replay source and P&L source. It must never rewrite, reorder or drop a row, never let a
 second writer in, and never report a row as kept before it is on disk. Reading never blocks a writer.
 
-Every statement goes through SQLAlchemy Core on one schema that PostgreSQL could hold as well; what only SQLite
-understands stands together at the end of the file.
+Every statement goes through SQLAlchemy Core on one schema that PostgreSQL could hold as well.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 from collections.abc import Iterator
@@ -22,21 +20,16 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 from sqlalchemy import (
-    URL,
     BigInteger,
     Column,
-    ColumnElement,
     Connection,
-    Engine,
     Integer,
     LargeBinary,
     MetaData,
-    NullPool,
     String,
     Table,
-    create_engine,
+    bindparam,
     func,
-    inspect,
     select,
     type_coerce,
 )
@@ -47,6 +40,8 @@ from bot.domain.errors import InvariantBroken, JournalError
 from bot.domain.events import Command, ConfigChanged, Event
 from bot.domain.instruments import Instrument
 from bot.domain.units import NS_PER_S, NS_PER_US
+from bot.storage.append_only import RowFile, complaint_of, connected, holds, unusable, version_of
+from bot.storage.locks import held_lock, lock_path
 
 SCHEMA_VERSION: Final = 2
 
@@ -198,17 +193,29 @@ class Journal:
 
         Raises `JournalDamaged` if its row does not hold.
         """
-        changed = select(_ROWS.c.seq).where(_ROWS.c.kind == _CONFIG).order_by(_ROWS.c.seq.desc()).limit(1)
+        seqs = self._changed_rows()
+        return self._changes_in(seqs[-1])[-1] if seqs else None
+
+    def changes(self) -> Iterator[ConfigChanged]:
+        """Yield every change of the configuration that is on disk, oldest first.
+
+        Raises `JournalDamaged` if the row of one does not hold.
+        """
+        for seq in self._changed_rows():
+            yield from self._changes_in(seq)
+
+    def _changed_rows(self) -> list[int]:
+        changed = select(_ROWS.c.seq).where(_ROWS.c.kind == _CONFIG).order_by(_ROWS.c.seq)
         try:
             with self._connection.begin():
-                seq = self._connection.execute(changed).scalar()
+                return list(self._connection.execute(changed).scalars())
         except DBAPIError as error:
-            raise _unusable(self._path, error) from error
-        if seq is None:
-            return None
+            raise unusable(_JOURNAL, self._path, error) from error
+
+    def _changes_in(self, seq: int) -> list[ConfigChanged]:
         _, record, _ = next(_checked_rows(self._connection, self._path, seq, seq))
         assert isinstance(record, Batch), "only a batch has this kind"
-        return next(event for event in reversed(record.events) if isinstance(event, ConfigChanged))
+        return [event for event in record.events if isinstance(event, ConfigChanged)]
 
     @property
     def last_seq(self) -> int:
@@ -281,21 +288,29 @@ class Journal:
         For whoever follows a journal that another process writes: the chain is not checked, nothing is decoded. Raises
         `JournalError` if the database cannot be read.
         """
-        rows = _SELECT_STORED.where(_ROWS.c.seq > after_seq).order_by(_ROWS.c.seq).limit(limit)
+        wanted = {"after_seq": after_seq, "most": limit}
         try:
             with self._connection.begin():
-                return [StoredRow._make(row) for row in self._connection.execute(rows).all()]
+                return [StoredRow._make(row) for row in self._connection.execute(_SELECT_FOLLOWING, wanted).all()]
         except DBAPIError as error:
-            raise _unusable(self._path, error) from error
+            raise unusable(_JOURNAL, self._path, error) from error
+
+    def version(self) -> int:
+        """Return a number that changes when another process has written since it was last asked, and never else.
+
+        Asking is cheap, unlike `stored`. Raises `JournalError` if the database cannot be read.
+        """
+        return version_of(_JOURNAL, self._path, self._connection)
 
     def stored_with(self, content: bytes, to_seq: int) -> list[StoredRow]:
         """Return every row up to `to_seq` with `content` in its payload; it reads the whole journal to find them."""
         try:
             with self._connection.begin():
-                rows = _SELECT_STORED.where(_has(content), _ROWS.c.seq <= to_seq).order_by(_ROWS.c.seq)
+                found = holds(_ROWS.c.payload, content)
+                rows = _SELECT_STORED.where(found, _ROWS.c.seq <= to_seq).order_by(_ROWS.c.seq)
                 return [StoredRow._make(row) for row in self._connection.execute(rows).all()]
         except DBAPIError as error:
-            raise _unusable(self._path, error) from error
+            raise unusable(_JOURNAL, self._path, error) from error
 
     def _check_tail(self) -> None:
         from_seq = max(0, self._last_seq + 1 - _TAIL_ROWS)
@@ -322,7 +337,7 @@ def verify(path: Path) -> VerifyReport:
             _check_anchor(connection, path, last_seq)
         except JournalDamaged as damage:
             fault = damage.fault
-        complaint = _file_complaint(connection) if fault is None else None
+        complaint = complaint_of(connection) if fault is None else None
         if complaint is not None:
             fault = Fault(None, FaultKind.FILE, f"every row found holds, but the database file is damaged: {complaint}")
     return VerifyReport(str(path), last_seq + 1, last_seq, head.hex(), fault)
@@ -366,6 +381,7 @@ _ROWS: Final = Table(
     Column("hash", LargeBinary(32), nullable=False),
 )
 _INSERT: Final = _ROWS.insert()
+_JOURNAL: Final = RowFile("journal", _ROWS)
 # Uncoerced: a damaged column may hold any type, and the check must see it as it is.
 _SELECT_RAW: Final = select(
     _ROWS.c.seq,
@@ -375,6 +391,10 @@ _SELECT_RAW: Final = select(
     type_coerce(_ROWS.c.hash, NullType()),
 )
 _SELECT_STORED: Final = select(_ROWS.c.seq, _ROWS.c.kind, _ROWS.c.payload, _ROWS.c.hash)
+# put together once: that takes longer than finding out that nothing has come
+_SELECT_FOLLOWING: Final = (
+    _SELECT_STORED.where(_ROWS.c.seq > bindparam("after_seq")).order_by(_ROWS.c.seq).limit(bindparam("most"))
+)
 _RawRow: TypeAlias = tuple[int, object, object, object, object]
 
 
@@ -494,7 +514,7 @@ def _read_head(connection: Connection, path: Path) -> tuple[int, bytes]:
         with connection.begin():
             row = connection.execute(select(_ROWS.c.seq, head_hash).order_by(_ROWS.c.seq.desc()).limit(1)).one_or_none()
     except DBAPIError as error:
-        raise _unusable(path, error) from error
+        raise unusable(_JOURNAL, path, error) from error
     if row is None:
         return -1, _GENESIS
     if not isinstance(row[1], bytes):
@@ -537,27 +557,11 @@ class _WriterLock:
 
 @contextmanager
 def _held_lock(path: Path) -> Iterator[_WriterLock]:
-    lock_path = _lock_path(path)
-    try:
-        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise JournalError(
-            f"{lock_path}: expected a lock file that can be written, found: {error.strerror};"
-            " hint: check that the folder exists and who may write to it"
-        ) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = " ".join(os.pread(descriptor, 64, 0).decode(errors="replace").split()[:2]) or "pid unknown"
-            raise JournalError(
-                f"another daemon holds {path} ({holder}); hint: stop it first, a journal has one writer"
-            ) from error
+    taken = f"another daemon holds {path}"
+    with held_lock(path, taken, "a journal has one writer", mode=0o644) as descriptor:
         if not path.exists():
             os.ftruncate(descriptor, 0)  # what an earlier journal of this name remembered
         yield _WriterLock(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_anchor(connection: Connection, path: Path, last_seq: int) -> None:
@@ -573,7 +577,7 @@ def _check_anchor(connection: Connection, path: Path, last_seq: int) -> None:
         return  # a live writer was in the middle of its note
     detail = (
         f"row {seq} was on disk with hash {head[:12]}… and is not there now, the last row is {last_seq}: the tail of"
-        f" the journal is lost, or this is an older copy (then remove {_lock_path(path).name})"
+        f" the journal is lost, or this is an older copy (then remove {lock_path(path).name})"
     )
     raise JournalDamaged(path, Fault(min(seq, last_seq + 1), FaultKind.LOST_TAIL, detail))
 
@@ -581,7 +585,7 @@ def _check_anchor(connection: Connection, path: Path, last_seq: int) -> None:
 def _read_anchor(path: Path) -> tuple[int, str] | None:
     """Return the last row that was durable and its hash as the last writer noted them; None without a note."""
     try:
-        match _lock_path(path).read_text(encoding="ascii", errors="replace").split():
+        match lock_path(path).read_text(encoding="ascii", errors="replace").split():
             case ["pid", _, "last_seq", last_seq, "head", head] if last_seq.isdecimal():
                 return int(last_seq), head
     except OSError:
@@ -589,73 +593,9 @@ def _read_anchor(path: Path) -> tuple[int, str] | None:
     return None
 
 
-def _lock_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.lock")
-
-
-# The database ---------------------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def _connected(path: Path, *, for_writing: bool) -> Iterator[Connection]:
-    """Connect to the database at `path`, making the table of a new journal; closed and disposed of on leaving."""
-    if not for_writing and not path.is_file():
-        raise JournalError(f"{path}: expected a journal, found no such file; hint: check the path")
-    engine = _sqlite_engine(path, for_writing=for_writing)
-    with ExitStack() as stack:
-        stack.callback(engine.dispose)
-        try:
-            connection = stack.enter_context(engine.connect())
-            with connection.begin():
-                tables = inspect(connection).get_table_names()
-                if _ROWS.name not in tables and (tables or not for_writing or _read_anchor(path) is not None):
-                    found = f"tables {', '.join(tables)}" if tables else "an empty database"
-                    raise JournalError(
-                        f"{path}: expected a journal, found {found};"
-                        " hint: check the path; restore an emptied journal from a copy"
-                    )
-                if for_writing:
-                    _make_durable(connection)
-                    _ROWS.create(connection, checkfirst=True)
-        except DBAPIError as error:
-            raise _unusable(path, error) from error
+    """Connect to the journal at `path`; one that was written to before is not begun anew."""
+    may_be_new = _read_anchor(path) is None
+    with connected(_JOURNAL, path, for_writing=for_writing, may_be_new=may_be_new) as connection:
         yield connection
-
-
-def _unusable(path: Path, error: DBAPIError) -> JournalError:
-    return JournalError(
-        f"{path}: expected a journal that can be read, found: {error.orig};"
-        " hint: check the path and its permissions; restore a truncated or overwritten file from a copy"
-    )
-
-
-# SQLite only ----------------------------------------------------------------------------------------------------------
-
-
-_LOCK_PATIENCE_S: Final = 1.0  # nobody else writes; while we wait for a lock, nothing is decided and nothing canceled
-
-
-def _sqlite_engine(path: Path, *, for_writing: bool) -> Engine:
-    query = {"uri": "true", "mode": "rwc" if for_writing else "ro"}
-    url = URL.create("sqlite", database=path.as_uri(), query=query)
-    wait = {"timeout": _LOCK_PATIENCE_S}
-    return create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=wait)
-
-
-def _has(content: bytes) -> ColumnElement[bool]:
-    return func.instr(_ROWS.c.payload, content) > 0
-
-
-def _make_durable(connection: Connection) -> None:
-    connection.exec_driver_sql("PRAGMA journal_mode = WAL")  # readers do not block the writer
-    connection.exec_driver_sql("PRAGMA synchronous = FULL")  # a commit returns when the disk has it
-
-
-def _file_complaint(connection: Connection) -> str | None:
-    """Return the first thing SQLite finds wrong with the file around the rows, None if nothing."""
-    try:
-        with connection.begin():
-            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-    except DBAPIError as error:
-        return str(error.orig)
-    return None if found == "ok" else str(found)

@@ -59,6 +59,7 @@ class JournalTail:
         self._header: Header | None = None
         self._instruments: dict[str, Instrument | None] = {}
         self._is_behind = False
+        self._version: int | None = None  # of the journal as it was read to its end
         self._found_seq: int | None = None
 
     @property
@@ -103,6 +104,10 @@ class JournalTail:
         assert self._journal is not None
         told: list[Told] = []
         try:
+            version = self._journal.version()
+            if version == self._version and not self._is_behind:
+                return []
+            self._version = version  # before the rows: what comes meanwhile is read again
             rows = self._journal.stored(self._after_seq, ROWS_AT_A_TIME)
             self._is_behind = len(rows) == ROWS_AT_A_TIME
             for place, row in enumerate(rows):
@@ -131,7 +136,7 @@ class JournalTail:
     def close(self) -> None:
         """Let go of the file; the next reading opens it again."""
         self._stack.close()
-        self._journal = None
+        self._journal = self._version = None
 
     # Opening
 

@@ -43,6 +43,7 @@ from bot.engine.option_hedges import is_eligible, tradable_options
 from bot.engine.settings import EngineSettings
 from bot.gateways.exchange import Credentials
 from bot.gateways.gateway import Clock, Gateway
+from bot.gateways.paper import PaperExecution
 from bot.runtime.book_file import BookFile
 from bot.runtime.chains import ChainOpener, chain_settings, load_signer, open_chain
 from bot.runtime.clock import VenueClock, WallClock
@@ -58,7 +59,6 @@ from bot.runtime.venues import (
     Execution,
     ExecutionOpener,
     GatewayOpener,
-    open_execution,
     open_gateway,
     prefix_of,
     vault_credentials,
@@ -188,7 +188,7 @@ async def open_live(
     *,
     began: Vault | None = None,
     gateway_opener: GatewayOpener = open_gateway,
-    execution_opener: ExecutionOpener = open_execution,
+    execution_opener: ExecutionOpener = PaperExecution,
 ) -> AsyncIterator[LiveSession]:
     """Connect to the venues of a vault and put its run together, a new one or the one that `journal` holds.
 
@@ -406,6 +406,11 @@ class LiveFeed:
         self._left = asyncio.Event()
         self.venues: dict[str, VenueStatus] = {}
         self._planner = _planner_of(session)
+
+    @property
+    def is_over(self) -> bool:
+        """Never: venues answer as long as the daemon runs."""
+        return False
 
     def now_ns(self) -> int:
         """Return the clock's time, never before what was already decided upon."""

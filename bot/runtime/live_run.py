@@ -14,6 +14,7 @@ import structlog
 from bot.domain.errors import ConfigError
 from bot.domain.results import RunSummary
 from bot.domain.units import utc_text
+from bot.gateways.paper import PaperExecution
 from bot.runtime.clock import VenueClock, WallClock
 from bot.runtime.config import check_listing
 from bot.runtime.daemon import Daemon, stopping
@@ -24,7 +25,7 @@ from bot.runtime.recorder import Recorder, record
 from bot.runtime.recovery import began_as
 from bot.runtime.service import Pulse
 from bot.runtime.vault import Vault
-from bot.runtime.venues import ExecutionOpener, GatewayOpener, open_execution, open_gateway
+from bot.runtime.venues import ExecutionOpener, GatewayOpener, open_gateway
 
 log = structlog.get_logger()
 
@@ -53,7 +54,7 @@ class LiveRun:
         pulse: Pulse | None = None,
         environ: Mapping[str, str],
         gateway_opener: GatewayOpener = open_gateway,
-        execution_opener: ExecutionOpener = open_execution,
+        execution_opener: ExecutionOpener = PaperExecution,
         on_connected: Callable[[], None] = lambda: None,
     ) -> None:
         self._vault = vault

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from bot.domain.windows import Alert, Told, VaultState
 from bot.runtime.broker import Broker
 from bot.runtime.desk import MqttSection, cursor_path
 from bot.runtime.journal_events import JournalEvents
 from bot.runtime.windows import Hub, Watched
+from bot.telemetry.alerts.keeper import Telling
+from bot.telemetry.mqtt.desk_publisher import DeskPublisher
 from bot.telemetry.mqtt.publisher import POLL_S, Publisher
+from bot.telemetry.mqtt.topics import Notice
 
 
 class MqttWindow:
-    """Publishes all vaults of a desk."""
+    """Publishes all vaults of a desk, and what is of the desk itself."""
 
     name = "mqtt"
 
@@ -26,6 +30,10 @@ class MqttWindow:
             for one in watched
         }
         prefix = broker.section.prefix
+        self._desk = DeskPublisher(
+            broker.section.client_id, prefix, broker.client, partial(self._alerts, ""), time.time_ns
+        )
+        hub.notice = self._note
         self._publishers = {
             vault: Publisher(vault, prefix, broker.client, events, self._alerts, time.time_ns)
             for vault, events in self._events.items()
@@ -37,6 +45,7 @@ class MqttWindow:
             async with asyncio.TaskGroup() as group:
                 for publisher in self._publishers.values():
                     group.create_task(publisher.run())
+                group.create_task(self._desk.run())
                 group.create_task(self._report())
         finally:
             for events in self._events.values():
@@ -53,6 +62,9 @@ class MqttWindow:
     def gone(self, vault: str, why: str) -> None:
         """Take note that a vault's daemon does not answer."""
         self._publishers[vault].gone(why, is_frozen=why != "not running")
+
+    def _note(self, told: Telling, now_ns: int) -> None:
+        self._desk.note(Notice(str(told.word), told.alert, told.why, told.note, now_ns))
 
     def _alerts(self, vault: str) -> Sequence[Alert]:
         return self._hub.open_alerts(vault)  # asked anew each time: who keeps alerts says so later

@@ -11,10 +11,14 @@ from bot.domain.events import OperatorAction, OperatorCommand
 from bot.domain.units import NS_PER_S
 from bot.engine.engine import Engine
 from bot.runtime.halt_marker import Halt
+from bot.runtime.reasons import secret_in
+from bot.telemetry.logs import without_secrets
 
 MAX_REASON: Final = 500
 MAX_NAME: Final = 100
 NEED_A_REASON: Final = (OperatorAction.RESUME, OperatorAction.FLATTEN)
+TEXTS: Final = ("issuer", "reason", "command_id", "underlying")
+GOES_ON: Final = "the flatten under way goes on, only a halt stops it"
 NUMBERS: Final = ("target_base", "low_base", "high_base")
 
 
@@ -49,6 +53,17 @@ def parse_operation(question: dict[str, Any], now_ns: int) -> OperatorCommand | 
         underlying[:MAX_NAME],
         **numbers,
     )
+
+
+def fit_for_journal(question: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return a question without our secrets, and why it is refused for one, "" if it is not: a halt never is."""
+    given = {name: text for name in TEXTS if isinstance(text := question.get(name), str)}
+    if not (why_not := secret_in(*given.values())):
+        return question, ""
+    fit = question | {name: without_secrets(text) for name, text in given.items()}
+    if fit.get("command_id") != question.get("command_id"):
+        fit["command_id"] = ""  # else every other one that holds a secret would have been executed before
+    return fit, "" if question.get("action") == OperatorAction.HALT else why_not
 
 
 def too_late(
@@ -88,4 +103,8 @@ def told_of(command: OperatorCommand, engine: Engine) -> str:
         return f"{subject}: hedging to the target now, whatever the band"
     if command.action is OperatorAction.FLATTEN:
         return "closing every hedge, then paused until a resume; the book is exposed"
-    return f"{engine.state}: {engine.state_reason}" if engine.state_reason else str(engine.state)
+    text = f"{engine.state}: {engine.state_reason}" if engine.state_reason else str(engine.state)
+    flatten = engine.operator.flatten
+    if flatten is None or flatten.is_done or command.action not in (OperatorAction.PAUSE, OperatorAction.REDUCE_ONLY):
+        return text
+    return f"{text}; {GOES_ON}"

@@ -25,6 +25,8 @@ from bot.runtime.config import load_vaults
 from bot.runtime.halt_marker import Halt, marker_of
 from bot.runtime.halting import halt_everywhere
 from bot.runtime.journal import Batch, Journal
+from bot.runtime.operating import GOES_ON
+from bot.runtime.reasons import fit_reason, learn_secrets
 from bot.runtime.recovery import journal_path
 from bot.runtime.vault import Vault
 
@@ -86,7 +88,7 @@ def resume(
 
 
 def pause(vault_file: VaultFile, reason: Reason = "operator", journal: JournalPath = None) -> None:
-    """Send no order until a resume; what rests is canceled."""
+    """Send no order until a resume; what rests is canceled. A flatten under way goes on: only a halt stops it."""
     (vault,) = load_vaults([vault_file], allow_live=True)
     _operate(vault, journal, OperatorAction.PAUSE, reason)
 
@@ -182,6 +184,8 @@ def issuer() -> str:
 
 def _operate(vault: Vault, journal: Path | None, action: OperatorAction, reason: str, **arguments: object) -> None:
     """Tell the running daemon, or, if none runs, its journal: the next start obeys it."""
+    learn_secrets(vault, os.environ)
+    reason = fit_reason(action, reason)
     marker = marker_of(vault.state_dir, vault.vault)
     seen = marker.read()
     question = {"verb": "operate", "action": str(action), "issuer": issuer(), "reason": reason, **arguments}
@@ -199,6 +203,8 @@ def _operate(vault: Vault, journal: Path | None, action: OperatorAction, reason:
         typer.echo(f"error: {answer['error']}", err=True)
         raise typer.Exit(LIMIT if answer.get("refusal") in BY_A_LIMIT else FAILURE)
     text = f"{answer['state']} {answer['reason']}".rstrip() if action in NOTED else answer["text"]
+    if action in NOTED and answer.get("text", "").endswith(GOES_ON):
+        text = f"{text}; {GOES_ON}"
     typer.echo(f"{vault.vault}: {text}")
     if action is OperatorAction.RESUME and answer["state"] in TRIPPED:
         raise typer.Exit(LIMIT)

@@ -122,6 +122,7 @@ def order(
     # brings the broker's library and that of the keys; a halt at this machine must not wait for either
     from bot.runtime.broker import Broker  # noqa: PLC0415
     from bot.runtime.command_sender import NoAnswerError, send  # noqa: PLC0415
+    from bot.runtime.reasons import fit_reason  # noqa: PLC0415
     from bot.telemetry.commands.keys import parse_signing_key  # noqa: PLC0415
     from bot.telemetry.commands.signing import compose  # noqa: PLC0415
 
@@ -135,6 +136,7 @@ def order(
         raise ConfigError([f"--confirm: expected {name}, found {confirm!r:.60}; hint: {hint}"])
     key = parse_signing_key(secret_of(os.environ, key_env, "your key"), key_env)
     arguments = Arguments(underlying, target, low, high, confirm, alert)
+    reason = fit_reason(wanted, reason)
     body = compose(
         wanted, vault=name, issuer=issuer, reason=reason, now_ns=time.time_ns(), life_s=life, arguments=arguments
     )

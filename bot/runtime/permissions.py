@@ -18,7 +18,7 @@ import msgspec
 from bot.domain.errors import OutcomeUnknown, Retryable, VenueFatal
 from bot.domain.orders import GasBid
 from bot.domain.units import NS_PER_S
-from bot.gateways.chain.abi import Function, uint_at
+from bot.gateways.chain.abi import APPROVE, Function, uint_at
 from bot.gateways.chain.endpoints import Endpoints
 from bot.gateways.chain.multicall import Multicall
 from bot.gateways.chain.nouns import Block, HedgeProtocol, Read, Refused, TransactionRequest, TransactionState
@@ -38,8 +38,8 @@ _LEAST_POLL_S: Final = 0.2
 _AMOUNT_BYTES: Final = 32
 _TIER: Final = 1
 _CALLS: Final = {
-    Function("approve(address,uint256)").encode("0x" + 40 * "0", 0)[:4]: "approve",
-    Function("approveDelegation(address,uint256)").encode("0x" + 40 * "0", 0)[:4]: "approveDelegation",
+    APPROVE.selector: "approve",
+    Function("approveDelegation(address,uint256)").selector: "approveDelegation",
 }
 _ENDED: Final = frozenset({TransactionState.MINED, TransactionState.FAILED, TransactionState.CANCELED})
 

@@ -21,7 +21,7 @@ from bot.domain.venues import InstrumentDelisted, InstrumentListed
 from bot.runtime.config import config_sha256
 from bot.runtime.journal import Commands, Header, Journal, verify
 from bot.runtime.live import NOT_SENT, LiveSession, look_at
-from bot.runtime.reload import read_vault, take_in
+from bot.runtime.reload import InForce, read_vault, take_in
 from bot.runtime.session import Session, open_session
 from bot.runtime.vault import Vault
 
@@ -32,11 +32,16 @@ class Rebuilt:
     """What replaying a journal found: the configuration it ends with, and for a live feed what is listed there."""
 
     def __init__(self, vault: Vault, instruments: Sequence[Instrument]) -> None:
-        self.vault = vault
+        self.in_force = InForce.began(vault)
         self.batches = 0
         self.last_ns = 0
         self.instruments = {instrument.instrument_id: instrument for instrument in instruments}
         self.command_ids: deque[str] = deque(maxlen=MAX_COMMAND_IDS)  # of people's commands, oldest first
+
+    @property
+    def vault(self) -> Vault:
+        """The configuration."""
+        return self.in_force.vault
 
     def note(self, now_ns: int, events: Sequence[Event]) -> None:
         """Count one batch and follow what venues list."""
@@ -89,6 +94,8 @@ def rebuild(
             session.retrace(record.now_ns, record.events)
         for event in record.events:
             session = take_in(session, event)
+            if isinstance(event, ConfigChanged):
+                found.in_force = found.in_force.then(session.vault, event.confirmed)
         began_ns = stopwatch_ns()
         decided = engine.decide(record.now_ns)
         took_ns = stopwatch_ns() - began_ns
@@ -98,7 +105,6 @@ def rebuild(
         if latencies is not None:
             latencies.note(record.now_ns, record.events, decided)
         found.note(record.now_ns, record.events)
-        found.vault = session.vault
         progress(record.now_ns)
     return found
 
@@ -147,6 +153,14 @@ def newest_vault(journal: Journal) -> Vault:
     """Return the configuration that a journal ends with: that of its newest change, else its header's."""
     change = journal.newest_change()
     return read_vault(journal.header.config_json if change is None else change.config_json)
+
+
+def in_force(journal: Journal) -> InForce:
+    """Return what a journal ends with: its configuration, and how tight each limit has been since it was confirmed."""
+    found = InForce.began(read_vault(journal.header.config_json))
+    for change in journal.changes():
+        found = found.then(read_vault(change.config_json), change.confirmed)
+    return found
 
 
 def refuse_damaged(path: Path) -> None:

@@ -7,7 +7,7 @@ change of its configuration.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +20,7 @@ from bot.engine.adoption import adopted
 from bot.engine.settings import EngineSettings
 from bot.runtime.config import config_json, config_sha256, load_vaults
 from bot.runtime.live import LiveSession
-from bot.runtime.reload_rules import Verdict, judge, lines_of
+from bot.runtime.reload_rules import Verdict, judge, limits_after, limits_of, lines_of
 from bot.runtime.session import Session
 from bot.runtime.vault import Vault
 
@@ -45,10 +45,30 @@ class Wish(NamedTuple):
     late_s: float = 0.0
 
 
+class InForce(NamedTuple):
+    """A configuration, and of each of its limits the tightest it was since a person confirmed it.
+
+    Those of the start count as confirmed. It follows from the changes of a journal alone, so that the daemon, its next
+    start and whoever reads the journal agree.
+    """
+
+    vault: Vault
+    limits: Mapping[str, object]
+
+    @classmethod
+    def began(cls, vault: Vault) -> InForce:
+        """Return the configuration of a start."""
+        return cls(vault, limits_of(vault))
+
+    def then(self, vault: Vault, confirmed: Collection[str]) -> InForce:
+        """Return what is in force after a change, which confirmed these limits."""
+        return InForce(vault, limits_after(self.limits, vault, confirmed))
+
+
 class Plan(NamedTuple):
     """A change that was looked at: from which configuration to which, and what is to be said of it."""
 
-    old: Vault
+    old: InForce
     new: Vault
     verdict: Verdict
 
@@ -79,16 +99,16 @@ def read_vault(text: str) -> Vault:
         ) from error
 
 
-def read_plan(old: Vault, vault_file: Path, settings_of: SettingsOf) -> Plan:
+def read_plan(old: InForce, vault_file: Path, settings_of: SettingsOf) -> Plan:
     """Read a vault's file again and return what it would change.
 
     Raises ConfigError with every problem of the file, as `file:line: …`. Nothing is changed: it may run in a thread.
     """
     (new,) = load_vaults([vault_file], allow_live=True)
-    verdict = judge(old, new)
+    verdict = judge(old.vault, new, old.limits)
     if verdict.changes and not verdict.refused:
         try:
-            adopted(settings_of(old), settings_of(new))
+            adopted(settings_of(old.vault), settings_of(new))
         except InvariantBroken as error:
             verdict = verdict._replace(refused=(str(error),))
     return Plan(old, new, verdict)
@@ -98,7 +118,7 @@ def answer_of(plan: Plan, wish: Wish) -> dict[str, Any]:
     """Return what to say of a plan: its changes and, if it must not be carried out, why as `error`."""
     verdict = plan.verdict
     answer: dict[str, Any] = {
-        "vault": plan.old.vault,
+        "vault": plan.new.vault,
         "changes": list(lines_of(verdict.changes)),
         "refused": list(verdict.refused),
         "loosened": list(verdict.loosened),
@@ -131,6 +151,7 @@ def event_of(plan: Plan, wish: Wish, now_ns: int) -> ConfigChanged:
         reason=wish.reason,
         ts_recv_ns=now_ns,
         command_id=wish.command_id,
+        confirmed=plan.verdict.keys,
     )
 
 

@@ -23,7 +23,8 @@ from bot.engine.settings import EngineSettings
 from bot.runtime import control
 from bot.runtime.config import build_engine_settings, build_live_settings, config_sha256, load_vaults
 from bot.runtime.journal import Batch, Journal
-from bot.runtime.recovery import journal_path, newest_vault
+from bot.runtime.reasons import fit_reason, learn_secrets
+from bot.runtime.recovery import in_force, journal_path
 from bot.runtime.reload import Wish, answer_of, event_of, read_plan
 from bot.runtime.session import open_vault_recording
 from bot.runtime.vault import Vault
@@ -49,6 +50,8 @@ def reload(
 ) -> None:
     """Take a changed vault file into force: checked first, shown line by line, journalled; all of it or nothing."""
     (vault,) = load_vaults([vault_file], allow_live=True)
+    learn_secrets(vault, os.environ)
+    reason = fit_reason("reload", reason)
     wish = Wish(_issuer(), whole_text(reason), confirm, is_dry_run=dry_run, expected_sha256=config_sha256(vault))
     question = {
         "verb": "reload",
@@ -83,7 +86,7 @@ def _reload_journal(path: Path, vault_file: Path, wish: Wish) -> dict[str, Any]:
     A restart comes first: whatever was commanded last never reached anyone, and nothing is traded in its batch.
     """
     with Journal.open(path, for_writing=True) as opened:
-        plan = read_plan(newest_vault(opened), vault_file, _settings_of(opened))
+        plan = read_plan(in_force(opened), vault_file, _settings_of(opened))
         answer = answer_of(plan, wish)
         if "error" in answer or not plan.verdict.changes or wish.is_dry_run:
             return answer

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from math import inf
 from typing import Final, NamedTuple
@@ -162,21 +162,50 @@ class Change(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What two configurations differ by, what of it cannot change now and why, and which limits it loosens far."""
+    """What two configurations differ by, what of it cannot change now and why, and which limits it loosens far.
+
+    `keys` are the paths of those limits, in the order of `loosened`.
+    """
 
     changes: tuple[Change, ...]
     refused: tuple[str, ...]
     loosened: tuple[str, ...]
     code: str  # what confirms exactly this change, "" where nothing has to be confirmed
+    keys: tuple[str, ...] = ()
 
 
-def judge(old: Vault, new: Vault) -> Verdict:
-    """Return what changes from `old` to `new`, and whether it may while the vault runs."""
+def judge(old: Vault, new: Vault, limits: Mapping[str, object] | None = None) -> Verdict:
+    """Return what changes from `old` to `new`, and whether it may while the vault runs.
+
+    A limit that allows more than before is held against the least it allowed since it was last confirmed (`limits`, of
+    `limits_of` and `limits_after`; those of `old` if left out), so that several small steps are no way around.
+    """
+    limits = limits_of(old) if limits is None else limits
     changes = tuple(_changes(_leaves(old), _leaves(new)))
     refused = [why for one in changes if (why := _why_fixed(one, is_live=old.mode == "live"))]
-    loosened = [why for one in changes if (why := _why_loose(one))]
+    loosened = {one.path: why for one in changes if (why := _why_loose(one, limits.get(one.path)))}
     code = confirmation(old, new) if loosened and not refused else ""
-    return Verdict(changes, tuple(dict.fromkeys(refused)), tuple(loosened), code)
+    return Verdict(changes, tuple(dict.fromkeys(refused)), tuple(loosened.values()), code, tuple(loosened))
+
+
+def limits_of(vault: Vault) -> dict[str, object]:
+    """Return every limit that a configuration states, by its path."""
+    return {path: value for path, value in _leaves(vault).items() if _limit_rule(path) is not None}
+
+
+def limits_after(limits: Mapping[str, object], new: Vault, confirmed: Collection[str]) -> dict[str, object]:
+    """Return what the next change is held against: what was `confirmed` as it is now, the rest at its tightest."""
+    stated = limits_of(new)
+    after: dict[str, object] = {}
+    for path in {*limits, *stated}:
+        rule = _limit_rule(path)
+        assert rule is not None, "both hold limits only"
+        held = stated.get(path)
+        if path not in confirmed and _allowance(limits.get(path), rule) <= _allowance(held, rule):
+            held = limits.get(path)
+        if held is not None:
+            after[path] = held
+    return after
 
 
 def confirmation(old: Vault, new: Vault) -> str:
@@ -205,17 +234,26 @@ def _why_fixed(change: Change, *, is_live: bool) -> str:
     return f"{change}: cannot change while the vault runs: {why}; hint: {RESTART}"
 
 
-def _why_loose(change: Change) -> str:
+def _why_loose(change: Change, confirmed: object) -> str:
     """Return by how much a limit is loosened if that needs a confirmation, "" if it does not."""
-    rule = next((rule for rule in LIMITS if _matches(rule.pattern, change.path)), None)
+    rule = _limit_rule(change.path)
     if rule is None:
         return ""
     old, new = _allowance(change.old, rule), _allowance(change.new, rule)
-    if new <= max(old, MOST_TIMES * old):
+    base = min(old, _allowance(confirmed, rule))
+    if new <= old or new <= max(base, MOST_TIMES * base):
         return ""
     if new == inf:
         return f"{change}: takes the limit away"
-    return f"{change}: allows {new / old:.3g} times as much" if old > 0.0 else f"{change}: allows what was not allowed"
+    if base <= 0.0:
+        return f"{change}: allows what was not allowed"
+    since = f" as {_text(confirmed)}, its tightest since it was last confirmed" if base < old else ""
+    return f"{change}: allows {new / base:.3g} times as much{since}"
+
+
+def _limit_rule(path: str) -> Rule | None:
+    """Return the rule of a limit, None for any other key."""
+    return next((rule for rule in LIMITS if _matches(rule.pattern, path)), None)
 
 
 def _allowance(value: object, rule: Rule) -> float:

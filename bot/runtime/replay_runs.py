@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from bot.domain.results import RunSummary
+from bot.domain.results import TracedRun
 from bot.runtime.vault import RecordingFeed, Vault
 from bot.simulation.recording import bundled_names
 from bot.telemetry.dashboard.replays import ReplayState
@@ -80,7 +80,14 @@ class ReplayRuns:
         chosen = tuple(dict.fromkeys(policies))
         if not 1 <= len(chosen) <= MOST_POLICIES or not set(chosen) <= POLICIES.keys():
             return f"expected 1 to {MOST_POLICIES} policies of the list, found {len(chosen)}"
-        self._state = ReplayState(is_running=True, vault=vault, recording=recording, policies=chosen, user=user)
+        self._state = ReplayState(
+            is_running=True,
+            vault=vault,
+            recording=recording,
+            policies=chosen,
+            user=user,
+            runs=self._state.runs,  # what is known stays in sight until there is something newer
+        )
         self._task = asyncio.create_task(self._run(self._state))
         return ""
 
@@ -98,7 +105,8 @@ class ReplayRuns:
 
     async def _run(self, began: ReplayState) -> None:
         path, _ = self._files[began.vault]
-        words = ["replay", str(path), "--recording", began.recording, "--compare", ",".join(began.policies), "--json"]
+        words = ["replay", str(path), "--recording", began.recording, "--compare", ",".join(began.policies)]
+        words += ["--json", "--series"]
         process = None
         try:
             async with asyncio.timeout(self._most_s):
@@ -145,7 +153,7 @@ class ReplayRuns:
 
     def _finish(self, out: bytes, last: str, began: ReplayState) -> None:
         try:
-            runs = tuple(msgspec.json.decode(out, type=list[RunSummary]))
+            runs = tuple(msgspec.json.decode(out, type=list[TracedRun]))
         except msgspec.MsgspecError:
             self._state = _ended(began, last[:400] or "it ended without a word")
             return

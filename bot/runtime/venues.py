@@ -13,7 +13,6 @@ from bot.domain.instruments import Instrument
 from bot.domain.units import NS_PER_S
 from bot.gateways.exchange import Credentials, VenueSettings
 from bot.gateways.gateway import Clock, Gateway
-from bot.gateways.paper import PaperExecution
 from bot.runtime.config import PASSWORD_IN_URL
 from bot.runtime.credentials import load_credentials, variable
 from bot.runtime.vault import Vault, VenueSection
@@ -86,36 +85,6 @@ def open_gateway(
     from bot.gateways.ccxt_gateway import CcxtGateway  # noqa: PLC0415 — brings all of ccxt, which takes a second
 
     return CcxtGateway(settings, credentials, clock, run_id=run_id, prefix=prefix, since_ns=since_ns)
-
-
-def open_execution(
-    instruments: Sequence[Instrument],
-    *,
-    fees: Mapping[str, Fees | OptionFees],
-    latency: Latency,
-    depth: Mapping[str, DepthProfile],
-    seed: int,
-    faults: Faults,
-    cash: Mapping[str, Mapping[str, float]],
-    chains: Mapping[str, str],
-    option_fees: Mapping[tuple[str, str], OptionFees],
-    transfers: SimulatedTransfers | None = None,
-    planner: SimulatedPlanner | None = None,
-) -> Execution:
-    """Return the simulated venue of a paper run on live data."""
-    return PaperExecution(
-        instruments,
-        fees=fees,
-        latency=latency,
-        depth=depth,
-        seed=seed,
-        faults=faults,
-        cash=cash,
-        chains=chains,
-        option_fees=option_fees,
-        transfers=transfers,
-        planner=planner,
-    )
 
 
 def venue_settings(vault: Vault, environ: Mapping[str, str]) -> dict[str, VenueSettings]:

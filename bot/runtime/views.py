@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import msgspec
@@ -335,6 +335,8 @@ def plan_of(desk: Desk) -> str:
         return f"hedging: orders {parts}"
     if decision.order_id is not None:
         return f"hedging: order {decision.order_id} of {decision.qty_lots:+} lots"
+    if decision.low_base == -inf and decision.high_base == inf:
+        return f"nothing to do: net delta {decision.delta_low_base:+.3f}, no band: {decision.policy_reason}"
     return (
         f"nothing to do: net delta {decision.delta_low_base:+.3f} is inside "
         f"[{decision.low_base:+.3f}, {decision.high_base:+.3f}]; {decision.policy_reason}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 from bot import __version__
@@ -96,7 +96,51 @@ def _underlying(engine: Engine, desk: Desk, now_ns: int) -> UnderlyingState:
         last_hedge_ns=desk.last_hedge_ns,
         gates=gates,
         legs=tuple(_legs(desk.book)),
+        **_option_targets(engine, desk),
     )
+
+
+def _option_targets(engine: Engine, desk: Desk) -> dict[str, Any]:
+    """Return where gamma and vega are meant to go, and how that stands; nothing where options are no hedges.
+
+    A policy trades options until no trade is worth its cost any more, and names no figure to get to. So what is under
+    way is what is still wanted, and with nothing under way what is held is.
+    """
+    settings = engine.settings
+    if not settings.policy.needs_offers or desk.underlying not in settings.option_hedges:
+        return {}
+    book, marks = desk.book, desk.book.option_marks
+    gamma, vega, under_way = 0.0, 0.0, 0
+    for order in engine.orders.live.values():
+        holding = book.option_hedges.get(order.intent.instrument_id)
+        if holding is None:
+            continue
+        under_way += 1
+        if marks is None or not 0 <= holding.row < len(marks.vol):
+            gamma = vega = nan
+            continue
+        qty_base = order.remaining_lots * holding.lot_size
+        gamma += qty_base * float(marks.greeks.gamma[holding.row])
+        vega += qty_base * float(marks.greeks.vega[holding.row])
+    decision = desk.decision
+    known = {"option_plan": _option_plan(desk, under_way)}
+    if decision is None:
+        return known
+    return {
+        **known,
+        "target_gamma_base_per_px": _finite(decision.greeks.gamma_base_per_px + gamma),
+        "target_vega_quote_per_vol": _finite(decision.greeks.vega_quote_per_vol + vega),
+    }
+
+
+def _option_plan(desk: Desk, under_way: int) -> str:
+    if under_way:
+        return f"{under_way} order{'' if under_way == 1 else 's'} of options under way"
+    if desk.reviewed_ns == 0:
+        return "options have not been looked at yet"
+    if desk.option_refusal:
+        return f"as it is; what was wanted last was not traded: {desk.option_refusal}"
+    return "as it is: at the last look no other trade in options was worth its cost"
 
 
 def _decided(decision: Decision | None) -> dict[str, Any]:

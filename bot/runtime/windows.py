@@ -24,10 +24,12 @@ from bot.runtime import control
 from bot.runtime.desk import Desk, cursor_path
 from bot.runtime.journal_events import read_cursor, tail_from
 from bot.runtime.vault import Vault
+from bot.telemetry.alerts.keeper import Telling
 from bot.telemetry.logs import OnceLogger
 
 FROZEN_AFTER_S: Final = 3.0  # a daemon that has not answered for this long does not answer
 AGAIN_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # pauses before a window that failed is begun again
+MOST_OFTEN_S: Final = 0.01  # between two questions, however late the first of them was
 PARTING_S: Final = 3.0
 LOOK_EVERY_S: Final = 0.2  # for events
 SOCKET: Final = ".windows.sock"
@@ -71,14 +73,16 @@ class Hub:
     """What windows know of one another; each fills in its own part.
 
     `refused_commands` counts commands that were refused, by reason; `broker_away_ns` is since when the broker is away
-    (wall clock, 0: it is not). `open_alerts` returns a vault's open alerts, `acknowledge` takes note that somebody has
-    seen one and returns why not, "" if so. `handlers` answer the verbs asked at the windows' own socket.
+    (wall clock, 0: it is not). `notice` takes what people are told. `open_alerts` returns a vault's open alerts, ""
+    those of the desk; `acknowledge` takes note that somebody has seen one and returns why not, "" if so. `handlers`
+    answer the verbs asked at the windows' own socket.
     """
 
     def __init__(self) -> None:
         self.refused_commands: Counter[str] = Counter()
         self.broker_away_ns = 0
         self.dropped = 0  # states that made way for newer ones before they were published
+        self.notice: Callable[[Telling, int], None] = lambda _told, _now_ns: None
         self.open_alerts: Callable[[str], Sequence[Alert]] = lambda _vault: ()
         self.acknowledge: Callable[[str, str], str] = lambda _alert_id, _who: "no alerts are kept here"
         self.handlers: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {}
@@ -135,8 +139,10 @@ class Windows:
             works = [
                 *(self._kept(window.name, window.run) for window in self._windows),
                 *(
-                    self._kept("watch", partial(watch_daemon, one, self._windows, self._every_s, self._complete))
-                    for one in self._watched
+                    self._kept(
+                        "watch", partial(watch_daemon, one, self._windows, self._every_s, self._complete, turn_s)
+                    )
+                    for one, turn_s in zip(self._watched, self._turns(), strict=True)
                 ),
                 *(self._kept("journal", partial(follow_journal, one, self._windows)) for one in self._watched),
             ]
@@ -147,6 +153,10 @@ class Windows:
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks, timeout=PARTING_S)
+
+    def _turns(self) -> list[float]:
+        """Return how long to wait with the first question to each vault: one process may hold the daemons of all."""
+        return [self._every_s * place / len(self._watched) for place in range(len(self._watched))]
 
     async def _kept(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a window for ever: one that fails is begun again after a pause, and no other notices."""
@@ -172,17 +182,23 @@ class Windows:
 
 
 async def watch_daemon(
-    watched: Watched, windows: Sequence[Window], every_s: float, complete: Complete = lambda state: state
+    watched: Watched,
+    windows: Sequence[Window],
+    every_s: float,
+    complete: Complete = lambda state: state,
+    first_s: float = 0.0,
 ) -> None:
     """Ask a daemon for its state, again and again, and show it or say that it is gone.
 
-    `complete` adds what the daemon has no time to reckon, and returns at once.
+    `complete` adds what the daemon has no time to reckon, and returns at once. The first question is asked after
+    `first_s`, and one that was late puts the next one off no further.
     """
     line = control.Line(watched.socket_path, FROZEN_AFTER_S)
     vault = watched.vault.vault
+    due_s = time.monotonic() + first_s
     try:
+        await asyncio.sleep(first_s)
         while True:
-            due_s = time.monotonic() + every_s
             try:
                 answer = await line.ask({"verb": "state"})
                 state = msgspec.json.decode(answer, type=VaultState)
@@ -200,7 +216,9 @@ async def watch_daemon(
             else:
                 whole = complete(state)
                 _say(windows, lambda window, whole=whole: window.show(whole))
-            await asyncio.sleep(max(0.01, due_s - time.monotonic()))
+            now_s = time.monotonic()
+            due_s = max(due_s + every_s, now_s + MOST_OFTEN_S)
+            await asyncio.sleep(due_s - now_s)
     finally:
         line.close()
 

@@ -21,11 +21,6 @@ class Comparison(msgspec.Struct, frozen=True):
     cost_quote: float
     other_cost_quote: float
 
-    @property
-    def saving(self) -> float:
-        """Share of the other's cost that is saved; negative if more is spent."""
-        return 1.0 - self.cost_quote / self.other_cost_quote
-
 
 def frontier(points: Iterable[FrontierPoint]) -> list[FrontierPoint]:
     """Return the points that no other beats at both, by rising tracking error and so by falling cost."""

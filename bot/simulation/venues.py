@@ -8,17 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bot.domain.events import (
-    CancelForeign,
-    Command,
-    Event,
-    PlanCollateral,
-    QueryAccount,
-    QueryTransfer,
-    SubmitOrder,
-)
+from bot.domain.events import CancelForeign, Command, Event, QueryAccount, SubmitOrder
 from bot.domain.market import MarketEvent
-from bot.domain.risk import TransferCollateral
+from bot.simulation.collateral import CollateralCommand, SimulatedCollateral
 from bot.simulation.planning import SimulatedPlanner
 from bot.simulation.transfers import SimulatedTransfers
 from bot.simulation.world import Venue
@@ -42,13 +34,12 @@ class Venues:
             raise ValueError("expected an instrument to trade at least, found none; hint: name a hedge in the vault")
         self._homes = dict(homes)
         self._venues = list(dict.fromkeys(homes.values()))
-        self._transfers = transfers
-        self._planner = planner
+        self._collateral = SimulatedCollateral(transfers, planner)
 
     @property
     def transfers(self) -> SimulatedTransfers | None:
         """What moves collateral between the venues, None where nothing does."""
-        return self._transfers
+        return self._collateral.transfers
 
     @property
     def positions(self) -> dict[str, int]:
@@ -77,13 +68,8 @@ class Venues:
         """
         if isinstance(command, QueryAccount | CancelForeign):
             return
-        if isinstance(command, TransferCollateral | QueryTransfer):
-            if self._transfers is not None:
-                move_collateral(self._transfers, command, now_ns)
-            return
-        if isinstance(command, PlanCollateral):
-            if self._planner is not None:
-                self._planner.submit(command, now_ns)
+        if isinstance(command, CollateralCommand):
+            self._collateral.submit(command, now_ns)
             return
         about = command.intent if isinstance(command, SubmitOrder) else command
         self._homes[about.instrument_id].submit(command, now_ns)
@@ -91,29 +77,15 @@ class Venues:
     def next_event_ns(self) -> int | None:
         """Return when a venue will next have something to do or to tell, None if nothing is under way."""
         moments = [moment for venue in self._venues if (moment := venue.next_event_ns()) is not None]
-        if self._transfers is not None and (moment := self._transfers.next_event_ns()) is not None:
-            moments.append(moment)
-        if self._planner is not None and (moment := self._planner.next_event_ns()) is not None:
-            moments.append(moment)
+        moments += self._collateral.next_events_ns()
         return min(moments, default=None)
 
     def advance(self, now_ns: int) -> Sequence[Event]:
         """Return every message that has reached us by then, in order of receipt, each venue's as it said them."""
         events = [event for venue in self._venues for event in venue.advance(now_ns)]
-        if self._transfers is not None:
-            events += self._transfers.advance(now_ns)
-        if self._planner is not None:
-            events += self._planner.advance(now_ns)
+        events += self._collateral.advance(now_ns)
         events.sort(key=_received_ns)
         return events
-
-
-def move_collateral(transfers: SimulatedTransfers, command: TransferCollateral | QueryTransfer, now_ns: int) -> None:
-    """Send a transfer on its way, or ask about one that may be."""
-    if isinstance(command, QueryTransfer):
-        transfers.ask(command.transfer.transfer_id, now_ns)
-    else:
-        transfers.submit(command, now_ns)
 
 
 def _received_ns(event: Event) -> int:

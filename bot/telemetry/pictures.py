@@ -10,7 +10,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 
 from bot.domain.results import HedgeMark, RunSeries, RunSummary
 from bot.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN
+from bot.telemetry.thinning import Column, Ticks, keep_extremes
 
-Ticks: TypeAlias = NDArray[np.int64]
-Column: TypeAlias = NDArray[np.float64]
 Span: TypeAlias = tuple[int, int]
 
 # Okabe and Ito's colours (2008), told apart under every common colour blindness: on light paper, on dark paper.
@@ -271,31 +270,6 @@ class Track(msgspec.Struct, frozen=True):
         cuts = np.searchsorted(self.ts_ns[kept], starts_ns, side="right")
         days = np.insert(self.ts_ns[kept], cuts, starts_ns) / NS_PER_DAY
         return days, [np.insert(column[kept], cuts, np.nan) for column in columns]
-
-
-def keep_extremes(ts_ns: Ticks, columns: Iterable[Column], buckets: int) -> NDArray[np.intp]:
-    """Return the sorted indices worth drawing: of every column in every bucket the first, last, lowest and highest.
-
-    Buckets are equal stretches of time, so a line through what is kept covers the same pixels as the line through
-    everything (M4: Jugel, Jerzak, Hackenbroich, Markl, VLDB 2014). `ts_ns` ascends and has the length n of each
-    column; at most 2 × (1 + columns) indices are kept per bucket, all of them where n is no larger than that.
-    NaN and ±inf are never extremes.
-    """
-    columns = list(columns)
-    size = ts_ns.size
-    if size <= 2 * (1 + len(columns)) * buckets:
-        return np.arange(size)
-    span_ns = max(1, int(ts_ns[-1] - ts_ns[0]))
-    bucket = np.minimum((ts_ns - ts_ns[0]) / span_ns * buckets, buckets - 1).astype(np.intp)
-    starts = np.flatnonzero(np.diff(bucket, prepend=-1))
-    kept = [starts, np.append(starts[1:], size) - 1]
-    for column in columns:
-        finite = np.flatnonzero(np.isfinite(column))
-        by_value = finite[np.lexsort((column[finite], bucket[finite]))]
-        lowest = np.flatnonzero(np.diff(bucket[by_value], prepend=-1))
-        highest = np.append(lowest[1:], by_value.size)[: lowest.size] - 1
-        kept += [by_value[lowest], by_value[highest]]
-    return np.unique(np.concatenate(kept))
 
 
 def spans(ts_ns: Ticks, mask: NDArray[np.bool_], join_ns: int) -> list[Span]:

@@ -349,6 +349,7 @@ def _other(thing: ToldOther) -> Line:
                 "what": "changed",
                 "changes": list(thing.changes),
                 "config_sha256": thing.config_sha256,
+                "confirmed": list(thing.confirmed),
                 "issuer": thing.issuer,
                 "reason": thing.reason,
                 "command_id": thing.command_id,

@@ -29,7 +29,8 @@ from bot.engine.engine import Engine
 from bot.engine.settings import BookLeg, HedgeSettings, Limits
 from bot.engine.sizing import lots_to_trade
 from bot.pricing.black76 import greeks
-from bot.simulation.chain import WEI_PER_GWEI, ChainFigures, ChainModel, PoolModel, SimulatedChain
+from bot.simulation.chain import WEI_PER_GWEI, ChainModel, PoolModel, SimulatedChain
+from bot.simulation.chain_venue import ChainFigures
 from bot.simulation.recording import recorded_gas_prices_wei
 from bot.simulation.venue import Latency
 from bot.simulation.world import World

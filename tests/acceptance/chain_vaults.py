@@ -37,7 +37,7 @@ chains:
     ws: "{ws_url}"
     block_s: {block_s}
     final_blocks: 12
-    timeout_s: 2
+    timeout_s: 5
     wallet: {{address: "{wallet}", keystore: "{keystore}"}}
     assets:
       WETH: {{address: "{WETH}", decimals: 18, underlying: ETH}}

@@ -7,8 +7,8 @@ import json
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +128,21 @@ async def until(condition: Callable[[], Any], patience_s: float = PATIENCE_S) ->
     while not (found := condition()) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 — the condition is anything
         await asyncio.sleep(0.01)
     return found
+
+
+@asynccontextmanager
+async def showing(*shows: Callable[[], None]) -> AsyncIterator[None]:
+    """Show markets a few times a second, so that nothing goes stale."""
+
+    async def repeat() -> None:
+        while True:
+            for show in shows:
+                show()
+            await asyncio.sleep(0.1)
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

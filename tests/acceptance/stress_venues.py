@@ -20,9 +20,9 @@ from bot.domain.venues import AccountReport, VenueHealth, VenuePosition, VenueSt
 from bot.risk.book import PERPETUAL, Position, build_book
 from bot.risk.margin.registry import evaluate
 from bot.risk.requirement import Requirement
+from bot.simulation.collateral import SimulatedCollateral
 from bot.simulation.transfers import SimulatedTransfers
 from bot.simulation.venue import Fees, Latency, SimulatedVenue
-from bot.simulation.venues import move_collateral
 from tests.acceptance.stress_world import BOOK_VENUE, COIN_VENUE, LOOKS_NS, STEP_NS, Scenario, option_position, raised
 
 TAKER_BPS = 5.0
@@ -90,6 +90,7 @@ class StressedVenues:
         }
         balances |= {("wallet", asset): amount for asset, amount in scenario.wallet.items()}
         self.transfers = SimulatedTransfers(scenario.seed, scenario.route_worlds, scenario.suspensions, balances)
+        self._collateral = SimulatedCollateral(self.transfers, None)
         self.marks: dict[str, dict[str, float]] = {name: {} for name in self.venues}
         self.multiples = dict.fromkeys(self.venues, 1.0)
         self.down: set[str] = set()
@@ -283,7 +284,7 @@ class StressedVenues:
     def submit(self, command: Command, now_ns: int) -> None:
         """Send a command on its way; a venue that is down hears nothing."""
         if isinstance(command, TransferCollateral | QueryTransfer):
-            move_collateral(self.transfers, command, now_ns)
+            self._collateral.submit(command, now_ns)
         elif isinstance(command, QueryAccount):
             if self.scenario.is_told and command.venue not in self.down:
                 self._asked.append((now_ns + 2 * WAY_NS, command.venue))

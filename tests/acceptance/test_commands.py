@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,7 +20,7 @@ from bot.telemetry.dashboard.mirror import Mirror
 from bot.telemetry.dashboard.ports import Order
 from bot.telemetry.mqtt.subscriber import Subscriber
 from tests.acceptance.rehearsal import HEDGE
-from tests.acceptance.stand import MAKER, Stand, open_stand, until
+from tests.acceptance.stand import MAKER, Stand, open_stand, showing, until
 from tests.broker import Mosquitto
 from tests.broker import mosquitto as open_broker
 from tests.runtime.command_line import CommandLine, Process, open_command_line
@@ -74,23 +72,6 @@ class Operator:
         return False
 
 
-@asynccontextmanager
-async def moving(show: Any) -> AsyncIterator[None]:
-    """Show the market a few times a second, so that nothing goes stale."""
-
-    async def repeat() -> None:
-        while True:
-            show()
-            await asyncio.sleep(0.1)
-
-    task = asyncio.create_task(repeat())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 async def resting(stand: Stand) -> Process:
     """Start a daemon and return once an order of it rests."""
     daemon = await stand.start_daemon()
@@ -104,7 +85,7 @@ async def test_a_halt_over_mqtt_needs_no_daemon_and_only_a_resume_with_a_reason_
 ) -> None:
     book, alice = stand.market.book, Operator(mosquitto)
     (stand.folder / "desk.yaml").write_text(DESK.format(port=mosquitto.port, key=ALICE.verifier().text()))
-    async with DeribitServer(book) as server, moving(stand.market.show):
+    async with DeribitServer(book) as server, showing(stand.market.show):
         stand.write_vault(server, hedges=(f"{HEDGE}, {MAKER}",))
         daemon = await resting(stand)
         windows = await stand.start("-v", "--log-json", "windows", "desk.yaml", "mm.yaml")
@@ -159,7 +140,7 @@ async def test_a_halt_from_the_dashboard_needs_no_daemon_either(stand: Stand, mo
     signer = Signer(ALICE, Issuer("alice", ALICE.verifier(), frozenset({"all"}), frozenset({"all"})))
     actions = BrokerActions(reader.order, signer, time.time_ns)
     reading = asyncio.create_task(reader.run())
-    async with DeribitServer(book) as server, moving(stand.market.show):
+    async with DeribitServer(book) as server, showing(stand.market.show):
         stand.write_vault(server, hedges=(f"{HEDGE}, {MAKER}",))
         daemon = await resting(stand)
         windows = await stand.start("windows", "desk.yaml", "mm.yaml")

@@ -6,8 +6,7 @@ import asyncio
 import json
 import re
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import pytest
 
 from bot.simulation.recording import open_recording
 from tests.acceptance.rehearsal import HEDGE
-from tests.acceptance.stand import MAKER, TAKER, Stand, open_stand, until
+from tests.acceptance.stand import MAKER, TAKER, Stand, open_stand, showing, until
 from tests.runtime.command_line import CommandLine, Process, Result, open_command_line
 from tests.venues import binance
 from tests.venues.binance import BinanceServer, usdm_book
@@ -38,24 +37,6 @@ def evenkeel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
 def stand(evenkeel: CommandLine) -> Iterator[Stand]:
     with open_stand(evenkeel) as one:
         yield one
-
-
-@asynccontextmanager
-async def showing(*show: Callable[[], None]) -> AsyncIterator[None]:
-    """Show a still market a few times a second, so that nothing goes stale."""
-
-    async def repeat() -> None:
-        while True:
-            for one in show:
-                one()
-            await asyncio.sleep(0.1)
-
-    task = asyncio.create_task(repeat())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def end(process: Process) -> Result:

@@ -38,8 +38,7 @@ from bot.runtime.issuers import load_issuers
 from bot.runtime.order_cli import KEY_ENV
 from bot.telemetry.commands.keys import Ed25519Key, HmacSecret, new_private_key, new_secret
 from bot.telemetry.commands.signing import compose, encode, sign_text
-from tests.acceptance.stand import Stand, open_stand, until
-from tests.acceptance.test_commands import moving
+from tests.acceptance.stand import Stand, open_stand, showing, until
 from tests.broker import HOST, Mosquitto, free_port, mosquitto
 from tests.browser.stand import VAULT_FILE, Chromium, log_in
 from tests.runtime.chain_files import WALLET, chain_vault
@@ -239,7 +238,7 @@ class Gathering:
         arguments = Arguments()
         arguments.start()
         try:
-            async with DeribitServer(self.stand.market.book) as server, moving(self.stand.market.show):
+            async with DeribitServer(self.stand.market.book) as server, showing(self.stand.market.show):
                 self._write(server)
                 body = f"<html>{TEST_KEY} {TEST_SECRET} {quote(TEST_SECRET)}"
                 server.faults.next("create", http(502, body=body), count=2)
@@ -326,6 +325,13 @@ class Gathering:
             ("pause", "alice", bare, 2, ()),
             ("pause", "bob", alice, 5, ("--wait", "0.1")),
         ]
+        line = self.stand.folder / "s" / "busy.sock"
+        for verb, action in (("operate", "pause"), ("operate", "halt"), ("reload", "")):
+            for what in ("password of the broker", "token of the alerts"):  # as a person at this machine would
+                asked = {"verb": verb, "action": action, "issuer": "kim", "reason": f"it is {self.planted[what]}"}
+                if ("error" in (told := control.ask(line, asked))) is (action == "halt"):
+                    self.ended.append(f"{verb} {action}: expected only a halt to be carried out, found {told}")
+        control.ask(line, {"verb": "operate", "action": "resume", "issuer": "kim", "reason": "a test"})
         for action, issuer, key, code, more in steps:
             order = ("order", action, "busy", "--desk", "desk.yaml", "--issuer", issuer, "--reason", "a test", *more)
             found = await self._run(*order, **key)

@@ -157,6 +157,34 @@ def test_it_can_be_used_by_keyboard_alone(stand: Stand) -> None:
     assert not page.locator("#order").is_visible()
 
 
+def test_an_answer_whose_dialog_was_closed_is_told_on_the_page(stand: Stand) -> None:
+    page = stand.open(f"/vault/{VAULT}")
+    assert stand.daemon is not None
+    stand.daemon.send(SIGSTOP)  # so that the answer is not there before the dialog is gone
+    try:
+        page.click('[data-order="reload"]')
+        page.fill("#order-reason", "to see where the answer goes")
+        page.click("#order-send")
+        page.locator("#order-answer").get_by_text("Waiting for the answer").wait_for()
+        page.keyboard.press("Escape")
+        page.click('[data-order="pause"]')  # another order's dialog, which it is none of
+    finally:
+        stand.daemon.send(SIGCONT)
+    page.locator("#later").get_by_text(f"Reload of {VAULT}: ").wait_for()
+    assert page.inner_text("#order-answer") == ""
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.dataset.order") == "pause"
+
+
+def test_every_page_fits_a_width_of_320_pixels_and_has_one_main_part(stand: Stand) -> None:
+    page = stand.open(viewport={"width": 320, "height": 640})
+    for path in ("/", f"/vault/{VAULT}", "/risk", "/audit"):
+        page.goto(stand.url + path)
+        page.wait_for_selector("html[data-live]")
+        assert page.evaluate("document.documentElement.scrollWidth") == 320, path
+        assert page.get_by_role("main").count() == 1, path
+
+
 def test_a_viewer_may_look_and_not_order(stand: Stand) -> None:
     page = stand.open(user="bob")
     shows(page, f"{VAULT}.state", "running")

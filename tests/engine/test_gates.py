@@ -106,6 +106,7 @@ def test_jumps_rate_and_loss() -> None:
     lossy.tick(px=1940.0)
     assert "daily loss" in shut(lossy)
     assert "limit −500.00" in gates_of(lossy)["daily loss"].detail
+    assert ", no band; " in gates_of(lossy)[BAND].detail  # it holds, whatever net delta is
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from tests.house.sources import ROOT, Module, imports, layer_of, modules
 
 EVERYTHING = frozenset(
-    {"domain", "pricing", "risk", "engine", "simulation", "gateways", "telemetry", "runtime", "strategies"}
+    {"domain", "pricing", "risk", "engine", "simulation", "storage", "gateways", "telemetry", "runtime", "strategies"}
 )
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "domain": frozenset(),
@@ -16,7 +16,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "engine": frozenset({"domain", "pricing", "risk"}),
     "strategies": frozenset({"domain", "pricing"}),
     "simulation": frozenset({"domain", "pricing", "risk", "engine"}),
-    "gateways": frozenset({"domain", "pricing"}),
+    "storage": frozenset({"domain"}),
+    "gateways": frozenset({"domain", "pricing", "storage"}),
     "telemetry": frozenset({"domain"}),
     "runtime": EVERYTHING,
 }
@@ -57,6 +58,7 @@ def test_every_package_has_its_place_in_the_table() -> None:
         ("strategies.unhedged", "import bot.engine.settings as settings"),
         ("bot.simulation.venue", "from bot.gateways.paper import PaperExecution"),
         ("bot.gateways.deribit", "from bot.simulation.venue import SimulatedVenue"),
+        ("bot.storage.locks", "from bot.runtime.journal import Journal"),
         ("bot.telemetry.report", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import bot.runtime.cli"),
     ],
 )

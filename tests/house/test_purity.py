@@ -1,4 +1,4 @@
-"""Time is data: outside gateways, runtime and telemetry nothing reads a clock, does IO, or draws its own randomness."""
+"""Time is data: only gateways, runtime, storage and telemetry read a clock, do IO, or draw randomness of their own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.house.sources import Module, calls, imports, modules
 
-IMPURE_LAYERS = frozenset({"gateways", "runtime", "telemetry"})
+IMPURE_LAYERS = frozenset({"gateways", "runtime", "storage", "telemetry"})
 
 CLOCKS_AND_CHANCE = {"time", "random", "secrets", "uuid"}
 CONCURRENCY = {"asyncio", "concurrent", "multiprocessing", "signal", "subprocess", "threading", "uvloop"}

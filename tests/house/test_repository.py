@@ -8,6 +8,8 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from tests.house.sources import ROOT, files
 
 MAX_FILE_BYTES = 5_000_000
@@ -57,8 +59,9 @@ def test_no_file_holds_a_path_of_one_machine() -> None:
     assert found == []
 
 
-def test_the_lock_pins_every_package_with_hashes() -> None:
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", " ")
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-run.lock"])
+def test_the_lock_pins_every_package_with_hashes(name: str) -> None:
+    lock = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line for line in lock.splitlines() if line and not line.startswith("#")]
     unpinned = [line for line in lines if not re.match(r"[\w.-]+==[\w.]+ .*--hash=sha256:[0-9a-f]{64}", line)]
     assert len(lines) > 20

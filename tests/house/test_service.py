@@ -9,7 +9,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from fnmatch import fnmatch
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from ruamel.yaml import YAML
 from bot.runtime.config import load_vaults
 from bot.runtime.dashboard_config import hosts_of
 from bot.runtime.desk_file import load_desk
-from tests.house.sources import ROOT
+from tests.house.sources import ROOT, imports, modules
 from tests.house.test_documents import problem
 from tests.runtime.command_line import wait_for
 
@@ -40,6 +42,19 @@ def instructions() -> list[tuple[str, str]]:
     text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     found = [line.split(None, 1) for line in text.splitlines() if line.strip()]
     return [(name, " ".join(rest.split())) for name, rest in found]
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins(lock: str) -> dict[str, set[str]]:
+    """Return what a lock says of each package: version, platforms and hashes, of all its lines."""
+    found: dict[str, set[str]] = {}
+    for line in (ROOT / lock).read_text().replace("\\\n", " ").splitlines():
+        if line and not line.startswith("#"):
+            found.setdefault(normal(line.partition("==")[0]), set()).add(" ".join(line.split()))
+    return found
 
 
 def compose() -> dict[str, Any]:
@@ -99,6 +114,22 @@ class TestImage:
         assert sources == let_in
         assert [name for name in sources if not (ROOT / name).exists()] == []
         assert not any(fnmatch("secrets.env", line) for line in let_in)
+
+    def test_what_it_installs_is_what_runs(self) -> None:
+        """The pins of the whole, those of packages that only tests need left out, and all that the program imports."""
+        (lock,) = {one for _, rest in instructions() for one in re.findall(r"[\w-]+\.lock", rest)}
+        run, whole = pins(lock), pins("requirements.lock")
+        assert run.items() <= whole.items()
+        extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["test"]
+        assert not {normal(re.split(r"[^\w.-]", line)[0]) for line in extra} & run.keys()
+        found = metadata.packages_distributions()
+        imported = {name.partition(".")[0] for one in modules() for _, name in imports(one)}
+        missing = [
+            name
+            for name in imported - sys.stdlib_module_names - {"bot", "strategies"}
+            if not any(normal(one) in run for one in found.get(name, []))
+        ]
+        assert missing == []
 
     def test_its_entry_command_is_the_page_s(self) -> None:
         found = dict(instructions())

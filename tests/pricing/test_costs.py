@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from bot.pricing.costs import (
     CostCurve,
-    FeeTier,
-    fee_tier,
     impact_root,
     order_book_curve,
     pool_curve,
@@ -126,14 +124,6 @@ def test_impact_is_stated_by_its_peak_and_the_average_is_two_thirds_of_it() -> N
     assert curve.cost_quote(3.0) / 3.0 == pytest.approx(2.0 / 3.0 * peak, rel=1e-12)
     with pytest.raises(ValueError, match="daily_volume_base: expected more than 0"):
         impact_root(PX, 0.8, 0.03, 0.0)
-
-
-def test_the_fee_is_that_of_the_tier_reached() -> None:
-    tiers = [FeeTier(1e6, 1e-4, 4e-4), FeeTier(0.0, 2e-4, 5e-4), FeeTier(2e7, 0.0, 3e-4)]
-    assert [fee_tier(tiers, volume).taker_rate for volume in (0.0, 999_999.0, 1e6, 1e9)] == [5e-4, 5e-4, 4e-4, 3e-4]
-    assert fee_tier(tiers[:1], 10.0).taker_rate == 4e-4
-    with pytest.raises(ValueError, match="at least one fee tier"):
-        fee_tier([], 1.0)
 
 
 def test_a_long_pays_positive_funding_and_a_short_receives_it() -> None:

@@ -11,7 +11,7 @@ from scipy.integrate import quad
 from bot.domain.decisions import Legs
 from bot.pricing.bands import band_half_base, edge_cost_rate_quote
 from bot.pricing.black76 import greeks
-from bot.pricing.ex_ante import ExAnte, expected_cost, marginal_costs, marginal_gamma_quote
+from bot.pricing.ex_ante import ExAnte, expected_cost
 
 MONTH = 30 / 365
 # cost bp, g·K: the exact cost by dynamic programming, started inside the band and free at expiry, and W as first
@@ -153,44 +153,9 @@ def test_the_slope_shifts_the_centre_as_the_exact_solution_does() -> None:
 ONE_AT = (np.array([0.6]), np.array([-1.0]), np.array([True]))
 
 
-def test_the_marginal_cost_is_the_change_with_the_quantity() -> None:
-    offered = book(
-        (100.0, 30.0, -3.0, True), (90.0, 30.0, 2.0, False), (105.0, 30.0, 0.0, True), (100.0, 7.0, 0.0, False)
-    )
-    found = marginal_costs(offered, 100.0, 0.6, 5e-4, 0.1)
-    for leg, slope in enumerate(found):
-        step = np.zeros(4)
-        step[leg] = 1e-3
-        more, less = (
-            cost(
-                Legs(
-                    offered.forward_px,
-                    offered.strike_px,
-                    offered.tau_years,
-                    offered.vol,
-                    offered.qty_base + sign * step,
-                    offered.is_call,
-                )
-            ).cost_quote
-            for sign in (1.0, -1.0)
-        )
-        assert slope == pytest.approx((more - less) / 2e-3, rel=1e-3)
-    assert found[2] < 0.0  # the book is short gamma: buying more of it saves
-    assert found @ offered.qty_base == pytest.approx(4 / 3 * cost(offered).cost_quote, rel=1e-9)  # Euler, power 4/3
-
-
-def test_one_unit_of_gamma_is_worth_four_thirds_of_the_average() -> None:
-    now = greeks(np.array([100.0]), np.array([100.0]), np.array([MONTH]), np.array([0.6]), np.array([True]))
-    gamma = float(now.gamma[0])
-    per_gamma = marginal_gamma_quote(cost(ONE).cost_quote, -gamma)
-    assert per_gamma * gamma == pytest.approx(-float(marginal_costs(ONE, 100.0, 0.6, 5e-4, 0.1)[0]), rel=1e-9)
-    assert marginal_gamma_quote(1.0, 0.0) == 0.0
-
-
 def test_what_has_expired_counts_for_nothing() -> None:
     expired = book((100.0, 30.0, -1.0, True), (100.0, 0.0, 5.0, True))
     assert cost(expired) == cost(ONE)
-    assert marginal_costs(expired, 100.0, 0.6, 5e-4, 0.1)[1] == 0.0
     nothing = book((100.0, 0.0, 5.0, True))
     assert cost(nothing) == ExAnte(0.0, 0.0, 0.0, 0.0, 0.0)
 

@@ -9,7 +9,6 @@ from bot.pricing.futures import (
     inverse_delta_base,
     inverse_gamma_settle,
     inverse_profit_settle,
-    linear_delta_base,
     linear_profit_quote,
 )
 
@@ -20,7 +19,6 @@ amounts = st.floats(-1e6, 1e6).filter(lambda contracts: abs(contracts) > 1e-3)
 
 def test_a_linear_contract() -> None:
     assert linear_profit_quote(-30.0, 0.1, 1900.0, 2000.0) == pytest.approx(-300.0)
-    assert linear_delta_base(-30.0, 0.1) == pytest.approx(-3.0)
 
 
 def test_an_inverse_contract() -> None:
@@ -34,7 +32,6 @@ def test_arrays_go_through_as_numbers_do() -> None:
     contracts, entry_px, px = np.array([10.0, -20.0]), np.array([1900.0, 2000.0]), np.array([2000.0, 1900.0])
     for several, one in (
         (linear_profit_quote(contracts, 0.1, entry_px, px), lambda n, e, p: linear_profit_quote(n, 0.1, e, p)),
-        (linear_delta_base(contracts, 0.1), lambda n, _e, _p: linear_delta_base(n, 0.1)),
         (inverse_profit_settle(contracts, 10.0, entry_px, px), lambda n, e, p: inverse_profit_settle(n, 10.0, e, p)),
         (inverse_delta_base(contracts, 10.0, px), lambda n, _e, p: inverse_delta_base(n, 10.0, p)),
         (inverse_gamma_settle(contracts, 10.0, px), lambda n, _e, p: inverse_gamma_settle(n, 10.0, p)),

@@ -6,7 +6,6 @@ day, in test_uniswap_day.py.
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import mpmath
@@ -21,7 +20,6 @@ from bot.pricing.lp import (
     fees_owed,
     gamma_base_per_px,
     held_quote,
-    lvr_quote_per_year,
     px_of,
     px_range,
     value_quote,
@@ -38,15 +36,6 @@ def test_worked_figures() -> None:
     # L = 10,000 from 2,500 to 3,600, at 3,000.
     assert delta_base(1e4, 2500.0, 3600.0, 3000.0) == pytest.approx(15.9075, abs=5e-5)
     assert gamma_base_per_px(1e4, 2500.0, 3600.0, 3000.0) == pytest.approx(-3.0429e-2, abs=5e-7)
-    # L sigma^2 sqrt P / 4 at 60 %.
-    assert lvr_quote_per_year(1e4, 2500.0, 3600.0, 3000.0, 0.6) == pytest.approx(1e4 * 0.36 * math.sqrt(3000.0) / 4)
-
-
-@pytest.mark.parametrize(("ratio", "per_year"), [(1.05, 1.87), (1.10, 0.967), (1.25, 0.426), (2.0, 0.154)])
-def test_arbitrage_costs_a_narrow_range_more_of_its_worth(ratio: float, per_year: float) -> None:
-    low, high = 3000.0 / ratio, 3000.0 * ratio
-    loss = lvr_quote_per_year(1.0, low, high, 3000.0, 0.6) / value_quote(1.0, low, high, 3000.0)
-    assert loss == pytest.approx(per_year, rel=5e-3)
 
 
 @given(lows, widths, places)
@@ -88,7 +77,6 @@ def test_value_and_delta_have_no_jumps_and_the_ends_are_all_of_one() -> None:
     assert [gamma_base_per_px(1e4, low, high, px) for px in (2000.0, low, high, 4000.0)] == [0.0] * 4
     assert delta_base(1e4, low, high, 2000.0) == delta_base(1e4, low, high, 1000.0) > 0.0
     assert value_quote(1e4, low, high, 4000.0) == value_quote(1e4, low, high, 5000.0)
-    assert lvr_quote_per_year(1e4, low, high, 4000.0, 0.6) == 0.0
 
 
 @pytest.mark.parametrize("is_base_token0", [True, False])

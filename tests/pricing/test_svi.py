@@ -16,7 +16,6 @@ from bot.pricing.svi import (
     least_gap,
     safe_wings,
     to_jump_wings,
-    vol_skew,
 )
 
 VOGT = RawSvi(a=-0.0410, b=0.1331, rho=0.3060, m=0.3586, s=0.4153)  # Gatheral and Jacquier, section 5.1
@@ -158,12 +157,6 @@ class TestSsvi:
         ssvi = Ssvi(-0.7, 1.6, 0.5)
         assert 1.7 * 0.01 * ssvi.phi(0.01) ** 2 == pytest.approx(1.7 * 2.56 / 1.01)
         assert not ssvi.is_free_at(0.01), "4.31 > 4"
-
-
-def test_skew_of_vol_is_that_of_the_slice() -> None:
-    k, step = np.array([-0.2, 0.0, 0.3]), 1e-6
-    vols = [np.sqrt(VOGT.total_variance(k + sign * step) / 0.25) for sign in (1, -1)]
-    np.testing.assert_allclose(vol_skew(VOGT, 0.25, k), (vols[0] - vols[1]) / (2.0 * step), rtol=1e-7)
 
 
 def test_moving_and_scaling_a_slice() -> None:

@@ -129,7 +129,7 @@ def test_asked_for_many_books_at_once_it_ends_where_the_thorough_search_says(equ
 
     def maintenance(stack: BookStack) -> Floats:
         asked.append(len(stack))
-        return np.array([one.maintenance for one in answer_all("okx", stack, book, parameters)])
+        return np.array([one.maintenance for one in answer_all("okx", stack, parameters)])
 
     now = okx.requirement(book, parameters).maintenance
     found = stack_interval(book, equity, maintenance, 60_000.0, margin_now_quote=now)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import numpy as np
 import pytest
 
 from bot.risk.book import RiskBook, build_book
-from bot.risk.margin.house import HouseParameters, requirement
+from bot.risk.margin.house import HouseParameters, requirements
 from bot.risk.netting import NettingParameters
 from bot.risk.requirement import Requirement
 from bot.risk.sheet import RiskSheet
+from bot.risk.stack import BookStack
 from tests.risk.legs import option, perpetual, position, values_of
 
 HOUSE = msgspec.convert(values_of("house-2026-11-26"), HouseParameters)
@@ -34,14 +37,19 @@ class Asked:
     def __init__(self) -> None:
         self.accounts: list[str] = []
 
-    def __call__(self, book: RiskBook) -> Requirement:
-        self.accounts.append(book.accounts[int(book.account[0])])
-        return requirement(book, HOUSE)
+    def of(self, account: str) -> Callable[[BookStack], list[Requirement]]:
+        """Return what answers for this account."""
+
+        def answer(stack: BookStack) -> list[Requirement]:
+            self.accounts.append(account)
+            return requirements(stack, HOUSE)
+
+        return answer
 
 
 def sheet(book: RiskBook) -> tuple[RiskSheet, Asked]:
     asked = Asked()
-    return RiskSheet(book, {"a": asked, "b": asked, "c": asked}, NETTING), asked
+    return RiskSheet(book, {name: asked.of(name) for name in "abc"}, NETTING), asked
 
 
 def test_a_quote_of_one_option_asks_its_account_and_nets_its_underlying_alone() -> None:
@@ -85,7 +93,7 @@ def test_a_price_of_an_underlying_asks_all_who_hold_it_and_another_book_is_taken
 
 
 def test_an_account_that_cannot_be_asked_is_asked_for_its_whole_value_with_the_reason() -> None:
-    def refuse(_book: RiskBook) -> Requirement:
+    def refuse(_stack: BookStack) -> list[Requirement]:
         raise ValueError("expected parameters, found none")
 
     gap = msgspec.structs.replace(BOOK, vol=np.where(np.arange(5) == 3, np.nan, BOOK.vol))
@@ -104,3 +112,11 @@ def test_an_account_that_cannot_be_asked_is_asked_for_its_whole_value_with_the_r
     assert kept.netted == sheet(BOOK)[0].netted
     kept.update(msgspec.structs.replace(BOOK, spot_px=np.array([np.nan, 3_000.0])), np.array([0, 1, 2]))
     assert kept.netted.notes == ("nothing is netted: expected a spot price of BTC, found nan",)
+
+
+def test_an_order_more_changes_what_all_that_is_kept_is_of() -> None:
+    kept, _ = sheet(BOOK)
+    ordered = msgspec.structs.replace(BOOK, qty_base=2.0 * BOOK.qty_base, is_call=~BOOK.is_call & BOOK.is_option)
+    kept.update(ordered, np.array([3]))
+    assert kept.requirements == sheet(ordered)[0].requirements
+    assert kept.requirements["a"] != sheet(BOOK)[0].requirements["a"]

@@ -6,13 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import polars as pl
 import pytest
 import structlog
 
-from bot.domain.units import NS_PER_S
-from bot.simulation.recording import RecordingDraft, StreamDraft, open_recording, write_recording
 from tests.runtime.command_line import CommandLine, open_command_line
+from tests.runtime.short import cut_short
 
 BUSY_VAULT = """\
 vault: busy
@@ -28,7 +26,6 @@ policy: {type: delta_band, half_width_base: 0.3}
 limits: {max_order_quote: 50000, max_orders_per_min: 30, daily_loss_quote: 100000}
 latency: {feed_ms: 50, entry_ms: 400, response_ms: 300, jitter: 0.5}
 """
-FROM_HOUR, HOURS = 1, 4  # the index rises by 3 % and comes back in part
 
 
 @pytest.fixture(autouse=True)
@@ -41,22 +38,7 @@ def own_logs() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def short_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four hours of one expiry and everything it is hedged with."""
-    recording = open_recording("eth-2023-04")
-    manifest = recording.manifest
-    from_ns = manifest.start_ns + FROM_HOUR * 3600 * NS_PER_S
-    is_within = pl.col("ts_event_ns").is_between(from_ns, from_ns + HOURS * 3600 * NS_PER_S)
-    numbers = [n for n, one in enumerate(manifest.instruments) if "28APR23" in one.instrument_id]
-    numbers += [n for n, one in enumerate(manifest.instruments) if one.instrument_id == "ETH-PERPETUAL"]
-    streams = {}
-    for name, stream in manifest.streams.items():
-        table = recording.table(name).filter(is_within)
-        if "instrument" in table.collect_schema():
-            table = table.filter(pl.col("instrument").is_in(numbers))
-        streams[name] = StreamDraft(table, stream.max_age_s, stream.origin, stream.method)
-    folder = tmp_path_factory.mktemp("recordings") / "short"
-    words = ("short", manifest.source, manifest.licence, manifest.notice, "a cut for tests")
-    write_recording(folder, RecordingDraft(*words, manifest.instruments, manifest.depth, streams))
-    return folder
+    return cut_short(tmp_path_factory.mktemp("recordings") / "short")
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,7 @@ async def test_a_finding_is_told_and_its_end_too(webhook: Webhook, tmp_path: Pat
         (alert,) = hub.open_alerts("eth-straddle")
         assert (alert.alert_id, hub.open_alerts("")) == ("eth-straddle:drain:okx", [])
         assert (await hub.handlers["alerts"]({}))["alerts"] == [msgspec.to_builtins(alert)]
+        assert hub.acknowledge(alert.alert_id, "ann") == ""  # else it would have to stay away as long as she had to
         window.show(calm())
         await until(lambda: len(webhook.posts) == 2)
     assert webhook.titles == [

@@ -429,8 +429,10 @@ async def test_a_command_with_a_secret_in_it_is_refused_and_repeated_by_nobody(f
     async with open_desk(folder) as one, one.daemon(lambda _question: {"state": "paused"}):
         answer = await one.order(order(reason="my key is secret-of-qzvk"))
         assert not answer.is_done
-        assert answer.text.startswith("expected a command without secrets, found one of ours in it; hint: change that")
+        assert answer.text.startswith("expected a command without secrets, found one of ours in it; hint: say it")
         one.take(order(command_id="secret-of-qzvk"))  # an answer would name it
         assert one.refused["holds_secret"] == 2
         assert (await one.order(order())).is_done
-        assert len(one.asked) == 1
+        halted = await one.order(order(action="halt", reason="it is secret-of-qzvk"))
+        assert halted.is_done, "a halt waits for nothing"
+        assert [question["reason"] for question in one.asked][1:] == ["it is ***"]

@@ -51,6 +51,16 @@ async def test_a_question_is_answered(path: Path) -> None:
     assert answer == {"you said": {"verb": "view", "text": "ä\n"}}
 
 
+async def test_an_answer_that_is_written_already_leaves_as_it_is(path: Path) -> None:
+    async def answer(_question: dict[str, Any]) -> bytes:
+        return '{"is":"ä"}'.encode()
+
+    line = Line(path)
+    async with serve(path, answer):
+        assert await line.ask({}) == '{"is":"ä"}\n'.encode()
+    line.close()
+
+
 async def test_a_line_kept_open_takes_one_question_after_another(path: Path) -> None:
     line = Line(path)
     async with serve(path, echo):

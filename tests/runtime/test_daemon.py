@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bot.domain.decisions import BotState
@@ -19,6 +20,7 @@ from bot.domain.events import OperatorAction, OperatorCommand, SubmitOrder
 from bot.domain.orders import OrderIntent, TimeInForce
 from bot.domain.results import RunSummary
 from bot.domain.risk import TransferCollateral, TransferState
+from bot.domain.windows import VaultState
 from bot.runtime.config import load_vaults
 from bot.runtime.control import NotRunningError, ask
 from bot.runtime.daemon import Daemon, not_moved, run_all
@@ -26,6 +28,7 @@ from bot.runtime.journal import Batch, Commands, Journal, verify
 from bot.runtime.live import NOT_SENT
 from bot.runtime.recovery import rebuild
 from bot.runtime.session import Session, open_session
+from bot.telemetry.logs import keep_secret
 from tests.runtime.audit import audit, read_rows, without_timings
 from tests.runtime.command_line import CommandLine, Process, Result, wait_for
 
@@ -175,6 +178,8 @@ def test_operators_may_interfere_as_often_as_they_like(evenkeel: CommandLine, bu
                 if asked:
                     break
                 continue  # the socket is there a moment before anybody listens
+            if answer.get("refusal") == "ended":
+                break
             assert answer["state"] == {"halt": "halted", "resume": "running"}[action]
             asked += 1
         result = process.wait()
@@ -217,6 +222,27 @@ async def test_in_a_silent_market_what_is_shown_looks_as_old_as_it_is(busy: Path
     assert ages_s[1] - ages_s[0] >= 0.2
 
 
+@pytest.mark.parametrize("verb", ["state", "risk"])
+async def test_what_has_reached_us_is_decided_upon_before_a_picture_is_taken(busy: Path, verb: str) -> None:
+    with opened(busy, speed=1.0) as (daemon, session):
+        stop = asyncio.Event()
+        run = asyncio.create_task(daemon.run(stop))
+        await asyncio.to_thread(wait_for, (busy / "busy.sock").exists)
+        await asyncio.to_thread(ask, busy / "busy.sock", {"verb": "state"})  # it has recovered when it answers
+        pause = {"verb": "operate", "action": "pause", "issuer": "test", "reason": "both at once"}
+        paused = asyncio.create_task(daemon._answer(pause))
+        decisions = session.engine.decisions
+        answer = await daemon._answer({"verb": verb})
+        assert session.engine.state is BotState.PAUSED
+        assert session.engine.decisions > decisions
+        if verb == "state":
+            assert isinstance(answer, bytes)
+            assert msgspec.json.decode(answer, type=VaultState).state == "paused"
+        assert "error" not in await paused
+        stop.set()
+        await run
+
+
 @pytest.mark.parametrize(
     ("question", "error"),
     [
@@ -255,6 +281,23 @@ async def test_a_resume_ordered_before_the_bot_became_stricter_is_of_no_use(busy
         assert answer["state"] == "running"
         stop.set()
         await run
+
+
+async def test_a_reason_with_a_secret_is_journalled_by_nobody(busy: Path) -> None:
+    keep_secret("secret-of-dmnz")
+    with opened(busy, speed=1.0) as (daemon, session):
+        stop = asyncio.Event()
+        run = asyncio.create_task(daemon.run(stop))
+        await asyncio.sleep(0.05)
+        question = {"verb": "operate", "action": "pause", "issuer": "ann", "reason": "as secret-of-dmnz says"}
+        refused = await asyncio.to_thread(ask, busy / "busy.sock", question)
+        assert refused["refusal"] == "holds_secret"
+        assert session.engine.state is not BotState.PAUSED
+        halted = await asyncio.to_thread(ask, busy / "busy.sock", {**question, "action": "halt"})
+        assert (halted["state"], halted["reason"]) == ("halted", "ann: as *** says")
+        stop.set()
+        await run
+    assert b"dmnz" not in (busy / "own.sqlite").read_bytes()
 
 
 async def test_words_of_another_encoding_end_no_daemon(busy: Path) -> None:

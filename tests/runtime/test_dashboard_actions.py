@@ -74,6 +74,15 @@ async def test_what_would_not_be_answered_is_not_sent_and_said_at_once(order: Or
     assert sent.bodies == []
 
 
+async def test_a_secret_does_not_even_reach_the_broker() -> None:
+    sent, desk, words = Sent(), desk_of(may=["all"]), f"with {KEY.text().partition(':')[2]}"
+    answer = await actions(sent, desk).order(Order("eth-straddle", "pause", words, "alice"))
+    assert (answer.is_done, sent.bodies) == (False, [])
+    assert "expected a command without secrets" in answer.text
+    assert (await actions(sent, desk).order(Order("eth-straddle", "halt", words, "alice"))).is_done
+    assert [body.reason for body in sent.bodies] == ["alice: with ***"]
+
+
 async def test_without_a_broker_it_is_said_that_nothing_was_sent() -> None:
     with pytest.raises(ConnectionError, match="nothing was sent"):
         await actions(Sent(NotConnected("nothing was sent"))).order(ORDER)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from bot.domain.events import CancelOrder, Event
+from bot.domain.events import CancelOrder, Event, OperatorAction, OperatorCommand, SubmitOrder
+from bot.domain.orders import OrderIntent, TimeInForce
 from bot.domain.risk import SupposedPosition
 from bot.runtime.config import load_vaults
 from bot.runtime.feed import RecordedFeed
@@ -37,6 +38,36 @@ async def test_unpaced_every_moment_is_a_batch_and_the_feed_ends(busy: Path) -> 
     assert mailbox.conflated == 0
     assert feed.now_ns() == feed.catch_up() == moments[-1]
     assert feed.decision_ns(7) == 7
+
+
+async def test_what_is_ordered_at_the_very_end_is_answered(busy: Path) -> None:
+    """An operator may have the last word just as the feed looks whether anything is left."""
+    (vault,) = load_vaults([busy / "busy.yaml"])
+    session = open_session(vault)
+    mailbox = Mailbox()
+    feed = session.open_feed(mailbox, 1e9)
+    intent = OrderIntent("r-1", "ETH-PERPETUAL", 1, 1, TimeInForce.IOC, False, "last word", 2_000.0, 1)
+    answers: list[Event] = []
+
+    async def take() -> None:
+        has_spoken = False
+        while True:
+            now_ns, events = await mailbox.take()
+            answers.extend(event for event in events if getattr(event, "order_id", "") == "r-1")
+            resumes = [event for event in events if isinstance(event, OperatorCommand)]
+            if resumes:
+                feed.submit(SubmitOrder(intent), now_ns)
+            mailbox.done()
+            if not has_spoken and session.world.peek_ns() is None:
+                has_spoken = True
+                mailbox.put(now_ns, [OperatorCommand(OperatorAction.RESUME, "desk", "go on", now_ns)])
+
+    taker = asyncio.create_task(take())
+    await feed.run()
+    taker.cancel()
+    await asyncio.gather(taker, return_exceptions=True)
+    assert feed.is_over
+    assert answers
 
 
 async def test_it_goes_on_where_a_run_ended(busy: Path) -> None:

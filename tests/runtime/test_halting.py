@@ -75,6 +75,25 @@ async def test_every_party_is_told_and_gets_its_line(tmp_path: Path) -> None:
     assert venues.asked == ["deribit", "okx"]
 
 
+async def test_a_secret_in_the_reason_stands_nowhere_and_stops_nothing(tmp_path: Path) -> None:
+    asked: list[dict[str, Any]] = []
+
+    async def answer(question: dict[str, Any]) -> dict[str, Any]:
+        asked.append(question)
+        return {"state": "halted", "reason": question["reason"]}
+
+    marker = HaltMarker(tmp_path / "v.halted")
+    environ = {**KEYS, "EVENKEEL_DERIBIT_SECRET": "secret-of-hltz"}
+    pasted = Halt("anna", "wrong key secret-of-hltz", 1)
+    async with serve(tmp_path / "v.sock", answer):
+        told = await halt_everywhere(
+            LIVE, pasted, marker, tmp_path / "v.sock", environ, venue_halter=Venues(), deadline_s=3.0
+        )
+    assert told.is_complete
+    assert [question["reason"] for question in asked] == ["wrong key ***"]
+    assert marker.read() == Halt("anna", "wrong key ***", 1)
+
+
 async def test_a_frozen_daemon_and_a_venue_away_delay_nobody(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as frozen:
         frozen.bind(str(tmp_path / "v.sock"))

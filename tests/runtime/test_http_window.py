@@ -16,7 +16,7 @@ from bot.runtime.windows import Hub
 from bot.runtime.windows_cli import watch
 from tests.runtime.command_line import CommandLine, wait_for
 from tests.telemetry.metrics.lint import families_of, problems
-from tests.telemetry.metrics.states import alert
+from tests.telemetry.states import alert
 
 
 def free_port() -> int:

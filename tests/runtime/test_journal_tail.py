@@ -108,6 +108,22 @@ def test_a_reading_goes_on_while_it_is_written_from_any_place(path: Path) -> Non
     at_place.close()
 
 
+def test_a_journal_in_which_nothing_has_come_is_not_looked_through(path: Path) -> None:
+    with Journal.open(path, for_writing=True) as journal:
+        for record in (HEADER, quiet(1), *hedge(1)):
+            journal.append(record)
+        journal.flush()
+        tail = JournalTail(path)
+        assert len(read_all(tail)) == 4
+        tail._after_seq = -1  # where it is would be told again, were it looked at
+        assert tail.read() == []
+        journal.append(quiet(2))
+        assert tail.read() == []
+        journal.flush()
+        assert len(tail.read()) == 4
+    tail.close()
+
+
 def test_a_header_waits_for_the_row_that_has_its_time(path: Path) -> None:
     write(path, HEADER)
     tail = JournalTail(path)

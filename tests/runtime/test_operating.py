@@ -9,7 +9,8 @@ import pytest
 
 from bot.domain.events import OperatorAction, OperatorCommand
 from bot.runtime.halt_marker import Halt
-from bot.runtime.operating import parse_operation, told_of, too_late
+from bot.runtime.operating import GOES_ON, MAX_REASON, fit_for_journal, parse_operation, told_of, too_late
+from bot.telemetry.logs import keep_secret
 from tests.engine.builders import Driver
 
 A = OperatorAction
@@ -74,6 +75,32 @@ def test_what_was_done_is_told(command: dict[str, Any], text: str) -> None:
     driver = Driver()
     driver.apply(parsed)
     assert told_of(parsed, driver.engine) == text
+
+
+def test_a_pause_that_does_not_stop_a_flatten_says_so() -> None:
+    """As a halt does not need to: it stops it."""
+    driver = Driver()
+    for action, ending in (("flatten", "exposed"), ("pause", GOES_ON), ("halt", "halted: ann: because")):
+        parsed = ask(action=action)
+        assert isinstance(parsed, OperatorCommand)
+        driver.apply(parsed)
+        assert told_of(parsed, driver.engine).endswith(ending)
+
+
+def test_a_secret_is_no_part_of_a_question_and_only_a_halt_is_carried_out_without_it() -> None:
+    keep_secret("secret-of-opqr")
+    long = "x" * (MAX_REASON - 3) + "secret-of-opqr"  # cut to its length it would be half a secret
+    for action in A:
+        for reason in ("it is secret-of-opqr", long):
+            question, why_not = fit_for_journal({"action": str(action), "issuer": "ann", "reason": reason})
+            assert bool(why_not) is (action is not A.HALT)
+            parsed = parse_operation(question, 7)
+            assert isinstance(parsed, OperatorCommand)
+            assert "sec" not in parsed.reason
+    named = {"action": "halt", "command_id": "secret-of-opqr", "reason": None}
+    assert fit_for_journal(named) == ({**named, "command_id": ""}, "")
+    plain = {"action": "pause", "reason": "lunch"}
+    assert fit_for_journal(plain) == (plain, "")
 
 
 def test_what_a_frozen_daemon_finds_when_it_wakes_may_come_too_late() -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import signal
 import stat
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bot.domain.commands import ACTIONS
+from bot.domain.events import OperatorCommand
 from bot.domain.windows import CommandAnswer
 from bot.runtime.order_cli import exit_code
 from tests.broker import Mosquitto
 from tests.broker import mosquitto as open_broker
+from tests.runtime.audit import read_rows
 from tests.runtime.command_line import CommandLine, Process, Result, wait_for
 from tests.telemetry.commands.forging import ALICE, BOB, CAROL, MALLORY
 
@@ -64,14 +69,20 @@ class Desk:
         said = ("--desk", "desk.yaml", "--issuer", issuer, "--reason", reason, *GIVEN.get(action, ()), *more)
         return self.run("order", action, "busy.yaml", *said, EVENKEEL_ORDER_KEY=key or KEYS[issuer])
 
-    def open(self) -> None:
-        """Start the daemon and its windows, and return once commands are taken."""
+    def open(self) -> Process:
+        """Start the daemon and its windows, and return these once commands are taken."""
         daemon = self.start("run", "busy.yaml", "--speed", "20")
         wait_for(lambda: daemon.is_over or (self.folder / ".evenkeel" / "busy.sock").exists())
+        windows = self.open_windows()
+        assert not daemon.is_over, daemon.err[-2_000:]
+        return windows
+
+    def open_windows(self) -> Process:
+        """Start the windows, and return once commands are taken."""
         windows = self.start("windows", "desk.yaml", "busy.yaml", BOBS_SECRET=BOB.text())
         wait_for(lambda: windows.is_over or '"commands.open"' in windows.err)
-        assert not daemon.is_over, daemon.err[-2_000:]
         assert not windows.is_over, windows.err[-2_000:]
+        return windows
 
     def end(self) -> str:
         """End what runs; return all that was logged."""
@@ -137,9 +148,36 @@ def test_who_is_not_believed_hears_nothing(desk: Desk) -> None:
     assert logged.count('"why": "unknown_issuer"') == 1
 
 
+def test_what_is_sent_while_no_windows_run_is_done_once_or_refused_for_its_age(
+    desk: Desk, mosquitto: Mosquitto
+) -> None:
+    windows = desk.open()
+    windows.send(signal.SIGKILL)
+    windows.wait()
+    for issuer, life, reason in (("alice", "1", "out of time"), ("bob", "300", "while nobody listened")):
+        assert desk.order(issuer, "pause", "--life", life, "--wait", "0", reason=reason).code == 5
+    sent_s, topic = time.time(), "desk-1/v1/busy/answers"
+    with ThreadPoolExecutor() as pool:
+        heard = pool.submit(mosquitto.heard, topic, 2, "-q", "1")
+        wait_for(lambda: f"{topic} (QoS 1)" in mosquitto.log)
+        wait_for(lambda: time.time() > sent_s + 1.0)  # the one has expired by now, for good
+        windows = desk.open_windows()
+        answers = [msgspec.json.decode(payload, type=CommandAnswer) for _, payload in heard.result()]
+    assert sorted((one.issuer, one.is_done) for one in answers) == [("alice", False), ("bob", True)]
+    (refused,) = (one.text for one in answers if not one.is_done)
+    assert "expired" in refused
+    windows.send(signal.SIGTERM)
+    windows.wait()
+    desk.open_windows()
+    assert desk.order("alice", "resume", reason="that is all").code == 0
+    desk.end()
+    events = read_rows(desk.folder / ".evenkeel/busy.sqlite").events
+    reasons = [event.reason for event in events if isinstance(event, OperatorCommand)]
+    assert reasons == ["while nobody listened", "that is all"]
+
+
 def test_a_vault_that_does_not_run_is_said_to_be_so(desk: Desk) -> None:
-    windows = desk.start("windows", "desk.yaml", "busy.yaml", BOBS_SECRET=BOB.text())
-    wait_for(lambda: windows.is_over or '"commands.open"' in windows.err)
+    desk.open_windows()
     result = desk.order("bob", "pause")
     assert (result.code, result.out) == (
         3, "busy: pause refused (not running): expected a running daemon of busy, found none\n",

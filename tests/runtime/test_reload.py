@@ -19,11 +19,12 @@ from bot.domain.units import NS_PER_S
 from bot.runtime.config import config_json, config_sha256, load_vaults
 from bot.runtime.control import ask
 from bot.runtime.daemon import Daemon
-from bot.runtime.journal import Batch, Header, Journal
-from bot.runtime.recovery import newest_vault
-from bot.runtime.reload import Plan, Wish, answer_of, event_of, read_plan, read_vault, take_in, wish_of
+from bot.runtime.journal import SCHEMA_VERSION, Batch, Header, Journal
+from bot.runtime.recovery import in_force, newest_vault, rebuild
+from bot.runtime.reload import InForce, Plan, Wish, answer_of, event_of, read_plan, read_vault, take_in, wish_of
 from bot.runtime.reload_rules import judge
 from bot.runtime.session import Session, open_session
+from bot.runtime.vault import Vault
 from tests.runtime.audit import read_rows
 from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange, orders
 from tests.runtime.test_live_run import running, until
@@ -48,6 +49,10 @@ def rewrite(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+def plan_of(old: Vault, new: Vault) -> Plan:
+    return Plan(InForce.began(old), new, judge(old, new))
 
 
 # On a live feed ------------------------------------------------------------------------------------------------------
@@ -115,7 +120,7 @@ async def test_of_two_who_ask_at_once_one_is_told_that_it_is_done_already(busy: 
 
 def test_what_a_journal_says_is_adopted_and_known(session: Session) -> None:
     wider = session.vault.model_copy(update={"pnl_step_s": 30})
-    event = event_of(Plan(session.vault, wider, judge(session.vault, wider)), WISH, 5)
+    event = event_of(plan_of(session.vault, wider), WISH, 5)
     assert event == ConfigChanged(
         config_json(wider), config_sha256(wider), ("pnl_step_s: 60 → 30",), "ops", "a drill", 5
     )
@@ -128,7 +133,7 @@ def test_what_a_journal_says_is_adopted_and_known(session: Session) -> None:
 
 def test_a_replay_with_the_same_file_read_again_and_again_decides_the_same(session: Session) -> None:
     again = open_session(session.vault, recording=session.recording)
-    same = event_of(Plan(session.vault, session.vault, judge(session.vault, session.vault)), WISH, 0)
+    same = event_of(plan_of(session.vault, session.vault), WISH, 0)
     digests = []
     for one, every in ((session, 0), (again, 97)):
         number = 0
@@ -150,7 +155,7 @@ def test_a_configuration_of_another_version_names_what_it_cannot_read(session: S
     text = config_json(session.vault).replace('"routing"', '"rooting"')
     with pytest.raises(JournalError, match=r"found at rooting: Extra inputs .*; hint: it was written by another"):
         read_vault(text)
-    event = event_of(Plan(session.vault, session.vault, judge(session.vault, session.vault)), WISH, 5)
+    event = event_of(plan_of(session.vault, session.vault), WISH, 5)
     with pytest.raises(JournalError, match="another version"):
         take_in(session, msgspec.structs.replace(event, config_json=text))
 
@@ -160,7 +165,7 @@ def test_a_file_that_is_wrong_is_named_by_line(busy: Path, session: Session) -> 
     rewrite(file, "half_width_base: 0.3", "half_width_base: -0.3")
     rewrite(file, "numeraire: USD", "numeraire: EUR")
     with pytest.raises(ConfigError) as caught:
-        read_plan(session.vault, file, session.settings_for)
+        read_plan(InForce.began(session.vault), file, session.settings_for)
     assert [problem.split(": ")[0] for problem in caught.value.problems] == [f"{file}:4", f"{file}:10"]
 
 
@@ -170,7 +175,7 @@ def test_a_file_that_is_wrong_is_named_by_line(busy: Path, session: Session) -> 
 def looser(session: Session) -> Plan:
     limits = session.vault.limits.model_copy(update={"daily_loss_quote": 1e9})
     new = session.vault.model_copy(update={"limits": limits})
-    return Plan(session.vault, new, judge(session.vault, new))
+    return plan_of(session.vault, new)
 
 
 def test_looser_limits_take_the_code_that_their_refusal_shows(session: Session) -> None:
@@ -184,7 +189,7 @@ def test_looser_limits_take_the_code_that_their_refusal_shows(session: Session) 
 
 
 def test_another_file_than_the_one_asked_about_is_not_taken(session: Session) -> None:
-    plan = Plan(session.vault, session.vault, judge(session.vault, session.vault))
+    plan = plan_of(session.vault, session.vault)
     digest = config_sha256(session.vault)
     assert "error" not in answer_of(plan, WISH._replace(expected_sha256=digest))
     assert "found another one" in answer_of(plan, WISH._replace(expected_sha256="0" * 64))["error"]
@@ -192,7 +197,7 @@ def test_another_file_than_the_one_asked_about_is_not_taken(session: Session) ->
 
 def test_a_wish_that_a_daemon_finds_too_late_is_not_carried_out(session: Session) -> None:
     now_ns = time.time_ns()
-    plan = Plan(session.vault, session.vault, judge(session.vault, session.vault))
+    plan = plan_of(session.vault, session.vault)
     for expires_ns, is_late in ((now_ns - 2 * NS_PER_S, True), (now_ns + 3600 * NS_PER_S, False), (0, False)):
         assert ("error" in answer_of(plan, wish_of({"expires_ns": expires_ns}))) is is_late
 
@@ -217,10 +222,35 @@ def test_a_change_of_the_configuration_is_found_in_a_journal_without_reading_it(
         assert newest_vault(journal) == session.vault
         for step_s in (10, 20):
             new = session.vault.model_copy(update={"pnl_step_s": step_s})
-            journal.append(
-                Batch(step_s, (event_of(Plan(session.vault, new, judge(session.vault, new)), WISH, step_s),))
-            )
+            journal.append(Batch(step_s, (event_of(plan_of(session.vault, new), WISH, step_s),)))
             journal.append(Batch(step_s + 1, ()))
         journal.flush()
         assert newest_vault(journal).pnl_step_s == 20
     assert [len(batch.events) for batch in read_rows(tmp_path / "j.sqlite").batches] == [1, 0, 1, 0]
+
+
+def test_small_steps_add_up_until_somebody_confirms_and_a_restart_agrees(tmp_path: Path, session: Session) -> None:
+    """Of 50,000 at the start: 80,000 is taken, 120,000 is not, until it is confirmed; then it counts from there."""
+    now = InForce.began(session.vault)
+    asked: list[bool] = []
+    with Journal.open(tmp_path / "j.sqlite", for_writing=True) as journal:
+        began = config_json(now.vault), config_sha256(now.vault)
+        journal.append(Header("r1", "busy", *began, None, None, 1, SCHEMA_VERSION, "test"))
+        steps = ((80_000, 150_000), (120_000, 150_000), (200_000, 190_000))
+        for ts_ns, (order_quote, loss_quote) in enumerate(steps, 1):
+            limits = now.vault.limits.model_copy(
+                update={"max_order_quote": float(order_quote), "daily_loss_quote": float(loss_quote)}
+            )
+            new = now.vault.model_copy(update={"limits": limits})
+            plan = Plan(now, new, judge(now.vault, new, now.limits))
+            asked.append("error" in answer_of(plan, WISH))
+            event = event_of(plan, WISH, ts_ns)
+            assert bool(event.confirmed) is asked[-1]
+            journal.append(Batch(ts_ns, (event,)))
+            now = now.then(new, event.confirmed)
+        journal.flush()
+        assert asked == [False, True, False]
+        # what was confirmed is the limit that was shown, no other
+        assert (now.limits["limits.max_order_quote"], now.limits["limits.daily_loss_quote"]) == (120_000.0, 100_000.0)
+        assert in_force(journal) == now
+        assert rebuild(session, journal).in_force == now

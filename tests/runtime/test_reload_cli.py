@@ -58,6 +58,11 @@ def test_a_running_vault_goes_by_its_changed_file_and_its_journal_replays_throug
     assert desk["decision"]["high_base"] - desk["decision"]["low_base"] == pytest.approx(1.8)
     (event,) = journalled(busy)
     assert (event.reason, event.changes) == ("a calmer market", tuple(told.out.splitlines()[:2]))
+    change(busy, (LARGER[1], "max_order_quote: 120000"))
+    stepped = evenkeel.run("reload", "busy.yaml", cwd=busy)
+    assert stepped.code == 6, "two steps of less than twice as much are one of more"
+    assert "allows 2.4 times as much as 50000.0, its tightest since it was last confirmed" in stepped.err
+    change(busy, ("max_order_quote: 120000", LARGER[1]))
     for verb in ("status", "report"):
         shown = evenkeel.run(verb, "busy.yaml", "--json", cwd=busy)
         assert shown.code == (3 if verb == "status" else 0), shown.err
@@ -101,11 +106,20 @@ def test_what_must_not_be_changed_like_this_changes_nothing(evenkeel: CommandLin
         confirmed = evenkeel.run("reload", "busy.yaml", "--confirm", code, "--json", cwd=busy)
         assert confirmed.code == 0, confirmed.err
         assert confirmed.json["is_applied"] is True
+        change(busy, ("max_order_quote: 100001", "max_order_quote: 200002"))
+        assert evenkeel.run("reload", "busy.yaml", cwd=busy).code == 0, "it counts from what was confirmed"
+        change(busy, ("max_order_quote: 200002", "max_order_quote: 200003"))
+        beyond = evenkeel.run("reload", "busy.yaml", cwd=busy)
+        assert (beyond.code, "as 100001.0, its tightest" in beyond.err) == (6, True)
+        change(busy, ("max_order_quote: 200003", "max_order_quote: 200002"))
         (busy / "other.yaml").write_text(whole)
         foreign = evenkeel.run("reload", "other.yaml", cwd=busy)
         assert foreign.code == 1
         assert "expected the file that was asked about" in foreign.err
-    assert [event.changes for event in journalled(busy)] == [("limits.max_order_quote: 50000.0 → 100001.0",)]
+    assert [(event.changes, event.confirmed) for event in journalled(busy)] == [
+        (("limits.max_order_quote: 50000.0 → 100001.0",), ("limits.max_order_quote",)),
+        (("limits.max_order_quote: 100001.0 → 200002.0",), ()),
+    ]
 
 
 def test_a_file_that_changed_while_nothing_ran_goes_into_the_journal_first(evenkeel: CommandLine, busy: Path) -> None:

@@ -9,12 +9,24 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from bot.runtime.reload_rules import CHANGEABLE, FIXED, LIMITS, Loosens, confirmation, fixed_by, judge, rule_of
+from bot.runtime.reload_rules import (
+    CHANGEABLE,
+    FIXED,
+    LIMITS,
+    Loosens,
+    confirmation,
+    fixed_by,
+    judge,
+    limits_after,
+    limits_of,
+    rule_of,
+)
 from bot.runtime.vault import Vault
 from strategies import POLICIES
 from tests.house.sources import ROOT
 from tests.runtime.vault_files import vault
 
+SINCE = ", its tightest since it was last confirmed"
 RISK = {"accounts": {"deribit": {"model": "deribit_sm"}}}
 
 
@@ -148,6 +160,50 @@ def test_bounds_of_operators_are_limits_that_allow_nothing_where_there_are_none(
     verdict = judge(of(operator={"ETH": old}), of(operator={"ETH": new}))
     assert verdict.refused == ()
     assert [line.rpartition(": ")[2] for line in verdict.loosened] == said
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ((50_000, 90_000, 130_000), f"allows 2.6 times as much as 50000.0{SINCE}"),
+        ((50_000, 90_000, 100_000), ""),
+        ((50_000, 10_000, 30_000), "allows 3 times as much"),
+        (
+            (50_000, 10_000, 20_000, 40_000),
+            f"allows 4 times as much as 10000.0{SINCE}",
+        ),
+    ],
+)
+def test_steps_are_added_up_since_the_last_confirmation(steps: tuple[float, ...], said: str) -> None:
+    vaults = [of(limits=limits(max_order_quote=step)) for step in steps]
+    held = limits_of(vaults[0])
+    for one in vaults[1:-1]:
+        held = limits_after(held, one, ())
+    verdict = judge(vaults[-2], vaults[-1], held)
+    assert [line.rpartition(": ")[2] for line in verdict.loosened] == ([said] if said else [])
+    assert verdict.keys == (("limits.max_order_quote",) if said else ())
+    confirmed = limits_after(held, vaults[-1], verdict.keys)
+    twice = of(limits=limits(max_order_quote=2 * float(str(confirmed["limits.max_order_quote"]))))
+    assert judge(vaults[-1], twice, confirmed).code == ""
+
+
+def test_what_is_tightened_needs_no_confirmation_however_it_came_to_be() -> None:
+    held = limits_of(of(limits=limits(max_order_quote=10_000)))
+    wide, less = (of(limits=limits(max_order_quote=one)) for one in (90_000, 60_000))
+    assert judge(wide, less, held).loosened == ()
+
+
+def test_a_limit_that_comes_and_goes_is_held_to_its_tightest() -> None:
+    none, some, more = of(), of(venue_limits={"deribit": 1e6}), of(venue_limits={"deribit": 3e6})
+    held = limits_after(limits_of(none), some, ())
+    assert judge(some, more, held).loosened == ("venue_limits.deribit: 1000000.0 → 3000000.0: allows 3 times as much",)
+    gone = judge(some, none, held)
+    assert gone.keys == ("venue_limits.deribit",)
+    assert "venue_limits.deribit" not in limits_after(held, none, gone.keys), "no limit is as wide as can be"
+    bounds = [of(operator={"ETH": {"target_min_base": -1.0, "target_max_base": one}}) for one in (1.0, 1.9, 3.0)]
+    held = limits_after(limits_of(none), bounds[0], ("operator.ETH.target_max_base",))
+    held = limits_after(held, bounds[1], ())
+    assert "3 times as much as 1.0" in judge(bounds[1], bounds[2], held).loosened[0]
 
 
 def test_a_permission_is_a_limit_too() -> None:

@@ -68,6 +68,8 @@ def test_every_moment_can_be_shown(busy: Path, policy: str) -> None:
     assert "not hedging" in plans
     assert ("hedging" in plans) is (policy != "unhedged")
     if policy == "unhedged":
+        assert any(plan.startswith("nothing to do") for plan in plans)
+        assert ", no band: " in view["desks"][0]["plan"]
         decision = view["desks"][0]["decision"]
         assert decision["low_base"] is None, "an infinite band is no number"
         assert (

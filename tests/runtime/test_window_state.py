@@ -16,6 +16,7 @@ from bot.runtime.meters import DaemonMeters
 from bot.runtime.session import Session, open_session
 from bot.runtime.views import status_view
 from bot.runtime.window_state import take_state
+from tests.runtime.test_session import open_with_options
 from tests.runtime.test_views import open_busy, step
 
 MARGIN_VAULT = Path(__file__).parents[2] / "config" / "eth-straddle-margin.yaml"
@@ -68,6 +69,32 @@ def test_legs_add_up_to_the_greeks_of_the_book(busy: Path) -> None:
     assert [leg.instrument_id for leg in linear] == list(book.hedges)
     delta_base = fsum(leg.delta_base or 0.0 for leg in shown.legs) + book.coin_cash
     assert delta_base == pytest.approx(book.net_greeks(is_coin_numeraire=False).delta_base, rel=1e-9)
+
+
+def test_gamma_and_vega_have_a_target_where_options_hedge_them(busy: Path) -> None:
+    session = open_with_options(busy)
+    (desk,) = session.engine.desks.values()
+    assert state_of(session, 0).underlyings[0].option_plan == "options have not been looked at yet"
+    plans = set()
+    now_ns = step(session)
+    while now_ns is not None and not any(one.lots for one in desk.book.option_hedges.values()):
+        (shown,) = state_of(session, now_ns).underlyings
+        plans.add(shown.option_plan)
+        live = session.engine.orders.live.values()
+        under_way = [order for order in live if order.intent.instrument_id in desk.book.option_hedges]
+        if under_way:
+            assert f"{len(under_way)} order" in shown.option_plan
+            bought = sum(order.remaining_lots for order in under_way) > 0
+            assert shown.target_gamma_base_per_px is not None
+            assert shown.gamma_base_per_px is not None
+            assert (shown.target_gamma_base_per_px > shown.gamma_base_per_px) is bought
+        elif desk.decision is not None:
+            assert shown.target_gamma_base_per_px == shown.gamma_base_per_px
+            assert shown.target_vega_quote_per_vol == shown.vega_quote_per_vol
+        now_ns = step(session)
+    assert any("under way" in plan for plan in plans)
+    delta_alone = state_of(open_busy(busy), 0).underlyings[0]
+    assert (delta_alone.option_plan, delta_alone.target_gamma_base_per_px) == ("", None)
 
 
 def test_margin_is_shown_by_account() -> None:

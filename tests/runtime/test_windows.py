@@ -107,6 +107,11 @@ async def test_what_a_daemon_says_reaches_every_window(folder: Path, watched: Wa
     await running
 
 
+def test_vaults_take_turns(folder: Path, watched: Watched) -> None:
+    host = Windows([watched] * 4, [], Hub(), socket_path=folder / "w.sock", every_s=0.2)
+    assert host._turns() == pytest.approx([0.0, 0.05, 0.1, 0.15])
+
+
 async def test_an_answer_beyond_all_measure_does_not_end_the_watch(
     folder: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

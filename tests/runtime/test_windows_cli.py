@@ -35,6 +35,7 @@ def test_windows_watch_until_they_are_told_to_stop(evenkeel: CommandLine, busy: 
     wait_for(lambda: socket.exists() or process.is_over)
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(19, own + NICENESS), "windows give way to trading"
+    assert os.sched_getscheduler(process.pid) == os.SCHED_BATCH
     second = evenkeel.run("windows", "desk.yaml", "busy.yaml", cwd=busy)
     assert second.code == 1
     assert "found one at" in second.err

@@ -11,30 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.chain import GasPaid
-from bot.domain.events import AmendOrder, CancelOrder, Event, QueryOrder, SubmitOrder
+from bot.domain.events import CancelOrder, Event, SubmitOrder
 from bot.domain.instruments import Payoff, Spot, TickSchedule
 from bot.domain.market import ExecutionTerms, IndexPrice, MarketEvent, OraclePrice, Quote
 from bot.domain.orders import (
-    AmendRejected,
-    CancelRejected,
     Fill,
     GasBid,
     OrderAccepted,
     OrderCanceled,
     OrderIntent,
-    OrderRejected,
-    OrderState,
-    OrderTruth,
     TimeInForce,
 )
 from bot.domain.units import NS_PER_DAY, NS_PER_MIN, NS_PER_MS, NS_PER_S
 from bot.pricing.tick_math import tick_at
 from bot.pricing.uniswap_v3 import PoolState, swap
 from bot.simulation.chain import (
-    CANCEL_GAS_UNITS,
     INCLUSION_SHARES,
-    REPLACE_AFTER_BLOCKS,
-    REPLACE_RISE,
     TWAP_NS,
     WEI_PER_GWEI,
     ChainModel,
@@ -42,6 +34,7 @@ from bot.simulation.chain import (
     PoolModel,
     SimulatedChain,
 )
+from bot.simulation.chain_venue import CANCEL_GAS_UNITS, REPLACE_AFTER_BLOCKS, REPLACE_RISE
 from bot.simulation.venue import Latency
 from bot.simulation.world import World
 from tests import instruments
@@ -414,42 +407,6 @@ def test_a_cancel_is_a_transaction_too() -> None:
     (gas,) = of_type(events, GasPaid)
     assert not canceled.is_expired
     assert gas.gas_coin == pytest.approx(CANCEL_GAS_UNITS * 2 * REPLACE_RISE / 1e18)
-    assert chain.figures.cancels == 1
-    chain.submit(CancelOrder("run-1", POOL.instrument_id, "again"), T0_NS + BLOCK_NS + NS_PER_S)
-    assert len(of_type(blocks(chain), CancelRejected)) == 1
-
-
-def test_questions_are_answered_with_the_truth() -> None:
-    chain = make_chain()
-    chain.submit(buy(7), T0_NS + 1)
-    chain.submit(QueryOrder("run-1", POOL.instrument_id), T0_NS + 2)
-    chain.submit(QueryOrder("run-9", POOL.instrument_id), T0_NS + 3)
-    chain.submit(AmendOrder("run-1", POOL.instrument_id, 1, "test"), T0_NS + 4)
-    first = chain.advance(T0_NS + NS_PER_S)
-    assert [event.state for event in of_type(first, OrderTruth)] == [OrderState.OPEN, OrderState.REJECTED]
-    assert len(of_type(first, AmendRejected)) == 1
-    (fill,) = of_type(blocks(chain), Fill)
-    chain.submit(buy(7), T0_NS + BLOCK_NS + NS_PER_S)  # the same order again trades nothing
-    (truth,) = of_type(blocks(chain), OrderTruth)
-    assert (truth.state, truth.fills) == (OrderState.FILLED, (fill,))
-    assert chain.positions == {POOL.instrument_id: 7}
-
-
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        ({"gas": None}, "no gas bid"),
-        ({"instrument_id": "chain:WBTC-USDC"}, "unknown instrument"),
-        ({"qty_lots": 0}, "expected lots and a limit"),
-        ({"limit_ticks": 0}, "expected lots and a limit"),
-    ],
-)
-def test_what_is_no_transaction_is_rejected(change: dict[str, Any], why: str) -> None:
-    chain = make_chain()
-    chain.submit(SubmitOrder(msgspec.structs.replace(buy(1).intent, **change)), T0_NS + 1)
-    (rejected,) = of_type(blocks(chain), OrderRejected)
-    assert why in rejected.reason
-    assert chain.cash_settle == {}
 
 
 def test_all_a_limit_allows_may_be_taken() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bot.domain.results import FrontierPoint
-from bot.simulation.frontier import Comparison, compare, cost_at, frontier, setting_at
+from bot.simulation.frontier import compare, cost_at, frontier, setting_at
 
 
 def point(sd_day_quote: float, cost_quote: float) -> FrontierPoint:
@@ -35,7 +35,6 @@ def test_frontiers_are_compared_where_both_reach() -> None:
     assert [comparison.sd_day_quote for comparison in found] == [2.0, 4.0]
     assert found[0].other_cost_quote == pytest.approx(80.0)
     assert found[1].cost_quote == pytest.approx(10.0)
-    assert Comparison(1.0, 60.0, 80.0).saving == pytest.approx(0.25)
 
 
 def test_the_setting_for_a_wanted_tracking_error_lies_between_two_that_were_run() -> None:

@@ -8,23 +8,18 @@ from typing import Any
 import pytest
 
 from bot.domain.chain import GasPaid
-from bot.domain.events import AmendOrder, CancelOrder, Event, QueryOrder, SubmitOrder
+from bot.domain.events import CancelOrder, Event, SubmitOrder
 from bot.domain.market import ExecutionTerms, GasTier, Quote
 from bot.domain.orders import (
-    AmendRejected,
-    CancelRejected,
     Fill,
     GasBid,
     OrderAccepted,
     OrderCanceled,
     OrderIntent,
-    OrderRejected,
-    OrderState,
-    OrderTruth,
     TimeInForce,
 )
 from bot.domain.units import NS_PER_MS, NS_PER_S
-from bot.simulation.chain import CANCEL_GAS_UNITS, REPLACE_AFTER_BLOCKS
+from bot.simulation.chain_venue import CANCEL_GAS_UNITS, REPLACE_AFTER_BLOCKS
 from bot.simulation.venue import Latency
 from bot.simulation.watched_chain import INCLUSION_SHARES, WatchedChain
 from tests import instruments
@@ -181,31 +176,6 @@ def test_a_cancel_takes_its_place_and_costs_gas_too() -> None:
     assert not canceled.is_expired
     (paid,) = of_type(events, GasPaid)
     assert CANCEL_GAS_UNITS * BASE_FEE_WEI / 1e18 < paid.gas_coin < CANCEL_GAS_UNITS * 2 * BASE_FEE_WEI / 1e18
-    chain.submit(CancelOrder("run-1", POOL.instrument_id, ""), T0_NS + 2 * BLOCK_NS)
-    chain.submit(AmendOrder("run-1", POOL.instrument_id, 1, ""), T0_NS + 2 * BLOCK_NS)
-    answers = chain.advance(T0_NS + 3 * BLOCK_NS)
-    assert [type(answer) for answer in answers] == [CancelRejected, AmendRejected]
-
-
-def test_questions_are_answered_with_what_is_known() -> None:
-    chain = make_chain()
-    block(chain, 0)
-    chain.submit(order(1), T0_NS + NS_PER_S)
-    chain.submit(order(1), T0_NS + NS_PER_S)  # the same again is the same order
-    chain.submit(QueryOrder("run-9", POOL.instrument_id), T0_NS + NS_PER_S)
-    states = [truth.state for truth in of_type(chain.advance(T0_NS + 2 * NS_PER_S), OrderTruth)]
-    assert states == [OrderState.OPEN, OrderState.REJECTED]
-    until_over(chain)
-    chain.submit(QueryOrder("run-1", POOL.instrument_id), T0_NS + 300 * BLOCK_NS)
-    (truth,) = of_type(chain.advance(T0_NS + 301 * BLOCK_NS), OrderTruth)
-    assert (truth.state, len(truth.fills)) == (OrderState.FILLED, 1)
-
-
-@pytest.mark.parametrize("command", [order(1, gas=None), order(0)])
-def test_what_is_no_transaction_is_refused(command: SubmitOrder) -> None:
-    chain = make_chain()
-    chain.submit(command, T0_NS)
-    assert [type(event) for event in chain.advance(T0_NS + NS_PER_S)] == [OrderRejected]
 
 
 def test_several_blocks_of_one_second_are_told_apart_by_when_we_heard_of_them() -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from bot.domain.windows import UnderlyingState
 from bot.telemetry.metrics.board import Board
 from bot.telemetry.top import STALE_AFTER_S, draw_bullet, draw_clocks, draw_fleet, printable
-from tests.telemetry.metrics.states import UNDERLYING, state
+from tests.telemetry.states import UNDERLYING, state
 
 WIDTHS = [200, 160, 149, 116, 115, 80, 60, 40]
 

@@ -161,6 +161,12 @@ class Function:
         return decode(self._inputs, data[_SELECTOR_BYTES:]) if data[:_SELECTOR_BYTES] == self.selector else None
 
 
+BALANCE_OF: Final = Function("balanceOf(address)", "(uint256)")
+ALLOWANCE: Final = Function("allowance(address,address)", "(uint256)")
+APPROVE: Final = Function("approve(address,uint256)", "(bool)")
+"""What every ERC-20 token answers to, as far as it is asked here."""
+
+
 class Event:
     """One event of a contract: `Event("Transfer(address indexed from, address indexed to, uint256 value)")`."""
 

@@ -16,10 +16,11 @@ import msgspec
 
 from bot.domain.errors import EvenkeelError, Retryable, VenueFatal
 from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.gateways.addresses import masked
 from bot.gateways.chain.abi import Undecodable, to_int
 from bot.gateways.chain.endpoints import Endpoints, to_block
 from bot.gateways.chain.nouns import Block, Reorg
-from bot.gateways.chain.rpc import RpcError, Unanswered, masked
+from bot.gateways.chain.rpc import RpcError, Unanswered
 from bot.gateways.chain.settings import ChainSettings
 from bot.gateways.gateway import Clock
 

@@ -18,6 +18,7 @@ from bot.gateways.chain.nouns import Block
 from bot.gateways.chain.settings import FeeSettings
 
 WEI: Final = 10**18
+PLAIN_GAS: Final = 21_000  # of a transfer, which is what cancels are and what fills a nonce
 HISTORY_BLOCKS: Final = 20
 PERCENTILES: Final = (10.0, 50.0, 90.0)  # of the tips in a block, one per tier
 _ELASTICITY: Final = 2

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import msgspec
 
@@ -228,11 +228,3 @@ class HedgeProtocol(Protocol):
 
     def is_price_miss(self, data: bytes) -> bool:
         """Tell whether a revert only says that price or time ran out: the order expired, nothing worse."""
-
-
-@runtime_checkable
-class ProtocolFactory(Protocol):
-    """Makes a `HedgeProtocol` from its section of the settings; one per module of `protocols/`."""
-
-    def __call__(self, section: object, tokens: dict[str, object]) -> HedgeProtocol:
-        """Return the protocol. Raises ConfigError if the section lacks something."""

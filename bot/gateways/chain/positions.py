@@ -19,7 +19,7 @@ from msgspec import structs
 from bot.domain.chain import ChainReport, LpPosition, TokenPosition
 from bot.domain.errors import ConfigError
 from bot.domain.units import NS_PER_S
-from bot.gateways.chain.abi import Function, address_at, int_at, to_bytes, uint_at
+from bot.gateways.chain.abi import BALANCE_OF, Function, address_at, int_at, to_bytes, uint_at
 from bot.gateways.chain.nouns import Block, Read
 from bot.gateways.chain.settings import ChainSettings, HolderSettings, PoolSettings, TokenSettings
 from bot.pricing.lp import fee_growth_inside, fees_owed, px_range, whole_liquidity
@@ -31,7 +31,6 @@ _WAD: Final = 10**18
 _NO_DEBT: Final = 2**256 - 1
 _NOBODY: Final = "0x" + 40 * "0"
 
-_BALANCE: Final = Function("balanceOf(address)")
 _ID_AT: Final = Function("tokenOfOwnerByIndex(address,uint256)")
 _POSITION: Final = Function("positions(uint256)")
 _SLOT0: Final = Function("slot0()")
@@ -252,7 +251,7 @@ def _find_balance(
 ) -> None:
     """Find an ERC-20 balance, at the token's redemption rate."""
     [balance, *rate] = answers.all(
-        f"the balance of {token.symbol}", _read(_BALANCE, token.address, holder.address), *_rate_reads(token)
+        f"the balance of {token.symbol}", _read(BALANCE_OF, token.address, holder.address), *_rate_reads(token)
     )
     symbol = token.symbol if is_wallet else ""
     _add(found, f"{token.symbol} of {holder.address}", token, uint_at(balance, 0), rate, symbol)
@@ -263,7 +262,7 @@ def _find_shares(
 ) -> None:
     """Find ERC-4626 shares: what they can be turned into, in the units of the asset and at its rate."""
     what = f"what {share.symbol} is worth"
-    [asset, balance] = answers.all(what, _read(_ASSET, share.address), _read(_BALANCE, share.address, holder.address))
+    [asset, balance] = answers.all(what, _read(_ASSET, share.address), _read(BALANCE_OF, share.address, holder.address))
     token = known.at(address_at(asset, 0))
     if token is None:
         raise _Unreadable(f"{what}: expected a known token, found asset {address_at(asset, 0)}")
@@ -282,7 +281,7 @@ def _find_loan(holder: HolderSettings, token: TokenSettings, answers: _Answers, 
     places = [address_at(reserve, word) for word in (8, 9, 10)]
     if places[0] == _NOBODY:
         raise _Unreadable(f"{what}: expected it to be listed at Aave, found nothing")
-    reads = {place: _read(_BALANCE, place, holder.address) for place in places if place != _NOBODY}
+    reads = {place: _read(BALANCE_OF, place, holder.address) for place in places if place != _NOBODY}
     told = answers.all(what, *reads.values(), *_rate_reads(token))
     balances = {place: uint_at(answer, 0) for place, answer in zip(reads, told, strict=False)}
     supplied, stable, variable = (balances.get(place, 0) for place in places)
@@ -303,7 +302,7 @@ def _find_lps(
 ) -> None:
     """Find all LP positions, in as few rounds as their ticks allow."""
     count = uint_at(
-        answers.one("the number of LP positions", _read(_BALANCE, holder.position_manager, holder.address)), 0
+        answers.one("the number of LP positions", _read(BALANCE_OF, holder.position_manager, holder.address)), 0
     )
     if count > MAX_LPS:
         raise _Unreadable(f"expected at most {MAX_LPS} LP positions, found {count}")

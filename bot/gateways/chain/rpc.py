@@ -21,6 +21,7 @@ from web3.types import RPCEndpoint, RPCRequest, RPCResponse
 
 from bot.domain.errors import EvenkeelError, Retryable
 from bot.domain.units import NS_PER_S
+from bot.gateways.addresses import masked, why_failed
 from bot.gateways.chain.abi import Undecodable, explain_revert, to_bytes
 
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
@@ -77,19 +78,6 @@ class Reverted(RpcError):
 
     def __str__(self) -> str:
         return explain_revert(self.data) if self.data else self.message
-
-
-def masked(url: str) -> str:
-    """Return an address with all but scheme and host taken out, fit to be shown."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return "***"
-    if not parts.scheme or not host:
-        return "***"
-    has_more = bool(parts.path.strip("/") or parts.query or parts.username or parts.fragment)
-    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{'/***' if has_more else ''}"
 
 
 class _Transport(AsyncHTTPProvider):
@@ -173,7 +161,7 @@ class Endpoint:
         except Unanswered as error:
             raise self._named(error) from None
         except (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-            raise Unanswered(f"{self.name}: {self._said(error)}") from None
+            raise Unanswered(f"{self.name}: {why_failed(error, self._timeout_s)}") from None
         except msgspec.MsgspecError:
             raise Unanswered(f"{self.name}: expected JSON, found something else") from None
         fields: object = answer  # web3 types it as what it should be
@@ -186,15 +174,6 @@ class Endpoint:
     def _named(self, error: Unanswered) -> Unanswered:
         text = f"{self.name}: {error}"
         return RateLimited(text, error.retry_after_ns) if isinstance(error, RateLimited) else Unanswered(text)
-
-    def _said(self, error: BaseException) -> str:
-        """Return why a connection failed, without the address that aiohttp's own texts hold."""
-        if isinstance(error, TimeoutError):
-            return f"no answer within {self._timeout_s:g} s"
-        inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-        if isinstance(inner, OSError) and inner.strerror:
-            return inner.strerror
-        return type(error).__name__
 
     def _judged(self, error: object) -> EvenkeelError:
         """Return what a JSON-RPC error means."""

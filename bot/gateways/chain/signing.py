@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-import os
-import stat
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,8 +28,8 @@ from hexbytes import HexBytes
 from bot.domain.errors import Retryable, VenueFatal
 from bot.domain.units import NS_PER_S
 from bot.gateways.chain.settings import ChainSettings
+from bot.storage.private_files import read_private
 
-_PRIVATE_BITS: Final = 0o177  # whatever of these is set lets others in, or makes no sense for a key file
 _MAX_FILE_BYTES: Final = 64 * 1024
 _MAX_ANSWER_BYTES: Final = 1024 * 1024
 _EIP_1559: Final = 2
@@ -260,21 +258,7 @@ def _decrypt(keystore: bytes, password: str, path: Path) -> LocalAccount:
 
 
 def _read_private(path: Path, what: str) -> bytes:
-    """Return the file's bytes; what is checked is what is read, whatever becomes of the name meanwhile."""
-    expected = f"expected {what} of ours with mode 0600 at {path}"
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise VenueFatal(f"{expected}, found: {error.strerror}; hint: check the path; a link is not followed") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
-            raise VenueFatal(f"{expected}, found one of user {status.st_uid} or no regular file")
-        if stat.S_IMODE(status.st_mode) & _PRIVATE_BITS:
-            raise VenueFatal(f"{expected}, found mode {stat.S_IMODE(status.st_mode):04o}; hint: chmod 600 {path}")
-        return os.read(descriptor, _MAX_FILE_BYTES)
-    finally:
-        os.close(descriptor)
+    return read_private(path, f"expected {what} of ours with mode 0600 at {path}", _MAX_FILE_BYTES)
 
 
 def _check_address(found: str, expected: str, where: str) -> None:

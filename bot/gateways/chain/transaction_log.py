@@ -4,37 +4,30 @@ It is what a restart knows. It must never change a row, never let a second owner
 row that anything rests on before it is on disk. Reading never blocks the owner. Amounts in wei are texts: they exceed
 64 bits.
 
-Every statement goes through SQLAlchemy Core on one schema that PostgreSQL could hold as well; what only SQLite
-understands stands together at the end of the file.
+Every statement goes through SQLAlchemy Core on one schema that PostgreSQL could hold as well.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import (
-    URL,
     BigInteger,
     Boolean,
     Column,
     Connection,
-    Engine,
     Float,
     Integer,
     LargeBinary,
     MetaData,
-    NullPool,
     RowMapping,
     String,
     Table,
-    create_engine,
-    inspect,
     select,
 )
 from sqlalchemy.exc import DBAPIError
@@ -43,6 +36,8 @@ from bot.domain.errors import InvariantBroken, JournalError
 from bot.domain.orders import GasBid, OrderIntent
 from bot.gateways.chain.lives import Life, Row, fold
 from bot.gateways.chain.nouns import Amounts, Receipt, TransactionRequest, TransactionState
+from bot.storage.append_only import RowFile, connected, wait_for_disk
+from bot.storage.locks import held_lock
 
 SCHEMA_VERSION: Final = 1
 PASSING: Final = frozenset(
@@ -85,7 +80,7 @@ class TransactionLog:
         with ExitStack() as stack:
             if for_writing:
                 stack.enter_context(_owned(path))
-            connection = stack.enter_context(_connected(path, for_writing=for_writing))
+            connection = stack.enter_context(connected(_LOG, path, for_writing=for_writing))
             yield cls(path, connection, is_writer=for_writing)
 
     @property
@@ -105,7 +100,7 @@ class TransactionLog:
         if self._is_broken:
             raise JournalError(f"{self._path}: expected a working log, found one whose last write failed")
         try:
-            _wait_for_disk(self._connection, is_on=row.state not in PASSING and row.amounts is None)
+            wait_for_disk(self._connection, is_on=row.state not in PASSING and row.amounts is None)
             with self._connection.begin():
                 self._connection.execute(_INSERT, _to_columns(row))
         except DBAPIError as error:
@@ -190,6 +185,7 @@ _ROWS: Final = Table(
     Column("fee_quote_wei", String(80)),
 )
 _INSERT: Final = _ROWS.insert()
+_LOG: Final = RowFile("transaction log", _ROWS, SCHEMA_VERSION, is_private=True, is_sealed=True)
 
 
 def _to_columns(row: Row) -> dict[str, object]:
@@ -301,99 +297,10 @@ def _from_columns(found: RowMapping) -> Row:
 @contextmanager
 def _owned(path: Path) -> Iterator[None]:
     """Hold the key of the log at `path`; the lock goes with the process, however it ends."""
-    lock_path = path.with_name(f"{path.name}.lock")
-    try:
+    with suppress(OSError):  # the lock says what is wrong with the folder
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise JournalError(
-            f"{lock_path}: expected a file that can be written, found: {error.strerror};"
-            " hint: check who may write to the folder"
-        ) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip() or "pid unknown"
-            raise JournalError(
-                f"{path}: expected to be the only one that signs with this key on this chain, found another process"
-                f" ({holder}); hint: stop it first, two would use the same nonces"
-            ) from error
+    taken = f"{path}: expected to be the only one that signs with this key on this chain, found another process"
+    with held_lock(path, taken, "two would use the same nonces", mode=0o600) as descriptor:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
         yield
-    finally:
-        os.close(descriptor)
-
-
-# The database ---------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _connected(path: Path, *, for_writing: bool) -> Iterator[Connection]:
-    """Connect to the database at `path`, making the table of a new log; closed and disposed of on leaving."""
-    if not for_writing and not path.is_file():
-        raise JournalError(f"{path}: expected a transaction log, found no such file; hint: check the path")
-    engine = _sqlite_engine(path, for_writing=for_writing)
-    with ExitStack() as stack:
-        stack.callback(engine.dispose)
-        try:
-            connection = stack.enter_context(engine.connect())
-            with connection.begin():
-                tables = inspect(connection).get_table_names()
-            if _ROWS.name not in tables and (tables or not for_writing):
-                raise JournalError(
-                    f"{path}: expected a transaction log, found {', '.join(tables) or 'an empty database'};"
-                    " hint: check the path"
-                )
-            _check_version(connection, path, is_new=_ROWS.name not in tables)
-            if for_writing:
-                path.chmod(0o600)
-                _make_durable(connection)
-                with connection.begin():
-                    _ROWS.create(connection, checkfirst=True)
-                    _make_append_only(connection)
-        except DBAPIError as error:
-            raise JournalError(
-                f"{path}: expected a transaction log, found: {error.orig}; hint: restore it from a copy"
-            ) from error
-        yield connection
-
-
-# SQLite only ----------------------------------------------------------------------------------------------------------
-
-_LOCK_PATIENCE_S: Final = 1.0  # nobody else writes
-
-
-def _sqlite_engine(path: Path, *, for_writing: bool) -> Engine:
-    query = {"uri": "true", "mode": "rwc" if for_writing else "ro"}
-    url = URL.create("sqlite", database=path.as_uri(), query=query)
-    wait = {"timeout": _LOCK_PATIENCE_S}
-    return create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=wait)
-
-
-def _check_version(connection: Connection, path: Path, *, is_new: bool) -> None:
-    with connection.begin():
-        found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    if not is_new and found != SCHEMA_VERSION:
-        raise JournalError(f"{path}: expected transaction log schema {SCHEMA_VERSION}, found {found}")
-
-
-def _make_durable(connection: Connection) -> None:
-    with connection.begin():
-        connection.exec_driver_sql("PRAGMA journal_mode = WAL")  # readers do not block the writer
-        connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _make_append_only(connection: Connection) -> None:
-    for action in ("UPDATE", "DELETE"):
-        connection.exec_driver_sql(
-            f"CREATE TRIGGER IF NOT EXISTS no_{action.lower()} BEFORE {action} ON {_ROWS.name}"
-            " BEGIN SELECT RAISE(ABORT, 'the transaction log is append-only'); END"
-        )
-
-
-def _wait_for_disk(connection: Connection, *, is_on: bool) -> None:
-    """Let a commit return when the disk has it and all before it, or at once."""
-    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if is_on else 'NORMAL'}")
-    connection.rollback()  # it takes effect between transactions only

@@ -10,13 +10,13 @@ import ccxt.pro
 
 from bot.domain.instruments import Future, Instrument, Option, TickSchedule
 from bot.domain.units import NS_PER_S
-from bot.gateways.market_words import MarketWords, Raw, Sort, Subscription, Vols, number, part, tick_schedule
+from bot.gateways.market_words import Raw, Sort, Subscription, TickerWords, Vols, number, part, tick_schedule
 
 NO_VOL_PERCENT: Final = 999.0  # what Deribit says where an ask is above any vol it can show
 DELIVERIES: Final = 10  # of the last days, to find an expiry in
 
 
-class DeribitMarketWords(MarketWords):
+class DeribitMarketWords(TickerWords):
     """How Deribit speaks of its markets. Its inverse options are priced in the coin."""
 
     vol_unit: ClassVar[float] = 0.01
@@ -48,15 +48,6 @@ class DeribitMarketWords(MarketWords):
     def subscription(self, sort: Sort, exchange: ccxt.pro.Exchange) -> Subscription | None:
         """Return the quote channel for quotes; the ticker channel tells vols, forward and index."""
         return super().subscription(sort, exchange) if sort is Sort.QUOTES else Subscription("watch_tickers", "tickers")
-
-    def tells(self, sort: Sort, exchange: ccxt.pro.Exchange) -> bool:  # noqa: ARG002
-        """Tell that the ticker has everything."""
-        return True
-
-    async def ask(self, sort: Sort, exchange: ccxt.pro.Exchange, symbol: str) -> Raw:  # noqa: ARG002
-        """Ask for the ticker. Raises what ccxt raises."""
-        found = await exchange.fetch_ticker(symbol)
-        return found if isinstance(found, dict) else {}
 
     def vols(self, raw: Raw) -> Vols:
         """Return the vols, in percent, of a ticker or of a line of the book summary."""

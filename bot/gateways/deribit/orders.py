@@ -23,7 +23,6 @@ from bot.gateways.market_words import number, part
 from bot.gateways.order_words import PAGE_TRADES, OrderTerms, OrderWords, Permissions, Raw, answered, paged
 from bot.gateways.outcomes import Outcome, outcome_of
 
-_SETTLES: Final = frozenset({"USDC", "USDT"})
 _CODE: Final = re.compile(r'"code":\s*(-?\d+)')
 # Answers that say nothing about whether the order was carried out.
 _VAGUE: Final = frozenset({"10001", "10040", "10041", "11031", "11051", "11094", "13008"})

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 import ccxt.pro
 
-from bot.gateways.market_words import MarketWords, Raw, Sort, Subscription, Vols, part
+from bot.gateways.market_words import Raw, Sort, Subscription, TickerWords, Vols, part
 
 
-class DeriveMarketWords(MarketWords):
+class DeriveMarketWords(TickerWords):
     """How Derive speaks of its markets: everything is linear in USDC and counted in coins."""
 
     tells_fees: ClassVar[bool] = True
@@ -19,15 +19,6 @@ class DeriveMarketWords(MarketWords):
         if sort is Sort.QUOTES:
             return super().subscription(sort, exchange)
         return Subscription("watch_ticker", "tickers", takes_many=False)
-
-    def tells(self, sort: Sort, exchange: ccxt.pro.Exchange) -> bool:  # noqa: ARG002
-        """Tell that the ticker has everything."""
-        return True
-
-    async def ask(self, sort: Sort, exchange: ccxt.pro.Exchange, symbol: str) -> Raw:  # noqa: ARG002
-        """Ask for the ticker. Raises what ccxt raises."""
-        found = await exchange.fetch_ticker(symbol)
-        return found if isinstance(found, dict) else {}
 
     def vols(self, raw: Raw) -> Vols:
         """Return the vols, as fractions, and the forward, of a ticker's option pricing."""

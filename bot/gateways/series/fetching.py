@@ -12,7 +12,7 @@ import msgspec
 
 from bot.domain.errors import Retryable
 from bot.domain.units import NS_PER_S
-from bot.gateways.chain.rpc import masked
+from bot.gateways.addresses import masked, why_failed
 
 _MAX_BYTES: Final = 32 * 1024 * 1024
 _MAX_PAGES_KEPT: Final = 64
@@ -67,7 +67,7 @@ class JsonPages:
             except _Later as later:
                 problem, asked_s = str(later), later.after_s
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                problem = self._said(error)
+                problem = why_failed(error, self._timeout_s)
             if attempt + 1 < self._tries:
                 await asyncio.sleep(min(max(self._pause_s * 2**attempt, asked_s), self._longest_s))
         raise SeriesDown(f"{masked(url)}: {problem}, {self._tries} times")
@@ -105,15 +105,6 @@ class JsonPages:
             self._kept[place] = _Kept(etag, value)
             while len(self._kept) > _MAX_PAGES_KEPT:
                 del self._kept[next(iter(self._kept))]
-
-    def _said(self, error: BaseException) -> str:
-        """Return why a connection failed, without the address that aiohttp's own texts hold."""
-        if isinstance(error, TimeoutError):
-            return f"no answer within {self._timeout_s:g} s"
-        inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-        if isinstance(inner, OSError) and inner.strerror:
-            return inner.strerror
-        return type(error).__name__
 
 
 async def _once_only(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import RiskBook
-from bot.risk.margin.short_options import ShortOptionRule, short_option_margins
-from bot.risk.margin.tables import add_up, by_underlying, is_linear, open_size_base, terms_of
-from bot.risk.requirement import Charge, Requirement
+from bot.risk.margin.short_options import ShortOptionRule, sold_option_margins
+from bot.risk.margin.tables import Item, add_up_all, held_names, open_size_base, sums, terms_of
+from bot.risk.requirement import Requirement
+from bot.risk.stack import BookStack
 
 
 class AevoTerms(msgspec.Struct, frozen=True):
@@ -30,21 +31,18 @@ class AevoParameters(msgspec.Struct, frozen=True):
 
 def requirement(book: RiskBook, parameters: AevoParameters) -> Requirement:
     """Return what Aevo asks of an account's positions and open orders, in quote money."""
-    charges: list[Charge] = []
-    for name, part in by_underlying(book):
-        terms = terms_of(parameters.underlyings, name)
-        linear = part.where(is_linear(part))
-        charges.append(
-            Charge(
-                f"{name} perpetuals",
-                terms.initial_rate * float(linear.mark_px @ open_size_base(linear)),
-                terms.maintenance_rate * float(linear.mark_px @ np.abs(linear.qty_base)),
-            )
-        )
-        sold = part.where(part.is_option & (part.qty_base - part.sell_base < 0.0))
-        initial, maintenance = short_option_margins(
-            sold.spot_of_row_px, sold.strike_px, sold.mark_px, sold.is_call, terms.options
-        )
-        could_be, is_sold = sold.sell_base - sold.qty_base, np.maximum(-sold.qty_base, 0.0)
-        charges.append(Charge(f"{name} sold options", float(initial @ could_be), float(maintenance @ is_sold)))
-    return add_up("aevo", charges)
+    return requirements(BookStack(book), parameters)[0]
+
+
+def requirements(stack: BookStack, parameters: AevoParameters) -> list[Requirement]:
+    """Return what Aevo asks of each copy of a stack, as `requirement` would of each by itself."""
+    names = held_names(stack)
+    terms = [terms_of(parameters.underlyings, name) for name in names]
+    worth = stack.mark_px * stack.layout.is_linear
+    opened, held = sums(stack, worth * open_size_base(stack)), sums(stack, worth * np.abs(stack.qty_base))
+    could_be, sold = sold_option_margins(stack, [one.options for one in terms])
+    items: list[Item] = []
+    for place, (name, own) in enumerate(zip(names, terms, strict=True)):
+        items.append((f"{name} perpetuals", own.initial_rate * opened[place], own.maintenance_rate * held[place]))
+        items.append((f"{name} sold options", could_be[place], sold[place]))
+    return add_up_all("aevo", len(stack), items)

@@ -14,10 +14,20 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bot.risk.book import SPOT, RiskBook
-from bot.risk.margin.short_options import ShortOptionRule, short_option_margins
-from bot.risk.margin.tables import Tier, add_up, by_underlying, is_linear, open_size_base, terms_of, tier_margins
-from bot.risk.requirement import Charge, Requirement
+from bot.risk.book import SPOT, Floats, RiskBook
+from bot.risk.margin.short_options import ShortOptionRule, sold_option_margins
+from bot.risk.margin.tables import (
+    Item,
+    Tier,
+    add_up_all,
+    held_names,
+    open_size_base,
+    sums,
+    terms_of,
+    tier_margins,
+)
+from bot.risk.requirement import Requirement
+from bot.risk.stack import BookStack
 
 
 class BinanceParameters(msgspec.Struct, frozen=True):
@@ -51,26 +61,40 @@ def requirement(book: RiskBook, parameters: BinanceParameters) -> Requirement:
 
     Every USD-M contract is in its tier by itself. Options are a check only: read the venue's own figures for them.
     """
-    charges: list[Charge] = []
-    for name, part in by_underlying(book):
-        linear = part.where(is_linear(part))
-        tiers = terms_of(parameters.tiers, name) if len(linear) else ()
-        if len(linear):
-            at_most, _ = tier_margins(linear.mark_px * open_size_base(linear), tiers)
-            _, now = tier_margins(linear.mark_px * np.abs(linear.qty_base), tiers)
-            charges.append(Charge(f"{name} futures", float(at_most.sum()), float(now.sum())))
-        sold = part.where(part.is_option & (part.qty_base - part.sell_base < 0.0))
-        initial, maintenance = short_option_margins(
-            sold.spot_of_row_px, sold.strike_px, sold.mark_px, sold.is_call, parameters.options
-        )
-        could_be, is_sold = sold.sell_base - sold.qty_base, np.maximum(-sold.qty_base, 0.0)
-        charges.append(Charge(f"{name} sold options", float(initial @ could_be), float(maintenance @ is_sold)))
-        owed = part.where(np.equal(part.kind, SPOT) & (part.qty_base < 0.0))
-        loan = float(-owed.qty_base @ owed.mark_px)
-        charges.append(
-            Charge(f"{name} loan", parameters.loan_initial_rate * loan, parameters.loan_maintenance_rate * loan)
-        )
-    return add_up("binance", charges)
+    return requirements(BookStack(book), parameters)[0]
+
+
+def requirements(stack: BookStack, parameters: BinanceParameters) -> list[Requirement]:
+    """Return what Binance asks of each copy of a stack, as `requirement` would of each by itself."""
+    names, nothing = held_names(stack), np.zeros(1)
+    futures = _futures(stack, parameters)
+    could_be, sold = sold_option_margins(stack, [parameters.options] * len(names))
+    loans: Floats | None = None
+    if stack.layout.coins:
+        owed = np.where(np.equal(stack.kind, SPOT), np.maximum(-stack.qty_base, 0.0), 0.0)
+        loans = sums(stack, owed * stack.mark_px)
+    items: list[Item] = []
+    for place, (name, number) in enumerate(zip(names, stack.held, strict=True)):
+        items.append((f"{name} futures", *futures.get(number, (nothing, nothing))))
+        items.append((f"{name} sold options", could_be[place], sold[place]))
+        if loans is not None:
+            loan = loans[place]
+            asked = parameters.loan_initial_rate * loan, parameters.loan_maintenance_rate * loan
+            items.append((f"{name} loan", *asked))
+    return add_up_all("binance", len(stack), items)
+
+
+def _futures(stack: BookStack, parameters: BinanceParameters) -> dict[int, tuple[Floats, Floats]]:
+    """Return initial and maintenance margin of contracts by the number of their underlying, and copy."""
+    linear = stack.contracts()
+    found: dict[int, tuple[Floats, Floats]] = {}
+    for number in linear.held:
+        part, tiers = linear.of_underlying(number), terms_of(parameters.tiers, linear.underlyings[number])
+        initial, maintenance = tier_margins(part.mark_px * np.abs(part.qty_base), tiers)
+        if part.layout.sides:
+            initial, _ = tier_margins(part.mark_px * open_size_base(part), tiers)
+        found[number] = initial.sum(axis=1), maintenance.sum(axis=1)
+    return found
 
 
 def updated(values: dict[str, Any], told: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ requirement below as a check and as what there is without it. Deleveraging: docs
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,11 +16,20 @@ import msgspec
 import numpy as np
 
 from bot.domain.risk import MarginGrid
-from bot.risk.book import SPOT, Floats, RiskBook
-from bot.risk.margin.tables import QUOTE, by_underlying, is_linear, order_sides, terms_of
-from bot.risk.repricing import Groups, base_deltas, scenario_pnl
+from bot.risk.book import SPOT, Floats, Ints, RiskBook
+from bot.risk.margin.tables import QUOTE, terms_of
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import DOWN, SAME, UP, Scenario, ScenarioSet, VolShock
+from bot.risk.stack import (
+    BookStack,
+    StackGroups,
+    StackValues,
+    alike_parts,
+    ask_with_orders,
+    grouped,
+    offset,
+    stack_deltas,
+)
 
 MODEL = "bybit"
 
@@ -78,23 +88,38 @@ def requirement(book: RiskBook, parameters: BybitParameters) -> Requirement:
 
     Spot is no part of it: it joins only where spot hedging is on.
     """
-    charges: list[Charge] = []
-    worst, most = "", 0.0
-    for name, rows in by_underlying(book):
-        part = rows.where(~np.equal(rows.kind, SPOT))
-        if not len(part):
-            continue
-        terms = terms_of(parameters.underlyings, name)
-        own, scenario = _charges(part, name, terms)
-        total = sum(one.maintenance for one in own)
-        charges += own
-        filled = [sum(one.maintenance for one in _charges(side, name, terms)[0]) for side in order_sides(part)]
-        if filled and max(filled) > total:
-            charges.append(Charge(f"{name} open orders", terms.initial_factor * (max(filled) - total), 0.0))
-        if own[0].maintenance > most:
-            worst, most = scenario, own[0].maintenance
-    initial, maintenance = (float(sum(getattr(one, side) for one in charges)) for side in ("initial", "maintenance"))
-    return Requirement(MODEL, QUOTE, initial, maintenance, tuple(charges), worst)
+    return requirements(BookStack(book), parameters)[0]
+
+
+def requirements(stack: BookStack, parameters: BybitParameters) -> list[Requirement]:
+    """Return the local estimate of each copy of a stack, as `requirement` would of each by itself."""
+    charges: list[list[Charge]] = [[] for _ in range(len(stack))]
+    worst, most = [""] * len(stack), [0.0] * len(stack)
+    traded = stack.where(stack.kind != SPOT) if stack.layout.coins else stack
+    names = [traded.underlyings[number] for number in traded.held]
+    every = [terms_of(parameters.underlyings, name) for name in names]
+    for part, places in alike_parts(traded, [_grid(terms)[0] for terms in every]):
+        own_terms = [every[place] for place in places]
+        now, filled = ask_with_orders(part, lambda one, terms=own_terms: _parts(one, terms))  # type: ignore[misc]
+        for at, place in enumerate(places):
+            name, factor = names[place], every[place].initial_factor
+            for copy, (own, found) in enumerate(zip(charges, now, strict=True)):
+                parts = found[at]
+                own += [
+                    Charge(f"{name} {item}", factor * asked, asked, parts.worst if item == "grid" else "")
+                    for item, asked in zip(ITEMS, parts.asked, strict=True)
+                ]
+                done = max([side[copy][at].total for side in filled], default=0.0)
+                if done > parts.total:
+                    own.append(Charge(f"{name} open orders", factor * (done - parts.total), 0.0))
+                if parts.asked[0] > most[copy]:
+                    worst[copy], most[copy] = parts.worst, parts.asked[0]
+    return [_sum_up(own, why) for own, why in zip(charges, worst, strict=True)]
+
+
+def _sum_up(charges: list[Charge], worst: str) -> Requirement:
+    initial, maintenance = sum([one.initial for one in charges]), sum([one.maintenance for one in charges])
+    return Requirement(MODEL, QUOTE, float(initial), float(maintenance), tuple(charges), worst)
 
 
 def from_grid(grid: MarginGrid) -> Requirement:
@@ -128,57 +153,72 @@ def deleveraging(pool: PoolState, parameters: BybitParameters) -> Deleveraging:
     return Deleveraging(told, ratio, amount, at_most, is_triggered=True)
 
 
-def _charges(book: RiskBook, name: str, terms: BybitTerms) -> tuple[list[Charge], str]:
-    """Return the grid's charge, first, and the contingencies; and the scenario that decided."""
-    grid = _grid(terms)
-    pnl = scenario_pnl(book, grid)
-    total = pnl.sum(axis=1)
-    at = int(total.argmin())
-    groups, deltas, spot = Groups(book), base_deltas(book), float(book.spot_of_row_px[0])
-    short = float(np.maximum(-_net_options(book), 0.0).sum()) * spot
-    still = np.flatnonzero((grid.move == 0.0) & np.array([one.vol != SAME for one in grid.scenarios]))
-    vegas = groups.sum(np.where(book.is_option, pnl[still], 0.0))
-    vega = float(_offset(vegas).max(initial=0.0))
-    by_expiry = groups.sum(deltas) * spot
-    apart = float(np.ptp(groups.tau_years)) if len(groups) else 0.0
-    basis = min(terms.basis_factor * apart, terms.most_basis_rate) * float(_offset(by_expiry[None, :])[0])
-    gross = float(np.abs(deltas[is_linear(book)]).sum()) * spot
-    items = (
-        ("grid", max(-float(total[at]), 0.0), grid.names[at]),
-        ("net short options", terms.net_short_option_rate * short, ""),
-        ("vega spread", terms.vega_spread_rate * vega, ""),
-        ("stablecoin spread", terms.stablecoin_spread_rate * _stablecoin_hedge(book, deltas * spot), ""),
-        ("delta spread", basis, ""),
-        ("futures", terms.future_rate * gross, ""),
-    )
-    charges = [Charge(f"{name} {item}", terms.initial_factor * asked, asked, tell) for item, asked, tell in items]
-    return charges, grid.names[at]
+ITEMS = ("grid", "net short options", "vega spread", "stablecoin spread", "delta spread", "futures")
+
+
+class _Parts(NamedTuple):
+    """What each of `ITEMS` asks as maintenance margin, their sum, and the scenario of the grid that decided."""
+
+    asked: tuple[float, ...]
+    total: float
+    worst: str
+
+
+def _parts(stack: BookStack, every: Sequence[BybitTerms]) -> list[tuple[_Parts, ...]]:
+    """Return by copy the parts of each underlying held; there are terms for each, grids alike."""
+    grids, still = [_grid(terms)[0] for terms in every], _grid(every[0])[1]
+    values, groups, layout = StackValues(stack, grids, is_quick=stack.markets > 1), StackGroups(stack), stack.layout
+    total = values.pnl_by_underlying()
+    at = total.argmin(axis=1)
+    spot_of_row = stack.spot_of_row_px
+    quote = stack_deltas(stack) * spot_of_row
+    tau = np.where(np.isfinite(stack.tau_years), np.maximum(stack.tau_years, 0.0), 0.0)
+    shares = ("net_short_option_rate", "vega_spread_rate", "stablecoin_spread_rate", "future_rate")
+    rates = np.array([[getattr(terms, name) for name in shares] for terms in every]).T[:, :, None]
+    is_mine = groups.grouping.key(layout.place) == np.arange(len(every))[:, None]  # by underlying and group
+    vegas, by_expiry = groups.sum(values.row_pnl_quote(still)), groups.sum(quote)
+    spreads, vega_spreads, moneys = [], [], []
+    for place, terms in enumerate(every):
+        mine, years = layout.place == place, tau[:, layout.place == place]
+        basis_rate = np.minimum(terms.basis_factor * np.ptp(years, axis=1), terms.most_basis_rate)
+        spreads.append(basis_rate * offset(by_expiry[:, is_mine[place]]))
+        vega_spreads.append(offset(vegas[..., is_mine[place]]).max(axis=0, initial=0.0))
+        moneys.append(offset(quote[:, mine] @ layout.money_selector[mine]))
+    asked = np.array(
+        [
+            np.maximum(-np.take_along_axis(total, at[:, None, :], axis=1)[:, 0, :], 0.0),
+            rates[0] * _net_short_options(stack) * stack.spot_px[:, stack.held].T,
+            rates[1] * np.array(vega_spreads),
+            rates[2] * np.array(moneys),
+            np.array(spreads),
+            rates[3] * (np.abs(quote * layout.is_linear) @ layout.selector).T,
+        ]
+    ).transpose(2, 1, 0)
+    return [
+        tuple(
+            [
+                _Parts(tuple(own), sum(own), grid.names[place])
+                for own, place, grid in zip(of_copy, places, grids, strict=True)
+            ]
+        )
+        for of_copy, places in zip(asked.tolist(), at.T.tolist(), strict=True)
+    ]
 
 
 @lru_cache(maxsize=64)
-def _grid(terms: BybitTerms) -> ScenarioSet:
+def _grid(terms: BybitTerms) -> tuple[ScenarioSet, Ints]:
+    """Return the scenarios of the grid, and the numbers of those in which vol alone moves."""
     moves = sorted({sign * move for move in terms.moves for sign in (-1.0, 1.0)})
     shock = VolShock(up=terms.vol_up, down=terms.vol_down)
-    return ScenarioSet([Scenario(move, vol) for move in moves for vol in (DOWN, SAME, UP)], shock)
+    grid = ScenarioSet([Scenario(move, vol) for move in moves for vol in (DOWN, SAME, UP)], shock)
+    return grid, np.flatnonzero((grid.move == 0.0) & np.array([one.vol != SAME for one in grid.scenarios]))
 
 
-def _net_options(book: RiskBook) -> Floats:
-    """Return the net quantity of options of each expiry and sort, in base: bought ones offset sold ones there."""
-    part = book.where(book.is_option)
-    if not len(part):
-        return np.zeros(0)
-    keys = np.stack([part.tau_years, part.is_call.astype(float)], axis=1)
-    _, label = np.unique(keys, axis=0, return_inverse=True)
-    net: Floats = np.bincount(np.ravel(label), weights=part.qty_base).astype(np.float64)
-    return net
-
-
-def _offset(by_expiry: Floats) -> Floats:
-    """Return, line by line, how much of one sign is offset by the other."""
-    offset: Floats = np.minimum(np.maximum(by_expiry, 0.0).sum(axis=1), np.maximum(-by_expiry, 0.0).sum(axis=1))
-    return offset
-
-
-def _stablecoin_hedge(book: RiskBook, quote: Floats) -> float:
-    by_money = np.bincount(book.money, weights=quote, minlength=len(book.moneys))
-    return float(min(by_money[by_money > 0.0].sum(), -by_money[by_money < 0.0].sum()))
+def _net_short_options(stack: BookStack) -> Floats:
+    """Return by underlying and copy what is sold net of each expiry and sort, in base: bought ones offset sold ones."""
+    rows, layout = stack.layout.options, stack.layout
+    place = layout.place[rows]
+    groups = grouped(stack, (place, layout.struck[1]), stack.tau_years.take(rows, axis=1))
+    net = np.maximum(-groups.sum(stack.qty_base.take(rows, axis=1)), 0.0)
+    found: Floats = (net @ (groups.key(place)[:, None] == np.arange(len(stack.held))).astype(np.float64)).T
+    return found

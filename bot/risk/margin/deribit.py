@@ -9,10 +9,11 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from bot.risk.book import RiskBook
-from bot.risk.margin.short_options import ShortOptionRule, short_option_margins
-from bot.risk.margin.tables import add_up, by_underlying, is_linear, open_size_base, terms_of
-from bot.risk.requirement import Charge, Requirement
+from bot.risk.book import Floats, RiskBook
+from bot.risk.margin.short_options import ShortOptionRule, sold_option_margins
+from bot.risk.margin.tables import Item, add_up_all, held_names, open_size_base, sums, terms_of
+from bot.risk.requirement import Requirement
+from bot.risk.stack import BookStack
 
 
 class DeribitTerms(msgspec.Struct, frozen=True):
@@ -39,30 +40,31 @@ def requirement(book: RiskBook, parameters: DeribitParameters) -> Requirement:
 
     Bought options ask nothing; orders to buy them ask their price.
     """
-    charges: list[Charge] = []
-    for name, part in by_underlying(book):
-        terms = terms_of(parameters.underlyings, name)
-        charges += (_linear(name, part, terms), _sold_options(name, part, terms), _option_orders(name, part))
-    return add_up("deribit", charges)
+    return requirements(BookStack(book), parameters)[0]
 
 
-def _linear(name: str, book: RiskBook, terms: DeribitTerms) -> Charge:
-    part = book.where(is_linear(book))
-    held, opened = np.abs(part.qty_base), open_size_base(part)
-    at_most = part.mark_px * np.minimum(terms.initial_rate + terms.rate_per_base * opened, 1.0) * opened
-    now = part.mark_px * np.minimum(terms.initial_rate + terms.rate_per_base * held, 1.0) * held
-    return Charge(f"{name} futures", float(at_most.sum()), float(now.sum()) * terms.maintenance_of_initial)
+def requirements(stack: BookStack, parameters: DeribitParameters) -> list[Requirement]:
+    """Return what standard margin asks of each copy of a stack, as `requirement` would of each by itself."""
+    names = held_names(stack)
+    terms = [terms_of(parameters.underlyings, name) for name in names]
+    opened = sums(stack, _linear_quote(stack, open_size_base(stack), terms))
+    held = sums(stack, _linear_quote(stack, np.abs(stack.qty_base), terms))
+    could_be, sold = sold_option_margins(stack, [one.options for one in terms])
+    ordered: Floats | None = None
+    if stack.buy_base.any():  # orders to buy options ask their price
+        ordered = sums(stack, stack.mark_px * np.where(stack.is_option, stack.buy_base, 0.0))
+    items: list[Item] = []
+    for place, (name, own) in enumerate(zip(names, terms, strict=True)):
+        items.append((f"{name} futures", opened[place], held[place] * own.maintenance_of_initial))
+        items.append((f"{name} sold options", could_be[place], sold[place]))
+        if ordered is not None:
+            items.append((f"{name} options to buy", ordered[place], np.zeros(1)))
+    return add_up_all("deribit", len(stack), items)
 
 
-def _sold_options(name: str, book: RiskBook, terms: DeribitTerms) -> Charge:
-    part = book.where(book.is_option & (book.qty_base - book.sell_base < 0.0))
-    initial, maintenance = short_option_margins(
-        part.spot_of_row_px, part.strike_px, part.mark_px, part.is_call, terms.options
-    )
-    sold, could_be = np.maximum(-part.qty_base, 0.0), part.sell_base - part.qty_base
-    return Charge(f"{name} sold options", float(initial @ could_be), float(maintenance @ sold))
-
-
-def _option_orders(name: str, book: RiskBook) -> Charge:
-    part = book.where(book.is_option & (book.buy_base > 0.0))
-    return Charge(f"{name} options to buy", float(part.mark_px @ part.buy_base), 0.0)
+def _linear_quote(stack: BookStack, size_base: Floats, terms: list[DeribitTerms]) -> Floats:
+    """Return what contracts of that size ask initially, by copy and row; nothing for what is none."""
+    rate, per_base = np.array([(one.initial_rate, one.rate_per_base) for one in terms]).reshape(-1, 2).T
+    place, size = stack.layout.place, size_base * stack.layout.is_linear
+    found: Floats = stack.mark_px * np.minimum(rate[place] + per_base[place] * size, 1.0) * size
+    return found

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from bot.risk.book import SPOT, Flags, Floats, Ints, RiskBook
+from bot.risk.book import Flags, Floats, Ints, RiskBook
 from bot.risk.margin.tables import QUOTE, terms_of
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import UP, Scenario, ScenarioSet, VolShock, price_vol_grid
@@ -195,9 +195,7 @@ class _Pairs(NamedTuple):
 
 
 def _stack_pairs(stack: BookStack, parameters: DeribitPortfolioParameters) -> list[_Pairs]:
-    part = stack.where(~np.equal(stack.kind, SPOT))
-    keys = part.underlying * max(len(part.moneys), 1) + part.money
-    return [_price(part.where(np.equal(keys, key)), parameters) for key in np.unique(keys).tolist()]
+    return [_price(stack.pair(*pair), parameters) for pair in stack.layout.pairs]
 
 
 def _price(stack: BookStack, parameters: DeribitPortfolioParameters) -> _Pairs:

@@ -7,15 +7,18 @@ positive when healthy, is equity less requirement.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
 import numpy as np
 
 from bot.pricing import black76
-from bot.risk.book import FUTURE, PERPETUAL, SPOT, Flags, Floats, Ints, RiskBook
+from bot.risk.book import PERPETUAL, SPOT, Flags, Floats, Ints, RiskBook
 from bot.risk.repricing import option_values
 from bot.risk.requirement import Charge, Requirement
+from bot.risk.stack import BookStack, grouped
 
 SECONDS_PER_YEAR: Final = 365.0 * 86_400.0
 SKEWS: Final = ("linear", "abs")
@@ -35,39 +38,60 @@ class Feeds(msgspec.Struct, frozen=True, kw_only=True):
     spot_confidence: Floats | None = None
     stable_px: float = 1.0
 
-    def of(self, book: RiskBook, fixing_s: float) -> RowFeeds:
-        """Return these for every row of the book; a forward is fixed bit by bit in the last `fixing_s` seconds."""
-        rows = len(book)
+    @property
+    def are_silent(self) -> bool:
+        """Tell whether nothing is said: all that is not told is certain."""
+        told = (self.rate_per_year, self.confidence, self.fixed_px, self.spot_confidence)
+        return self.stable_px == 1.0 and all(one is None for one in told)
+
+    def of(self, stack: BookStack, fixing_s: float) -> RowFeeds:
+        """Return these for every row of a stack; a forward is fixed bit by bit in the last `fixing_s` seconds."""
+        if self.are_silent:
+            left = stack.tau_years * (SECONDS_PER_YEAR / fixing_s)
+            if (left >= 1.0).all() and np.isfinite(stack.forward_px).all():  # nothing is fixed, nothing in doubt
+                return RowFeeds(np.zeros(left.shape[1]), np.ones((1, left.shape[1])), np.zeros((1, left.shape[1])), 1.0)
+        layout = stack.layout
+        rows = len(layout.kind)
         fixed = self.fixed_px
         if fixed is None:
-            left = np.clip(book.tau_years * SECONDS_PER_YEAR / fixing_s, 0.0, 1.0)
-            fixed = book.forward_px * (1.0 - left)
-        spot = np.ones(len(book.underlyings)) if self.spot_confidence is None else self.spot_confidence
+            left = np.clip(stack.tau_years * SECONDS_PER_YEAR / fixing_s, 0.0, 1.0)
+            fixed = stack.forward_px * (1.0 - left)
+        spot = np.ones(len(layout.underlyings)) if self.spot_confidence is None else self.spot_confidence
         own = np.ones(rows) if self.confidence is None else self.confidence
         rate = np.zeros(rows) if self.rate_per_year is None else self.rate_per_year
         doubtful = [name for name, given in (("confidence", own), ("rate_per_year", rate), ("fixed_px", fixed))
-                    if given.shape != (rows,)]  # fmt: skip
-        if doubtful or spot.shape != book.spot_px.shape:
+                    if given.shape[-1:] != (rows,)]  # fmt: skip
+        if doubtful or spot.shape != stack.spot_px.shape[1:]:
             names = ", ".join(doubtful) or "spot_confidence"
-            raise ValueError(f"expected feeds for {rows} rows and {len(book.underlyings)} underlyings, found {names}")
+            raise ValueError(f"expected feeds for {rows} rows and {len(layout.underlyings)} underlyings, found {names}")
         # A feed that says nothing readable is not believed at all; nor is a row of which it says so.
         spot = np.nan_to_num(spot, nan=0.0)
+        fixed = np.atleast_2d(fixed)
         own = np.where(np.isfinite(own) & np.isfinite(rate) & np.isfinite(fixed), own, 0.0)
         fixed = np.nan_to_num(fixed, posinf=0.0, neginf=0.0)
-        confidence = np.minimum(own, spot[book.underlying])
-        options = book.is_option
-        for number in range(len(book.underlyings)):  # a perpetual's doubt is that of the options beside it
-            of_it = book.underlying == number
-            perps = of_it & (book.kind == PERPETUAL) & (book.qty_base != 0.0)
-            if perps.any():
-                rows_of_it = of_it & options
-                confidence[rows_of_it] = np.minimum(confidence[rows_of_it], confidence[perps].min())
+        confidence = np.minimum(own, spot[layout.underlying])
+        if (confidence < 1.0).any():
+            confidence = _lent_doubt(stack, confidence)
         stable = self.stable_px if np.isfinite(self.stable_px) else 0.0
         return RowFeeds(np.maximum(np.nan_to_num(rate, posinf=0.0), 0.0), np.clip(confidence, 0.0, 1.0), fixed, stable)
 
 
+def _lent_doubt(stack: BookStack, confidence: Floats) -> Floats:
+    """Return the confidence by copy and row; the doubt of a perpetual that is held is that of the options beside it."""
+    out = np.repeat(confidence, len(stack), axis=0) if len(confidence) == 1 else confidence
+    for number in stack.held:
+        of_it = stack.underlying == number
+        held = of_it & (stack.kind == PERPETUAL) & (stack.qty_base != 0.0)
+        least = np.where(held, out, np.inf).min(axis=1, keepdims=True)
+        out = np.where(of_it & stack.is_option, np.minimum(out, least), out)
+    return out
+
+
 class RowFeeds(msgspec.Struct, frozen=True, gc=False):
-    """`Feeds` with a number for every row: rates not below zero, confidence the least of all that bear on the row."""
+    """`Feeds` with a number for every row: rates not below zero, confidence the least of all that bear on the row.
+
+    Confidence and what is fixed have a line for all copies of a stack, or one for each.
+    """
 
     rate_per_year: Floats
     confidence: Floats
@@ -75,19 +99,19 @@ class RowFeeds(msgspec.Struct, frozen=True, gc=False):
     stable_px: float
 
     @property
-    def doubt(self) -> str:
-        """The least confidence there is, in words; "" where there is no doubt."""
-        least = float(self.confidence.min(initial=1.0))
-        return f"least confidence {least:.3g}" if least < 1.0 else ""
+    def doubts(self) -> list[str]:
+        """The least confidence there is, in words, by line; "" where there is no doubt."""
+        least = self.confidence.min(axis=1, initial=1.0).tolist()
+        return [f"least confidence {one:.3g}" if one < 1.0 else "" for one in least]
 
-    def where(self, rows: Ints) -> RowFeeds:
-        """Return those of these rows."""
-        return RowFeeds(self.rate_per_year[rows], self.confidence[rows], self.fixed_px[rows], self.stable_px)
+    def are_doubted(self, threshold: float) -> bool:
+        """Tell whether anything is doubted more than the threshold allows."""
+        return bool((self.confidence < threshold).any())
 
 
-def coin_values_quote(book: RiskBook, rows: Ints, feeds: RowFeeds) -> Floats:
-    """Return what coins held are worth in units of the cash, in which everything here counts."""
-    values: Floats = book.qty_base[rows] * book.mark_px[rows]
+def coin_values_quote(stack: BookStack, rows: Ints, feeds: RowFeeds) -> Floats:
+    """Return by copy what coins held are worth in units of the cash, in which everything here counts."""
+    values: Floats = stack.qty_base[:, rows] * stack.mark_px[:, rows]
     return values / feeds.stable_px if feeds.stable_px > 0.0 else values
 
 
@@ -103,99 +127,6 @@ class Haircut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 NOT_ACCEPTED: Final = Haircut(1.0, 0.0)
-
-
-class Scenarios:
-    """The scenarios of a parameter set as arrays, one number each, with what they are called."""
-
-    def __init__(self, scenarios: tuple[Scenario, ...], words: tuple[str, ...]) -> None:
-        """Take them; `words` are the lines that vols will have. Raises ValueError for none, or one that is unknown."""
-        wrong = [one.name for one in scenarios if one.vol not in words or not (one.spot_multiple > 0.0 <= one.damping)]
-        if not scenarios or wrong:
-            found = ", ".join(wrong) or "none"
-            raise ValueError(f"expected scenarios with a price above 0 and vol {', '.join(words)}, found {found}")
-        self.names = [one.name for one in scenarios]
-        self.multiples: Floats = np.array([one.spot_multiple for one in scenarios])
-        self.damping: Floats = np.array([one.damping for one in scenarios])
-        self.vol_of: Ints = np.array([words.index(one.vol) for one in scenarios], dtype=np.int64)
-        self.is_skew: Flags = np.array([one.vol in SKEWS for one in scenarios], dtype=bool)
-
-    def values(self, options: Expiries, vols: Floats) -> Floats:
-        """Return the value of every expiry (columns) in every scenario (rows)."""
-        return options.values(self.multiples, vols, np.arange(self.multiples.size), self.vol_of)
-
-
-class Expiries(msgspec.Struct, frozen=True, gc=False):
-    """The options of one underlying by expiry: rows belong to columns, and every expiry is valued as a whole."""
-
-    rows: Ints
-    column: Ints
-    tau_years: Floats
-    rate_per_year: Floats
-    discount: Floats
-    confidence: Floats
-    forward_px: Floats
-    fixed_px: Floats
-    strike_px: Floats
-    vol: Floats
-    is_call: Flags
-    qty_base: Floats
-    row_tau_years: Floats
-
-    def by_expiry(self, by_row: Floats) -> Floats:
-        """Return sums over the rows (the last axis) of each expiry."""
-        selector = np.zeros((self.rows.size, self.tau_years.size))
-        selector[np.arange(self.rows.size), self.column] = 1.0
-        return by_row @ selector
-
-    def values(self, multiples: Floats, vols: Floats, multiple_of: Ints, vol_of: Ints) -> Floats:
-        """Return the value of every expiry (columns) in every scenario (rows), discounted where these are.
-
-        The forward is its variable part times the multiple, plus what is fixed. `vols` has a line per distinct shock;
-        `multiple_of` and `vol_of` say which ones a scenario has.
-        """
-        if not self.rows.size:
-            return np.zeros((multiple_of.size, 0))
-        moves: Floats = multiples - 1.0
-        if self.fixed_px.any():
-            moves = moves[:, None] * (1.0 - self.fixed_px / self.forward_px)
-        px = option_values(
-            self.forward_px, self.strike_px, self.row_tau_years, self.is_call, moves, vols, multiple_of, vol_of
-        )
-        values: Floats = self.by_expiry(px * self.qty_base) * self.discount
-        return values
-
-    @property
-    def current(self) -> Floats:
-        """The value of each expiry as things are."""
-        once = np.zeros(1, dtype=np.int64)
-        values: Floats = self.values(np.ones(1), self.vol[None, :], once, once)[0]
-        return values
-
-
-def expiries_of(book: RiskBook, feeds: RowFeeds, underlying: int, *, is_discounted: bool = True) -> Expiries:
-    """Return the options of one underlying, by expiry to the second; valued with exp(-rT), or without."""
-    rows = np.flatnonzero(book.is_option & (book.underlying == underlying))
-    tau = book.tau_years[rows]
-    _, first, column = np.unique(np.round(tau * SECONDS_PER_YEAR), return_index=True, return_inverse=True)
-    of_rows = feeds.where(rows)
-    confidence = np.ones(first.size)
-    np.minimum.at(confidence, column, of_rows.confidence)
-    return Expiries(
-        rows=rows,
-        column=column,
-        tau_years=tau[first],
-        rate_per_year=of_rows.rate_per_year[first],
-        discount=np.exp(-of_rows.rate_per_year[first] * tau[first]) if is_discounted else np.ones(first.size),
-        confidence=confidence,
-        forward_px=book.forward_px[rows],
-        fixed_px=of_rows.fixed_px,
-        strike_px=book.strike_px[rows],
-        vol=book.vol[rows],
-        is_call=book.is_call[rows],
-        qty_base=book.qty_base[rows],
-        row_tau_years=tau,
-    )
 
 
 class Scenario(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -219,38 +150,163 @@ class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     add: float
     per_year: float
 
-    def charge_quote(self, options: Expiries) -> float:
-        """Return the P&L of it, not above zero."""
-        which = np.array([0, 1])
-        moves = np.array([self.up_multiple, self.down_multiple])
-        both = options.values(moves, options.vol[None, :], which, np.zeros_like(which))
-        worst = np.minimum((both - options.current).min(axis=0, initial=0.0), 0.0)
-        return float((worst * (self.add + self.per_year * options.tau_years)).sum())
+    def charge_quote(self, moved: Floats, now: Floats, tau_years: Floats) -> Floats:
+        """Return the P&L of it by copy and expiry, not above zero, from values after both moves and now."""
+        worst: Floats = np.minimum((moved - now).min(axis=0, initial=0.0), 0.0)
+        return worst * (self.add + self.per_year * tau_years)
 
 
-def naked_shorts_base(options: Expiries) -> float:
-    """Return how many options are short and not covered: calls against puts of one strike and expiry net.
+class Scenarios:
+    """The scenarios of a parameter set as arrays, one number each, with what they are called.
 
-    Short a call and long a put of the same strike is a forward, whose loss the scenarios see in full.
+    `multiples` and the like are of them alone; `values` prices the two moves of a basis and the market itself as well.
     """
-    if not options.rows.size:
-        return 0.0
-    _, group = np.unique(np.stack([options.column, options.strike_px]), axis=1, return_inverse=True)
-    net = np.zeros(int(group.max()) + 1)
-    np.add.at(net, group.reshape(-1), options.qty_base)
-    return float(-np.minimum(net, 0.0).sum())
+
+    def __init__(self, scenarios: tuple[Scenario, ...], words: tuple[str, ...], basis: Basis | None = None) -> None:
+        """Take them; `words` are the lines that vols will have, as they are now in the first.
+
+        Raises ValueError for none, or one that is unknown.
+        """
+        wrong = [one.name for one in scenarios if one.vol not in words or not (one.spot_multiple > 0.0 <= one.damping)]
+        if not scenarios or wrong:
+            found = ", ".join(wrong) or "none"
+            raise ValueError(f"expected scenarios with a price above 0 and vol {', '.join(words)}, found {found}")
+        self.names = [one.name for one in scenarios]
+        self.multiples: Floats = np.array([one.spot_multiple for one in scenarios])
+        self.damping: Floats = np.array([one.damping for one in scenarios])
+        self.is_skew: Flags = np.array([one.vol in SKEWS for one in scenarios], dtype=bool)
+        more = [] if basis is None else [basis.up_multiple, basis.down_multiple]
+        every = [*self.multiples.tolist(), *more, 1.0]
+        self._moves: Floats = np.array(list(dict.fromkeys(every)))
+        self._move_of: Ints = np.array([self._moves.tolist().index(one) for one in every], dtype=np.int64)
+        vol_of = [words.index(one.vol) for one in scenarios]
+        self._vol_of: Ints = np.array(vol_of + [0] * (len(more) + 1), dtype=np.int64)
+
+    def values(self, options: Expiries, vols: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return the value of every expiry by scenario and copy; after each move of the basis; and as things are."""
+        size = len(self.names)
+        found = options.values(self._moves, vols, self._move_of, self._vol_of)
+        return found[:size], found[size:-1], found[-1]
 
 
-def confidence_charge(confidence: Floats, notional_quote: Floats, threshold: float, rate: float) -> float:
-    """Return (1 - c) x rate x notional of whatever is doubted more than the threshold allows."""
+@lru_cache(maxsize=64)
+def scenarios_of(scenarios: tuple[Scenario, ...], words: tuple[str, ...], basis: Basis) -> Scenarios:
+    """Return the scenarios as arrays, worked out once for each parameter set."""
+    return Scenarios(scenarios, words, basis)
+
+
+class Expiries:
+    """The options of a stack by underlying and expiry, to the second: each expiry is valued as a whole, in every copy.
+
+    `stack` has the options alone, `rows` are their numbers. What is by expiry has a line for all markets, or one each.
+    """
+
+    def __init__(self, stack: BookStack, feeds: RowFeeds, *, is_discounted: bool = True) -> None:
+        """Take the options out of a stack; valued with exp(-rT), or without."""
+        self.rows: Ints = stack.layout.options
+        self.stack = stack.only_options()
+        tau = self.stack.tau_years
+        self.seconds: Floats = np.round(tau * SECONDS_PER_YEAR)
+        self.groups = grouped(self.stack, (self.stack.underlying,), self.seconds)
+        rate = feeds.rate_per_year.take(self.rows)
+        self.tau_years: Floats = self.groups.first(tau)
+        self.rate_per_year: Floats = self.groups.first(rate)
+        self.discount: Floats = np.ones(self.tau_years.shape)
+        if is_discounted and rate.any():
+            self.discount = np.exp(-self.rate_per_year * self.tau_years)
+        self.row_confidence: Floats = feeds.confidence.take(self.rows, axis=1)
+        self.fixed_px: Floats = feeds.fixed_px.take(self.rows, axis=1)
+        self.underlying: Ints = self.groups.key(self.stack.underlying)
+
+    @property
+    def confidence(self) -> Floats:
+        """The least confidence in each expiry, by line."""
+        return self.groups.least(self.row_confidence)
+
+    def by_expiry(self, by_row: Floats) -> Floats:
+        """Return sums over the rows (the last axis) of each expiry."""
+        return self.groups.sum(by_row)
+
+    def by_market(self, by_expiry: Floats, markets: Sequence[int]) -> Floats:
+        """Return sums over the expiries (the last axis) of each market, by the numbers of their underlyings."""
+        found: Floats = by_expiry @ (self.underlying[:, None] == np.array(markets)).astype(np.float64)
+        return found
+
+    def notional(self, size_base: Floats, spot_px: Floats) -> tuple[Floats, Floats]:
+        """Return the confidence in each expiry, by line, and its notional, of sizes by copy and row at spot prices."""
+        return self.confidence, self.by_expiry(size_base) * spot_px.take(self.underlying, axis=1)
+
+    def values(self, multiples: Floats, vols: Floats, multiple_of: Ints, vol_of: Ints) -> Floats:
+        """Return the value of every expiry by scenario and copy, discounted where these are.
+
+        The forward is its variable part times the multiple, plus what is fixed. `vols` has a line per distinct shock,
+        and in it one for all markets or one for each; `multiple_of` and `vol_of` say which ones a scenario has.
+        """
+        stack, markets = self.stack, self.stack.markets
+        strike, is_call, options = stack.strike_px, stack.is_call, stack.strike_px.size
+        if not options:
+            return np.zeros((multiple_of.size, len(stack), 0))
+        forward, tau = stack.forward_px, stack.tau_years
+        if markets > 1:
+            strike, is_call = np.tile(strike, markets), np.tile(is_call, markets)
+            forward, tau = stack.lines("forward_px"), stack.lines("tau_years")
+            if vols.shape[1] == 1:
+                vols = np.repeat(vols, markets, axis=1)
+        moves: Floats = multiples - 1.0
+        if self.fixed_px.any():
+            moves = moves[:, None] * (1.0 - self.fixed_px / forward).reshape(-1)
+        px = option_values(
+            forward.reshape(-1),
+            strike,
+            tau.reshape(-1),
+            is_call,
+            moves,
+            vols.reshape(len(vols), -1),
+            multiple_of,
+            vol_of,
+            is_quick=markets > 1,
+        )
+        values: Floats = self.by_expiry(px.reshape(-1, markets, options) * stack.qty_base) * self.discount
+        return values
+
+
+def naked_shorts_base(options: Expiries, markets: Sequence[int]) -> Floats:
+    """Return by copy and market how many options are short and not covered: calls against puts of one strike net.
+
+    Short a call and long a put of the same strike and expiry is a forward, whose loss the scenarios see in full.
+    """
+    stack = options.stack
+    groups = grouped(stack, (stack.underlying, stack.strike_px), options.seconds)
+    short = np.maximum(-groups.sum(stack.qty_base), 0.0)
+    found: Floats = short @ (groups.key(stack.underlying)[:, None] == np.array(markets)).astype(np.float64)
+    return found
+
+
+def contracts_notional(stack: BookStack, feeds: RowFeeds) -> tuple[Floats, Floats]:
+    """Return the confidence in perpetuals and futures, by line and row, and their notional at spot prices."""
+    numbers, _ = stack.layout.contracts()
+    linear = stack.contracts()
+    return feeds.confidence[:, numbers], np.abs(linear.qty_base) * linear.spot_of_row_px
+
+
+def linear_sums(stack: BookStack, markets: Sequence[int]) -> tuple[Floats, Floats]:
+    """Return by copy and market the size of perpetuals and futures, in base, and what they are worth, signed."""
+    linear = stack.contracts()
+    selector = (linear.underlying[:, None] == np.array(markets)).astype(np.float64)
+    return np.abs(linear.qty_base) @ selector, (linear.qty_base * linear.mark_px) @ selector
+
+
+def confidence_charge(confidence: Floats, notional_quote: Floats, threshold: float, rate: float) -> Floats:
+    """Return (1 - c) x rate x notional of whatever is doubted more than the threshold allows, along the last axis."""
     doubted = confidence < threshold
-    return float((np.where(doubted, 1.0 - confidence, 0.0) * np.abs(notional_quote)).sum() * rate)
+    found: Floats = (np.where(doubted, 1.0 - confidence, 0.0) * np.abs(notional_quote)).sum(axis=-1) * rate
+    return found
 
 
 def marks_px(book: RiskBook, feeds: Feeds, fixing_s: float) -> Floats:
     """Return what PMRM_2 values a unit of each row at: options discounted, the rest at its mark."""
     px = book.mark_px.copy()
-    of_rows = feeds.of(book, fixing_s)
+    of_rows = feeds.of(BookStack(book), fixing_s)
     options = np.flatnonzero(book.is_option)
     if options.size:
         discount = np.exp(-of_rows.rate_per_year[options] * book.tau_years[options])
@@ -262,82 +318,82 @@ def marks_px(book: RiskBook, feeds: Feeds, fixing_s: float) -> Floats:
     return px
 
 
-def coins(book: RiskBook, cash: tuple[str, ...]) -> Ints:
+def coins(stack: BookStack, cash: tuple[str, ...]) -> Ints:
     """Return the rows of coins held that are not cash."""
-    return np.array(
-        [row for row in np.flatnonzero(book.kind == SPOT) if asset_of(book, int(row)) not in cash], dtype=np.int64
-    )
+    layout = stack.layout
+    return np.array([row for row in layout.coins if layout.asset(row) not in cash], dtype=np.int64)
 
 
-def asset_of(book: RiskBook, row: int) -> str:
-    """Return the coin a spot row holds: what its id says, else its underlying."""
-    return book.instrument_ids[row] or book.underlyings[book.underlying[row]]
-
-
-def linear_rows(book: RiskBook, market: int) -> Ints:
-    """Return the rows of perpetuals of one underlying, and of futures, which count as such."""
-    rows: Ints = np.flatnonzero(((book.kind == PERPETUAL) | (book.kind == FUTURE)) & (book.underlying == market))
-    return rows
-
-
-def markets_of(book: RiskBook, moving: Ints) -> list[int]:
+def markets_of(stack: BookStack, moving: Ints) -> list[int]:
     """Return the underlyings with derivatives, or with any of these rows of coins."""
-    traded = book.kind != SPOT
+    if not stack.layout.coins:
+        return stack.held
+    traded = stack.kind != SPOT
     traded[moving] = True
-    found: list[int] = np.unique(book.underlying[traded]).tolist()
+    found: list[int] = np.unique(stack.underlying[traded]).tolist()
     return found
 
 
-def haircuts(book: RiskBook, held: Ints, value_quote: Floats, rates: dict[str, Haircut]) -> tuple[float, float, str]:
-    """Return what coins lose of their value for maintenance, what more for initial margin, and which are refused.
+def haircuts(
+    stack: BookStack, held: Ints, value_quote: Floats, rates: dict[str, Haircut]
+) -> tuple[Floats, Floats, str]:
+    """Return by copy what coins lose of their value for maintenance, what more for initial margin; which are refused.
 
     A coin without a rate counts nothing: it loses all it is worth. One that is owed loses the same again.
     """
-    maintenance = initial = 0.0
-    refused = []
-    for row, value in zip(held.tolist(), np.abs(value_quote).tolist(), strict=True):
-        asset = asset_of(book, row)
-        rate = rates.get(asset, NOT_ACCEPTED)
-        maintenance += value * rate.maintenance
-        initial += value * rate.initial
-        if asset not in rates:
-            refused.append(asset)
+    assets = [stack.layout.asset(row) for row in held.tolist()]
+    found = [rates.get(asset, NOT_ACCEPTED) for asset in assets]
+    size = np.abs(value_quote)
+    maintenance, initial = (
+        size @ np.array([getattr(one, name) for one in found]) for name in ("maintenance", "initial")
+    )
+    refused = [asset for asset in assets if asset not in rates]
     return maintenance, initial, f"not accepted: {', '.join(refused)}" if refused else ""
 
 
 class Markets:
-    """The scenarios of several underlyings, each a market of its own: what one gains covers nothing of another."""
+    """The scenarios of several underlyings, each a market of its own: what one gains covers nothing of another.
 
-    def __init__(self) -> None:
-        self.loss_quote = 0.0
-        self._found: list[tuple[str, list[str], list[float], int]] = []
+    `loss_quote` is by copy of a stack what all of them lose in the worst.
+    """
 
-    def note(self, underlying: str, names: list[str], pnl_quote: list[float]) -> None:
-        """Take in the P&L of one market; a market that gains in every scenario loses nothing in the worst."""
-        lowest = min(range(len(names)), key=pnl_quote.__getitem__)
-        self.loss_quote -= min(pnl_quote[lowest], 0.0)
-        self._found.append((underlying, names, pnl_quote, lowest))
+    def __init__(self, copies: int) -> None:
+        self.loss_quote: Floats = np.zeros(copies)
+        self._found: list[tuple[str, list[str], list[list[float]], list[int]]] = []
+
+    def note(self, underlying: str, names: list[str], pnl_quote: Floats) -> None:
+        """Take in the P&L of one market, by scenario and copy; one that gains in every scenario loses nothing."""
+        lowest = pnl_quote.argmin(axis=0)
+        self.loss_quote = self.loss_quote - np.minimum(pnl_quote[lowest, np.arange(len(lowest))], 0.0)
+        self._found.append((underlying, names, pnl_quote.T.tolist(), lowest.tolist()))
 
     @property
-    def worst(self) -> str:
-        """The scenario that decided, of each market that loses in any."""
-        losing = [(name, names[lowest]) for name, names, pnl, lowest in self._found if pnl[lowest] < 0.0]
-        return ", ".join(f"{name} {scenario}" if len(self._found) > 1 else scenario for name, scenario in losing)
+    def worsts(self) -> list[str]:
+        """The scenario that decided, of each market that loses in any, by copy."""
+        are_many = len(self._found) > 1
+        out = []
+        for copy in range(len(self.loss_quote)):
+            losing = [(name, own[at[copy]]) for name, own, pnl, at in self._found if pnl[copy][at[copy]] < 0.0]
+            out.append(", ".join([f"{name} {scenario}" if are_many else scenario for name, scenario in losing]))
+        return out
 
-    def requirement(self, model: str, charges: tuple[Charge, ...]) -> Requirement:
-        """Return the sum of the charges, with every scenario of every market."""
-        prefixes = [f"{name} " if len(self._found) > 1 else "" for name, _, _, _ in self._found]
-        names = [before + name for before, (_, own, _, _) in zip(prefixes, self._found, strict=True) for name in own]
-        return Requirement(
-            model=model,
-            money="quote",
-            initial=sum(one.initial for one in charges),
-            maintenance=sum(one.maintenance for one in charges),
-            charges=charges,
-            worst=self.worst,
-            scenario_names=tuple(names),
-            scenario_pnl=tuple(value for _, _, pnl, _ in self._found for value in pnl),
-        )
+    def requirements(self, model: str, charges: list[tuple[Charge, ...]], worsts: list[str]) -> list[Requirement]:
+        """Return by copy the sum of its charges, with every scenario of every market."""
+        are_many = len(self._found) > 1
+        names = tuple([f"{name} {one}" if are_many else one for name, own, _, _ in self._found for one in own])
+        return [
+            Requirement(
+                model,
+                "quote",
+                sum([one.initial for one in asked]),
+                sum([one.maintenance for one in asked]),
+                asked,
+                worst,
+                names,
+                tuple([value for _, _, pnl, _ in self._found for value in pnl[copy]]),
+            )
+            for copy, (asked, worst) in enumerate(zip(charges, worsts, strict=True))
+        ]
 
 
 class Auction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

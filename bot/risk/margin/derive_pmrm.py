@@ -17,17 +17,18 @@ from bot.risk.margin.derive_common import (
     Markets,
     Scenario,
     Scenarios,
-    asset_of,
     coin_values_quote,
     coins,
     confidence_charge,
-    expiries_of,
-    linear_rows,
+    contracts_notional,
+    linear_sums,
     markets_of,
     naked_shorts_base,
+    scenarios_of,
 )
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import VolShock
+from bot.risk.stack import BookStack
 
 MODEL = "derive_pmrm"
 WORDS = ("same", "up", "down")
@@ -64,60 +65,86 @@ def requirement(book: RiskBook, parameters: PmrmParameters, feeds: Feeds | None 
     MM = static - worst; IM = (static - worst) x (initial factor + peg) + confidence. The basis competes with the
     scenarios. Coins other than the underlying itself count nothing and are named.
     """
-    of_rows = (Feeds() if feeds is None else feeds).of(book, parameters.fixing_s)
-    held = coins(book, parameters.cash)
-    held_quote = coin_values_quote(book, held, of_rows)
-    own = np.array([asset_of(book, row) == book.underlyings[book.underlying[row]] for row in held.tolist()], dtype=bool)
-    bases, bases_quote = held[own], held_quote[own]
-    refused_quote = float(np.abs(held_quote[~own]).sum())
-    refused = ", ".join(asset_of(book, row) for row in held[~own].tolist())
-    scenarios = Scenarios(parameters.scenarios, WORDS)
-    found = Markets()
-    perp_quote = short_quote = doubt_quote = 0.0
-    for market in markets_of(book, bases):
-        options = expiries_of(book, of_rows, market, is_discounted=False)
-        perps = linear_rows(book, market)
-        spot_px = float(book.spot_px[market])
-        base = book.underlying[bases] == market
-        moving_quote = float((book.qty_base[perps] * book.mark_px[perps]).sum()) + float(bases_quote[base].sum())
-        pnl = _scenario_pnl(parameters, scenarios, options, moving_quote)
-        names = [*scenarios.names, "basis"]
-        found.note(book.underlyings[market], names, [*pnl.tolist(), parameters.basis.charge_quote(options)])
-        perp_quote += float(np.abs(book.qty_base[perps]).sum()) * spot_px
-        short_quote += naked_shorts_base(options) * spot_px
+    return _requirements(BookStack(book), parameters, Feeds() if feeds is None else feeds)[0]
+
+
+def requirements(stack: BookStack, parameters: PmrmParameters) -> list[Requirement]:
+    """Return what PMRM asks of each copy of a stack, as `requirement` would of each by itself."""
+    return _requirements(stack, parameters, Feeds())
+
+
+def _requirements(stack: BookStack, parameters: PmrmParameters, feeds: Feeds) -> list[Requirement]:
+    of_rows = feeds.of(stack, parameters.fixing_s)
+    layout = stack.layout
+    held = coins(stack, parameters.cash)
+    held_quote = coin_values_quote(stack, held, of_rows)
+    own = np.array(
+        [layout.asset(row) == layout.underlyings[layout.underlying[row]] for row in held.tolist()], dtype=bool
+    )
+    bases, bases_quote = held[own], held_quote[:, own]
+    refused_quote = np.abs(held_quote[:, ~own]).sum(axis=1)
+    refused = ", ".join(layout.asset(row) for row in held[~own].tolist())
+    scenarios = scenarios_of(parameters.scenarios, WORDS, parameters.basis)
+    names, found = [*scenarios.names, "basis"], Markets(len(stack))
+    doubt_quote = np.zeros(len(stack))
+    markets = markets_of(stack, bases)
+    options, spot_px = Expiries(stack, of_rows, is_discounted=False), stack.spot_px[:, markets]
+    perps_base, moving_quote = linear_sums(stack, markets)
+    if bases.size:
+        moving_quote = moving_quote + bases_quote @ (layout.underlying[bases, None] == np.array(markets))
+    pnl = _scenario_pnl(parameters, scenarios, options, markets, moving_quote)
+    for place, market in enumerate(markets):
+        found.note(layout.underlyings[market], names, pnl[..., place])
+    perp_quote = (perps_base * spot_px).sum(axis=1)
+    short_quote = (naked_shorts_base(options, markets) * spot_px).sum(axis=1)
+    if of_rows.are_doubted(parameters.confidence_threshold):
+        terms = parameters.confidence_threshold, parameters.confidence_rate
         for confidence, notional in (
-            (of_rows.confidence[perps], book.qty_base[perps] * spot_px),
-            (of_rows.confidence[bases[base]], bases_quote[base]),
-            (options.confidence, options.by_expiry(np.abs(options.qty_base)) * spot_px),
+            contracts_notional(stack, of_rows),
+            (of_rows.confidence[:, bases], bases_quote),
+            options.notional(np.abs(options.stack.qty_base), stack.spot_px),
         ):
-            doubt_quote += confidence_charge(
-                confidence, notional, parameters.confidence_threshold, parameters.confidence_rate
-            )
-    factor = parameters.initial_factor
-    standing = (
-        ("worst scenario", found.loss_quote, found.worst),
-        ("perpetuals", parameters.perp_rate * perp_quote, ""),
-        ("naked shorts", parameters.option_rate * short_quote, ""),
-        ("coins held", parameters.base_rate * float(np.abs(bases_quote).sum()), ""),
+            doubt_quote = doubt_quote + confidence_charge(confidence, notional, *terms)
+    columns = (
+        (parameters.perp_rate * perp_quote).tolist(),
+        (parameters.option_rate * short_quote).tolist(),
+        (parameters.base_rate * np.abs(bases_quote).sum(axis=1)).tolist(),
+        *(doubt_quote.tolist(), refused_quote.tolist()),
     )
-    peg = max(0.0, parameters.peg_threshold - of_rows.stable_px) * parameters.peg_factor
-    pegged = peg * sum(quote for _, quote, _ in standing)
-    charges = (
-        *(Charge(name, quote * factor, quote, detail) for name, quote, detail in standing),
-        Charge("peg", pegged, 0.0, f"cash at {of_rows.stable_px:g}"),
-        Charge("oracle confidence", doubt_quote, 0.0, of_rows.doubt),
-        Charge("collateral refused", refused_quote, refused_quote, refused),
-    )
-    return found.requirement(MODEL, charges)
+    factor, stable_px = parameters.initial_factor, of_rows.stable_px
+    peg = max(0.0, parameters.peg_threshold - stable_px) * parameters.peg_factor
+    doubts = of_rows.doubts * (len(stack) // len(of_rows.confidence))
+    worsts, losses = found.worsts, found.loss_quote.tolist()
+    asked = []
+    for loss, worst, told, perp, naked, coin, doubt, lost in zip(losses, worsts, doubts, *columns, strict=True):
+        standing = (
+            ("worst scenario", loss, worst),
+            *(("perpetuals", perp, ""), ("naked shorts", naked, ""), ("coins held", coin, "")),
+        )
+        charges = (
+            *[Charge(name, quote * factor, quote, detail) for name, quote, detail in standing],
+            Charge("peg", peg * sum([quote for _, quote, _ in standing]), 0.0, f"cash at {stable_px:g}"),
+            Charge("oracle confidence", doubt, 0.0, told),
+            Charge("collateral refused", lost, lost, refused),
+        )
+        asked.append(charges)
+    return found.requirements(MODEL, asked, worsts)
 
 
-def _scenario_pnl(parameters: PmrmParameters, scenarios: Scenarios, options: Expiries, moving_quote: float) -> Floats:
-    """Return the P&L in every scenario of one market's options, and of what moves as its spot does."""
-    vols = [parameters.vol.shocked(options.vol, options.row_tau_years, word) for word in WORDS]
-    shocked = scenarios.values(options, np.stack(vols))
+def _scenario_pnl(
+    parameters: PmrmParameters, scenarios: Scenarios, options: Expiries, markets: list[int], moving_quote: Floats
+) -> Floats:
+    """Return by scenario, the basis last, copy and market the P&L of its options, and of what moves as spot does."""
+    vol, years = options.stack.vol, options.stack.tau_years
+    vols = np.empty((len(WORDS), max(len(vol), len(years)), vol.shape[1]))
+    scale = parameters.vol.scale(years)
+    for line, word in enumerate(WORDS):
+        vols[line] = parameters.vol.shocked(vol, years, word, scale)
+    shocked, moved, now = scenarios.values(options, vols)
     tau, rate = options.tau_years, options.rate_per_year
     discount = parameters.discount * np.exp(-tau * (rate * parameters.rate_multiple + parameters.rate_add))
     counted = shocked * np.where(shocked > 0.0, discount, 1.0)
-    moved = moving_quote * (scenarios.multiples - 1.0)
-    pnl: Floats = ((counted - options.current).sum(axis=1) + moved) * scenarios.damping
-    return pnl
+    linear = moving_quote * (scenarios.multiples - 1.0)[:, None, None]
+    pnl = (options.by_market(counted - now, markets) + linear) * scenarios.damping[:, None, None]
+    basis = options.by_market(parameters.basis.charge_quote(moved, now, tau), markets)
+    return np.concatenate([pnl, np.broadcast_to(basis, (1, *pnl.shape[1:]))])

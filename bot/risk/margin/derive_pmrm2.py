@@ -20,18 +20,19 @@ from bot.risk.margin.derive_common import (
     Markets,
     Scenario,
     Scenarios,
-    asset_of,
     coin_values_quote,
     coins,
     confidence_charge,
-    expiries_of,
+    contracts_notional,
     haircuts,
-    linear_rows,
+    linear_sums,
     markets_of,
     naked_shorts_base,
+    scenarios_of,
 )
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import VolShock
+from bot.risk.stack import BookStack
 
 MODEL = "derive_pmrm2"
 WORDS = ("same", "up", "down", *SKEWS)
@@ -49,16 +50,15 @@ class SkewShock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     vol_static: float
     vol_per_root_year: float
 
-    def multiple(self, options: Expiries, kind: str) -> Floats:
-        """Return what each option's vol is multiplied by in the scenario of this kind."""
-        root = np.sqrt(np.maximum(options.row_tau_years, 0.0))  # below 0 until it is settled
-        k = np.log(options.strike_px / options.forward_px)
-        base, slope = self.abs_base, self.abs_per_root_year
-        if kind == "linear":
-            base, slope = self.linear_base, self.linear_per_root_year
-        cap = np.maximum(base + slope * root, 0.0)
+    def multiples(self, options: Expiries) -> tuple[Floats, Floats]:
+        """Return by market what each option's vol is multiplied by in the scenarios of each kind of `SKEWS`."""
+        stack = options.stack
+        root = np.sqrt(np.maximum(stack.tau_years, 0.0))  # below 0 until it is settled
+        k = np.log(stack.strike_px / stack.forward_px)
         reach = np.maximum(root * self.width * (self.vol_static + self.vol_per_root_year * root), self.least_k)
-        return 1.0 + np.clip((k if kind == "linear" else np.abs(k)) * cap / reach, -cap, cap)
+        linear = np.maximum(self.linear_base + self.linear_per_root_year * root, 0.0)
+        both = np.maximum(self.abs_base + self.abs_per_root_year * root, 0.0)
+        return 1.0 + np.clip(k * linear / reach, -linear, linear), 1.0 + np.clip(np.abs(k) * both / reach, -both, both)
 
 
 class StaticDiscount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -115,57 +115,81 @@ def requirement(book: RiskBook, parameters: Pmrm2Parameters, feeds: Feeds | None
     MM = - worst x maintenance factor + charges; IM = - worst x (initial factor + peg) + charges of both kinds. The
     basis competes with the scenarios, it is not added. A coin without a haircut counts nothing and is named.
     """
-    of_rows = (Feeds() if feeds is None else feeds).of(book, parameters.fixing_s)
-    terms = parameters.contingency
-    held = coins(book, parameters.cash)
-    held_quote = coin_values_quote(book, held, of_rows)
-    offsets = [parameters.collateral.get(asset_of(book, row), NOT_ACCEPTED).offsets_risk for row in held.tolist()]
-    covers, covers_quote = held[offsets], held_quote[offsets]
-    scenarios = Scenarios(parameters.scenarios, WORDS)
-    found = Markets()
-    perp_quote = short_quote = 0.0
-    doubt_quote = confidence_charge(
-        of_rows.confidence[held], held_quote, terms.confidence_threshold, terms.confidence_rate
-    )
-    for market in markets_of(book, covers):
-        options = expiries_of(book, of_rows, market)
-        perps = linear_rows(book, market)
-        spot_px = float(book.spot_px[market])
-        moving_quote = float((book.qty_base[perps] * book.mark_px[perps]).sum())
-        moving_quote += float(covers_quote[book.underlying[covers] == market].sum())
-        pnl = _scenario_pnl(parameters, scenarios, options, moving_quote)
-        names = [*scenarios.names, "basis"]
-        found.note(book.underlyings[market], names, [*pnl.tolist(), parameters.basis.charge_quote(options)])
-        perp_quote += float(np.abs(book.qty_base[perps]).sum()) * spot_px
-        short_quote += naked_shorts_base(options) * spot_px
+    return _requirements(BookStack(book), parameters, Feeds() if feeds is None else feeds)[0]
+
+
+def requirements(stack: BookStack, parameters: Pmrm2Parameters) -> list[Requirement]:
+    """Return what PMRM_2 asks of each copy of a stack, as `requirement` would of each by itself."""
+    return _requirements(stack, parameters, Feeds())
+
+
+def _requirements(stack: BookStack, parameters: Pmrm2Parameters, feeds: Feeds) -> list[Requirement]:
+    of_rows = feeds.of(stack, parameters.fixing_s)
+    layout, terms = stack.layout, parameters.contingency
+    held = coins(stack, parameters.cash)
+    held_quote = coin_values_quote(stack, held, of_rows)
+    offsets = [parameters.collateral.get(layout.asset(row), NOT_ACCEPTED).offsets_risk for row in held.tolist()]
+    covers = np.array(offsets, dtype=bool)
+    covering, covers_quote = held[covers], held_quote[:, covers]
+    scenarios = scenarios_of(parameters.scenarios, WORDS, parameters.basis)
+    names, found = [*scenarios.names, "basis"], Markets(len(stack))
+    markets = markets_of(stack, covering)
+    options, spot_px = Expiries(stack, of_rows), stack.spot_px[:, markets]
+    perps_base, moving_quote = linear_sums(stack, markets)
+    if covering.size:
+        moving_quote = moving_quote + covers_quote @ (layout.underlying[covering, None] == np.array(markets))
+    pnl = _scenario_pnl(parameters, scenarios, options, markets, moving_quote)
+    for place, market in enumerate(markets):
+        found.note(layout.underlyings[market], names, pnl[..., place])
+    perp_quote = (perps_base * spot_px).sum(axis=1)
+    short_quote = (naked_shorts_base(options, markets) * spot_px).sum(axis=1)
+    doubt_quote = np.zeros(len(stack))
+    if of_rows.are_doubted(terms.confidence_threshold):
         for confidence, notional in (
-            (of_rows.confidence[perps], book.qty_base[perps] * spot_px),
-            (options.confidence, options.by_expiry(np.abs(options.qty_base)) * spot_px),
+            (of_rows.confidence[:, held], held_quote),
+            contracts_notional(stack, of_rows),
+            options.notional(np.abs(options.stack.qty_base), stack.spot_px),
         ):
-            doubt_quote += confidence_charge(confidence, notional, terms.confidence_threshold, terms.confidence_rate)
-    haircut, more_haircut, refused = haircuts(book, held, held_quote, parameters.collateral)
+            doubted = confidence_charge(confidence, notional, terms.confidence_threshold, terms.confidence_rate)
+            doubt_quote = doubt_quote + doubted
+    haircut, more_haircut, refused = haircuts(stack, held, held_quote, parameters.collateral)
     peg = max(0.0, terms.peg_threshold - of_rows.stable_px) * terms.peg_factor
-    loss = found.loss_quote
-    perp_mm, short_mm = terms.perp_maintenance * perp_quote, terms.option_maintenance * short_quote
-    charges = (
-        Charge("worst scenario", loss * parameters.initial_factor, loss * parameters.maintenance_factor, found.worst),
-        Charge("peg", loss * peg, 0.0, f"cash at {of_rows.stable_px:g}"),
-        Charge("perpetuals", perp_mm + terms.perp_initial * perp_quote, perp_mm),
-        Charge("naked shorts", short_mm + terms.option_initial * short_quote, short_mm),
-        Charge("collateral haircut", haircut + more_haircut, haircut, refused),
-        Charge("oracle confidence", doubt_quote, 0.0, of_rows.doubt),
+    told_of_cash = f"cash at {of_rows.stable_px:g}"
+    columns = (
+        *(perp_quote.tolist(), short_quote.tolist(), doubt_quote.tolist()),
+        *((haircut + more_haircut).tolist(), haircut.tolist()),
     )
-    return found.requirement(MODEL, charges)
+    doubts = of_rows.doubts * (len(stack) // len(of_rows.confidence))
+    worsts, losses = found.worsts, found.loss_quote.tolist()
+    asked = []
+    for loss, worst, told, perp, short, doubt, cut_first, cut in zip(losses, worsts, doubts, *columns, strict=True):
+        perp_mm, short_mm = terms.perp_maintenance * perp, terms.option_maintenance * short
+        charges = (
+            Charge("worst scenario", loss * parameters.initial_factor, loss * parameters.maintenance_factor, worst),
+            Charge("peg", loss * peg, 0.0, told_of_cash),
+            Charge("perpetuals", perp_mm + terms.perp_initial * perp, perp_mm),
+            Charge("naked shorts", short_mm + terms.option_initial * short, short_mm),
+            Charge("collateral haircut", cut_first, cut, refused),
+            Charge("oracle confidence", doubt, 0.0, told),
+        )
+        asked.append(charges)
+    return found.requirements(MODEL, asked, worsts)
 
 
-def _scenario_pnl(parameters: Pmrm2Parameters, scenarios: Scenarios, options: Expiries, moving_quote: float) -> Floats:
-    """Return the damped P&L in every scenario of one market's options, and of what moves as its spot does."""
-    shock, tau = parameters.vol, options.row_tau_years
-    straight = [shock.shocked(options.vol, tau, word) for word in WORDS if word not in SKEWS]
-    skewed = [options.vol * parameters.skew.multiple(options, word) for word in SKEWS]
-    shocked = scenarios.values(options, np.stack([*straight, *skewed]))
-    held = shocked * parameters.discount.of(shocked, options.tau_years, options.rate_per_year) - options.current
-    by_expiry = np.where(scenarios.is_skew[:, None], -np.abs(held), held)
-    linear = np.where(scenarios.is_skew, 0.0, moving_quote * (scenarios.multiples - 1.0))
-    pnl: Floats = (by_expiry.sum(axis=1) + linear) * scenarios.damping
-    return pnl
+def _scenario_pnl(
+    parameters: Pmrm2Parameters, scenarios: Scenarios, options: Expiries, markets: list[int], moving_quote: Floats
+) -> Floats:
+    """Return by scenario, the basis last, copy and market the damped P&L of its options, and of what moves as spot."""
+    shock, vol, years = parameters.vol, options.stack.vol, options.stack.tau_years
+    skewed = dict(zip(SKEWS, parameters.skew.multiples(options), strict=True))
+    vols = np.empty((len(WORDS), options.stack.markets, vol.shape[1]))
+    scale = shock.scale(years)
+    for line, word in enumerate(WORDS):
+        vols[line] = vol * skewed[word] if word in SKEWS else shock.shocked(vol, years, word, scale)
+    shocked, moved, now = scenarios.values(options, vols)
+    held = shocked * parameters.discount.of(shocked, options.tau_years, options.rate_per_year) - now
+    by_expiry = np.where(scenarios.is_skew[:, None, None], -np.abs(held), held)
+    linear = moving_quote * np.where(scenarios.is_skew, 0.0, scenarios.multiples - 1.0)[:, None, None]
+    pnl = (options.by_market(by_expiry, markets) + linear) * scenarios.damping[:, None, None]
+    basis = options.by_market(parameters.basis.charge_quote(moved, now, options.tau_years), markets)
+    return np.concatenate([pnl, np.broadcast_to(basis, (1, *pnl.shape[1:]))])

@@ -14,15 +14,16 @@ from bot.risk.margin.derive_common import (
     Expiries,
     Feeds,
     RowFeeds,
-    asset_of,
     coin_values_quote,
     coins,
     confidence_charge,
-    expiries_of,
-    linear_rows,
+    contracts_notional,
+    linear_sums,
     markets_of,
 )
+from bot.risk.margin.payoffs import least_payoffs
 from bot.risk.requirement import Charge, Requirement
+from bot.risk.stack import BookStack, by_copy
 
 MODEL = "derive_standard"
 DEFAULT = "default"
@@ -80,96 +81,126 @@ def requirement(book: RiskBook, parameters: StandardParameters, feeds: Feeds | N
     Per expiry: mark-to-market less max(sum of the isolated margins, the most it can lose), each signed. Initial margin
     has what oracles doubt and what the cash has lost beside it. A coin without terms counts nothing and is named.
     """
-    of_rows = (Feeds() if feeds is None else feeds).of(book, parameters.fixing_s)
-    held = coins(book, parameters.cash)
+    return _requirements(BookStack(book), parameters, Feeds() if feeds is None else feeds)[0]
+
+
+def requirements(stack: BookStack, parameters: StandardParameters) -> list[Requirement]:
+    """Return what the standard manager asks of each copy of a stack, as `requirement` would of each by itself."""
+    return _requirements(stack, parameters, Feeds())
+
+
+def _requirements(stack: BookStack, parameters: StandardParameters, feeds: Feeds) -> list[Requirement]:
+    of_rows, layout = feeds.of(stack, parameters.fixing_s), stack.layout
     depeg = max(0.0, parameters.depeg_threshold - of_rows.stable_px) * parameters.depeg_factor
-    options_im = options_mm = perps_im = perps_mm = doubt = depegged = 0.0
-    worsts: list[str] = []
-    for market in markets_of(book, held[:0]):
-        terms = parameters.markets.get(book.underlyings[market], parameters.markets[DEFAULT])
-        spot_px = float(book.spot_px[market])
-        options = expiries_of(book, of_rows, market, is_discounted=False)
-        mark_px = book.mark_px[options.rows]
-        (im, mm), ways = _options(options, mark_px, terms, spot_px)
-        options_im += im
-        options_mm += mm
-        worsts += [f"{book.underlyings[market]} {way}" for way in ways]
-        perps = linear_rows(book, market)
-        size = np.abs(book.qty_base[perps])
-        perp_value = float((size * book.mark_px[perps]).sum())
-        perps_im += terms.perp_initial * perp_value
-        perps_mm += terms.perp_maintenance * perp_value
-        shorts = options.by_expiry(np.maximum(-options.qty_base, 0.0))
-        depegged += depeg * spot_px * float(shorts.sum() + size.sum())
-        for confidence, notional in (
-            (options.confidence, shorts * spot_px),
-            (of_rows.confidence[perps], size * spot_px),
-        ):
-            doubt += confidence_charge(confidence, notional, terms.confidence_threshold, terms.confidence_rate)
-    coins_im, coins_mm, coins_doubt, refused = _coins(book, parameters, of_rows)
-    charges = (
-        Charge("options", options_im, options_mm, "; ".join(worsts)),
-        Charge("perpetuals", perps_im, perps_mm),
-        Charge("coins held", coins_im, coins_mm, f"not accepted: {', '.join(refused)}" if refused else ""),
-        Charge("oracle confidence", doubt + coins_doubt, 0.0, of_rows.doubt),
-        Charge("peg", depegged, 0.0, f"cash at {of_rows.stable_px:g}"),
+    markets = markets_of(stack, np.zeros(0, dtype=np.int64))
+    terms = [parameters.markets.get(layout.underlyings[one], parameters.markets[DEFAULT]) for one in markets]
+    options = Expiries(stack, of_rows, is_discounted=False)
+    options_im, options_mm, worsts = _options(options, terms, markets)
+    perps_base, _ = linear_sums(stack, markets)
+    linear = stack.contracts()
+    worth = (np.abs(linear.qty_base) * linear.mark_px) @ (linear.underlying[:, None] == np.array(markets))
+    perps_im, perps_mm = (
+        worth @ np.array([getattr(one, name) for one in terms]) for name in ("perp_initial", "perp_maintenance")
     )
-    return Requirement(
-        model=MODEL,
-        money="quote",
-        initial=sum(one.initial for one in charges),
-        maintenance=sum(one.maintenance for one in charges),
-        charges=charges,
-        worst="; ".join(worsts),
+    doubt, depegged = np.zeros((2, len(stack)))
+    if depeg:
+        shorts = options.by_market(options.by_expiry(np.maximum(-options.stack.qty_base, 0.0)), markets)
+        depegged = (depeg * stack.spot_px[:, markets] * (shorts + perps_base)).sum(axis=1)
+    for place, market in enumerate(markets):
+        threshold, rate = terms[place].confidence_threshold, terms[place].confidence_rate
+        if of_rows.are_doubted(threshold):
+            both = (
+                options.notional(np.maximum(-options.stack.qty_base, 0.0), stack.spot_px),
+                contracts_notional(stack, of_rows),
+            )
+            for (confidence, notional), of_it in zip(
+                both, (options.underlying == market, linear.underlying == market), strict=True
+            ):
+                doubt = doubt + confidence_charge(confidence[:, of_it], notional[:, of_it], threshold, rate)
+    coins_im, coins_mm, coins_doubt, refused = _coins(stack, parameters, of_rows)
+    told_of_cash, told_of_coins = f"cash at {of_rows.stable_px:g}", f"not accepted: {', '.join(refused)}"
+    columns = (
+        *(options_im.tolist(), options_mm.tolist(), perps_im.tolist(), perps_mm.tolist()),
+        *(coins_im.tolist(), coins_mm.tolist(), (doubt + coins_doubt).tolist(), depegged.tolist()),
     )
+    doubts = of_rows.doubts * (len(stack) // len(of_rows.confidence))
+    out = []
+    for own, told, *asked in zip(worsts, doubts, *columns, strict=True):
+        worst = "; ".join(own)
+        charges = (
+            Charge("options", asked[0], asked[1], worst),
+            Charge("perpetuals", asked[2], asked[3]),
+            Charge("coins held", asked[4], asked[5], told_of_coins if refused else ""),
+            Charge("oracle confidence", asked[6], 0.0, told),
+            Charge("peg", asked[7], 0.0, told_of_cash),
+        )
+        initial, maintenance = sum([one.initial for one in charges]), sum([one.maintenance for one in charges])
+        out.append(Requirement(MODEL, "quote", initial, maintenance, charges, worst))
+    return out
 
 
-def _options(
-    options: Expiries, mark_px: Floats, terms: MarketTerms, spot_px: float
-) -> tuple[tuple[float, float], list[str]]:
-    """Return initial and maintenance margin of one market's options, and which way decided for every expiry."""
-    value = options.qty_base * mark_px
-    marked = options.by_expiry(value)
-    isolated = np.stack([options.by_expiry(alone) for alone in _isolated(options, value, terms, spot_px)])
-    lost = np.zeros_like(isolated)
-    for column in range(options.tau_years.size):
-        rows = np.flatnonzero(options.column == column)
-        strikes = options.strike_px[rows]
-        calls = options.is_call[rows]
-        at = np.concatenate([[0.0], np.unique(strikes)])[:, None]
-        payoff = np.where(calls, np.maximum(at - strikes, 0.0), np.maximum(strikes - at, 0.0)) @ options.qty_base[rows]
-        unpaired = -min(float(options.qty_base[rows][calls].sum()), 0.0) * float(options.forward_px[rows[0]])
-        lowest = min(float(payoff.min()), 0.0)
-        lost[:, column] = lowest - unpaired * np.array([terms.unpaired_initial, terms.unpaired_maintenance])
-    taken = np.maximum(isolated, lost)
-    im, mm = (marked - taken).sum(axis=1).tolist()
-    days = np.round(options.tau_years * 365.0, 1).tolist()
-    ways = ["each alone" if taken[1, n] == isolated[1, n] else "most it can lose" for n in range(len(days))]
-    return (im, mm), [f"{day:g} d: {way}" for day, way in zip(days, ways, strict=True)]
+def _options(options: Expiries, terms: list[MarketTerms], markets: list[int]) -> tuple[Floats, Floats, list[list[str]]]:
+    """Return by copy initial and maintenance margin of all options, and which way decided for every expiry."""
+    stack, copies = options.stack, len(options.stack)
+    if not stack.held:
+        return np.zeros(copies), np.zeros(copies), [[] for _ in range(copies)]
+    # each market's terms, a line per field, by row and by expiry
+    table = np.array([[getattr(one, name) for one in terms] for name in FIELDS])
+    of_row, of_expiry = (table[:, np.searchsorted(markets, one)] for one in (stack.underlying, options.underlying))
+    qty, strike, is_call = stack.qty_base, stack.strike_px, stack.is_call
+    value = qty * stack.mark_px
+    calls = options.by_expiry(np.where(is_call, qty, 0.0))
+    unpaired = np.maximum(-calls, 0.0) * options.groups.first(stack.forward_px)
+    lowest = np.minimum(least_payoffs(strike, is_call, qty, options.groups), 0.0)
+    isolated = options.by_expiry(_isolated(stack, value, of_row))
+    taken = np.maximum(isolated, lowest - unpaired * of_expiry[:2, None, :])
+    im, mm = (options.by_expiry(value) - taken).sum(axis=2)
+    is_alone = (taken[1] == isolated[1]).tolist()
+    # an expiry that is over together with another has no rows of its own
+    is_there = by_copy(options.groups.count > 0.0, copies)
+    names = [stack.underlyings[number] for number in options.underlying.tolist()]
+    days = by_copy(np.round(options.tau_years * 365.0, 1), copies)
+    both = ("most it can lose", "each alone")
+    ways = [
+        [f"{name} {day:g} d: {both[flag]}" for name, flag, day, one in zip(names, *line, strict=True) if one]
+        for line in zip(is_alone, days, is_there, strict=True)
+    ]
+    return im, mm, ways
 
 
-def _isolated(options: Expiries, value: Floats, terms: MarketTerms, spot_px: float) -> tuple[Floats, Floats]:
-    """Return signed initial and maintenance margin of each option alone; nothing for what is held long."""
-    size = np.maximum(-options.qty_base, 0.0) * spot_px
-    strike = options.strike_px
-    out_of_money = np.maximum(np.where(options.is_call, strike - spot_px, spot_px - strike), 0.0)
-    initial = value - np.maximum(terms.max_initial - out_of_money / spot_px, terms.min_initial) * size
-    call_mm = value - terms.call_maintenance * size
-    put_mm = value + np.minimum(-terms.put_maintenance * size, terms.put_mark_maintenance * value)
-    maintenance = np.where(options.is_call, call_mm, put_mm)
-    initial = np.where(options.is_call, initial, np.minimum(initial, terms.put_initial_of_maintenance * put_mm))
-    is_short = options.qty_base < 0.0
-    return np.where(is_short, initial, 0.0), np.where(is_short, maintenance, 0.0)
+FIELDS = (
+    *("unpaired_initial", "unpaired_maintenance", "max_initial", "min_initial"),
+    *("call_maintenance", "put_maintenance", "put_mark_maintenance", "put_initial_of_maintenance"),
+)
 
 
-def _coins(book: RiskBook, parameters: StandardParameters, feeds: RowFeeds) -> tuple[float, float, float, list[str]]:
+def _isolated(stack: BookStack, value: Floats, terms: Floats) -> Floats:
+    """Return signed initial and maintenance margin of each option alone; nothing for what is held long.
+
+    `terms` has a line for each of `FIELDS`.
+    """
+    most, least, of_call, of_put, of_mark, of_maintenance = terms[2:]
+    spot_px, strike, is_call = stack.spot_of_row_px, stack.strike_px, stack.is_call
+    size = np.maximum(-stack.qty_base, 0.0) * spot_px
+    out_of_money = np.maximum(np.where(is_call, strike - spot_px, spot_px - strike), 0.0)
+    initial = value - np.maximum(most - out_of_money / spot_px, least) * size
+    call_mm = value - of_call * size
+    put_mm = value + np.minimum(-of_put * size, of_mark * value)
+    maintenance = np.where(is_call, call_mm, put_mm)
+    initial = np.where(is_call, initial, np.minimum(initial, of_maintenance * put_mm))
+    return np.where(stack.qty_base < 0.0, np.array([initial, maintenance]), 0.0)
+
+
+def _coins(
+    stack: BookStack, parameters: StandardParameters, feeds: RowFeeds
+) -> tuple[Floats, Floats, Floats, list[str]]:
     """Return what coins lose of their value for initial and maintenance margin, the doubt, and which are refused."""
-    held = coins(book, parameters.cash)
-    values = np.abs(coin_values_quote(book, held, feeds))
-    initial = maintenance = doubt = 0.0
+    held = coins(stack, parameters.cash)
+    values = np.abs(coin_values_quote(stack, held, feeds))
+    initial, maintenance, doubt = np.zeros((3, len(stack)))
     refused = []
-    for row, value in zip(held.tolist(), values.tolist(), strict=True):
-        asset = asset_of(book, row)
+    for row, value in zip(held.tolist(), values.T, strict=True):
+        asset = stack.layout.asset(row)
         coin = parameters.coins.get(asset)
         factor, scale = (0.0, 1.0) if coin is None else (coin.factor, coin.initial_scale)
         maintenance += value * (1.0 - factor)
@@ -177,8 +208,8 @@ def _coins(book: RiskBook, parameters: StandardParameters, feeds: RowFeeds) -> t
         if coin is None:
             refused.append(asset)
         else:
-            market = book.underlyings[book.underlying[row]]
+            market = stack.underlyings[int(stack.underlying[row])]
             terms = parameters.markets.get(market, parameters.markets[DEFAULT])
-            confidence = feeds.confidence[row : row + 1]
-            doubt += confidence_charge(confidence, np.array([value]), terms.confidence_threshold, terms.confidence_rate)
+            confidence = feeds.confidence[:, row : row + 1]
+            doubt += confidence_charge(confidence, value[:, None], terms.confidence_threshold, terms.confidence_rate)
     return initial, maintenance, doubt, refused

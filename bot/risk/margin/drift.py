@@ -12,11 +12,16 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import SPOT, Floats, RiskBook
-from bot.risk.margin.tables import add_up, by_underlying, is_linear, open_size_base, refuse_options, terms_of
-from bot.risk.requirement import Charge, Requirement
+from bot.risk.margin.tables import Item, add_up_all, held_names, open_size_base, refuse_options, sums, terms_of
+from bot.risk.requirement import Requirement
+from bot.risk.stack import BookStack
 
 _ASSET_LIMIT = 1.1  # of the program, not a figure of a market
 _SHARE_KEPT = 0.8
+RATES = (
+    *("initial_ratio", "maintenance_ratio", "perpetual_size_factor"),
+    *("initial_debt_weight", "maintenance_debt_weight", "token_size_factor"),
+)
 
 
 class DriftTerms(msgspec.Struct, frozen=True):
@@ -48,27 +53,28 @@ def requirement(book: RiskBook, parameters: DriftParameters) -> Requirement:
 
     A debt asks its weight beyond 1: the debt itself is in equity already.
     """
-    refuse_options("drift", book.is_option, book.qty_base, book.buy_base + book.sell_base)
-    charges: list[Charge] = []
-    for name, part in by_underlying(book):
-        terms = terms_of(parameters.markets, name)
-        linear = part.where(is_linear(part))
-        opened, held = open_size_base(linear), np.abs(linear.qty_base)
-        initial = worsened_weight(terms.initial_ratio, terms.perpetual_size_factor, opened)
-        maintenance = worsened_weight(terms.maintenance_ratio, terms.perpetual_size_factor, held)
-        charges.append(
-            Charge(
-                f"{name} perpetuals",
-                float(np.sum(linear.mark_px * opened * initial)),
-                float(np.sum(linear.mark_px * held * maintenance)),
-            )
-        )
-        owed = part.where(np.equal(part.kind, SPOT) & (part.qty_base < 0.0))
-        size, value = np.abs(owed.qty_base), np.abs(owed.qty_base) * owed.mark_px
-        first = worsened_weight(terms.initial_debt_weight, terms.token_size_factor, size) - 1.0
-        later = worsened_weight(terms.maintenance_debt_weight, terms.token_size_factor, size) - 1.0
-        charges.append(Charge(f"{name} debt", float(value @ first), float(value @ later)))
-    return add_up("drift", charges)
+    return requirements(BookStack(book), parameters)[0]
+
+
+def requirements(stack: BookStack, parameters: DriftParameters) -> list[Requirement]:
+    """Return what Drift asks of each copy of a stack, as `requirement` would of each by itself."""
+    refuse_options("drift", stack.is_option, stack.qty_base, stack.buy_base + stack.sell_base)
+    names, place = held_names(stack), stack.layout.place
+    columns = np.array([[getattr(terms_of(parameters.markets, name), one) for one in RATES] for name in names])
+    initial, maintenance, factor, first, later, token_factor = columns.reshape(-1, len(RATES)).T[:, place]
+    opened, held = open_size_base(stack), np.abs(stack.qty_base)
+    worth, is_linear = stack.mark_px, stack.layout.is_linear
+    most = sums(stack, worth * opened * worsened_weight(initial, factor, opened) * is_linear)
+    now = sums(stack, worth * held * worsened_weight(maintenance, factor, held) * is_linear)
+    items: list[Item] = [(f"{name} perpetuals", most[at], now[at]) for at, name in enumerate(names)]
+    if stack.layout.coins:
+        owed = np.where(np.equal(stack.kind, SPOT), np.maximum(-stack.qty_base, 0.0), 0.0)
+        debts = [
+            sums(stack, worth * owed * (worsened_weight(weight, token_factor, owed) - 1.0)) for weight in (first, later)
+        ]
+        items += [(f"{name} debt", debts[0][at], debts[1][at]) for at, name in enumerate(names)]
+        items = [one for at in range(len(names)) for one in items[at :: len(names)]]  # those of a market together
+    return add_up_all("drift", len(stack), items)
 
 
 def asset_weight(weight: float, size_factor: float, size: float) -> float:
@@ -76,7 +82,7 @@ def asset_weight(weight: float, size_factor: float, size: float) -> float:
     return min(weight, _ASSET_LIMIT / (1.0 + size_factor * math.sqrt(size)))
 
 
-def worsened_weight(weight: float, size_factor: float, size: Floats) -> Floats:
+def worsened_weight(weight: float | Floats, size_factor: float | Floats, size: Floats) -> Floats:
     """Return what a debt, or a perpetual's margin ratio, counts for: max(weight, 0.8 weight + factor √size)."""
     return np.maximum(weight, _SHARE_KEPT * weight + size_factor * np.sqrt(size))
 

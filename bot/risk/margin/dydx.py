@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 
 from bot.risk.book import RiskBook
-from bot.risk.margin.tables import add_up, by_underlying, is_linear, open_size_base, refuse_options, terms_of
+from bot.risk.margin.tables import add_up, held_names, open_size_base, refuse_options, sums, terms_of
 from bot.risk.requirement import Charge, Requirement
+from bot.risk.stack import BookStack, by_copy
 
 
 class DydxTerms(msgspec.Struct, frozen=True):
@@ -36,21 +37,26 @@ class DydxParameters(msgspec.Struct, frozen=True):
 
 def requirement(book: RiskBook, parameters: DydxParameters) -> Requirement:
     """Return what dYdX asks of an account's perpetuals and open orders, in quote money."""
-    refuse_options("dydx", book.is_option, book.qty_base, book.buy_base + book.sell_base)
-    charges: list[Charge] = []
-    for name, part in by_underlying(book):
-        linear = part.where(is_linear(part))
-        if not len(linear):
-            continue
+    return requirements(BookStack(book), parameters)[0]
+
+
+def requirements(stack: BookStack, parameters: DydxParameters) -> list[Requirement]:
+    """Return what dYdX asks of each copy of a stack, as `requirement` would of each by itself."""
+    refuse_options("dydx", stack.is_option, stack.qty_base, stack.buy_base + stack.sell_base)
+    linear = stack.contracts()
+    opened = sums(linear, linear.mark_px * open_size_base(linear))
+    held = sums(linear, linear.mark_px * np.abs(linear.qty_base))
+    charges: list[list[Charge]] = [[] for _ in range(len(stack))]
+    for place, name in enumerate(held_names(linear)):
         terms = terms_of(parameters.markets, name)
         fraction = effective_initial_fraction(
             terms.initial_fraction, terms.open_interest_quote, terms.lower_quote, terms.upper_quote
         )
         detail = "" if fraction == terms.initial_fraction else f"open interest raises {terms.initial_fraction:.2%}"
-        initial = fraction * float(linear.mark_px @ open_size_base(linear))
-        held = float(linear.mark_px @ np.abs(linear.qty_base))
-        charges.append(Charge(f"{name} perpetuals", initial, terms.maintenance_fraction * held, detail))
-    return add_up("dydx", charges)
+        sizes = by_copy(opened[place], len(stack)), by_copy(held[place], len(stack))
+        for own, size, now in zip(charges, *sizes, strict=True):
+            own.append(Charge(f"{name} perpetuals", fraction * size, terms.maintenance_fraction * now, detail))
+    return [add_up("dydx", own) for own in charges]
 
 
 def effective_initial_fraction(base: float, open_interest: float, lower: float, upper: float) -> float:

@@ -17,6 +17,7 @@ from bot.risk.book import Floats, RiskBook
 from bot.risk.repricing import Groups, ScenarioMatrix, base_deltas
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import Scenario, ScenarioSet, VolShock, price_vol_grid, tails
+from bot.risk.stack import BookStack, StackGroups, StackValues, stack_deltas
 
 MODEL = "house"
 
@@ -64,33 +65,25 @@ def requirement(book: RiskBook, parameters: HouseParameters) -> Requirement:
     return requirement_of(ScenarioMatrix(book, parameters.scenarios()), parameters)
 
 
+def requirements(stack: BookStack, parameters: HouseParameters) -> list[Requirement]:
+    """Return the house margin of each copy of a stack, as `requirement` would of each by itself."""
+    pnl = StackValues(stack, parameters.scenarios()).pnl_by_underlying()
+    groups = StackGroups(stack)
+    spot = np.take_along_axis(stack.spot_px, groups.underlying, axis=1) if stack.held else groups.tau_years
+    rate = np.maximum(parameters.roll_min, parameters.roll_annual * groups.tau_years)
+    charge = np.abs(groups.sum(stack_deltas(stack))) * spot * rate
+    rolls = [np.where(groups.underlying == number, charge, 0.0).sum(axis=1) for number in stack.held]
+    return _requirements([stack.underlyings[number] for number in stack.held], pnl, rolls, len(stack), parameters)
+
+
 def requirement_of(matrix: ScenarioMatrix, parameters: HouseParameters) -> Requirement:
     """Return the house margin from P&L that is priced already, as after a quote."""
-    book, scenarios, groups = matrix.book, matrix.scenarios, matrix.groups
-    rolls = roll_shocks(book, groups, parameters.roll_min, parameters.roll_annual)
-    charges: list[Charge] = []
-    total = np.zeros(len(scenarios))
-    for underlying in book.held:
-        name = book.underlyings[underlying]
-        pnl = _dampened(matrix.by_underlying(underlying), scenarios, parameters)
-        total += pnl
-        at = int(pnl.argmin())
-        loss = max(0.0, -float(pnl[at]))
-        roll = float(rolls[groups.underlying == underlying].sum())
-        charges.append(Charge(f"{name} worst", loss, parameters.mm_factor * loss, scenarios.names[at]))
-        charges.append(Charge(f"{name} roll", roll, parameters.mm_factor * roll))
-    initial = sum(one.initial for one in charges)
-    worst = scenarios.names[int(total.argmin())] if charges else ""
-    return Requirement(
-        MODEL,
-        "quote",
-        initial,
-        parameters.mm_factor * initial,
-        tuple(charges),
-        worst,
-        scenarios.names,
-        tuple(total.tolist()),
-    )
+    book, groups = matrix.book, matrix.groups
+    found = roll_shocks(book, groups, parameters.roll_min, parameters.roll_annual)
+    held = book.held
+    pnl = np.array([matrix.by_underlying(number) for number in held]).reshape(len(held), len(matrix.scenarios), 1)
+    rolls = [found[groups.underlying == number].sum(keepdims=True) for number in held]
+    return _requirements([book.underlyings[number] for number in held], pnl, rolls, 1, parameters)[0]
 
 
 def roll_shocks(book: RiskBook, groups: Groups, least: float, annual: float) -> Floats:
@@ -99,8 +92,43 @@ def roll_shocks(book: RiskBook, groups: Groups, least: float, annual: float) -> 
     return net * book.spot_px[groups.underlying] * np.maximum(least, annual * groups.tau_years)
 
 
+def _requirements(
+    names: list[str], pnl: Floats, rolls: list[Floats], copies: int, parameters: HouseParameters
+) -> list[Requirement]:
+    """Return the margin of each copy from P&L by underlying, scenario and copy, and from what rolling costs of each."""
+    scenarios, factor = parameters.scenarios(), parameters.mm_factor
+    damped = _dampened(pnl, scenarios, parameters)
+    places = damped.argmin(axis=1)
+    losses = np.maximum(-np.take_along_axis(damped, places[:, None, :], axis=1)[:, 0, :], 0.0).tolist()
+    at, roll_of = places.tolist(), [one.tolist() for one in rolls]
+    total = damped.sum(axis=0) if names else np.zeros((len(scenarios), copies))
+    worst, lines = total.argmin(axis=0).tolist(), total.T.tolist()
+    found = []
+    for copy in range(copies):
+        charges: list[Charge] = []
+        for place, name in enumerate(names):
+            loss, roll = losses[place][copy], roll_of[place][copy]
+            charges.append(Charge(f"{name} worst", loss, factor * loss, scenarios.names[at[place][copy]]))
+            charges.append(Charge(f"{name} roll", roll, factor * roll))
+        initial = sum([one.initial for one in charges])
+        found.append(
+            Requirement(
+                MODEL,
+                "quote",
+                initial,
+                factor * initial,
+                tuple(charges),
+                scenarios.names[worst[copy]] if charges else "",
+                scenarios.names,
+                tuple(lines[copy]),
+            )
+        )
+    return found
+
+
 def _dampened(pnl: Floats, scenarios: ScenarioSet, parameters: HouseParameters) -> Floats:
-    out = pnl * scenarios.weight
-    forgiven = (np.abs(scenarios.move) / parameters.price_range - 1.0) * parameters.dampener_usd
-    is_dampened = scenarios.is_extended & (out < 0.0)
-    return np.where(is_dampened, np.minimum(out + np.maximum(forgiven, 0.0), 0.0), out)
+    """Return P&L by underlying, scenario and copy, weighted, and losses of the tails forgiven in part."""
+    out = pnl * scenarios.weight[:, None]
+    forgiven = np.maximum((np.abs(scenarios.move) / parameters.price_range - 1.0) * parameters.dampener_usd, 0.0)
+    is_dampened = scenarios.is_extended[:, None] & (out < 0.0)
+    return np.where(is_dampened, np.minimum(out + forgiven[:, None], 0.0), out)

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bot.risk.book import FUTURE, PERPETUAL, RiskBook
-from bot.risk.margin.tables import add_up, refuse_options, terms_of
+from bot.risk.book import RiskBook
+from bot.risk.margin.tables import add_up, held_names, open_size_base, refuse_options, sums, terms_of
 from bot.risk.requirement import Charge, Requirement
-from bot.risk.stack import BookStack
+from bot.risk.stack import BookStack, by_copy
 
 
 class LeverageTier(msgspec.Struct, frozen=True, gc=False):
@@ -66,21 +66,21 @@ def requirements(stack: BookStack, parameters: HyperliquidParameters) -> list[Re
     """Return what cross margin asks of each copy of a stack, as `requirement` would of each by itself."""
     refuse_options("hyperliquid", stack.is_option, stack.qty_base, stack.buy_base + stack.sell_base)
     charges: list[list[Charge]] = [[] for _ in range(len(stack))]
-    linear = stack.where(np.equal(stack.kind, PERPETUAL) | np.equal(stack.kind, FUTURE))
-    for underlying in linear.held:
-        name, part = linear.underlyings[underlying], linear.where(linear.underlying == underlying)
+    linear = stack.contracts()
+    sizes = open_size_base(linear)
+    orders = linear.buy_base + linear.sell_base
+    quote = [sums(linear, linear.mark_px * size) for size in (np.abs(linear.qty_base), sizes, orders)]
+    for place, name in enumerate(held_names(linear)):
         tiers = terms_of(parameters.tiers, name)
         most = tiers[0].max_leverage if tiers else 0.0
         chosen = parameters.leverage.get(name, most)
         if not 0.0 < chosen < math.inf:
             raise ValueError(f"expected a leverage above 0 of {name}, found {chosen:g}")
-        sizes = np.maximum(np.abs(part.qty_base + part.buy_base), np.abs(part.qty_base - part.sell_base))
-        held, opened = (part.mark_px * np.abs(part.qty_base)).sum(axis=1), (part.mark_px * sizes).sum(axis=1)
-        resting = np.broadcast_to((part.mark_px * (part.buy_base + part.sell_base)).sum(axis=1), len(stack))
-        for own, *quote in zip(charges, held.tolist(), opened.tolist(), resting.tolist(), strict=True):
-            initial = max(quote[1] / chosen, 2.0 * maintenance_quote(quote[1], tiers))
-            own.append(Charge(f"{name} perpetuals", initial, maintenance_quote(quote[0], tiers)))
-            own.append(Charge(f"{name} resting orders", parameters.resting_rate * quote[2], 0.0))
+        columns = [by_copy(one[place], len(stack)) for one in quote]
+        for own, held, opened, resting in zip(charges, *columns, strict=True):
+            initial = max(opened / chosen, 2.0 * maintenance_quote(opened, tiers))
+            own.append(Charge(f"{name} perpetuals", initial, maintenance_quote(held, tiers)))
+            own.append(Charge(f"{name} resting orders", parameters.resting_rate * resting, 0.0))
     return [add_up("hyperliquid", own) for own in charges]
 
 

@@ -14,11 +14,19 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from bot.risk.book import FUTURE, PERPETUAL, SPOT, Floats, RiskBook
+from bot.risk.book import SPOT, Flags, Floats, RiskBook
 from bot.risk.margin.tables import QUOTE, terms_of
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import DAYS_PER_YEAR, DOWN, SAME, UP, Scenario, ScenarioSet, VolShock
-from bot.risk.stack import BookStack, StackGroups, StackValues, ask_with_orders, stack_deltas
+from bot.risk.stack import (
+    BookStack,
+    StackGroups,
+    StackValues,
+    alike_parts,
+    ask_with_orders,
+    offset,
+    stack_deltas,
+)
 
 MODEL = "okx"
 
@@ -102,20 +110,25 @@ def _requirements(stack: BookStack, parameters: OkxParameters, borrowed: list[Ch
     charges: list[list[Charge]] = [[] for _ in range(len(stack))]
     worst, most = [""] * len(stack), [0.0] * len(stack)
     factor = parameters.initial_factor
-    for underlying in stack.held:
-        name = stack.underlyings[underlying]
-        terms = terms_of(parameters.units, name)
-        rows = stack.where(stack.underlying == underlying)
-        now, filled = ask_with_orders(rows, lambda one, terms=terms: stack_parts(one, terms, parameters))  # type: ignore[misc]
-        for copy, parts in enumerate(now):
-            mmr = parts.mmr
-            tell = ", ".join([f"{part} {value:.6g}" for part, value in zip(PARTS, parts[:-1], strict=True) if value])
-            charges[copy].append(Charge(f"{name} risk unit", factor * mmr, mmr, tell))
-            done = max([side[copy].mmr for side in filled], default=0.0)
-            if done > mmr:
-                charges[copy].append(Charge(f"{name} open orders", factor * (done - mmr), 0.0))
-            if mmr > most[copy]:
-                worst[copy], most[copy] = parts.worst, mmr
+    names = [stack.underlyings[number] for number in stack.held]
+    every = [terms_of(parameters.units, name) for name in names]
+    for part, places in alike_parts(stack, [_scenarios(terms, parameters.vol_points_by_days)[0] for terms in every]):
+        own_terms = [every[place] for place in places]
+        now, filled = ask_with_orders(part, lambda one, terms=own_terms: stack_parts(one, terms, parameters))  # type: ignore[misc]
+        for at, place in enumerate(places):
+            name = names[place]
+            for copy, found in enumerate(now):
+                parts = found[at]
+                mmr = parts.mmr
+                tell = ", ".join(
+                    [f"{part} {value:.6g}" for part, value in zip(PARTS, parts[:-1], strict=True) if value]
+                )
+                charges[copy].append(Charge(f"{name} risk unit", factor * mmr, mmr, tell))
+                done = max([side[copy][at].mmr for side in filled], default=0.0)
+                if done > mmr:
+                    charges[copy].append(Charge(f"{name} open orders", factor * (done - mmr), 0.0))
+                if mmr > most[copy]:
+                    worst[copy], most[copy] = parts.worst, mmr
     return [_sum_up((*own, *borrowed), why) for own, why in zip(charges, worst, strict=True)]
 
 
@@ -126,43 +139,38 @@ def _sum_up(charges: tuple[Charge, ...], worst: str) -> Requirement:
 
 def parts_of(book: RiskBook, terms: UnitTerms, parameters: OkxParameters) -> Parts:
     """Return the parts of one risk unit: all positions must be in one underlying."""
-    return stack_parts(BookStack(book), terms, parameters)[0] if len(book) else Parts()
+    return stack_parts(BookStack(book), [terms], parameters)[0][0] if len(book) else Parts()
 
 
-def stack_parts(stack: BookStack, terms: UnitTerms, parameters: OkxParameters) -> list[Parts]:
-    """Return the parts of one risk unit in each copy: all positions must be in one underlying."""
-    scenarios, size = _scenarios(terms, parameters.vol_points_by_days)
-    values = StackValues(stack, scenarios, later_years=1.0 / DAYS_PER_YEAR)
-    pnl = values.pnl_quote()
-    at, edge = pnl[:size].argmin(axis=0), size + pnl[size:].argmin(axis=0)
-    copies = np.arange(len(stack))
-    mr1 = np.maximum(-pnl[at, copies], 0.0)
-    mr6 = parameters.extreme_share * np.maximum(-pnl[edge, copies], 0.0)
-    groups, deltas, nothing = StackGroups(stack), stack_deltas(stack), np.zeros(len(stack))
+def stack_parts(stack: BookStack, every: Sequence[UnitTerms], parameters: OkxParameters) -> list[tuple[Parts, ...]]:
+    """Return by copy the parts of each risk unit, an underlying held; there are terms for each, scenarios alike."""
+    both = [_scenarios(terms, parameters.vol_points_by_days) for terms in every]
+    sets, size = [scenarios for scenarios, _ in both], both[0][1]
+    values = StackValues(stack, sets, later_years=1.0 / DAYS_PER_YEAR)
+    pnl = values.pnl_by_underlying()
+    at, edge = pnl[:, :size].argmin(axis=1), size + pnl[:, size:].argmin(axis=1)
+    found = np.maximum(-np.take_along_axis(pnl, np.array([at, edge]).transpose(1, 0, 2), axis=1), 0.0)
+    mr1, mr6 = found[:, 0], parameters.extreme_share * found[:, 1]
+    groups, deltas, nothing = StackGroups(stack), stack_deltas(stack), np.zeros(at.shape)
     has_options = bool(values.options.size)
     mr2 = _theta_loss(values) if has_options else nothing
-    mr3 = _term_structure(values, size, groups, parameters.term_structure_share) if has_options else nothing
-    mr4 = _basis(stack, groups, deltas, terms)
-    mr5 = _rates(stack, groups, parameters.rate_move) if has_options else nothing
-    gross, hedged = _gross_quote(stack, deltas), stablecoin_hedge_quote(stack, deltas)
-    found = []
-    for copy in range(len(stack)):
-        one, far = float(mr1[copy]), float(mr6[copy])
-        place = int(at[copy] if one >= far else edge[copy])
-        found.append(
-            Parts(
-                mr1=one,
-                mr2=float(mr2[copy]),
-                mr3=float(mr3[copy]),
-                mr4=float(mr4[copy]),
-                mr5=float(mr5[copy]),
-                mr6=far,
-                mr7=by_slices(terms.minimum_rate * float(gross[copy]), parameters.minimum_slices),
-                mr9=by_slices(float(hedged[copy]), parameters.stablecoin_slices),
-                worst=scenarios.names[place],
-            )
-        )
-    return found
+    is_mine = groups.grouping.key(stack.layout.place) == np.arange(len(every))[:, None]  # by unit and group
+    mr3 = nothing
+    if has_options:
+        mr3 = _term_structure(values, sets[0].scenarios[:size], groups, is_mine, parameters.term_structure_share)
+    mr4 = _basis(stack, groups, is_mine, deltas, every)
+    mr5 = _rates(stack, groups, is_mine, parameters.rate_move) if has_options else nothing
+    least = np.array([terms.minimum_rate for terms in every])[:, None] * _gross_quote(stack, deltas)
+    hedged = stablecoin_hedge_quote(stack, deltas)
+    places = np.where(mr1 >= mr6, at, edge)
+    out: list[list[Parts]] = [[] for _ in range(len(stack))]
+    for unit, scenarios in enumerate(sets):
+        columns = [one[unit].tolist() for one in (mr1, mr2, mr3, mr4, mr5, mr6, least, hedged)]
+        for own, place, numbers in zip(out, places[unit].tolist(), zip(*columns, strict=True), strict=True):
+            mr7 = by_slices(numbers[6], parameters.minimum_slices)
+            mr9 = by_slices(numbers[7], parameters.stablecoin_slices)
+            own.append(Parts(*numbers[:6], mr7=mr7, mr9=mr9, worst=scenarios.names[place]))
+    return [tuple(own) for own in out]
 
 
 def by_slices(size: float, slices: Sequence[Slice]) -> float:
@@ -176,14 +184,10 @@ def by_slices(size: float, slices: Sequence[Slice]) -> float:
 
 
 def stablecoin_hedge_quote(stack: BookStack, deltas: Floats) -> Floats:
-    """Return how much of the unit's delta is hedged across what contracts settle in: USDT against USDC against USD."""
-    quote = np.where(np.equal(stack.kind, SPOT), 0.0, deltas * stack.spot_of_row_px)
-    bought, sold = np.zeros(len(quote)), np.zeros(len(quote))
-    for money in np.flatnonzero(np.bincount(stack.money)).tolist():
-        net = quote[:, stack.money == money].sum(axis=1)
-        bought += np.maximum(net, 0.0)
-        sold += np.maximum(-net, 0.0)
-    return np.minimum(bought, sold)
+    """Return by unit and copy how much delta is hedged across what contracts settle in: USDT against USDC, say."""
+    quote, layout = np.where(np.equal(stack.kind, SPOT), 0.0, deltas * stack.spot_of_row_px), stack.layout
+    mine = [layout.place == place for place in range(len(stack.held))]
+    return np.array([offset(quote[:, own] @ layout.money_selector[own]) for own in mine])
 
 
 @lru_cache(maxsize=64)
@@ -196,41 +200,41 @@ def _scenarios(terms: UnitTerms, points: tuple[tuple[float, float], ...]) -> tup
 
 
 def _theta_loss(values: StackValues) -> Floats:
-    """Return MR2: what 24 hours take from the options."""
-    lost = values.values[-1] - values.later
-    found: Floats = np.maximum((values.stack.qty_base[:, values.options] * lost).sum(axis=1), 0.0)
+    """Return MR2 by unit and copy: what 24 hours take from the options."""
+    lost = values.stack.qty_base.take(values.options, axis=1) * (values.values[-1] - values.later)
+    found: Floats = np.maximum((lost @ values.stack.layout.selector.take(values.options, axis=0)).T, 0.0)
     return found
 
 
-def _term_structure(values: StackValues, size: int, groups: StackGroups, share: float) -> Floats:
+def _term_structure(
+    values: StackValues, grid: Sequence[Scenario], groups: StackGroups, is_mine: Flags, share: float
+) -> Floats:
     """Return what stands for MR3: a share of what expiries offset each other by under vol up or down, spot unmoved."""
-    grid = values.scenarios.scenarios[:size]
     still = np.array([at for at, one in enumerate(grid) if one.move == 0.0 and one.vol != SAME], dtype=np.int64)
     by_expiry = groups.sum(values.row_pnl_quote(still))
-    offset = np.minimum(np.maximum(by_expiry, 0.0).sum(axis=2), np.maximum(-by_expiry, 0.0).sum(axis=2))
-    found: Floats = share * offset.max(axis=0, initial=0.0)
-    return found
+    return share * np.array([offset(by_expiry[..., mine]).max(axis=0, initial=0.0) for mine in is_mine])
 
 
-def _basis(stack: BookStack, groups: StackGroups, deltas: Floats, terms: UnitTerms) -> Floats:
+def _basis(stack: BookStack, groups: StackGroups, is_mine: Flags, deltas: Floats, every: Sequence[UnitTerms]) -> Floats:
     """Return MR4: by expiry the net delta at spot, times an annual move of the basis, at least a perpetual's."""
     derivatives = np.where(np.equal(stack.kind, SPOT), 0.0, deltas * stack.spot_of_row_px)
-    rate = np.maximum(terms.annual_basis_move * groups.tau_years, terms.perpetual_basis_rate)
-    found: Floats = (np.abs(groups.sum(derivatives)) * rate).sum(axis=1)
+    place = groups.grouping.key(stack.layout.place)
+    annual, least = np.array([(one.annual_basis_move, one.perpetual_basis_rate) for one in every]).T[:, place]
+    rate = np.maximum(annual * groups.tau_years, least)
+    found: Floats = ((np.abs(groups.sum(derivatives)) * rate) @ is_mine.T).T
     return found
 
 
-def _rates(stack: BookStack, groups: StackGroups, rate_move: float) -> Floats:
+def _rates(stack: BookStack, groups: StackGroups, is_mine: Flags, rate_move: float) -> Floats:
     """Return what stands for MR5: the value of each expiry's options times its time, times a move of the rate."""
     value = groups.sum(np.where(stack.is_option, stack.qty_base * stack.mark_px, 0.0))
-    found: Floats = rate_move * np.abs((value * groups.tau_years).sum(axis=1))
+    found: Floats = rate_move * np.abs(((value * groups.tau_years) @ is_mine.T).T)
     return found
 
 
 def _gross_quote(stack: BookStack, deltas: Floats) -> Floats:
-    """Return what the minimum charge is on: deltas at spot, of sold options their whole underlying."""
-    is_linear = np.equal(stack.kind, PERPETUAL) | np.equal(stack.kind, FUTURE)
+    """Return by unit and copy what the minimum charge is on: deltas at spot, of sold options their whole underlying."""
     is_sold_option = stack.is_option & (stack.qty_base < 0.0)
-    size = np.where(is_sold_option, np.abs(stack.qty_base), np.where(is_linear, np.abs(deltas), 0.0))
-    found: Floats = (size * stack.spot_of_row_px).sum(axis=1)
+    size = np.where(is_sold_option, np.abs(stack.qty_base), np.abs(deltas) * stack.layout.is_linear)
+    found: Floats = ((size * stack.spot_of_row_px) @ stack.layout.selector).T
     return found

@@ -7,17 +7,19 @@ does not show, and the cap on short puts, which only ever lowers a requirement.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 
-from bot.risk.book import FUTURE, OPTION, PERPETUAL, SPOT, Floats, RiskBook
-from bot.risk.repricing import Groups
+from bot.risk.book import PERPETUAL, SPOT, Flags, Floats, RiskBook
+from bot.risk.margin.payoffs import least_payoffs
+from bot.risk.margin.tables import sums
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import Scenario, ScenarioSet, VolShock
-from bot.risk.stack import BookStack, StackValues, stack_deltas
+from bot.risk.stack import BookStack, StackGroups, StackValues, alike_parts, by_copy, stack_deltas
 
 PORTFOLIO: Final = "paradex_portfolio"
 CROSS: Final = "paradex_cross"
@@ -86,21 +88,26 @@ def _portfolio_requirements(
     worst, largest = [""] * len(stack), [-1.0] * len(stack)
     names: list[tuple[str, ...]] = [()] * len(stack)
     pnl: list[tuple[float, ...]] = [()] * len(stack)
-    for underlying in stack.held:
-        name = stack.underlyings[underlying]
-        table = _look_up(parameters.assets, name, "scan table")
-        part, scenarios = stack.where(stack.underlying == underlying), parameters.scenarios(name)
-        weighted = StackValues(part, scenarios).pnl_quote() * scenarios.weight[:, None]
-        floors = _minimum_deltas(stack_deltas(part), part.spot_px[:, underlying], table).tolist()
-        for copy, at, lines in zip(copies, weighted.argmin(axis=0).tolist(), weighted.T.tolist(), strict=True):
-            scan, floor, detail = max(0.0, -lines[at]), floors[copy], scenarios.names[at]
-            if scan >= largest[copy]:
-                largest[copy], worst[copy], names[copy], pnl[copy] = scan, detail, scenarios.names, tuple(lines)
-            if scan >= floor:
-                charges[copy].append(Charge(f"{name} scan", scan, parameters.mm_factor * scan, detail))
-            else:
-                why = f"more than the scan's {scan:.2f} ({detail})"
-                charges[copy].append(Charge(f"{name} minimum delta", floor, parameters.mm_factor * floor, why))
+    held = [stack.underlyings[number] for number in stack.held]
+    sets = [parameters.scenarios(name) for name in held]
+    for part, places in alike_parts(stack, sets):
+        own_sets = [sets[place] for place in places]
+        weight = np.array([one.weight for one in own_sets])[:, :, None]
+        weighted = StackValues(part, own_sets).pnl_by_underlying() * weight
+        deltas, lowest = stack_deltas(part), weighted.argmin(axis=1).tolist()
+        for at, place in enumerate(places):
+            name, scenarios, table = held[place], sets[place], _look_up(parameters.assets, held[place], "scan table")
+            own_deltas = deltas[:, part.layout.place == at]
+            floors = _minimum_deltas(own_deltas, part.spot_px[:, part.held[at]], table).tolist()
+            for copy, worst_at, lines in zip(copies, lowest[at], weighted[at].T.tolist(), strict=True):
+                scan, floor, detail = max(0.0, -lines[worst_at]), floors[copy], scenarios.names[worst_at]
+                if scan >= largest[copy]:
+                    largest[copy], worst[copy], names[copy], pnl[copy] = scan, detail, scenarios.names, tuple(lines)
+                if scan >= floor:
+                    charges[copy].append(Charge(f"{name} scan", scan, parameters.mm_factor * scan, detail))
+                else:
+                    why = f"more than the scan's {scan:.2f} ({detail})"
+                    charges[copy].append(Charge(f"{name} minimum delta", floor, parameters.mm_factor * floor, why))
     for own, funding, fee in zip(charges, *_provisions(stack, parameters, funding_8h), strict=True):
         own += [Charge("funding", funding, funding), Charge("fees", fee, fee)]
     return [_sum_up(PORTFOLIO, *one) for one in zip(charges, worst, names, pnl, strict=True)]
@@ -148,30 +155,39 @@ def cross_requirement(book: RiskBook, parameters: CrossParameters) -> Requiremen
 
     Spot is collateral, not a position, and asks for nothing. A position costs its fee once more, an open order twice.
     """
-    charges: list[Charge] = []
-    for underlying in book.held:
-        name = book.underlyings[underlying]
+    return cross_requirements(BookStack(book), parameters)[0]
+
+
+def cross_requirements(stack: BookStack, parameters: CrossParameters) -> list[Requirement]:
+    """Return cross margin of each copy of a stack, as `cross_requirement` would say of each by itself."""
+    copies = len(stack)
+    linear = stack.contracts()
+    charges: list[list[Charge]] = [[] for _ in range(copies)]
+    opened = sums(linear, linear.mark_px * open_size(linear.qty_base, linear.buy_base, linear.sell_base))
+    held = sums(linear, linear.mark_px * np.abs(linear.qty_base))
+    options = stack.only_options()
+    both = option_margins(options, *_fractions(options, parameters))
+    for underlying in stack.held:
+        name = stack.underlyings[underlying]
         asset = _look_up(parameters.assets, name, "cross margin parameters")
-        rows = book.where(book.underlying == underlying)
-        linear = rows.where((rows.kind == PERPETUAL) | (rows.kind == FUTURE))
-        if len(linear):
-            net = open_size(linear.qty_base, linear.buy_base, linear.sell_base) * linear.mark_px
-            held = float((np.abs(linear.qty_base) * linear.mark_px).sum())
-            fraction = asset.initial_fraction
-            maintenance = parameters.mm_factor * fraction * held
-            charges.append(Charge(f"{name} perpetuals", fraction * float(net.sum()), maintenance))
-        options = rows.where(rows.kind == OPTION)
-        if len(options):
-            if asset.options_initial is None or asset.options_maintenance is None:
-                raise ValueError(f"expected option fractions of {name} in the parameters of {CROSS}, found none")
-            initial, maintenance = option_margins(options, asset.options_initial, asset.options_maintenance)
-            charges.append(Charge(f"{name} options", initial, maintenance))
-    traded = book.where(book.kind != SPOT)
-    positions = float((np.abs(traded.qty_base) * _notional_px(traded)).sum())
-    orders = float(((traded.buy_base + traded.sell_base) * _notional_px(traded)).sum())
+        fraction = asset.initial_fraction
+        if underlying in linear.held:
+            place = linear.held.index(underlying)
+            sizes = by_copy(opened[place], copies), by_copy(held[place], copies)
+            for own, size, now in zip(charges, *sizes, strict=True):
+                maintenance = parameters.mm_factor * fraction * now
+                own.append(Charge(f"{name} perpetuals", fraction * size, maintenance))
+        if underlying in options.held:
+            place = options.held.index(underlying)
+            for own, first, later in zip(charges, *(one[:, place].tolist() for one in both), strict=True):
+                own.append(Charge(f"{name} options", first, later))
+    notional_px = np.where(stack.is_option, stack.spot_of_row_px, stack.mark_px) * (stack.kind != SPOT)
+    positions = (np.abs(stack.qty_base) * notional_px).sum(axis=1)
     fee = parameters.fee_rate
-    charges.append(Charge("fees", fee * (positions + 2.0 * orders), fee * positions))
-    return _sum_up(CROSS, charges)
+    asked = fee * (positions + 2.0 * ((stack.buy_base + stack.sell_base) * notional_px).sum(axis=1))
+    for own, first, later in zip(charges, asked.tolist(), (fee * positions).tolist(), strict=True):
+        own.append(Charge("fees", first, later))
+    return [_sum_up(CROSS, own) for own in charges]
 
 
 def open_size(qty_base: Floats, buy_base: Floats, sell_base: Floats) -> Floats:
@@ -179,64 +195,84 @@ def open_size(qty_base: Floats, buy_base: Floats, sell_base: Floats) -> Floats:
     return np.maximum(np.maximum(buy_base + qty_base, sell_base - qty_base), 0.0)
 
 
-def option_margins(book: RiskBook, initial: OptionFractions, maintenance: OptionFractions) -> tuple[float, float]:
-    """Return initial margin of options of one underlying with their orders, and maintenance margin without.
+def _fractions(options: BookStack, parameters: CrossParameters) -> tuple[list[OptionFractions], list[OptionFractions]]:
+    """Return the fractions for initial and maintenance margin of every underlying that options are held of."""
+    initial, maintenance = [], []
+    for underlying in options.held:
+        name = options.underlyings[underlying]
+        asset = _look_up(parameters.assets, name, "cross margin parameters")
+        if asset.options_initial is None or asset.options_maintenance is None:
+            raise ValueError(f"expected option fractions of {name} in the parameters of {CROSS}, found none")
+        initial.append(asset.options_initial)
+        maintenance.append(asset.options_maintenance)
+    return initial, maintenance
 
-    Initial margin is by expiry the worst of no orders filled, all buys filled and all sells filled.
+
+def option_margins(
+    stack: BookStack, initial: Sequence[OptionFractions], maintenance: Sequence[OptionFractions]
+) -> tuple[Floats, Floats]:
+    """Return by copy and underlying initial margin of options with their orders, and maintenance margin without.
+
+    Fractions are by underlying held. Initial margin is by expiry the worst of no orders filled, all buys filled and all
+    sells filled.
     """
-    groups = Groups(book)
-    held = option_groups(book, groups, book.qty_base, initial)
-    for orders in (book.buy_base, -book.sell_base):
-        if orders.any():
-            held = np.maximum(held, option_groups(book, groups, book.qty_base + orders, initial))
-    return float(held.sum()), float(option_groups(book, groups, book.qty_base, maintenance).sum())
+    groups = StackGroups(stack)
+    losses = group_losses(stack, groups, stack.qty_base)
+    held = option_groups(stack, groups, stack.qty_base, initial, losses)
+    kept = option_groups(stack, groups, stack.qty_base, maintenance, losses)
+    for orders in stack.layout.sides:
+        held = np.maximum(held, option_groups(stack, groups, stack.qty_base + orders, initial))
+    selector = (groups.grouping.key(stack.underlying)[:, None] == np.array(stack.held)).astype(np.float64)
+    return held @ selector, kept @ selector
 
 
-def option_groups(book: RiskBook, groups: Groups, qty_base: Floats, fractions: OptionFractions) -> Floats:
-    """Return what each expiry's options cost: the lesser of their sum and of what the group can lose.
+class Losses(NamedTuple):
+    """What expiries can lose, by copy and group: value less least payoff, spot of net short calls, and of which."""
+
+    loss_quote: Floats
+    unpaired_quote: Floats
+    is_grouped: Flags
+
+
+def group_losses(stack: BookStack, groups: StackGroups, qty_base: Floats) -> Losses:
+    """Return what each expiry's options can lose; only one with a short, and that expires, is a group."""
+    least = least_payoffs(stack.strike_px, stack.is_call, qty_base, groups.grouping)
+    loss = np.maximum(groups.sum(qty_base * stack.mark_px) - least, 0.0)
+    unpaired = np.maximum(-groups.sum(np.where(stack.is_call, qty_base, 0.0)), 0.0)
+    spot_px = stack.spot_px.take(groups.grouping.key(stack.underlying), axis=1)
+    is_grouped = groups.sum((qty_base < 0.0).astype(float)) > 0.0
+    never = np.isinf(stack.tau_years)
+    if never.any():
+        is_grouped &= groups.sum(never.astype(float)) == 0.0
+    return Losses(loss, unpaired * spot_px, is_grouped)
+
+
+def option_groups(
+    stack: BookStack,
+    groups: StackGroups,
+    qty_base: Floats,
+    fractions: Sequence[OptionFractions],
+    losses: Losses | None = None,
+) -> Floats:
+    """Return by copy what each expiry's options cost: the lesser of their sum and of what the group can lose.
 
     Alone a long costs min(premium × mark, long_itm × spot), a short max(short_itm × spot - out of the money,
     short_otm × spot). A group with a short loses at most its value now less the least payoff, at 0 or at a strike, and
-    the charge for net short calls. What never expires is not grouped.
+    the charge for net short calls. What never expires is not grouped. Fractions are by underlying held.
     """
-    spot = book.spot_of_row_px
-    out = np.maximum(np.where(book.is_call, book.strike_px - spot, spot - book.strike_px), 0.0)
-    short = np.maximum(fractions.short_itm * spot - out, fractions.short_otm * spot)
-    long = np.minimum(fractions.premium * book.mark_px, fractions.long_itm * spot)
+    place, spot = stack.layout.place, stack.spot_of_row_px
+    table = np.array([[getattr(one, name) for one in fractions] for name in FRACTIONS]).reshape(len(FRACTIONS), -1)
+    long_itm, short_itm, short_otm, premium, unpaired = table
+    out = np.maximum(np.where(stack.is_call, stack.strike_px - spot, spot - stack.strike_px), 0.0)
+    short = np.maximum(short_itm[place] * spot - out, short_otm[place] * spot)
+    long = np.minimum(premium[place] * stack.mark_px, long_itm[place] * spot)
     alone = groups.sum(np.where(qty_base < 0.0, -qty_base * short, qty_base * long))
-    loss = np.maximum(groups.sum(qty_base * book.mark_px) - least_payoffs(book, groups, qty_base), 0.0)
-    unpaired = np.maximum(-groups.sum(np.where(book.is_call, qty_base, 0.0)), 0.0)
-    together = loss + fractions.unpaired * unpaired * book.spot_px[groups.underlying]
-    is_grouped = (groups.sum((qty_base < 0.0).astype(float)) > 0.0) & (
-        groups.sum(np.isinf(book.tau_years).astype(float)) == 0.0
-    )
-    return np.where(is_grouped, np.minimum(alone, together), alone)
+    known = group_losses(stack, groups, qty_base) if losses is None else losses
+    together = known.loss_quote + unpaired[groups.grouping.key(place)] * known.unpaired_quote
+    return np.where(known.is_grouped, np.minimum(alone, together), alone)
 
 
-def least_payoffs(book: RiskBook, groups: Groups, qty_base: Floats) -> Floats:
-    """Return the least that each expiry's options can pay at settlement, at 0 or at one of their strikes.
-
-    A payoff bends only at strikes, so in the order of strikes it is running sums: at K, calls below pay K Σq - ΣqK,
-    puts above ΣqK - K Σq.
-    """
-    order = np.lexsort((book.strike_px, groups.label))
-    label, strike, qty = groups.label[order], book.strike_px[order], qty_base[order]
-    starts = np.flatnonzero(np.append(True, label[1:] != label[:-1])) if len(order) else np.zeros(0, dtype=np.int64)
-    calls = np.where(book.is_call[order], qty, 0.0)
-    puts = qty - calls
-    worth = np.zeros(len(order))
-    for amounts, is_put in ((calls, False), (puts, True)):
-        sums = [np.add.accumulate(one) for one in (amounts, amounts * strike)]
-        ends = [one[np.append(starts[1:], len(order)) - 1][label] for one in sums]
-        before = [(one - part)[starts][label] for one, part in zip(sums, (amounts, amounts * strike), strict=True)]
-        below, below_strike = (one - gone for one, gone in zip(sums, before, strict=True))
-        if is_put:
-            above, above_strike = (end - one for end, one in zip(ends, sums, strict=True))
-            worth += above_strike - strike * above
-        else:
-            worth += strike * below - below_strike
-    at_nothing = groups.sum(np.where(book.is_call, 0.0, qty_base * book.strike_px))
-    return np.minimum(np.minimum.reduceat(worth, starts), at_nothing) if len(order) else at_nothing
+FRACTIONS: Final = ("long_itm", "short_itm", "short_otm", "premium", "unpaired")
 
 
 def socialised_loss(bankrupt_quote: float, insurance_quote: float, balances_quote: float) -> float:
@@ -260,10 +296,6 @@ def _provisions(
     notional_px = np.where(stack.is_option, stack.spot_of_row_px, stack.mark_px)
     sizes = np.abs(stack.qty_base[:, traded]) * notional_px[:, traded]
     return funding.tolist(), (parameters.fee_rate * sizes.sum(axis=1)).tolist()
-
-
-def _notional_px(book: RiskBook) -> Floats:
-    return np.where(book.kind == OPTION, book.spot_of_row_px, book.mark_px)
 
 
 def _look_up(assets: dict[str, T], underlying: str, what: str) -> T:

@@ -45,33 +45,35 @@ __all__ = [
 class Model(msgspec.Struct, frozen=True):
     """A margin model: what its parameters are decoded into, and what answers `requirement(book, parameters)`.
 
-    `requirements`, where there is one, answers the same for all copies of a stack in one pass.
+    `requirements` answers the same for all copies of a stack in one pass.
     """
 
     parameters: type[msgspec.Struct]
     requirement: Callable[..., Requirement]
-    requirements: Callable[[BookStack, Any], list[Requirement]] | None = None
+    requirements: Callable[[BookStack, Any], list[Requirement]]
 
 
 MODELS: dict[str, Model] = {
-    "aevo": Model(aevo.AevoParameters, aevo.requirement),
-    "binance": Model(binance.BinanceParameters, binance.requirement),
-    "bybit": Model(bybit.BybitParameters, bybit.requirement),
-    "deribit": Model(deribit.DeribitParameters, deribit.requirement),
+    "aevo": Model(aevo.AevoParameters, aevo.requirement, aevo.requirements),
+    "binance": Model(binance.BinanceParameters, binance.requirement, binance.requirements),
+    "bybit": Model(bybit.BybitParameters, bybit.requirement, bybit.requirements),
+    "deribit": Model(deribit.DeribitParameters, deribit.requirement, deribit.requirements),
     "deribit_portfolio": Model(
         deribit_portfolio.DeribitPortfolioParameters, deribit_portfolio.requirement, deribit_portfolio.requirements
     ),
-    "drift": Model(drift.DriftParameters, drift.requirement),
-    "dydx": Model(dydx.DydxParameters, dydx.requirement),
-    "derive_pmrm": Model(derive_pmrm.PmrmParameters, derive_pmrm.requirement),
-    "derive_pmrm2": Model(derive_pmrm2.Pmrm2Parameters, derive_pmrm2.requirement),
-    "derive_standard": Model(derive_standard.StandardParameters, derive_standard.requirement),
-    "house": Model(house.HouseParameters, house.requirement),
-    "paradex_cross": Model(paradex.CrossParameters, paradex.cross_requirement),
+    "drift": Model(drift.DriftParameters, drift.requirement, drift.requirements),
+    "dydx": Model(dydx.DydxParameters, dydx.requirement, dydx.requirements),
+    "derive_pmrm": Model(derive_pmrm.PmrmParameters, derive_pmrm.requirement, derive_pmrm.requirements),
+    "derive_pmrm2": Model(derive_pmrm2.Pmrm2Parameters, derive_pmrm2.requirement, derive_pmrm2.requirements),
+    "derive_standard": Model(
+        derive_standard.StandardParameters, derive_standard.requirement, derive_standard.requirements
+    ),
+    "house": Model(house.HouseParameters, house.requirement, house.requirements),
+    "paradex_cross": Model(paradex.CrossParameters, paradex.cross_requirement, paradex.cross_requirements),
     "paradex_portfolio": Model(
         paradex.PortfolioParameters, paradex.portfolio_requirement, paradex.portfolio_requirements
     ),
-    "span": Model(span.SpanParameters, span.requirement),
+    "span": Model(span.SpanParameters, span.requirement, span.requirements),
     "hyperliquid": Model(hyperliquid.HyperliquidParameters, hyperliquid.requirement, hyperliquid.requirements),
     "okx": Model(okx.OkxParameters, okx.requirement, okx.requirements),
 }
@@ -100,16 +102,12 @@ def evaluate(model: str, book: RiskBook, values: dict[str, Any]) -> Requirement:
     return MODELS[model].requirement(book, parameters)
 
 
-def answer_all(model: str, stack: BookStack, like: RiskBook, parameters: msgspec.Struct) -> list[Requirement]:
-    """Return what the model asks for each copy of a stack, in one pass where it can; `like` has the rows' names.
+def answer_all(model: str, stack: BookStack, parameters: msgspec.Struct) -> list[Requirement]:
+    """Return what the model asks for each copy of a stack, in one pass.
 
     Raises ValueError where the model cannot answer for one of them.
     """
-    answer = MODELS[model].requirements
-    if answer is not None:
-        return answer(stack, parameters)
-    ask = MODELS[model].requirement
-    return [ask(stack.book(copy, like), parameters) for copy in range(len(stack))]
+    return MODELS[model].requirements(stack, parameters)
 
 
 def evaluate_or_assume(model: str, book: RiskBook, values: dict[str, Any]) -> Requirement:

@@ -11,17 +11,18 @@ and the one of the same price and the other vol, less that of no move at all), t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from bot.risk.book import Floats, RiskBook
-from bot.risk.repricing import Groups, ScenarioMatrix, base_deltas
+from bot.risk.book import RiskBook
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import DAYS_PER_YEAR, DOWN, SAME, UP, Scenario, ScenarioSet, VolShock
 from bot.risk.spreads import pair_off
+from bot.risk.stack import BookStack, StackGroups, StackValues, alike_parts, stack_deltas
 
 MODEL: Final = "span"
 OTHERS: Final = "*"
@@ -95,7 +96,17 @@ class _Scanned(msgspec.Struct):
 
 def requirement(book: RiskBook, parameters: SpanParameters) -> Requirement:
     """Return the SPAN-like margin; the credit charge is negative, and the minimum is what it adds to the rest."""
-    found = {one.name: one for one in _scan_all(book, parameters)}
+    return requirements(BookStack(book), parameters)[0]
+
+
+def requirements(stack: BookStack, parameters: SpanParameters) -> list[Requirement]:
+    """Return the SPAN-like margin of each copy of a stack, as `requirement` would of each by itself."""
+    scanned = _scan_all(stack, parameters)
+    return [_add_up([one[copy] for one in scanned], parameters) for copy in range(len(stack))]
+
+
+def _add_up(scanned: list[_Scanned], parameters: SpanParameters) -> Requirement:
+    found = {one.name: one for one in scanned}
     for credit in parameters.credits:
         _give(found, credit)
     charges: list[Charge] = []
@@ -120,56 +131,75 @@ def requirement(book: RiskBook, parameters: SpanParameters) -> Requirement:
     return Requirement(MODEL, "quote", initial, maintenance, tuple(charges), worst, names, pnl)
 
 
-def _scan_all(book: RiskBook, parameters: SpanParameters) -> list[_Scanned]:
-    out: list[_Scanned] = []
-    for underlying in book.held:
-        name = book.underlyings[underlying]
+def _scan_all(stack: BookStack, parameters: SpanParameters) -> list[list[_Scanned]]:
+    """Return by underlying and copy what the scan finds."""
+    assets = []
+    for underlying in stack.held:
+        name = stack.underlyings[underlying]
         asset = parameters.assets.get(name, parameters.assets.get(OTHERS))
         if asset is None:
             raise ValueError(
                 f"expected SPAN parameters of {name}, found those of {', '.join(sorted(parameters.assets))}"
             )
-        out.append(_scan(book.where(book.underlying == underlying), name, asset))
-    return out
+        assets.append(asset)
+    parts = alike_parts(stack, [one.scenarios() for one in assets])
+    return [own for part, places in parts for own in _scan(part, [assets[place] for place in places])]
 
 
-def _scan(book: RiskBook, name: str, asset: SpanAsset) -> _Scanned:
-    matrix = ScenarioMatrix(book, asset.scenarios())
-    scenarios, groups = matrix.scenarios, matrix.groups
-    loss = -matrix.by_expiry.sum(axis=1) * scenarios.weight
-    at = int(loss.argmax())
-    deltas = groups.sum(base_deltas(book))
-    net = float(deltas.sum())
-    paired = at if at >= 2 * len(STEPS) else at ^ 1
-    price_risk = 0.5 * float(loss[at] + loss[paired]) - 0.5 * float(loss[0] + loss[1])
-    spot = float(book.spot_of_row_px[0])
-    short = book.is_option & (book.qty_base < 0.0)
-    return _Scanned(
-        name=name,
-        scan=max(0.0, float(loss[at])),
-        worst=scenarios.names[at],
-        names=scenarios.names,
-        pnl=tuple((-loss).tolist()),
-        spread=spot * _spread_charge(deltas, groups.tau_years, asset),
-        delivery=spot * asset.delivery_rate * _delivered(book, groups, deltas, asset.delivery_days),
-        minimum=spot * asset.short_option_rate * float(-book.qty_base[short].sum()),
-        price_risk_per_delta=max(price_risk, 0.0) / abs(net) if net else 0.0,
-        free_delta=net,
-    )
+def _scan(stack: BookStack, assets: Sequence[SpanAsset]) -> list[list[_Scanned]]:
+    """Return the scan of all underlyings of a stack, by copy each; there is one asset for each, scenarios alike."""
+    sets, groups = [one.scenarios() for one in assets], StackGroups(stack)
+    rates = np.array([(one.delivery_days, one.delivery_rate, one.short_option_rate) for one in assets]).T[:, :, None]
+    values = StackValues(stack, sets, is_quick=stack.markets > 1)
+    loss = -values.pnl_by_underlying() * np.array([one.weight for one in sets])[:, :, None]
+    at = loss.argmax(axis=1)
+    paired = np.where(at >= 2 * len(STEPS), at, at ^ 1)
+    both = np.take_along_axis(loss, np.array([at, paired]).transpose(1, 0, 2), axis=1).sum(axis=1)
+    price_risk = np.maximum(0.5 * both - 0.5 * (loss[:, 0] + loss[:, 1]), 0.0)
+    spot = np.broadcast_to(stack.spot_px[:, stack.held].T, at.shape)
+    of_group = groups.grouping.key(stack.layout.place)
+    is_of_it = of_group == np.arange(len(assets))[:, None]  # by underlying and group
+    deltas = groups.sum(stack_deltas(stack))
+    expires = groups.sum(np.isfinite(stack.tau_years).astype(float)) > 0.0  # what never expires is never delivered
+    is_soon = expires & (groups.tau_years * DAYS_PER_YEAR <= rates[0, of_group, 0])
+    delivery = spot * rates[1] * (np.where(is_soon, np.abs(deltas), 0.0) @ is_of_it.T).T
+    short = np.maximum(-stack.qty_base.take(values.options, axis=1), 0.0)
+    minimum = spot * rates[2] * (short @ stack.layout.selector.take(values.options, axis=0)).T
+    years_of, pnl_of = np.broadcast_to(groups.tau_years, deltas.shape), (-loss).transpose(0, 2, 1)
+    found = []
+    for place, (asset, scenarios, mine) in enumerate(zip(assets, sets, is_of_it, strict=True)):
+        columns = (
+            *(at[place].tolist(), pnl_of[place].tolist(), deltas[:, mine].tolist(), years_of[:, mine].tolist()),
+            *(one[place].tolist() for one in (spot, delivery, minimum, price_risk)),
+        )
+        name, own = stack.underlyings[stack.held[place]], []
+        for worst, pnl, nets, years, px, delivered, least, risk in zip(*columns, strict=True):
+            net = sum(nets)
+            own.append(
+                _Scanned(
+                    name=name,
+                    scan=max(0.0, -pnl[worst]),
+                    worst=scenarios.names[worst],
+                    names=scenarios.names,
+                    pnl=tuple(pnl),
+                    spread=px * _spread_charge(nets, years, asset),
+                    delivery=delivered,
+                    minimum=least,
+                    price_risk_per_delta=risk / abs(net) if net else 0.0,
+                    free_delta=net,
+                )
+            )
+        found.append(own)
+    return found
 
 
-def _spread_charge(deltas: Floats, tau_years: Floats, asset: SpanAsset) -> float:
-    years: list[float] = tau_years.tolist()
+def _spread_charge(deltas: list[float], years: list[float], asset: SpanAsset) -> float:
     return sum(
-        pair.amount * max(asset.spread_rate, asset.spread_per_year * abs(years[pair.long] - years[pair.short]))
-        for pair in pair_off(deltas.tolist(), years)
+        [
+            pair.amount * max(asset.spread_rate, asset.spread_per_year * abs(years[pair.long] - years[pair.short]))
+            for pair in pair_off(deltas, years)
+        ]
     )
-
-
-def _delivered(book: RiskBook, groups: Groups, deltas: Floats, days: float) -> float:
-    """Return the net deltas of expiries that are delivered soon; what never expires is never delivered."""
-    expires = np.array([bool(np.isfinite(book.tau_years[groups.rows(group)]).any()) for group in range(len(groups))])
-    return float(np.abs(deltas[expires & (groups.tau_years * DAYS_PER_YEAR <= days)]).sum())
 
 
 def _give(found: dict[str, _Scanned], credit: SpanCredit) -> None:

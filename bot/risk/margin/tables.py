@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
 
-from bot.risk.book import FUTURE, PERPETUAL, Flags, Floats, RiskBook
+from bot.risk.book import Flags, Floats
 from bot.risk.requirement import Charge, Requirement
+from bot.risk.stack import BookStack, by_copy
 
 T = TypeVar("T")
 QUOTE: Final = "quote"
@@ -38,34 +40,54 @@ def terms_of(table: Mapping[str, T], name: str) -> T:
     return found
 
 
-def by_underlying(book: RiskBook) -> Iterator[tuple[str, RiskBook]]:
-    """Yield each underlying that has positions, with the positions in it."""
-    for number in np.unique(book.underlying).tolist():
-        yield book.underlyings[number], book.where(np.equal(book.underlying, number))
+def held_names(stack: BookStack) -> list[str]:
+    """Return the names of the underlyings that have positions, in the order of every sum by underlying."""
+    return [stack.underlyings[number] for number in stack.held]
 
 
-def is_linear(book: RiskBook) -> Flags:
-    """Tell which rows are perpetuals or futures."""
-    found: Flags = np.equal(book.kind, PERPETUAL) | np.equal(book.kind, FUTURE)
+def sums(stack: BookStack, by_row: Floats) -> Floats:
+    """Return by underlying held and copy the sums of numbers by copy, or one for all copies, and row."""
+    found: Floats = (by_row @ stack.layout.selector).T
     return found
 
 
-def open_size_base(book: RiskBook) -> Floats:
+def open_size_base(stack: BookStack) -> Floats:
     """Return the larger side that positions and open orders could come to, unsigned."""
-    return np.maximum(np.abs(book.qty_base + book.buy_base), np.abs(book.qty_base - book.sell_base))
+    if not stack.layout.sides:
+        return np.abs(stack.qty_base)
+    return np.maximum(np.abs(stack.qty_base + stack.buy_base), np.abs(stack.qty_base - stack.sell_base))
 
 
 def tier_margins(notional_quote: Floats, tiers: Sequence[Tier]) -> tuple[Floats, Floats]:
     """Return initial and maintenance margin of each notional in its tier. Raises ValueError where there is no tier."""
+    starts, initial_rate, maintenance_rate, deducted_quote = _columns(tuple(tiers))
+    at = np.maximum(np.searchsorted(starts, notional_quote, side="left") - 1, 0)  # a tier's end belongs to it
+    maintenance = maintenance_rate[at] * notional_quote
+    return initial_rate[at] * notional_quote, np.maximum(maintenance - deducted_quote[at], 0.0)
+
+
+@lru_cache(maxsize=256)
+def _columns(tiers: tuple[Tier, ...]) -> tuple[Floats, Floats, Floats, Floats]:
     if not tiers or tiers[0].from_quote > 0.0:
         raise ValueError(f"expected margin tiers from 0 on, found {[tier.from_quote for tier in tiers]}")
     starts = np.array([tier.from_quote for tier in tiers])
     if np.any(np.diff(starts) <= 0.0):
         raise ValueError(f"expected margin tiers in rising order, found {starts.tolist()}")
-    at = np.maximum(np.searchsorted(starts, notional_quote, side="left") - 1, 0)  # a tier's end belongs to it
-    initial = np.array([tier.initial_rate for tier in tiers])[at] * notional_quote
-    maintenance = np.array([tier.maintenance_rate for tier in tiers])[at] * notional_quote
-    return initial, np.maximum(maintenance - np.array([tier.deducted_quote for tier in tiers])[at], 0.0)
+    initial, maintenance = ([getattr(one, name) for one in tiers] for name in ("initial_rate", "maintenance_rate"))
+    return starts, np.array(initial), np.array(maintenance), np.array([one.deducted_quote for one in tiers])
+
+
+Item = tuple[str, Floats, Floats]
+"""A charge of every copy of a stack: its name, and what it adds to initial and to maintenance margin, by copy."""
+
+
+def add_up_all(model: str, copies: int, items: Iterable[Item]) -> list[Requirement]:
+    """Return by copy the requirement that is the sum of its charges; an amount alike in all copies may be one."""
+    columns = [(name, by_copy(first, copies), by_copy(later, copies)) for name, first, later in items]
+    return [
+        add_up(model, [Charge(name, first[copy], later[copy]) for name, first, later in columns])
+        for copy in range(copies)
+    ]
 
 
 def add_up(model: str, charges: Iterable[Charge], money: str = QUOTE) -> Requirement:
@@ -77,12 +99,8 @@ def add_up(model: str, charges: Iterable[Charge], money: str = QUOTE) -> Require
 
 def refuse_options(model: str, is_option: Flags, qty_base: Floats, orders_base: Floats) -> None:
     """Raise ValueError where there are options: a venue that lists none has no margin for them, which is not none."""
+    if not is_option.any():
+        return
     held = is_option & np.any((np.atleast_2d(qty_base) != 0.0) | (orders_base != 0.0), axis=0)
     if held.any():
         raise ValueError(f"expected no options at {model}, which lists none, found {int(held.sum())}")
-
-
-def order_sides(book: RiskBook) -> tuple[RiskBook, ...]:
-    """Return the book with all orders to buy done, and with all orders to sell done, where there are any."""
-    sides = (book.qty_base + book.buy_base, book.qty_base - book.sell_base)
-    return tuple(msgspec.structs.replace(book, qty_base=qty) for qty in sides if not np.array_equal(qty, book.qty_base))

@@ -130,5 +130,5 @@ def _horizon_fault(horizon: HorizonModels, levels: int) -> str:
 def _is_sound(model: Linear | Boosted) -> bool:
     if isinstance(model, Boosted):
         return trees.is_sound(model) and isfinite(model.residual_variance)
-    numbers = (*model.coefficients, model.residual_variance, model.low, model.high)
+    numbers = (*model.coefficients, model.lift or 0.0, model.residual_variance, model.low, model.high)
     return len(model.names) == len(model.coefficients) and all(map(isfinite, numbers)) and model.low <= model.high

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from bot.risk.volatility.measures import Floats
 
-FLOOR = 1e-12
+FLOOR: Final = 1e-12
+LEAST_RECORD: Final = 60
+RECORD_HOURS: Final = 30 * 24  # sixty hours tell the luck of two days: who is chosen by them changes too often
+
+
+def record_length(every_hours: int) -> int:
+    """Return how many of the last outcomes, so many hours apart, tell how good a forecast is: sixty, or a month's."""
+    return max(LEAST_RECORD, RECORD_HOURS // every_hours)
 
 
 def equal(forecasts: Floats) -> Floats:

@@ -6,14 +6,20 @@ from typing import Final
 
 import msgspec
 
+from bot.risk.volatility.features import HOURS_OF_DAY
+
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A linear model of log variance in named regressors, or boosted trees on them."""
+    """A linear model of log variance in named regressors, or boosted trees on them.
+
+    `is_lifted`: its mean is taken from its residuals as they are, by hour of the day where it looks at that.
+    """
 
     name: str
     regressors: tuple[str, ...]
     ridge: float = 0.0
     is_boosted: bool = False
+    is_lifted: bool = False
 
 
 HAR: Final = ("one", "rv24", "rv168", "rv720")
@@ -52,15 +58,22 @@ BY_DAY: Final = (
 
 HAR_HOUR: Final = ("one", "rv1", "rv24", "rv168")
 CALM_HOUR: Final = ("one", "calm1", "calm6", "rv24", "rv168", "season")
+SWING_HOUR: Final = ("one", "late1", "swing1", "swing8", "swing64", "season")
+LEVERAGE: Final = ("fall6", "fall24")
 BY_HOUR: Final = (
     Candidate(PLAIN, HAR_HOUR),
     Candidate("HAR range", ("one", "range1", "range24", "range168")),
-    Candidate("HAR leverage", (*HAR_HOUR, "fall6", "fall24")),
+    Candidate("HAR leverage", (*HAR_HOUR, *LEVERAGE)),
     Candidate("HAR season", ("one", "calm1", "rv24", "rv168", "season")),
     Candidate("HAR season, six hours", CALM_HOUR),
-    Candidate("HAR season leverage", (*CALM_HOUR, "fall6", "fall24")),
-    Candidate("HAR season range leverage", (*CALM_HOUR, "range1", "range24", "fall6", "fall24")),
-    Candidate("boosted, season", (*CALM_HOUR[1:], "range1", "range24", "fall6", "fall24"), is_boosted=True),
+    Candidate("HAR season leverage", (*CALM_HOUR, *LEVERAGE)),
+    Candidate("HAR season range leverage", (*CALM_HOUR, "range1", "range24", *LEVERAGE)),
+    Candidate("HAR season swings", SWING_HOUR),
+    Candidate("HAR season swings leverage", (*SWING_HOUR, *LEVERAGE)),
+    Candidate(
+        "HAR season swings leverage hours", (*SWING_HOUR, *LEVERAGE, *HOURS_OF_DAY), ridge=0.05, is_lifted=True
+    ),
+    Candidate("boosted, season", (*SWING_HOUR[1:], "calm1", "range24", *LEVERAGE), is_boosted=True),
 )
 
 HAR_WEEK: Final = ("one", "rv24", "rv168", "rv720")

@@ -1,7 +1,9 @@
 """What a forecast may look at: regressors by name, at the end of every hour, made of that hour and those before it.
 
 `rv24` is the log of the mean hourly variance over the last 24 hours, `range24` that which Parkinson's range of 24 hours
-tells, averaged over as many days as the number says. What speaks of the target is the calendar alone.
+tells, averaged over as many days as the number says. `swing16` is the log of the mean of five-minute ranges' variance, an hour
+16 hours ago counting half; `late1` that of the last hour, its end counting most. What speaks of the target is the
+calendar alone: `hour13` is the share of it that lies between 13:00 and 14:00 UTC.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
+from scipy.signal import lfilter
 
+from bot.risk.volatility.ewma import decay_of_half_life
 from bot.risk.volatility.measures import (
     STEPS_PER_HOUR,
     Floats,
@@ -25,6 +29,11 @@ DAY: Final = 24
 LEAST_LOG: Final = 1e-14  # variance of an hour in which nothing moved: its log is finite
 DAY_FLAGS: Final = tuple(tuple(float(place // DAY == day) for place in range(HOURS_PER_WEEK)) for day in range(7))
 DAYS: Final = {"monday": 0, "tuesday": 1, "wednesday": 2, "thursday": 3, "friday": 4, "saturday": 5, "sunday": 6}
+HOURS_OF_DAY: Final = {
+    f"hour{hour}": tuple(float(place % DAY == hour) for place in range(HOURS_PER_WEEK)) for hour in range(DAY)
+}
+SCALE_HOURS: Final = 168  # over which ranges are scaled to what squared returns tell
+LEAST_WEIGHT: Final = 0.5  # of an average that forgets: with less of it known it is not known
 
 
 class Features:
@@ -57,7 +66,9 @@ class Features:
     def column(self, name: str, horizon: int) -> Floats:
         """Return one regressor at every hour. Raises KeyError for a name that means nothing."""
         if name in DAYS:
-            return self._share_of_day(DAYS[name], horizon)
+            return self._share_of(DAY_FLAGS[DAYS[name]], horizon)
+        if name in HOURS_OF_DAY:
+            return self._share_of(HOURS_OF_DAY[name], horizon)
         if name == "season":
             return np.asarray(np.log(season_sum(self.season, self.hours.hour, horizon) / horizon), dtype=np.float64)
         if name not in self._made:
@@ -74,8 +85,8 @@ class Features:
             raise KeyError(name)
         return maker(self, int(digits))
 
-    def _share_of_day(self, day: int, horizon: int) -> Floats:
-        return season_sum(DAY_FLAGS[day], self.hours.hour, horizon) / horizon
+    def _share_of(self, flags: tuple[float, ...], horizon: int) -> Floats:
+        return season_sum(flags, self.hours.hour, horizon) / horizon
 
     def mean_variance(self, values: Floats, window: int) -> Floats:
         """Return the mean of an hourly sum over the last `window` hours, never nought."""
@@ -86,8 +97,10 @@ class Features:
 
     def _calm_rv(self, window: int) -> Floats:
         """Return the variance of the window against what its hours usually have."""
-        usual = season_sum(self.season, self.hours.hour - window, window) / window
-        return np.asarray(self._rv(window) - np.log(usual), dtype=np.float64)
+        return np.asarray(self._rv(window) - np.log(self._usual(window)), dtype=np.float64)
+
+    def _usual(self, window: int) -> Floats:
+        return season_sum(self.season, self.hours.hour - window, window) / window
 
     def _range(self, window: int) -> Floats:
         """Return the variance that ranges tell: of the window up to a day, else the mean of its days' ranges."""
@@ -103,6 +116,36 @@ class Features:
             mean = np.where(known, stacked, 0.0).sum(axis=0) / np.maximum(count, 1)
             single = np.where(count >= 0.75 * days, mean, np.nan)
         return np.log(np.maximum(single / one, LEAST_LOG))
+
+    def _swing(self, half_life: int) -> Floats:
+        """Return what ranges tell against what each hour usually has: a mean that forgets, as variance."""
+        calm = self.hours.swing * np.exp(self._range_scale()) / self._usual(1)
+        decay = decay_of_half_life(half_life)
+        known = np.isfinite(calm)
+        weight = lfilter([1.0 - decay], [1.0, -decay], known.astype(np.float64))
+        total = lfilter([1.0 - decay], [1.0, -decay], np.where(known, calm, 0.0))
+        mean = np.where(weight >= LEAST_WEIGHT, total / np.maximum(weight, LEAST_WEIGHT), np.nan)
+        return np.asarray(np.log(np.maximum(mean, LEAST_LOG)), dtype=np.float64)
+
+    def _late(self, window: int) -> Floats:
+        """Return what ranges tell of the ends of the hours of the window, against what they usually have."""
+        calm = self.hours.late * np.exp(self._range_scale()) / self._usual(1)
+        return np.asarray(np.log(self.mean_variance(calm, window)), dtype=np.float64)
+
+    def _range_scale(self) -> Floats:
+        """Return by how much, in logs, squared returns told more than ranges did over the last week (a day at least).
+
+        Ranges are the less of it the fewer prices there are in five minutes, and the more the wider a quote bounces:
+        scaled they mean the same of candles, of an index and of a feed that is slow (Martens and van Dijk 2007).
+        """
+        if "range scale" not in self._made:
+            of_ranges = self._mean_log(self.hours.swing, SCALE_HOURS)
+            self._made["range scale"] = self._mean_log(self.hours.rv, SCALE_HOURS) - of_ranges
+        return self._made["range scale"]
+
+    def _mean_log(self, values: Floats, window: int) -> Floats:
+        above_least = np.log(np.maximum(values, LEAST_LOG) / LEAST_LOG)
+        return np.asarray(trailing_sum(above_least, window, DAY / window) / window, dtype=np.float64)
 
     def _down(self, window: int) -> Floats:
         return np.log(self.mean_variance(self.hours.down, window))
@@ -138,6 +181,8 @@ MAKERS: Final[dict[str, Callable[[Features, int], Floats]]] = {
     "rv": Features._rv,
     "calm": Features._calm_rv,
     "range": Features._range,
+    "swing": Features._swing,
+    "late": Features._late,
     "down": Features._down,
     "up": Features._up,
     "bipower": Features._bipower,

@@ -19,6 +19,7 @@ import numpy as np
 
 from bot.domain.risk import SeriesValue
 from bot.risk.volatility.artefact import Artefact, HorizonModels, Scored
+from bot.risk.volatility.average import record_length
 from bot.risk.volatility.features import DAY, Features
 from bot.risk.volatility.hour_builder import HourBuilder, hour_of
 from bot.risk.volatility.measures import HOURS_PER_YEAR, Hours
@@ -32,7 +33,6 @@ EWMA_ERRORS: Final = (0.85, 1.25, 2.3)  # logs of variance, without an artefact:
 LEAST_HOURS: Final = 3
 FULL_HOURS: Final = 24  # from as many hours of its own on, what is usual of the asset counts no more
 SERIES_AGE_HOURS: Final = 96.0  # a weekend and two days: an older value is missing
-RECORD: Final = 60  # outcomes that a contest's score counts as
 ALARM: Final = 3.0  # an hour that has brought so many times what it was to bring is not waited for
 KEPT_RECORD: Final = 2_000
 REGIME_DAYS: Final = 30
@@ -109,6 +109,7 @@ class _Anchor:
         self.models = models.models
         self.ewma_errors = models.ewma_errors
         self.scores = {one.name: one.qlike for one in models.models} | {EWMA: models.ewma_qlike}
+        self.record_length = record_length(min(models.hours, DAY))  # outcomes that a contest's score counts as
         self.recalibration = Recalibration(levels, (0.0,) * len(levels), 0, (0,) * len(levels))
         self.pending: deque[_Told] = deque(maxlen=512)
         self.now: _Told | None = None
@@ -380,7 +381,7 @@ class VolForecaster:
             for name, variance in told.by_model:
                 ratio = realised / variance
                 loss = ratio - log(ratio) - 1.0
-                anchor.scores[name] += (loss - anchor.scores[name]) / RECORD
+                anchor.scores[name] += (loss - anchor.scores[name]) / anchor.record_length
             if told.hour % anchor.hours == 0:
                 anchor.recalibration = anchor.recalibration.learnt(realised, told.quantiles)
             per_year = HOURS_PER_YEAR / anchor.hours

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import pairwise
-from math import isfinite, log, nan, pi
+from math import inf, isfinite, log, nan, pi
 from typing import Final
 
 import numpy as np
 
-from bot.risk.volatility.measures import LEAST_STEPS, NS_PER_HOUR, STEP_NS, STEPS_PER_HOUR, Hours, without_gaps
+from bot.risk.volatility.measures import (
+    LATE_WEIGHTS,
+    LEAST_STEPS,
+    NS_PER_HOUR,
+    STEP_NS,
+    STEPS_PER_HOUR,
+    Hours,
+    without_gaps,
+)
 
 KEPT_HOURS: Final = 31 * 24  # what a month's mean needs, and a day more
+FOUR_LOG_TWO: Final = 4.0 * log(2.0)  # Parkinson's
+COLUMNS: Final = len(Hours.__struct_fields__)
 
 
 class HourBuilder:
@@ -28,9 +38,10 @@ class HourBuilder:
         self._is_fresh = False  # whether this step has a price of its own
         self._was_fresh = True
         self._is_whole = False  # whether this hour was there from its beginning
-        self._returns: list[float] = []
-        self._high_px = -np.inf
-        self._low_px = np.inf
+        self._returns: list[float] = []  # of this hour, by step
+        self._ranges: list[float] = []  # what the range of each of those steps tells as variance
+        self._high_px, self._low_px = -inf, inf  # of this step, the price at its beginning among them
+        self._hour_high_px, self._hour_low_px = -inf, inf  # of the steps of this hour that are over
 
     @property
     def newest_hour(self) -> int:
@@ -75,8 +86,9 @@ class HourBuilder:
 
     def hours(self) -> Hours:
         """Return the hours there are, those missing in between as unknown."""
-        table = np.array(self._rows, dtype=np.float64).reshape(len(self._rows), 8)
-        return without_gaps(Hours(table[:, 0].astype(np.int64), *(table[:, column].copy() for column in range(1, 8))))
+        table = np.array(self._rows, dtype=np.float64).reshape(len(self._rows), COLUMNS)
+        columns = (table[:, column].copy() for column in range(1, COLUMNS))
+        return without_gaps(Hours(table[:, 0].astype(np.int64), *columns))
 
     def variance_so_far(self) -> float:
         """Return the variance of the hour that has not ended, up to the newest price; nought at first."""
@@ -88,8 +100,12 @@ class HourBuilder:
         so_far = self.variance_so_far()
         move = log(self.last_px / self._edge_px) if isfinite(self._edge_px) else 0.0
         down = sum(one * one for one in (*self._returns, move) if one < 0.0) + 0.5 * rest
-        low, high = min(self._low_px, self.last_px), max(self._high_px, self.last_px)
-        row = (self._step // STEPS_PER_HOUR + 1.0, self.last_px, high, low, so_far + rest, down, nan, nan)
+        high, low = max(self._hour_high_px, self._high_px), min(self._hour_low_px, self._low_px)
+        ranges = [*self._ranges, self._step_range()]
+        swing = sum(one for one in ranges if isfinite(one)) + rest
+        calm = [rest / STEPS_PER_HOUR] * (STEPS_PER_HOUR - len(ranges))  # steps to come are taken to be over already
+        late = _late([*calm, *ranges])
+        row = (self._step // STEPS_PER_HOUR + 1.0, self.last_px, high, low, so_far + rest, down, nan, nan, swing, late)
         if self._step % STEPS_PER_HOUR == 0:
             row = (row[0] - 1.0, *row[1:])
         kept = self._rows
@@ -109,6 +125,7 @@ class HourBuilder:
             self._step = step - STEPS_PER_HOUR * self._kept_hours
             self._edge_px, self._is_whole, self._is_fresh = nan, False, False
             self._returns.clear()
+            self._ranges.clear()
         while self._step < step:
             has_ended |= self._close_step()
         return has_ended
@@ -116,7 +133,10 @@ class HourBuilder:
     def _close_step(self) -> bool:
         is_known = self._is_fresh and self._was_fresh and isfinite(self._edge_px)
         self._returns.append(log(self.last_px / self._edge_px) if is_known else nan)
-        self._edge_px = self.last_px
+        self._ranges.append(self._step_range() if is_known else nan)
+        self._hour_high_px = max(self._hour_high_px, self._high_px)
+        self._hour_low_px = min(self._hour_low_px, self._low_px)
+        self._edge_px = self._high_px = self._low_px = self.last_px
         self._was_fresh, self._is_fresh = self._is_fresh, False
         ended = self._step % STEPS_PER_HOUR == 0
         if ended:
@@ -125,15 +145,20 @@ class HourBuilder:
             else:
                 ended = False
             self._returns.clear()
+            self._ranges.clear()
             self._is_whole = True
-            self._high_px, self._low_px = self.last_px, self.last_px
+            self._hour_high_px = self._hour_low_px = self.last_px
         self._step += 1
         return ended
+
+    def _step_range(self) -> float:
+        """Return what the range of the step so far tells as variance; nought before any price."""
+        return log(self._high_px / self._low_px) ** 2 / FOUR_LOG_TWO if self._low_px < inf else 0.0
 
     def _row(self, hour: int) -> tuple[float, ...]:
         known = [one for one in self._returns if isfinite(one)]
         if len(known) < LEAST_STEPS:
-            sums = (nan, nan, nan, nan)
+            sums = (nan,) * 6
         else:
             scale = STEPS_PER_HOUR / len(known)
             pairs = [size for a, b in pairwise(self._returns) if isfinite(size := abs(a * b))]
@@ -142,8 +167,16 @@ class HourBuilder:
                 scale * sum(one * one for one in known if one < 0.0),
                 0.5 * pi * STEPS_PER_HOUR / max(1, len(pairs)) * sum(pairs),
                 scale * sum(one**4 for one in known),
+                scale * sum(one for one in self._ranges if isfinite(one)),
+                _late(self._ranges),
             )
-        return (float(hour), self._edge_px, self._high_px, self._low_px, *sums)
+        return (float(hour), self._edge_px, self._hour_high_px, self._hour_low_px, *sums)
+
+
+def _late(ranges: list[float]) -> float:
+    """Return the hourly variance that the ranges of twelve steps tell, the later the weightier."""
+    known = [(weight, one) for weight, one in zip(LATE_WEIGHTS, ranges, strict=True) if isfinite(one)]
+    return STEPS_PER_HOUR * sum(weight * one for weight, one in known) / sum(weight for weight, _ in known)
 
 
 def hour_of(now_ns: int) -> float:

@@ -1,12 +1,11 @@
 """Volatility that was realised, from prices every few minutes: variances, ranges, jumps, and hours that hold them.
 
-An hour keeps sums that add up (squared returns, those of falls, neighbours' products, fourth powers) and its range, so
-a day, or any stretch of hours, is made of its hours without going back to the prices.
+An hour keeps sums that add up (squared returns, those of falls, neighbours' products, fourth powers, squared ranges),
+its own range and how it ended, so a day, or any stretch of hours, is made of its hours without going back to the prices.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
 from math import log, pi, sqrt
 from typing import Final
 
@@ -22,13 +21,17 @@ HOURS_PER_YEAR: Final = 8_760.0
 STEPS_PER_HOUR: Final = 12  # of five minutes: short enough to see an hour, long enough not to see the bounce of quotes
 STEP_NS: Final = NS_PER_HOUR // STEPS_PER_HOUR
 LEAST_STEPS: Final = 6  # an hour of fewer returns is not known
+LATE_STEPS: Final = 2  # the steps after which a step before the end of an hour counts half of what the next one counts
+LATE_WEIGHTS: Final = tuple(0.5 ** ((STEPS_PER_HOUR - 1 - step) / LATE_STEPS) for step in range(STEPS_PER_HOUR))
 
 
 class Hours(msgspec.Struct, frozen=True, gc=False):
     """Hours in a row, each known by `hour`, the hours since 1970 at its end in UTC; what is not known is NaN.
 
     `rv` is the sum of squared five-minute log returns, `down` that of falls alone, `bipower` the sum of
-    |r_i r_{i-1}|·π/2, `quarticity` the sum of fourth powers: all carried to 12 returns where some were missing.
+    |r_i r_{i-1}|·π/2, `quarticity` the sum of fourth powers, `swing` that of Parkinson's variances of the five-minute
+    ranges (Christensen and Podolskij 2007): all carried to 12 returns where some were missing. `late` is `swing` with
+    most weight on the end of the hour, as variance per hour.
     """
 
     hour: Ints
@@ -39,6 +42,8 @@ class Hours(msgspec.Struct, frozen=True, gc=False):
     down: Floats
     bipower: Floats
     quarticity: Floats
+    swing: Floats
+    late: Floats
 
     def __len__(self) -> int:
         return int(self.hour.size)
@@ -120,34 +125,43 @@ def hours_of(ts_ns: Ints, close_px: Floats, high_px: Floats | None = None, low_p
     if last_hour <= first_hour:
         return empty_hours()
     edges = np.arange(first_hour * STEPS_PER_HOUR, last_hour * STEPS_PER_HOUR + 1, dtype=np.int64)
-    place = np.searchsorted(ts_ns, edges * STEP_NS, side="right") - 1
-    price = close_px[place]
-    fresh = np.diff(place) > 0  # a step without a price of its own has no return, and the next one has two steps'
+    bounds = np.searchsorted(ts_ns, edges * STEP_NS, side="right")
+    price = close_px[bounds - 1]
+    fresh = np.diff(bounds) > 0  # a step without a price of its own has no return, and the next one has two steps'
     returns = np.where(fresh & np.concatenate(([True], fresh[:-1])), np.diff(np.log(price)), np.nan)
     returns = returns.reshape(-1, STEPS_PER_HOUR)
-    bounds = np.searchsorted(ts_ns, edges[::STEPS_PER_HOUR] * STEP_NS, side="right")
-    high = np.array([high_px[a:b].max(initial=-np.inf) for a, b in pairwise(bounds)])
-    low = np.array([low_px[a:b].min(initial=np.inf) for a, b in pairwise(bounds)])
-    opening, close = price[:-1:STEPS_PER_HOUR], price[STEPS_PER_HOUR::STEPS_PER_HOUR]
-    sums = _sums(returns)
+    high, low = _highest(high_px, bounds, price), -_highest(-low_px, bounds, -price)
+    sums = _sums(returns, parkinson(high, low).reshape(-1, STEPS_PER_HOUR))
     return Hours(
         hour=np.arange(first_hour + 1, last_hour + 1, dtype=np.int64),
-        close_px=close,
-        high_px=np.maximum(high, np.maximum(opening, close)),
-        low_px=np.minimum(low, np.minimum(opening, close)),
+        close_px=price[STEPS_PER_HOUR::STEPS_PER_HOUR],
+        high_px=high.reshape(-1, STEPS_PER_HOUR).max(axis=1),
+        low_px=low.reshape(-1, STEPS_PER_HOUR).min(axis=1),
         rv=sums[0],
         down=sums[1],
         bipower=sums[2],
         quarticity=sums[3],
+        swing=sums[4],
+        late=sums[5],
     )
 
 
-def _sums(returns: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return the four sums of each row of an hour's returns."""
+def _highest(values: Floats, bounds: Ints, edge: Floats) -> Floats:
+    """Return the greatest value of each stretch between two bounds, its value at either edge among them."""
+    found = np.maximum.reduceat(np.append(values[: bounds[-1]], -np.inf), bounds[:-1])
+    found = np.where(np.diff(bounds) > 0, found, -np.inf)
+    return np.asarray(np.maximum(found, np.maximum(edge[:-1], edge[1:])), dtype=np.float64)
+
+
+def _sums(returns: Floats, ranges: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats, Floats]:
+    """Return the sums of each row of an hour's returns and of its ranges' variances."""
     count = np.sum(np.isfinite(returns), axis=1)
     scale = np.where(count >= LEAST_STEPS, STEPS_PER_HOUR / np.maximum(count, 1), np.nan)
     found = np.nan_to_num(returns)
     size = np.abs(found)
+    is_known = np.isfinite(returns)
+    weights = np.where(is_known, LATE_WEIGHTS, 0.0)
+    ranges = np.where(is_known, ranges, 0.0)
     pairs = np.isfinite(returns[:, 1:]) & np.isfinite(returns[:, :-1])
     pair_scale = np.where(count >= LEAST_STEPS, STEPS_PER_HOUR / np.maximum(pairs.sum(axis=1), 1), np.nan)
     return (
@@ -155,13 +169,15 @@ def _sums(returns: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         scale * np.sum(np.minimum(found, 0.0) ** 2, axis=1),
         0.5 * pi * pair_scale * np.sum(size[:, 1:] * size[:, :-1] * pairs, axis=1),
         scale * np.sum(found**4, axis=1),
+        scale * np.sum(ranges, axis=1),
+        scale * count * np.sum(weights * ranges, axis=1) / np.maximum(weights.sum(axis=1), LATE_WEIGHTS[0]),
     )
 
 
 def empty_hours() -> Hours:
     """Return no hours."""
     none = np.empty(0)
-    return Hours(np.empty(0, dtype=np.int64), none, none, none, none, none, none, none)
+    return Hours(np.empty(0, dtype=np.int64), *(none for _ in Hours.__struct_fields__[1:]))
 
 
 def without_gaps(hours: Hours) -> Hours:
@@ -184,10 +200,7 @@ def without_gaps(hours: Hours) -> Hours:
         hours.close_px[before],
         np.where(is_known, hours.high_px[before], hours.close_px[before]),
         np.where(is_known, hours.low_px[before], hours.close_px[before]),
-        spread(hours.rv),
-        spread(hours.down),
-        spread(hours.bipower),
-        spread(hours.quarticity),
+        *(spread(getattr(hours, name)) for name in Hours.__struct_fields__[4:]),
     )
 
 

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bot.risk.volatility.average import equal, inverse_loss_weights, weighted
+from bot.risk.volatility.average import equal, inverse_loss_weights, record_length, weighted
 from bot.risk.volatility.candidates import Candidate
 from bot.risk.volatility.evaluation import qlike
 from bot.risk.volatility.ewma import ewma
@@ -29,7 +29,6 @@ VarianceOfReturns = Callable[[Floats], float]  # returns, oldest first → varia
 
 DECAY: Final = 0.94
 EWMA: Final = "EWMA"
-RECORD: Final = 60  # origins whose losses decide which model is used next
 CHOSEN: Final = "chosen by record"
 
 
@@ -168,7 +167,7 @@ def fitted(
         if boost is None:
             raise ValueError(f"expected a way to boost trees for {candidate.name}, found none")
         return boost(candidate.regressors, x, y)
-    return fit_linear(candidate.regressors, x, y, candidate.ridge)
+    return fit_linear(candidate.regressors, x, y, candidate.ridge, is_lifted=candidate.is_lifted)
 
 
 def _origins(hours: Hours, setting: Setting) -> Ints:
@@ -237,13 +236,14 @@ def _complete(outcome: Outcome, names: Sequence[str]) -> Outcome:
     paths = dict(outcome.paths)
     members = list(names)
     lag = -(-outcome.setting.horizon // outcome.setting.every)  # losses are known only when the horizon has ended
+    record = record_length(outcome.setting.every)
     made: dict[str, dict[str, Path]] = {"average": {}, "average by record": {}, CHOSEN: {}}
     for asset, realised in outcome.realised.items():
         forecasts = np.column_stack([paths[name][asset].variance for name in members])
         logs = np.column_stack([paths[name][asset].log_mean for name in members])
         losses = qlike(realised[:, None], forecasts)
-        weights = _late(inverse_loss_weights(losses, RECORD), lag)
-        best = _late(_best_so_far(losses, RECORD), lag)
+        weights = _late(inverse_loss_weights(losses, record), lag)
+        best = _late(_best_so_far(losses, record), lag)
         made["average"][asset] = Path(np.mean(logs, axis=1), equal(forecasts))
         made["average by record"][asset] = Path(np.sum(weights * logs, axis=1), weighted(forecasts, weights))
         made[CHOSEN][asset] = Path(np.sum(best * logs, axis=1), weighted(forecasts, best))

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from bot.domain.units import NS_PER_S
+from bot.domain.units import NS_PER_S, utc_text
 from bot.domain.windows import Alert, Severity
 from bot.telemetry.alerts.rules import RULES, Finding, Rule
 
@@ -56,7 +56,11 @@ class Escalation(NamedTuple):
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
-    """How long is waited: to tell again, to call an alert over, and for somebody to answer a critical one."""
+    """How long is waited: to tell again, to call an alert over, and for somebody to answer a critical one.
+
+    A critical one that nobody answered is over only once it stayed away for as long as people have to answer: one that
+    comes and goes is there all the time, and ends neither in peace nor in a stream of messages that it has ended.
+    """
 
     repeat_ns: int
     settle_ns: int
@@ -66,8 +70,8 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
 class _Case(msgspec.Struct):
     """A finding with its past. It is pending, then open (`opened_ns`), then closed (`ended_ns`) but remembered.
 
-    `over_ns` is since when it was not found any more, `owed_ns` since when nobody answered, `openings` when its
-    beginnings were told, `told_count` the `count` last told.
+    `found_ns` is since when it is found without a break, `over_ns` since when it was not found any more, `owed_ns`
+    since when nobody answered, `openings` when its beginnings were told, `told_count` the `count` last told.
     """
 
     alert_id: str
@@ -78,6 +82,7 @@ class _Case(msgspec.Struct):
     detail: str
     seen_ns: int
     last_ns: int
+    found_ns: int = 0
     detail_ns: int = 0
     opened_ns: int = 0
     over_ns: int = 0
@@ -104,13 +109,22 @@ class _Case(msgspec.Struct):
     def is_owed(self) -> bool:
         return bool(self.owed_ns) and not self.escalated_ns
 
+    @property
+    def may_escalate(self) -> bool:
+        return (
+            self.rule.severity is Severity.CRITICAL
+            and bool(self.vault)
+            and not (self.acknowledged_by or self.owed_ns or self.escalated_ns)
+        )
+
     def alert(self) -> Alert:
+        is_quiet = self.over_ns and not self.ended_ns and not self.rule.is_event
         return Alert(
             alert_id=self.alert_id,
             vault=self.vault,
             severity=self.rule.severity,
             title=f"{self.rule.title}: {self.subject}" if self.subject else self.rule.title,
-            detail=self.detail,
+            detail=f"{self.detail} (not found since {utc_text(self.over_ns)})" if is_quiet else self.detail,
             began_ns=self.seen_ns,
             ended_ns=self.ended_ns,
             acknowledged_by=self.acknowledged_by,
@@ -166,7 +180,7 @@ class AlertKeeper:
     def _find(self, name: str, source: str, vault: str, one: Finding, now_ns: int) -> None:
         case = self._cases.get(name)
         if case is None:
-            case = _Case(name, one.kind, vault, one.subject, source, one.detail, now_ns, now_ns)
+            case = _Case(name, one.kind, vault, one.subject, source, one.detail, now_ns, now_ns, found_ns=now_ns)
             self._cases[name] = case
             self.changes += 1
         elif case.ended_ns:
@@ -174,6 +188,7 @@ class AlertKeeper:
             self.changes += 1
         elif case.over_ns and not case.rule.is_event:
             case.over_ns = 0
+            case.found_ns = now_ns
             case.count += 1
             self.changes += 1
         case.last_ns, case.source = now_ns, source
@@ -238,20 +253,25 @@ class AlertKeeper:
     def _tell_open(self, case: _Case, now_ns: int) -> list[Telling]:
         patience = self._patience
         if case.over_ns:
-            if now_ns - case.over_ns < patience.settle_ns:
+            if now_ns - case.over_ns < self._settle_ns(case):
                 return []
             case.ended_ns = now_ns
             self.changes += 1
             return [self._tell(Word.OVER, case, now_ns)] if case.is_told else []
         if not self._is_heard(case) or case.acknowledged_by:
             return []
-        is_critical = case.rule.severity is Severity.CRITICAL and case.vault
-        if is_critical and not case.owed_ns and now_ns - case.opened_ns >= patience.escalate_after_ns:
+        lasts = now_ns - case.found_ns >= case.rule.after_s * NS_PER_S
+        if case.may_escalate and lasts and now_ns - case.opened_ns >= patience.escalate_after_ns:
             case.owed_ns = now_ns
             self.changes += 1
         if now_ns - case.told_ns >= patience.repeat_ns:
             return [self._tell(Word.AGAIN, case, now_ns)]
         return []
+
+    def _settle_ns(self, case: _Case) -> int:
+        """Return for how long an alert has to stay away to be over."""
+        settle_ns = self._patience.settle_ns
+        return max(settle_ns, self._patience.escalate_after_ns) if case.may_escalate else settle_ns
 
     def _tell_event(self, case: _Case, now_ns: int) -> list[Telling]:
         if not case.is_told:
@@ -350,7 +370,7 @@ def alert_id(vault: str, one: Finding) -> str:
 
 
 def _begin_anew(case: _Case, now_ns: int) -> None:
-    case.seen_ns = now_ns
+    case.seen_ns = case.found_ns = now_ns
     if not case.is_owed:  # what nobody answered is not made good by coming again
         case.owed_ns = 0
     case.opened_ns = case.over_ns = case.ended_ns = case.escalated_ns = 0

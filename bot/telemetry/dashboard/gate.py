@@ -58,7 +58,7 @@ STRICT: Final = (
 def pages_policy(nonce: str, host: str, is_secure: bool) -> str:
     """Return the policy of pages with scripts.
 
-    The pages' framework compiles templates in the browser, which takes 'unsafe-eval'; scripts must come from here or
+    The pages' framework evaluates what it is told, which takes 'unsafe-eval'; scripts must come from here or
     carry the nonce. Styles of elements may be written in their attributes, style sheets not.
     """
     return (
@@ -67,6 +67,12 @@ def pages_policy(nonce: str, host: str, is_secure: bool) -> str:
         f"font-src 'self'; connect-src 'self' {'wss' if is_secure else 'ws'}://{host}; form-action 'self'; "
         "base-uri 'none'; frame-ancestors 'none'"
     )
+
+
+def plain_headers(*, is_secure: bool) -> dict[str, str]:
+    """Return the headers of an answer that is no page, for what answers before anything reaches the gate."""
+    found = {**HEADERS, "Content-Security-Policy": STRICT, "Cache-Control": "no-store"}
+    return found | ({"Strict-Transport-Security": HSTS} if is_secure else {})
 
 
 def cookie_name(is_secure: bool) -> str:

@@ -1,4 +1,4 @@
-"""The recent past of one underlying and of one vault, in memory that does not grow.
+"""The recent past of one underlying, in memory that does not grow.
 
 Two rings each: the newest points as they came, and all of the run ever further apart. A point of the coarse ring holds
 the extremes of what it stands for, so that a short excursion out of the band is still seen a week later.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from bot.domain.units import NS_PER_S
-from bot.domain.windows import UnderlyingState, VaultState
+from bot.domain.windows import UnderlyingState
 
 FINE_POINTS: Final = 900
 COARSE_POINTS: Final = 1200  # then every two become one
@@ -31,45 +31,32 @@ class ExposurePoint(NamedTuple):
     spot_px: float | None
 
 
-class PnlPoint(NamedTuple):
-    """P&L since the run began: by part, all of it, and what the book alone would have done."""
-
-    ts_ns: int
-    parts_quote: dict[str, float]
-    total_quote: float | None
-    unhedged_quote: float | None
-
-
-Point = TypeVar("Point", ExposurePoint, PnlPoint)
-
-
-class Ring(Generic[Point]):
+class Ring:
     """Points in order of time: the newest one by one, older ones merged two by two as they become many."""
 
-    def __init__(self, merge: Callable[[Point, Point], Point]) -> None:
-        self._merge: Callable[[Point, Point], Point] = merge
-        self._fine: deque[Point] = deque(maxlen=FINE_POINTS)
-        self._coarse: list[Point] = []
+    def __init__(self) -> None:
+        self._fine: deque[ExposurePoint] = deque(maxlen=FINE_POINTS)
+        self._coarse: list[ExposurePoint] = []
         self._step_ns = COARSE_STEP_NS
         self.added = 0  # ever; a reader that has seen n of them asks for what came since
 
-    def add(self, point: Point) -> None:
+    def add(self, point: ExposurePoint) -> None:
         """Take a point; one that is not younger than the newest replaces nothing and is left out."""
         if self._fine and point.ts_ns <= self._fine[-1].ts_ns:
             return
         self._fine.append(point)
         self.added += 1
         if self._coarse and point.ts_ns // self._step_ns == self._coarse[-1].ts_ns // self._step_ns:
-            self._coarse[-1] = self._merge(self._coarse[-1], point)
+            self._coarse[-1] = _merged(self._coarse[-1], point)
             return
         self._coarse.append(point)
         if len(self._coarse) > COARSE_POINTS:
             pairs = zip(self._coarse[::2], self._coarse[1::2], strict=False)
             odd = self._coarse[-1:] if len(self._coarse) % 2 else []
-            self._coarse = [self._merge(earlier, later) for earlier, later in pairs] + odd
+            self._coarse = [_merged(earlier, later) for earlier, later in pairs] + odd
             self._step_ns *= 2
 
-    def points(self) -> list[Point]:
+    def points(self) -> list[ExposurePoint]:
         """Return all there is: the coarse ones up to where the fine ones begin, then those."""
         if not self._fine:
             return []
@@ -81,23 +68,13 @@ class Ring(Generic[Point]):
             older[-1] = older[-1]._replace(ts_ns=first_ns - 1)
         return older + list(self._fine)
 
-    def since(self, seen: int) -> list[Point]:
+    def since(self, seen: int) -> list[ExposurePoint]:
         """Return what was added after the first `seen`, as far as it is still held one by one."""
         missing = min(self.added - seen, len(self._fine))
         return list(self._fine)[len(self._fine) - missing :] if missing > 0 else []
 
     def __len__(self) -> int:
         return len(self._fine) + len(self._coarse)
-
-
-def exposure_ring() -> Ring[ExposurePoint]:
-    """Return an empty ring of net delta against its band."""
-    return Ring(_merge_exposure)
-
-
-def pnl_ring() -> Ring[PnlPoint]:
-    """Return an empty ring of P&L."""
-    return Ring(lambda _, later: later)
 
 
 def exposure_point(state: UnderlyingState, now_ns: int) -> ExposurePoint:
@@ -114,12 +91,7 @@ def exposure_point(state: UnderlyingState, now_ns: int) -> ExposurePoint:
     )
 
 
-def pnl_point(state: VaultState) -> PnlPoint:
-    """Return what the charts show of a vault's P&L."""
-    return PnlPoint(state.now_ns, state.pnl_quote, state.pnl_now_quote, state.unhedged_pnl_quote)
-
-
-def _merge_exposure(earlier: ExposurePoint, later: ExposurePoint) -> ExposurePoint:
+def _merged(earlier: ExposurePoint, later: ExposurePoint) -> ExposurePoint:
     return later._replace(
         low_base=_extreme(min, earlier.low_base, later.low_base),
         high_base=_extreme(max, earlier.high_base, later.high_base),

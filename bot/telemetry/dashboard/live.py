@@ -1,14 +1,15 @@
 """What one open page shows that changes: cells by key. Only what differs from what was sent is sent, in one message.
 
 A page lays out elements with `data-k` once (`slot`), and sets their text and attributes at every tick; the document in
-the browser is not rebuilt.
+the browser is not rebuilt. What the framework's own elements are told travels in the same message.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Final
+
+import msgspec
 
 from bot.telemetry.dashboard.markup import Markup, attribute_name, el
 
@@ -50,13 +51,17 @@ class Live:
         """Call a function of the page's own script with arguments of JSON, after the cells are set."""
         self._calls.append((name, arguments))
 
+    def method(self, element_id: int, name: str, *arguments: object) -> None:
+        """Call a method of one of the framework's elements: a message for each would cost more than what is in it."""
+        self.call("method", element_id, name, arguments)
+
     def flush(self) -> str | None:
-        """Return what is to be told to the browser as JSON, None where nothing changed."""
+        """Return what is to be told to the browser as JSON, None where nothing changed. What is no number is null."""
         if not (self._changed or self._reordered or self._calls):
             return None
         message = {"cells": self._changed, "orders": self._reordered, "calls": self._calls}
         self._changed, self._reordered, self._calls = {}, {}, []
-        return json.dumps(message, separators=(",", ":"), allow_nan=False)
+        return msgspec.json.encode(message).decode()
 
     def _set(self, key: str, now: dict[str, str | None]) -> None:
         if key not in self._sent:

@@ -11,15 +11,7 @@ from typing import Final
 
 from bot.domain.units import NS_PER_S
 from bot.domain.windows import Alert, Told, VaultState
-from bot.telemetry.dashboard.history import (
-    ExposurePoint,
-    PnlPoint,
-    Ring,
-    exposure_point,
-    exposure_ring,
-    pnl_point,
-    pnl_ring,
-)
+from bot.telemetry.dashboard.history import Ring, exposure_point
 
 MAX_EVENTS: Final = 1000
 MAX_VAULTS: Final = 200  # a broker that invents names fills no memory
@@ -40,8 +32,7 @@ class VaultPicture:
         self.events: deque[Told] = deque(maxlen=MAX_EVENTS)
         self.told = 0  # events taken since the run began, gaps not counted
         self.missed = 0  # numbers that never came
-        self.exposure: dict[str, Ring[ExposurePoint]] = {}
-        self.pnl: Ring[PnlPoint] = pnl_ring()
+        self.exposure: dict[str, Ring] = {}
         self._run_id = ""
         self._newest = 0
 
@@ -55,14 +46,13 @@ class VaultPicture:
         before = self.state
         if before is not None and (before.run_id != state.run_id or state.now_ns < before.now_ns):
             self.exposure.clear()
-            self.pnl = pnl_ring()
         # a broker keeps the last word of a daemon that is long gone: its age is that of the word, not of its arrival
         is_kept = now_ns - state.taken_ns > MAX_SKEW_NS
         self.state, self.came_ns = state, state.taken_ns if is_kept else now_ns
         for one in state.underlyings[:MAX_UNDERLYINGS]:
-            ring = self.exposure.setdefault(one.underlying, exposure_ring())
-            ring.add(exposure_point(one, state.now_ns))
-        self.pnl.add(pnl_point(state))
+            if one.underlying not in self.exposure:
+                self.exposure[one.underlying] = Ring()
+            self.exposure[one.underlying].add(exposure_point(one, state.now_ns))
 
     def take_told(self, told: Told) -> None:
         """Take an event; one that came before is left out, by its number."""
@@ -84,6 +74,8 @@ class Mirror:
         self._stale_after_s = stale_after_s
         self._pictures = {vault: VaultPicture(vault) for vault in vaults}
         self.is_connected = False  # to the broker
+        self.desk_alerts: tuple[Alert, ...] = ()  # of the desk itself
+        self.desk_availability = ""  # of its windows; "" before a word of them comes
 
     def vaults(self) -> list[VaultPicture]:
         """Return what is known of every vault, by name."""
@@ -117,13 +109,17 @@ class Mirror:
             picture.take_told(told)
 
     def take_alerts(self, vault: str, alerts: Sequence[Alert]) -> None:
-        """Take all alerts of a vault that are open."""
-        if picture := self._of(vault):
+        """Take all alerts of a vault that are open, or of the desk ("")."""
+        if not vault:
+            self.desk_alerts = tuple(alerts)
+        elif picture := self._of(vault):
             picture.alerts = tuple(alerts)
 
     def take_availability(self, vault: str, text: str) -> None:
-        """Take what is said of a vault's daemon: "online", or why not."""
-        if picture := self._of(vault):
+        """Take what is said of a vault's daemon, or of the desk's windows (""): "online", or why not."""
+        if not vault:
+            self.desk_availability = text
+        elif picture := self._of(vault):
             picture.availability = text
 
     def take_connection(self, is_connected: bool) -> None:

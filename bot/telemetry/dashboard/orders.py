@@ -37,7 +37,10 @@ class ActionForm(msgspec.Struct, frozen=True):
 
 
 ACTIONS: Final[dict[str, ActionForm]] = {
-    "pause": ActionForm("Pause", "No new hedges until resumed. What rests stays; net delta is left as it moves."),
+    "pause": ActionForm(
+        "Pause",
+        "No order until resumed; what rests is canceled, and net delta is left as it moves. A flatten goes on.",
+    ),
     "resume": ActionForm("Resume", "Hedging begins again at the next decision, by the policy and within the limits."),
     "reduce_only": ActionForm("Reduce only", "Only hedges that shrink net delta are traded until resumed."),
     "hedge_now": ActionForm(

@@ -7,11 +7,14 @@ from typing import Protocol
 
 import msgspec
 
-from bot.domain.results import RunSummary
+from bot.domain.results import TracedRun
 
 
 class ReplayState(msgspec.Struct, frozen=True):
-    """How the replay of this desk stands: one at a time. `fraction` is over all policies; `error` says why it ended."""
+    """How the replay of this desk stands: one at a time. `fraction` is over all policies; `error` says why it ended.
+
+    `runs` are those of the last one that ended with figures, which may be an earlier one.
+    """
 
     is_running: bool = False
     vault: str = ""
@@ -21,7 +24,7 @@ class ReplayState(msgspec.Struct, frozen=True):
     fraction: float = 0.0
     told: str = ""
     error: str = ""
-    runs: tuple[RunSummary, ...] = ()
+    runs: tuple[TracedRun, ...] = ()
 
 
 class Replays(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -22,6 +23,11 @@ BEAT_TICKS: Final = 4  # a page that hears nothing for longer says that it is ol
 PLACES: Final = (("/", "Fleet"), ("/risk", "Risk"), ("/replay", "Replay"), ("/audit", "Audit"))
 
 log = structlog.get_logger()
+
+
+def next_tick_s(due_s: float, now_s: float) -> float:
+    """Return when to tick again after a tick that was due at `due_s`: being late puts the next one off no further."""
+    return max(due_s + TICK_S, now_s + TICK_S / 4)
 
 
 class Shell:
@@ -68,20 +74,6 @@ class Shell:
             )
         )
 
-    def acknowledge_button(self, vault: str, alert_id: str) -> Markup:
-        """Return a button that acknowledges an alert; for viewers there is none."""
-        if not self.is_operator:
-            return Markup()
-        return el(
-            "button",
-            "Acknowledge",
-            type="button",
-            data_order="acknowledge",
-            data_vault=vault,
-            data_alert_id=alert_id,
-            cls="act",
-        )
-
     def begin(self, title: str, place: str) -> None:
         """Lay out the frame; `place` is the entry of the menu that we are at."""
         self._client.title = f"{title} · Evenkeel"
@@ -90,9 +82,13 @@ class Shell:
 
     def start(self) -> None:
         """Begin to tick; after everything is laid out."""
-        ui.timer(TICK_S, self._tick)
+        self._due_s = time.monotonic()
+        self._timer = ui.timer(TICK_S, self._tick)
 
     def _tick(self) -> None:
+        now_s = time.monotonic()
+        self._due_s = next_tick_s(self._due_s, now_s)
+        self._timer.interval = self._due_s - now_s
         if self.session.is_over:
             return
         if (script := self.next_script()) is not None:
@@ -115,7 +111,7 @@ class Shell:
         self._is_broken = False
         self._quiet_ticks = 0 if changed is not None else self._quiet_ticks + 1
         if changed is not None:
-            return f"ek.show({changed})"
+            return f"ek.show({changed}, runMethod)"
         if self._quiet_ticks % BEAT_TICKS == 0:
             return "window.ek?.beat()"
         return None
@@ -149,7 +145,7 @@ class Shell:
                     type="button",
                     id="theme",
                     cls="plain-button",
-                    aria_label="Dark, light or as the system has it",
+                    aria_label="Colours: as the system has it",
                 ),
                 el("span", f"{self.session.user} ({role})", cls="who"),
                 el(
@@ -164,6 +160,7 @@ class Shell:
                 data_csrf=self.session.csrf,
             ),
             el("p", id="silent", cls="silent-banner", role="alert"),
+            el("p", id="later", cls="later", role="status"),
         )
 
     def _dialog(self) -> Markup:

@@ -7,20 +7,17 @@ when it has said so. However long the broker is away, nothing piles up here and 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import aiomqtt
 import msgspec
-import structlog
 
 from bot.domain.errors import EvenkeelError
 from bot.domain.windows import Alert, Told, VaultState
-from bot.telemetry.logs import OnceLogger
+from bot.telemetry.mqtt.line import Connect, Line
 from bot.telemetry.mqtt.topics import (
-    MANNERS,
     Availability,
     OpenAlerts,
     Part,
@@ -29,21 +26,13 @@ from bot.telemetry.mqtt.topics import (
     Topic,
     encode,
     split,
-    topic_name,
 )
 
-AGAIN_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # pauses between attempts to connect
 REFRESH_S: Final = 5.0  # what has not changed is written again after this
 POLL_S: Final = 0.2  # how often events and alerts are looked for
 EVENTS_AT_A_TIME: Final = 8  # on their way to the broker unanswered
 RECENT_EVERY_S: Final = 1.0
 FLUSH_EVERY_S: Final = 60.0  # without events: how far the journal was read
-PARTING_S: Final = 1.0
-
-QUIET: Final = logging.getLogger("evenkeel.mqtt")  # the library warns of each message that it has no room for
-QUIET.setLevel(logging.ERROR)
-
-log = structlog.get_logger()
 
 
 class EventSource(Protocol):
@@ -69,14 +58,7 @@ class EventSource(Protocol):
         """Write down what is remembered, as far as that has not been done."""
 
 
-class Connect(Protocol):
-    """Makes clients of the broker, not connected yet, under a name of their own."""
-
-    def __call__(self, name: str, **terms: Any) -> aiomqtt.Client:  # noqa: ANN401 — whatever aiomqtt takes
-        """Return a client."""
-
-
-class Publisher:
+class Publisher(Line):
     """Writes one vault's topics over a connection of its own, since a connection has one last will."""
 
     def __init__(
@@ -88,15 +70,11 @@ class Publisher:
         open_alerts: Callable[[str], Sequence[Alert]],
         now_ns: Callable[[], int],
     ) -> None:
+        super().__init__(vault, f"state-{vault}", prefix, connect, now_ns)
         self.vault = vault
-        self.away_ns = 0  # since when the broker is away, wall clock; 0: it is not
         self.superseded = 0  # states that made way for newer ones before they were written
-        self._prefix = prefix
-        self._connect = connect
         self._events = events
         self._open_alerts = open_alerts
-        self._now_ns = now_ns
-        self._once = OnceLogger(log)
         self._state: VaultState | None = None
         self._availability = Availability(Presence.OFFLINE, "not heard of yet", now_ns())
         self._news = asyncio.Event()  # of state or availability
@@ -119,72 +97,14 @@ class Publisher:
             self._availability = Availability(presence, why, self._now_ns())
         self._news.set()
 
-    # The connection
-
-    async def run(self) -> None:
-        """Write until cancelled, connecting again for ever; then say good-bye."""
-        failures = 0
-        self.away_ns = self._now_ns()
-        while True:
-            try:
-                async with self._client() as client:
-                    heed_cancellation()
-                    self._once.recovered("broker", vault=self.vault)
-                    self.away_ns = failures = 0
-                    await self._converse(client)
-            except (aiomqtt.MqttError, OSError) as error:
-                self._once.failed("broker", vault=self.vault, error=str(error))
-            finally:
-                self.away_ns = self.away_ns or self._now_ns()
-                with suppress(OSError):
-                    self._events.flush()
-            await asyncio.sleep(AGAIN_S[min(failures, len(AGAIN_S) - 1)])
-            failures += 1
-
-    def _client(self) -> aiomqtt.Client:
-        # The broker says so when the connection ends without a good-bye, as after kill -9 or a cable pulled.
-        will = aiomqtt.Will(
-            topic_name(self._prefix, self.vault, Topic.AVAILABILITY),
-            encode(Availability(Presence.OFFLINE, "the connection was lost", 0)),
-            qos=MANNERS[Topic.AVAILABILITY].qos,
-            retain=True,
-        )
-        return self._connect(f"state-{self.vault}", will=will, max_inflight_messages=20, logger=QUIET)
-
-    async def _converse(self, client: aiomqtt.Client) -> None:
-        self._events.rewind()
-        works = (self._write_states(client), self._write_events(client), self._write_alerts(client))
-        tasks = [asyncio.create_task(work) for work in works]
-        tasks.append(asyncio.create_task(self._listen(client)))
-        try:
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            await self._end(tasks)
-            with suppress(aiomqtt.MqttError, TimeoutError):
-                async with asyncio.timeout(PARTING_S):
-                    await self._write(client, Availability(Presence.OFFLINE, "stopped", self._now_ns()))
-            raise
-        await self._end(tasks)
-        for task in ended:
-            task.result()
-
-    @staticmethod
-    async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-        # Again and again: the library waits by asyncio.wait_for, which before Python 3.12 loses a cancellation that
-        # comes at the moment of its answer.
-        left = set(tasks)
-        while left:
-            for task in left:
-                task.cancel()
-            _, left = await asyncio.wait(left, timeout=0.05)
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    @staticmethod
-    async def _listen(client: aiomqtt.Client) -> None:
-        async for _ in client.messages:  # nothing is subscribed to: it ends with the connection, and at once
-            pass
-
     # What is written
+
+    def _works(self, client: aiomqtt.Client) -> Sequence[Coroutine[Any, Any, None]]:
+        self._events.rewind()
+        return self._write_states(client), self._write_events(client), self._write_alerts(client)
+
+    def _part(self) -> None:
+        self._events.flush()
 
     async def _write_states(self, client: aiomqtt.Client) -> None:
         """Write what is new of the state; all of it now, and again after a while."""
@@ -258,22 +178,6 @@ class Publisher:
                 await self._send(client, Topic.ALERTS, encode(OpenAlerts(alerts)))
                 written = alerts
             await asyncio.sleep(POLL_S)
-
-    async def _write(self, client: aiomqtt.Client, availability: Availability) -> None:
-        await self._send(client, Topic.AVAILABILITY, encode(availability))
-
-    async def _send(self, client: aiomqtt.Client, topic: Topic, payload: bytes) -> None:
-        """Write to a topic; returns when the broker has it or, at quality 0, when it is on its way there."""
-        manner = MANNERS[topic]
-        name = topic_name(self._prefix, self.vault, topic)
-        await client.publish(name, payload, qos=manner.qos, retain=manner.is_retained)
-
-
-def heed_cancellation() -> None:
-    """Raise CancelledError where the task is to end and what it waited for last has kept that to itself."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _is_due(part: Part, now_s: float, written: tuple[Part, float] | None) -> bool:

@@ -18,7 +18,7 @@ import structlog
 
 from bot.domain.windows import Alert, CommandAnswer, Told, VaultState
 from bot.telemetry.logs import OnceLogger
-from bot.telemetry.mqtt.publisher import AGAIN_S, QUIET, Connect, heed_cancellation
+from bot.telemetry.mqtt.line import AGAIN_S, QUIET, Connect, heed_cancellation
 from bot.telemetry.mqtt.topics import (
     MANNERS,
     STATE_TOPICS,
@@ -43,6 +43,8 @@ MAX_HELD: Final = 1_000  # events that wait for an earlier one
 GATHER_S: Final = 0.1  # parts of a state that come without the last one are shown after this
 LONG: Final = re.compile(rb"\d{20}")  # looked for first: nothing a daemon tells is as long but amounts of a coin
 MOST: Final = 2**63 - 1
+OF_A_DESK: Final = "_"  # how the name of one begins, in a vault's place
+DESK_TOPICS: Final = (Topic.AVAILABILITY, Topic.ALERTS)
 READ_TOPICS: Final = (
     *STATE_TOPICS,
     Topic.AVAILABILITY,
@@ -65,10 +67,10 @@ class Sink(Protocol):
         """Take the next event of a vault; a number is told once, and a gap in the numbers was missed for good."""
 
     def take_alerts(self, vault: str, alerts: Sequence[Alert]) -> None:
-        """Take all of a vault's open alerts."""
+        """Take all of a vault's open alerts, or of the desk's own, which are of the vault ""."""
 
     def take_availability(self, vault: str, text: str) -> None:
-        """Take what is said of a vault's daemon: "online", or why not."""
+        """Take what is said of a vault's daemon, or of the desk's windows (""): "online", or why not."""
 
     def take_connection(self, is_connected: bool) -> None:
         """Take whether the broker can be heard."""
@@ -116,15 +118,24 @@ class Order:
 
 
 class Subscriber:
-    """Reads everything that is published below one prefix, and hands it to a sink."""
+    """Reads everything that is published below one prefix, and hands it to a sink; of desks only that of `desk`."""
 
-    def __init__(self, name: str, prefix: str, connect: Connect, sink: Sink, vaults: Sequence[str] = ("+",)) -> None:
+    def __init__(
+        self,
+        name: str,
+        prefix: str,
+        connect: Connect,
+        sink: Sink,
+        vaults: Sequence[str] = ("+",),
+        desk: str = "",
+    ) -> None:
         self.unreadable = 0  # messages that did not fit their schema
         self._name = name
         self._prefix = prefix
         self._connect = connect
         self._sink = sink
         self._vaults = vaults
+        self._desk = desk
         self._once = OnceLogger(log)
         self._parts: dict[str, dict[Topic, Part]] = {}
         self._orders: dict[str, Order] = {}
@@ -186,6 +197,8 @@ class Subscriber:
             for vault in self._vaults
             for topic in READ_TOPICS
         ]
+        if self._desk:
+            topics += [(topic_name(self._prefix, self._desk, topic), MANNERS[topic].qos) for topic in DESK_TOPICS]
         codes = await client.subscribe(topics)
         if any(getattr(code, "is_failure", False) for code in codes):
             raise aiomqtt.MqttError("the broker lets us read none or only some of our topics")
@@ -201,7 +214,11 @@ class Subscriber:
             self.unreadable += 1
             return
         vault, topic = found
-        if vault not in self._parts and len(self._parts) >= MAX_VAULTS:
+        if vault.startswith(OF_A_DESK):
+            if vault != self._desk or topic not in DESK_TOPICS:
+                return
+            vault = ""
+        elif vault not in self._parts and len(self._parts) >= MAX_VAULTS:
             return
         try:
             content = decode(topic, bytes(payload))

@@ -1,7 +1,8 @@
 """The topics of a vault at the broker and what is written to each: `{prefix}/v1/{vault}/{topic}`.
 
 A state is split over several topics, so that a reader takes what it needs and what has not changed is not sent again;
-together they hold all of it. Every payload is JSON with a `schema_version`.
+together they hold all of it. Every payload is JSON with a `schema_version`. A desk has topics of its own, under
+the name of `desk_name` in a vault's place, which no vault can have.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Topic(StrEnum):
     EVENTS = "events"
     RECENT = "recent"
     ALERTS = "alerts"
+    NOTICES = "notices"
     COMMANDS = "commands"
     ANSWERS = "answers"
 
@@ -79,6 +81,7 @@ MANNERS: Final[Mapping[Topic, Manner]] = {
     Topic.EVENTS: Manner(1, is_retained=False),
     Topic.RECENT: Manner(1, is_retained=True),
     Topic.ALERTS: Manner(1, is_retained=True),
+    Topic.NOTICES: Manner(1, is_retained=False),
     # A command kept by the broker would be carried out by whoever subscribes next.
     Topic.COMMANDS: Manner(1, is_retained=False),
     Topic.ANSWERS: Manner(1, is_retained=False),
@@ -164,7 +167,7 @@ class Exposure(msgspec.Struct, frozen=True):
 
 
 class UnderlyingGreeks(msgspec.Struct, frozen=True):
-    """Greeks of one underlying beyond delta, what it is worth, and the legs they come from."""
+    """Greeks of one underlying beyond delta, what it is worth, the legs they come from, and targets where there are."""
 
     underlying: str
     gamma_base_per_px: float | None
@@ -172,6 +175,9 @@ class UnderlyingGreeks(msgspec.Struct, frozen=True):
     theta_quote_per_day: float | None
     value_quote: float | None
     legs: tuple[LegState, ...]
+    target_gamma_base_per_px: float | None = None
+    target_vega_quote_per_vol: float | None = None
+    option_plan: str = ""
 
 
 class GreeksNow(msgspec.Struct, frozen=True):
@@ -237,9 +243,23 @@ class RecentEvents(msgspec.Struct, frozen=True):
 
 
 class OpenAlerts(msgspec.Struct, frozen=True):
-    """Every open alert of a vault; none is an empty list."""
+    """Every open alert of a vault; none is an empty list. Those of the desk itself are of no vault, ""."""
 
     alerts: tuple[Alert, ...]
+    schema_version: int = SCHEMA_VERSION
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """What people were told, and when (wall clock): that an alert opened, is still there, is over or had consequences.
+
+    `word` says which: opened, again, over, escalated, stuck. `why` is why it matters, `note` what was done or was not.
+    """
+
+    word: str
+    alert: Alert
+    why: str
+    note: str
+    told_ns: int
     schema_version: int = SCHEMA_VERSION
 
 
@@ -258,6 +278,7 @@ PAYLOADS: Final[Mapping[Topic, type[msgspec.Struct]]] = {
     Topic.EVENTS: Told,
     Topic.RECENT: RecentEvents,
     Topic.ALERTS: OpenAlerts,
+    Topic.NOTICES: Notice,
     Topic.COMMANDS: SignedCommand,
     Topic.ANSWERS: CommandAnswer,
 }
@@ -266,6 +287,11 @@ PAYLOADS: Final[Mapping[Topic, type[msgspec.Struct]]] = {
 def topic_name(prefix: str, vault: str, topic: Topic) -> str:
     """Return a topic in full; `vault` may be "+" to subscribe to that of all vaults."""
     return f"{prefix}/v{SCHEMA_VERSION}/{vault}/{topic}"
+
+
+def desk_name(client_id: str) -> str:
+    """Return what stands in a vault's place for the desk itself; names of vaults begin otherwise."""
+    return f"_{client_id}"
 
 
 def parse_topic(prefix: str, name: str) -> tuple[str, Topic] | None:

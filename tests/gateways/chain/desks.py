@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Stage:
             http_urls=(proxy.http_url,),
             fees=FEES,
             state_dir=str(folder),
-            timeout_ns=2 * 10**9,
+            timeout_ns=5 * 10**9,  # of a machine that has other things to do
         )
         self.settings = msgspec.structs.replace(settings, **changes)
 
@@ -152,6 +152,20 @@ class Stage:
     def gained_wei(self) -> int:
         """What the friend got so far."""
         return self.anvil.balance(self.friend) - 10_000 * 10**18
+
+
+class Liar:
+    """A node that answers as the real one does, but for the methods whose answers are changed."""
+
+    def __init__(self, inner: Node, **changes: Callable[[Any], Any]) -> None:
+        self.inner, self.changes = inner, changes
+
+    async def call(self, method: str, params: Sequence[object] = ()) -> Any:
+        answer = await self.inner.call(method, params)
+        return self.changes.get(method, lambda found: found)(answer)
+
+    async def broadcast(self, method: str, params: Sequence[object]) -> Mapping[str, Any]:
+        return await self.inner.broadcast(method, params)
 
 
 Staged = Callable[..., Stage]

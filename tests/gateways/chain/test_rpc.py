@@ -11,27 +11,10 @@ from aiohttp import web
 
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.gateways.chain.abi import encode, selector
-from bot.gateways.chain.rpc import Endpoint, RateLimited, Reverted, RpcError, Unanswered, UnknownBlock, masked
+from bot.gateways.chain.rpc import Endpoint, RateLimited, Reverted, RpcError, Unanswered, UnknownBlock
 from tests.gateways.chain.nodes import scripted
 
 KEY = "s3cr3tk3y0123456789"
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        (f"https://mainnet.example.org/v3/{KEY}", "https://mainnet.example.org/***"),
-        (f"https://user:{KEY}@example.org:8545", "https://example.org:8545/***"),
-        (f"wss://example.org/?key={KEY}", "wss://example.org/***"),
-        ("http://127.0.0.1:8545", "http://127.0.0.1:8545"),
-        ("http://127.0.0.1:8545/", "http://127.0.0.1:8545"),
-        (f"{KEY}", "***"),
-        (f"http://[{KEY}", "***"),
-        (f"http://host:{KEY}/", "***"),
-    ],
-)
-def test_an_address_is_shown_without_what_may_be_a_key(url: str, shown: str) -> None:
-    assert masked(url) == shown
 
 
 async def test_a_result_is_returned_and_one_request_is_one_request() -> None:

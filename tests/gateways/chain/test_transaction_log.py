@@ -177,7 +177,7 @@ def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE journal (seq INTEGER)")
     other.commit()
-    with pytest.raises(JournalError, match="found journal"), TransactionLog.open(path, for_writing=True):
+    with pytest.raises(JournalError, match="found tables journal"), TransactionLog.open(path, for_writing=True):
         pass
     other.close()
 

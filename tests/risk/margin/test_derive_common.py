@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bot.risk.book import OPTION, PERPETUAL, SPOT, Position, RiskBook, build_book
+from bot.risk.book import OPTION, PERPETUAL, SPOT, Position, build_book
 from bot.risk.margin.derive_common import (
     Auction,
+    Expiries,
     Feeds,
     Haircut,
     Scenario,
@@ -15,12 +16,12 @@ from bot.risk.margin.derive_common import (
     coin_values_quote,
     coins,
     confidence_charge,
-    expiries_of,
     haircuts,
     liquidated_share,
     marks_px,
     naked_shorts_base,
 )
+from bot.risk.stack import BookStack
 
 FIXING_S = 1_800.0
 AUCTION = Auction(start_share=0.95, knee_share=0.70, fast_s=900.0, slow_s=43_200.0, buffer_rate=0.15)
@@ -32,13 +33,13 @@ def option(qty: float, strike: float, *, is_call: bool, days: float = 20.0, vol:
     )
 
 
-def book(*positions: Position) -> RiskBook:
-    return build_book(positions, {"ETH": 2_000.0, "BTC": 60_000.0})
+def book(*positions: Position) -> BookStack:
+    return BookStack(build_book(positions, {"ETH": 2_000.0, "BTC": 60_000.0}))
 
 
 def naked(*positions: Position) -> float:
     held = book(*positions)
-    return naked_shorts_base(expiries_of(held, Feeds().of(held, FIXING_S), 0))
+    return float(naked_shorts_base(Expiries(held, Feeds().of(held, FIXING_S)), [0])[0, 0])
 
 
 def test_calls_and_puts_of_one_strike_and_expiry_net_each_other() -> None:
@@ -52,10 +53,10 @@ def test_a_forward_is_fixed_in_its_last_half_hour() -> None:
     ten_minutes = option(1.0, 2_000.0, is_call=True, days=600 / 86_400)
     held = book(ten_minutes, option(1.0, 2_000.0, is_call=True))
     feeds = Feeds().of(held, FIXING_S)
-    assert feeds.fixed_px == pytest.approx([2_000.0 * 2 / 3, 0.0])
-    both = expiries_of(held, feeds, 0)
+    assert feeds.fixed_px[0] == pytest.approx([2_000.0 * 2 / 3, 0.0])
+    both = Expiries(held, feeds)
     once = np.zeros(1, dtype=np.int64)
-    up = both.values(np.array([1.3]), np.zeros((1, 2)), once, once)[0]
+    up = both.values(np.array([1.3]), np.zeros((1, 1, 2)), once, once)[0, 0]
     assert up == pytest.approx([2_000.0 * 0.1, 2_000.0 * 0.3])  # without vol the payoff: a third of the move is left
 
 
@@ -67,21 +68,21 @@ def test_the_least_confident_feed_counts_and_a_perpetual_lends_its_doubt_to_opti
         Position(kind=SPOT, underlying="BTC", qty_base=1.0),
     )
     told = Feeds(confidence=np.array([0.95, 0.3, 0.9, float("nan")]), spot_confidence=np.array([0.8, 1.0]))
-    assert told.of(held, FIXING_S).confidence == pytest.approx([0.3, 0.3, 0.8, 0.0])
+    assert told.of(held, FIXING_S).confidence[0] == pytest.approx([0.3, 0.3, 0.8, 0.0])
 
 
 def test_a_perpetual_that_is_not_held_casts_no_doubt() -> None:
     held = book(option(1.0, 2_000.0, is_call=True), Position(kind=PERPETUAL, underlying="ETH", qty_base=0.0))
-    assert Feeds(confidence=np.array([0.9, 0.0])).of(held, FIXING_S).confidence[0] == 0.9
+    assert Feeds(confidence=np.array([0.9, 0.0])).of(held, FIXING_S).confidence[0, 0] == 0.9
 
 
 def test_a_rate_that_is_no_number_is_doubt_and_not_silence() -> None:
     held = book(option(1.0, 2_000.0, is_call=True), option(1.0, 2_100.0, is_call=True))
     feeds = Feeds(rate_per_year=np.array([float("nan"), 0.1])).of(held, FIXING_S)
-    assert feeds.confidence.tolist() == [0.0, 1.0]
+    assert feeds.confidence.tolist() == [[0.0, 1.0]]
     assert feeds.rate_per_year.tolist() == [0.0, 0.1]
-    assert feeds.doubt == "least confidence 0"
-    assert Feeds().of(held, FIXING_S).doubt == ""
+    assert feeds.doubts == ["least confidence 0"]
+    assert Feeds().of(held, FIXING_S).doubts == [""]
 
 
 def test_scenarios_that_cannot_be_priced_are_refused() -> None:
@@ -106,7 +107,8 @@ def test_doubt_is_charged_below_the_threshold_only() -> None:
 
 
 def test_marks_are_discounted_at_the_rate_of_the_expiry() -> None:
-    held = book(option(1.0, 2_000.0, is_call=True, days=365.0), Position(kind=SPOT, underlying="BTC", qty_base=1.0))
+    positions = [option(1.0, 2_000.0, is_call=True, days=365.0), Position(kind=SPOT, underlying="BTC", qty_base=1.0)]
+    held = build_book(positions, {"ETH": 2_000.0, "BTC": 60_000.0})
     px = marks_px(held, Feeds(rate_per_year=np.array([0.1, 0.0])), FIXING_S)
     assert px[0] == pytest.approx(held.mark_px[0] * np.exp(-0.1))
     assert px[1] == 60_000.0
@@ -121,9 +123,9 @@ def test_coins_count_in_units_of_the_cash_and_those_without_a_rate_lose_everythi
     feeds = Feeds(stable_px=0.8).of(held, FIXING_S)
     rows = coins(held, ("USDC",))
     values = coin_values_quote(held, rows, feeds)
-    assert values == pytest.approx([5_000.0, 2_500.0])
+    assert values[0] == pytest.approx([5_000.0, 2_500.0])
     *found, refused = haircuts(held, rows, values, {"ETH": Haircut(0.2, 0.05)})
-    assert found == pytest.approx([1_000.0 + 2_500.0, 250.0])
+    assert [one.tolist() for one in found] == [[pytest.approx(1_000.0 + 2_500.0)], [pytest.approx(250.0)]]
     assert refused == "not accepted: odd"
 
 

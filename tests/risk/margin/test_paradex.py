@@ -14,7 +14,6 @@ from bot.risk.margin.paradex import (
     OptionFractions,
     PortfolioParameters,
     cross_requirement,
-    least_payoffs,
     minimum_delta,
     open_size,
     option_groups,
@@ -22,7 +21,7 @@ from bot.risk.margin.paradex import (
     portfolio_requirement,
     socialised_loss,
 )
-from bot.risk.repricing import Groups
+from bot.risk.stack import BookStack, StackGroups
 from tests.risk.legs import book_of, load, option, perpetual, position, values_of
 
 CASES: list[dict[str, Any]] = load("netting_cases.json")["cases"]
@@ -34,7 +33,8 @@ CALL_FRACTIONS = OptionFractions(long_itm=0.2, short_itm=0.15, short_otm=0.1, pr
 
 
 def cost(book: RiskBook) -> float:
-    return float(option_groups(book, Groups(book), book.qty_base, CALL_FRACTIONS).sum())
+    stack = BookStack(book)
+    return float(option_groups(stack, StackGroups(stack), stack.qty_base, [CALL_FRACTIONS]).sum())
 
 
 def priced(book: RiskBook, *marks: float) -> RiskBook:
@@ -114,23 +114,8 @@ def test_net_short_calls_keep_a_reserve_and_puts_count_their_own_way_out_of_the_
 def test_an_order_that_would_break_a_spread_is_margined_as_if_filled() -> None:
     book = priced(book_of([option(1.0, 100_000.0), option(-1.0, 110_000.0)], 100_000.0), 4_000.0, 1_500.0)
     ordered = msgspec.structs.replace(book, sell_base=np.array([1.0, 0.0]))
-    assert option_margins(ordered, CALL_FRACTIONS, CALL_FRACTIONS) == (pytest.approx(10_000.0), pytest.approx(2_500.0))
-
-
-def test_the_least_payoff_is_that_of_looking_at_every_strike() -> None:
-    rng = np.random.default_rng(3)
-    legs = [
-        option(float(rng.normal()), float(rng.choice([80, 90, 100, 110, 125])), float(rng.choice([7, 30])), call=flag)
-        for flag in (True, False) * 12
-    ]
-    book = book_of(legs, 100.0)
-    groups = Groups(book)
-    for group, found in enumerate(least_payoffs(book, groups, book.qty_base).tolist()):
-        rows = groups.rows(group)
-        qty, strike, is_call = book.qty_base[rows], book.strike_px[rows], book.is_call[rows]
-        settled = [0.0, *strike.tolist()]
-        payoffs = [(qty * np.maximum(np.where(is_call, px - strike, strike - px), 0.0)).sum() for px in settled]
-        assert found == pytest.approx(min(payoffs), abs=1e-9)
+    initial, maintenance = option_margins(BookStack(ordered), [CALL_FRACTIONS], [CALL_FRACTIONS])
+    assert (initial.tolist(), maintenance.tolist()) == ([[pytest.approx(10_000.0)]], [[pytest.approx(2_500.0)]])
 
 
 def test_coins_are_no_position_futures_are_and_what_has_no_figures_is_named() -> None:

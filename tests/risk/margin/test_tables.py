@@ -11,14 +11,15 @@ from bot.risk.margin.registry import evaluate, evaluate_or_assume
 from bot.risk.margin.tables import (
     Tier,
     add_up,
-    by_underlying,
-    is_linear,
+    add_up_all,
+    held_names,
     open_size_base,
-    order_sides,
+    sums,
     terms_of,
     tier_margins,
 )
 from bot.risk.requirement import Charge
+from bot.risk.stack import BookStack
 from tests.risk.margin.cases import carried
 
 TIERS = (Tier(0.0, 0.01, 0.02), Tier(100.0, 0.02, 0.04, 1.0), Tier(1_000.0, 0.10, 0.20, 81.0))
@@ -51,19 +52,20 @@ def test_orders_count_on_the_side_that_makes_more() -> None:
         ],
         {"BTC": 100.0, "SOL": 5.0, "ETH": 10.0},
     )
-    assert open_size_base(book).tolist() == [3.0, 7.0, 4.0]
-    assert [side.qty_base.tolist() for side in order_sides(book)] == [[2.0, 3.0, 4.0], [-3.0, -7.0, 4.0]]
-    assert is_linear(book).tolist() == [True, True, False]
-    assert [(name, len(part)) for name, part in by_underlying(book)] == [("BTC", 1), ("ETH", 2)]
-    quiet = build_book(
-        [Position(kind=OPTION, underlying="BTC", qty_base=1.0, strike_px=1, tau_years=1, vol=1)], {"BTC": 1}
-    )
-    assert order_sides(quiet) == ()
+    stack = BookStack(book)
+    assert open_size_base(stack).tolist() == [[3.0, 7.0, 4.0]]
+    assert held_names(stack) == ["BTC", "ETH"]
+    assert sums(stack, open_size_base(stack)).tolist() == [[3.0], [11.0]]
+    quiet = BookStack(msgspec.structs.replace(book, buy_base=np.zeros(3), sell_base=np.zeros(3)))
+    assert open_size_base(quiet).tolist() == [[1.0, 2.0, 4.0]]
 
 
 def test_charges_of_nothing_are_left_out_of_a_sum() -> None:
     found = add_up("x", [Charge("a", 2.0, 1.0), Charge("b", 0.0, 0.0), Charge("c", 0.0, 3.0)])
     assert (found.initial, found.maintenance, [one.name for one in found.charges]) == (2.0, 4.0, ["a", "c"])
+    both = add_up_all("x", 2, [("a", np.array([2.0, 0.0]), np.array([1.0, 0.0])), ("b", np.zeros(1), np.ones(1))])
+    assert [[one.name for one in copy.charges] for copy in both] == [["a", "b"], ["b"]]
+    assert [(one.initial, one.maintenance) for one in both] == [(2.0, 2.0), (0.0, 1.0)]
 
 
 @pytest.mark.parametrize("model", ["hyperliquid", "dydx", "drift"])

@@ -16,6 +16,7 @@ from bot.risk.volatility.seasons import FLAT
 from bot.risk.volatility.trees import Boosted, Tree
 
 LINEAR = Linear(("one", "rv24"), (-1.0, 0.9), 0.3, -14.0, -8.0)
+LIFTED = Linear(("one", "hour3"), (-1.0, 0.9), 0.3, -14.0, -8.0, lift=0.2)
 TREES = Boosted(
     ("rv24",), -9.0, 0.1, (Tree((0, -1, -1), (-9.0, 0.0, 0.0), (1, -1, -1), (2, -1, -1), (0.0, -1.0, 2.0)),), 0.2
 )
@@ -44,6 +45,10 @@ def test_what_is_written_is_read_again() -> None:
     assert decode(text) == sealed(ARTEFACT)
     assert encode(decode(text)) == text
     assert expiry(date(2025, 6, 15), 10) == date(2025, 6, 25)
+    lifted = msgspec.structs.replace(ARTEFACT, horizons=(of_one(LIFTED),))
+    assert decode(encode(lifted)).horizons == lifted.horizons
+    assert b"lift" in encode(lifted)
+    assert b"lift" not in text  # so that artefacts of before there were any keep their digest
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bot.risk.volatility.candidates import BY_DAY, BY_HOUR, BY_WEEK
-from bot.risk.volatility.features import Features, known_by_hour
+from bot.risk.volatility.features import HOURS_OF_DAY, Features, known_by_hour
 from bot.risk.volatility.measures import Hours, parkinson
 from bot.risk.volatility.seasons import season_of
 
@@ -21,7 +21,8 @@ def made(count: int, seed: int = 1) -> Hours:
     close_px = 100.0 * np.exp(np.cumsum(np.sqrt(rv) * rng.normal(size=count)))
     high_px, low_px = close_px * np.exp(np.sqrt(rv)), close_px * np.exp(-np.sqrt(rv))
     share = rng.uniform(0.2, 0.8, count)
-    return Hours(np.arange(FIRST, FIRST + count), close_px, high_px, low_px, rv, share * rv, 0.8 * rv, rv**2 / 4)
+    sums = (rv, share * rv, 0.8 * rv, rv**2 / 4, 0.5 * share * rv, 0.4 * rv)
+    return Hours(np.arange(FIRST, FIRST + count), close_px, high_px, low_px, *sums)
 
 
 HOURS = made(900)
@@ -66,6 +67,33 @@ def test_the_calendar_speaks_of_the_hours_to_come() -> None:
     assert busy.column("calm1", 1)[200] == pytest.approx(log(HOURS.rv[200] / season[(200) % 168]))
 
 
+def test_swings_forget_count_the_end_most_and_mean_the_same_of_any_feed() -> None:
+    season = tuple(np.linspace(0.5, 1.5, 168).tolist())
+    features = Features(HOURS, season)
+    usual = np.array([season[place % 168] for place in range(900)])
+    ratio = np.log(HOURS.rv / HOURS.swing)
+    scale = np.array([np.exp(ratio[max(0, end - 168) : end].mean()) if end >= 24 else np.nan for end in range(1, 901)])
+    weights = 0.5 ** (np.arange(876 - 23, -1, -1) / 16)
+    mean = (weights * (HOURS.swing * scale / usual)[23:877]).sum() / weights.sum()
+    assert features.column("swing16", 1)[876] == pytest.approx(log(mean))
+    assert features.column("late1", 1)[876] == pytest.approx(log(HOURS.late[876] * scale[876] / usual[876]))
+    slower = {name: getattr(HOURS, name) for name in HOURS.__struct_fields__}  # a feed that sees a third of the range
+    slower |= {"swing": HOURS.swing / 3.0, "late": HOURS.late / 3.0}
+    for name in ("swing1", "swing64", "late1"):
+        found = Features(Hours(**slower), season).column(name, 1)
+        assert found[100:] == pytest.approx(features.column(name, 1)[100:])
+        assert np.isnan(found[:23]).all()  # not without a day to tell ranges from
+
+
+def test_the_hours_of_the_day_speak_of_what_is_to_come() -> None:
+    features = Features(HOURS)
+    noon = 11  # the hour that ends at noon
+    assert features.column("hour12", 1)[noon] == 1.0
+    assert features.column("hour11", 1)[noon] == 0.0
+    assert features.column("hour12", 4)[noon] == features.column("hour15", 4)[noon] == 0.25
+    assert sum(features.column(name, 1) for name in HOURS_OF_DAY) == pytest.approx(np.ones(900))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_regressor_looks_ahead(name: str) -> None:
     later = made(900, seed=9)
@@ -86,9 +114,14 @@ def test_no_regressor_looks_ahead(name: str) -> None:
 
 def test_unknown_hours_are_unknown_and_unknown_names_refused() -> None:
     holed = Hours(HOURS.hour, *(getattr(HOURS, field).copy() for field in HOURS.__struct_fields__[1:]))
-    for field in ("rv", "down", "bipower", "quarticity"):
+    for field in holed.__struct_fields__[4:]:
         getattr(holed, field)[300:320] = np.nan
     features = Features(holed)
+    forgetting = features.column("swing4", 1)
+    assert np.isfinite(forgetting[299:303]).all()  # what was known still counts half
+    assert np.isnan(forgetting[304:320]).all()
+    assert np.isfinite(forgetting[330])
+    assert np.isnan(features.column("late1", 1)[319])
     assert np.isnan(features.column("rv24", 1)[320])
     assert np.isnan(features.move(24)[320])
     assert features.column("rv24", 1)[345] == pytest.approx(log(HOURS.rv[322:346].mean()))

@@ -77,6 +77,30 @@ def test_a_forecast_stays_near_what_was_ever_seen(table: Floats) -> None:
     assert model.log_mean(mad) == pytest.approx([log_rv[22:].max() + 1.0, log_rv[22:].min() - 1.0])
 
 
+def test_a_mean_is_lifted_by_what_residuals_were_and_by_the_hour() -> None:
+    rng = np.random.default_rng(4)
+    count = 24_000
+    hour = np.arange(count) % 24
+    x = rng.normal(size=count)
+    spread = np.where(hour == 13, 1.2, 0.4)
+    target = -10.0 + 0.7 * x + spread * rng.normal(size=count)
+    flags = (hour[:, None] == np.array([12, 13])).astype(float)
+    rows = np.column_stack([np.ones(count), x, flags])
+    names = ("one", "x", "hour12", "hour13")
+    model = fit_linear(names, rows, target, is_lifted=True)
+    plain = fit_linear(names, rows, target)
+    assert plain.lift is None
+    assert model.coefficients[:2] == plain.coefficients[:2]
+    assert model.coefficients[3] > plain.coefficients[3] + 0.2  # the wilder hour's mean and quantiles are higher
+    assert model.coefficients[2] < plain.coefficients[2]
+    ratio = np.exp(target - np.log(model.variance(rows)))
+    for here in (hour == 12, hour == 13):
+        assert ratio[here].mean() == pytest.approx(1.0, abs=0.12)  # as the mean of all hours is mixed in
+    assert np.exp(target - np.log(plain.variance(rows)))[hour == 13].mean() > 1.5
+    smeared = fit_linear(names[:2], rows[:, :2], target, is_lifted=True)
+    assert np.exp(target - np.log(smeared.variance(rows[:, :2]))).mean() == pytest.approx(1.0)
+
+
 def test_ridge_shrinks_all_but_the_constant(table: Floats) -> None:
     log_rv = table[:, 1]
     rows = lagged_means(log_rv, WINDOWS)

@@ -74,9 +74,24 @@ def test_hours_are_made_of_five_minute_returns() -> None:
     assert hours.down == pytest.approx((np.minimum(returns, 0) ** 2).sum(axis=1))
     assert hours.quarticity == pytest.approx((returns**4).sum(axis=1))
     assert hours.bipower == pytest.approx(0.5 * pi * 12 / 11 * (abs(returns[:, 1:] * returns[:, :-1])).sum(axis=1))
+    assert hours.swing == pytest.approx((returns**2).sum(axis=1) / (4 * log(2)))  # of one price a step
+    weights = 0.5 ** (np.arange(11, -1, -1) / 2)
+    assert hours.late == pytest.approx(12 * (returns**2 @ weights) / weights.sum() / (4 * log(2)))
     assert hours.close_px == pytest.approx(px[[12, 24, 36]])
     assert hours.high_px[1] == px[12:25].max()
     assert hours.low_px[1] == px[12:25].min()
+
+
+def test_ranges_of_candles_count_from_the_price_before() -> None:
+    px = np.full(14, 100.0)
+    high_px, low_px = px.copy(), px.copy()
+    high_px[3], low_px[12], high_px[13] = 102.0, 99.0, 150.0  # the last is after the hour
+    hours = hours_of(START_NS + STEP_NS * np.arange(14), px, high_px, low_px)
+    of_high, of_low = log(1.02) ** 2 / (4 * log(2)), log(0.99) ** 2 / (4 * log(2))
+    assert hours.swing.tolist() == pytest.approx([of_high + of_low])
+    weights = 0.5 ** (np.arange(11, -1, -1) / 2)
+    assert hours.late.tolist() == pytest.approx([12 * (weights[2] * of_high + of_low) / weights.sum()])
+    assert (hours.high_px[0], hours.low_px[0]) == (102.0, 99.0)
 
 
 def test_what_is_missing_is_made_up_for_or_unknown_but_never_nought() -> None:

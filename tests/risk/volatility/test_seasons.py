@@ -15,7 +15,7 @@ def hours_with(shape: np.ndarray, weeks: int, noise: float) -> Hours:
     hour = MONDAY + 1 + np.arange(168 * weeks, dtype=np.int64)
     rng = np.random.default_rng(1)
     rv = 1e-5 * shape[(hour - 1 - MONDAY) % 168] * np.exp(noise * rng.normal(size=hour.size))
-    return Hours(hour, *(np.ones(hour.size),) * 3, rv, rv, rv, rv)
+    return Hours(hour, *(np.ones(hour.size),) * 3, *(rv,) * 6)
 
 
 def shaped() -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bot.risk.volatility.candidates import PLAIN, Candidate
-from bot.risk.volatility.features import Features
+from bot.risk.volatility.features import HOURS_OF_DAY, Features
 from bot.risk.volatility.measures import Hours
 from bot.risk.volatility.trees import Boosted, Tree
 from bot.risk.volatility.walk_forward import CHOSEN, EWMA, Outcome, Setting, fitted, pooled, run
@@ -14,13 +14,14 @@ from bot.runtime.volatility import bundled_hours
 
 SETTING = Setting(horizon=24, every=24, train_every=24, warm_up=91 * 24, look_back=720, refit_every=14 * 24)
 HAR = Candidate(PLAIN, ("one", "rv24", "rv168", "rv720"))
+SWING = Candidate("swing", ("one", "late1", "swing16", "season", *HOURS_OF_DAY), ridge=0.05, is_lifted=True)
 RANGE = Candidate("range", ("one", "range24", "range168", "range720", "saturday", "sunday", "monday", "fall24"))
 ASSETS = {asset: hours.upto(3600) for asset, hours in bundled_hours().items()}
 
 
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
-    return run(ASSETS, SETTING, (HAR, RANGE), of_returns={"last square": lambda returns: float(returns[-1] ** 2)})
+    return run(ASSETS, SETTING, (HAR, RANGE, SWING), of_returns={"last square": lambda returns: float(returns[-1] ** 2)})
 
 
 def test_nothing_looks_ahead(outcome: Outcome) -> None:
@@ -28,12 +29,12 @@ def test_nothing_looks_ahead(outcome: Outcome) -> None:
     cut = 3000
     for asset, hours in ASSETS.items():
         columns = {name: getattr(hours, name).copy() for name in hours.__struct_fields__}
-        for name in ("rv", "down", "bipower"):
+        for name in ("rv", "down", "bipower", "swing", "late"):
             columns[name][cut:] *= 7.0
         columns["close_px"][cut:] *= 1.3
         columns["high_px"][cut:] *= 1.4
         changed[asset] = Hours(*columns.values())
-    again = run(changed, SETTING, (HAR, RANGE), of_returns={"last square": lambda returns: float(returns[-1] ** 2)})
+    again = run(changed, SETTING, (HAR, RANGE, SWING), of_returns={"last square": lambda returns: float(returns[-1] ** 2)})
     for asset in ASSETS:
         before = outcome.origins[asset] <= ASSETS[asset].hour[cut - 1]
         assert before.sum() > 30
@@ -76,10 +77,11 @@ def test_the_better_model_is_chosen_by_its_record(outcome: Outcome) -> None:
     late = outcome.part(int(outcome.origins["BTC"][20]), 2**40)
     assert late.losses(CHOSEN).mean() < late.losses(PLAIN).mean()
     paths = outcome.paths
-    both = np.sqrt(paths[PLAIN]["ETH"].variance * paths["range"]["ETH"].variance)
-    assert paths["average"]["ETH"].variance == pytest.approx(both)
-    choices = [np.isclose(paths[CHOSEN]["ETH"].variance, paths[name]["ETH"].variance) for name in (PLAIN, "range")]
-    assert np.all(choices[0][1:] ^ choices[1][1:])
+    names = (PLAIN, "range", "swing")
+    logs = [np.log(paths[name]["ETH"].variance) for name in names]
+    assert np.log(paths["average"]["ETH"].variance) == pytest.approx(np.mean(logs, axis=0))
+    choices = [np.isclose(paths[CHOSEN]["ETH"].variance, paths[name]["ETH"].variance) for name in names]
+    assert np.all(np.sum(choices, axis=0)[1:] == 1)
 
 
 def test_losses_are_pooled_by_time_and_parts_are_parts(outcome: Outcome) -> None:

@@ -25,6 +25,8 @@ T0 = 1_767_225_600 * S
 PATIENCE = Patience(repeat_ns=1800 * S, settle_ns=30 * S, escalate_after_ns=300 * S)
 HALTED = Finding("halted", "", "reject_streak: 5")
 FATAL = Finding("venue_fatal", "deribit", "the key was refused")
+LIMITED = Finding("limited", "", "daily_loss: 5 %")
+SILENT = Finding("daemon_silent", "", "no answer within 3 s")
 STALE = Finding("feed_stale", "ETH index", "9 s old")
 
 
@@ -68,7 +70,7 @@ class TestTelling:
 
     def test_over_once_it_has_stayed_away(self) -> None:
         story = Story()
-        story.wait(10, HALTED)
+        story.wait(10, LIMITED)
         story.wait(20)
         assert story.words == ["opened"]
         story.wait(20)
@@ -117,11 +119,11 @@ class TestTelling:
     def test_flapping_is_counted_and_told_less_often(self) -> None:
         story = Story()
         for _ in range(12):
-            story.wait(30, FATAL)
+            story.wait(30, LIMITED)
             story.wait(40)
         assert story.words == ["opened", "over"] * MAX_OPENINGS
         assert "comes and goes" in story.told[-2].note
-        story.wait(1800, FATAL)  # now it stays
+        story.wait(1800, LIMITED)  # now it stays
         assert story.words[-1] == "again"
         assert story.keeper.open_alerts()[0].count == 13
 
@@ -204,11 +206,48 @@ class TestAnswering:
         story.wait(302, HALTED)
         assert len(story.keeper.due()) == 1
 
+    def test_one_that_comes_and_goes_does_not_get_round_it(self) -> None:
+        """Found for 10 s of every 70 s, longer apart than `settle_ns`: it is one alert, and nobody answered it."""
+        story = Story()
+        for _ in range(4):
+            story.wait(10, FATAL)
+            story.wait(60)
+        assert (story.words, story.keeper.due()) == (["opened"], [])
+        (alert,) = story.keeper.open_alerts()
+        assert alert.detail.startswith("the key was refused (not found since 2026-01-01T00:03:41")
+        story.wait(25)
+        assert story.keeper.due() == [], "nothing is done while it is away"
+        story.wait(1, FATAL)
+        assert [one.vault for one in story.keeper.due()] == ["eth"]
+        story.keeper.escalated("eth", story.now_ns, "")
+        story.wait(40)
+        assert story.words == ["opened", "over"], "it was answered for, so its end is told as soon as it settles"
+
+    def test_one_that_nobody_answered_is_over_once_it_stayed_away_as_long_as_they_had(self) -> None:
+        story = Story()
+        story.wait(10, HALTED)
+        story.wait(300)
+        assert story.words == ["opened"]
+        story.wait(1)
+        assert (story.words, story.keeper.due()) == (["opened", "over"], [])
+        story.wait(300, HALTED)
+        assert story.keeper.due() == [], "and whoever answers the next one has all of the time again"
+
+    def test_a_moment_of_what_has_to_last_is_not_held_against_the_vault(self) -> None:
+        story = Story()
+        story.wait(20, SILENT)
+        story.wait(290)
+        story.wait(9, SILENT)
+        assert story.keeper.due() == []
+        story.wait(1)
+        story.wait(11, SILENT)
+        assert len(story.keeper.due()) == 1
+
     def test_no_such_alert(self) -> None:
         story = Story()
         story.wait(10, HALTED)
         assert "expected the id of an open alert" in story.keeper.acknowledge("eth:limited", "ann")
-        story.wait(40)
+        story.wait(310)
         assert "expected the id of an open alert" in story.keeper.acknowledge("eth:halted", "ann")
 
     def test_a_warning_ends_in_nothing(self) -> None:
@@ -224,14 +263,13 @@ class TestAnswering:
 
     def test_what_is_owed_stays_owed_until_it_is_done(self) -> None:
         story = Story()
-        silent = Finding("daemon_silent", "", "not running")
-        story.wait(320, silent)
+        story.wait(320, SILENT)
         (owed,) = story.keeper.due()
         assert [one.word for one in story.keeper.stuck("eth", story.now_ns, "no answer")] == [Word.STUCK]
         assert story.keeper.stuck("eth", story.now_ns, "no answer") == []  # told once
         story.wait(5000)  # it is back, and the alert over
         assert story.keeper.due() == [owed]
-        story.wait(5, silent)
+        story.wait(5, SILENT)
         assert [one.command_id for one in story.keeper.due()] == [owed.command_id], "else it were done once more"
         story.keeper.escalated("eth", story.now_ns, "")
         assert story.keeper.due() == []
@@ -282,7 +320,7 @@ class TestRestart:
         after.tick()
         assert (after.words, after.keeper.due()) == ([], [])
         after.look()
-        after.wait(31)
+        after.wait(301)
         assert (after.words, after.keeper.due()) == (["over"], [])
 
     def test_a_rule_that_is_no_more_is_left_out(self) -> None:

@@ -9,19 +9,16 @@ from bot.telemetry.dashboard.history import (
     ExposurePoint,
     Ring,
     exposure_point,
-    exposure_ring,
-    pnl_point,
-    pnl_ring,
 )
-from tests.telemetry.dashboard.pictured import START_NS, a_state, an_underlying
+from tests.telemetry.states import NOW_NS, an_underlying
 
 
 def at(second: float, delta_base: float | None = 0.0) -> ExposurePoint:
-    return exposure_point(an_underlying(delta_base), START_NS + round(second * NS_PER_S))
+    return exposure_point(an_underlying(delta_base), NOW_NS + round(second * NS_PER_S))
 
 
-def filled(seconds: int, step_s: float, special: dict[int, float] | None = None) -> Ring[ExposurePoint]:
-    ring = exposure_ring()
+def filled(seconds: int, step_s: float, special: dict[int, float] | None = None) -> Ring:
+    ring = Ring()
     for n in range(int(seconds / step_s)):
         ring.add(at(n * step_s, (special or {}).get(n, 0.0)))
     return ring
@@ -31,8 +28,8 @@ def test_days_of_points_take_no_more_memory_than_an_hour() -> None:
     long = filled(3 * 86_400, 30.0)
     assert len(long) <= FINE_POINTS + COARSE_POINTS
     points = long.points()
-    assert points[-1].ts_ns == START_NS + (3 * 86_400 - 30) * NS_PER_S
-    assert points[0].ts_ns < START_NS + 1000 * NS_PER_S  # the whole run is there, if coarsely
+    assert points[-1].ts_ns == NOW_NS + (3 * 86_400 - 30) * NS_PER_S
+    assert points[0].ts_ns < NOW_NS + 1000 * NS_PER_S  # the whole run is there, if coarsely
     assert all(earlier.ts_ns < later.ts_ns for earlier, later in pairwise(points))
 
 
@@ -43,7 +40,7 @@ def test_a_short_excursion_is_still_seen_when_points_are_merged() -> None:
 
 
 def test_unknown_beside_known_is_the_known_one() -> None:
-    ring = exposure_ring()
+    ring = Ring()
     for second, delta in ((0, None), (1, 2.0), (2, None)):
         ring.add(at(second, delta))
     for second in range(3, 3 + FINE_POINTS):
@@ -62,12 +59,3 @@ def test_a_reader_is_given_what_came_since() -> None:
     ring.add(at(11))
     assert [point.ts_ns for point in ring.since(seen)] == [at(10).ts_ns, at(11).ts_ns]
     assert len(ring.since(0)) == 12
-
-
-def test_pnl_keeps_the_newest_of_what_is_merged() -> None:
-    ring = pnl_ring()
-    assert ring.points() == []
-    for second in range(2000):
-        ring.add(pnl_point(a_state(at_s=second, pnl_now_quote=float(second))))
-    assert ring.points()[-1].total_quote == 1999.0
-    assert ring.points()[0].total_quote == 9.0  # the last of the first ten seconds

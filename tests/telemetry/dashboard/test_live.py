@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from bot.telemetry.dashboard.live import Live, slot
 from bot.telemetry.dashboard.markup import el
 
@@ -54,8 +52,17 @@ def test_html_and_calls_travel_along() -> None:
     assert slot("k", "td", "x", cls="num") == '<td data-k="k" class="num">x</td>'
 
 
-def test_a_number_that_is_none_cannot_be_sent() -> None:
+def test_a_number_that_is_none_is_nothing() -> None:
     live = Live()
-    live.call("append", float("nan"))
-    with pytest.raises(ValueError, match="Out of range"):
-        live.flush()
+    live.call("append", float("nan"), float("inf"))
+    assert told(live)["calls"] == [["append", [None, None]]]
+
+
+def test_what_elements_are_told_goes_in_the_same_message() -> None:
+    live = Live()
+    live.set("a", "1")
+    live.method(7, "append", [(1.5, None)], [])
+    live.method(8, "show", {"rows": {}})
+    message = told(live)
+    assert message["cells"] == {"a": {"#text": "1"}}
+    assert message["calls"] == [["method", [7, "append", [[[1.5, None]], []]]], ["method", [8, "show", [{"rows": {}}]]]]

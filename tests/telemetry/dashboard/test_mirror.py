@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from bot.domain.units import NS_PER_S
 from bot.telemetry.dashboard.mirror import MAX_EVENTS, MAX_VAULTS, Mirror, VaultPicture
-from tests.telemetry.dashboard.pictured import START_NS, a_state, a_told, an_alert, an_underlying
+from tests.telemetry.states import NOW_NS, a_state, a_told, an_alert, an_underlying
 
 
 class Clock:
-    now_ns = START_NS
+    now_ns = NOW_NS
 
     def __call__(self) -> int:
         return self.now_ns
@@ -32,7 +32,7 @@ def test_a_vault_nobody_spoke_of_is_stale_and_has_no_age() -> None:
 
 def test_a_state_is_fresh_until_it_is_old_by_our_own_clock() -> None:
     mirror, clock = mirrored()
-    mirror.take_state(a_state(at_s=-86_400, taken_ns=START_NS))  # a replay's engine time is no age
+    mirror.take_state(a_state(at_s=-86_400, taken_ns=NOW_NS))  # a replay's engine time is no age
     assert not mirror.is_stale(picture_of(mirror))
     clock.now_ns += 4 * NS_PER_S
     assert mirror.age_s(picture_of(mirror)) == 4.0
@@ -41,9 +41,9 @@ def test_a_state_is_fresh_until_it_is_old_by_our_own_clock() -> None:
 
 def test_what_a_broker_kept_of_a_daemon_long_gone_is_as_old_as_it_is() -> None:
     mirror, _ = mirrored()
-    mirror.take_state(a_state(taken_ns=START_NS - 3600 * NS_PER_S))
+    mirror.take_state(a_state(taken_ns=NOW_NS - 3600 * NS_PER_S))
     assert mirror.age_s(picture_of(mirror)) == 3600.0
-    mirror.take_state(a_state(taken_ns=START_NS - 5 * NS_PER_S))  # another machine's clock
+    mirror.take_state(a_state(taken_ns=NOW_NS - 5 * NS_PER_S))  # another machine's clock
     assert mirror.age_s(picture_of(mirror)) == 0.0
 
 
@@ -61,11 +61,11 @@ def test_history_grows_with_engine_time_and_begins_anew_with_a_run() -> None:
     for second in range(3):
         mirror.take_state(a_state(at_s=second))
     picture = picture_of(mirror)
-    assert len(picture.exposure["ETH"].points()) == len(picture.pnl.points()) == 3
+    assert len(picture.exposure["ETH"].points()) == 3
     mirror.take_state(a_state(at_s=9, run_id="run-2"))
     assert len(picture.exposure["ETH"].points()) == 1
     mirror.take_state(a_state(at_s=1, run_id="run-2"))  # a replay begun again
-    assert len(picture.pnl.points()) == 1
+    assert len(picture.exposure["ETH"].points()) == 1
 
 
 def test_events_come_once_and_gaps_are_counted() -> None:
@@ -94,7 +94,7 @@ def test_memory_is_bounded_whatever_a_broker_says() -> None:
 
 def test_alerts_are_those_that_last() -> None:
     mirror, _ = mirrored()
-    mirror.take_alerts("eth-straddle", [an_alert(), an_alert(alert_id="over", ended_ns=START_NS)])
+    mirror.take_alerts("eth-straddle", [an_alert(), an_alert(alert_id="over", ended_ns=NOW_NS)])
     assert [alert.alert_id for alert in picture_of(mirror).open_alerts] == ["feed_stale:deribit"]
     mirror.take_connection(True)
     assert mirror.is_connected

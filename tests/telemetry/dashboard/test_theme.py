@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bot.telemetry.dashboard import theme
 from bot.telemetry.dashboard.live import Live
+from tests.telemetry.dashboard.contrast import contrast, mixed, palette
 
 
 @pytest.mark.parametrize(
@@ -90,3 +91,34 @@ def test_everything_of_a_bullet_is_on_the_scale(one: float, other: float, low: f
     assert all(0.0 <= x <= 100.0 for x in (bullet.band_x, bullet.delta_x, bullet.marker_x))
     assert bullet.band_x + bullet.band_width <= 100.1
     assert bullet.delta_x + bullet.delta_width <= 100.1
+
+
+@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+def test_everything_can_be_read_in_both_themes(is_dark: bool) -> None:
+    colours = palette(is_dark=is_dark)
+    card, ground, ink = colours["card"], colours["ground"], colours["ink"]
+    texts = ("ink", "muted", "good", "warn", "bad", "info", "accent")
+    ratios = {
+        f"{name} on {paper}": contrast(colours[name], colours[paper]) for name in texts for paper in ("card", "ground")
+    }
+    ratios["on-accent"] = contrast(colours["on-accent"], colours["accent"])
+    ratios |= {f"ink on {hue}": contrast(ink, mixed(colours[hue], 0.6, card)) for hue in ("ek-gain", "ek-loss")}
+    ratios["stale"] = contrast(mixed(colours["muted"], 0.9, card), card)
+    assert {name: ratio for name, ratio in ratios.items() if ratio < 4.5} == {}
+    drawn = [
+        "mark",
+        "ek-net",
+        "ek-band",
+        "ek-gain",
+        "ek-loss",
+        "ek-warn",
+        *(f"ek-run-{place}" for place in range(1, 7)),
+    ]
+    ratios = {name: contrast(colours[name], card) for name in drawn}
+    ratios |= {
+        f"{name} in the band": contrast(colours[name], mixed(colours["ek-band"], 0.28, card))
+        for name in ("ek-net", "ek-gain", "ek-loss")
+    }
+    ratios |= {f"{name} on a bullet": contrast(colours[name], colours["band"]) for name in ("mark", "bad", "ink")}
+    ratios["edge of a field"] = contrast(colours["muted"], ground)
+    assert {name: ratio for name, ratio in ratios.items() if ratio < 3.0} == {}

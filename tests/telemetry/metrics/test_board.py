@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bot.telemetry.metrics.board import MAX_WORD, MAX_WORDS, OTHER, Board, Tally
-from tests.telemetry.metrics.states import NOW_NS, state, told
+from tests.telemetry.states import NOW_NS, state, told
 
 
 def test_silence_counts_from_the_start_and_from_each_answer() -> None:

@@ -11,7 +11,7 @@ from bot.domain.windows import DurationCounts, FeedState, Meters
 from bot.telemetry.metrics.board import MAX_WORDS, Board, Neighbours
 from bot.telemetry.metrics.collector import MAX_LABEL, MAX_SERIES, registry_of, render
 from tests.telemetry.metrics.lint import families_of, problems
-from tests.telemetry.metrics.states import COUNTS, NOW_NS, STATE, UNDERLYING, state, told
+from tests.telemetry.states import COUNTS, NOW_NS, STATE, UNDERLYING, state, told
 
 EMPTY = msgspec.structs.replace(
     STATE, underlyings=(), orders=(), venues=(), feeds=(), accounts=(), transactions_now=(), refusals={}, pnl_quote={}

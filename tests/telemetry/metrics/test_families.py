@@ -12,7 +12,7 @@ from bot.telemetry.metrics.collector import registry_of
 from bot.telemetry.metrics.families import families
 from tests.house.sources import ROOT
 from tests.telemetry.metrics.lint import families_of
-from tests.telemetry.metrics.states import NOW_NS, UNDERLYING, alert, state, told
+from tests.telemetry.states import NOW_NS, UNDERLYING, alert, state, told
 
 V = {"vault": "eth-straddle"}
 U = {**V, "underlying": "ETH"}

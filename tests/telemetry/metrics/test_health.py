@@ -8,7 +8,7 @@ import pytest
 from bot.domain.windows import FeedState, GateState
 from bot.telemetry.metrics.board import Board
 from bot.telemetry.metrics.health import MAX_PROBLEMS, MAX_SILENCE_S, judge_life, judge_readiness
-from tests.telemetry.metrics.states import STATE, UNDERLYING, state
+from tests.telemetry.states import STATE, UNDERLYING, state
 
 FRESH = FeedState("ETH index", "index", 0.5, 60.0, is_stale=False)
 READY = msgspec.structs.replace(STATE, feeds=(FRESH,))

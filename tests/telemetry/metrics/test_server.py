@@ -17,7 +17,7 @@ from bot.telemetry.metrics import server
 from bot.telemetry.metrics.board import Board
 from bot.telemetry.metrics.server import HEADERS, MAX_CONNECTIONS, HttpWindow
 from tests.telemetry.metrics.lint import families_of, problems
-from tests.telemetry.metrics.states import state, told
+from tests.telemetry.states import state, told
 
 
 class Clock:

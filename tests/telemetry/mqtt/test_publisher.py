@@ -24,7 +24,7 @@ from bot.runtime.journal_events import RECENT, JournalEvents
 from bot.runtime.meters import DaemonMeters
 from bot.runtime.session import open_session
 from bot.runtime.window_state import take_state
-from bot.telemetry.mqtt.publisher import REFRESH_S, Publisher, _is_due, heed_cancellation
+from bot.telemetry.mqtt.publisher import REFRESH_S, Publisher, _is_due
 from bot.telemetry.mqtt.topics import (
     MANNERS,
     STATE_TOPICS,
@@ -228,37 +228,3 @@ def test_what_has_not_changed_is_written_again_only_after_a_while(state: VaultSt
         assert _is_due(split(changed)[topic], 1.0, (part, 0.0)) is (topic is Topic.STATUS)
         # what a daemon said before it fell silent is not made to look new
         assert not _is_due(part, 1e9, (part, 0.0))
-
-
-async def test_a_cancellation_that_was_kept_back_is_heeded() -> None:
-    async def deaf(is_heeding: bool) -> str:
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(60)
-        if is_heeding:
-            heed_cancellation()
-        return "goes on"
-
-    heed_cancellation()
-    for is_heeding in (False, True):
-        task = asyncio.create_task(deaf(is_heeding))
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled() is is_heeding
-
-
-async def test_what_loses_a_cancellation_is_ended_all_the_same() -> None:
-    losses = []
-
-    async def deaf() -> None:
-        while len(losses) < 3:
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                losses.append(1)
-
-    task = asyncio.create_task(deaf())
-    await asyncio.sleep(0)
-    await Publisher._end([task])
-    assert task.done()
-    assert len(losses) == 3

@@ -91,6 +91,30 @@ async def test_a_reader_is_told_everything_once_through_a_broker_that_dies(
     assert picture.connections[-1] is False
 
 
+@pytest.mark.parametrize(
+    ("name", "topic", "alert", "is_taken", "is_unreadable"),
+    [
+        ("_desk-1", Topic.ALERTS, msgspec.structs.replace(ALERT, vault=""), True, False),
+        ("_desk-2", Topic.ALERTS, msgspec.structs.replace(ALERT, vault=""), False, False),
+        ("_desk-1", Topic.ALERTS, ALERT, False, True),  # a desk does not speak for its vaults
+        ("_desk-1", Topic.RECENT, ALERT, False, False),
+        ("eth", Topic.ALERTS, msgspec.structs.replace(ALERT, vault=""), False, True),
+    ],
+)
+def test_a_desk_speaks_for_itself_and_nobody_else_for_it(
+    name: str, topic: Topic, alert: Alert, is_taken: bool, is_unreadable: bool
+) -> None:
+    picture = Picture()
+    subscriber = Subscriber("reader", "evenkeel", _nobody, picture, desk="_desk-1")
+    subscriber._take(topic_name("evenkeel", name, topic), encode(OpenAlerts((alert,))))
+    assert picture.alerts == ({"": (alert,)} if is_taken else {})
+    assert bool(subscriber.unreadable) is is_unreadable
+
+
+def _nobody(name: str, **terms: object) -> aiomqtt.Client:
+    raise AssertionError(name, terms)
+
+
 async def test_who_comes_later_is_told_what_the_broker_keeps(
     broker: Mosquitto, journal: Path, state: VaultState
 ) -> None:

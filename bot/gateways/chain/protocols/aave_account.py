@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from bot.gateways.chain.abi import Function, Undecodable, address_at, uint_at
+from bot.gateways.chain.abi import BALANCE_OF, Function, Undecodable, address_at, uint_at
 from bot.gateways.chain.nouns import Read
 from bot.pricing.aave_v3 import NO_DEBT, WAD, Debt, LendingAccount, health_factor_wad, most_borrowable_wei
 
@@ -22,7 +22,6 @@ _ORACLE = Function("getPriceOracle()", "(address)")
 _INDEX = Function("getReserveNormalizedVariableDebt(address)", "(uint256)")
 _ACCOUNT = Function("getUserAccountData(address)")
 _PRICE = Function("getAssetPrice(address)", "(uint256)")
-_BALANCE = Function("balanceOf(address)", "(uint256)")
 _SCALED = Function("scaledBalanceOf(address)", "(uint256)")
 _TOTAL = Function("totalSupply()", "(uint256)")
 _CREDIT = Function("borrowAllowance(address,address)", "(uint256)")
@@ -90,7 +89,7 @@ class LendingWatch:
         }
         if self.debt_token:
             wanted |= {
-                "held": _BALANCE.read(self._token, self._a_token),
+                "held": BALANCE_OF.read(self._token, self._a_token),
                 "scaled": _SCALED.read(self.debt_token, self._owner),
                 "total": _TOTAL.read(self.debt_token),
                 "credit": self.credit_read,

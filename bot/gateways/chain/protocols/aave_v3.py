@@ -21,7 +21,7 @@ from bot.domain.market import Quote
 from bot.domain.orders import OrderIntent
 from bot.domain.units import NS_PER_S
 from bot.gateways.chain import abi
-from bot.gateways.chain.abi import Event, Function, address_at, int_at, uint_at
+from bot.gateways.chain.abi import ALLOWANCE, APPROVE, BALANCE_OF, Event, Function, address_at, int_at, uint_at
 from bot.gateways.chain.nouns import Amounts, Approval, Block, Read, Receipt, Refused, TransactionRequest
 from bot.gateways.chain.protocols import aave_reasons
 from bot.gateways.chain.protocols.aave_account import Lending, LendingWatch
@@ -64,9 +64,6 @@ _CONTRACTS: Final = ("pool", "executor", "router")
 
 _POOL = Function("POOL()", "(address)")
 _ROUTER = Function("ROUTER()", "(address)")
-_BALANCE = Function("balanceOf(address)", "(uint256)")
-_ALLOWANCE = Function("allowance(address,address)", "(uint256)")
-_APPROVE = Function("approve(address,uint256)", "(bool)")
 _DELEGATE = Function("approveDelegation(address,uint256)")
 _SELL = Function("sell_borrowed(address,address,uint256,uint256,bytes,uint256,uint256)", "(int256,int256)")
 _BUY = Function("buy_and_repay(address,address,uint256,uint256,bytes,uint256)", "(int256,int256)")
@@ -95,8 +92,8 @@ class AaveV3:
         self._floor_wad = int(section.floor_health_factor * WAD)
         self._gas_limit_margin = gas_limit_margin
         self._own_reads = (
-            _BALANCE.read(quote.address, wallet),
-            _ALLOWANCE.read(quote.address, wallet, self._executor),
+            BALANCE_OF.read(quote.address, wallet),
+            ALLOWANCE.read(quote.address, wallet, self._executor),
             _POOL.read(self._executor),
             _ROUTER.read(self._executor),
         )
@@ -228,8 +225,8 @@ class AaveV3:
             Approval(
                 f"quote for the executor {executor} to buy back with",
                 self._quote,
-                _APPROVE.encode(executor, _ALL),
-                _ALLOWANCE.read(self._quote, self._wallet, executor),
+                APPROVE.encode(executor, _ALL),
+                ALLOWANCE.read(self._quote, self._wallet, executor),
             ),
             Approval(
                 f"credit for the executor {executor} to borrow on",

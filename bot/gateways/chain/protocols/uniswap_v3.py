@@ -19,7 +19,7 @@ from bot.domain.market import Quote
 from bot.domain.orders import OrderIntent
 from bot.domain.units import NS_PER_S
 from bot.gateways.chain import abi
-from bot.gateways.chain.abi import Event, Function, Undecodable, uint_at
+from bot.gateways.chain.abi import ALLOWANCE, APPROVE, BALANCE_OF, Event, Function, Undecodable, uint_at
 from bot.gateways.chain.nouns import Amounts, Approval, Block, Read, Receipt, Refused, TransactionRequest
 from bot.gateways.chain.protocols.pool_watch import PoolWatch
 from bot.gateways.chain.protocols.trade_terms import (
@@ -53,9 +53,6 @@ GAS_OF_POOL_UNITS: Final = 65_000  # every further pool of the route
 GAS_OF_TICK_UNITS: Final = 57_000  # an initialised tick crossed for the first time; 20,000 afterwards
 _ALL: Final = (1 << 256) - 1
 
-_BALANCE = Function("balanceOf(address)", "(uint256)")
-_ALLOWANCE = Function("allowance(address,address)", "(uint256)")
-_APPROVE = Function("approve(address,uint256)", "(bool)")
 _IN_SINGLE = Function("exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))", "(uint256)")
 _OUT_SINGLE = Function(
     "exactOutputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))", "(uint256)"
@@ -107,10 +104,10 @@ class UniswapV3:
         ]
         self.instrument = Spot(**linear_terms(section, venue))
         self._own_reads = (
-            _BALANCE.read(self._base.address, wallet),
-            _BALANCE.read(self._quote.address, wallet),
-            _ALLOWANCE.read(self._base.address, wallet, self._router),
-            _ALLOWANCE.read(self._quote.address, wallet, self._router),
+            BALANCE_OF.read(self._base.address, wallet),
+            BALANCE_OF.read(self._quote.address, wallet),
+            ALLOWANCE.read(self._base.address, wallet, self._router),
+            ALLOWANCE.read(self._quote.address, wallet, self._router),
         )
         self._block: Block | None = None
         self._legs: tuple[Leg, ...] = ()
@@ -201,8 +198,8 @@ class UniswapV3:
             Approval(
                 f"{token.symbol} for the swap router {self._router} to {purpose}",
                 token.address,
-                _APPROVE.encode(self._router, _ALL),
-                _ALLOWANCE.read(token.address, self._wallet, self._router),
+                APPROVE.encode(self._router, _ALL),
+                ALLOWANCE.read(token.address, self._wallet, self._router),
             )
             for token, purpose in ((self._base, "sell"), (self._quote, "buy with"))
         )

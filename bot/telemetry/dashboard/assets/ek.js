@@ -3,7 +3,11 @@
 "use strict";
 const ek = (() => {
   const known = new Map();
-  const functions = { reload: () => window.location.reload() };
+  let runMethod = () => {}; // of the framework, which hands it over with each message
+  const functions = {
+    reload: () => window.location.reload(),
+    method: (id, name, values) => runMethod(id, name, values),
+  };
 
   function find(key) {
     let element = known.get(key);
@@ -32,11 +36,12 @@ const ek = (() => {
 
   // Elements come a moment after the page's frame: what they are to show waits for them.
   let waiting = [];
-  function show(message) {
+  function show(message, run = runMethod) {
     beat();
+    runMethod = run;
     if (!document.getElementById("top")) {
       waiting.push(message);
-      setTimeout(() => waiting.splice(0).forEach(show), 20);
+      setTimeout(() => waiting.splice(0).forEach((one) => show(one)), 20);
       return;
     }
     for (const [key, cell] of Object.entries(message.cells)) {
@@ -48,6 +53,10 @@ const ek = (() => {
       if (parent) reorder(parent, names);
     }
     for (const [name, values] of message.calls) functions[name]?.(...values);
+    if (!document.documentElement.dataset.live) {
+      paint(); // the button is there by now
+      document.querySelector("main.q-page")?.setAttribute("role", "presentation"); // a page has one main part: ours
+    }
     document.documentElement.dataset.live = "1";
   }
 
@@ -70,6 +79,8 @@ const ek = (() => {
     tellSilence(`Stale: no word from the dashboard for ${Math.floor(silentMs / 1000)} s. This is how it was, not how it is.`);
   }, 1000);
 
+  const by = (id) => document.getElementById(id);
+
   // Dark and light -----------------------------------------------------------------------------------------------
   const themes = ["auto", "dark", "light"];
   const prefers = window.matchMedia("(prefers-color-scheme: dark)");
@@ -82,19 +93,22 @@ const ek = (() => {
   }
   function paint() {
     document.documentElement.dataset.theme = isDark() ? "dark" : "light";
+    const told = { auto: "as the system has it", dark: "dark", light: "light" }[theme()];
+    by("theme")?.setAttribute("aria-label", `Colours: ${told}`);
+    by("theme")?.setAttribute("title", `Colours: ${told}`);
     document.dispatchEvent(new CustomEvent("ek-theme", { detail: { isDark: isDark() } }));
   }
   paint();
   prefers.addEventListener("change", paint);
 
   // Orders -------------------------------------------------------------------------------------------------------
-  const by = (id) => document.getElementById(id);
   let order = null;
 
   function open(button) {
     const forms = JSON.parse(by("order").dataset.forms);
     const form = forms[button.dataset.order];
-    order = { action: button.dataset.order, vault: button.dataset.vault, alert_id: button.dataset.alertId || "" };
+    const { order: action, vault, alertId } = button.dataset;
+    order = { action, vault, alert_id: alertId || "", title: form.title };
     by("order-form").reset();
     by("order-title").textContent = form.title;
     by("order-vault").textContent = order.vault;
@@ -108,13 +122,16 @@ const ek = (() => {
     by("order-answer").className = "";
     by("order-send").disabled = false;
     by("order-cancel").textContent = "Cancel";
+    by("later").textContent = "";
     by("order").showModal();
     by("order-reason").focus();
   }
 
   async function send() {
-    const wish = { vault: order.vault, action: order.action, reason: by("order-reason").value };
-    if (order.alert_id) wish.alert_id = order.alert_id;
+    const sent = order;
+    const answer = (isDone, text) => tell(sent, isDone, text);
+    const wish = { vault: sent.vault, action: sent.action, reason: by("order-reason").value };
+    if (sent.alert_id) wish.alert_id = sent.alert_id;
     if (!by("order-typing").hidden) wish.typed = by("order-typed").value;
     for (const field of document.querySelectorAll("#order [data-field]")) {
       const input = field.querySelector("input");
@@ -139,10 +156,19 @@ const ek = (() => {
     }
   }
 
-  function answer(isDone, text) {
+  // An answer belongs to its own order: one whose dialog was closed, or is another's by now, is told on the page.
+  function tell(sent, isDone, text) {
+    const said = isDone === null ? text : `${isDone ? "✔ Done" : "✕ Not done"}: ${text}`;
+    const look = isDone === null ? "" : isDone ? "good" : "bad";
+    if (sent !== order || !by("order").open) {
+      if (isDone === null) return;
+      by("later").textContent = `${sent.title} of ${sent.vault}: ${said}`;
+      by("later").className = `later ${look}`;
+      return;
+    }
     const place = by("order-answer");
-    place.textContent = isDone === null ? text : `${isDone ? "✔ Done" : "✕ Not done"}: ${text}`;
-    place.className = isDone === null ? "" : isDone ? "good" : "bad";
+    place.textContent = said;
+    place.className = look;
     by("order-send").disabled = isDone === null || isDone;
     if (isDone) by("order-cancel").textContent = "Close";
   }
@@ -154,7 +180,6 @@ const ek = (() => {
     else if (target.id === "order-cancel") by("order").close();
     else if (target.id === "theme") {
       localStorage.setItem("ek-theme", themes[(themes.indexOf(theme()) + 1) % themes.length]);
-      target.title = theme();
       paint();
     }
   });

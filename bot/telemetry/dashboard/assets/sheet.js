@@ -16,7 +16,7 @@ function isPlain(value) {
 }
 
 const share = (value) => `${(100 * Math.min(1, Math.max(0, value))).toFixed(2)}%`;
-const SIGNS = { good: "✓ ", warn: "▲ ", bad: "✕ " };
+const SIGNS = { good: "✓ ", warn: "▲ ", bad: "✕ ", best: "★ " };
 
 export default {
   props: { first: Object },
@@ -99,7 +99,7 @@ export default {
       if (cell.heat !== undefined) {
         classes.push("ek-heat");
         const colour = cell.heat < 0 ? "var(--ek-loss)" : "var(--ek-gain)";
-        style.background = `color-mix(in srgb, ${colour} ${(Math.abs(cell.heat) * 75).toFixed(0)}%, var(--ek-paper))`;
+        style.background = `color-mix(in srgb, ${colour} ${(Math.abs(cell.heat) * 60).toFixed(0)}%, var(--ek-paper))`;
       }
       const tag = place === 0 ? "th" : "td";
       return h(tag, { class: classes, style, title: cell.hint, scope: place === 0 ? "row" : undefined }, parts);

@@ -43,7 +43,7 @@ def audit_table(key: str) -> Markup:
     return el(
         "table",
         el("thead", el("tr", *(el("th", column, scope="col") for column in columns))),
-        slot(key, "tbody"),
+        slot(key, "tbody", el("tr", el("td", "Reading the journals…", colspan=len(columns)))),
         cls="cards",
     )
 

@@ -11,10 +11,17 @@ from bot.telemetry.dashboard.live import Live, slot
 from bot.telemetry.dashboard.markup import Markup, el
 from bot.telemetry.dashboard.mirror import Mirror, VaultPicture
 from bot.telemetry.dashboard.shell import Shell
+from bot.telemetry.dashboard.shown import pnl
 
 REORDER_TICKS: Final = 8  # rows do not jump about more often than every two seconds
 COLUMNS: Final = ("Vault", "State", "Net delta in its band", "P&L today", "Margin use", "Alerts", "Heard of")
+MOST_REASON: Final = 120
 NOW, SOON, FINE = 0, 1, 2
+MOST_OF_THE_DESK: Final = 3  # alerts of the desk itself that are told one by one
+NOBODY: Final = (
+    "No vault has been heard of yet. One that runs with this desk's file (evenkeel run VAULT.yaml --desk DESK.yaml) "
+    "comes up here by itself; those whose files the dashboard was started with are here from the start."
+)
 
 
 def page(shell: Shell) -> None:
@@ -26,13 +33,15 @@ def page(shell: Shell) -> None:
             "main",
             el("h1", "Fleet"),
             slot("fleet.summary", "p", cls="summary", role="status"),
+            slot("fleet.desk", "p", cls="summary", role="status"),
             el(
                 "table",
                 el("thead", el("tr", *(el("th", column, scope="col") for column in COLUMNS))),
                 slot("fleet.rows", "tbody", *rows),
                 cls="fleet cards",
-            ),
-            el("p", "No vault has been heard of yet.", cls="muted") if not names else None,
+            )
+            if names
+            else el("p", NOBODY, cls="muted"),
             id="content",
             tabindex="-1",
         )
@@ -48,6 +57,7 @@ def page(shell: Shell) -> None:
         for picture in pictures:
             show_row(shell.live, shell.mirror, picture)
         shell.live.set("fleet.summary", summary(shell.mirror, pictures))
+        shell.live.set("fleet.desk", of_the_desk(shell.mirror))
         if ticks % REORDER_TICKS == 0:
             ordered = sorted(pictures, key=lambda picture: (urgency(shell.mirror, picture), picture.vault))
             shell.live.order("fleet.rows", [picture.vault for picture in ordered])
@@ -65,7 +75,7 @@ def urgency(mirror: Mirror, picture: VaultPicture) -> int:
     worst = worst_underlying(state)
     if state.state != "running" or Severity.WARNING in severities or any(feed.is_stale for feed in state.feeds):
         return SOON
-    if worst is not None and excess_base(worst) > 0:
+    if (worst is not None and excess_base(worst) > 0) or pnl.loss_told(state) != ("", ""):
         return SOON
     return FINE
 
@@ -75,11 +85,24 @@ def summary(mirror: Mirror, pictures: list[VaultPicture]) -> str:
     stale = sum(mirror.is_stale(picture) for picture in pictures)
     urgent = sum(urgency(mirror, picture) == NOW for picture in pictures)
     soon = sum(urgency(mirror, picture) == SOON for picture in pictures)
+    if not pictures:
+        return ""
     words = [f"{len(pictures)} vault{'' if len(pictures) == 1 else 's'}"]
     words += [f"{urgent} urgent"] if urgent else []
     words += [f"{soon} to look at"] if soon else []
     words += [f"{stale} not heard of lately"] if stale else []
     return ", ".join(words if len(words) > 1 else [*words, "all well"])
+
+
+def of_the_desk(mirror: Mirror) -> str:
+    """Return what is wrong with the desk itself in a line, "" if nothing is."""
+    if mirror.desk_availability.startswith("offline"):
+        return f"✕ The desk's windows are not there ({mirror.desk_availability}): nobody is told of anything"
+    rank = tuple(reversed(Severity))
+    alerts = sorted((one for one in mirror.desk_alerts if not one.ended_ns), key=lambda one: rank.index(one.severity))
+    told = [f"{theme.SEVERITY_LOOKS[one.severity][0]} {one.title}: {one.detail}" for one in alerts[:MOST_OF_THE_DESK]]
+    more = len(alerts) - len(told)
+    return f"The desk: {'; '.join(told)}{f'; {more} more' if more else ''}" if told else ""
 
 
 def excess_base(one: UnderlyingState) -> float:
@@ -118,20 +141,39 @@ def show_row(live: Live, mirror: Mirror, picture: VaultPicture) -> None:
     )
     _show_alerts(live, picture)
     if state is None:
+        theme.show_bullet(live, f"{name}.bullet", None)
+        for part in ("delta", "pnl", "margin"):
+            live.set(f"{name}.{part}", theme.DASH, title="not known: no word of this vault has come yet")
         return
+    live.set(f"{name}.why", beside_state(state))
     worst = worst_underlying(state)
     if worst is not None:
         bullet = theme.place_bullet(
             worst.delta_low_base, worst.delta_high_base, worst.low_base, worst.high_base, worst.target_delta_base
         )
         theme.show_bullet(live, f"{name}.bullet", bullet)
-        live.set(f"{name}.delta", delta_text(worst, len(state.underlyings) - 1))
+        live.set(f"{name}.delta", delta_text(worst, len(state.underlyings) - 1), title=None)
     today = state.pnl_today_quote
+    told, tone = pnl.loss_told(state)
+    sign = {"warn": "▲ ", "bad": "✕ "}.get(tone, "")
     live.set(
-        f"{name}.pnl", theme.money(today, is_signed=True), title=None if today is not None else "no mark today yet"
+        f"{name}.pnl",
+        f"{sign}{theme.money(today, is_signed=True)}",
+        cls=f"num {tone}".strip(),
+        title=None if today is not None else "no mark today yet",
     )
+    live.set(f"{name}.loss", told)
     uses = [account.utilisation_ratio for account in state.accounts if account.utilisation_ratio is not None]
     live.set(f"{name}.margin", theme.percent(max(uses, default=None)), title=None if uses else "no margin is reckoned")
+
+
+def beside_state(state: VaultState) -> str:
+    """Return what a state alone does not say: why it is not running, and which feeds are stale."""
+    words = [state.state_reason[:MOST_REASON]] if state.state != "running" and state.state_reason else []
+    stale = [feed.name for feed in state.feeds if feed.is_stale]
+    if stale:
+        words.append(f"▲ stale: {stale[0]}{f' and {len(stale) - 1} more' if len(stale) > 1 else ''}")
+    return "; ".join(words)
 
 
 def delta_text(one: UnderlyingState, others: int) -> str:
@@ -163,9 +205,9 @@ def _show_alerts(live: Live, picture: VaultPicture) -> None:
 def _row(shell: Shell, name: str) -> Markup:
     cells = (
         el("th", el("a", name, href=f"/vault/{quote(name, safe='')}"), scope="row"),
-        _cell(1, theme.state_badge(f"{name}.state"), shell.buttons(name, "halt")),
+        _cell(1, theme.state_badge(f"{name}.state"), shell.buttons(name, "halt"), slot(f"{name}.why", cls="beside")),
         _cell(2, theme.bullet_svg(f"{name}.bullet"), slot(f"{name}.delta", cls="num")),
-        _cell(3, slot(f"{name}.pnl", cls="num")),
+        _cell(3, slot(f"{name}.pnl", cls="num"), slot(f"{name}.loss", cls="beside")),
         _cell(4, slot(f"{name}.margin", cls="num")),
         _cell(5, slot(f"{name}.alerts")),
         _cell(6, slot(f"{name}.age", cls="age")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
@@ -12,48 +12,61 @@ from nicegui.events import GenericEventArguments
 from bot.telemetry.dashboard.live import slot
 from bot.telemetry.dashboard.markup import el
 from bot.telemetry.dashboard.pages.vault import STYLE
+from bot.telemetry.dashboard.parts.curves import Curves
 from bot.telemetry.dashboard.parts.sheet import Sheet
 from bot.telemetry.dashboard.replays import ReplayState
 from bot.telemetry.dashboard.shell import Shell
 from bot.telemetry.dashboard.shown import comparison
+from bot.telemetry.dashboard.shown.curves import curves
+
+NO_VAULT: Final = (
+    "There is no vault to replay: the dashboard offers those whose files it was started with "
+    "(evenkeel dashboard DESK.yaml VAULT.yaml …)."
+)
+START: Final = "Tick the policies to compare and press Start. It runs beside everything else and touches no trading."
 
 
 def page(shell: Shell) -> None:
     """Lay out the page of replays."""
     ui.add_head_html(STYLE)
     shell.put(el("div", el("h1", "Replay"), cls="ek-head"))
-    with ui.element("main").classes("ek-page").props("id=content"):
+    with ui.element("main").classes("ek-page").props("id=content tabindex=-1"):
         form = _Form(shell)
         progress = (
             ui.element("progress").props('max=1 value=0 aria-label="progress of the replay"').classes("ek-progress")
         )
         shell.put(el("p", slot("replay-told", role="status"), cls="ek-note"))
         with ui.element("div").classes("ek-grid"):
-            bars = Sheet(comparison.bars(()))
-            bars.classes("ek-12")
             table = Sheet(comparison.table(()))
             table.classes("ek-12")
-    before: list[ReplayState] = [ReplayState()]
+            over_time = Curves()
+            over_time.classes("ek-12")
+            bars = Sheet(comparison.bars(()))
+            bars.classes("ek-12 ek-if-any")
+    before = [ReplayState()]  # not the state itself: the first look shows whatever there is
 
     def show() -> None:
         state = shell.sources.replays.state
-        if state == before[0]:
+        if state is before[0]:
             return
-        if state.runs != before[0].runs:
-            bars.show(comparison.bars(state.runs))
-            table.show(comparison.table(state.runs))
+        if state.runs is not before[0].runs:  # by identity: they are long, and looked at four times a second
+            over_time.show(curves(state.runs))
+            bars.show(comparison.bars(state.runs), shell.live)
+            table.show(comparison.table(state.runs), shell.live)
         before[0] = state
         progress.props(f"value={state.fraction:.3f}")
         form.show(state)
-        shell.live.set("replay-told", tell(state))
+        shell.live.set("replay-told", tell(state, is_any_vault=bool(shell.sources.replays.vaults)))
 
     shell.every_tick(show)
 
 
-def tell(state: ReplayState) -> str:
-    """Say in a sentence how the replay stands."""
+def tell(state: ReplayState, *, is_any_vault: bool = True) -> str:
+    """Say in a sentence how the replay stands, and before the first one what to do."""
+    if not is_any_vault:
+        return NO_VAULT
     if not state.vault:
-        return state.error
+        return state.error or START
     what = f"{state.vault} on {state.recording}: {', '.join(state.policies)}"
     if state.is_running:
         return f"{what}, {state.fraction:.0%}, started by {state.user}. {state.told}"

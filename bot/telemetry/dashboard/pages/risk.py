@@ -24,7 +24,10 @@ def page(shell: Shell) -> None:
     ui.add_head_html(STYLE)
     shell.put(el("div", el("h1", "Risk"), slot("stale", "p", cls="ek-banner", role="alert"), cls="ek-head"))
     parts: dict[str, Sheet] = {}
-    with ui.element("main").classes("ek-page").props("id=content"), ui.element("div").classes("ek-grid") as grid:
+    with (
+        ui.element("main").classes("ek-page").props("id=content tabindex=-1"),
+        ui.element("div").classes("ek-grid") as grid,
+    ):
         for name, made in risk.all_sheets(_states(shell)).items():
             parts[name] = Sheet(made)
             parts[name].classes(f"ek-{WIDTHS.get(name, 12)}")
@@ -35,7 +38,7 @@ def page(shell: Shell) -> None:
         ticks += 1
         if ticks % EVERY_TICKS == 1:
             for name, made in risk.all_sheets(_states(shell)).items():
-                parts[name].show(made)
+                parts[name].show(made, shell.live)
             is_any_stale = _show_stale(shell)
             grid.classes(add="ek-stale") if is_any_stale else grid.classes(remove="ek-stale")
 

@@ -12,7 +12,7 @@ from bot.domain.units import NS_PER_MIN, NS_PER_MS
 from bot.domain.windows import Told, UnderlyingState, VaultState
 from bot.telemetry.dashboard import figures
 from bot.telemetry.dashboard.history import ExposurePoint, Ring
-from bot.telemetry.dashboard.live import slot
+from bot.telemetry.dashboard.live import Live, slot
 from bot.telemetry.dashboard.markup import el
 from bot.telemetry.dashboard.mirror import VaultPicture
 from bot.telemetry.dashboard.parts.cells import Cell, Column, Row, facts, sheet
@@ -26,6 +26,11 @@ SLOW_TICKS: Final = 4  # once a second: what is read, not watched
 MOST_UNDERLYINGS: Final = 6  # shown with a chart of their own
 TABLE_POINTS: Final = 12
 STYLE: Final = '<link rel="stylesheet" href="/assets/parts.css">'
+
+SILENT: Final = (
+    "No word of this vault has come yet. It comes once its daemon runs with this desk's file "
+    "(evenkeel run VAULT.yaml --desk DESK.yaml) and both reach the broker."
+)
 
 Make = Callable[[], dict[str, Any]]
 
@@ -53,7 +58,7 @@ class _VaultPage:
         self._slow: list[tuple[Sheet, Make]] = []
         self._laid_out: tuple[str, ...] = ()
         self._head()
-        with ui.element("main").classes("ek-page").props("id=content"):
+        with ui.element("main").classes("ek-page").props("id=content tabindex=-1"):
             self._grid = ui.element("div").classes("ek-grid")
         self._lay_out()
         shell.every_tick(self._show)
@@ -91,21 +96,23 @@ class _VaultPage:
         self._grid.clear()
         if state is None:
             with self._grid:
-                Sheet(facts("Waiting", [("state", Cell("no word of this vault has come yet"))]))
+                Sheet(facts("Waiting", [("state", Cell("nothing is known yet; what comes is shown at once"))]))
             return
         self._laid_out = _names(state)
         with self._grid:
             for one in state.underlyings[:MOST_UNDERLYINGS]:
                 self._underlying(one.underlying)
-            self._part(7, self._heat, is_slow=True)
-            self._part(5, self._pnl)
-            self._part(8, lambda: margin.accounts(self._state, self._found()))
-            self._part(4, lambda: freshness.feeds(self._state))
-            self._part(8, self._orders, is_slow=True)
-            self._part(4, lambda: freshness.venues(self._state))
-            self._part(5, self._alerts)
-            self._part(4, lambda: lives.audit(self._picture.events), is_slow=True)
-            self._part(3, lambda: freshness.pulse(self._state), is_slow=True)
+            with ui.element("div").classes("ek-column ek-8"):
+                self._part(12, self._alerts)
+                self._part(12, self._heat, is_slow=True)
+                self._part(12, lambda: margin.accounts(self._state, self._found()))
+                self._part(12, self._orders, is_slow=True)
+                self._part(12, lambda: lives.audit(self._picture.events), is_slow=True)
+            with ui.element("div").classes("ek-column ek-4"):
+                self._part(12, self._pnl)
+                self._part(12, lambda: freshness.feeds(self._state))
+                self._part(12, lambda: freshness.venues(self._state))
+                self._part(12, lambda: freshness.pulse(self._state), is_slow=True)
 
     def _underlying(self, name: str) -> None:
         ring = self._picture.exposure.get(name)
@@ -125,7 +132,7 @@ class _VaultPage:
     # What changes -----------------------------------------------------------------------------------------------------
 
     def _show(self) -> None:
-        state = self._picture.state
+        state, live = self._picture.state, self._shell.live
         self._show_head(state)
         if state is None:
             return
@@ -134,18 +141,20 @@ class _VaultPage:
             self._lay_out()
         self._ticks += 1
         for name, chart in self._charts.items():
-            chart.show(self._one(name), self._picture.exposure.get(name), self._picture.events)
+            chart.show(self._one(name), self._picture.exposure.get(name), self._picture.events, live)
         for part, make in self._quick:
-            part.show(make())
+            part.show(make(), live)
         if self._ticks % SLOW_TICKS == 1:
             for part, make in self._slow:
-                part.show(make())
+                part.show(make(), live)
 
     def _show_head(self, state: VaultState | None) -> None:
         live, mirror, picture = self._shell.live, self._shell.mirror, self._picture
         age_s, is_stale = mirror.age_s(picture), mirror.is_stale(picture)
         show_age(live, "age", age_s, is_stale=is_stale)
-        if is_stale:
+        if state is None:
+            live.set("stale", SILENT)
+        elif is_stale:
             why = picture.availability if not mirror.is_online(picture) else "no word from its daemon"
             since = f"for {figures.age(age_s)}" if age_s is not None else "yet"
             live.set("stale", f"Stale: {why} {since}. What is shown below is how it was, not how it is.")
@@ -155,14 +164,18 @@ class _VaultPage:
             self._was_stale = is_stale
             self._grid.classes(add="ek-stale") if is_stale else self._grid.classes(remove="ek-stale")
         if state is None:
+            show_state(live, "state", "", is_stale=is_stale)
             return
         show_state(live, "state", state.state, is_stale=is_stale, reason=state.state_reason)
         live.set("reason", f"{state.state}: {state.state_reason}" if state.state_reason else "")
+        loss, _ = pnl.loss_told(state)
         told = (
             f"{state.mode} · {state.policy} · as of {figures.moment(state.now_ns)} UTC"
-            f" · P&L today {figures.money(state.pnl_today_quote, is_signed=True)}"
+            f" · P&L today {figures.money(state.pnl_today_quote, is_signed=True)}{f' ({loss})' if loss else ''}"
             f" · since it began {figures.money(state.pnl_now_quote, is_signed=True)}"
         )
+        if alerts := self._picture.open_alerts:
+            told += f" · ▲ {len(alerts)} alert{'' if len(alerts) == 1 else 's'} open"
         if state.to_acknowledge:
             told += f" · to acknowledge: {state.to_acknowledge}"
         live.set("told", told)
@@ -197,7 +210,7 @@ class _VaultPage:
 class _Chart:
     """The chart of one underlying, and up to where it was drawn."""
 
-    def __init__(self, one: UnderlyingState, ring: Ring[ExposurePoint] | None, events: Sequence[Told]) -> None:
+    def __init__(self, one: UnderlyingState, ring: Ring | None, events: Sequence[Told]) -> None:
         self._ring = ring
         self._seen = ring.added if ring is not None else 0
         self._told = 0
@@ -206,15 +219,15 @@ class _Chart:
         caption = f"{one.underlying}: net delta in its band"
         self.plot = Plot(caption, one.underlying, told, points, self._ticks(one, events))
 
-    def show(self, one: UnderlyingState, ring: Ring[ExposurePoint] | None, events: Sequence[Told]) -> None:
+    def show(self, one: UnderlyingState, ring: Ring | None, events: Sequence[Told], live: Live) -> None:
         """Draw what came since; all of it anew where another run has begun."""
         if ring is None:
             return
         if ring is not self._ring:
             self._ring, self._told = ring, 0
-            self.plot.restart([point_of(point) for point in ring.points()], self._ticks(one, events))
+            self.plot.restart([point_of(point) for point in ring.points()], self._ticks(one, events), live)
         else:
-            self.plot.append([point_of(point) for point in ring.since(self._seen)], self._ticks(one, events))
+            self.plot.append([point_of(point) for point in ring.since(self._seen)], self._ticks(one, events), live)
         self._seen = ring.added
 
     def _ticks(self, one: UnderlyingState, events: Sequence[Told]) -> list[HedgeTick]:
@@ -250,7 +263,7 @@ def hedge_ticks(events: Iterable[Told], one: UnderlyingState) -> list[HedgeTick]
     return found
 
 
-def points_table(name: str, ring: Ring[ExposurePoint] | None) -> dict[str, Any]:
+def points_table(name: str, ring: Ring | None) -> dict[str, Any]:
     """Return the newest minutes of the chart as a table, for those who read rather than look."""
     newest: dict[int, ExposurePoint] = {}
     for point in ring.points() if ring is not None else ():

@@ -14,6 +14,7 @@ GOOD: Final = "good"  # every tone has a sign of its own beside its colour
 BAD: Final = "bad"
 WARN: Final = "warn"
 MUTED: Final = "muted"
+BEST: Final = "best"
 
 
 class Cell(msgspec.Struct, frozen=True, omit_defaults=True):

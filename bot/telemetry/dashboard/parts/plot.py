@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from nicegui import ui
 from nicegui.elements import echart  # registers the bundled ECharts, which the component imports
 
+from bot.telemetry.dashboard.live import Live
 from bot.telemetry.dashboard.parts.sheet import ASSETS
 
 MOST_POINTS: Final = 1400  # kept by a browser; older ones are thinned out
@@ -51,14 +52,14 @@ class Plot(ui.element, component=ASSETS / "plot.js"):
             "most_hedges": MOST_HEDGES,
         }
 
-    def append(self, points: Sequence[Point], hedges: Sequence[HedgeTick] = ()) -> None:
-        """Draw what is new."""
+    def append(self, points: Sequence[Point], hedges: Sequence[HedgeTick], live: Live) -> None:
+        """Draw what is new, by what `live` sends next."""
         if points or hedges:
-            self.run_method("append", _lists(points), _lists(hedges))
+            live.method(self.id, "append", points, hedges)
 
-    def restart(self, points: Sequence[Point], hedges: Sequence[HedgeTick] = ()) -> None:
+    def restart(self, points: Sequence[Point], hedges: Sequence[HedgeTick], live: Live) -> None:
         """Draw these and nothing that was before: another run has begun."""
-        self.run_method("restart", _lists(thinned(points)), _lists(hedges[-MOST_HEDGES:]))
+        live.method(self.id, "restart", thinned(points), hedges[-MOST_HEDGES:])
 
 
 def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:

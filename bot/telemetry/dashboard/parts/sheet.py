@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from nicegui import ui
 
+from bot.telemetry.dashboard.live import Live
 from bot.telemetry.dashboard.parts.cells import difference
 
 ASSETS: Final = Path(__file__).parents[1] / "assets"
@@ -20,10 +21,9 @@ class Sheet(ui.element, component=ASSETS / "sheet.js"):
         self._props["first"] = first
         self._now = first
 
-    def show(self, now: dict[str, Any]) -> bool:
-        """Bring the page to `now`; tell whether anything had to be sent."""
+    def show(self, now: dict[str, Any], live: Live) -> None:
+        """Bring the page to `now`, by what `live` sends next."""
         changes = difference(self._now, now)
         if changes:
             self._now = now
-            self.run_method("show", changes)
-        return bool(changes)
+            live.method(self.id, "show", changes)

@@ -14,6 +14,7 @@ GREEKS: Final = (
     "delta_base", "gamma_base_per_px", "vega_quote_per_vol", "theta_quote_per_day", "value_quote",
 )  # fmt: skip
 UNMARKED: Final = "not known: no fresh mark"
+UNTARGETED: Final = "none, this vault hedges delta alone"
 UNDECIDED: Final = "not known: nothing was decided yet, or a guard refused to"
 
 
@@ -23,7 +24,7 @@ def intent(one: UnderlyingState, now_ns: int) -> dict[str, Any]:
     pairs = [("decision", Cell(one.plan or "nothing decided yet", tone=BAD if one.refusal else ""))]
     if one.refusal:
         pairs.append(("why not", Cell(f"{figures.words(one.refusal)}: {one.refusal_detail}", tone=BAD)))
-    if one.policy_reason:
+    if one.policy_reason and one.policy_reason not in one.plan:
         pairs.append(("why", Cell(one.policy_reason)))
     pairs += [
         ("net delta", net_delta(one)),
@@ -124,11 +125,17 @@ def greeks(one: UnderlyingState) -> dict[str, Any]:
     rows["rest"] = _total(1002, "cash and other", rest, "what is in net but in no leg: cash, chains, marks since then")
     rows["net"] = _total(1003, "net, as decided", net)
     target = _cell(one.target_delta_base, figures.base(one.target_delta_base), UNDECIDED)
-    none = Cell(figures.DASH, hint="the policy has no target for it")
-    rows["target"] = Row(
-        1004, (Cell("target"), *(Cell("") for _ in range(4)), target, none, none, none, none), is_total=True
+    none = Cell(figures.DASH, hint="nothing is hedged towards a target of it")
+    gamma, vega = one.target_gamma_base_per_px, one.target_vega_quote_per_vol
+    options = (
+        _cell(gamma, figures.number(gamma, 4, is_signed=True), UNTARGETED),
+        _cell(vega, figures.money(vega, is_signed=True), UNTARGETED),
     )
-    note = "Legs are at the newest marks, net as of the last decision: book, hedges, cash and other add up to it."
+    rows["target"] = Row(
+        1004, (Cell("target"), *(Cell("") for _ in range(4)), target, *options, none, none), is_total=True
+    )
+    note = "Legs are at the newest marks, net as of the last decision: book, hedges, cash and other add up to it. "
+    note += f"Target of gamma and vega: {one.option_plan or UNTARGETED}."
     return sheet(f"{unit}: Greeks", columns, rows, note=note, is_sortable=True)
 
 

@@ -6,10 +6,27 @@ from typing import Any, Final
 
 from bot.domain.windows import VaultState
 from bot.telemetry.dashboard import figures
-from bot.telemetry.dashboard.parts.cells import Cell, Column, Row, sheet
+from bot.telemetry.dashboard.parts.cells import BAD, WARN, Cell, Column, Row, sheet
 
 PARTS: Final = ("delta", "gamma", "theta", "vega", "vanna_volga", "funding", "lp_fees", "unexplained")
 COSTS: Final = ("fees", "gas", "slippage")
+
+
+LOSS_TO_SEE: Final = 0.5  # of what a day may lose; from there on it is told wherever today's P&L is
+
+
+def loss_share(state: VaultState) -> float | None:
+    """Return how much of the loss a day may bring today has brought, None where neither is known or there is none."""
+    today, limit = state.pnl_today_quote, state.daily_loss_limit_quote
+    return -today / limit if today is not None and limit and today < 0.0 else None
+
+
+def loss_told(state: VaultState) -> tuple[str, str]:
+    """Return today's loss against the limit in words and its tone; ("", "") while it is nothing to speak of."""
+    share = loss_share(state)
+    if share is None or share < LOSS_TO_SEE:
+        return "", ""
+    return f"{figures.percent(share, 0)} of a day's loss limit", BAD if share >= 1.0 else WARN
 
 
 def waterfall(state: VaultState) -> dict[str, Any]:

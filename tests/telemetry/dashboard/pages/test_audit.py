@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from bot.telemetry.dashboard.pages.audit import audit_line, audit_table
-from tests.telemetry.dashboard.pictured import a_told
+from tests.telemetry.states import a_told
 
 
 def test_a_line_says_who_and_what_and_is_text() -> None:

@@ -12,20 +12,23 @@ from bot.telemetry.dashboard.pages.fleet import (
     FINE,
     NOW,
     SOON,
+    beside_state,
     delta_text,
     excess_base,
+    of_the_desk,
     show_row,
     summary,
     urgency,
     worst_underlying,
 )
-from tests.telemetry.dashboard.pictured import START_NS, a_state, an_account, an_alert, an_underlying
+from tests.telemetry.states import NOW_NS, a_state, an_account, an_alert, an_underlying
 
 VAULT = "eth-straddle"
+OVER = an_alert(Severity.CRITICAL, vault="", title="over", ended_ns=1)
 
 
 def mirrored(state: VaultState | None, *alerts: Alert, age_s: float = 0.0) -> Mirror:
-    came = [START_NS]
+    came = [NOW_NS]
     mirror = Mirror([VAULT], lambda: came[0])
     if state is not None:
         mirror.take_state(state)
@@ -44,6 +47,8 @@ def mirrored(state: VaultState | None, *alerts: Alert, age_s: float = 0.0) -> Mi
         (mirrored(a_state(state="paused")), SOON),
         (mirrored(a_state(feeds=(FeedState("ETH index", "index", 90.0, 60.0, is_stale=True),))), SOON),
         (mirrored(a_state(underlyings=(an_underlying(1.5),))), SOON),
+        (mirrored(a_state(pnl_today_quote=-600.0, daily_loss_limit_quote=1_000.0)), SOON),
+        (mirrored(a_state(pnl_today_quote=-400.0, daily_loss_limit_quote=1_000.0)), FINE),
         (mirrored(a_state(), an_alert(Severity.INFO)), FINE),
         (mirrored(a_state(), an_alert(Severity.WARNING)), SOON),
         (mirrored(a_state(), an_alert(Severity.CRITICAL)), NOW),
@@ -55,6 +60,14 @@ def test_what_is_urgent_comes_first(mirror: Mirror, expected: int) -> None:
     assert urgency(mirror, mirror.vaults()[0]) == expected
 
 
+def test_beside_the_state_stands_what_it_does_not_say() -> None:
+    assert beside_state(a_state()) == ""
+    assert beside_state(a_state(state="halted", state_reason="operator: enough")) == "operator: enough"
+    stale = FeedState("ETH index", "index", 90.0, 60.0, is_stale=True)
+    assert beside_state(a_state(feeds=(stale,))) == "▲ stale: ETH index"
+    assert beside_state(a_state(feeds=(stale, stale, stale))) == "▲ stale: ETH index and 2 more"
+
+
 def test_the_fleet_in_a_sentence() -> None:
     for mirror, expected in (
         (mirrored(a_state()), "1 vault, all well"),
@@ -62,6 +75,21 @@ def test_the_fleet_in_a_sentence() -> None:
         (mirrored(a_state(), age_s=10.0), "1 vault, 1 urgent, 1 not heard of lately"),
     ):
         assert summary(mirror, mirror.vaults()) == expected
+
+
+def test_what_is_wrong_with_the_desk_itself_is_said_the_worst_first() -> None:
+    mirror = mirrored(a_state())
+    assert of_the_desk(mirror) == ""
+    mirror.take_availability("", "online")
+    names = ("one", "two", "three", "four")
+    warned = [an_alert(vault="", title=name, detail="why", began_ns=at) for at, name in enumerate(names)]
+    mirror.take_alerts("", [*warned, an_alert(Severity.CRITICAL, vault="", title="worst", detail="ah"), OVER])
+    said = of_the_desk(mirror)
+    assert said.startswith("The desk: ⬣ worst: ah; ")
+    assert said.endswith(" two: why; 2 more")
+    assert [one.vault for one in mirror.vaults()] == [VAULT], "the desk is no vault"
+    mirror.take_availability("", "offline: stopped")
+    assert of_the_desk(mirror).startswith("✕ The desk's windows are not there (offline: stopped)")
 
 
 def test_the_underlying_shown_is_the_one_furthest_out_in_money() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 from bot.domain.units import NS_PER_MIN, NS_PER_S
 from bot.domain.windows import Told
-from bot.telemetry.dashboard.history import ExposurePoint, exposure_ring
+from bot.telemetry.dashboard.history import ExposurePoint, Ring
 from bot.telemetry.dashboard.pages.vault import hedge_ticks, point_of, points_table
 from bot.telemetry.dashboard.parts.plot import HedgeTick
 from tests.telemetry.dashboard.sheets import rows
-from tests.telemetry.metrics.states import NOW_NS, UNDERLYING
+from tests.telemetry.states import NOW_NS, UNDERLYING
 
 
 def filled(number: int, instrument_id: str, qty_lots: int, what: str = "filled") -> Told:
@@ -30,7 +30,7 @@ def test_fills_of_this_underlyings_hedges_are_ticks() -> None:
 
 
 def test_points_are_in_milliseconds_and_the_table_has_the_newest_of_each_minute() -> None:
-    ring = exposure_ring()
+    ring = Ring()
     start_ns = NOW_NS // NS_PER_MIN * NS_PER_MIN
     for second in range(150):
         ring.add(ExposurePoint(start_ns + second * NS_PER_S, second, second, -1.0, None, 0.0, 3.0, 1_900.0))

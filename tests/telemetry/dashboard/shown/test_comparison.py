@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-
-from bot.domain.results import LatencySummary, RunSummary
 from bot.telemetry.dashboard.shown.comparison import bars, table
+from tests.telemetry.dashboard.replayed import summary as run
 from tests.telemetry.dashboard.sheets import cell, rows
-
-
-def run(policy: str, total: float, **changes: Any) -> RunSummary:
-    plain = RunSummary(
-        vault="v", policy=policy, seed=1, start="2023-04-12T00:00:00", end="2023-04-14T00:00:00", events=10,
-        decisions=9, hedges=8, refusals={}, quotes_refused={}, pnl_quote={"gamma": total, "total": total},
-        gap_pnl_quote={"total": 0.0}, unexplained_share_of_abs_parts=0.0, unexplained_share_of_part_totals=0.0,
-        unhedged_total_quote=-50.0, numeraire="USD", pnl_total_numeraire=total, cost_quote=7.0, turnover_quote=1_000.0,
-        delta_rms_base=0.5, delta_max_base=1.5, not_deciding_s=0.0, delta_rms_by_underlying_base={},
-        max_drawdown_quote=3.0, commands_sha256="ab" * 32, events_per_second=1.0, decision_us=LatencySummary(1.0, 2.0),
-        state="running",
-    )  # fmt: skip
-    return msgspec.structs.replace(plain, **changes)
 
 
 def test_every_run_has_its_column() -> None:
@@ -46,3 +29,41 @@ def test_bars_lie_about_a_marked_zero() -> None:
 def test_without_runs_there_is_a_word_for_it() -> None:
     assert table(())["rows"] == bars(())["rows"] == {}
     assert table(())["empty"] == "no replay yet"
+
+
+def test_the_best_of_a_line_is_marked_among_those_it_can_be_said_of() -> None:
+    runs = [
+        run("unhedged", -50.0, hedges=0, cost_quote=0.0, delta_rms_base=9.0),
+        run("impulse", 100.0, cost_quote=6.0, delta_rms_base=0.5),
+        run("leland", 100.0, cost_quote=8.0, delta_rms_base=0.4, hedges=20),
+    ]
+    shown = table(runs)
+
+    def best(first: str) -> list[str]:
+        return [one.policy for one in runs if cell(shown, first, one.policy).get("tone") == "best"]
+
+    assert best("P&L") == ["impulse", "leland"]
+    assert best("cost") == best("hedges") == ["impulse"]  # who did not hedge saved nothing by it
+    assert best("off target, rms") == ["leland"]
+    assert best("max drawdown") == []  # all the same
+    assert best("decisions") == []  # more is not better
+    assert "★ is the best of its line" in shown["note"]
+
+
+def test_unexplained_is_best_nearest_to_zero() -> None:
+    parts = {"total": 1.0, "unexplained": -0.5}
+    shown = table([run("a", 1.0, pnl_quote=parts), run("b", 1.0, pnl_quote={**parts, "unexplained": 3.0})])
+    assert cell(shown, "of P&L: unexplained", "a")["tone"] == "best"
+    assert "tone" not in cell(shown, "of P&L: unexplained", "b")
+
+
+def test_runs_of_the_same_commands_are_named() -> None:
+    runs = [run(name, 1.0, commands_sha256=digest) for name, digest in (("a", "1"), ("b", "2"), ("c", "1"))]
+    assert " a and c sent the same commands." in table(runs)["note"]
+    assert "same commands" not in table(runs[:2])["note"]
+
+
+def test_one_run_alone_is_not_the_best() -> None:
+    shown = table([run("impulse", 1.0)])
+    assert "tone" not in cell(shown, "P&L", "impulse")
+    assert "★" not in shown["note"]

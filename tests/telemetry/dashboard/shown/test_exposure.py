@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from bot.telemetry.dashboard.shown import exposure
 from tests.telemetry.dashboard.sheets import cell, rows, texts
-from tests.telemetry.metrics.states import NOW_NS, UNDERLYING
+from tests.telemetry.states import NOW_NS, UNDERLYING
 
 
 def test_legs_hedges_and_the_rest_add_up_to_net() -> None:
@@ -24,6 +24,17 @@ def test_legs_hedges_and_the_rest_add_up_to_net() -> None:
     assert sum(deltas) == cell(shown, "net, as decided", "delta")["sort"] == 0.5
     assert cell(shown, "ETH-28APR23-1900-C", "vol")["text"] == "60.0 %"
     assert cell(shown, "ETH-PERPETUAL (hedge)", "vol")["text"] == ""
+
+
+def test_gamma_and_vega_show_their_target_or_that_there_is_none() -> None:
+    plain = exposure.greeks(UNDERLYING)
+    assert cell(plain, "target", "gamma") == {"text": "–", "hint": exposure.UNTARGETED}
+    assert plain["note"].endswith(f"Target of gamma and vega: {exposure.UNTARGETED}.")
+    targets = {"target_gamma_base_per_px": -0.01, "target_vega_quote_per_vol": -3_000.0}
+    shown = exposure.greeks(replace(UNDERLYING, **targets, option_plan="2 orders of options under way"))
+    assert cell(shown, "target", "gamma")["text"] == "−0.0100"
+    assert cell(shown, "target", "vega")["text"] == "−3,000"
+    assert shown["note"].endswith("Target of gamma and vega: 2 orders of options under way.")
 
 
 def test_a_leg_without_a_mark_leaves_its_sum_unknown_and_says_why() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bot.telemetry.dashboard.shown import freshness
 from tests.telemetry.dashboard.sheets import cell, rows
-from tests.telemetry.metrics.states import STATE, state
+from tests.telemetry.states import STATE, state
 
 
 def test_feeds_show_their_age_against_what_is_allowed() -> None:

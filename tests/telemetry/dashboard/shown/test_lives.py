@@ -8,7 +8,7 @@ from bot.domain.units import NS_PER_S
 from bot.domain.windows import Severity, Told
 from bot.telemetry.dashboard.shown import lives
 from tests.telemetry.dashboard.sheets import cell, row, rows
-from tests.telemetry.metrics.states import NOW_NS, STATE, alert
+from tests.telemetry.states import NOW_NS, STATE, alert
 
 
 def told(number: int, kind: str, what: str, order_id: str = "", *, at_s: float = 0.0, **fields: Any) -> Told:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from bot.telemetry.dashboard.shown import margin
 from bot.telemetry.dashboard.shown.margin import Distance, HeatMap
 from tests.telemetry.dashboard.sheets import cell, rows
-from tests.telemetry.metrics.states import NOW_NS, STATE, state
+from tests.telemetry.states import NOW_NS, STATE, state
 
 HEAT = HeatMap(
     "eth-straddle",

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from bot.telemetry.dashboard.shown.pnl import waterfall
+from bot.telemetry.dashboard.shown.pnl import loss_told, waterfall
 from tests.telemetry.dashboard.sheets import cell, rows
-from tests.telemetry.metrics.states import STATE, state
+from tests.telemetry.states import STATE, state
 
 
 def test_each_bar_begins_where_the_last_one_ended() -> None:
@@ -36,3 +36,20 @@ def test_amounts_are_those_of_the_state_and_add_up() -> None:
 def test_a_part_that_is_new_is_shown_and_none_at_all_is_said() -> None:
     assert ["luck", "", "+1.00"] in rows(waterfall(state(pnl_quote={"luck": 1.0, "total": 1.0})))
     assert waterfall(state(pnl_quote={}))["rows"] == {}
+
+
+@pytest.mark.parametrize(
+    ("today_quote", "limit_quote", "told"),
+    [
+        (None, 1_000.0, ("", "")),
+        (-900.0, None, ("", "")),
+        (700.0, 1_000.0, ("", "")),
+        (-400.0, 1_000.0, ("", "")),
+        (-600.0, 1_000.0, ("60 % of a day's loss limit", "warn")),
+        (-1_200.0, 1_000.0, ("120 % of a day's loss limit", "bad")),
+    ],
+)
+def test_a_losing_day_is_told_once_it_nears_its_limit(
+    today_quote: float | None, limit_quote: float | None, told: tuple[str, str]
+) -> None:
+    assert loss_told(state(pnl_today_quote=today_quote, daily_loss_limit_quote=limit_quote)) == told

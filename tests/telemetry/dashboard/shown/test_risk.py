@@ -6,7 +6,7 @@ from typing import Any
 
 from bot.telemetry.dashboard.shown import risk
 from tests.telemetry.dashboard.sheets import cell, row, rows
-from tests.telemetry.metrics.states import STATE, state
+from tests.telemetry.states import STATE, state
 
 ACCOUNT: dict[str, Any] = {
     "model": "house", "equity_quote": 10_000.0, "initial_quote": 7_000.0,

@@ -1,4 +1,4 @@
-"""A vault's state with everything in it, to be changed where a test looks."""
+"""States of vaults for tests to change: one with everything in it, and calm ones of a vault that runs well."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from bot.domain.portfolio import PnlBreakdown
+from bot.domain.units import NS_PER_S
 from bot.domain.windows import (
     AccountState,
     Alert,
@@ -135,3 +136,43 @@ def alert(**changes: Any) -> Alert:
     """Return an alert, open and critical."""
     plain = Alert("state:eth", "eth-straddle", Severity.CRITICAL, "halted", "by kim", NOW_NS, 0, "", 0, 1)
     return msgspec.structs.replace(plain, **changes)
+
+
+# Calm ones ------------------------------------------------------------------------------------------------------------
+
+
+def an_underlying(delta_base: float | None = 0.25, **changes: Any) -> UnderlyingState:
+    """Return ETH with this net delta in a band of one either side, and nothing that keeps it from being hedged."""
+    calm: dict[str, Any] = {
+        "spot_px": 2000.0, "delta_low_base": delta_base, "delta_high_base": delta_base, "unknown_base": 0.0,
+        "low_base": -1.0, "high_base": 1.0, "refusal": "", "refusal_detail": "", "wanted_lots": 0, "plan": "",
+        "gates": (), "legs": (),
+    }  # fmt: skip
+    return msgspec.structs.replace(UNDERLYING, **calm | changes)
+
+
+def a_state(vault: str = "eth-straddle", *, at_s: float = 0.0, **changes: Any) -> VaultState:
+    """Return the state of a vault that runs well, at some seconds after `NOW_NS`."""
+    now_ns = NOW_NS + round(at_s * NS_PER_S)
+    calm: dict[str, Any] = {
+        "vault": vault, "run_id": "run-1", "now_ns": now_ns, "taken_ns": now_ns, "pnl_quote": {"delta": 12.5},
+        "pnl_now_quote": 12.5, "pnl_today_quote": 12.5, "unhedged_pnl_quote": -4.0, "underlyings": (an_underlying(),),
+        "orders": (), "venues": (), "feeds": (), "accounts": (an_account(0.25),), "transactions_now": (),
+        "overrides": {},
+    }  # fmt: skip
+    return state(**calm | changes)
+
+
+def an_account(utilisation_ratio: float | None) -> AccountState:
+    """Return a margin account that is used so far."""
+    return msgspec.structs.replace(STATE.accounts[0], state="normal", utilisation_ratio=utilisation_ratio)
+
+
+def an_alert(severity: Severity = Severity.WARNING, **changes: Any) -> Alert:
+    """Return an alert that lasts, a warning unless told otherwise."""
+    return alert(**{"alert_id": "feed_stale:deribit", "severity": severity, "title": "A feed is stale"} | changes)
+
+
+def a_told(number: int, **changes: Any) -> Told:
+    """Return an order of a person's with this number."""
+    return msgspec.structs.replace(told(number, "command"), **{"run_id": "run-1", "text": f"event {number}"} | changes)

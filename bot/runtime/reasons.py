@@ -1,0 +1,43 @@
+"""What a person writes with an order stands in the journal for ever, and in every window: so no secret may be in it.
+
+One rule for every way in, at the machine, over the broker and from a page: an order that holds a secret which this
+process knows is refused. A halt alone is never kept waiting for that: it is carried out with *** in the secret's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from bot.domain.errors import ConfigError
+from bot.domain.events import OperatorAction
+from bot.runtime.credentials import load_credentials
+from bot.runtime.vault import Vault
+from bot.telemetry.logs import without_secrets
+
+HINT: Final = "hint: say it in other words, and change that secret: it has been seen"
+
+
+def secret_in(*texts: str) -> str:
+    """Return why what holds one of our secrets is not journalled, "" where none does."""
+    if all(without_secrets(text) == text for text in texts):
+        return ""
+    return f"expected a command without secrets, found one of ours in it; {HINT}"
+
+
+def fit_reason(action: str, reason: str) -> str:
+    """Return the reason of an action as it may be journalled. Raises ConfigError for a secret in it, but of a halt."""
+    why_not = secret_in(reason)
+    if why_not and action != OperatorAction.HALT:
+        raise ConfigError([f"--reason: {why_not}"])
+    return without_secrets(reason)
+
+
+def learn_secrets(vault: Vault, environ: Mapping[str, str]) -> None:
+    """Have this process know the keys of a live vault's venues, as far as they can be read; never raises."""
+    if vault.mode != "live":
+        return
+    for venue, section in vault.venues.items():
+        with suppress(Exception):  # a halt must not fail for it, and others find out for themselves what is wrong
+            load_credentials(venue, section.credentials, environ)
