@@ -29,14 +29,16 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile("ci", hypothesis.settings.get_profile("local"), derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
-# Where the machine is told to keep no bytecode (containers are), every worker and every process the tests start would
-# compile all of bot, and every worker all tests, each time anew.
+# What workers and all processes of tests start with. Where the machine is told to keep no bytecode (containers are),
+# each would compile all of bot anew, and each worker all tests. And two workers on two cores have no core left for
+# numeric threads, which wait for each other by spinning.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector what lives as long as the run: all modules and tests, gone through again and again."""
+    """Spare the garbage collector what lives as long as the run: it would go through all modules time and again."""
     gc.collect()
     gc.freeze()
 

@@ -6,6 +6,8 @@ when nothing else was sent for an hour; `bot.gateways.budget` keeps the venue's 
 
 from __future__ import annotations
 
+import ssl
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -97,4 +99,12 @@ def open_exchange(settings: VenueSettings, credentials: Credentials) -> ccxt.pro
     )
     if is_sandbox:
         exchange.set_sandbox_mode(True)
+    if exchange.verify and not exchange.options.get("include_OS_certificates"):
+        exchange.ssl_context = _trusting(exchange.cafile)
     return exchange
+
+
+@cache
+def _trusting(cafile: str) -> ssl.SSLContext:
+    """Return what ccxt would make anew for every exchange, reading some hundred certificates each time."""
+    return ssl.create_default_context(cafile=cafile)

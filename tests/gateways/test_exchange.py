@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
 
 from bot.domain.errors import ConfigError
@@ -59,3 +61,14 @@ def test_an_unknown_exchange_is_one_clear_line(name: str) -> None:
 
 def test_a_timeout_is_a_venue_setting() -> None:
     assert VenueSettings(venue="a", exchange_id="deribit", underlyings=frozenset()).timeout_ns == 5 * NS_PER_S
+
+
+async def test_certificates_are_read_once_and_checked_unless_that_is_switched_off() -> None:
+    one, other = open_exchange(settings(), Credentials()), open_exchange(settings("bybit"), Credentials())
+    assert one.ssl_context is other.ssl_context
+    assert one.ssl_context.verify_mode is ssl.CERT_REQUIRED
+    assert one.ssl_context.check_hostname
+    blind = open_exchange(settings(verify=False), Credentials())
+    assert blind.ssl_context is None  # ccxt's own affair
+    for exchange in (one, other, blind):
+        await exchange.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -68,26 +69,26 @@ def imports(module: Module) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, ".".join([*origin, alias.name])) for alias in node.names)
 
 
-def calls(module: Module) -> Iterator[tuple[int, str, ast.Call]]:
-    """Yield line, dotted name as written, and node of every call to a name or attribute."""
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.Call) and (name := ast.unparse(node.func)).replace(".", "").isidentifier():
-            yield node.lineno, name, node
+@cache
+def calls(module: Module) -> tuple[tuple[int, str, ast.Call], ...]:
+    """Return line, dotted name as written, and node of every call to a name or attribute."""
+    return tuple(
+        (node.lineno, name, node)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and (name := ast.unparse(node.func)).replace(".", "").isidentifier()
+    )
 
 
-def files() -> list[Path]:
+@cache
+def files() -> tuple[Path, ...]:
     """Return every file that belongs to the project: all but what version control ignores."""
     ignored = {"out", "build", "dist", "__pycache__"}
     found = []
-    for path in sorted(ROOT.rglob("*")):
-        folders = path.relative_to(ROOT).parts[:-1]
-        hidden = any((name.startswith(".") and name != ".ci") or name.endswith(".egg-info") for name in folders)
-        if (
-            path.is_file()
-            and path.name != ".git"
-            and not hidden
-            and not ignored & set(folders)
-            and ".sqlite" not in path.name
-        ):
-            found.append(path)
-    return found
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [  # the others are not even looked into: .venv alone holds tens of thousands of files
+            name
+            for name in folders
+            if name not in ignored and (name == ".ci" or not name.startswith(".")) and not name.endswith(".egg-info")
+        ]
+        found += [Path(folder, name) for name in names if name != ".git" and ".sqlite" not in name]
+    return tuple(sorted(path for path in found if path.is_file()))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
 import typer
 from ruamel.yaml import YAML
+from typer.core import TyperGroup
 
 from bot.runtime.cli import app
 from tests.house.sources import ROOT
@@ -32,11 +34,19 @@ def commands(text: str) -> list[str]:
     return [line.strip() for line in lines if line.strip().startswith(starts)] + INLINE.findall(text)
 
 
+@cache
+def command_line() -> TyperGroup:
+    """Return all commands, built once for the hundreds of lines."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    return group
+
+
 def problem(line: str) -> str:
     """Return why the command line would refuse `line`, "" where it would take it; nothing is run."""
     words = shlex.split(line.removeprefix("$ ").replace("…", ""), comments=True)[1:]
     words = words[: next((n for n, word in enumerate(words) if word in END_OF_COMMAND), len(words))]
-    command = typer.main.get_command(app)
+    command = command_line()
     while words and not words[0].startswith("-") and (known := getattr(command, "commands", None)):
         if words[0] not in known and "show" in known:
             words.insert(0, "show")  # `evenkeel risk VAULT.yaml` is short for it

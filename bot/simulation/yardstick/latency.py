@@ -11,6 +11,7 @@ held + pending follows the rule as if orders took no time, and what is held lags
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
 from math import inf, sqrt
 from typing import NamedTuple
 
@@ -64,7 +65,7 @@ def band_cost_share(half_share: float, step_share: float) -> float:
     Its equation is solved at Gauss–Legendre points, where the Gaussian kernel is smooth, so to many digits. Being off
     counts all the time: after a look at e the step that follows costs a(e² + v²dt/2)dt on average.
     """
-    points, weights = np.polynomial.legendre.leggauss(_NODES)
+    points, weights = _nodes()
     # e and −e are alike: the points of the upper half stand for both
     off = half_share * 0.5 * (points + 1.0)
     weights = half_share * 0.5 * weights
@@ -82,6 +83,14 @@ def band_cost_share(half_share: float, step_share: float) -> float:
     square = (float(mass @ (off * off)) + half_share * half_share) / total
     duration = step_share * step_share  # a = 1, v = 1 and H_WW = 1, so c = 4/3
     return square + 0.5 * duration + 4.0 / 3.0 * traded / duration
+
+
+@cache
+def _nodes() -> tuple[Floats, Floats]:
+    """Return Gauss–Legendre points and weights, which take longer to find than the equation to solve."""
+    points, weights = np.polynomial.legendre.leggauss(_NODES)
+    points.flags.writeable = weights.flags.writeable = False
+    return points, weights
 
 
 def best_monitored_band(step_share: float) -> Monitored:
