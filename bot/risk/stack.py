@@ -8,7 +8,7 @@ prices have a single line where they are the same in every copy, as when quantit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,6 +22,7 @@ from bot.risk.repricing import LEAST_DEV
 
 T = TypeVar("T")
 MOVED = ("mark_px", "forward_px", "tau_years", "vol")
+MOST_GROUPINGS: Final = 16  # kept with a layout: a question has a few, and those of times gone by are asked no more
 
 
 class BookStack:
@@ -221,6 +222,8 @@ def grouped(stack: BookStack, keys: Sequence[Floats | Ints | Flags], lines: Floa
     known = (*[key.tobytes() for key in keys], lines.tobytes())
     found = stack.layout.groupings.get(known)
     if found is None:
+        if len(stack.layout.groupings) >= MOST_GROUPINGS:
+            stack.layout.groupings.clear()
         found = stack.layout.groupings[known] = Grouping(keys, lines)
     return found
 

@@ -12,7 +12,7 @@ from bot.risk.book import FUTURE, OPTION, PERPETUAL, SPOT, Position, RiskBook, b
 from bot.risk.margin.registry import MODELS, answer_all, decode_values
 from bot.risk.requirement import Requirement
 from bot.risk.scenarios import ScenarioSet, VolShock, price_vol_grid, tails
-from bot.risk.stack import MOVED, BookStack, StackGroups, inverse_rows, sized_in_quote
+from bot.risk.stack import MOST_GROUPINGS, MOVED, BookStack, StackGroups, inverse_rows, sized_in_quote
 from tests.risk.legs import SETS as SET_FILES
 from tests.risk.legs import values_of
 
@@ -165,3 +165,15 @@ def test_inverse_contracts_keep_their_quote_money_and_nothing_else_changes() -> 
     assert worth[:, 1:3] == pytest.approx(np.tile(before.qty_base[1:3] * before.mark_px[1:3], (2, 1)))
     assert found.qty_base[:, [0, 3]].tolist() == [[2.0, 5.0]] * 3
     assert np.isfinite(found.qty_base).all()  # also where a price is gone
+
+
+def test_groups_of_times_gone_by_do_not_pile_up_with_a_layout_that_is_kept() -> None:
+    book = random_book(6)
+    layout = BookStack(book).layout
+    for second in range(2 * MOST_GROUPINGS):
+        later = msgspec.structs.replace(book, tau_years=book.tau_years - second / (365.0 * 86_400.0))
+        found, fresh = StackGroups(BookStack(later, layout)), StackGroups(BookStack(later))
+        assert StackGroups(BookStack(later, layout)).grouping is found.grouping
+        assert found.tau_years.tolist() == fresh.tau_years.tolist()
+        assert found.sum(later.qty_base).tolist() == fresh.sum(later.qty_base).tolist()
+    assert 0 < len(layout.groupings) <= MOST_GROUPINGS
