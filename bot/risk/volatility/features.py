@@ -207,3 +207,9 @@ def known_by_hour(hour: Sequence[int] | Ints, published_hour: Floats, values: Fl
     """
     place = np.searchsorted(published_hour, np.asarray(hour, dtype=np.float64), side="right") - 1
     return np.where(place >= 0, values[np.maximum(place, 0)], np.nan)
+
+
+def hours_looked_back(name: str) -> int:
+    """Return the hours that a regressor looks back at, or its half-life; 0 of what looks at none: 24 of "rv24"."""
+    kind = name.rstrip("0123456789")
+    return int(name[len(kind) :]) if kind in MAKERS and kind != name else 0

@@ -20,7 +20,7 @@ import numpy as np
 from bot.domain.risk import SeriesValue
 from bot.risk.volatility.artefact import Artefact, HorizonModels, Scored
 from bot.risk.volatility.average import record_length
-from bot.risk.volatility.features import DAY, Features
+from bot.risk.volatility.features import DAY, Features, hours_looked_back
 from bot.risk.volatility.hour_builder import HourBuilder, hour_of
 from bot.risk.volatility.measures import HOURS_PER_YEAR, Hours
 from bot.risk.volatility.quantiles import LEVELS, Recalibration
@@ -317,7 +317,11 @@ class VolForecaster:
         fallback = self._ewma(anchor, features, newest)
         found: dict[str, tuple[float, float]] = {}
         missing: list[str] = []
+        still = _still_hours(features.hours)
         for one in anchor.models:
+            if still and any(0 < hours_looked_back(name) <= still for name in one.model.names):
+                missing.append(one.name)  # the log of nothing tells of a feed that stands still, not of what is to come
+                continue
             row = self._row(one, features, anchor.hours)
             if row is None or not np.isfinite(row).all():
                 missing.append(one.name)
@@ -334,7 +338,10 @@ class VolForecaster:
         if not name:
             return None
         best = ranked[0]
-        degraded = "" if name == best else f"{best} lacks what it looks at: {len(self._builder)} hours are known"
+        degraded = ""
+        if name != best:
+            why = f"no price moved for {still} h" if still else f"{len(self._builder)} hours are known"
+            degraded = f"{best} lacks what it looks at: {why}"
         variance, log_mean = found[name]
         quantiles = anchor.recalibration.quantiles(log_mean, anchor.errors(name))
         # A quantile below the mean is no upper one, whatever the record says.
@@ -403,6 +410,12 @@ class VolForecaster:
             return "unknown", nan
         move = features.move(DAY)[::-1][: REGIME_DAYS * DAY : DAY][::-1]
         return regime(model, move[np.isfinite(move)])
+
+
+def _still_hours(hours: Hours) -> int:
+    """Return for how many of the last hours no price moved from one five minutes to the next, though there were any."""
+    moved = (hours.rv != 0.0).nonzero()[0]
+    return len(hours) - 1 - int(moved[-1]) if moved.size else len(hours)
 
 
 def _usual(artefact: Artefact | None, underlying: str, stands_in_vol: float) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bot.risk.volatility.candidates import BY_DAY, BY_HOUR, BY_WEEK
-from bot.risk.volatility.features import HOURS_OF_DAY, Features, known_by_hour
+from bot.risk.volatility.features import HOURS_OF_DAY, Features, hours_looked_back, known_by_hour
 from bot.risk.volatility.measures import Hours, parkinson
 from bot.risk.volatility.seasons import season_of
 
@@ -140,3 +140,8 @@ def test_series_from_outside_count_from_when_they_were_published() -> None:
     assert found[1:].tolist() == [1.0, 1.0, 2.0]
     features = Features(HOURS, others={"dvol": np.full(900, 0.5)})
     assert features.rows(("one", "dvol"), 1)[0].tolist() == [1.0, 0.5]
+
+
+def test_how_far_a_regressor_looks_back_is_in_its_name() -> None:
+    assert [hours_looked_back(name) for name in ("late1", "swing64", "rv720")] == [1, 64, 720]
+    assert not any(hours_looked_back(name) for name in ("one", "season", "hour13", "monday", "vix"))

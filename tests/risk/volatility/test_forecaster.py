@@ -115,6 +115,22 @@ def test_prices_as_they_come_lead_to_the_same_as_hours(artefact: Artefact) -> No
     assert min(live.scores()[1].values()) < artefact.horizons[0].models[0].qlike
 
 
+def test_a_feed_that_stands_still_is_not_taken_for_a_calm_market(artefact: Artefact) -> None:
+    forecaster = seeded(artefact)
+    before, px = asked(forecaster, 1.0), float(HOURS["BTC"].close_px[-1])
+    for step in range(2 * 12 + 1):
+        forecaster.note_price(NOW_NS + step * STEP_NS, px)
+    now_ns = NOW_NS + 2 * NS_PER_HOUR
+    found = asked(forecaster, 1.0, now_ns)
+    assert found.degraded == f"{before.model} lacks what it looks at: no price moved for 2 h"
+    assert found.model == "EWMA"
+    assert found.mean_vol > 0.5 * before.mean_vol
+    assert asked(forecaster, 24.0, now_ns).degraded == ""  # a day's mean is not nothing yet
+    for step in range(1, 13):
+        forecaster.note_price(now_ns + step * STEP_NS, px * (1.0 + 1e-3 * (step % 2)))
+    assert asked(forecaster, 1.0, now_ns + NS_PER_HOUR).degraded == ""
+
+
 def test_the_model_with_the_best_record_is_used(artefact: Artefact) -> None:
     level = float(np.log(np.nanmean(HOURS["BTC"].rv[-200:])))
     right = Scored("right", Linear(("one",), (level,), 0.0, level, level), 0.2, (0.5, 0.8, 1.5))
