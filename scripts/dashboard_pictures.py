@@ -15,10 +15,10 @@ from scripts.dashboard_desk import ROOT, Desk, open_desk, wait_for
 
 VAULTS: Final = ("eth-straddle-margin", "eth-gamma-vega", "btc-straddle", "eth-straddle")
 SPEED: Final = 240.0
-COLOURS: Final = 200  # a page has few; a palette makes a picture a third of its size
+COLOURS: Final = 64  # a page has few; a palette makes a picture a third of its size
 WIDE: Final = (1280, 900)
 PHONE: Final = (390, 844)
-REPLAY_S: Final = 600.0
+REPLAY_S: Final = 1_200.0
 
 
 class Picture(NamedTuple):
@@ -44,7 +44,7 @@ def has_rows(page: Page) -> bool:
 
 
 PICTURES: Final = (
-    Picture("vault-light", "/vault/eth-gamma-vega", "light", WIDE, 2600, has_hedged),
+    Picture("vault-light", "/vault/eth-gamma-vega", "light", WIDE, 2450, has_hedged),
     Picture(
         "vault-dark", "/vault/eth-straddle-margin", "dark", WIDE, 1750, lambda page: "+100 %" in page.inner_text("main")
     ),
@@ -70,7 +70,7 @@ def take_all(desk: Desk, folder: Path) -> None:
     for picture in PICTURES:
         width, height = picture.size
         page = desk.open(picture.path, color_scheme=picture.scheme, viewport={"width": width, "height": height})
-        wait_for(lambda page=page, picture=picture: picture.ready(page), 300.0)
+        wait_for(lambda page=page, picture=picture: picture.ready(page), 900.0)
         page.wait_for_timeout(2_000)  # the chart is drawn twice a second
         take(page, picture.name, picture.height, folder)
         page.context.close()
@@ -81,7 +81,7 @@ def take_all(desk: Desk, folder: Path) -> None:
     page.get_by_role("button", name="Start").click()
     wait_for(lambda: "done, started by" in page.inner_text("main"), REPLAY_S)
     page.wait_for_timeout(1_000)
-    take(page, "replay-light", 1_150, folder)
+    take(page, "replay-light", 1_850, folder)
 
 
 def main() -> None:

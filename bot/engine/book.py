@@ -26,7 +26,7 @@ from bot.engine.option_prices import is_coin_priced
 from bot.engine.settings import Ages, BookLeg, DeltaSettings
 from bot.engine.smile_deltas import SmileDeltas
 from bot.engine.surfaces import SurfaceKeeper
-from bot.pricing.black76 import Black76Greeks, greeks
+from bot.pricing.black76 import Black76Greeks, greeks, sides_of
 from bot.pricing.few_greeks import few_greeks
 from bot.pricing.fitted_surface import Slice
 from bot.pricing.futures import inverse_delta_base
@@ -606,6 +606,7 @@ class UnderlyingBook:
         self._qty_base = np.array([qty for _, qty, _, _ in options], dtype=np.float64)
         self._strike_px = np.array([option.strike_px for option, _, _, _ in options], dtype=np.float64)
         self._is_call = np.array([option.is_call for option, _, _, _ in options], dtype=np.bool_)
+        self._sides = sides_of(self._is_call)
         self._slots = np.array([slot for _, _, slot, _ in options], dtype=np.intp)
         self._expiry_index = np.array([expiry.index for _, _, _, expiry in options], dtype=np.intp)
         self._expiry_ns = np.array([option.expiry_ns for option, _, _, _ in options], dtype=np.float64)
@@ -646,7 +647,7 @@ class UnderlyingBook:
         tau_years = self._tau_years(now_ns)
         if self.smile is not None and now_ns >= self.smile.due_ns:
             self.smile.watch(now_ns, self._expiries, self._strike_px, self._qty_base, self._expiry_index)
-        values = few_greeks(forward_px, self._strike_px, tau_years, vol, self._is_call)
+        values = few_greeks(forward_px, self._strike_px, tau_years, vol, self._is_call, self._sides)
         self.set_option_marks(OptionMarks(now_ns, tau_years, forward_px, vol, values, self._moving_share(now_ns)))
         self.legs = Legs(forward_px, self._strike_px, tau_years, vol, self._qty_base, self._is_call)
         self._version = self.marks_of_underlying.version

@@ -6,7 +6,7 @@ options are in `inverse`). It must never return NaN, never warn, and never work 
 
 from collections.abc import Callable
 from math import pi, sqrt
-from typing import Final, Self, overload
+from typing import Final, NamedTuple, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,6 +41,23 @@ MOST_EXPONENT: Final = 700.0
 # it again, page by page, takes twice as long as the arithmetic. Once it has freed a block of this size (which nobody
 # touched, so it costs no memory) it keeps as much for itself.
 np.empty(1 << 21)
+
+
+class Sides(NamedTuple):
+    """Which options are calls, as numbers: w/2, and what makes erfc(-w d / sqrt(2)) of d.
+
+    Whoever prices the same options again and again makes it once (`sides_of`).
+    """
+
+    half_sign: Floats
+    to_erfc: Floats
+
+
+def sides_of(is_call: Flags) -> Sides:
+    """Return the sides of options, to be handed to `greeks` with the same `is_call`."""
+    half_sign = is_call.astype(np.float64)
+    half_sign -= HALF
+    return Sides(half_sign, half_sign * MINUS_ROOT_2)
 
 
 class _Lazy:
@@ -98,9 +115,12 @@ class Black76Greeks:
         is_call: Flags,
         rate: float | Floats,
         shape: tuple[int, ...],
+        sides: Sides | None = None,
     ) -> None:
         """Take arrays of one shape, of one dimension at least; the Greeks are handed out in `shape`."""
         self.shape = shape
+        if sides is not None:
+            self.__dict__["_half_sign"], self.__dict__["_to_erfc"] = sides
         self._forward = forward
         self._strike = strike
         self._tau = self._tau_divisor = tau
@@ -246,9 +266,11 @@ class Black76Greeks:
 
     @_Lazy
     def _half_sign(self) -> Floats:
-        out = self._is_call.astype(np.float64)
-        out -= HALF
-        return out
+        return sides_of(self._is_call).half_sign
+
+    @_Lazy
+    def _to_erfc(self) -> Floats:
+        return self._half_sign * MINUS_ROOT_2
 
     @_Lazy
     def _vol_decay(self) -> Floats:
@@ -264,8 +286,7 @@ class Black76Greeks:
 
     def _signed_chance(self, d: Floats) -> Floats:
         """D w N(w d), where N(x) = erfc(-x / sqrt(2)) / 2 keeps every digit of a small tail."""
-        out = d * self._half_sign
-        out *= MINUS_ROOT_2
+        out = d * self._to_erfc
         erfc(out, out)
         out *= self._half_sign
         if self._discount is not None:
@@ -362,12 +383,13 @@ def greeks(
     is_call: ArrayLike,
     *,
     rate: float | ArrayLike = 0.0,
+    sides: Sides | None = None,
 ) -> Black76Greeks:
     """Return the Black-76 value and Greeks of options on a forward, none of them worked out before it is read.
 
     The inputs are broadcast against each other: forward and strike in quote per base, tau_years, vol (0.65 = 65 %),
     is_call boolean, rate continuously compounded. Arrays of float64 in one shape with a rate that is one number, the
-    fast case, are used without a copy.
+    fast case, are used without a copy; there `sides` may say again what is_call does.
 
     At expiry (T = 0) and at zero vol the Greeks are the limits: value D max(w(F - K), 0), delta wD in the money and 0
     out of it, the others 0, with theta, rho and charm keeping what the rate adds. At F = K exactly: value 0, delta
@@ -395,7 +417,8 @@ def greeks(
         flat = shape or (1,)
         f, k, t, s, calls = (np.broadcast_to(array, flat) for array in (f, k, t, s, calls))
         r = r if isinstance(r, float) else np.broadcast_to(r, flat)
-    return Black76Greeks(f, k, t, s, calls, r, shape)
+        sides = None
+    return Black76Greeks(f, k, t, s, calls, r, shape, sides)
 
 
 def _discount_factor(rate: float | Floats, tau: Floats) -> Floats:

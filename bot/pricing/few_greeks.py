@@ -18,6 +18,7 @@ from bot.pricing.black76 import (
     Black76Greeks,
     Flags,
     Floats,
+    Sides,
     greeks,
 )
 
@@ -26,14 +27,16 @@ _MINUS_ROOT_2: Final = MINUS_ROOT_2.item()
 _PHI_0: Final = PHI_0.item()
 
 
-def few_greeks(forward: Floats, strike: Floats, tau_years: Floats, vol: Floats, is_call: Flags) -> Black76Greeks:
+def few_greeks(
+    forward: Floats, strike: Floats, tau_years: Floats, vol: Floats, is_call: Flags, sides: Sides | None = None
+) -> Black76Greeks:
     """Return what `greeks` returns at no interest, sooner if there are at most `FEW` options, all of them unremarkable.
 
     The inputs are arrays of one length. Each operation is that of `Black76Greeks` in its order, so that every digit is
     the same wherever numpy takes its functions from the C library; where it has its own, the last one may differ.
     """
     if len(forward) > FEW:
-        return greeks(forward, strike, tau_years, vol, is_call)
+        return greeks(forward, strike, tau_years, vol, is_call, sides=sides)
     columns = zip(forward.tolist(), strike.tolist(), tau_years.tolist(), vol.tolist(), is_call.tolist(), strict=True)
     rows = []
     for one in columns:
@@ -44,11 +47,11 @@ def few_greeks(forward: Floats, strike: Floats, tau_years: Floats, vol: Floats, 
     return _FewGreeks(forward, strike, tau_years, vol, is_call, rows)
 
 
-_NAMES: Final = ("value", "delta", "gamma", "vega", "theta", "vanna")
+_NAMES: Final = ("value", "delta", "gamma", "vega", "theta", "vanna", "volga")
 
 
 class _FewGreeks(Black76Greeks):
-    """Those with the six Greeks that a decision needs worked out already, and the others when they are asked for."""
+    """Those with the Greeks that decisions and P&L need worked out already, and the others when they are asked for."""
 
     def __init__(  # what the others are made of is prepared when the first of them is read
         self,
@@ -71,9 +74,7 @@ class _FewGreeks(Black76Greeks):
         return getattr(self, name)
 
 
-def _work_out(
-    forward: float, strike: float, tau_years: float, vol: float, is_call: bool
-) -> tuple[float, float, float, float, float, float] | None:
+def _work_out(forward: float, strike: float, tau_years: float, vol: float, is_call: bool) -> tuple[float, ...] | None:
     """Return the Greeks of `_NAMES` of one option, None if it is delicate, at a limit, or nonsense."""
     if not (forward > 0.0 and strike > 0.0 and tau_years > 0.0 and vol > 0.0):
         return None
@@ -100,4 +101,5 @@ def _work_out(
         vega,
         vega * (vol / tau_years * -0.5),
         -(density * d2 / vol),
+        vega * (d1 * d2) / vol,
     )

@@ -18,8 +18,9 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from bot.risk.book import SPOT, Floats, Ints, RiskBook
+from bot.risk.layout import Layout
 from bot.risk.repricing import option_values
-from bot.risk.stack import BookStack, Layout, sized_in_quote
+from bot.risk.stack import BookStack, sized_in_quote
 
 DAY_YEARS: Final = 1.0 / 365.0
 FARTHEST_LOG: Final = log(8.0)  # nobody plans for a price further away than eight times or an eighth

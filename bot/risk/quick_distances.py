@@ -17,7 +17,8 @@ import numpy as np
 
 from bot.risk.book import Floats, RiskBook
 from bot.risk.distances import FARTHEST_LOG, Interval, dips, move_books, value_changes, weights_of, with_steps
-from bot.risk.stack import BookStack, layout_of
+from bot.risk.layout import layout_of
+from bot.risk.stack import BookStack
 
 STEPS: Final = 24  # of the ladder on either side, denser near the price
 GUARDS: Final = (0.25, FARTHEST_LOG)  # asked about where the ladder sees no end

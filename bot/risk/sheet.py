@@ -9,10 +9,11 @@ import numpy as np
 
 from bot.risk.book import Ints, RiskBook
 from bot.risk.gaps import find_fault, has_gaps
+from bot.risk.layout import FIXED, Layout, layout_of
 from bot.risk.margin.registry import assume_worst
 from bot.risk.netting import Netted, NettingParameters, correlate, net_exposure
 from bot.risk.requirement import Requirement
-from bot.risk.stack import FIXED, BookStack, Layout, layout_of
+from bot.risk.stack import BookStack
 
 
 class RiskSheet:

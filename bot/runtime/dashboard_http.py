@@ -33,7 +33,7 @@ class BriefProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **terms)
         self._served: Any = self.app
         self._most, self.limit_concurrency = self.limit_concurrency, None
-        self.app = self._answer  # type: ignore[assignment]
+        self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request unless too many are being served, or wait to be."""
@@ -81,14 +81,15 @@ class DressedSocket(WebSocketsSansIOProtocol):
 
     def __init__(self, *arguments: Any, **terms: Any) -> None:  # noqa: ANN401 — whatever the server gives
         super().__init__(*arguments, **terms)
-        reject = self.conn.reject
+        conn: Any = self.conn
+        reject = conn.reject
 
         def dressed(*of: Any) -> Any:  # noqa: ANN401 — as there
             response = reject(*of)
             response.headers.update(self.dress)
             return response
 
-        self.conn.reject = dressed  # type: ignore[method-assign]
+        conn.reject = dressed
 
 
 def _host(connection: Any) -> str:  # noqa: ANN401 — of requests or a socket, which have nothing in common

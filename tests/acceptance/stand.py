@@ -131,13 +131,13 @@ async def until(condition: Callable[[], Any], patience_s: float = PATIENCE_S) ->
 
 
 @asynccontextmanager
-async def showing(*shows: Callable[[], None]) -> AsyncIterator[None]:
-    """Show markets a few times a second, so that nothing goes stale."""
+async def showing(*show: Callable[[], object]) -> AsyncIterator[None]:
+    """Show a still market a few times a second, so that nothing goes stale."""
 
     async def repeat() -> None:
         while True:
-            for show in shows:
-                show()
+            for one in show:
+                one()
             await asyncio.sleep(0.1)
 
     task = asyncio.create_task(repeat())

@@ -115,6 +115,25 @@ class TestDollars:
         assert deltas[1].gamma_base_per_px == pytest.approx(deltas[2].delta_base - deltas[0].delta_base, abs=1e-7)
 
 
+class TestOtherLegs:
+    @pytest.mark.parametrize("count", [2, 12])  # by plain floats, and by arrays
+    def test_calls_in_place_of_puts_are_worth_what_they_are_worth_in_a_new_book(self, count: int) -> None:
+        strikes = [1800.0 + 30.0 * number for number in range(count)]
+        held = [(option(strike, is_call=bool(number % 2)), 3.0) for number, strike in enumerate(strikes)]
+        others = [(option(one.strike_px, is_call=not one.is_call), qty_base) for one, qty_base in held]
+        changed = make_book([BookLeg(*leg) for leg in held], *(one for one, _ in others))
+        fresh = make_book([BookLeg(*leg) for leg in others], *(one for one, _ in held))
+        for book in (changed, fresh):
+            apply_market(book.market, Feed(T0_NS).sweep([one for one, _ in (*held, *others)], 2000.0, 0.6))
+            assert book.mark(T0_NS) is None
+        changed.hold_options(others)
+        assert changed.mark(T0_NS) is None
+        assert changed.net_greeks(is_coin_numeraire=False) == fresh.net_greeks(is_coin_numeraire=False)
+        assert changed.option_marks is not None
+        assert fresh.option_marks is not None
+        assert changed.option_marks.greeks.dual_delta.tolist() == fresh.option_marks.greeks.dual_delta.tolist()
+
+
 class TestCoins:
     @pytest.mark.parametrize("row", GOLDEN)
     @pytest.mark.parametrize("qty_base", [1.0, -7.5])

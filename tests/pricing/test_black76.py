@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bot.pricing.black76 import FAR_DISTANCE, NARROW_DEV, Black76Greeks, Floats, greeks
+from bot.pricing.black76 import FAR_DISTANCE, NARROW_DEV, Black76Greeks, Floats, greeks, sides_of
 from tests.pricing.reference import GREEKS, greek
 
 PHI_0 = 1.0 / sqrt(2.0 * pi)
@@ -251,7 +251,7 @@ class TestLaziness:
             (("delta",), {"delta"}),
             (("gamma",), {"gamma"}),
             (("delta", "gamma", "vega"), {"delta", "gamma", "vega"}),
-            (("value",), {"value", "delta", "dual_delta"}),
+            (("value",), {"value", "delta"}),
             (("theta",), {"theta", "vega"}),
         ],
     )
@@ -260,6 +260,21 @@ class TestLaziness:
         for name in read:
             getattr(g, name)
         assert self.computed(g) == expected
+
+    def test_sides_worked_out_once_change_no_digit(self) -> None:
+        is_call = np.array([True, False, True])
+        forward, strike, tau_years, vol = (
+            np.array(one) for one in ([90.0] * 3, [80.0, 90.0, 99.0], [0.1] * 3, [0.5] * 3)
+        )
+        plain = greeks(forward, strike, tau_years, vol, is_call)
+        told = greeks(forward, strike, tau_years, vol, is_call, sides=sides_of(is_call))
+        for name in GREEKS:
+            assert getattr(told, name).tolist() == getattr(plain, name).tolist()
+
+    def test_sides_of_another_shape_are_not_taken(self) -> None:
+        is_call = np.array([True])
+        told = greeks(100.0, [90.0, 110.0], 0.1, 0.5, is_call, sides=sides_of(is_call))
+        assert told.value.tolist() == greeks(100.0, [90.0, 110.0], 0.1, 0.5, is_call).value.tolist()
 
     def test_delta_needs_no_density_and_gamma_no_tail(self) -> None:
         g = greeks(100.0, [90.0, 110.0], 0.1, 0.5, is_call=True)
@@ -270,7 +285,7 @@ class TestLaziness:
     def test_with_a_rate_theta_needs_the_value(self) -> None:
         g = greeks(100.0, [90.0, 110.0], 0.1, 0.5, is_call=True, rate=0.05)
         assert g.theta.size == 2
-        assert self.computed(g) == {"theta", "vega", "value", "delta", "dual_delta"}
+        assert self.computed(g) == {"theta", "vega", "value", "delta"}
 
     def test_a_second_reading_is_the_same_array(self) -> None:
         g = greeks(100.0, [90.0, 110.0], 0.1, 0.5, is_call=True)

@@ -10,18 +10,9 @@ import pytest
 
 from bot.risk.book import FUTURE, OPTION, PERPETUAL, SPOT, Position, RiskBook, build_book
 from bot.risk.margin.registry import MODELS, answer_all, decode_values
-from bot.risk.repricing import base_deltas, scenario_pnl
 from bot.risk.requirement import Requirement
 from bot.risk.scenarios import ScenarioSet, VolShock, price_vol_grid, tails
-from bot.risk.stack import (
-    MOVED,
-    BookStack,
-    StackGroups,
-    StackValues,
-    inverse_rows,
-    sized_in_quote,
-    stack_deltas,
-)
+from bot.risk.stack import MOVED, BookStack, StackGroups, inverse_rows, sized_in_quote
 from tests.risk.legs import SETS as SET_FILES
 from tests.risk.legs import values_of
 
@@ -123,24 +114,6 @@ def test_a_model_says_of_all_quantities_at_one_market_what_it_says_of_each(model
     assert (len(stack), stack.markets) == (3, 1)
     for found, line in zip(answer_all(model, stack, parameters), qty, strict=True):
         assert_same(found, MODELS[model].requirement(msgspec.structs.replace(book, qty_base=line), parameters))
-
-
-def test_pnl_and_deltas_of_a_stack_are_those_of_its_copies_with_exact_chances() -> None:
-    book = random_book(5, rows=40)
-    books = [book, moved(book, 1), moved(book, 2)]
-    stack = stack_of(books)
-    found = StackValues(stack, SCENARIOS, later_years=1.0 / 365.0)
-    slow = [scenario_pnl(one, SCENARIOS) for one in books]
-    gross = max(float((np.abs(one.qty_base) * one.spot_of_row_px).sum()) for one in books)
-    assert found.pnl_quote() == pytest.approx(np.stack([one.sum(axis=1) for one in slow], axis=1), abs=1e-11 * gross)
-    some = np.array([0, 13, 30])
-    assert found.row_pnl_quote(some) == pytest.approx(np.stack([one[some] for one in slow], axis=1), abs=1e-11 * gross)
-    assert stack_deltas(stack) == pytest.approx(np.stack([base_deltas(one) for one in books]), rel=1e-12)
-    day = ScenarioSet(SCENARIOS.scenarios[:1], SHOCK)
-    for copy, one in enumerate(books):
-        tomorrow = msgspec.structs.replace(one, tau_years=np.maximum(one.tau_years - 1.0 / 365.0, 0.0))
-        worth = StackValues(BookStack(tomorrow), day).values[-1, 0]
-        assert found.later[copy] == pytest.approx(worth, abs=1e-6)
 
 
 def test_groups_hold_where_expiries_run_together_in_one_copy_alone() -> None:

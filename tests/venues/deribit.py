@@ -27,9 +27,9 @@ from tests.venues import deribit_words as words
 from tests.venues.deribit_methods import METHODS, Call, Method, Params, RpcError, invalid, of_refused, refusal
 from tests.venues.deribit_words import Json
 from tests.venues.faults import FaultScript, Pipe, RequestFault, answer_http
+from tests.venues.listening import HOST, Listening
 from tests.venues.matching import Change, Refused, Topic, VenueBook, wall_clock_ms
 
-HOST = "127.0.0.1"
 API = "/api/v2"
 SOCKET = "/ws/api/v2"
 TEST_KEY = "test-key-of-a-loopback-venue"
@@ -80,7 +80,7 @@ class Connection:
             self.request.transport.abort()
 
 
-class DeribitServer:
+class DeribitServer(Listening):
     """The server; `async with` it. Everything a test may want to turn is a public attribute."""
 
     def __init__(
@@ -113,8 +113,6 @@ class DeribitServer:
         self._is_cancel_on_disconnect_default = False
         self._topics: dict[tuple[Topic, str], dict[str, Channel]] = {}
         self._listeners: dict[str, dict[Connection, None]] = {}
-        self._runner: web.AppRunner | None = None
-        self._site: web.TCPSite | None = None
         self._stop_listening: Callable[[], None] = lambda: None
 
     @property
@@ -141,9 +139,7 @@ class DeribitServer:
         app.router.add_get(SOCKET, self._serve_handshake)
         app.router.add_route("*", API + "/{scope}/{method:.+}", self._serve_http)
         app.router.add_post(API, self._serve_http)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
-        await self._runner.setup()
-        await self.come_back()
+        await self.listen(app, shutdown_s=0.2)
         self._stop_listening = self.book.listen(self._on_change)
         return self
 
@@ -151,38 +147,7 @@ class DeribitServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop_listening()
-        await self.go_dark()
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def come_back(self) -> None:
-        """Listen (again) on the same port."""
-        assert self._runner is not None
-        self._site = web.TCPSite(self._runner, HOST, self.port, reuse_address=True)
-        await self._site.start()
-        if not self.port:
-            self.port = int(self._runner.addresses[0][1])
-
-    async def go_dark(self) -> None:
-        """Cut every connection and refuse new ones, as a partition does."""
-        if self._site is not None:
-            await self._site.stop()
-            self._site = None
-        self.disconnect()
-        if self._runner is not None and self._runner.server is not None:
-            for kept_alive in self._runner.server.connections:
-                if kept_alive.transport is not None:
-                    kept_alive.transport.abort()
-
-    def disconnect(self) -> None:
-        """Cut every WebSocket without a word."""
-        for connection in tuple(self.connections):
-            connection.cut()
-
-    def freeze(self, *, is_frozen: bool = True) -> None:
-        """Let every open WebSocket fall silent, or speak again; TCP stays up."""
-        for connection in self.connections:
-            connection.pipe.is_frozen = is_frozen
+        await self.end()
 
     async def settle(self, timeout_s: float = 5.0) -> None:
         """Publish what is due and wait until every client has taken it."""

@@ -15,9 +15,9 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from tests.venues.faults import Answer, FaultScript, Pipe, answer_http
+from tests.venues.listening import HOST, Listening
 from tests.venues.matching import Change, VenueBook, wall_clock_ms
 
-HOST = "127.0.0.1"
 DAY_MS = 86_400_000
 FUNDING_HOURS_MS = 8 * 3_600_000
 
@@ -48,7 +48,7 @@ class _Timer(msgspec.Struct):
     act: Callable[[], None]
 
 
-class LoopbackServer:
+class LoopbackServer(Listening):
     """A venue on this machine, on a port the operating system picks unless one is given; `async with` it."""
 
     def __init__(self, book: VenueBook, *, faults: FaultScript | None = None, port: int = 0) -> None:
@@ -59,8 +59,6 @@ class LoopbackServer:
         self.calls: list[tuple[str, Any]] = []  # every request, in order, refused ones too
         self._queued = 0
         self._answering: set[asyncio.Task[Any]] = set()
-        self._runner: web.AppRunner | None = None
-        self._site: web.TCPSite | None = None
         self._stop_listening: Callable[[], None] = lambda: None
         self._timers: dict[str, _Timer] = {}
         self._beating: asyncio.Task[None] | None = None
@@ -69,9 +67,7 @@ class LoopbackServer:
     async def __aenter__(self) -> Self:
         app = web.Application()
         self.add_routes(app)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await self.come_back()
+        await self.listen(app, shutdown_s=0.1)
         self._stop_listening = self.book.listen(self.on_change)
         self._beating = asyncio.create_task(self._beat())
         return self
@@ -89,8 +85,7 @@ class LoopbackServer:
         for answering in self._answering:  # some are slow on purpose, for clients that are long gone
             answering.cancel()
         await asyncio.gather(*self._answering, return_exceptions=True)
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self.end()
 
     # For tests -------------------------------------------------------------------------------------------------------
 
@@ -120,34 +115,6 @@ class LoopbackServer:
         for name in list(self._timers):
             if self._timers[name].when_ms <= self.book.now_ms():
                 self._fire(name)
-
-    async def come_back(self) -> None:
-        """Listen (again) on the same port."""
-        assert self._runner is not None
-        self._site = web.TCPSite(self._runner, HOST, self.port, reuse_address=True)
-        await self._site.start()
-        self.port = int(self._runner.addresses[0][1])
-
-    async def go_dark(self) -> None:
-        """Cut every connection and refuse new ones, as a partition does."""
-        if self._site is not None:
-            await self._site.stop()
-            self._site = None
-        self.disconnect()
-        if self._runner is not None and self._runner.server is not None:
-            for kept_alive in self._runner.server.connections:
-                if kept_alive.transport is not None:
-                    kept_alive.transport.abort()
-
-    def disconnect(self) -> None:
-        """Cut every WebSocket without a word."""
-        for link in tuple(self.connections):
-            link.cut()
-
-    def freeze(self, *, is_frozen: bool = True) -> None:
-        """Let every open WebSocket fall silent, or speak again; TCP stays up."""
-        for link in self.connections:
-            link.pipe.is_frozen = is_frozen
 
     async def settle(self, timeout_s: float = 5.0) -> None:
         """Wait until the clients have taken everything that was sent to them so far."""

@@ -11,7 +11,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from tests.venues.faults import FaultScript, answer_http
-from tests.venues.loopback import HOST
+from tests.venues.listening import HOST
 
 Page = Callable[[dict[str, str]], Any]
 

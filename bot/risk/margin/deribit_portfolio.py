@@ -20,7 +20,8 @@ from bot.risk.book import Flags, Floats, Ints, RiskBook
 from bot.risk.margin.tables import QUOTE, terms_of
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import UP, Scenario, ScenarioSet, VolShock, price_vol_grid
-from bot.risk.stack import BookStack, StackGroups, StackValues, ask_with_orders, stack_deltas
+from bot.risk.stack import BookStack, StackGroups, ask_with_orders, stack_deltas
+from bot.risk.stack_values import StackValues
 
 MODEL = "deribit_portfolio"
 DOLLARS = "usd"

@@ -17,7 +17,8 @@ from bot.risk.book import Floats, RiskBook
 from bot.risk.repricing import Groups, ScenarioMatrix, base_deltas
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import Scenario, ScenarioSet, VolShock, price_vol_grid, tails
-from bot.risk.stack import BookStack, StackGroups, StackValues, stack_deltas
+from bot.risk.stack import BookStack, StackGroups, stack_deltas
+from bot.risk.stack_values import StackValues
 
 MODEL = "house"
 

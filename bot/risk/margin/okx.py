@@ -18,15 +18,8 @@ from bot.risk.book import SPOT, Flags, Floats, RiskBook
 from bot.risk.margin.tables import QUOTE, terms_of
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import DAYS_PER_YEAR, DOWN, SAME, UP, Scenario, ScenarioSet, VolShock
-from bot.risk.stack import (
-    BookStack,
-    StackGroups,
-    StackValues,
-    alike_parts,
-    ask_with_orders,
-    offset,
-    stack_deltas,
-)
+from bot.risk.stack import BookStack, StackGroups, ask_with_orders, offset, stack_deltas
+from bot.risk.stack_values import StackValues, alike_parts
 
 MODEL = "okx"
 

@@ -19,7 +19,8 @@ from bot.risk.margin.payoffs import least_payoffs
 from bot.risk.margin.tables import sums
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import Scenario, ScenarioSet, VolShock
-from bot.risk.stack import BookStack, StackGroups, StackValues, alike_parts, by_copy, stack_deltas
+from bot.risk.stack import BookStack, StackGroups, by_copy, stack_deltas
+from bot.risk.stack_values import StackValues, alike_parts
 
 PORTFOLIO: Final = "paradex_portfolio"
 CROSS: Final = "paradex_cross"

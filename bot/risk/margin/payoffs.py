@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bot.risk.book import Flags, Floats
-from bot.risk.stack import Grouping
+from bot.risk.grouping import Grouping
 
 
 def least_payoffs(strike_px: Floats, is_call: Flags, qty_base: Floats, expiries: Grouping) -> Floats:

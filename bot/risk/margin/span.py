@@ -22,7 +22,8 @@ from bot.risk.book import RiskBook
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import DAYS_PER_YEAR, DOWN, SAME, UP, Scenario, ScenarioSet, VolShock
 from bot.risk.spreads import pair_off
-from bot.risk.stack import BookStack, StackGroups, StackValues, alike_parts, stack_deltas
+from bot.risk.stack import BookStack, StackGroups, stack_deltas
+from bot.risk.stack_values import StackValues, alike_parts
 
 MODEL: Final = "span"
 OTHERS: Final = "*"

@@ -70,9 +70,7 @@ BY_HOUR: Final = (
     Candidate("HAR season range leverage", (*CALM_HOUR, "range1", "range24", *LEVERAGE)),
     Candidate("HAR season swings", SWING_HOUR),
     Candidate("HAR season swings leverage", (*SWING_HOUR, *LEVERAGE)),
-    Candidate(
-        "HAR season swings leverage hours", (*SWING_HOUR, *LEVERAGE, *HOURS_OF_DAY), ridge=0.05, is_lifted=True
-    ),
+    Candidate("HAR season swings leverage hours", (*SWING_HOUR, *LEVERAGE, *HOURS_OF_DAY), ridge=0.05, is_lifted=True),
     Candidate("boosted, season", (*SWING_HOUR[1:], "calm1", "range24", *LEVERAGE), is_boosted=True),
 )
 

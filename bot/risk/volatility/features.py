@@ -1,9 +1,9 @@
 """What a forecast may look at: regressors by name, at the end of every hour, made of that hour and those before it.
 
 `rv24` is the log of the mean hourly variance over the last 24 hours, `range24` that which Parkinson's range of 24 hours
-tells, averaged over as many days as the number says. `swing16` is the log of the mean of five-minute ranges' variance, an hour
-16 hours ago counting half; `late1` that of the last hour, its end counting most. What speaks of the target is the
-calendar alone: `hour13` is the share of it that lies between 13:00 and 14:00 UTC.
+tells, averaged over as many days as the number says. `swing16` is the log of what five-minute ranges tell on average,
+an hour 16 hours ago counting half; `late1` of the last hour, its end counting most; both against what is usual then.
+What speaks of the target is the calendar alone: `hour13` is the share of it that lies between 13:00 and 14:00 UTC.
 """
 
 from __future__ import annotations

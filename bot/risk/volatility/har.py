@@ -1,8 +1,8 @@
 """Heterogeneous autoregression of log variance (Corsi 2009), and every kin of it that is linear in its regressors.
 
 log RV_t = b₀ + Σ b_k·x_k + e. The forecast of the variance itself is exp(μ + s²/2), with s² the residual variance of
-the fit, or, where residuals are no normal ones, exp(μ) times the mean of exp(e) that was seen (Duan 1983), for each hour
-of the day its own. It is never beyond what was seen: a linear model far outside its data is not to be believed.
+the fit, or, where residuals are not normal, exp(μ) times the mean of exp(e) that was seen (Duan 1983), for each hour of
+the day its own. It is never beyond what was seen: a linear model far outside its data is not to be believed.
 """
 
 from __future__ import annotations

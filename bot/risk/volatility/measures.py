@@ -1,7 +1,7 @@
 """Volatility that was realised, from prices every few minutes: variances, ranges, jumps, and hours that hold them.
 
 An hour keeps sums that add up (squared returns, those of falls, neighbours' products, fourth powers, squared ranges),
-its own range and how it ended, so a day, or any stretch of hours, is made of its hours without going back to the prices.
+its own range and how it ended: a day, or any stretch of hours, is made of its hours without going back to the prices.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ STEPS_PER_HOUR: Final = 12  # of five minutes: short enough to see an hour, long
 STEP_NS: Final = NS_PER_HOUR // STEPS_PER_HOUR
 LEAST_STEPS: Final = 6  # an hour of fewer returns is not known
 LATE_STEPS: Final = 2  # the steps after which a step before the end of an hour counts half of what the next one counts
-LATE_WEIGHTS: Final = tuple(0.5 ** ((STEPS_PER_HOUR - 1 - step) / LATE_STEPS) for step in range(STEPS_PER_HOUR))
+LATE_WEIGHTS: Final[tuple[float, ...]] = tuple(
+    0.5 ** ((STEPS_PER_HOUR - 1 - step) / LATE_STEPS) for step in range(STEPS_PER_HOUR)
+)
 
 
 class Hours(msgspec.Struct, frozen=True, gc=False):

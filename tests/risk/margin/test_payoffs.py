@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bot.risk.grouping import Grouping
 from bot.risk.margin.payoffs import least_payoffs
-from bot.risk.stack import Grouping
 
 
 def slow(strike: list[float], is_call: list[bool], qty: list[float], rows: list[int]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bot.risk.volatility.average import equal, inverse_loss_weights, weighted
+from bot.risk.volatility.average import equal, inverse_loss_weights, record_length, weighted
 
 
 def test_means_are_of_logs() -> None:
@@ -23,6 +23,10 @@ def test_weights_follow_the_record_before() -> None:
     changed = losses.copy()
     changed[3] = [0.0, 100.0]
     assert inverse_loss_weights(changed, 2) == pytest.approx(found)
+
+
+def test_a_record_is_sixty_outcomes_or_a_months() -> None:
+    assert [record_length(every_hours) for every_hours in (1, 6, 24, 168)] == [720, 120, 60, 60]
 
 
 def test_two_forecasts_that_err_apart_are_better_together() -> None:

@@ -114,7 +114,8 @@ def test_the_hour_that_has_not_ended() -> None:
     assert found.hour.tolist() == [473_353, 473_354]
     assert found.rv[-1] == pytest.approx(expected + 1e-5)
     assert found.high_px[-1] == 102.0
-    ranges = np.array([1e-5 / 12] * 10 + [np.log(1.01) ** 2 / (4 * np.log(2)), np.log(102 / 101) ** 2 / (4 * np.log(2))])
+    moves = np.array([np.log(1.01) ** 2, np.log(102 / 101) ** 2])
+    ranges = np.concatenate([np.full(10, 1e-5 / 12), moves / (4 * np.log(2))])
     weights = 0.5 ** (np.arange(11, -1, -1) / 2)
     assert found.late[-1] == pytest.approx(12 * (weights @ ranges) / weights.sum())
     assert found.swing[-1] == pytest.approx(ranges[10:].sum() + 1e-5)

@@ -16,12 +16,13 @@ SETTING = Setting(horizon=24, every=24, train_every=24, warm_up=91 * 24, look_ba
 HAR = Candidate(PLAIN, ("one", "rv24", "rv168", "rv720"))
 SWING = Candidate("swing", ("one", "late1", "swing16", "season", *HOURS_OF_DAY), ridge=0.05, is_lifted=True)
 RANGE = Candidate("range", ("one", "range24", "range168", "range720", "saturday", "sunday", "monday", "fall24"))
+ENTERED = (HAR, RANGE, SWING)
 ASSETS = {asset: hours.upto(3600) for asset, hours in bundled_hours().items()}
 
 
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
-    return run(ASSETS, SETTING, (HAR, RANGE, SWING), of_returns={"last square": lambda returns: float(returns[-1] ** 2)})
+    return run(ASSETS, SETTING, ENTERED, of_returns={"last square": lambda returns: float(returns[-1] ** 2)})
 
 
 def test_nothing_looks_ahead(outcome: Outcome) -> None:
@@ -34,7 +35,7 @@ def test_nothing_looks_ahead(outcome: Outcome) -> None:
         columns["close_px"][cut:] *= 1.3
         columns["high_px"][cut:] *= 1.4
         changed[asset] = Hours(*columns.values())
-    again = run(changed, SETTING, (HAR, RANGE, SWING), of_returns={"last square": lambda returns: float(returns[-1] ** 2)})
+    again = run(changed, SETTING, ENTERED, of_returns={"last square": lambda returns: float(returns[-1] ** 2)})
     for asset in ASSETS:
         before = outcome.origins[asset] <= ASSETS[asset].hour[cut - 1]
         assert before.sum() > 30

@@ -62,7 +62,7 @@ export default {
         useUTC: true,
         aria: { enabled: true, label: { description: told } },
         textStyle: { fontFamily: font },
-        grid: { left: ROOM_PX, right: 2 * ROOM_PX, top: 2 * ROOM_PX, bottom: ROOM_PX, containLabel: true },
+        grid: { left: ROOM_PX, right: 4 * ROOM_PX, top: 2 * ROOM_PX, bottom: ROOM_PX, containLabel: true },
         tooltip: {
           trigger: "axis",
           confine: true,
