@@ -75,6 +75,7 @@ def test_the_lock_covers_what_the_project_asks_for() -> None:
 
 
 def test_scripts_can_be_run() -> None:
-    programs = [path for path in [*ROOT.glob("scripts/*"), ROOT / ".ci" / "run"] if path.read_bytes().startswith(b"#!")]
+    files = [path for path in [*ROOT.glob("scripts/*"), ROOT / ".ci" / "run"] if path.is_file()]
+    programs = [path for path in files if path.read_bytes().startswith(b"#!")]
     assert programs
     assert [path.name for path in programs if not os.access(path, os.X_OK)] == []
