@@ -28,7 +28,7 @@ def parse_operation(question: dict[str, Any], now_ns: int) -> OperatorCommand | 
         action = OperatorAction(str(question.get("action")))
     except ValueError:
         return f"expected an action of {[str(a) for a in OperatorAction]}, found {question.get('action')!r:.50}"
-    reason = str(question.get("reason", "")).strip()[:MAX_REASON]
+    reason = text_of(question, "reason").strip()[:MAX_REASON]
     if action in NEED_A_REASON and not reason:
         return f"{action}: expected a reason, which goes into the journal, found none"
     numbers: dict[str, float | None] = {}
@@ -46,13 +46,19 @@ def parse_operation(question: dict[str, Any], now_ns: int) -> OperatorCommand | 
         return f"expected command_id and underlying as texts, found {command_id!r:.50} and {underlying!r:.50}"
     return OperatorCommand(
         action,
-        str(question.get("issuer", ""))[:MAX_NAME],
+        text_of(question, "issuer")[:MAX_NAME],
         reason,
         now_ns,
         command_id,
         underlying[:MAX_NAME],
         **numbers,
     )
+
+
+def text_of(question: dict[str, Any], name: str) -> str:
+    """Return a text of a question, "" where there is none: what else stands there nobody has looked through."""
+    value = question.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def fit_for_journal(question: dict[str, Any]) -> tuple[dict[str, Any], str]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from bot.domain.errors import ConfigError
 from bot.domain.events import OperatorAction
-from bot.runtime.credentials import load_credentials
+from bot.runtime.credentials import MAX_BYTES, load_credentials, variable
 from bot.runtime.vault import Vault
-from bot.telemetry.logs import without_secrets
+from bot.storage.private_files import read_private
+from bot.telemetry.logs import keep_secret, without_secrets
 
 HINT: Final = "hint: say it in other words, and change that secret: it has been seen"
 
@@ -35,9 +37,16 @@ def fit_reason(action: str, reason: str) -> str:
 
 
 def learn_secrets(vault: Vault, environ: Mapping[str, str]) -> None:
-    """Have this process know the keys of a live vault's venues, as far as they can be read; never raises."""
+    """Have this process know a live vault's keys and the passwords of its keystores; never raises.
+
+    Those that stand in files, as far as they can be read: what stands in the environment every command knows.
+    """
     if vault.mode != "live":
         return
     for venue, section in vault.venues.items():
         with suppress(Exception):  # a halt must not fail for it, and others find out for themselves what is wrong
             load_credentials(venue, section.credentials, environ)
+    for chain in vault.chains:
+        with suppress(Exception):  # as above; by itself, since all else about keystores takes a second to load
+            path = Path(environ[f"{variable(chain, 'password')}_FILE"])
+            keep_secret(read_private(path, "expected a password", MAX_BYTES).decode("utf-8").rstrip("\r\n"))

@@ -103,6 +103,15 @@ def test_a_secret_is_no_part_of_a_question_and_only_a_halt_is_carried_out_withou
     assert fit_for_journal(plain) == (plain, "")
 
 
+def test_what_is_no_text_is_no_reason() -> None:
+    keep_secret("secret-of-opqt")
+    for given in (["secret-of-opqt"], {"a": "secret-of-opqt"}, None, 3):
+        question, _ = fit_for_journal({"action": "pause", "issuer": given, "reason": given})
+        found = parse_operation(question, 7)
+        assert isinstance(found, OperatorCommand)
+        assert (found.issuer, found.reason) == ("", ""), given
+
+
 def test_what_a_frozen_daemon_finds_when_it_wakes_may_come_too_late() -> None:
     question = {"issued_ns": 1_000_000_000, "expires_ns": 61_000_000_000}
     halt = Halt("bob", "wrong book", 2_000_000_000)
