@@ -2,6 +2,7 @@
 
 One rule for every way in, at the machine, over the broker and from a page: an order that holds a secret which this
 process knows is refused. A halt alone is never kept waiting for that: it is carried out with *** in the secret's place.
+So is what the alerts order by themselves, whose reason is a figure or a venue's word and nobody's to say otherwise.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from bot.runtime.vault import Vault
 from bot.storage.private_files import read_private
 from bot.telemetry.logs import keep_secret, without_secrets
 
+BY_ALERTS: Final = "alerts"  # the issuer of what is ordered because nobody answered
 HINT: Final = "hint: say it in other words, and change that secret: it has been seen"
 
 
