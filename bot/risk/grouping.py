@@ -64,11 +64,11 @@ class Grouping:
 
     def first(self, values: Floats | Ints) -> Floats:
         """Return by line and group the number of its first row, of a line of numbers or of one per line."""
-        lines = values if values.ndim > 1 else values[None, :]
+        lines: Floats = (values if values.ndim > 1 else values[None, :]).astype(np.float64, copy=False)
         if self._alike is None:
-            return lines.take(self._firsts[0], axis=1)  # type: ignore[return-value]
-        found: Floats = np.take_along_axis(lines, self._firsts, axis=1)
-        return found
+            found: Floats = lines.take(self._firsts[0], axis=1)
+            return found
+        return np.take_along_axis(lines, self._firsts, axis=1)
 
     @property
     def count(self) -> Floats:

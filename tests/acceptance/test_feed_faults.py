@@ -12,9 +12,10 @@ import pytest
 
 from bot.domain.market import IndexPrice, MarketEvent, Quote, QuoteFault, Settlement, VolQuote
 from bot.domain.units import NS_PER_S
-from tests.acceptance.vaults import Run, load, own_run, read, run
+from tests.acceptance.vaults import Run, first_day, load, run
 
 SHARE = 0.01
+COPIED_SHARE = 0.025
 STALE_NS = 700 * NS_PER_S  # the recording allows 600 s
 LATE_BATCHES = 40
 
@@ -79,7 +80,7 @@ class Damaged:
 
 
 def with_damaged_copies(batches: list[list[MarketEvent]], seed: int) -> Damaged:
-    """Add a damaged copy to about one event in a hundred: right behind it, at once, or as a straggler batches later."""
+    """Add a damaged copy to about one event in forty: right behind it, at once, or as a straggler batches later."""
     rng = np.random.default_rng(seed)
     damaged = Damaged()
     stragglers: list[tuple[int, MarketEvent]] = []
@@ -92,7 +93,7 @@ def with_damaged_copies(batches: list[list[MarketEvent]], seed: int) -> Damaged:
             damaged.injected[QuoteFault.OUT_OF_ORDER] += 1
             damaged.by_kind["straggler"] += 1
         for event in batch:
-            if isinstance(event, Quote | VolQuote | IndexPrice) and rng.random() < SHARE:
+            if isinstance(event, Quote | VolQuote | IndexPrice) and rng.random() < COPIED_SHARE:
                 if isinstance(event, IndexPrice) and rng.random() < 0.2 and number + LATE_BATCHES < len(batches):
                     stragglers.append((number + LATE_BATCHES, event))
                     continue
@@ -123,13 +124,13 @@ def with_stale_copies(batches: list[list[MarketEvent]]) -> Damaged:
 
 @pytest.fixture(scope="module")
 def clean() -> Run:
-    return own_run("eth-straddle")
+    return run(load("eth-straddle"), batches=first_day("eth-straddle"))
 
 
 @pytest.mark.parametrize("seed", [1])
 def test_damaged_copies_are_counted_and_change_no_command(clean: Run, seed: int) -> None:
     vault = load("eth-straddle")
-    damaged = with_damaged_copies(read(vault)[1], seed)
+    damaged = with_damaged_copies(first_day("eth-straddle"), seed)
     summary = run(vault, batches=damaged.batches).summary
     assert min(damaged.by_kind[kind] for kind in (*COPIES, "straggler")) > 20
     assert damaged.injected.total() > 2_000
@@ -141,7 +142,7 @@ def test_damaged_copies_are_counted_and_change_no_command(clean: Run, seed: int)
 
 def test_stale_copies_are_counted_and_change_no_command(clean: Run) -> None:
     vault = load("eth-straddle")
-    damaged = with_stale_copies(read(vault)[1])
+    damaged = with_stale_copies(first_day("eth-straddle"))
     summary = run(vault, batches=damaged.batches).summary
     assert damaged.injected.total() > 300
     assert summary.quotes_refused == {"stale": damaged.injected.total()}
@@ -152,7 +153,7 @@ def test_damage_to_the_originals_is_counted_and_never_traded_on(clean: Run) -> N
     vault = load("eth-straddle")
     rng = np.random.default_rng(3)
     damaged = Damaged()
-    for batch in read(vault)[1]:
+    for batch in first_day("eth-straddle"):
         damaged.batches.append(
             [
                 damaged.damage(event, NUMBERS, int(rng.integers(1 << 16)))

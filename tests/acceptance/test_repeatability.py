@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from tests.acceptance.vaults import CONFIG, load, own_run, run
+from tests.acceptance.vaults import CONFIG, first_day, load, own_run, run
 
 ELSEWHERE = """
 from tests.acceptance.vaults import own_run
@@ -29,9 +29,9 @@ def test_the_same_in_another_process_with_other_hashes() -> None:
 
 def test_without_jitter_no_seed_matters_and_with_it_the_seed_is_all_that_does() -> None:
     vault = load("eth-straddle")
-    jittery = vault.latency.model_copy(update={"jitter": 1.0})
-    by_seed = {seed: run(vault, seed=seed, latency=jittery).summary for seed in (1, 2)}
-    again = run(vault, seed=2, latency=jittery).summary
+    jittery, day = vault.latency.model_copy(update={"jitter": 1.0}), first_day("eth-straddle")
+    by_seed = {seed: run(vault, batches=day, seed=seed, latency=jittery).summary for seed in (1, 2)}
+    again = run(vault, batches=day, seed=2, latency=jittery).summary
     assert by_seed[2] == again
     assert by_seed[1].commands_sha256 != by_seed[2].commands_sha256
     # Milliseconds of luck move no figure much.

@@ -377,7 +377,7 @@ class Markets:
             out.append(", ".join([f"{name} {scenario}" if are_many else scenario for name, scenario in losing]))
         return out
 
-    def requirements(self, model: str, charges: list[tuple[Charge, ...]], worsts: list[str]) -> list[Requirement]:
+    def requirements(self, model: str, charges: Sequence[tuple[Charge, ...]], worsts: list[str]) -> list[Requirement]:
         """Return by copy the sum of its charges, with every scenario of every market."""
         are_many = len(self._found) > 1
         names = tuple([f"{name} {one}" if are_many else one for name, own, _, _ in self._found for one in own])

@@ -162,7 +162,7 @@ def stack_parts(stack: BookStack, every: Sequence[UnitTerms], parameters: OkxPar
         for own, place, numbers in zip(out, places[unit].tolist(), zip(*columns, strict=True), strict=True):
             mr7 = by_slices(numbers[6], parameters.minimum_slices)
             mr9 = by_slices(numbers[7], parameters.stablecoin_slices)
-            own.append(Parts(*numbers[:6], mr7=mr7, mr9=mr9, worst=scenarios.names[place]))
+            own.append(Parts._make((*numbers[:6], mr7, mr9, scenarios.names[place])))
     return [tuple(own) for own in out]
 
 

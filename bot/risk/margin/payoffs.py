@@ -32,5 +32,5 @@ def least_payoffs(strike_px: Floats, is_call: Flags, qty_base: Floats, expiries:
         worth = strike * (below - above) + above_strike - below_strike
         at_nothing = ends[3] - before[3]
         found = np.minimum(np.minimum.reduceat(worth, starts, axis=1), at_nothing)
-        out[lines if isinstance(groups, slice) else lines[:, None], groups] = found
+        out[lines if isinstance(lines, slice) else lines[:, None], groups] = found
     return out

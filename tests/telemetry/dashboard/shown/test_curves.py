@@ -61,8 +61,7 @@ def test_what_a_browser_is_sent_is_bounded_however_long_the_runs() -> None:
     points = 20_000
     wild = [(-1.2345678 if place % 2 else 1.2345678) * place for place in range(points)]
     hedges = [HedgeMark(place * NS_PER_S, "o", "ETH-PERPETUAL", 0.123456789, 1.0, 1.0, "") for place in range(points)]
-    long = track_of(
-        RunSeries([place * NS_PER_S for place in range(points)], *([wild] * 6), hedges=hedges, gaps_ns=[]), "ETH"
-    )
+    times_ns = [place * NS_PER_S for place in range(points)]
+    long = track_of(RunSeries(times_ns, wild, wild, wild, wild, wild, wild, hedges, []), "ETH")
     shown = curves([replace(run(f"policy {place}", 1.0), track=long) for place in range(6)])
     assert len(json.dumps(shown, separators=(",", ":"))) < 250_000
