@@ -26,6 +26,7 @@ from bot.domain.windows import Alert, Severity, Told, VaultState
 from bot.runtime.clock import WallClock
 from bot.runtime.desk import AlertsSection
 from bot.runtime.desk_file import destination_urls
+from bot.runtime.reasons import BY_ALERTS
 from bot.runtime.windows import Hub, Watched, order_daemon
 from bot.telemetry.alerts.keeper import AlertKeeper, Escalation, Patience, Telling
 from bot.telemetry.alerts.rules import Finding, judge
@@ -35,7 +36,6 @@ TICK_S: Final = 0.25
 SILENT_S: Final = 10.0  # without any word of a vault, good or bad
 AGAIN_S: Final = 5.0  # between two attempts to make a vault reduce-only
 DONE_BEFORE: Final = "was executed before"  # a daemon's answer to a command id it knows
-ISSUER: Final = "alerts"
 MEMORY: Final = "windows.alerts"
 STATE, ANSWER, DESK = "state", "answer", "desk"  # whose findings they are
 TIGHT: Final = (BotState.REDUCE_ONLY, BotState.PAUSED, BotState.HALTED)
@@ -266,7 +266,7 @@ def open_alert_window(
     async def tighten(escalation: Escalation) -> dict[str, Any]:
         question = {
             "action": str(OperatorAction.REDUCE_ONLY),
-            "issuer": ISSUER,
+            "issuer": BY_ALERTS,
             "reason": escalation.reason,
             "command_id": escalation.command_id,
         }

@@ -34,7 +34,7 @@ from bot.runtime.chain_sections import (
 )
 from bot.runtime.credentials import variable
 from bot.runtime.vault import Vault
-from bot.telemetry.logs import keep_address
+from bot.telemetry.logs import keep_address, keep_secret
 
 if TYPE_CHECKING:
     from bot.gateways.chain.signing import Signer
@@ -68,6 +68,7 @@ async def load_signer(settings: ChainSettings, environ: Mapping[str, str], stack
         external = ExternalSigner(wallet.signer_url, wallet.address, settings.timeout_ns / NS_PER_S)
         return await stack.enter_async_context(external)
     password = load_password(settings.venue, environ)
+    keep_secret(password)  # of a file, it is not among what the environment holds
     return await KeystoreSigner.open(Path(wallet.keystore), password, wallet.address)
 
 

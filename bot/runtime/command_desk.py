@@ -113,10 +113,6 @@ class CommandDesk:
         if vault in self._vaults:
             self._vaults[vault].state = ""
 
-    def drop(self, count: int = 1) -> None:
-        """Take note of messages that came faster than they could be looked at."""
-        self._refuse(Refused(Why.FLOOD, "expected fewer messages"), "", count)
-
     def take(self, arrival: Arrival) -> None:
         """Verify what arrived; begin to carry it out, or refuse it."""
         desk = self._vaults.get(arrival.vault)
@@ -182,8 +178,8 @@ class CommandDesk:
         self._replies.append(Reply(answer, arrival.reply_to, arrival.correlation))
         self._has_reply.set()
 
-    def _refuse(self, found: Refused, vault: str, count: int = 1) -> None:
-        self._hub.refused_commands[str(found.why)] += count
+    def _refuse(self, found: Refused, vault: str) -> None:
+        self._hub.refused_commands[str(found.why)] += 1
         if (more := self._quiet.say(str(found.why), time.monotonic())) is not None:
             log.warning("command.refused", why=str(found.why), text=found.text, vault=printable(vault), more=more)
 

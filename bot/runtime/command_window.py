@@ -28,7 +28,6 @@ from bot.telemetry.logs import OnceLogger
 from bot.telemetry.mqtt.topics import MANNERS, Topic, topic_name
 
 SESSION_S: Final = 24 * 3600  # for which the broker keeps what comes while we are away; what has expired is refused
-MAX_INBOX: Final = 500  # messages that wait to be looked at; more are dropped and counted
 MAX_PACKET_BYTES: Final = 64 * 1024  # the broker is asked not to hand us any larger one
 MAX_CORRELATION_BYTES: Final = 128
 AGAIN_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -106,7 +105,7 @@ class CommandWindow:
 
     async def _converse(self, client: aiomqtt.Client) -> None:
         """Take messages and send answers until the connection ends."""
-        tasks = [asyncio.create_task(self._receive(client)), asyncio.create_task(self._send(client))]
+        tasks = [asyncio.create_task(self._listen(client)), asyncio.create_task(self._send(client))]
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -116,9 +115,17 @@ class CommandWindow:
         for task in ended:
             task.result()
 
-    async def _receive(self, client: aiomqtt.Client) -> None:
-        async for message in client.messages:
+    @staticmethod
+    async def _listen(client: aiomqtt.Client) -> None:
+        async for _ in client.messages:  # all are taken as they are read: it ends with the connection
+            pass
+
+    def _read(self, message: aiomqtt.Message) -> None:
+        """Look at a message as it is read; what comes faster waits at the broker, so that no halt is dropped."""
+        try:
             self._take(message)
+        except Exception:  # of one message, which must not keep the others from being read
+            log.exception("command.failed", vault=self._vaults.get(message.topic.value, ""))
 
     def _take(self, message: aiomqtt.Message) -> None:
         vault = self._vaults.get(message.topic.value, "")
@@ -148,24 +155,15 @@ class CommandWindow:
         connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # not typed there
         connect.SessionExpiryInterval = SESSION_S
         connect.MaximumPacketSize = MAX_PACKET_BYTES
-        drop = self.desk.drop
+        read = self._read
 
         class Inbox(asyncio.Queue[aiomqtt.Message]):
-            """Holds so many messages and counts the others."""
+            """Holds nothing: the broker takes what was read for had, and it would be lost with the connection."""
 
             def put_nowait(self, item: aiomqtt.Message) -> None:
-                if self.full():
-                    drop()
-                else:
-                    super().put_nowait(item)
+                read(item)
 
-        return self._broker.client(
-            "commands",
-            clean_start=False,
-            properties=connect,
-            queue_type=Inbox,
-            max_queued_incoming_messages=MAX_INBOX,
-        )
+        return self._broker.client("commands", clean_start=False, properties=connect, queue_type=Inbox)
 
 
 def _end_if_cancelled() -> None:

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ ANSWER_TIMEOUT_S = 5.0
 IDLE_S = 60.0  # how long a line may be open without a question
 WAITING = 100  # connections nobody has taken yet; asyncio's own figure
 PARTING_S = 1.0  # for answers under way when the daemon stops
+LOCK_PATIENCE_S = 1.0  # with whoever holds our folder: another daemon that begins to listen needs no millisecond of it
 
 _HANDS_FULL = "it listens, and has its hands full"
 
@@ -80,7 +82,7 @@ async def serve(path: Path, handle: Handler) -> AsyncIterator[None]:
             with suppress(ConnectionError):
                 await writer.wait_closed()
 
-    server = await asyncio.start_unix_server(converse, sock=_listening(path), limit=MAX_QUESTION_BYTES)
+    server = await asyncio.start_unix_server(converse, sock=await _listening(path), limit=MAX_QUESTION_BYTES)
     try:
         yield
     finally:
@@ -179,12 +181,13 @@ async def _call(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]
         raise
 
 
-def _listening(path: Path) -> socket.socket:
+async def _listening(path: Path) -> socket.socket:
     """Return a socket of mode 0600 that listens on `path`. Raises AlreadyRunningError if another does."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)  # of two that start at once, one sees the other listen
+        await _lock(folder)  # of two that start at once, one sees the other listen
         refuse_second(path)
+        path.unlink(missing_ok=True)  # the socket that a killed one left
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(str(path))
@@ -198,14 +201,32 @@ def _listening(path: Path) -> socket.socket:
     return listener
 
 
+async def _lock(folder: int) -> None:
+    """Lock our folder, or go on without after a while: anybody who may read it can hold it, and we are to trade.
+
+    Nor does every file system have such locks.
+    """
+    give_up_s = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up_s:
+                return
+            await asyncio.sleep(0.01)
+        except OSError:
+            return
+        else:
+            return
+
+
 def refuse_second(path: Path) -> None:
-    """Raise AlreadyRunningError if a daemon listens on `path`; remove the socket that a killed one left."""
+    """Raise AlreadyRunningError if a daemon listens on `path`; touches nothing, as one may be about to."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.settimeout(0.0)
         try:
             line.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
-            path.unlink(missing_ok=True)
             return
         except NotADirectoryError:
             return  # whoever makes the folder will say what stands in its place

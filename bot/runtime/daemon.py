@@ -48,7 +48,7 @@ from bot.runtime.live import NOT_SENT, LiveSession
 from bot.runtime.live_transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.meters import DaemonMeters
-from bot.runtime.operating import fit_for_journal, parse_operation, told_of, too_late
+from bot.runtime.operating import fit_for_journal, parse_operation, text_of, told_of, too_late
 from bot.runtime.reasons import secret_in
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
 from bot.runtime.reload import InForce, answer_of, event_of, read_plan, take_in, wish_of
@@ -452,7 +452,7 @@ class Daemon:
         wish, file, session = wish_of(question), self._vault_file, self._session
         if file is None or self._newest is None:
             return {"error": "expected a daemon that has a file and has recovered; hint: try again in a moment"}
-        if why_not := secret_in(*(str(question.get(name, "")) for name in ("issuer", "reason", "command_id"))):
+        if why_not := secret_in(*(text_of(question, name) for name in ("issuer", "reason", "command_id"))):
             return {"error": why_not, "refusal": "holds_secret"}
         plan = None
         while plan is None or plan.old is not self._newest:  # until nobody was faster

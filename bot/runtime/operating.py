@@ -11,7 +11,7 @@ from bot.domain.events import OperatorAction, OperatorCommand
 from bot.domain.units import NS_PER_S
 from bot.engine.engine import Engine
 from bot.runtime.halt_marker import Halt
-from bot.runtime.reasons import secret_in
+from bot.runtime.reasons import BY_ALERTS, secret_in
 from bot.telemetry.logs import without_secrets
 
 MAX_REASON: Final = 500
@@ -28,7 +28,7 @@ def parse_operation(question: dict[str, Any], now_ns: int) -> OperatorCommand | 
         action = OperatorAction(str(question.get("action")))
     except ValueError:
         return f"expected an action of {[str(a) for a in OperatorAction]}, found {question.get('action')!r:.50}"
-    reason = str(question.get("reason", "")).strip()[:MAX_REASON]
+    reason = text_of(question, "reason").strip()[:MAX_REASON]
     if action in NEED_A_REASON and not reason:
         return f"{action}: expected a reason, which goes into the journal, found none"
     numbers: dict[str, float | None] = {}
@@ -46,7 +46,7 @@ def parse_operation(question: dict[str, Any], now_ns: int) -> OperatorCommand | 
         return f"expected command_id and underlying as texts, found {command_id!r:.50} and {underlying!r:.50}"
     return OperatorCommand(
         action,
-        str(question.get("issuer", ""))[:MAX_NAME],
+        text_of(question, "issuer")[:MAX_NAME],
         reason,
         now_ns,
         command_id,
@@ -55,15 +55,25 @@ def parse_operation(question: dict[str, Any], now_ns: int) -> OperatorCommand | 
     )
 
 
+def text_of(question: dict[str, Any], name: str) -> str:
+    """Return a text of a question, "" where there is none: what else stands there nobody has looked through."""
+    value = question.get(name)
+    return value if isinstance(value, str) else ""
+
+
 def fit_for_journal(question: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return a question without our secrets, and why it is refused for one, "" if it is not: a halt never is."""
+    """Return a question without our secrets, and why it is refused for one, "" if it is not.
+
+    A halt never is, nor what the alerts order: the venue that nobody looks after may have repeated a key.
+    """
     given = {name: text for name in TEXTS if isinstance(text := question.get(name), str)}
     if not (why_not := secret_in(*given.values())):
         return question, ""
     fit = question | {name: without_secrets(text) for name, text in given.items()}
     if fit.get("command_id") != question.get("command_id"):
         fit["command_id"] = ""  # else every other one that holds a secret would have been executed before
-    return fit, "" if question.get("action") == OperatorAction.HALT else why_not
+    is_urgent = question.get("action") == OperatorAction.HALT or question.get("issuer") == BY_ALERTS
+    return fit, "" if is_urgent else why_not
 
 
 def too_late(

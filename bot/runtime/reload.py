@@ -20,6 +20,7 @@ from bot.engine.adoption import adopted
 from bot.engine.settings import EngineSettings
 from bot.runtime.config import config_json, config_sha256, load_vaults
 from bot.runtime.live import LiveSession
+from bot.runtime.operating import text_of
 from bot.runtime.reload_rules import Verdict, judge, limits_after, limits_of, lines_of
 from bot.runtime.session import Session
 from bot.runtime.vault import Vault
@@ -159,11 +160,11 @@ def wish_of(question: dict[str, Any]) -> Wish:
     """Return what is asked for over the control socket, whatever its types."""
     expires_ns = question.get("expires_ns")
     return Wish(
-        issuer=str(question.get("issuer", ""))[:100],
-        reason=str(question.get("reason", ""))[:500],
-        confirm=str(question.get("confirm", ""))[:100],
-        command_id=str(question.get("command_id") or "")[:100],
+        issuer=text_of(question, "issuer")[:100],
+        reason=text_of(question, "reason")[:500],
+        confirm=text_of(question, "confirm")[:100],
+        command_id=text_of(question, "command_id")[:100],
         is_dry_run=question.get("dry_run") is True,
-        expected_sha256=str(question.get("config_sha256", ""))[:64],
+        expected_sha256=text_of(question, "config_sha256")[:64],
         late_s=(time.time_ns() - expires_ns) / NS_PER_S if isinstance(expires_ns, int) and expires_ns > 0 else 0.0,
     )

@@ -145,6 +145,24 @@ def test_the_fleet_shows_what_the_daemon_says(stand: Stand) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= 390")
 
 
+def test_what_comes_while_a_page_is_built_is_shown_in_the_order_in_which_it_came(stand: Stand) -> None:
+    page = stand.open()
+    page.evaluate(
+        """() => {
+            document.body.append(Object.assign(document.createElement("p"), { id: "probe" }));
+            document.getElementById("probe").dataset.k = "probe";
+            const word = (cell) => ({ cells: { probe: cell }, orders: {}, calls: [] });
+            const top = document.getElementById("top");
+            top.id = "not-there-yet";
+            ek.show(word({ "#text": "older", "data-older": "1" }));
+            top.id = "top";
+            ek.show(word({ "#text": "newer" }));
+        }"""
+    )
+    page.wait_for_selector("#probe[data-older]", state="attached")
+    assert page.text_content("#probe") == "newer"
+
+
 def test_it_can_be_used_by_keyboard_alone(stand: Stand) -> None:
     page = stand.open()
     page.keyboard.press("Tab")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from bot.domain.errors import ConfigError
+from bot.domain.errors import ConfigError, VenueFatal
 from bot.domain.units import NS_PER_S
-from bot.gateways.chain.settings import GWEI, PoolSettings
-from bot.runtime.chains import chain_settings
+from bot.gateways.chain.settings import GWEI, PoolSettings, WalletSettings
+from bot.runtime.chains import chain_settings, load_signer
 from bot.runtime.config import load_vaults
 from bot.runtime.vault import Vault
+from bot.telemetry.logs import without_secrets
 from tests.runtime.chain_files import POOL, ROUTER, WALLET, chain_vault
 
 
@@ -56,3 +59,15 @@ def test_a_chain_without_a_node_says_which_variable_to_set(tmp_path: Path) -> No
     vault = load(tmp_path, chain_vault().replace("    rpc: [http://127.0.0.1:8545]\n", ""))
     with pytest.raises(ConfigError, match="EVENKEEL_LOCAL_RPC"):
         chain_settings(vault, {})
+
+
+async def test_the_password_of_a_keystore_is_masked_wherever_it_came_from(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.touch(0o600)
+    password.write_text("password-of-tchn\n")
+    wallet = WalletSettings(address=WALLET, keystore=str(tmp_path / "none.json"))
+    settings = replace(chain_settings(load(tmp_path, chain_vault()), {})["local"], wallet=wallet)
+    async with AsyncExitStack() as stack:
+        with pytest.raises(VenueFatal):
+            await load_signer(settings, {"EVENKEEL_LOCAL_PASSWORD_FILE": str(password)}, stack)
+    assert without_secrets("it is password-of-tchn") == "it is ***"

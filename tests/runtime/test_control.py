@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import socket
@@ -19,7 +20,7 @@ import pytest
 
 from bot.domain.errors import ConfigError
 from bot.runtime import control
-from bot.runtime.control import AlreadyRunningError, Line, NotRunningError, ask, serve
+from bot.runtime.control import AlreadyRunningError, Line, NotRunningError, ask, refuse_second, serve
 
 
 @pytest.fixture
@@ -133,6 +134,39 @@ async def test_a_living_daemon_keeps_its_socket(path: Path) -> None:
             async with serve(path, echo):
                 raise AssertionError
         assert await asyncio.to_thread(ask, path, {"a": 1}) == {"you said": {"a": 1}}
+
+
+async def test_looking_for_a_rival_takes_no_socket_from_one_that_is_about_to_listen(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as rival:
+        rival.bind(str(path))
+        refuse_second(path)  # as every start does, before it has any lock
+        rival.listen()
+        with pytest.raises(AlreadyRunningError):
+            refuse_second(path)
+
+
+async def test_whoever_holds_the_folder_keeps_no_daemon_from_listening_nor_others_from_trading(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "LOCK_PATIENCE_S", 0.1)
+    stranger = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(stranger, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        turns = 0
+
+        async def trade() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        trading = asyncio.create_task(trade())
+        async with serve(path, echo):
+            assert turns > 1, "others in the process had their turn while it waited"
+            assert await asyncio.to_thread(ask, path, {}) == {"you said": {}}
+        trading.cancel()
+    finally:
+        os.close(stranger)
 
 
 async def test_a_daemon_too_busy_to_listen_keeps_its_socket_too(path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from bot.domain.events import OperatorAction, OperatorCommand
 from bot.runtime.halt_marker import Halt
 from bot.runtime.operating import GOES_ON, MAX_REASON, fit_for_journal, parse_operation, told_of, too_late
+from bot.runtime.reasons import BY_ALERTS
 from bot.telemetry.logs import keep_secret
 from tests.engine.builders import Driver
 
@@ -101,6 +102,24 @@ def test_a_secret_is_no_part_of_a_question_and_only_a_halt_is_carried_out_withou
     assert fit_for_journal(named) == ({**named, "command_id": ""}, "")
     plain = {"action": "pause", "reason": "lunch"}
     assert fit_for_journal(plain) == (plain, "")
+
+
+def test_what_nobody_answered_makes_a_vault_reduce_only_whatever_a_venue_has_said() -> None:
+    keep_secret("secret-of-opqs")
+    reason = "nobody acknowledged v:venue_fatal:deribit: a venue waits for a person: invalid key secret-of-opqs"
+    question = {"action": "reduce_only", "issuer": BY_ALERTS, "reason": reason, "command_id": "alerts-1"}
+    fit, why_not = fit_for_journal(question)
+    assert (fit["reason"], fit["command_id"], why_not) == (reason.replace("secret-of-opqs", "***"), "alerts-1", "")
+    assert fit_for_journal({**question, "issuer": "ann"})[1] != ""
+
+
+def test_what_is_no_text_is_no_reason() -> None:
+    keep_secret("secret-of-opqt")
+    for given in (["secret-of-opqt"], {"a": "secret-of-opqt"}, None, 3):
+        question, _ = fit_for_journal({"action": "pause", "issuer": given, "reason": given})
+        found = parse_operation(question, 7)
+        assert isinstance(found, OperatorCommand)
+        assert (found.issuer, found.reason) == ("", ""), given
 
 
 def test_what_a_frozen_daemon_finds_when_it_wakes_may_come_too_late() -> None:

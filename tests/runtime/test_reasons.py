@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from bot.domain.errors import ConfigError
+from bot.runtime.config import load_vaults
 from bot.runtime.reasons import fit_reason, learn_secrets, secret_in
 from bot.runtime.vault import Vault
 from bot.telemetry.logs import keep_secret
+from tests.runtime.chain_files import chain_vault
 from tests.runtime.command_line import CommandLine
 from tests.runtime.vault_files import vault
 
@@ -37,6 +39,16 @@ def test_keys_of_a_live_vault_are_known_though_no_daemon_runs(tmp_path: Path) ->
     assert secret_in("secret-of-rsnw") == "", "a paper run loads no keys, so that none can be sent anywhere"
     learn_secrets(paper.model_copy(update={"mode": "live"}), {})
     assert secret_in("secret-of-rsnw") != ""
+
+
+def test_the_password_of_a_keystore_is_known_too_where_it_stands_in_a_file(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.touch(0o600)
+    password.write_text("password-of-rsnv\n")
+    (tmp_path / "vault.yaml").write_text(chain_vault())
+    (live,) = load_vaults([tmp_path / "vault.yaml"])
+    learn_secrets(live.model_copy(update={"mode": "live"}), {"EVENKEEL_LOCAL_PASSWORD_FILE": str(password)})
+    assert secret_in("it is password-of-rsnv") != ""
 
 
 def test_at_the_machine_it_is_the_same(evenkeel: CommandLine, busy: Path) -> None:

@@ -61,7 +61,6 @@ class Why(StrEnum):
     EXPIRED = "expired"
     RETAINED = "retained"
     UNKNOWN_TOPIC = "unknown_topic"
-    FLOOD = "flood"
     BUSY = "busy"
     OVERTAKEN = "overtaken"
     BY_THE_DAEMON = "by_the_daemon"

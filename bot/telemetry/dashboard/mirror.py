@@ -55,8 +55,9 @@ class VaultPicture:
             self.exposure[one.underlying].add(exposure_point(one, state.now_ns))
 
     def take_told(self, told: Told) -> None:
-        """Take an event; one that came before is left out, by its number."""
+        """Take an event; one that came before is left out, by its number. Another run begins its own list anew."""
         if told.run_id != self._run_id:
+            self.events.clear()  # numbers, and times in a replay, are those of one run
             self._run_id, self._newest = told.run_id, told.number - 1
         if told.number <= self._newest:
             return

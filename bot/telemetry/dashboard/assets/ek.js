@@ -34,16 +34,22 @@ const ek = (() => {
     focused?.focus({ preventScroll: true });
   }
 
-  // Elements come a moment after the page's frame: what they are to show waits for them.
-  let waiting = [];
+  // Elements come a moment after the page's frame: what they are to show waits for them, and is shown in the order in
+  // which it came: the newest word on a cell is said once, and an older one after it would stay.
+  const waiting = [];
   function show(message, run = runMethod) {
     beat();
     runMethod = run;
-    if (!document.getElementById("top")) {
-      waiting.push(message);
-      setTimeout(() => waiting.splice(0).forEach((one) => show(one)), 20);
-      return;
-    }
+    waiting.push(message);
+    catchUp();
+  }
+
+  function catchUp() {
+    if (waiting.length && !by("top")) setTimeout(catchUp, 20);
+    else for (const message of waiting.splice(0)) showOne(message);
+  }
+
+  function showOne(message) {
     for (const [key, cell] of Object.entries(message.cells)) {
       const element = find(key);
       if (element) for (const [name, value] of Object.entries(cell)) put(element, name, value);

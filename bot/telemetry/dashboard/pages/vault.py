@@ -52,7 +52,6 @@ class _VaultPage:
         self._shell = shell
         self._picture = picture
         self._ticks = 0
-        self._run_id = picture.state.run_id if picture.state is not None else ""
         self._charts: dict[str, _Chart] = {}
         self._quick: list[tuple[Sheet, Make]] = []
         self._slow: list[tuple[Sheet, Make]] = []
@@ -116,7 +115,7 @@ class _VaultPage:
 
     def _underlying(self, name: str) -> None:
         ring = self._picture.exposure.get(name)
-        chart = _Chart(self._one(name), ring, self._picture.events)
+        chart = _Chart(self._one(name), ring, self._picture.events, self._state.run_id)
         chart.plot.classes("ek-8")
         self._charts[name] = chart
         self._part(4, lambda: exposure.intent(self._one(name), self._state.now_ns))
@@ -137,11 +136,10 @@ class _VaultPage:
         if state is None:
             return
         if _names(state) != self._laid_out:
-            self._run_id = state.run_id
             self._lay_out()
         self._ticks += 1
         for name, chart in self._charts.items():
-            chart.show(self._one(name), self._picture.exposure.get(name), self._picture.events, live)
+            chart.show(self._one(name), self._picture.exposure.get(name), self._picture.events, state.run_id, live)
         for part, make in self._quick:
             part.show(make(), live)
         if self._ticks % SLOW_TICKS == 1:
@@ -210,32 +208,44 @@ class _VaultPage:
 class _Chart:
     """The chart of one underlying, and up to where it was drawn."""
 
-    def __init__(self, one: UnderlyingState, ring: Ring | None, events: Sequence[Told]) -> None:
+    def __init__(self, one: UnderlyingState, ring: Ring | None, events: Sequence[Told], run_id: str) -> None:
         self._ring = ring
         self._seen = ring.added if ring is not None else 0
         self._told = 0
         points = [point_of(point) for point in ring.points()] if ring is not None else []
         told = f"Net delta of {one.underlying} in its no-trade band over time; the same figures are in the table below"
         caption = f"{one.underlying}: net delta in its band"
-        self.plot = Plot(caption, one.underlying, told, points, self._ticks(one, events))
+        self.plot = Plot(caption, one.underlying, told, points, self._ticks(one, events, run_id))
 
-    def show(self, one: UnderlyingState, ring: Ring | None, events: Sequence[Told], live: Live) -> None:
+    def show(self, one: UnderlyingState, ring: Ring | None, events: Sequence[Told], run_id: str, live: Live) -> None:
         """Draw what came since; all of it anew where another run has begun."""
         if ring is None:
             return
         if ring is not self._ring:
             self._ring, self._told = ring, 0
-            self.plot.restart([point_of(point) for point in ring.points()], self._ticks(one, events), live)
+            points = [point_of(point) for point in ring.points()]
+            self.plot.restart(points, self._ticks(one, events, run_id), live)
         else:
-            self.plot.append([point_of(point) for point in ring.since(self._seen)], self._ticks(one, events), live)
+            points = [point_of(point) for point in ring.since(self._seen)]
+            self.plot.append(points, self._ticks(one, events, run_id), live)
         self._seen = ring.added
 
-    def _ticks(self, one: UnderlyingState, events: Sequence[Told]) -> list[HedgeTick]:
-        """Return the hedges that were not drawn yet; an event that came twice is drawn once."""
-        if not events or events[-1].number <= self._told:
-            return []
-        after, self._told = self._told, events[-1].number
-        return hedge_ticks([told for told in events if told.number > after], one)
+    def _ticks(self, one: UnderlyingState, events: Sequence[Told], run_id: str) -> list[HedgeTick]:
+        """Return the hedges of this run that were not drawn yet; an event that came twice is drawn once."""
+        found, self._told = new_ticks(events, one, run_id, self._told)
+        return found
+
+
+def new_ticks(events: Sequence[Told], one: UnderlyingState, run_id: str, after: int) -> tuple[list[HedgeTick], int]:
+    """Return the hedges of a run in its events behind number `after`, and the number of the newest of these.
+
+    Events of the run before are still there when another begins, which numbers its own from the beginning.
+    """
+    if not events or events[-1].run_id != run_id or events[-1].number <= after:
+        return [], after
+    return hedge_ticks([told for told in events if told.run_id == run_id and told.number > after], one), events[
+        -1
+    ].number
 
 
 def point_of(point: ExposurePoint) -> Point:
