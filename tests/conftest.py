@@ -43,6 +43,23 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def _process_state() -> tuple[int, int, int]:
+    """Return what a test may change of its whole process, and every later test would then run with."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return umask, os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)
+
+
+BEGAN_WITH = _process_state()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Fail a test that leaves its process with another umask, niceness or scheduler."""
+    found = _process_state()
+    assert found == BEGAN_WITH, f"expected umask, niceness and scheduler {BEGAN_WITH}, found {found}"
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_running(request: pytest.FixtureRequest) -> None:
     """Watch every asynchronous test for tasks it leaves behind; sockets and files left open are warnings, so errors."""

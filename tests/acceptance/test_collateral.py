@@ -95,8 +95,8 @@ def run(folder: Path, recording: Path, plans: str, *, stuck: str = "") -> Run:
     session = opened(folder, recording, plans)
     if stuck:
         assert isinstance(session.world.venue, Venues)
-        assert session.world.venue._transfers is not None
-        session.world.venue._transfers.suspend(Suspension(stuck, 0, NEVER_NS, is_silent=True))
+        assert session.world.venue.transfers is not None
+        session.world.venue.transfers.suspend(Suspension(stuck, 0, NEVER_NS, is_silent=True))
     given: list[Command] = []
     submit = session.world.submit
 
