@@ -26,8 +26,8 @@ from bot.domain.windows import Alert, Severity, Told, VaultState
 from bot.runtime.clock import WallClock
 from bot.runtime.desk import AlertsSection
 from bot.runtime.desk_file import destination_urls
+from bot.runtime.hub import Hub, Watched, order_daemon
 from bot.runtime.reasons import BY_ALERTS
-from bot.runtime.windows import Hub, Watched, order_daemon
 from bot.telemetry.alerts.keeper import AlertKeeper, Escalation, Patience, Telling
 from bot.telemetry.alerts.rules import Finding, judge
 from bot.telemetry.alerts.sending import Destination, Sender, Waiting, is_address

@@ -22,8 +22,8 @@ from bot.domain.windows import CommandAnswer, VaultState
 from bot.runtime import control, halting
 from bot.runtime.command_file import CommandFile, command_path
 from bot.runtime.halt_marker import Halt, marker_of
+from bot.runtime.hub import Hub, Watched
 from bot.runtime.reasons import secret_in
-from bot.runtime.windows import Hub, Watched
 from bot.telemetry.alerts.keeper import OF_THE_DESK
 from bot.telemetry.commands.memory import is_worth_answering
 from bot.telemetry.commands.verifying import (

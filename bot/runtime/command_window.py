@@ -22,8 +22,8 @@ from bot.domain.windows import Told, VaultState
 from bot.runtime.broker import Broker
 from bot.runtime.command_desk import Arrival, CommandDesk, Reply, reply_topic
 from bot.runtime.desk import Desk, MqttSection
+from bot.runtime.hub import Hub, Watched
 from bot.runtime.issuers import load_issuers
-from bot.runtime.windows import Hub, Watched
 from bot.telemetry.logs import OnceLogger
 from bot.telemetry.mqtt.topics import MANNERS, Topic, topic_name
 

@@ -20,7 +20,7 @@ import typer
 from bot.domain.errors import ConfigError
 from bot.runtime.desk import DashboardSection, Desk, MqttSection
 from bot.runtime.desk_file import load_desk
-from bot.runtime.windows import Watched
+from bot.runtime.hub import Watched
 from bot.runtime.windows_cli import watch, yield_to_trading
 
 GRACE_S = 2  # for answers under way when it stops

@@ -14,9 +14,9 @@ import structlog
 from bot.domain.errors import EvenkeelError
 from bot.domain.windows import Told
 from bot.runtime.heat_source import HeatSource
+from bot.runtime.hub import Watched
 from bot.runtime.journal_tail import JournalTail
 from bot.runtime.replay_runs import ReplayRuns
-from bot.runtime.windows import Watched
 from bot.telemetry.dashboard.replays import Replays
 from bot.telemetry.dashboard.shown.margin import HeatMap
 

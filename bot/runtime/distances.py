@@ -8,7 +8,7 @@ import msgspec
 
 from bot.domain.windows import AccountState, VaultState
 from bot.runtime.heat_source import HeatSource
-from bot.runtime.windows import Watched
+from bot.runtime.hub import Watched
 from bot.telemetry.dashboard.shown.margin import Distance
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bot.runtime.desk import HttpSection
-from bot.runtime.windows import Hub, Watched
+from bot.runtime.hub import Hub, Watched
 from bot.telemetry.metrics.board import Board, Neighbours
 from bot.telemetry.metrics.server import HttpWindow
 

@@ -10,8 +10,8 @@ from functools import partial
 from bot.domain.windows import Alert, Told, VaultState
 from bot.runtime.broker import Broker
 from bot.runtime.desk import MqttSection, cursor_path
+from bot.runtime.hub import Hub, Watched
 from bot.runtime.journal_events import JournalEvents
-from bot.runtime.windows import Hub, Watched
 from bot.telemetry.alerts.keeper import Telling
 from bot.telemetry.mqtt.desk_publisher import DeskPublisher
 from bot.telemetry.mqtt.publisher import POLL_S, Publisher

@@ -19,8 +19,8 @@ from rich.text import Text
 from bot.domain.errors import ConfigError, JournalError
 from bot.domain.units import NS_PER_S, utc_text
 from bot.domain.windows import Told
+from bot.runtime.hub import Watched
 from bot.runtime.journal_tail import JournalTail
-from bot.runtime.windows import Watched
 from bot.runtime.windows_cli import watch
 from bot.telemetry.telling import Kind
 from bot.telemetry.top import printable

@@ -20,7 +20,8 @@ from rich.text import Text
 
 from bot.domain.windows import Told, VaultState
 from bot.runtime.daemon import stopping
-from bot.runtime.windows import Watched, watch_daemon
+from bot.runtime.hub import Watched
+from bot.runtime.windows import watch_daemon
 from bot.runtime.windows_cli import watch
 from bot.telemetry.metrics.board import Board
 from bot.telemetry.top import draw_clocks, draw_fleet

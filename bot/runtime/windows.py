@@ -8,23 +8,21 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
 
 from bot.domain.errors import JournalError
-from bot.domain.windows import Alert, Told, VaultState
+from bot.domain.windows import Told, VaultState
 from bot.runtime import control
 from bot.runtime.desk import Desk, cursor_path
+from bot.runtime.hub import Hub, Watched
 from bot.runtime.journal_events import read_cursor, tail_from
-from bot.runtime.vault import Vault
-from bot.telemetry.alerts.keeper import Telling
 from bot.telemetry.logs import OnceLogger
 
 FROZEN_AFTER_S: Final = 3.0  # a daemon that has not answered for this long does not answer
@@ -57,54 +55,7 @@ class Window(Protocol):
         """Take note that a vault's daemon does not answer."""
 
 
-class Watched(NamedTuple):
-    """A vault whose daemon is watched, the file it was read from, and where its daemon and its journal are."""
-
-    vault: Vault
-    vault_file: Path
-    socket_path: Path
-    journal_path: Path
-
-
 Complete = Callable[[VaultState], VaultState]
-
-
-class Hub:
-    """What windows know of one another; each fills in its own part.
-
-    `refused_commands` counts commands that were refused, by reason; `broker_away_ns` is since when the broker is away
-    (wall clock, 0: it is not). `notice` takes what people are told. `open_alerts` returns a vault's open alerts, ""
-    those of the desk; `acknowledge` takes note that somebody has seen one and returns why not, "" if so. `handlers`
-    answer the verbs asked at the windows' own socket.
-    """
-
-    def __init__(self) -> None:
-        self.refused_commands: Counter[str] = Counter()
-        self.broker_away_ns = 0
-        self.dropped = 0  # states that made way for newer ones before they were published
-        self.notice: Callable[[Telling, int], None] = lambda _told, _now_ns: None
-        self.open_alerts: Callable[[str], Sequence[Alert]] = lambda _vault: ()
-        self.acknowledge: Callable[[str, str], str] = lambda _alert_id, _who: "no alerts are kept here"
-        self.handlers: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {}
-
-
-async def order_daemon(watched: Watched, question: Mapping[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:
-    """Put an operator's word to a vault's daemon; return its answer, {"error": …} if it gave none.
-
-    `question` is that of the verb `operate` without the verb.
-    """
-    line = control.Line(watched.socket_path, timeout_s)
-    try:
-        answer: dict[str, Any] = msgspec.json.decode(await line.ask({"verb": "operate", **question}))
-    except control.NotRunningError:
-        return {"error": f"expected a running daemon of {watched.vault.vault}, found none"}
-    except TimeoutError:
-        return {"error": f"expected an answer within {timeout_s:g} s, found none; it may still do what it was told"}
-    except (OSError, ValueError, msgspec.DecodeError) as error:
-        return {"error": f"expected an answer, found {type(error).__name__}: {str(error)[:200]}"}
-    finally:
-        line.close()
-    return answer
 
 
 class Windows:

@@ -17,8 +17,9 @@ from bot.runtime.daemon import stopping
 from bot.runtime.desk import Desk
 from bot.runtime.desk_file import load_desk
 from bot.runtime.distances import Distances
+from bot.runtime.hub import Hub, Watched
 from bot.runtime.recovery import journal_path
-from bot.runtime.windows import SOCKET, Hub, Watched, Windows, open_windows, until_eof
+from bot.runtime.windows import SOCKET, Windows, open_windows, until_eof
 
 STATE_EVERY_S = 0.25
 NICENESS = 5

@@ -18,7 +18,7 @@ from bot.domain.windows import Severity
 from bot.runtime.alert_window import DONE_BEFORE, MEMORY, AlertWindow, open_alert_window, patience_of
 from bot.runtime.desk import AlertsSection
 from bot.runtime.executed import ExecutedCommands
-from bot.runtime.windows import Hub
+from bot.runtime.hub import Hub
 from bot.runtime.windows_cli import watch
 from bot.telemetry.alerts.keeper import Escalation, Patience
 from bot.telemetry.alerts.sending import Destination, Sender

@@ -27,8 +27,8 @@ from bot.runtime.command_desk import (
 )
 from bot.runtime.control import serve
 from bot.runtime.halt_marker import marker_of
+from bot.runtime.hub import Hub, Watched
 from bot.runtime.vault import Vault
-from bot.runtime.windows import Hub, Watched
 from bot.telemetry.commands.memory import MAX_PER_ISSUER
 from bot.telemetry.logs import keep_secret
 from tests.runtime.vault_files import vault

@@ -24,8 +24,8 @@ from bot.runtime.command_desk import CommandDesk
 from bot.runtime.command_window import CommandWindow, answers_topic, commands_topic, open_commands
 from bot.runtime.control import serve
 from bot.runtime.desk import Desk, MqttSection
+from bot.runtime.hub import Hub, Watched
 from bot.runtime.vault import Vault
-from bot.runtime.windows import Hub, Watched
 from tests.broker import Mosquitto
 from tests.broker import mosquitto as open_broker
 from tests.runtime.vault_files import vault

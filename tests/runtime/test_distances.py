@@ -13,6 +13,7 @@ from bot.runtime import control
 from bot.runtime.config import load_vaults
 from bot.runtime.distances import Distances
 from bot.runtime.heat_source import HeatSource
+from bot.runtime.hub import Watched
 from bot.runtime.meters import DaemonMeters
 from bot.runtime.risk_accounts import Accounts
 from bot.runtime.risk_snapshot import Snapshot, take_snapshot
@@ -20,7 +21,6 @@ from bot.runtime.risk_view import distances_of
 from bot.runtime.session import Session, open_session
 from bot.runtime.vault import Vault
 from bot.runtime.window_state import take_state
-from bot.runtime.windows import Watched
 from tests.runtime.command_line import wait_for
 from tests.runtime.test_views import step
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from bot.runtime import control
 from bot.runtime.desk import HttpSection
 from bot.runtime.http_window import http_window
-from bot.runtime.windows import Hub
+from bot.runtime.hub import Hub
 from bot.runtime.windows_cli import watch
 from tests.runtime.command_line import CommandLine, wait_for
 from tests.telemetry.metrics.lint import families_of, problems

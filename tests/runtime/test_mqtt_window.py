@@ -13,8 +13,8 @@ import pytest
 
 from bot.domain.errors import ConfigError
 from bot.runtime.desk import MqttSection
+from bot.runtime.hub import Hub
 from bot.runtime.mqtt_window import open_mqtt
-from bot.runtime.windows import Hub
 from bot.telemetry.mqtt.topics import Availability, Notice, OpenAlerts
 from tests.acceptance.broker_kills import kill_brokers
 from tests.broker import mosquitto

@@ -15,10 +15,11 @@ from bot.domain.windows import Told, VaultState
 from bot.runtime import control
 from bot.runtime.config import load_vaults
 from bot.runtime.control import AlreadyRunningError
+from bot.runtime.hub import Hub, Watched
 from bot.runtime.meters import DaemonMeters
 from bot.runtime.session import open_session
 from bot.runtime.window_state import take_state
-from bot.runtime.windows import Hub, Watched, Windows, follow_journal, order_daemon, watch_daemon
+from bot.runtime.windows import Windows, follow_journal, watch_daemon
 from tests.runtime.test_journal_tail import HEADER, hedge, quiet, write
 
 VAULT = Path(__file__).parents[2] / "config" / "eth-straddle.yaml"
@@ -163,19 +164,6 @@ async def test_windows_answer_at_a_socket_of_their_own(folder: Path, watched: Wa
     line.close()
     stop.set()
     await running
-
-
-async def test_an_order_to_nobody_is_an_error(watched: Watched) -> None:
-    answer = await order_daemon(watched, {"action": "halt", "issuer": "me", "reason": "why"})
-    assert answer == {"error": "expected a running daemon of eth-straddle, found none"}
-
-    async def silent(question: dict[str, Any]) -> dict[str, Any]:
-        await asyncio.sleep(30)
-        return question
-
-    async with control.serve(watched.socket_path, silent):
-        answer = await order_daemon(watched, {"action": "halt", "issuer": "me", "reason": "why"}, timeout_s=0.05)
-        assert "found none; it may still do what it was told" in answer["error"]
 
 
 class Ear(Wall):
