@@ -31,8 +31,8 @@ from typing import Any, Final, Self
 import numpy as np
 from bench_speed import describe_machine, say
 
-from bot.runtime import control
-from bot.runtime.windows_cli import NICENESS
+from bot.runtime.cli.windows import NICENESS
+from bot.runtime.operators import control
 from bot.telemetry.dashboard.passwords import hash_password
 from scripts.dashboard_desk import children, processor_s
 from tests.broker import Mosquitto, free_port, mosquitto
@@ -115,7 +115,7 @@ def run_once(mode: str, speed: float, seconds: float) -> tuple[dict[str, float],
             "PYTHONPATH": str(Path.cwd()),
             "BENCH_SECRET": f"hmac-sha256:{base64.b64encode(secrets.token_bytes(32)).decode()}",
         }
-        command = [sys.executable, "-m", "bot.runtime.cli"]
+        command = [sys.executable, "-m", "bot.runtime.cli.app"]
         run = [sys.executable, "-m", "scripts.timed_daemon", "run", "vault.yaml", "--speed", str(speed), "--json"]
         environ["TIMINGS"] = str(folder / "timings.json")
         storm: Storm | None = None

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, Self
 import numpy as np
 
 from bot.engine.engine import Engine
-from bot.runtime import cli
+from bot.runtime.cli import app as cli
 from bot.runtime.daemon import Daemon
 from bot.runtime.feed import RecordedFeed
 from bot.runtime.mailbox import Mailbox

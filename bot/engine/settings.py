@@ -1,4 +1,4 @@
-"""What the engine must be told: validated values only, built by `bot.runtime.config` from a vault's YAML."""
+"""What the engine must be told: validated values only, built by `runtime.configuration.config` from a vault's YAML."""
 
 from __future__ import annotations
 

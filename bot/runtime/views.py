@@ -16,7 +16,7 @@ from bot.engine.engine import Engine
 from bot.engine.gates import list_gates
 from bot.engine.insurance import Insurance
 from bot.engine.margin_keeper import MarginKeeper
-from bot.runtime.live import LiveSession
+from bot.runtime.live.session import LiveSession
 from bot.runtime.session import Session
 
 MAX_TRAIL = 50  # newest lines of a drain's trail

@@ -18,7 +18,7 @@ from bot.engine.risk_settings import AccountRiskSettings, ClassSettings, RiskSet
 from bot.engine.settings import BookLeg, HedgeSettings
 from bot.risk.asset_classes import MODEL, decode_classes
 from bot.risk.parameters import ParameterSet
-from bot.runtime.margin_parameters import carried_sets
+from bot.runtime.configuration.margin_parameters import carried_sets
 from strategies import DeltaBand
 from tests.engine.builders import CALL, Driver, linear_perpetual, make_settings
 

@@ -27,7 +27,7 @@ from bot.engine.settings import Ages, EngineSettings, FusionSettings, HedgeSetti
 from bot.risk.buffer import BufferRule
 from bot.risk.counterparties import CounterpartyParameters
 from bot.risk.margin_states import StateRule
-from bot.runtime.margin_parameters import carried_sets
+from bot.runtime.configuration.margin_parameters import carried_sets
 from strategies import DeltaBand
 from tests.engine.builders import PERPETUAL, Driver, make_settings, only_intent
 from tests.engine.collateral_vault import CollateralVault

@@ -14,7 +14,7 @@ from bot.engine.gates import list_gates
 from bot.engine.risk_settings import ClassSettings
 from bot.risk.asset_classes import Overrides, decode_classes
 from bot.risk.breakers import Breaker
-from bot.runtime.margin_parameters import carried_sets
+from bot.runtime.configuration.margin_parameters import carried_sets
 from tests.engine.margin_vault import A, B, MarginVault
 
 

@@ -21,7 +21,7 @@ from bot.risk.conditions import Condition, ConditionParameters
 from bot.risk.margin_states import StateRule
 from bot.risk.predictive import Z_99
 from bot.risk.transfers import Route, TransferRules
-from bot.runtime.volatility import load_artefact
+from bot.runtime.configuration.volatility import load_artefact
 from tests.engine.builders import T0_NS
 from tests.engine.margin_vault import INITIAL_SHARE, A, B, MarginVault
 

@@ -16,7 +16,7 @@ from bot.engine.risk_settings import CounterpartyRules
 from bot.risk.counterparties import Action, CounterpartyParameters, Party, PartyKind
 from bot.risk.drain import Stage
 from bot.risk.transfers import Route, TransferRules
-from bot.runtime.margin_parameters import carried_sets
+from bot.runtime.configuration.margin_parameters import carried_sets
 from tests.engine.margin_vault import A, B, MarginVault
 
 PARAMETERS = msgspec.convert(carried_sets("counterparties")[-1].values, CounterpartyParameters)

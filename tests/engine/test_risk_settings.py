@@ -6,8 +6,8 @@ from bot.domain.units import NS_PER_HOUR
 from bot.engine.risk_settings import ClassSettings, ForecastSettings, RiskSettings
 from bot.risk.asset_classes import Overrides, decode_classes
 from bot.risk.volatility.forecaster import VolForecaster
-from bot.runtime.margin_parameters import carried_sets
-from bot.runtime.volatility import load_artefact
+from bot.runtime.configuration.margin_parameters import carried_sets
+from bot.runtime.configuration.volatility import load_artefact
 from tests.engine.builders import T0_NS
 
 

@@ -15,8 +15,8 @@ from bot.engine.vol_watch import VolWatch
 from bot.risk.asset_classes import Overrides, decode_classes
 from bot.risk.conditions import Condition, ConditionParameters
 from bot.risk.volatility.measures import HOURS_PER_YEAR
-from bot.runtime.margin_parameters import carried_sets
-from bot.runtime.volatility import load_artefact
+from bot.runtime.configuration.margin_parameters import carried_sets
+from bot.runtime.configuration.volatility import load_artefact
 from tests.engine.builders import T0_NS
 
 HALF_HOUR = 0.5 * NS_PER_HOUR / NS_PER_YEAR

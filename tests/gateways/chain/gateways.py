@@ -15,7 +15,7 @@ from bot.domain.orders import GasBid, OrderIntent, TimeInForce
 from bot.gateways.chain.chain_gateway import ChainGateway
 from bot.gateways.chain.settings import ChainSettings, HedgeSection, HolderSettings, WalletSettings
 from bot.gateways.chain.signing import KeystoreSigner
-from bot.runtime.clock import WallClock
+from bot.runtime.live.clock import WallClock
 from tests.chains.anvil import GWEI
 from tests.chains.proxy import ChaosProxy
 from tests.chains.world import World
