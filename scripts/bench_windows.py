@@ -141,7 +141,7 @@ class Measured:
                 stack.callback(end, process)
                 return process
 
-            cli = "bot.runtime.cli"
+            cli = "bot.runtime.cli.app"
             daemon = start(
                 "scripts.timed_daemon", "run", "vault.yaml", "--speed", "0", "--desk", "desk.yaml", "--json",
                 pass_fds=(told,),

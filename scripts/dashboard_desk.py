@@ -102,7 +102,7 @@ def open_desk(vault_files: Mapping[str, str], speed: float) -> Iterator[Desk]:
 
         def start(*words: str) -> subprocess.Popen[bytes]:
             log = stack.enter_context((folder / f"{words[0]}.log").open("wb"))
-            command = [sys.executable, "-m", "bot.runtime.cli", *words]
+            command = [sys.executable, "-m", "bot.runtime.cli.app", *words]
             process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log)
             stack.callback(_end, process)
             return process

@@ -26,7 +26,7 @@ import numpy as np
 
 from bot.domain.events import Command
 from bot.engine.engine import Engine
-from bot.runtime import cli
+from bot.runtime.cli import app as cli
 from bot.runtime.daemon import Daemon
 from bot.runtime.feed import RecordedFeed
 

@@ -21,8 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from bot.runtime import control
-from bot.runtime.windows_cli import STATE_EVERY_S, yield_to_trading
+from bot.runtime.cli.windows import STATE_EVERY_S, yield_to_trading
+from bot.runtime.operators import control
 
 STORMERS: Final = 4
 WAKE_EVERY_S: Final = 0.05  # of a stranger: windows wake up about as often

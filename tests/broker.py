@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bot.runtime.broker import Broker
-from bot.runtime.desk import MqttSection, TlsSection
+from bot.runtime.configuration.broker import Broker
+from bot.runtime.configuration.desk import MqttSection, TlsSection
 from tests.runtime.command_line import wait_for
 
 MOSQUITTO = "/usr/sbin/mosquitto"

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from bot.domain.windows import Alert, Told, VaultState
-from bot.runtime import control
 from bot.runtime.journal_tail import JournalTail
+from bot.runtime.operators import control
 from bot.telemetry.mqtt.subscriber import Subscriber
 from tests.broker import mosquitto
 from tests.runtime.command_line import CommandLine, wait_for

@@ -26,12 +26,12 @@ from bot.gateways.chain.endpoints import Endpoints
 from bot.gateways.chain.lives import Life, Row
 from bot.gateways.chain.signing import KeystoreSigner, Signed, Unsigned
 from bot.gateways.chain.transaction_log import TransactionLog, log_path
-from bot.runtime.config import load_vaults
-from bot.runtime.control import ask
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.daemon import Daemon
-from bot.runtime.halt_marker import HaltMarker
 from bot.runtime.journal import Batch, Commands, Journal, verify
-from bot.runtime.live import open_live
+from bot.runtime.live.session import open_live
+from bot.runtime.operators.control import ask
+from bot.runtime.operators.halt_marker import HaltMarker
 from tests.acceptance.chain_vaults import ChainVault, until
 from tests.chains.anvil import COIN, GWEI
 from tests.chains.proxy import ChaosProxy

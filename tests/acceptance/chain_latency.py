@@ -20,7 +20,7 @@ from bot.domain.units import NS_PER_S
 from bot.gateways.chain.chain_gateway import ChainGateway
 from bot.gateways.chain.settings import ChainSettings, HedgeSection, PoolSettings, TokenSettings, WalletSettings
 from bot.gateways.chain.signing import KeystoreSigner
-from bot.runtime.clock import WallClock
+from bot.runtime.live.clock import WallClock
 from tests.acceptance.chain_vaults import PASSWORD, ChainVault, until
 from tests.chains.anvil import COIN
 from tests.chains.proxy import ChaosProxy

@@ -30,8 +30,8 @@ from bot.gateways.chain.lives import Life
 from bot.gateways.chain.nouns import Amounts, Block
 from bot.gateways.chain.protocols.registry import open_protocol
 from bot.gateways.chain.transaction_log import TransactionLog, log_path
-from bot.runtime.chains import chain_settings
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.chains import chain_settings
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.journal import Commands, Journal
 from tests.acceptance.chain_vaults import SWAP, ChainVault, until
 from tests.chains.anvil import COIN

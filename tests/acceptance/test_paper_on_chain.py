@@ -13,9 +13,9 @@ from bot.domain.chain import ChainReport, GasPaid
 from bot.domain.events import SubmitOrder
 from bot.domain.market import ExecutionTerms, Quote
 from bot.domain.orders import Fill, OrderCanceled
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.journal import Commands, Journal
-from bot.runtime.live import open_live
+from bot.runtime.live.session import open_live
 from bot.runtime.recovery import rebuild
 from tests.acceptance.chain_vaults import ChainVault, until
 from tests.chains.world import World

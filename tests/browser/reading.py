@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from playwright.sync_api import Page
 
-from bot.runtime import control
+from bot.runtime.operators import control
 from tests.browser.stand import VAULT, Stand
 
 PATIENCE_MS: Final = 30_000

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 from argon2 import PasswordHasher
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
-from bot.runtime import control
+from bot.runtime.operators import control
 from bot.telemetry.commands.keys import new_secret
 from tests.broker import Mosquitto, free_port, mosquitto
 from tests.runtime.command_line import CommandLine, Process, open_command_line, wait_for

@@ -18,7 +18,7 @@ from bot.gateways.markets import Markets
 from bot.gateways.order_desk import OrderDesk
 from bot.gateways.order_words import OrderWords
 from bot.gateways.venue_words import order_words_of
-from bot.runtime.clock import WallClock
+from bot.runtime.live.clock import WallClock
 
 RUN = "0123456789"
 E = TypeVar("E")

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from bot.runtime.config import load_vaults
-from bot.runtime.dashboard_config import hosts_of
-from bot.runtime.desk_file import load_desk
+from bot.runtime.configuration.config import load_vaults
+from bot.runtime.configuration.desk_file import load_desk
+from bot.runtime.dashboard.config import hosts_of
 from tests.house.sources import ROOT, imports, modules
 from tests.house.test_documents import problem
 from tests.runtime.command_line import wait_for

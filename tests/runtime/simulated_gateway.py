@@ -21,7 +21,7 @@ from bot.domain.units import NS_PER_MS
 from bot.domain.venues import AccountReport, VenueHealth, VenuePosition, VenueStatus
 from bot.gateways.exchange import Credentials, VenueSettings
 from bot.gateways.gateway import Clock, Put
-from bot.runtime.clock import WallClock
+from bot.runtime.live.clock import WallClock
 from bot.simulation.recording import open_recording
 from bot.simulation.venue import Fees, Latency, SimulatedVenue
 

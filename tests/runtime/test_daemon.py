@@ -21,11 +21,11 @@ from bot.domain.orders import OrderIntent, TimeInForce
 from bot.domain.results import RunSummary
 from bot.domain.risk import TransferCollateral, TransferState
 from bot.domain.windows import VaultState
-from bot.runtime.config import load_vaults
-from bot.runtime.control import NotRunningError, ask
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.daemon import Daemon, not_moved, run_all
 from bot.runtime.journal import Batch, Commands, Journal, verify
-from bot.runtime.live import NOT_SENT
+from bot.runtime.live.session import NOT_SENT
+from bot.runtime.operators.control import NotRunningError, ask
 from bot.runtime.recovery import rebuild
 from bot.runtime.session import Session, open_session
 from bot.telemetry.logs import keep_secret

@@ -31,6 +31,7 @@ class Treasury(BinanceServer):
         super().__init__(book, faults=faults, port=port)
         self.permissions["enableWithdrawals"] = True
         self.is_withdrawing = True
+        self.is_listing = True  # withdrawals; those that are not listed are carried out all the same
         self.free = {"USDC": 100_000.0, "USDT": 100_000.0}
         self.withdrawals: list[Json] = []
         self.deposits: list[Json] = []
@@ -84,7 +85,7 @@ class Treasury(BinanceServer):
         routes: dict[tuple[str, str], Callable[[Json], Any]] = {
             ("GET", "capital/config/getall"): lambda _: [self._currency(name) for name in self.free],
             ("POST", "capital/withdraw/apply"): self._withdraw,
-            ("GET", "capital/withdraw/history"): lambda p: _of(self.withdrawals, p),
+            ("GET", "capital/withdraw/history"): lambda p: _of(self.withdrawals if self.is_listing else [], p),
             ("GET", "capital/deposit/hisrec"): lambda p: _of(self.deposits, p),
             ("POST", "asset/transfer"): self._move,
             ("GET", "asset/transfer"): self._moves,

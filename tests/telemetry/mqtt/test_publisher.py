@@ -17,13 +17,13 @@ import msgspec
 import pytest
 
 from bot.domain.windows import Alert, Severity, VaultState
-from bot.runtime.broker import Broker
-from bot.runtime.config import load_vaults
-from bot.runtime.desk import MqttSection
-from bot.runtime.journal_events import RECENT, JournalEvents
+from bot.runtime.configuration.broker import Broker
+from bot.runtime.configuration.config import load_vaults
+from bot.runtime.configuration.desk import MqttSection
 from bot.runtime.meters import DaemonMeters
 from bot.runtime.session import open_session
 from bot.runtime.window_state import take_state
+from bot.runtime.windows.journal_events import RECENT, JournalEvents
 from bot.telemetry.mqtt.publisher import REFRESH_S, Publisher, _is_due
 from bot.telemetry.mqtt.topics import (
     MANNERS,

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.windows import Alert, CommandAnswer, Told, VaultState
-from bot.runtime.broker import Broker
+from bot.runtime.configuration.broker import Broker
 from bot.telemetry.mqtt.subscriber import MAX_HELD, NotConnected, Order, Subscriber
 from bot.telemetry.mqtt.topics import OpenAlerts, RecentEvents, Topic, encode, split, topic_name
 from tests.broker import Mosquitto
