@@ -12,7 +12,7 @@ import pytest
 from bot.domain.events import Command, PlanCollateral
 from bot.domain.results import RunSummary
 from bot.domain.risk import TransferCollateral
-from bot.engine.collateral_desk import CollateralNow
+from bot.engine.margin.collateral_desk import CollateralNow
 from bot.runtime.configuration.config import load_vaults
 from bot.runtime.daemon import Daemon, run_all
 from bot.runtime.journal import Batch, Commands, Journal

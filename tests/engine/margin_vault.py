@@ -13,8 +13,8 @@ from bot.domain.instruments import Hedgeable
 from bot.domain.orders import OrderIntent
 from bot.domain.risk import MarginTerms, ReportedMargin
 from bot.domain.venues import AccountReport
-from bot.engine.margin_keeper import MarginKeeper
-from bot.engine.risk_settings import AccountRiskSettings, ClassSettings, RiskSettings
+from bot.engine.margin.keeper import MarginKeeper
+from bot.engine.margin.risk_settings import AccountRiskSettings, ClassSettings, RiskSettings
 from bot.engine.settings import BookLeg, HedgeSettings
 from bot.risk.asset_classes import MODEL, decode_classes
 from bot.risk.parameters import ParameterSet

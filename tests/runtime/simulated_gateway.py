@@ -153,10 +153,10 @@ class SimulatedGateway:
         while True:
             now_ns = self._clock.now_ns()
             events: list[Event] = list(self.exchange.market_until(now_ns))
+            events += self._waiting  # before any answer to it, however long this loop had no turn
+            self._waiting = []
             if not self.exchange.is_mute:
                 events += self.exchange.venue.advance(now_ns)
-            events += self._waiting
-            self._waiting = []
             if events:
                 put(events)
             await asyncio.sleep(TICK_S)

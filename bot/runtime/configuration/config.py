@@ -23,7 +23,7 @@ from bot.domain.decisions import HedgePolicy
 from bot.domain.errors import ConfigError, RecordingError
 from bot.domain.instruments import Future, Instrument, Option
 from bot.domain.units import BPS, NS_PER_DAY, NS_PER_S
-from bot.engine.risk_settings import RiskSettings
+from bot.engine.margin.risk_settings import RiskSettings
 from bot.engine.settings import (
     Ages,
     BookLeg,

@@ -11,7 +11,7 @@ import msgspec
 
 from bot.domain.risk import MarginState
 from bot.domain.units import NS_PER_S
-from bot.engine.risk_settings import (
+from bot.engine.margin.risk_settings import (
     AccountRiskSettings,
     BufferSettings,
     CollateralRules,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from bot.engine.risk_settings import ClassSettings
+from bot.engine.margin.risk_settings import ClassSettings
 from bot.risk.asset_classes import MODEL as CLASSES
 from bot.risk.asset_classes import Overrides, Resolved, decode_classes
 from bot.risk.parameters import ParameterSet

@@ -238,7 +238,7 @@ def refuse_second(path: Path) -> None:
 def ask(path: Path, question: dict[str, Any], timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
     """Put one question to the daemon behind `path`.
 
-    Raises NotRunningError if none listens, TimeoutError if it does not answer in time.
+    Raises NotRunningError if none listens or it ends before it has answered, TimeoutError if no answer comes in time.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.settimeout(timeout_s)
@@ -248,10 +248,13 @@ def ask(path: Path, question: dict[str, Any], timeout_s: float = ANSWER_TIMEOUT_
             raise NotRunningError(str(path)) from error
         except BlockingIOError as error:
             raise TimeoutError(_HANDS_FULL) from error
-        line.sendall(json.dumps(question).encode() + b"\n")
-        with line.makefile("rb") as answer:
-            text = answer.readline()
-    if not text:
+        try:
+            line.sendall(json.dumps(question).encode() + b"\n")
+            with line.makefile("rb") as answer:
+                text = answer.readline()
+        except ConnectionError as error:
+            raise NotRunningError(str(path)) from error
+    if not text.endswith(b"\n"):
         raise NotRunningError(str(path))
     result = json.loads(text)
     if not isinstance(result, dict):

@@ -11,10 +11,10 @@ import numpy as np
 
 from bot.domain.errors import ConfigError
 from bot.domain.units import NS_PER_YEAR
-from bot.engine.buffers import DEFAULT_DELAY_NS
-from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount
-from bot.engine.margin_accounts import Told as ToldByVenue
-from bot.engine.risk_settings import AccountRiskSettings, RiskSettings
+from bot.engine.margin.accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount
+from bot.engine.margin.accounts import Told as ToldByVenue
+from bot.engine.margin.buffers import DEFAULT_DELAY_NS
+from bot.engine.margin.risk_settings import AccountRiskSettings, RiskSettings
 from bot.risk.asset_classes import ClassParameters, Resolved
 from bot.risk.book import SPOT, Position, RiskBook, build_book
 from bot.risk.distances import Health, book_health

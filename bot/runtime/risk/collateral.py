@@ -11,8 +11,8 @@ import msgspec
 from bot.domain.errors import ConfigError
 from bot.domain.risk import TransferCollateral
 from bot.domain.units import NS_PER_S, utc_text
-from bot.engine.collateral_desk import CollateralNow
-from bot.engine.collateral_problem import route_name
+from bot.engine.margin.collateral_desk import CollateralNow
+from bot.engine.margin.collateral_problem import route_name
 from bot.gateways.transfer_export import Instruction, instruction_of
 from bot.risk.collateral.plan import CollateralPlan, instructions
 from bot.risk.collateral.problem import CollateralProblem

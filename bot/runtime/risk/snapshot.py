@@ -18,15 +18,15 @@ from bot.domain.instruments import Hedgeable, Option
 from bot.domain.risk import CounterpartySigns
 from bot.domain.units import BPS
 from bot.engine.book import UnderlyingBook
-from bot.engine.collateral_desk import CollateralNow
-from bot.engine.collateral_problem import Posing, required_buffer
 from bot.engine.desk import Desk
 from bot.engine.engine import Engine
-from bot.engine.margin_accounts import MarginAccount
-from bot.engine.margin_keeper import MarginKeeper
-from bot.engine.risk_rows import Row, account_rows, linear_row, option_row
-from bot.engine.risk_settings import CollateralRules
-from bot.engine.top_ups import TopUps
+from bot.engine.margin.accounts import MarginAccount
+from bot.engine.margin.collateral_desk import CollateralNow
+from bot.engine.margin.collateral_problem import Posing, required_buffer
+from bot.engine.margin.keeper import MarginKeeper
+from bot.engine.margin.risk_rows import Row, account_rows, linear_row, option_row
+from bot.engine.margin.risk_settings import CollateralRules
+from bot.engine.margin.top_ups import TopUps
 from bot.pricing.black76 import greeks
 from bot.risk.book import SPOT, Position
 from bot.risk.breakers import Tripped

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bot.domain.units import utc_text
-from bot.engine.collateral_desk import CollateralNow
+from bot.engine.margin.collateral_desk import CollateralNow
 from bot.risk.asset_classes import Resolved
 from bot.risk.replanning import PlannedHedge
 from bot.risk.requirement import Charge

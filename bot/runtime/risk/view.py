@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from bot.domain.units import BPS, utc_text
-from bot.engine.risk_settings import BufferSettings
+from bot.engine.margin.risk_settings import BufferSettings
 from bot.risk.asset_classes import Resolved
 from bot.risk.book import RiskBook
 from bot.risk.breakers import Tripped

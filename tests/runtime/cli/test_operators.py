@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +10,20 @@ import pytest
 
 from bot.domain.events import OperatorCommand, SubmitOrder
 from bot.runtime.journal import verify
-from bot.runtime.operators.control import NotRunningError, ask
+from bot.runtime.operators.control import ask
 from tests.runtime.audit import audit, read_rows, without_timings
-from tests.runtime.command_line import CommandLine, Process, wait_for
+from tests.runtime.command_line import CommandLine, wait_for
+from tests.runtime.daemons import JOURNAL, SOCKET, running, view
 
-JOURNAL = Path(".evenkeel/busy.sqlite")
-SOCKET = Path(".evenkeel/busy.sock")
 BOUNDS = "operator:\n  ETH: {target_min_base: -5, target_max_base: 5, band_min_base: 0.1, band_max_base: 50}\n"
 
 
 @pytest.fixture
-def bounded(busy: Path) -> Path:
+def bounded(lasting: Path) -> Path:
     """The busy vault, whose target and band may be set."""
-    with (busy / "busy.yaml").open("a") as file:
+    with (lasting / "busy.yaml").open("a") as file:
         file.write(BOUNDS)
-    return busy
-
-
-@contextmanager
-def running(evenkeel: CommandLine, folder: Path, speed: str = "300") -> Iterator[Process]:
-    process = evenkeel.start("run", "busy.yaml", "--json", "--speed", speed, cwd=folder)
-    try:
-        wait_for(lambda: process.is_over or answers(folder))
-        yield process
-    finally:
-        process.send(signal.SIGKILL)
-        process.wait()
-
-
-def answers(folder: Path) -> bool:
-    """Tell whether a daemon listens; a killed one leaves its socket."""
-    try:
-        return "state" in view(folder)
-    except NotRunningError:
-        return False
-
-
-def view(folder: Path) -> dict[str, Any]:
-    return ask(folder / SOCKET, {"verb": "view"})
+    return lasting
 
 
 def state(folder: Path) -> dict[str, Any]:
@@ -92,46 +66,48 @@ def test_a_target_and_a_band_are_set_shown_and_survive_a_kill(evenkeel: CommandL
     assert given == [("set_target", -2.0), ("set_band", None), ("set_band", None)], "what was refused is in no journal"
 
 
-def test_flatten_needs_the_name_closes_everything_and_goes_on_after_a_kill(evenkeel: CommandLine, busy: Path) -> None:
-    text = (busy / "busy.yaml").read_text()
-    (busy / "busy.yaml").write_text(text.replace("max_order_quote: 50000", "max_order_quote: 4000"))
-    with running(evenkeel, busy) as process:
-        wait_for(lambda: abs(hedge_lots(busy)) >= 8)
-        refused = evenkeel.run("flatten", "busy.yaml", "--reason", "going home", cwd=busy)
+def test_flatten_needs_the_name_closes_everything_and_goes_on_after_a_kill(
+    evenkeel: CommandLine, lasting: Path
+) -> None:
+    text = (lasting / "busy.yaml").read_text()
+    (lasting / "busy.yaml").write_text(text.replace("max_order_quote: 50000", "max_order_quote: 4000"))
+    with running(evenkeel, lasting) as process:
+        wait_for(lambda: abs(hedge_lots(lasting)) >= 8)
+        refused = evenkeel.run("flatten", "busy.yaml", "--reason", "going home", cwd=lasting)
         assert (refused.code, refused.out) == (2, "")
         assert "the book is not touched, so its full delta is open" in refused.err
         assert "expected --confirm busy" in refused.err
-        assert view(busy)["state"] == "running"
-        done = evenkeel.run("flatten", "busy.yaml", "--reason", "going home", "--confirm", "busy", cwd=busy)
+        assert view(lasting)["state"] == "running"
+        done = evenkeel.run("flatten", "busy.yaml", "--reason", "going home", "--confirm", "busy", cwd=lasting)
         assert done.code == 0, done.err
         assert done.out == "busy: closing every hedge, then paused until a resume; the book is exposed\n"
         process.send(signal.SIGKILL)
         process.wait()
-    with running(evenkeel, busy) as process:
-        wait_for(lambda: hedge_lots(busy) == 0 and "flattened by " in view(busy)["state_reason"])
-        assert view(busy)["state"] == "paused"
-        sent = view(busy)["hedges"]
-        refused = evenkeel.run("hedge-now", "busy.yaml", cwd=busy)
+    with running(evenkeel, lasting) as process:
+        wait_for(lambda: hedge_lots(lasting) == 0 and "flattened by " in view(lasting)["state_reason"])
+        assert view(lasting)["state"] == "paused"
+        sent = view(lasting)["hedges"]
+        refused = evenkeel.run("hedge-now", "busy.yaml", cwd=lasting)
         assert (refused.code, refused.out) == (1, "")
         assert "hint: resume first" in refused.err
-        assert view(busy)["hedges"] == sent
-        assert evenkeel.run("resume", "busy.yaml", "--reason", "back", cwd=busy).out == "busy: running\n"
-        wait_for(lambda: hedge_lots(busy) != 0)
+        assert view(lasting)["hedges"] == sent
+        assert evenkeel.run("resume", "busy.yaml", "--reason", "back", cwd=lasting).out == "busy: running\n"
+        wait_for(lambda: hedge_lots(lasting) != 0)
         process.send(signal.SIGTERM)
         result = process.wait()
         assert result.code == 0, result.err
     closing = [
         command.intent
-        for row in read_rows(busy / JOURNAL).commands
+        for row in read_rows(lasting / JOURNAL).commands
         for command in row.commands
         if isinstance(command, SubmitOrder) and command.intent.reason.startswith("flattening by ")
     ]
     assert len(closing) >= 2
     assert all(intent.reduce_only for intent in closing)
-    assert verify(busy / JOURNAL).is_valid
-    replayed = evenkeel.run("replay", "busy.yaml", "--journal", str(JOURNAL), "--json", cwd=busy)
+    assert verify(lasting / JOURNAL).is_valid
+    replayed = evenkeel.run("replay", "busy.yaml", "--journal", str(JOURNAL), "--json", cwd=lasting)
     assert without_timings(replayed.json) == without_timings(result.json), "a journal with commands replays to the same"
-    audit(busy / "busy.yaml", busy / JOURNAL)
+    audit(lasting / "busy.yaml", lasting / JOURNAL)
 
 
 def test_hedge_now_trades_inside_the_band_and_says_why(evenkeel: CommandLine, bounded: Path) -> None:
@@ -157,48 +133,50 @@ def test_hedge_now_trades_inside_the_band_and_says_why(evenkeel: CommandLine, bo
     assert all("before the news" in one for one in reasons)
 
 
-def test_a_command_id_is_executed_once_also_after_a_kill(evenkeel: CommandLine, busy: Path) -> None:
+def test_a_command_id_is_executed_once_also_after_a_kill(evenkeel: CommandLine, lasting: Path) -> None:
     question = {"verb": "operate", "action": "reduce_only", "issuer": "ann", "reason": "x", "command_id": "c-1"}
-    with running(evenkeel, busy) as process:
-        answer = ask(busy / SOCKET, question)
+    with running(evenkeel, lasting) as process:
+        answer = ask(lasting / SOCKET, question)
         assert answer == {"state": "reduce_only", "reason": "ann: x", "text": "reduce_only: ann: x"}
-        assert ask(busy / SOCKET, question) == {
+        assert ask(lasting / SOCKET, question) == {
             "error": "command c-1 was executed before", "refusal": "executed",
         }  # fmt: skip
-        refused = ask(busy / SOCKET, {**question, "action": "set_target", "target_base": 1.0, "command_id": "c-2"})
+        refused = ask(lasting / SOCKET, {**question, "action": "set_target", "target_base": 1.0, "command_id": "c-2"})
         assert refused["refusal"] == "not_allowed"
         process.send(signal.SIGKILL)
         process.wait()
-    with running(evenkeel, busy):
-        assert ask(busy / SOCKET, {**question, "action": "halt"})["refusal"] == "executed"
-        assert ask(busy / SOCKET, {**question, "command_id": "c-2"})["state"] == "reduce_only", "it was never executed"
-    commands = [event for event in read_rows(busy / JOURNAL).events if isinstance(event, OperatorCommand)]
+    with running(evenkeel, lasting):
+        assert ask(lasting / SOCKET, {**question, "action": "halt"})["refusal"] == "executed"
+        assert ask(lasting / SOCKET, {**question, "command_id": "c-2"})["state"] == "reduce_only", (
+            "it was never executed"
+        )
+    commands = [event for event in read_rows(lasting / JOURNAL).events if isinstance(event, OperatorCommand)]
     assert [one.command_id for one in commands] == ["c-1", "c-2"]
 
 
-def test_a_frozen_daemon_wakes_to_no_resume_that_was_given_up(evenkeel: CommandLine, busy: Path) -> None:
+def test_a_frozen_daemon_wakes_to_no_resume_that_was_given_up(evenkeel: CommandLine, lasting: Path) -> None:
     """Somebody may have halted since, at the venues and by the marker, which a resume takes away."""
-    with running(evenkeel, busy) as process:
-        assert evenkeel.run("halt", "busy.yaml", cwd=busy).code == 0
+    with running(evenkeel, lasting) as process:
+        assert evenkeel.run("halt", "busy.yaml", cwd=lasting).code == 0
         process.send(signal.SIGSTOP)
-        given_up = evenkeel.run("resume", "busy.yaml", "--reason", "all is well", cwd=busy)
+        given_up = evenkeel.run("resume", "busy.yaml", "--reason", "all is well", cwd=lasting)
         assert (given_up.code, given_up.out) == (5, "")
         process.send(signal.SIGCONT)
         wait_for(lambda: "found one expired" in process.err)
-        assert view(busy)["state"] == "halted"
+        assert view(lasting)["state"] == "halted"
 
 
 @pytest.mark.parametrize("verb", ["pause", "reduce-only"])
-def test_without_a_daemon_what_is_stricter_is_noted(evenkeel: CommandLine, busy: Path, verb: str) -> None:
-    assert evenkeel.run(verb, "busy.yaml", cwd=busy).code == 3, "there is no journal yet"
-    with running(evenkeel, busy):
-        wait_for(lambda: view(busy)["decisions"] > 1)
-    noted = evenkeel.run(verb, "busy.yaml", "--reason", "see mail", cwd=busy)
+def test_without_a_daemon_what_is_stricter_is_noted(evenkeel: CommandLine, lasting: Path, verb: str) -> None:
+    assert evenkeel.run(verb, "busy.yaml", cwd=lasting).code == 3, "there is no journal yet"
+    with running(evenkeel, lasting):
+        wait_for(lambda: view(lasting)["decisions"] > 1)
+    noted = evenkeel.run(verb, "busy.yaml", "--reason", "see mail", cwd=lasting)
     assert noted.code == 0, noted.err
     assert noted.out.split()[:3] == ["busy:", verb.replace("-", "_"), "noted"]
-    with running(evenkeel, busy):
-        wait_for(lambda: view(busy)["state"] == {"pause": "paused"}.get(verb, "reduce_only"))
-        assert view(busy)["state_reason"].endswith(": see mail")
+    with running(evenkeel, lasting):
+        wait_for(lambda: view(lasting)["state"] == {"pause": "paused"}.get(verb, "reduce_only"))
+        assert view(lasting)["state_reason"].endswith(": see mail")
 
 
 @pytest.mark.parametrize(
@@ -210,8 +188,8 @@ def test_without_a_daemon_what_is_stricter_is_noted(evenkeel: CommandLine, busy:
         ("set-band", "busy.yaml", "ETH", "--reset"),
     ],
 )
-def test_what_trades_needs_a_daemon(evenkeel: CommandLine, busy: Path, command: tuple[str, ...]) -> None:
-    result = evenkeel.run(*command, cwd=busy)
+def test_what_trades_needs_a_daemon(evenkeel: CommandLine, lasting: Path, command: tuple[str, ...]) -> None:
+    result = evenkeel.run(*command, cwd=lasting)
     assert (result.code, result.out) == (3, "")
     assert "busy is not running; hint: " in result.err
-    assert not (busy / JOURNAL).exists()
+    assert not (lasting / JOURNAL).exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from bot.runtime.journal import Journal
 from bot.runtime.live.session import look_at
 from bot.runtime.recovery import rebuild
 from tests.acceptance.live_vaults import LiveVault, live_vault
+from tests.runtime.command_line import CommandLine
 from tests.runtime.vault_files import VAULT, write_tiny_recording
 
 # any margin in use is topped up, by an instruction to a person
@@ -35,12 +35,12 @@ risk:
 """
 
 
-async def ask(one: LiveVault, *words: object, code: int = 0) -> Any:
-    result = await asyncio.to_thread(
-        CliRunner().invoke, app, ["risk", "transfers", str(one.path), *map(str, words), "--json"]
-    )
-    assert result.exit_code == code, result.output
-    return json.loads(result.stdout)["transfers"] if code == 0 else result.output
+async def ask(evenkeel: CommandLine, one: LiveVault, *words: object, code: int = 0) -> Any:
+    """Ask in a process of its own: a command takes its whole process's logs with it, a daemon's too."""
+    told = ("risk", "transfers", str(one.path), *map(str, words), "--json")
+    result = await asyncio.to_thread(evenkeel.run, *told, cwd=one.folder)
+    assert result.code == code, result
+    return result.json["transfers"] if code == 0 else result.err
 
 
 def state_of(engine: Engine, transfer_id: str) -> TransferState:
@@ -48,24 +48,24 @@ def state_of(engine: Engine, transfer_id: str) -> TransferState:
     return engine.top_ups.book[transfer_id].state
 
 
-async def test_a_person_says_what_became_of_an_instruction_and_the_journal_keeps_it() -> None:
+async def test_a_person_says_what_became_of_an_instruction_and_the_journal_keeps_it(evenkeel: CommandLine) -> None:
     async with live_vault(changes={"state_dir:": f"{RISK}state_dir:"}) as one:
         (one.folder / "rehearsal.sock").symlink_to("s")
         async with one.running() as session:
             engine = session.engine
             await one.soon(lambda: engine.top_ups is not None and engine.top_ups.outstanding, "a top-up")
-            (line,) = await ask(one)
+            (line,) = await ask(evenkeel, one)
             name = line["transfer_id"]
             assert (line["state"], line["amount"], line["waits_for_confirmation"]) == ("planned", 500.0, False)
-            assert "waits for no confirmation" in await ask(one, "confirm", name, 500, code=1)
+            assert "waits for no confirmation" in await ask(evenkeel, one, "confirm", name, 500, code=1)
             engine.state, before = BotState.HALTED, engine.state
-            assert "found halted" in await ask(one, "confirm", name, 500, code=1)
+            assert "found halted" in await ask(evenkeel, one, "confirm", name, 500, code=1)
             engine.state = before
-            assert "is not under way here" in await ask(one, "sent", "x-T9", code=1)
-            assert "found 501" in await ask(one, "arrived", name, 501, code=1)
-            await ask(one, "sent", name)
+            assert "is not under way here" in await ask(evenkeel, one, "sent", "x-T9", code=1)
+            assert "found 501" in await ask(evenkeel, one, "arrived", name, 501, code=1)
+            await ask(evenkeel, one, "sent", name)
             assert state_of(engine, name) is TransferState.SENT
-            await ask(one, "arrived", name, 499, "--fee", 1)
+            await ask(evenkeel, one, "arrived", name, 499, "--fee", 1)
             assert state_of(engine, name) is TransferState.ARRIVED
             assert engine.top_ups is not None
             assert engine.top_ups.book[name].credited == 499.0

@@ -271,7 +271,7 @@ def test_the_plan_of_the_document_is_one(tmp_path: Path) -> None:
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     assert isinstance(vault_cli.vault_app, typer.Typer)
-    source = (ROOT / "bot" / "runtime" / "vault_cli.py").read_text(encoding="utf-8")
+    source = (ROOT / "bot" / "runtime" / "cli" / "vault.py").read_text(encoding="utf-8")
     top = re.findall(r"^(?:from|import) (\S+)", source, re.MULTILINE)
     assert not [name for name in top if name.split(".")[0] in {"web3", "eth_abi", "eth_account", "eth_utils"}]
 

@@ -10,7 +10,7 @@ import pytest
 
 from bot.domain.errors import ConfigError
 from bot.domain.risk import MarginState
-from bot.engine.risk_settings import BufferSettings, CollateralRules, RiskSettings
+from bot.engine.margin.risk_settings import BufferSettings, CollateralRules, RiskSettings
 from bot.risk.breakers import BreakerRule
 from bot.risk.buffer import BufferRule
 from bot.risk.margin_states import StateRule

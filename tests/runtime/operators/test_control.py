@@ -317,6 +317,26 @@ async def test_a_daemon_frozen_for_so_long_that_nobody_else_may_wait_is_a_timeou
             ask(path, {}, 0.05)
 
 
+@pytest.mark.parametrize("said", [b"", b'{"state": "runn'])
+def test_a_daemon_that_ends_before_it_has_answered_is_not_running(path: Path, said: bytes) -> None:
+    """Killed with the question unread, for one: the line then breaks rather than ends."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dying:
+        dying.bind(str(path))
+        dying.listen(1)
+
+        def die() -> None:
+            line, _ = dying.accept()
+            with line:
+                line.recv(1)
+                line.sendall(said)
+
+        with ThreadPoolExecutor(1) as pool:
+            death = pool.submit(die)
+            with pytest.raises(NotRunningError):
+                ask(path, {"verb": "view"})
+            death.result()
+
+
 def test_no_socket_is_not_running(path: Path) -> None:
     with pytest.raises(NotRunningError):
         ask(path, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bot.domain.risk import SeriesValue
-from bot.engine.risk_settings import ForecastSettings
+from bot.engine.margin.risk_settings import ForecastSettings
 from bot.risk.conditions import Condition, ConditionParameters
 from bot.runtime.risk.news import RiskNews
 from tests.engine.builders import Driver

@@ -8,7 +8,7 @@ import pytest
 
 from bot.domain.risk import MarginState, TransferCollateral
 from bot.domain.units import NS_PER_MIN
-from bot.engine.insurance import Insurance
+from bot.engine.margin.insurance import Insurance
 from bot.risk.buffer import BufferRule, InsuranceBuffer, Move
 from bot.risk.margin_states import StateRule
 from bot.risk.transfers import Route, TransferRules

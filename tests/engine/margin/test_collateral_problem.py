@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from bot.domain.risk import CollateralPrice, TransferState
-from bot.engine.collateral_problem import Posing, route_name, scenarios_of
-from bot.engine.risk_settings import CollateralRules
+from bot.engine.margin.collateral_problem import Posing, route_name, scenarios_of
+from bot.engine.margin.risk_settings import CollateralRules
 from bot.risk.collateral.problem import CollateralProblem, Need
 from tests.engine.collateral_vault import DELAY_NS, FEE, ROUTES, CollateralVault, route
 from tests.engine.margin_vault import INITIAL_SHARE

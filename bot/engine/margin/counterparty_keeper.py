@@ -21,12 +21,12 @@ from bot.domain.orders import Fill
 from bot.domain.risk import CounterpartySigns, TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_S, NS_PER_YEAR
 from bot.engine.desk import Desk
-from bot.engine.margin_accounts import MarginAccount
-from bot.engine.margin_keeper import MarginKeeper, Relief
+from bot.engine.margin.accounts import MarginAccount
+from bot.engine.margin.keeper import MarginKeeper, Relief
+from bot.engine.margin.risk_settings import RiskSettings
+from bot.engine.margin.top_ups import TopUps
 from bot.engine.market import MarketState
 from bot.engine.orders import OrderTracker
-from bot.engine.risk_settings import RiskSettings
-from bot.engine.top_ups import TopUps
 from bot.risk.book import RiskBook
 from bot.risk.counterparties import (
     Action,

@@ -15,11 +15,11 @@ from typing import Final
 import msgspec
 
 from bot.domain.units import NS_PER_S
-from bot.engine.counterparty_keeper import CounterpartyKeeper
-from bot.engine.margin_accounts import QUOTE_MONEY, MarginAccount
-from bot.engine.margin_keeper import MarginKeeper
-from bot.engine.risk_settings import CollateralRules, RiskSettings
-from bot.engine.top_ups import TopUps
+from bot.engine.margin.accounts import QUOTE_MONEY, MarginAccount
+from bot.engine.margin.counterparty_keeper import CounterpartyKeeper
+from bot.engine.margin.keeper import MarginKeeper
+from bot.engine.margin.risk_settings import CollateralRules, RiskSettings
+from bot.engine.margin.top_ups import TopUps
 from bot.risk.book import OPTION, RiskBook
 from bot.risk.collateral.problem import (
     Acceptance,

@@ -9,9 +9,9 @@ import pytest
 from bot.domain.decisions import Refusal
 from bot.domain.orders import OutcomeLost
 from bot.domain.risk import CollateralPrice
-from bot.engine.breaker_board import BreakerBoard
 from bot.engine.gates import list_gates
-from bot.engine.risk_settings import ClassSettings
+from bot.engine.margin.breaker_board import BreakerBoard
+from bot.engine.margin.risk_settings import ClassSettings
 from bot.risk.asset_classes import Overrides, decode_classes
 from bot.risk.breakers import Breaker
 from bot.runtime.configuration.margin_parameters import carried_sets

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 
 from bot.domain.units import NS_PER_YEAR
-from bot.engine.risk_settings import BufferSettings, RiskSettings
-from bot.engine.vol_watch import VolWatch
+from bot.engine.margin.risk_settings import BufferSettings, RiskSettings
+from bot.engine.margin.vol_watch import VolWatch
 from bot.risk.book import Floats, RiskBook
 from bot.risk.distances import move_book
 from bot.risk.predictive import (

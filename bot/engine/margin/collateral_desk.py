@@ -16,12 +16,12 @@ import msgspec
 from bot.domain.events import Command, PlanCollateral
 from bot.domain.risk import CollateralPlanned, MarginState, TransferCollateral
 from bot.domain.units import NS_PER_S
-from bot.engine.collateral_problem import Posing, is_known, required_buffer, route_name
-from bot.engine.counterparty_keeper import CounterpartyKeeper
-from bot.engine.margin_accounts import MODEL_ERRORS
-from bot.engine.margin_keeper import MarginKeeper
-from bot.engine.risk_settings import RiskSettings
-from bot.engine.top_ups import TopUps
+from bot.engine.margin.accounts import MODEL_ERRORS
+from bot.engine.margin.collateral_problem import Posing, is_known, required_buffer, route_name
+from bot.engine.margin.counterparty_keeper import CounterpartyKeeper
+from bot.engine.margin.keeper import MarginKeeper
+from bot.engine.margin.risk_settings import RiskSettings
+from bot.engine.margin.top_ups import TopUps
 from bot.risk.collateral.plan import CollateralPlan, ShadowPrice, Transfer, decode_plan, in_order
 from bot.risk.collateral.problem import CollateralProblem
 from bot.risk.margin_states import SEVERITY

@@ -10,8 +10,8 @@ import pytest
 
 from bot.domain.risk import SeriesValue
 from bot.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_YEAR
-from bot.engine.risk_settings import ClassSettings, ForecastSettings, RiskSettings
-from bot.engine.vol_watch import VolWatch
+from bot.engine.margin.risk_settings import ClassSettings, ForecastSettings, RiskSettings
+from bot.engine.margin.vol_watch import VolWatch
 from bot.risk.asset_classes import Overrides, decode_classes
 from bot.risk.conditions import Condition, ConditionParameters
 from bot.risk.volatility.measures import HOURS_PER_YEAR

@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 from bot.domain.events import Command, QueryTransfer
 from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_MIN, NS_PER_S
-from bot.engine.margin_accounts import MarginAccount
-from bot.engine.margin_keeper import MarginKeeper
-from bot.engine.risk_settings import RiskSettings
+from bot.engine.margin.accounts import MarginAccount
+from bot.engine.margin.keeper import MarginKeeper
+from bot.engine.margin.risk_settings import RiskSettings
 from bot.risk.transfers import Notice, NoticeKind, NotMoved, Route, Transfer, TransferBook, command_of
 
 RETRY_NS: Final = 5 * NS_PER_MIN  # a route that refuses is left alone for a minute, then two, at most for this long

@@ -22,8 +22,8 @@ from bot.domain.orders import (
 from bot.domain.risk import CollateralPrice
 from bot.domain.units import BPS, NS_PER_S
 from bot.engine.desk import Desk
+from bot.engine.margin.risk_settings import RiskSettings
 from bot.engine.orders import OrderTracker
-from bot.engine.risk_settings import RiskSettings
 from bot.risk.breakers import BreakerRule, Breakers, Tripped
 
 MAX_CHANGES = 200

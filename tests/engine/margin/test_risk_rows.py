@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bot.domain.units import NS_PER_DAY
-from bot.engine.risk_rows import account_rows, linear_row, option_row
+from bot.engine.margin.risk_rows import account_rows, linear_row, option_row
 from bot.engine.settings import BookLeg
 from bot.risk.book import FUTURE, OPTION, PERPETUAL
 from tests.engine.builders import CALL, INVERSE, PUT, T0_NS, Driver, future, make_settings

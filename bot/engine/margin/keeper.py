@@ -21,15 +21,15 @@ from bot.domain.units import BPS, NS_PER_S, NS_PER_YEAR
 from bot.domain.venues import AccountReport
 from bot.engine.adoption import ADOPTED_OF_RISK
 from bot.engine.book import Holding
-from bot.engine.buffers import DEFAULT_DELAY_NS, VOL_LEVEL, Buffers
 from bot.engine.desk import Desk
-from bot.engine.margin_accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount, Told, told_of
+from bot.engine.margin.accounts import MODEL_ERRORS, QUOTE_MONEY, Figures, MarginAccount, Told, told_of
+from bot.engine.margin.buffers import DEFAULT_DELAY_NS, VOL_LEVEL, Buffers
+from bot.engine.margin.risk_rows import AccountRows, Row, account_rows, with_qty
+from bot.engine.margin.risk_settings import RiskSettings
+from bot.engine.margin.vol_watch import VolWatch
 from bot.engine.market import MarketState
 from bot.engine.orders import OrderTracker
-from bot.engine.risk_rows import AccountRows, Row, account_rows, with_qty
-from bot.engine.risk_settings import RiskSettings
 from bot.engine.settings import EngineSettings
-from bot.engine.vol_watch import VolWatch
 from bot.risk.book import OPTION, Floats, RiskBook
 from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
 from bot.risk.distances import move_books, touch_probability, utilise
@@ -37,7 +37,7 @@ from bot.risk.gaps import find_fault
 from bot.risk.loss_waterfall import deleverage_index
 from bot.risk.margin.registry import assume_worst
 from bot.risk.margin_states import SEVERITY, bot_state_of, stand
-from bot.risk.quick_distances import stack_interval
+from bot.risk.quick_distances import Searched, stack_intervals
 from bot.risk.repricing import base_deltas
 from bot.risk.stack import BookStack
 
@@ -549,15 +549,16 @@ class MarginKeeper:
         if (maintenance(moved) < ratio * equity).all():
             return 0.0
         now_quote = account.figures.maintenance
-        interval = stack_interval(
-            book,
-            account.equity_quote,
-            maintenance,
-            1.0,
+        searched = Searched(
+            book=book,
+            equity_quote=account.equity_quote,
+            maintenance=maintenance,
+            px=1.0,
             liquidation_ratio=ratio,
             margin_now_quote=now_quote,
             coins_quote=coins_quote,
         )
+        [interval] = stack_intervals([searched])
         return touch_probability(interval, 1.0, vol, years)
 
     def records(self) -> dict[str, MarginRecord]:

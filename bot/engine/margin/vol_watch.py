@@ -12,7 +12,7 @@ from math import isfinite, nan, sqrt
 
 from bot.domain.results import ForecastRecord
 from bot.domain.risk import SeriesValue
-from bot.engine.risk_settings import RiskSettings
+from bot.engine.margin.risk_settings import RiskSettings
 from bot.risk.conditions import Conditions, ConditionsKeeper, changes
 from bot.risk.volatility.forecaster import VolForecast, VolForecaster
 from bot.risk.volatility.measures import HOURS_PER_YEAR

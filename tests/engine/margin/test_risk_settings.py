@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bot.domain.units import NS_PER_HOUR
-from bot.engine.risk_settings import ClassSettings, ForecastSettings, RiskSettings
+from bot.engine.margin.risk_settings import ClassSettings, ForecastSettings, RiskSettings
 from bot.risk.asset_classes import Overrides, decode_classes
 from bot.risk.volatility.forecaster import VolForecaster
 from bot.runtime.configuration.margin_parameters import carried_sets

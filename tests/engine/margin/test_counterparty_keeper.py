@@ -11,8 +11,8 @@ from bot.domain.decisions import Refusal
 from bot.domain.events import Command, SubmitOrder
 from bot.domain.instruments import Hedgeable
 from bot.domain.risk import CounterpartySigns, TransferCollateral, TransferState, TransferUpdate
-from bot.engine.counterparty_keeper import CounterpartyKeeper
-from bot.engine.risk_settings import CounterpartyRules
+from bot.engine.margin.counterparty_keeper import CounterpartyKeeper
+from bot.engine.margin.risk_settings import CounterpartyRules
 from bot.risk.counterparties import Action, CounterpartyParameters, Party, PartyKind
 from bot.risk.drain import Stage
 from bot.risk.transfers import Route, TransferRules

@@ -11,10 +11,10 @@ import pytest
 
 from bot.domain.risk import MarginState, SeriesValue, TransferCollateral
 from bot.domain.units import NS_PER_HOUR, NS_PER_MIN, NS_PER_YEAR
-from bot.engine.buffers import Buffers
 from bot.engine.gates import list_gates
-from bot.engine.risk_settings import BufferSettings, ForecastSettings, RiskSettings
-from bot.engine.vol_watch import VolWatch
+from bot.engine.margin.buffers import Buffers
+from bot.engine.margin.risk_settings import BufferSettings, ForecastSettings, RiskSettings
+from bot.engine.margin.vol_watch import VolWatch
 from bot.pricing.black76 import greeks
 from bot.risk.book import OPTION, Position, build_book
 from bot.risk.conditions import Condition, ConditionParameters

@@ -13,10 +13,10 @@ from typing import Final
 from bot.domain.results import BufferRecord
 from bot.domain.risk import MarginState
 from bot.domain.units import NS_PER_HOUR
-from bot.engine.margin_accounts import MarginAccount
-from bot.engine.margin_keeper import MarginKeeper
-from bot.engine.risk_settings import RiskSettings
-from bot.engine.top_ups import TopUps
+from bot.engine.margin.accounts import MarginAccount
+from bot.engine.margin.keeper import MarginKeeper
+from bot.engine.margin.risk_settings import RiskSettings
+from bot.engine.margin.top_ups import TopUps
 from bot.risk.buffer import BufferRule, InsuranceBuffer, draw_buffer, fund_buffer, return_to_buffer
 from bot.risk.distances import utilise
 from bot.risk.margin_states import SEVERITY

@@ -11,8 +11,8 @@ import pytest
 from bot.domain.risk import MarginState, MarginTerms, ReportedMargin
 from bot.domain.units import NS_PER_DAY
 from bot.domain.venues import AccountReport
-from bot.engine.margin_accounts import Figures, MarginAccount, Told, told_of
-from bot.engine.risk_settings import RiskSettings
+from bot.engine.margin.accounts import Figures, MarginAccount, Told, told_of
+from bot.engine.margin.risk_settings import RiskSettings
 from bot.risk.book import PERPETUAL, Position, build_book
 from bot.risk.margin_states import Standing
 from bot.risk.requirement import Requirement

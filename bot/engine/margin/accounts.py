@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from bot.domain.risk import MarginTerms
 from bot.domain.units import NS_PER_DAY
 from bot.domain.venues import AccountReport
-from bot.engine.risk_settings import AccountRiskSettings, RiskSettings
+from bot.engine.margin.risk_settings import AccountRiskSettings, RiskSettings
 from bot.risk.book import Floats, RiskBook
 from bot.risk.distances import utilise
 from bot.risk.margin.registry import MODELS, answer_all, decode_values
