@@ -42,7 +42,7 @@ from scripts.window_company import scrape
 from tests.broker import Mosquitto, free_port, mosquitto
 
 START_S: Final = 120.0
-SETTLE_S: Final = 0.3  # after every change
+SETTLE_S: Final = 0.2  # after every change
 WARM_UP: Final = 20  # decisions of a stretch that are not counted
 ROOT: Final = Path(__file__).parents[1]
 VAULT: Final = ROOT / "config" / "eth-straddle-margin.yaml"
@@ -74,7 +74,7 @@ def main() -> None:
     passes = []
     for number in range(len(asked_for.modes)):
         say(f"pass {number + 1} of {len(asked_for.modes)}")
-        passes.append(Measured(turns(asked_for.modes, asked_for.stretches, number), asked_for).run())
+        passes.append(Measured(turns(asked_for.modes, asked_for.rounds, number), asked_for).run())
     print(json.dumps(table(passes, asked_for), indent=1))
 
 
@@ -82,22 +82,21 @@ def arguments() -> argparse.Namespace:
     """Return what was asked for."""
     parser = argparse.ArgumentParser(prog="scripts/bench windows")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES[:3]), help="shut is always among them")
-    parser.add_argument("--stretches", type=int, default=30, help="of a pass; there is a pass for each mode")
-    parser.add_argument("--decisions", type=int, default=400, help="of a stretch")
-    parser.add_argument("--pace-ms", type=float, default=4.7, help="from one step of the recording to the next")
+    parser.add_argument("--rounds", type=int, default=22, help="of a pass; in each, every mode has a stretch")
+    parser.add_argument("--decisions", type=int, default=200, help="of a stretch")
+    parser.add_argument("--pace-ms", type=float, default=3.7, help="from one step of the recording to the next")
     found = parser.parse_args()
     found.modes = ["shut", *dict.fromkeys(mode for mode in found.modes if mode != "shut")]
     return found
 
 
-def turns(modes: Sequence[str], stretches: int, number: int) -> list[str]:
+def turns(modes: Sequence[str], rounds: int, number: int) -> list[str]:
     """Return the mode of each stretch of a pass: there and back again, and each pass begins with another.
 
-    So at every stretch each mode has its turn in one of the passes, and follows each of its neighbours as often.
+    So at every stretch each mode has its turn in one of the passes, and in every round of a pass each has one.
     """
     order = [*modes[number:], *modes[:number]]
-    there_and_back = [*order, *reversed(order)]
-    return [there_and_back[place % len(there_and_back)] for place in range(stretches)]
+    return [mode for place in range(rounds) for mode in (reversed(order) if place % 2 else order)]
 
 
 # One pass -------------------------------------------------------------------------------------------------------------
@@ -283,10 +282,10 @@ def table(passes: Sequence[Pass], asked_for: argparse.Namespace) -> dict[str, An
         } | of_stretches(passes, mode)  # fmt: skip
     ratios = {
         mode: {
-            f"{name}_{at}": ratio(by_mode(passes, source, mode), by_mode(passes, source, "shut"), quantile)
+            f"{name}_{at}": ratio(by_mode(passes, source, mode), by_mode(passes, source, "shut"), quantile, len(passes))
             for name, source in figures.items() for at, quantile in QUANTILES.items()
         }
-        | {"wall_each": each(by_mode(passes, "wall_ns", mode), by_mode(passes, "wall_ns", "shut"))}
+        | {"wall_each": each(by_mode(passes, "wall_ns", mode), by_mode(passes, "wall_ns", "shut"), len(passes))}
         for mode in asked_for.modes if mode != "shut"
     }  # fmt: skip
     return {
@@ -294,7 +293,7 @@ def table(passes: Sequence[Pass], asked_for: argparse.Namespace) -> dict[str, An
         "machine": describe_machine(),
         "method": {
             "vault": VAULT.stem, "decisions_of_each_mode": int(by_mode(passes, "wall_ns", "shut").size),
-            "stretches": asked_for.stretches, "pace_ms": asked_for.pace_ms,
+            "rounds": asked_for.rounds, "passes": len(passes), "pace_ms": asked_for.pace_ms,
             "same_decisions_in_every_pass": len({one.commands for one in passes}) == 1,
             "scrapes": sum(one.scrapes for one in passes),
             "ratios": "over shut; low and high hold nineteen of twenty; each: the median decision over itself",
@@ -321,27 +320,31 @@ def of_stretches(passes: Sequence[Pass], mode: str) -> dict[str, float]:
     }
 
 
-def ratio(of: Decisions, base: Decisions, quantile: float) -> dict[str, float]:
-    """Return the ratio of a quantile, and its interval: the same stretches drawn anew for both."""
+def ratio(of: Decisions, base: Decisions, quantile: float, per_round: int) -> dict[str, float]:
+    """Return the ratio of a quantile, and its interval."""
 
     def reckon(places: NDArray[np.int64]) -> float:
         return float(np.percentile(of[places], quantile) / np.percentile(base[places], quantile))
 
-    return with_interval(reckon, len(of))
+    return with_interval(reckon, len(of), per_round)
 
 
-def each(of: Decisions, base: Decisions) -> dict[str, float]:
+def each(of: Decisions, base: Decisions, per_round: int) -> dict[str, float]:
     """Return how much longer the median decision took than the very same one did."""
     ratios = of / base
-    return with_interval(lambda places: float(np.median(ratios[places])), len(of))
+    return with_interval(lambda places: float(np.median(ratios[places])), len(of), per_round)
 
 
-def with_interval(reckon: Callable[[NDArray[np.int64]], float], stretches: int) -> dict[str, float]:
-    """Return a figure of all stretches, and between what it lies for nineteen of twenty draws of them."""
-    draws = np.random.default_rng(SEED).integers(stretches, size=(DRAWS, stretches))
-    low, high = np.percentile([reckon(places) for places in draws], [2.5, 97.5])
+def with_interval(reckon: Callable[[NDArray[np.int64]], float], stretches: int, per_round: int) -> dict[str, float]:
+    """Return a figure of all stretches, and between what it lies for nineteen of twenty draws of rounds.
+
+    A round is drawn as a whole: its stretches are of one moment in every pass, so that all modes had the same weather.
+    """
+    rounds = np.arange(stretches).reshape(-1, per_round)
+    drawn = np.random.default_rng(SEED).integers(len(rounds), size=(DRAWS, len(rounds)))
+    low, high = np.percentile([reckon(rounds[places].ravel()) for places in drawn], [2.5, 97.5])
     return {
-        "ratio": round(reckon(np.arange(stretches)), 3), "low": round(float(low), 3), "high": round(float(high), 3),
+        "ratio": round(reckon(rounds.ravel()), 3), "low": round(float(low), 3), "high": round(float(high), 3),
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ started again on the same port.
 
 from __future__ import annotations
 
+import atexit
 import datetime as dt
 import ipaddress
 import socket
@@ -22,10 +23,17 @@ from cryptography.x509.oid import NameOID
 
 from bot.runtime.configuration.broker import Broker
 from bot.runtime.configuration.desk import MqttSection, TlsSection
-from tests.runtime.command_line import wait_for
+from tests.runtime.command_line import PATIENCE_S, wait_for
+from tests.venues.listening import HOST, bound_socket
 
 MOSQUITTO = "/usr/sbin/mosquitto"
-HOST = "127.0.0.1"
+_HELD: list[socket.socket] = []  # ports that were given out
+
+
+@atexit.register
+def _let_go() -> None:
+    for one in _HELD:
+        one.close()
 
 
 class Certificates(NamedTuple):
@@ -108,7 +116,7 @@ class Mosquitto:
             found += ["--cafile", str(one.ca_file), "--cert", str(one.client_cert), "--key", str(one.client_key)]
         return found
 
-    def heard(self, topic: str, count: int, *options: str, patience_s: float = 30.0) -> list[tuple[str, str]]:
+    def heard(self, topic: str, count: int, *options: str, patience_s: float = PATIENCE_S) -> list[tuple[str, str]]:
         """Return topic and payload of so many messages, as a stock mosquitto_sub hears them."""
         command = ["mosquitto_sub", *self.arguments(), "-V", "5", "-t", topic, "-C", str(count), "-v", *options]
         out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=patience_s).stdout
@@ -196,11 +204,15 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens at."""
-    with closing(socket.socket()) as one:
-        one.bind((HOST, 0))
-        port: int = one.getsockname()[1]
-        return port
+    """Return a port of loopback that nobody listens at, and that nobody is given until this process ends.
+
+    A socket stays bound to it without listening: whoever is told the number may listen there, as servers bind with
+    SO_REUSEADDR, and the other worker, or a connection on its way out, is given another one meanwhile.
+    """
+    one = bound_socket()
+    _HELD.append(one)
+    port: int = one.getsockname()[1]
+    return port
 
 
 def is_open(port: int) -> bool:

@@ -20,8 +20,8 @@ from bot.runtime.live.session import LiveSession, open_live
 from bot.runtime.operators.halt_marker import HaltMarker
 from tests.chains.contracts import send
 from tests.chains.world import World
+from tests.runtime.command_line import PATIENCE_S
 
-PATIENCE_S = 30.0
 PASSWORD = "correct horse"  # of a key that everybody knows
 CHEAP_SCRYPT = 2**12
 

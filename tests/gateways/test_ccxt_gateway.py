@@ -25,7 +25,7 @@ PERP = "ETH-PERPETUAL"
 
 @pytest.fixture
 async def server() -> AsyncIterator[DeribitServer]:
-    async with DeribitServer(quoted_book(), heartbeat_scale=0.01) as running:
+    async with DeribitServer(quoted_book()) as running:
         yield running
 
 

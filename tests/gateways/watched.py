@@ -16,6 +16,7 @@ from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.gateways.market_feed import MarketFeed, Pace
 from bot.gateways.market_words import MarketWords
 from bot.gateways.markets import Markets
+from tests.runtime.command_line import PATIENCE_S
 
 LIMIT_NS = 200 * NS_PER_MS
 FAST = Pace(chain_ns=50 * NS_PER_MS, funding_ns=50 * NS_PER_MS, settlement_ns=50 * NS_PER_MS)
@@ -60,7 +61,7 @@ class Watched:
         self.task.cancel()
         await asyncio.wait({self.task})
 
-    async def soon(self, condition: Callable[[], Any], timeout_s: float = 5.0) -> None:
+    async def soon(self, condition: Callable[[], Any], timeout_s: float = PATIENCE_S) -> None:
         async with asyncio.timeout(timeout_s):
             while not condition():  # noqa: ASYNC110 - the condition is anything
                 await asyncio.sleep(0.005)
@@ -83,7 +84,7 @@ async def watching(
         exchange_id=exchange_id,
         underlyings=frozenset({"ETH"}),
         options=server.options,
-        timeout_ns=NS_PER_S,
+        timeout_ns=round(PATIENCE_S * NS_PER_S),
         max_silence_ns=limit_ns,
         markets_poll_ns=100 * NS_PER_MS if pace is FAST else 3600 * NS_PER_S,
         requests_per_s=1_000.0,

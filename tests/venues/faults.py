@@ -19,6 +19,8 @@ from enum import StrEnum
 import msgspec
 from aiohttp import ClientConnectionResetError, web
 
+from tests.runtime.command_line import PATIENCE_S
+
 ANY = "any"
 SILENCE_CHECK_S = 0.02
 
@@ -219,7 +221,7 @@ class Pipe:
         """Close the connection once what was sent before is out."""
         self._queue.put_nowait(None)
 
-    async def flush(self, timeout_s: float = 5.0) -> bool:
+    async def flush(self, timeout_s: float = PATIENCE_S) -> bool:
         """Wait until the client has taken everything sent so far, proven by its pong; False if it never answered."""
         if self._socket.closed or self.is_frozen:
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection
 from typing import Protocol
 
@@ -10,6 +11,14 @@ from aiohttp import web
 from tests.venues.faults import Pipe
 
 HOST = "127.0.0.1"
+
+
+def bound_socket(port: int = 0) -> socket.socket:
+    """Return a socket that keeps a port of loopback from everybody but those who are told its number."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.bind((HOST, port))
+    return one
 
 
 class Connected(Protocol):
@@ -28,11 +37,14 @@ class Listening:
     connections: Collection[Connected]
     _runner: web.AppRunner | None = None
     _site: web.TCPSite | None = None
+    _held: socket.socket | None = None  # the port is ours also while the venue is dark
 
     async def listen(self, app: web.Application, shutdown_s: float) -> None:
         """Serve an application; one that ends waits so long for what it is answering."""
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_s)
         await self._runner.setup()
+        self._held = bound_socket(self.port)
+        self.port = int(self._held.getsockname()[1])
         await self.come_back()
 
     async def end(self) -> None:
@@ -40,13 +52,14 @@ class Listening:
         await self.go_dark()
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._held is not None:
+            self._held.close()
 
     async def come_back(self) -> None:
         """Listen (again) on the same port."""
         assert self._runner is not None
         self._site = web.TCPSite(self._runner, HOST, self.port, reuse_address=True)
         await self._site.start()
-        self.port = int(self._runner.addresses[0][1])
 
     async def go_dark(self) -> None:
         """Cut every connection and refuse new ones, as a partition does."""

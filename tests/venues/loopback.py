@@ -14,6 +14,7 @@ from typing import Any, Self
 import msgspec
 from aiohttp import WSMsgType, web
 
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.faults import Answer, FaultScript, Pipe, answer_http
 from tests.venues.listening import HOST, Listening
 from tests.venues.matching import Change, VenueBook, wall_clock_ms
@@ -116,7 +117,7 @@ class LoopbackServer(Listening):
             if self._timers[name].when_ms <= self.book.now_ms():
                 self._fire(name)
 
-    async def settle(self, timeout_s: float = 5.0) -> None:
+    async def settle(self, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the clients have taken everything that was sent to them so far."""
         await asyncio.gather(*(link.pipe.flush(timeout_s) for link in tuple(self.connections) if link.is_open))
 
@@ -125,7 +126,7 @@ class LoopbackServer(Listening):
         before, self._queued = self._queued, sum(link.pipe.queued for link in self.connections)
         return self._queued != before
 
-    async def watched(self, topic: str, timeout_s: float = 3.0) -> None:
+    async def watched(self, topic: str, timeout_s: float = PATIENCE_S) -> None:
         """Wait until a client has subscribed to a topic."""
         async with asyncio.timeout(timeout_s):
             while not any(topic in link.topics for link in self.connections):

@@ -17,6 +17,7 @@ from bot.domain.market import FundingRate, IndexPrice, MarketEvent, Quote, Settl
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.simulation.depth import build_ladder
 from bot.simulation.recording import Recording
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.matching import Kind, Listing, VenueBook
 
 LISTENER_CHECK_S = 0.01
@@ -35,7 +36,7 @@ class Venue(Protocol):
     def publish(self) -> bool:
         """Send what has news, and tell whether anything was sent since the last time."""
 
-    async def settle(self, timeout_s: float = 5.0) -> None:
+    async def settle(self, timeout_s: float = PATIENCE_S) -> None:
         """Wait until every client has taken what was sent."""
 
 
@@ -94,6 +95,8 @@ class RecordingPlayer:
         while (next_ns := self.next_ns) is not None and (until_ns is None or next_ns <= until_ns):
             if speed is None:
                 await self._wait_for_listener(venue)
+                if venue.publish():  # who has just come takes what is now, before it is over
+                    await venue.settle()
             else:
                 await asyncio.sleep(max(0.0, started_s + (next_ns - started_ns) / NS_PER_S / speed - loop.time()))
             self._step()
@@ -107,6 +110,7 @@ class RecordingPlayer:
     async def _wait_for_listener(self, venue: Venue) -> None:
         while not any(venue.hears(name) for name in self.perpetuals):  # noqa: ASYNC110 - listeners come and go
             await asyncio.sleep(LISTENER_CHECK_S)
+        await asyncio.sleep(0)  # whoever has just come is told where the market stands first
 
     def _step(self) -> None:
         """Let one moment happen."""

@@ -48,4 +48,4 @@ async def test_a_client_that_stays_connected_does_not_hold_up_the_end() -> None:
         async with BinanceServer(usdm_book()) as server:
             stream = await session.ws_connect(f"ws://{server.host}/public/ws/0")
         assert (await stream.receive()).type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
-    assert asyncio.get_running_loop().time() - started_s < 5.0
+    assert asyncio.get_running_loop().time() - started_s < 30.0  # it would be waited for 60 s

@@ -16,6 +16,7 @@ from bot.domain.market import Quote, Settlement, VolQuote
 from bot.domain.units import NS_PER_S
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.simulation.recording import Recording, open_recording
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.deribit import DeribitServer
 from tests.venues.matching import State
 from tests.venues.recording_player import RecordingPlayer
@@ -68,7 +69,7 @@ async def test_in_lockstep_every_message_is_taken_before_the_next_moment(recordi
             channels = [f"quote.{PERP}", f"ticker.{option}.100ms"]
             await socket.send_json({"id": 1, "method": "public/subscribe", "params": {"channels": channels}})
             hearing = asyncio.create_task(hear(socket, player, heard))
-            assert await asyncio.wait_for(playing, 10) == player.moments - 1
+            assert await asyncio.wait_for(playing, PATIENCE_S) == player.moments - 1
         await hearing
     assert heard == expected
 
@@ -109,7 +110,7 @@ async def test_a_venue_runs_by_hand_from_a_shell(recording: Recording) -> None:
     process = await asyncio.create_subprocess_exec(
         *command, cwd=Path(__file__).parents[2], stdout=asyncio.subprocess.PIPE
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    out, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     first, last = (json.loads(line) for line in out.splitlines())
     assert first["options"]["urls"]["api"]["rest"].startswith("http://127.0.0.1:")
     assert last["moments"] > 0

@@ -14,7 +14,9 @@ from typing import Any
 import ccxt.pro
 import pytest
 
+from bot.domain.units import NS_PER_S
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.binance import BinanceServer, outcome_unknown, too_many_requests, usdm_book
 from tests.venues.faults import drop_reply, drop_request, garbage, http
 from tests.venues.hyperliquid import HyperliquidServer, hyperliquid_book
@@ -41,7 +43,7 @@ async def test_hyperliquid_tells_what_became_of_every_order(seed: int) -> None:
 async def client(server: Any, exchange_id: str) -> AsyncIterator[Any]:
     settings = VenueSettings(
         venue=exchange_id, exchange_id=exchange_id, underlyings=frozenset({"ETH"}), options=server.options,
-        timeout_ns=1_000_000_000,
+        timeout_ns=round(PATIENCE_S * NS_PER_S),
     )  # fmt: skip
     exchange = open_exchange(settings, Credentials(**server.credentials))
     try:

@@ -37,7 +37,7 @@ from bot.risk.gaps import find_fault
 from bot.risk.loss_waterfall import deleverage_index
 from bot.risk.margin.registry import assume_worst
 from bot.risk.margin_states import SEVERITY, bot_state_of, stand
-from bot.risk.quick_distances import stack_interval
+from bot.risk.quick_distances import Searched, stack_intervals
 from bot.risk.repricing import base_deltas
 from bot.risk.stack import BookStack
 
@@ -549,15 +549,16 @@ class MarginKeeper:
         if (maintenance(moved) < ratio * equity).all():
             return 0.0
         now_quote = account.figures.maintenance
-        interval = stack_interval(
-            book,
-            account.equity_quote,
-            maintenance,
-            1.0,
+        searched = Searched(
+            book=book,
+            equity_quote=account.equity_quote,
+            maintenance=maintenance,
+            px=1.0,
             liquidation_ratio=ratio,
             margin_now_quote=now_quote,
             coins_quote=coins_quote,
         )
+        [interval] = stack_intervals([searched])
         return touch_probability(interval, 1.0, vol, years)
 
     def records(self) -> dict[str, MarginRecord]:

@@ -25,7 +25,7 @@ def book() -> VenueBook:
 
 @pytest.fixture
 async def server(book: VenueBook) -> AsyncIterator[DeribitServer]:
-    async with DeribitServer(book, heartbeat_scale=0.01) as running:
+    async with DeribitServer(book) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ from bot.domain.errors import Retryable
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.gateways.deribit.session import DeribitSession
 from bot.gateways.exchange import Credentials, open_exchange
-from tests.gateways.desks import WallClock, settings_of
+from tests.gateways.desks import SteadyClock, settings_of
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import quoted_book
 from tests.venues.faults import StreamFault, delay, drop_reply, drop_request, reject
@@ -32,7 +32,7 @@ async def server() -> AsyncIterator[DeribitServer]:
 async def session_on(server: DeribitServer, timeout_ns: int = NS_PER_S, **keys: str) -> AsyncIterator[DeribitSession]:
     settings = settings_of("deribit", "deribit", server)
     exchange = open_exchange(settings, Credentials(**{**server.credentials, **keys}))
-    session = DeribitSession(exchange, WallClock(), timeout_ns, 30 * NS_PER_S)
+    session = DeribitSession(exchange, SteadyClock(), timeout_ns, 30 * NS_PER_S)
     running = asyncio.create_task(session.run())
     try:
         yield session
