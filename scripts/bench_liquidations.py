@@ -24,7 +24,7 @@ from bot.domain.units import NS_PER_MIN
 from bot.risk.book import Floats
 from bot.risk.parameters import decode_parameters
 from bot.risk.volatility.forecaster import VolForecaster
-from bot.runtime.volatility import load_artefact
+from bot.runtime.configuration.volatility import load_artefact
 from bot.simulation.predictive_run import (
     YEAR_MINUTES,
     Delays,

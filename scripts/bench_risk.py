@@ -25,7 +25,7 @@ from bot.risk.margin.house import HouseParameters, requirement_of
 from bot.risk.margin.registry import MODELS, answer_all, decode_values
 from bot.risk.netting import NettingParameters, net_exposure
 from bot.risk.parameters import ParameterSet, decode_parameters
-from bot.risk.quick_distances import stack_interval
+from bot.risk.quick_distances import Searched, stack_intervals
 from bot.risk.repricing import ScenarioMatrix, scenario_pnl
 from bot.risk.requirement import Requirement
 from bot.risk.sheet import RiskSheet
@@ -119,37 +119,48 @@ def full_risk(sets: dict[str, ParameterSet], models: tuple[str, ...]) -> list[di
     scenarios = decode_scenarios(sets["stress"])
     shock = house_of(sets).scenarios().shock
 
-    def margins() -> None:
+    def margins(book: RiskBook) -> None:
         if find_fault(book):
             raise ValueError(find_fault(book))
         for model in models:
             asks[model](book.of_account(model))
 
-    def distances() -> None:
-        for model in models:
-            ask = asking_all(model, decoded[model])
-            stack_interval(books[model], equity[model], ask, 1.0, margin_now_quote=now[model])
+    def distances(book: RiskBook) -> None:
+        searched = [
+            Searched(
+                book=book.of_account(model),
+                equity_quote=equity[model],
+                maintenance=asking_all(model, decoded[model]),
+                px=1.0,
+                margin_now_quote=now[model],
+            )
+            for model in models
+        ]
+        stack_intervals(searched)
 
-    def stress() -> None:
+    def stress(book: RiskBook) -> None:
         heatmap(book, HEAT_MOVES, HEAT_VOLS, HEAT_HOURS, shock)
         play(book, scenarios, terms)
 
-    def all_of_it() -> None:
-        margins()
+    def all_of_it(book: RiskBook) -> None:
+        margins(book)
         net_exposure(book, netting)
-        stress()
-        distances()
+        stress(book)
+        distances(book)
+
+    def anew(work: Callable[[RiskBook], object]) -> Callable[[], object]:
+        return lambda: work(msgspec.structs.replace(book))  # of which nothing is known yet
 
     sheet = RiskSheet(book, {model: answering(model, decoded[model]) for model in models}, netting)
     options = [np.flatnonzero(book.is_option & (book.account == number))[:1] for number in range(len(models))]
     turns = itertools.cycle([rows for rows in options if rows.size])
     all_of_btc = np.flatnonzero(book.underlying == 0)
     parts: list[tuple[str, Callable[[], object]]] = [
-        ("margin", margins),
-        ("netting", lambda: net_exposure(book, netting)),
-        (f"heatmap and {len(scenarios)} named scenarios", stress),
-        ("distances, exact on both sides", distances),
-        ("all of it", all_of_it),
+        ("margin", anew(margins)),
+        ("netting", anew(lambda book: net_exposure(book, netting))),
+        (f"heatmap and {len(scenarios)} named scenarios", anew(stress)),
+        ("distances, exact on both sides", anew(distances)),
+        ("all of it", anew(all_of_it)),
         ("one option's quote: margin and netting, accounts in turn", lambda: sheet.update(book, next(turns))),
         ("one index price: margin and netting of all accounts", lambda: sheet.update(book, all_of_btc)),
     ]

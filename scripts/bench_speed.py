@@ -37,9 +37,9 @@ from bot.engine.engine import Engine
 from bot.engine.settings import Ages, BookLeg, EngineSettings, HedgeSettings, Limits
 from bot.pricing.black76 import greeks
 from bot.pricing.implied_vol import implied_vol
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
+from bot.runtime.configuration.vault import BookLine, Vault
 from bot.runtime.session import open_session
-from bot.runtime.vault import BookLine, Vault
 from bot.simulation.recording import open_recording
 from bot.simulation.replay import replay
 from strategies import policy_from_spec

@@ -1,11 +1,16 @@
 """The table of `scripts/bench windows`: how long decisions take with every window shut, open, and abused.
 
-Each round runs the same vault three times for the same time at the same pace, in turns: no windows; broker, metrics,
-alerts, commands and the dashboard; and all of these with a subscriber that never reads and a storm of scrapes. The
-broker is a real Mosquitto, everything is on loopback. It prints one JSON table on stdout.
+A daemon decides upon a recording step by step, at a pace that leaves it idle most of the time. Between two stretches of
+some hundred decisions its windows are opened or shut: what belongs to them (their process, the dashboard, a real
+Mosquitto) goes on, or is stopped by signal. Every mode has its turn at each stretch, in one pass or another, and all
+passes take the same decisions; so a decision is held against itself in another mode, and a machine that drifts does so
+alike for all. Ratios come with the interval that nineteen of twenty such measurements would give: stretches drawn anew.
 
-With `--why` there are three modes more, to tell whose time it is: states asked for and thrown away, all windows open
-but states asked for once a minute, and no window at all but a process of nobody's that is as busy and as nice.
+    shut      nothing
+    open      broker, metrics, alerts, commands, dashboard
+    abused    the same, with a subscriber that never reads and a storm of scrapes
+    stranger  nothing of ours, but a process of nobody's that is as busy and as nice as what is open
+    asked     nothing, but the daemon is asked for its state as often as windows ask
 """
 
 from __future__ import annotations
@@ -16,205 +21,205 @@ import http.client
 import json
 import os
 import secrets
+import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from bench_speed import describe_machine, say
+from numpy.typing import NDArray
 
-from bot.runtime import control
-from bot.runtime.windows_cli import NICENESS
 from bot.telemetry.dashboard.passwords import hash_password
-from scripts.dashboard_desk import children, processor_s
+from scripts.dashboard_desk import descendants, processor_s
+from scripts.window_company import scrape
 from tests.broker import Mosquitto, free_port, mosquitto
 
 START_S: Final = 120.0
-SETTLE_S: Final = 3.0
-STORMERS: Final = 4
-MAX_SCRAPES: Final = 20_000  # of one storm
-VAULT: Final = Path(__file__).parents[1] / "config" / "eth-straddle-margin.yaml"
-MODES: Final = ("shut", "open", "abused")
-WHY: Final = ("asked", "still", "busy")
-OPEN: Final = ("open", "abused", "still")
-SPIN: Final = "import os; os.nice({nice})\nwhile True: sorted(str(one) for one in range(20000))"
-FIGURES: Final = ("p50", "p99", "processor_p50", "processor_p99", "margin_p50", "margin_processor_p50")
+SETTLE_S: Final = 0.2  # after every change
+WARM_UP: Final = 20  # decisions of a stretch that are not counted
+ROOT: Final = Path(__file__).parents[1]
+VAULT: Final = ROOT / "config" / "eth-straddle-margin.yaml"
+MODES: Final = ("shut", "open", "abused", "stranger", "asked")
+OPEN: Final = ("open", "abused")
+COMPANY: Final = ("abused", "stranger", "asked")  # modes with a process of their own beside the daemon
+QUANTILES: Final = {"p50": 50, "p99": 99}
+DRAWS: Final = 1_000
+SEED: Final = 7
+
+Decisions = NDArray[np.float64]  # stretch by decision
+
+
+class Pass(NamedTuple):
+    """What one daemon took. `decisions` by name, ns; `stretches` by name, what each stretch added."""
+
+    modes: list[str]  # of each stretch
+    decisions: dict[str, Decisions]
+    stretches: dict[str, NDArray[np.float64]]
+    windows_share: list[float]  # of a processor, in each stretch: all that is open
+    commands: str  # a digest of everything decided
+    scrapes: int
 
 
 def main() -> None:
-    """Measure every mode in turns and print the table."""
+    """Measure every mode at every stretch and print the table."""
     asked_for = arguments()
-    modes = MODES + (WHY if asked_for.why else ())
-    samples: dict[str, list[dict[str, float]]] = {mode: [] for mode in modes}
-    scrapes = 0
-    for number in range(asked_for.rounds):
-        at = number % len(modes)
-        for mode in modes[at:] + modes[:at]:
-            say(f"round {number + 1} of {asked_for.rounds}: windows {mode}")
-            found, asked = run_once(mode, asked_for.speed, asked_for.seconds)
-            say(json.dumps(found))
-            samples[mode].append(found)
-            scrapes += asked
-    table = {
-        "bench": "windows",
-        "machine": describe_machine(),
-        "method": {
-            "vault": VAULT.stem, "seconds_a_run": asked_for.seconds, "times_as_fast_as_the_clock": asked_for.speed,
-            "rounds": asked_for.rounds, "scrapes": scrapes,
-            "spread": "median, least and most of the rounds; ratios are of rounds, pair by pair",
-        },
-        "found": {
-            mode: {key: spread([one[key] for one in found]) for key in found[0]} for mode, found in samples.items()
-        },
-        "over_shut": {
-            mode: {
-                key: spread([one[key] / base[key] for one, base in zip(samples[mode], samples["shut"], strict=True)])
-                for key in FIGURES
-            }
-            for mode in modes
-            if mode != "shut"
-        },
-    }  # fmt: skip
-    print(json.dumps(table, indent=1))
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Return median, least and most."""
-    return {
-        "median": round(float(np.median(values)), 3), "min": round(min(values), 3), "max": round(max(values), 3),
-    }  # fmt: skip
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is stopped must not stay so
+    passes = []
+    for number in range(len(asked_for.modes)):
+        say(f"pass {number + 1} of {len(asked_for.modes)}")
+        passes.append(Measured(turns(asked_for.modes, asked_for.rounds, number), asked_for).run())
+    print(json.dumps(table(passes, asked_for), indent=1))
 
 
 def arguments() -> argparse.Namespace:
     """Return what was asked for."""
     parser = argparse.ArgumentParser(prog="scripts/bench windows")
-    parser.add_argument("--why", action="store_true", help="also measure what tells whose time it is")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of one run")
-    parser.add_argument(
-        "--speed", type=float, default=4000.0, help="times as fast as the clock: three days in a minute"
-    )
-    return parser.parse_args()
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES[:3]), help="shut is always among them")
+    parser.add_argument("--rounds", type=int, default=22, help="of a pass; in each, every mode has a stretch")
+    parser.add_argument("--decisions", type=int, default=200, help="of a stretch")
+    parser.add_argument("--pace-ms", type=float, default=3.7, help="from one step of the recording to the next")
+    found = parser.parse_args()
+    found.modes = ["shut", *dict.fromkeys(mode for mode in found.modes if mode != "shut")]
+    return found
 
 
-def run_once(mode: str, speed: float, seconds: float) -> tuple[dict[str, float], int]:
-    """Run the vault for a while; return how long its decisions took, and how often it was scraped."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ek-bench-")))
-        (folder / "vault.yaml").write_text(VAULT.read_text(encoding="utf-8"), encoding="utf-8")
-        environ = {
-            **os.environ,
-            "PYTHONPATH": str(Path.cwd()),
-            "BENCH_SECRET": f"hmac-sha256:{base64.b64encode(secrets.token_bytes(32)).decode()}",
-        }
-        command = [sys.executable, "-m", "bot.runtime.cli"]
-        run = [sys.executable, "-m", "scripts.timed_daemon", "run", "vault.yaml", "--speed", str(speed), "--json"]
-        environ["TIMINGS"] = str(folder / "timings.json")
-        storm: Storm | None = None
-        pages: subprocess.Popen[bytes] | None = None
-        if mode in OPEN:
+def turns(modes: Sequence[str], rounds: int, number: int) -> list[str]:
+    """Return the mode of each stretch of a pass: there and back again, and each pass begins with another.
+
+    So at every stretch each mode has its turn in one of the passes, and in every round of a pass each has one.
+    """
+    order = [*modes[number:], *modes[:number]]
+    return [mode for place in range(rounds) for mode in (reversed(order) if place % 2 else order)]
+
+
+# One pass -------------------------------------------------------------------------------------------------------------
+
+
+class Measured:
+    """A daemon that is measured stretch by stretch, with its windows and what else is beside it."""
+
+    def __init__(self, modes: Sequence[str], asked_for: argparse.Namespace) -> None:
+        self._modes = list(modes)
+        self._asked_for = asked_for
+        self._windows: Callable[[], list[int]] = list
+        self._company: dict[str, subprocess.Popen[str]] = {}
+
+    def run(self) -> Pass:
+        """Return what was measured, after a stretch that warms up and tells how busy the windows are."""
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ek-bench-")))
+            (folder / "vault.yaml").write_text(VAULT.read_text(encoding="utf-8"), encoding="utf-8")
             broker = stack.enter_context(mosquitto())
             http_port, pages_port = free_port(), free_port()
-            every_s = 60.0 if mode == "still" else 0.25
-            (folder / "desk.yaml").write_text(json.dumps(desk(broker, http_port, pages_port, every_s)))
-            run += ["--desk", "desk.yaml"]
-        log = stack.enter_context((folder / "log").open("w"))
-        daemon = subprocess.Popen(run, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=log, text=True)
-        stack.callback(daemon.kill)
-        socket_path = folder / ".evenkeel" / f"{VAULT.stem}.sock"
-        wait_for_file(socket_path)
-        if mode in OPEN:
-            pages = subprocess.Popen(
-                [*command, "dashboard", "desk.yaml", "vault.yaml"], cwd=folder, env=environ, stderr=log
-            )
-            stack.callback(end, pages)
+            (folder / "desk.yaml").write_text(json.dumps(desk(broker, http_port, pages_port)))
+            heard, told = os.pipe()
+            stack.callback(os.close, heard)
+            environ = {
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "BENCH_SECRET": f"hmac-sha256:{base64.b64encode(secrets.token_bytes(32)).decode()}",
+                "TIMINGS": str(folder / "timings.npz"),
+                "STRETCH": str(self._asked_for.decisions),
+                "PACE_S": str(self._asked_for.pace_ms / 1e3),
+                "TELL_FD": str(told),
+            }
+            log = stack.enter_context((folder / "log").open("w"))
+
+            def start(*words: str, pass_fds: Sequence[int] = ()) -> subprocess.Popen[str]:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", *words],
+                    cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=log, text=True, pass_fds=pass_fds,
+                )  # fmt: skip
+                stack.callback(end, process)
+                return process
+
+            cli = "bot.runtime.cli.app"
+            daemon = start(
+                "scripts.timed_daemon", "run", "vault.yaml", "--speed", "0", "--desk", "desk.yaml", "--json",
+                pass_fds=(told,),
+            )  # fmt: skip
+            os.close(told)
+            pages = start(cli, "dashboard", "desk.yaml", "vault.yaml")
             wait_for_answer(http_port, "/metrics")
             wait_for_answer(pages_port, "/login")
-        if mode == "abused":
-            stack.enter_context(deaf_subscriber(broker))
-            storm = stack.enter_context(Storm(http_port))
-        if mode == "asked":
-            stack.enter_context(asking(socket_path))
-        if mode == "busy":
-            stack.callback(end, subprocess.Popen([sys.executable, "-c", SPIN.format(nice=NICENESS)]))
+            self._windows = lambda: [*descendants(daemon.pid), pages.pid, *descendants(pages.pid), broker.pid]
+            stack.callback(self._resume)
+            orders = {
+                "abused": ("abuse", str(broker.port), str(http_port)),
+                "asked": ("ask", str(folder / ".evenkeel" / f"{VAULT.stem}.sock")),
+                "stranger": ("work", ""),
+            }
+            self._stretch("open", heard, daemon)
+            busy_share = self._stretch("open", heard, daemon)
+            orders["stranger"] = ("work", f"{busy_share:.4f}")
+            for mode in COMPANY:
+                if mode in self._modes:
+                    self._company[mode] = start("scripts.window_company", *orders[mode])
+            time.sleep(1.0)
+            shares = [self._stretch(mode, heard, daemon) for mode in self._modes]
+            os.read(heard, 1)  # the end of the last stretch is noted
+            self._resume()
+            daemon.send_signal(signal.SIGTERM)
+            daemon.communicate(timeout=60)
+            scrapes = 0
+            if abuse := self._company.get("abused"):
+                abuse.terminate()
+                scrapes = int(abuse.communicate(timeout=20)[0])
+            return self._found(folder / "timings.npz", shares, scrapes)
+
+    def _stretch(self, mode: str, heard: int, daemon: subprocess.Popen[str]) -> float:
+        """Let the daemon decide for a stretch in a mode; return the share of a processor that its windows had."""
+        os.read(heard, 1)
+        tell(self._windows(), signal.SIGCONT if mode in OPEN else signal.SIGSTOP)
+        for name, process in self._company.items():
+            tell([process.pid], signal.SIGCONT if name == mode else signal.SIGSTOP)
         time.sleep(SETTLE_S)
-        before_s = beside_s(daemon, pages)
-        daemon.send_signal(signal.SIGUSR1)  # the recording begins
-        time.sleep(seconds)
-        spent_s = [now_s - was_s for now_s, was_s in zip(beside_s(daemon, pages), before_s, strict=True)]
-        daemon.send_signal(signal.SIGTERM)
-        daemon.communicate(timeout=60)
-        timings: dict[str, Any] = json.loads(Path(environ["TIMINGS"]).read_text())
-    return found_of(timings) | {"windows_s": spent_s[0], "dashboard_s": spent_s[1]}, storm.count if storm else 0
+        had_s, began_s = sum(map(processor_s, self._windows())), time.monotonic()
+        daemon.send_signal(signal.SIGUSR1)
+        wait_readable(heard, daemon)
+        return (sum(map(processor_s, self._windows())) - had_s) / (time.monotonic() - began_s)
+
+    def _resume(self) -> None:
+        tell([*self._windows(), *(process.pid for process in self._company.values())], signal.SIGCONT)
+
+    def _found(self, path: Path, shares: list[float], scrapes: int) -> Pass:
+        found = np.load(path)
+        stretches, size = len(self._modes), self._asked_for.decisions
+        names = ("put_to_decision_ns", "wall_ns", "processor_ns", "is_margin", "core", "collection_ns")
+        decisions = {
+            name: found[name][2 * size : (2 + stretches) * size].reshape(stretches, size)[:, WARM_UP:].astype(float)
+            for name in names
+        }
+        totals = ("on_processor_s", "waited_for_processor_s", "preempted", "answers", "answer_ns")
+        added = {name: np.diff(found[name])[2 : 2 + stretches] for name in totals}
+        return Pass(self._modes, decisions, added, shares, str(found["commands"]), scrapes)
 
 
-def beside_s(daemon: subprocess.Popen[str], pages: subprocess.Popen[bytes] | None) -> list[float]:
-    """Return the processor time that the windows and the dashboard have had."""
-    windows_s = sum(processor_s(pid) for pid in children(daemon.pid))
-    return [windows_s, processor_s(pages.pid) if pages is not None else 0.0]
+def tell(pids: Sequence[int], signal_number: int) -> None:
+    """Send a signal to processes, those that are over left out."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal_number)
 
 
-def found_of(timings: dict[str, Any]) -> dict[str, float]:
-    """Return the figures of one run: microseconds, and seconds where they say so."""
-    wall, processor = timings["all_us"], timings["all_processor_us"]
-    margin, margin_processor = timings["decide_us"]["margin"], timings["decide_processor_us"]["margin"]
-    return {
-        "decisions": wall["count"],
-        "p50": wall["p50"],
-        "p99": wall["p99"],
-        "processor_p50": processor["p50"],
-        "processor_p99": processor["p99"],
-        "margin_looks": margin["count"],
-        "margin_p50": margin["p50"],
-        "margin_p99": margin["p99"],
-        "margin_processor_p50": margin_processor["p50"],
-        "margin_processor_p99": margin_processor["p99"],
-        "margin_away_p50": timings["decide_away_us"]["margin"]["p50"],
-        "margin_away_p90": timings["decide_away_us"]["margin"]["p90"],
-        "margin_away_p99": timings["decide_away_us"]["margin"]["p99"],
-        "answers": timings["answer_us"]["count"],
-        "answer_p50": timings["answer_us"].get("p50", 0.0),
-        "answer_p99": timings["answer_us"].get("p99", 0.0),
-        "collections": timings["collected_us"]["count"],
-        "collection_max": timings["collected_us"].get("max", 0.0),
-        "put_to_decision_p50": timings["waited_us"]["p50"],
-        "put_to_decision_p99": timings["waited_us"]["p99"],
-        "on_processor_s": timings["on_processor_s"],
-        "waited_for_processor_s": timings["waited_for_processor_s"],
-        "preempted": timings["preempted"],
-    }
+def wait_readable(heard: int, daemon: subprocess.Popen[str]) -> None:
+    """Wait until the daemon says that it comes to its next stretch. Raises RuntimeError if it ended."""
+    while not select.select([heard], [], [], 1.0)[0]:
+        if daemon.poll() is not None:
+            raise RuntimeError(f"expected a daemon that decides, found it ended with {daemon.returncode}")
 
 
-@contextmanager
-def asking(socket_path: Path) -> Iterator[None]:
-    """Ask for states as often as the windows do, and throw them away."""
-    is_over = threading.Event()
-
-    def ask() -> None:
-        while not is_over.wait(0.25):
-            control.ask(socket_path, {"verb": "state"})
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join(10)
-
-
-def desk(broker: Mosquitto, http_port: int, pages_port: int, every_s: float) -> dict[str, Any]:
+def desk(broker: Mosquitto, http_port: int, pages_port: int) -> dict[str, Any]:
     """Return a desk file with everything open."""
     return {
-        "mqtt": {**broker.mqtt(), "state_every_s": every_s},
+        "mqtt": broker.mqtt(),
         "http": {"port": http_port},
         "alerts": {},
         "issuers": {"bench": {"secret_env": "BENCH_SECRET", "may": ["all"]}},
@@ -225,15 +230,6 @@ def desk(broker: Mosquitto, http_port: int, pages_port: int, every_s: float) -> 
             "users": {"viewer": {"password_hash": hash_password(secrets.token_hex(16)), "role": "viewer"}},
         },
     }
-
-
-def wait_for_file(path: Path) -> None:
-    """Wait until the daemon listens. Raises TimeoutError."""
-    give_up_s = time.monotonic() + START_S
-    while not path.exists():
-        if time.monotonic() > give_up_s:
-            raise TimeoutError(f"expected {path.name} within {START_S:g} s, found none")
-        time.sleep(0.05)
 
 
 def wait_for_answer(port: int, path: str) -> None:
@@ -250,67 +246,106 @@ def wait_for_answer(port: int, path: str) -> None:
             return
 
 
-def scrape(port: int, path: str = "/metrics") -> None:
-    """Ask for the metrics, or another page. Raises HTTPException or OSError."""
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        line.request("GET", path)
-        line.getresponse().read()
-    finally:
-        line.close()
-
-
 def end(process: subprocess.Popen[Any]) -> None:
     """Let a process end by itself, and see that it does."""
+    tell([process.pid], signal.SIGCONT)
     process.terminate()
     try:
-        process.wait(10)
+        process.communicate(timeout=10)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
-@contextmanager
-def deaf_subscriber(broker: Mosquitto) -> Iterator[None]:
-    """Subscribe to everything, and never read a byte of it."""
-    with socket.create_connection(("127.0.0.1", broker.port)) as line:
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        line.sendall(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04deaf")  # CONNECT, MQTT 3.1.1, no keep-alive
-        line.recv(4)
-        line.sendall(b"\x82\x06\x00\x01\x00\x01#\x01")  # SUBSCRIBE to #, QoS 1
-        yield
+# The table ------------------------------------------------------------------------------------------------------------
 
 
-class Storm:
-    """Scrapes as fast as answers come, from several threads, up to a number; as niced as a thread of ours can be.
+def by_mode(passes: Sequence[Pass], name: str, mode: str) -> Decisions:
+    """Return the same stretches of every mode in the same order: those of `mode`, from whichever pass had it then."""
+    stretches = range(len(passes[0].modes))
+    where = [next(one for one in passes if one.modes[place] == mode) for place in stretches]
+    return np.stack([one.decisions[name][place] for place, one in enumerate(where)])
 
-    It stands for other machines, which would not take processor time from the daemon.
+
+def table(passes: Sequence[Pass], asked_for: argparse.Namespace) -> dict[str, Any]:
+    """Return all figures, JSON-ready: microseconds, and ratios over shut with their intervals."""
+    figures = {"wall": "wall_ns", "processor": "processor_ns"}
+    found: dict[str, Any] = {}
+    for mode in asked_for.modes:
+        wall, processor = by_mode(passes, "wall_ns", mode), by_mode(passes, "processor_ns", mode)
+        looked = by_mode(passes, "is_margin", mode) > 0
+        away, put = wall - processor, by_mode(passes, "put_to_decision_ns", mode)
+        rows = {"wall": wall, "processor": processor, "away": away, "put_to_decision": put, "margin_wall": wall[looked]}
+        found[mode] = {
+            f"{name}_{at}_us": round(float(np.percentile(row, quantile)) / 1e3, 1)
+            for name, row in rows.items() for at, quantile in QUANTILES.items()
+        } | of_stretches(passes, mode)  # fmt: skip
+    ratios = {
+        mode: {
+            f"{name}_{at}": ratio(by_mode(passes, source, mode), by_mode(passes, source, "shut"), quantile, len(passes))
+            for name, source in figures.items() for at, quantile in QUANTILES.items()
+        }
+        | {"wall_each": each(by_mode(passes, "wall_ns", mode), by_mode(passes, "wall_ns", "shut"), len(passes))}
+        for mode in asked_for.modes if mode != "shut"
+    }  # fmt: skip
+    return {
+        "bench": "windows",
+        "machine": describe_machine(),
+        "method": {
+            "vault": VAULT.stem, "decisions_of_each_mode": int(by_mode(passes, "wall_ns", "shut").size),
+            "rounds": asked_for.rounds, "passes": len(passes), "pace_ms": asked_for.pace_ms,
+            "same_decisions_in_every_pass": len({one.commands for one in passes}) == 1,
+            "scrapes": sum(one.scrapes for one in passes),
+            "ratios": "over shut; low and high hold nineteen of twenty; each: the median decision over itself",
+        },
+        "found": found,
+        "over_shut": ratios,
+    }  # fmt: skip
+
+
+def of_stretches(passes: Sequence[Pass], mode: str) -> dict[str, float]:
+    """Return what the daemon and its windows had of processors in the stretches of a mode, by stretch."""
+    places = [(one, place) for one in passes for place, its in enumerate(one.modes) if its == mode]
+    found = {
+        name: round(float(np.mean([one.stretches[name][place] for one, place in places])), 4)
+        for name in ("on_processor_s", "waited_for_processor_s", "preempted", "answers")
+    }
+    answers = sum(one.stretches["answers"][place] for one, place in places)
+    spent_ns = sum(one.stretches["answer_ns"][place] for one, place in places)
+    cores = by_mode(passes, "core", mode)
+    return found | {
+        "answer_us": round(float(spent_ns / answers) / 1e3, 1) if answers else 0.0,
+        "windows_share": round(float(np.mean([one.windows_share[place] for one, place in places])), 4),
+        "moved_to_another_core": round(float(np.mean(np.diff(cores, axis=1) != 0)), 4),
+    }
+
+
+def ratio(of: Decisions, base: Decisions, quantile: float, per_round: int) -> dict[str, float]:
+    """Return the ratio of a quantile, and its interval."""
+
+    def reckon(places: NDArray[np.int64]) -> float:
+        return float(np.percentile(of[places], quantile) / np.percentile(base[places], quantile))
+
+    return with_interval(reckon, len(of), per_round)
+
+
+def each(of: Decisions, base: Decisions, per_round: int) -> dict[str, float]:
+    """Return how much longer the median decision took than the very same one did."""
+    ratios = of / base
+    return with_interval(lambda places: float(np.median(ratios[places])), len(of), per_round)
+
+
+def with_interval(reckon: Callable[[NDArray[np.int64]], float], stretches: int, per_round: int) -> dict[str, float]:
+    """Return a figure of all stretches, and between what it lies for nineteen of twenty draws of rounds.
+
+    A round is drawn as a whole: its stretches are of one moment in every pass, so that all modes had the same weather.
     """
-
-    def __init__(self, port: int) -> None:
-        self.count = 0
-        self._port = port
-        self._is_over = threading.Event()
-        self._threads = [threading.Thread(target=self._scrape, daemon=True) for _ in range(STORMERS)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        for thread in self._threads:
-            thread.join(10)
-
-    def _scrape(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
-        while not self._is_over.is_set() and self.count < MAX_SCRAPES:
-            self.count += 1
-            try:
-                scrape(self._port)
-            except (http.client.HTTPException, OSError):  # refused for too many at once: what a storm deserves
-                time.sleep(0.01)
+    rounds = np.arange(stretches).reshape(-1, per_round)
+    drawn = np.random.default_rng(SEED).integers(len(rounds), size=(DRAWS, len(rounds)))
+    low, high = np.percentile([reckon(rounds[places].ravel()) for places in drawn], [2.5, 97.5])
+    return {
+        "ratio": round(reckon(rounds.ravel()), 3), "low": round(float(low), 3), "high": round(float(high), 3),
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -54,10 +54,16 @@ class Desk:
     """A desk that runs, and a browser to look at it with."""
 
     def __init__(
-        self, folder: Path, url: str, processes: Mapping[str, subprocess.Popen[bytes]], browser: Browser
+        self,
+        folder: Path,
+        url: str,
+        mqtt_port: int,
+        processes: Mapping[str, subprocess.Popen[bytes]],
+        browser: Browser,
     ) -> None:
         self.folder = folder
         self.url = url
+        self.mqtt_port = mqtt_port
         self.processes = processes
         self.browser = browser
 
@@ -96,7 +102,7 @@ def open_desk(vault_files: Mapping[str, str], speed: float) -> Iterator[Desk]:
 
         def start(*words: str) -> subprocess.Popen[bytes]:
             log = stack.enter_context((folder / f"{words[0]}.log").open("wb"))
-            command = [sys.executable, "-m", "bot.runtime.cli", *words]
+            command = [sys.executable, "-m", "bot.runtime.cli.app", *words]
             process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log)
             stack.callback(_end, process)
             return process
@@ -112,7 +118,7 @@ def open_desk(vault_files: Mapping[str, str], speed: float) -> Iterator[Desk]:
         log = folder / "dashboard.log"
         wait_for(lambda: b"dashboard at" in log.read_bytes() or processes["dashboard"].poll() is not None)
         assert processes["dashboard"].poll() is None, log.read_text()
-        yield Desk(folder, f"http://127.0.0.1:{port}", processes, browser)
+        yield Desk(folder, f"http://127.0.0.1:{port}", broker.port, processes, browser)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

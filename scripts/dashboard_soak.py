@@ -1,8 +1,9 @@
-"""Show that the dashboard of 20 vaults keeps its pace and its memory: a table on stdout, progress on stderr.
+"""Show that the dashboard of 20 vaults keeps its pace and its memory: tables on stdout, progress on stderr.
 
 A daemon replays 20 vaults, its windows publish them, a browser has the fleet and one vault open. Memory is read after
 the browser was told to collect what it no longer needs, at the start (everything loaded) and every so often until the
-time is over; so is the processor time that each process has had, as a share of one processor.
+time is over; so is the processor time that each process has had, as a share of one processor. The pace is counted at
+every stage a state passes: at the broker, by a subscriber of nobody's; on the page's socket; in the page; and as drawn.
 """
 
 from __future__ import annotations
@@ -12,8 +13,14 @@ import json
 import os
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
 from typing import Any, Final, NamedTuple
 
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
 from playwright.sync_api import CDPSession, Page
 
 from scripts.dashboard_desk import (
@@ -29,13 +36,39 @@ from scripts.dashboard_desk import (
 )
 
 VAULTS: Final = 20
+OPEN_VAULT: Final = "straddle-01"
 WARM_UP_S: Final = 30.0
 SAMPLES: Final = 10
-COUNT: Final = "() => { const show = ek.show; window.shown = 0; ek.show = (it) => { window.shown += 1; show(it); }; }"
+SHOWN: Final = "ek.show("  # how a message begins that brings figures
+COUNT: Final = """() => {
+  window.counts = { shown: 0, drawn: 0 };
+  const show = ek.show;
+  let isWaiting = false;
+  ek.show = (...words) => {
+    window.counts.shown += 1;
+    show(...words);
+    if (isWaiting) return;
+    isWaiting = true;
+    requestAnimationFrame(() => requestAnimationFrame(() => { isWaiting = false; window.counts.drawn += 1; }));
+  };
+}"""
+
+
+class Pace(NamedTuple):
+    """Times a second that something came by each stage since the last sample."""
+
+    broker_vault: float  # states of the vault whose page is open
+    broker_slowest: float  # states of the vault that has fewest
+    fleet_socket: float
+    fleet_shown: float
+    fleet_drawn: float
+    vault_socket: float
+    vault_shown: float
+    vault_drawn: float
 
 
 class Sample(NamedTuple):
-    """Memory in MB at one moment, messages a second that pages showed since the last one, processor time by then."""
+    """Memory in MB at one moment, the pace since the last one, processor time by then."""
 
     at_s: float
     fleet_heap: float
@@ -43,21 +76,60 @@ class Sample(NamedTuple):
     dashboard: float
     windows: float
     daemon: float
-    fleet_hz: float
-    vault_hz: float
+    pace: Pace
     processor_s: dict[str, float]
 
 
+class AtBroker:
+    """Counts the states of each vault that the broker hands on."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._since_s = time.monotonic()
+
+    def note(self, _client: Client, _of: object, message: MQTTMessage) -> None:
+        """Count one; called from the client's own thread."""
+        self._counts[message.topic.split("/")[2]] += 1
+
+    def hz(self) -> dict[str, float]:
+        """Return states a second since the last time, by vault."""
+        counts, self._counts = self._counts, Counter()
+        span_s, self._since_s = time.monotonic() - self._since_s, time.monotonic()
+        return {vault: count / span_s for vault, count in counts.items()}
+
+
+@contextmanager
+def at_broker(port: int) -> Iterator[AtBroker]:
+    """Listen to what is written last of every state, for the length of the block."""
+    found = AtBroker()
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.on_message = found.note
+    client.connect("127.0.0.1", port)
+    client.subscribe("evenkeel/v1/+/meters")
+    client.loop_start()
+    try:
+        yield found
+    finally:
+        client.loop_stop()
+        client.disconnect()
+
+
 class Watched:
-    """One open page: its heap, and how often it showed something."""
+    """One open page: its heap, and how often something came over its socket, was shown, and was drawn."""
 
     def __init__(self, page: Page) -> None:
         self._page = page
         self._devtools: CDPSession = page.context.new_cdp_session(page)
         self._devtools.send("HeapProfiler.enable")
         self._devtools.send("Performance.enable")
+        self._devtools.on("Network.webSocketFrameReceived", self._note)
+        self._devtools.send("Network.enable")
         page.evaluate(COUNT)
+        self._frames = 0
         self._since_s = time.monotonic()
+
+    def _note(self, event: dict[str, Any]) -> None:
+        self._frames += SHOWN in event["response"]["payloadData"]
 
     def heap_mb(self) -> float:
         """Return what the page's scripts hold."""
@@ -65,11 +137,14 @@ class Watched:
         metrics: list[dict[str, Any]] = self._devtools.send("Performance.getMetrics")["metrics"]
         return next(float(one["value"]) for one in metrics if one["name"] == "JSHeapUsedSize") / 1e6
 
-    def hz(self) -> float:
-        """Return how many messages a second came since the last time."""
-        shown = self._page.evaluate("() => { const shown = window.shown; window.shown = 0; return shown; }")
+    def hz(self) -> tuple[float, float, float]:
+        """Return how many messages a second came, were shown and were drawn since the last time."""
+        counts = self._page.evaluate(
+            "() => { const now = window.counts; window.counts = { shown: 0, drawn: 0 }; return now; }"
+        )
+        frames, self._frames = self._frames, 0
         span_s, self._since_s = time.monotonic() - self._since_s, time.monotonic()
-        return float(shown) / span_s
+        return frames / span_s, counts["shown"] / span_s, counts["drawn"] / span_s
 
 
 def vault_texts() -> dict[str, str]:
@@ -81,7 +156,7 @@ def vault_texts() -> dict[str, str]:
     }
 
 
-def sample(desk: Desk, fleet: Watched, vault: Watched, began_s: float) -> Sample:
+def sample(desk: Desk, broker: AtBroker, fleet: Watched, vault: Watched, began_s: float) -> Sample:
     """Return how things are now."""
     of_daemon = children(desk.processes["daemon"].pid)
     windows = sum(rss_mb(pid) for pid in of_daemon)
@@ -93,6 +168,8 @@ def sample(desk: Desk, fleet: Watched, vault: Watched, began_s: float) -> Sample
         "broker": sum(processor_s(pid) for name, pid in others if name == "mosquitto"),
         "browser": sum(processor_s(pid) for name, pid in others if name.startswith("chrom")),
     }
+    states = broker.hz()
+    pace = Pace(states.get(OPEN_VAULT, 0.0), min(states.values(), default=0.0), *fleet.hz(), *vault.hz())
     return Sample(
         time.monotonic() - began_s,
         fleet.heap_mb(),
@@ -100,8 +177,7 @@ def sample(desk: Desk, fleet: Watched, vault: Watched, began_s: float) -> Sample
         desk.rss_mb("dashboard"),
         windows,
         desk.rss_mb("daemon"),
-        fleet.hz(),
-        vault.hz(),
+        pace,
         spent_s,
     )
 
@@ -114,29 +190,33 @@ def main() -> None:
     asked_for = parser.parse_args()
     speed = asked_for.speed
     span_s = 60.0 * asked_for.minutes / speed
-    with open_desk(vault_texts(), speed) as desk:
+    with open_desk(vault_texts(), speed) as desk, at_broker(desk.mqtt_port) as broker:
         fleet_page = desk.open("/")
         wait_for(lambda: fleet_page.inner_text("main").count("running") >= VAULTS)
         began_s = time.monotonic()
-        vault_page = desk.open("/vault/straddle-01")
+        vault_page = desk.open(f"/vault/{OPEN_VAULT}")
         vault_page.wait_for_selector(".ek-plot canvas")
         usable_s = time.monotonic() - began_s
         print(f"a vault page was usable in {usable_s:.1f} s, log-in included", file=sys.stderr)
         fleet_page.wait_for_timeout(WARM_UP_S * 1_000)
         fleet, vault = Watched(fleet_page), Watched(vault_page)
+        broker.hz()
         began_s = time.monotonic()
-        samples = [sample(desk, fleet, vault, began_s)]
+        samples = [sample(desk, broker, fleet, vault, began_s)]
         while samples[-1].at_s < span_s:
             fleet_page.wait_for_timeout(1_000 * span_s / SAMPLES)
-            samples.append(sample(desk, fleet, vault, began_s))
+            samples.append(sample(desk, broker, fleet, vault, began_s))
             assert desk.processes["dashboard"].poll() is None, "the dashboard ended"
             print(samples[-1], json.dumps(shares(samples[-2], samples[-1])), file=sys.stderr)
-    print("| simulated min | fleet heap | vault heap | dashboard | windows | daemon | fleet Hz | vault Hz |")
+    print("| simulated min | fleet heap | vault heap | dashboard | windows | daemon | fleet drawn/s | vault drawn/s |")
     print("|---|---|---|---|---|---|---|---|")
     for number, one in enumerate(samples):
-        rates = "| – | – |" if not number else f"| {one.fleet_hz:.2f} | {one.vault_hz:.2f} |"
+        rates = f"| {one.pace.fleet_drawn:.2f} | {one.pace.vault_drawn:.2f} |" if number else "| – | – |"
         memory = " | ".join(f"{value:.1f}" for value in one[1:6])
         print(f"| {one.at_s * speed / 60:.0f} | {memory} {rates}")
+    print("\n| stage | a second, median | least | most |\n|---|---|---|---|")
+    for name, values in zip(Pace._fields, zip(*(one.pace for one in samples[1:]), strict=True), strict=True):
+        print(f"| {name} | {median(values):.2f} | {min(values):.2f} | {max(values):.2f} |")
     print("\n| process | per cent of a processor |\n|---|---|")
     for name, share in shares(samples[0], samples[-1]).items():
         print(f"| {name} | {share:.1f} |")

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bot.runtime.broker import Broker
-from bot.runtime.desk import MqttSection, TlsSection
+from bot.runtime.configuration.broker import Broker
+from bot.runtime.configuration.desk import MqttSection, TlsSection
 from tests.runtime.command_line import PATIENCE_S, wait_for
 from tests.venues.listening import HOST, bound_socket
 

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from bot.domain.errors import InvariantBroken
-from bot.engine.risk_settings import RiskSettings
+from bot.engine.margin.risk_settings import RiskSettings
 from bot.engine.settings import EngineSettings
 
 ADOPTED: Final = (

@@ -62,11 +62,8 @@ from bot.domain.units import NS_PER_S
 from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, InstrumentListed, VenueStatus
 from bot.engine.adoption import adopted
 from bot.engine.book import Holding, UnderlyingBook
-from bot.engine.breaker_board import BreakerBoard
 from bot.engine.chain_book import ChainBook, is_sound
-from bot.engine.collateral_desk import CollateralDesk
 from bot.engine.correlations import Correlations
-from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.desk import Desk
 from bot.engine.execution import (
     Move,
@@ -77,9 +74,14 @@ from bot.engine.execution import (
 )
 from bot.engine.foreign import Flattening, ForeignActivity, flattening_target
 from bot.engine.holdings import Holdings
-from bot.engine.insurance import Insurance
 from bot.engine.limits import STATE_AFTER_TRIP, STRICTNESS, LimitKeeper
-from bot.engine.margin_keeper import MarginKeeper
+from bot.engine.margin.breaker_board import BreakerBoard
+from bot.engine.margin.collateral_desk import CollateralDesk
+from bot.engine.margin.counterparty_keeper import CounterpartyKeeper
+from bot.engine.margin.insurance import Insurance
+from bot.engine.margin.keeper import MarginKeeper
+from bot.engine.margin.risk_settings import RiskSettings
+from bot.engine.margin.top_ups import TopUps
 from bot.engine.market import MarketState
 from bot.engine.operator_orders import Flatten, OperatorOrders
 from bot.engine.option_hedges import OptionHedging
@@ -88,11 +90,9 @@ from bot.engine.oracles import OracleBoard
 from bot.engine.ordering import Approved, Ordering, Routed, least_lots
 from bot.engine.orders import MAX_REVERSIBLE, Order, OrderTracker
 from bot.engine.reconciliation import Reconciliation, counter_entry_of, entry_of
-from bot.engine.risk_settings import RiskSettings
 from bot.engine.routing import Blocked, VenueBoard, explain_blocks, room_lots
 from bot.engine.settings import EngineSettings, HedgeSettings
 from bot.engine.sizing import lots_to_trade, shrinks, widen
-from bot.engine.top_ups import TopUps
 
 MAX_HEDGE_MARKS = 5_000  # newest fills kept for pictures and reports
 MAX_SEEN_PAYMENTS = 50_000

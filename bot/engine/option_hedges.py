@@ -23,12 +23,12 @@ from bot.domain.orders import OrderIntent, TimeInForce
 from bot.domain.units import NS_PER_S, NS_PER_YEAR
 from bot.engine.desk import Desk
 from bot.engine.limits import LimitKeeper
-from bot.engine.margin_keeper import MarginKeeper
+from bot.engine.margin.keeper import MarginKeeper
+from bot.engine.margin.risk_rows import option_row
 from bot.engine.market import MarketState
 from bot.engine.option_holding import NO_ROW, OptionHolding
 from bot.engine.option_prices import OptionPrices, is_coin_priced, option_fee_settle, prices_of_all
 from bot.engine.orders import OrderTracker
-from bot.engine.risk_rows import option_row
 from bot.engine.routing import VenueBoard, find_refusing, lot_quote, span_of
 from bot.engine.settings import EngineSettings, OptionHedgeSettings
 from bot.pricing.black76 import Black76Greeks, greeks

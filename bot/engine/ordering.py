@@ -31,7 +31,7 @@ from bot.engine.execution import Need, budget_ticks, crossing_ticks, find_crossi
 from bot.engine.funding import FundingBoard
 from bot.engine.inclusion import Plan, fixed_cost_quote, plan_order, stale_terms_text
 from bot.engine.limits import LimitKeeper
-from bot.engine.margin_keeper import MarginKeeper, Relief
+from bot.engine.margin.keeper import MarginKeeper, Relief
 from bot.engine.market import MarketState
 from bot.engine.oracles import OracleBoard
 from bot.engine.orders import OrderTracker

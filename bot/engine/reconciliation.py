@@ -51,13 +51,17 @@ class Adoption(msgspec.Struct, frozen=True):
 
 
 class Mismatch:
-    """A difference between ledger and venue that nothing explains, and how often in a row it was seen."""
+    """A difference between ledger and venue that nothing explains, and how often in a row it was seen.
 
-    __slots__ = ("lots", "seen", "since_ns")
+    Fills up to `covers_ns`, by the venue's clock, are in it.
+    """
 
-    def __init__(self, lots: int, since_ns: int) -> None:
+    __slots__ = ("covers_ns", "lots", "seen", "since_ns")
+
+    def __init__(self, lots: int, since_ns: int, covers_ns: int) -> None:
         self.lots = lots
         self.since_ns = since_ns
+        self.covers_ns = covers_ns
         self.seen = 1
 
 
@@ -228,7 +232,7 @@ class Reconciliation:
             return None
         mismatch = self.mismatches.get(name)
         if mismatch is None or mismatch.lots != lots:
-            self.mismatches[name] = Mismatch(lots, report.ts_asked_ns)
+            self.mismatches[name] = Mismatch(lots, report.ts_asked_ns, self._covered_ns(name, report))
             return None
         mismatch.seen += 1
         px = self._adoption_px(holding, position)
@@ -245,7 +249,7 @@ class Reconciliation:
             holding.lots,
             position.qty_lots,
             px,
-            mismatch.since_ns - CLOCK_TOLERANCE_NS,
+            mismatch.covers_ns,
             report.ts_recv_ns,
         )
         self.adoptions.append(adoption)
@@ -254,6 +258,16 @@ class Reconciliation:
         self._covering[name] = adoption
         self.alert = f"adopted: {_say_difference(holding, position)}, {REPORTS_TO_ADOPT} reports in a row"
         return adoption
+
+    def _covered_ns(self, name: str, report: AccountReport) -> int:
+        """Return up to when, by the venue's clock, fills must be in what a report says.
+
+        A chain says what is so in a block, whose time may be long before we heard of it: what the next block fills
+        comes after that, though its time too lies before our question.
+        """
+        asked_ns = report.ts_asked_ns - CLOCK_TOLERANCE_NS
+        terms = self._market.terms.get(name)
+        return asked_ns if terms is None else min(asked_ns, terms.ts_event_ns)
 
     def _is_interest(self, holding: Hedge, lots: int) -> bool:
         """Tell whether a difference is what a debt on a chain grew by: nobody traded, so nobody has to look.

@@ -1,4 +1,4 @@
-"""What the engine must be told: validated values only, built by `bot.runtime.config` from a vault's YAML."""
+"""What the engine must be told: validated values only, built by `runtime.configuration.config` from a vault's YAML."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from bot.domain.decisions import HedgePolicy
 from bot.domain.instruments import Hedgeable, Option
 from bot.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_S
-from bot.engine.risk_settings import RiskSettings
+from bot.engine.margin.risk_settings import RiskSettings
 from bot.risk.oracle_fusion import FusionRule
 
 

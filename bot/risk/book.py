@@ -20,7 +20,7 @@ FUTURE: Final = 2
 SPOT: Final = 3  # coins held outright: collateral, wallets, what liquidity amounts to
 
 
-class RiskBook(msgspec.Struct, frozen=True, gc=False):
+class RiskBook(msgspec.Struct, frozen=True, dict=True):
     """Positions as rows; `underlying`, `account` and `money` are indices into the tuples of names, one per row.
 
     `qty_base` is signed, in base units (an inverse contract's at its mark). `mark_px` is what a unit of base is worth
@@ -28,6 +28,9 @@ class RiskBook(msgspec.Struct, frozen=True, gc=False):
     of the row's expiry (its mark and infinity for what never expires); `strike_px` and `vol` are NaN where there is
     none. `money` is what the contract settles in, for whoever charges a difference between dollars. `spot_px` is by
     underlying. `buy_base` and `sell_base` are what open orders would still add on either side, unsigned.
+
+    What follows from a book (its accounts, `layout.layout_of`) is worked out once and stays with it, so that its arrays
+    are not to be written.
     """
 
     instrument_ids: tuple[str, ...]
@@ -81,7 +84,12 @@ class RiskBook(msgspec.Struct, frozen=True, gc=False):
 
     def of_account(self, account: str) -> RiskBook:
         """Return what is held at one account; empty for one that is not known."""
-        return self.where(self.account == _index(self.accounts, account))
+        found: RiskBook | None = self.__dict__.get(f"account {account}")
+        if found is None:
+            found = self.where(self.account == _index(self.accounts, account))
+            if found is not self:
+                self.__dict__[f"account {account}"] = found
+        return found
 
     def of_underlying(self, underlying: str) -> RiskBook:
         """Return the positions in one underlying; empty for one that is not known."""

@@ -18,7 +18,6 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from bot.risk.book import SPOT, Floats, Ints, RiskBook
-from bot.risk.layout import Layout
 from bot.risk.repricing import option_values
 from bot.risk.stack import BookStack, sized_in_quote
 
@@ -28,7 +27,7 @@ SEARCH_POINTS: Final = 24  # on either side, denser near the price
 _BATCH: Final = 4  # points looked at before looking further out
 _DIPS: Final = 4  # strikes on either side that are looked at as well, those with the least equity
 _MOST_DIPS: Final = 32  # of so many at most
-_SHARP: Final = 0.05  # deviation up to expiry below which a bend may be narrower than a step
+SHARP: Final = 0.05  # deviation up to expiry below which a bend may be narrower than a step
 _EXACT: Final = 1e-13
 
 Health = Callable[[Floats, float], tuple[Floats, Floats]]
@@ -311,19 +310,29 @@ def dips(book: RiskBook, underlying: str | None = None) -> Floats:
     """
     is_moved = np.array([underlying is None or one == underlying for one in book.underlyings], dtype=bool)
     dev = book.vol * np.sqrt(np.clip(book.tau_years, 0.0, 1e3))
-    rows = np.flatnonzero(book.is_option & is_moved[book.underlying] & (dev < _SHARP))
-    if not rows.size:
-        return np.zeros(0)
-    logs, place = np.unique(np.round(np.log(book.strike_px[rows] / book.forward_px[rows]), 9), return_inverse=True)
-    net = np.bincount(place, weights=book.qty_base[rows] * book.spot_of_row_px[rows])
-    usable = np.flatnonzero((net > 0.0) & (np.abs(logs) < FARTHEST_LOG) & (logs != 0.0))
-    most: Floats = np.sort(logs[usable[np.argsort(-net[usable], kind="stable")[:_MOST_DIPS]]])
-    return most
+    rows = np.flatnonzero(book.is_option & is_moved[book.underlying] & (dev < SHARP))
+    logs = np.log(book.strike_px[rows] / book.forward_px[rows])
+    return most_held(logs, book.qty_base[rows] * book.spot_of_row_px[rows])
+
+
+def most_held(logs: Floats, held_quote: Floats) -> Floats:
+    """Return the moves to strikes of which more is held than sold, of options near expiry (see `dips`)."""
+    if not logs.size:
+        return logs
+    logs, place = np.unique(logs.round(9), return_inverse=True)
+    net = np.bincount(place, weights=held_quote)
+    usable = ((net > 0.0) & (np.abs(logs) < FARTHEST_LOG) & (logs != 0.0)).nonzero()[0]
+    if len(usable) > _MOST_DIPS:
+        usable = np.sort(usable[np.argsort(-net[usable], kind="stable")[:_MOST_DIPS]])
+    found: Floats = logs[usable]
+    return found
 
 
 def with_steps(steps: Floats, more: Floats) -> Floats:
     """Return the steps of one side of a search with those of `more` that are on that side, in order."""
-    return np.union1d(steps, more[(more > 0.0) & (more < steps[-1])])
+    found: Floats = np.concatenate([steps, more[(more > 0.0) & (more < steps[-1])]])
+    found.sort()
+    return found
 
 
 def weights_of(book: RiskBook, spot_weight: float) -> Floats:
@@ -347,13 +356,13 @@ def move_books(
     moves: Floats,
     vol_factor: float = 1.0,
     underlying: str | None = None,
-    layout: Layout | None = None,
+    option_marks_px: Floats | None = None,
 ) -> BookStack:
     """Return a copy of the book after each of several relative moves, as `move_book` would.
 
-    The `layout` of the book, where it is known already, is not worked out again.
+    `option_marks_px`, where it is known, is what its options are worth then, by move and option.
     """
-    now, vol = BookStack(book, layout), book.vol
+    now, vol = BookStack(book), book.vol
     rows = now.layout.options
     of_spot = of_row = 1.0 + moves[:, None]
     of_options: Floats = moves
@@ -366,7 +375,9 @@ def move_books(
     elif vol_factor != 1.0:
         vol = vol * vol_factor
     mark = book.mark_px * of_row
-    if rows.size:
+    if option_marks_px is not None:
+        mark[:, rows] = option_marks_px
+    elif rows.size:
         won = value_changes(book, rows, of_options, vol[rows])
         mark[:, rows] = np.maximum(book.mark_px[rows] + won, 0.0)
     spot_px, forward_px = book.spot_px * of_spot, book.forward_px * of_row
@@ -388,7 +399,6 @@ def value_changes(book: RiskBook, rows: Ints, moves: Floats, vol: Floats) -> Flo
         np.array([vol, book.vol[rows]]),
         lines,
         (lines == len(moves)).astype(np.int64),
-        is_quick=True,
     )
     won: Floats = values[:-1] - values[-1]
     return won

@@ -11,6 +11,7 @@ from bot.risk.book import FUTURE, OPTION, PERPETUAL, SPOT, Flags, Floats, Ints, 
 from bot.risk.grouping import Grouping
 
 T = TypeVar("T")
+KEPT = "layout of the book"
 FIXED = ("kind", "underlying", "money", "strike_px", "is_call", "buy_base", "sell_base")
 
 
@@ -176,6 +177,9 @@ class Layout:
 
 
 def layout_of(book: RiskBook) -> Layout:
-    """Return the layout of a book."""
-    columns = {name: getattr(book, name) for name in FIXED}
-    return Layout((book.underlyings, book.moneys), columns, book.instrument_ids)
+    """Return the layout of a book, worked out when it is first asked for."""
+    found: Layout | None = book.__dict__.get(KEPT)
+    if found is None:
+        columns = {name: getattr(book, name) for name in FIXED}
+        found = book.__dict__[KEPT] = Layout((book.underlyings, book.moneys), columns, book.instrument_ids)
+    return found

@@ -1,8 +1,8 @@
-"""The normal distribution from a table: half the time of `scipy.special.ndtr`, within 3e-12 of it.
+"""The normal distribution from a table: a third of the time of `scipy.special.ndtr`, within 2e-15 of it.
 
-Between points 1/2048 apart N(x + d) = N(x) + phi(x) d (1 − x d / 2 + (x d)² / 6), Taylor's series. That is enough where
-values are added up in money, a thousandth of a cent per bitcoin; relative digits of far tails are lost (below −9 it is
-N(−9), 1e-19), so whoever wants those asks `ndtr`.
+Between points 1/1024 apart N(c + d) = N(c) + phi(c) d (1 - y d / 2 + (y d)² / 6), Taylor's series, where y = c + d / 3
+takes its next term in as well. What is lost are relative digits of far tails, beyond ±9 it is 0 or 1: whoever wants
+those asks `ndtr`.
 """
 
 from __future__ import annotations
@@ -14,34 +14,44 @@ from scipy.special import ndtr
 
 from bot.risk.book import Floats
 
-PER_UNIT: Final = 2048
-LEAST: Final = -9.0
+PER_UNIT: Final = 1024
 MOST: Final = 9.0
-_POINTS: Final[Floats] = (np.arange((MOST - LEAST) * PER_UNIT) + 0.5) / PER_UNIT + LEAST
-_CHANCE: Final[Floats] = ndtr(_POINTS)
-_DENSITY: Final[Floats] = np.exp(-0.5 * _POINTS * _POINTS) / np.sqrt(2.0 * np.pi) / PER_UNIT
-_LINEAR: Final = -0.5 / PER_UNIT
-_SQUARE: Final = 1.0 / (6.0 * PER_UNIT * PER_UNIT)
+FAR: Final = 64.0  # where all is 0 or 1; farther away numbers may be told as this
+_POINTS: Final[Floats] = np.arange(-MOST * PER_UNIT, MOST * PER_UNIT + 1.0) / PER_UNIT
+_CHANCE: Final[Floats] = np.where(np.abs(_POINTS) < MOST, ndtr(_POINTS), _POINTS > 0.0)
+# In units of the table, so that the series is r² - 3 q r + 6 q² of the product r, times density by 6 q², q = PER_UNIT².
+_SQUARE: Final = float(PER_UNIT * PER_UNIT)
+_LINEAR, _ONE = -3.0 * _SQUARE, 6.0 * _SQUARE * _SQUARE
+_DENSITY: Final[Floats] = np.where(
+    np.abs(_POINTS) < MOST, np.exp(-0.5 * _POINTS * _POINTS) / np.sqrt(2.0 * np.pi) / PER_UNIT / _ONE, 0.0
+)
+# A number plus this one is rounded to a whole one, which then stands in its last bits.
+_ROUNDER: Final = 1.5 * 2.0**52
+_FIRST: Final = int(np.array(_ROUNDER - MOST * PER_UNIT).view(np.int64))
 
 
 def quick_ndtr(x: Floats) -> Floats:
     """Return N(x). What it is given is overwritten; NaN stays NaN."""
-    np.maximum(x, LEAST, out=x)
-    np.minimum(x, MOST, out=x)
-    step = x * PER_UNIT
-    step -= LEAST * PER_UNIT
-    whole = np.floor(step)
-    with np.errstate(invalid="ignore"):
-        place = whole.astype(np.int64)
-    step -= whole
-    step -= 0.5
+    np.maximum(x, -FAR, out=x)
+    np.minimum(x, FAR, out=x)
+    x *= PER_UNIT
+    return quick_ndtr_of_units(x)
+
+
+def quick_ndtr_of_units(x: Floats) -> Floats:
+    """Return N(x / PER_UNIT), which must be within 1e12. What it is given is overwritten; NaN stays NaN."""
+    point = x + _ROUNDER
+    place = point.view(np.int64) - _FIRST
+    point -= _ROUNDER
+    x -= point
+    product = x * (1.0 / 3.0)
+    product += point
+    product *= x
+    series = np.add(product, _LINEAR, out=point)
+    series *= product
+    series += _ONE
+    x *= series
     out: Floats = _DENSITY.take(place, mode="clip")
-    out *= step
-    x *= step
-    factor = np.multiply(x, _SQUARE, out=step)
-    factor += _LINEAR
-    factor *= x
-    factor += 1.0
-    out *= factor
-    out += _CHANCE.take(place, mode="clip")
+    out *= x
+    out += _CHANCE.take(place, mode="clip", out=product)
     return out

@@ -1,10 +1,10 @@
 """Positions × scenarios in one vectorised pass: profit and loss of each row under each scenario, and sums by expiry.
 
 Forwards move with their spot in proportion, vols as the scenario set says, time stands still. Options are Black-76
-without discount: out of the money lesser·N(h - z) - greater·N(-h - z), where z = |ln F/K| / v, h = v/2 and lesser and
-greater are of forward and strike, in the money that and the intrinsic value (put-call parity), which loses no digits in
-the tails. At expiry and without vol what is left is the intrinsic value. It never warns, and answers NaN for no book
-that `gaps.find_fault` lets through. Matrices have one line per scenario and one column per row of the book.
+without discount, s (F N(s (z + h)) - K N(s (z - h))), where z = ln(F/K) / v, h = v/2 and s is 1 for calls, -1 for puts,
+with chances from a table (`quick_normal`): right to some 1e-15 of forward and strike. At expiry and without vol what is
+left is the intrinsic value. It never warns, and answers NaN for no book that `gaps.find_fault` lets through. Matrices
+have one line per scenario and one column per row of the book.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import numpy as np
 from scipy.special import ndtr
 
 from bot.risk.book import OPTION, Flags, Floats, Ints, RiskBook
-from bot.risk.quick_normal import quick_ndtr
+from bot.risk.quick_normal import FAR, PER_UNIT, quick_ndtr_of_units
 from bot.risk.scenarios import ScenarioSet
 
 LEAST_DEV: Final = 1e-15  # below this deviation an option is at its expiry
-CHUNK: Final = 512  # rows at a time: what they need stays in the processor's cache, however large the book is
+SHARP: Final = 1e-9  # below this deviation what is off the money is further away than the table of chances knows
+CELLS: Final = 8192  # at a time: what they need stays in the processor's cache, however large the book is
 
 
 def option_values(
@@ -31,36 +32,36 @@ def option_values(
     vols: Floats,
     move_of: Ints,
     vol_of: Ints,
-    *,
-    is_quick: bool = False,
 ) -> Floats:
     """Return Black-76 values, one line per scenario: forwards × (1 + moves[move_of]) at vols[vol_of].
 
     `vols` has a line per distinct shock and a column per option. `moves` is a number per distinct move, or a line each
-    with a column per option where forwards move differently. `is_quick` takes chances from a table (`quick_ndtr`).
+    with a column per option where forwards move differently.
     """
     out = np.empty((len(move_of), len(forward)))
-    for start in range(0, len(forward), CHUNK):
-        part = slice(start, start + CHUNK)
+    size = max(CELLS // len(move_of), 1)
+    for start in range(0, len(forward), size):
+        part = slice(start, start + size)
         factor = 1.0 + (moves[:, None] if moves.ndim == 1 else moves[:, part])
-        moved = forward[part] * factor
-        struck = strike[part]
-        log = np.abs(np.log(forward[part] / struck) + np.log(factor))
+        sign, struck = 2.0 * is_call[part] - 1.0, strike[part]
+        log = np.log(forward[part] / struck) + np.log(factor)
         dev = np.maximum(vols[:, part] * np.sqrt(np.maximum(tau_years[part], 0.0)), LEAST_DEV)
-        intrinsic = np.maximum(np.where(is_call[part], moved - struck, struck - moved), 0.0)
+        is_sharp = bool(dev.min(initial=1.0) < SHARP)
+        log *= PER_UNIT
+        dev *= sign
         h = dev.take(vol_of, axis=0, mode="clip")
         z = log.take(move_of, axis=0, mode="clip")
         z /= h
-        h *= 0.5
+        if is_sharp:
+            np.clip(z, -FAR * PER_UNIT, FAR * PER_UNIT, out=z)
+        h *= 0.5 * PER_UNIT
         chances = np.empty((2, *h.shape))
-        np.subtract(h, z, out=chances[0])
-        h += z
-        np.negative(h, out=chances[1])
-        near, far = quick_ndtr(chances) if is_quick else ndtr(chances, out=chances)
-        near *= np.minimum(moved, struck).take(move_of, axis=0, out=z, mode="clip")
-        far *= np.maximum(moved, struck).take(move_of, axis=0, out=z, mode="clip")
-        near -= far
-        np.add(near, intrinsic.take(move_of, axis=0, out=z, mode="clip"), out=out[:, part])
+        np.add(z, h, out=chances[0])
+        np.subtract(z, h, out=chances[1])
+        worth, owed = quick_ndtr_of_units(chances)
+        worth *= (factor * (sign * forward[part])).take(move_of, axis=0, out=z, mode="clip")
+        owed *= sign * struck
+        np.subtract(worth, owed, out=out[:, part])
     return out
 
 

@@ -49,10 +49,8 @@ class StackValues:
         stack: BookStack,
         scenarios: ScenarioSet | Sequence[ScenarioSet],
         later_years: float | None = None,
-        *,
-        is_quick: bool = True,
     ) -> None:
-        """Price all options, with chances from a table (`quick_ndtr`) if it is to be quick.
+        """Price all options.
 
         There is one set of scenarios for all, or one for each underlying held; these must be alike.
         """
@@ -103,7 +101,6 @@ class StackValues:
             vols.reshape(len(vols), -1),
             move_of,
             vol_of,
-            is_quick=is_quick,
         ).reshape(-1, *shape)
         self.values, self.later = values[: size + 1], values[-1]
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from bot.risk.book import ROW_COLUMNS, SPOT, Flags, Floats, Ints, Position, RiskBook, build_book
 from bot.risk.gaps import has_gaps
+from bot.risk.layout import layout_of
 from bot.risk.margin.registry import MODELS, answer_all, decode_values, evaluate_or_assume
 from bot.risk.margin.reported import scaled
 from bot.risk.parameters import ParameterSet
@@ -216,9 +217,9 @@ def play(
     after: dict[str, list[Requirement]] = {}
     equities: dict[str, float] = {}
     for number, name in enumerate(book.accounts):
-        rows = np.flatnonzero(book.account == number)
-        own = book.where(rows)
-        before[name], *after[name] = margins_of(all_of_it.where(rows), own, terms.get(name), is_whole=is_whole)
+        own = book.of_account(name)
+        part = all_of_it.pick(np.flatnonzero(book.account == number), layout_of(own))
+        before[name], *after[name] = margins_of(part, own, terms.get(name), is_whole=is_whole)
         equities[name] = equity_of(own, terms.get(name))
     outages = [outages_of(one, equities, cast or {}) for one in played]
     is_there = np.ones((len(played) + 1, len(book)), dtype=bool)

@@ -38,22 +38,22 @@ from bot.domain.orders import AmendRejected, OrderRejected, TimeInForce
 from bot.domain.results import RunSummary
 from bot.domain.risk import CollateralPlanned, SupposedPosition, TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_S
-from bot.runtime.config import config_json, config_sha256
-from bot.runtime.control import serve
-from bot.runtime.executed import ExecutedCommands
+from bot.runtime.configuration.config import config_json, config_sha256
 from bot.runtime.feed import Feed
-from bot.runtime.halt_marker import Halt, HaltMarker
 from bot.runtime.journal import SCHEMA_VERSION, Batch, Commands, Header, Journal
-from bot.runtime.live import NOT_SENT, LiveSession
-from bot.runtime.live_transfers import BY_HAND, CONFIRM
+from bot.runtime.live.session import NOT_SENT, LiveSession
+from bot.runtime.live.transfers import BY_HAND, CONFIRM
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.meters import DaemonMeters
-from bot.runtime.operating import fit_for_journal, parse_operation, text_of, told_of, too_late
-from bot.runtime.reasons import secret_in
+from bot.runtime.operators.control import serve
+from bot.runtime.operators.executed import ExecutedCommands
+from bot.runtime.operators.halt_marker import Halt, HaltMarker
+from bot.runtime.operators.operating import fit_for_journal, parse_operation, text_of, told_of, too_late
+from bot.runtime.operators.reasons import secret_in
+from bot.runtime.operators.reload import InForce, answer_of, event_of, read_plan, take_in, wish_of
 from bot.runtime.recovery import Rebuilt, check_header, rebuild
-from bot.runtime.reload import InForce, answer_of, event_of, read_plan, take_in, wish_of
-from bot.runtime.risk_news import RiskNews
-from bot.runtime.risk_snapshot import take_snapshot
+from bot.runtime.risk.news import RiskNews
+from bot.runtime.risk.snapshot import take_snapshot
 from bot.runtime.service import Pulse, Service
 from bot.runtime.session import Session
 from bot.runtime.views import status_view

@@ -15,17 +15,17 @@ from bot.domain.errors import ConfigError
 from bot.domain.results import RunSummary
 from bot.domain.units import utc_text
 from bot.gateways.paper import PaperExecution
-from bot.runtime.clock import VenueClock, WallClock
-from bot.runtime.config import check_listing
+from bot.runtime.configuration.config import check_listing
+from bot.runtime.configuration.vault import Vault
+from bot.runtime.configuration.venues import ExecutionOpener, GatewayOpener, open_gateway
 from bot.runtime.daemon import Daemon, stopping
-from bot.runtime.halt_marker import HaltMarker
 from bot.runtime.journal import Journal
-from bot.runtime.live import connect, list_instruments, open_live
-from bot.runtime.recorder import Recorder, record
+from bot.runtime.live.clock import VenueClock, WallClock
+from bot.runtime.live.recorder import Recorder, record
+from bot.runtime.live.session import connect, list_instruments, open_live
+from bot.runtime.operators.halt_marker import HaltMarker
 from bot.runtime.recovery import began_as
 from bot.runtime.service import Pulse
-from bot.runtime.vault import Vault
-from bot.runtime.venues import ExecutionOpener, GatewayOpener, open_gateway
 
 log = structlog.get_logger()
 

@@ -18,12 +18,12 @@ from bot.domain.instruments import Instrument
 from bot.domain.orders import AmendRejected, OrderRejected
 from bot.domain.risk import TransferCollateral, TransferUpdate
 from bot.domain.venues import InstrumentDelisted, InstrumentListed
-from bot.runtime.config import config_sha256
+from bot.runtime.configuration.config import config_sha256
+from bot.runtime.configuration.vault import Vault
 from bot.runtime.journal import Commands, Header, Journal, verify
-from bot.runtime.live import NOT_SENT, LiveSession, look_at
-from bot.runtime.reload import InForce, read_vault, take_in
+from bot.runtime.live.session import NOT_SENT, LiveSession, look_at
+from bot.runtime.operators.reload import InForce, read_vault, take_in
 from bot.runtime.session import Session, open_session
-from bot.runtime.vault import Vault
 
 MAX_COMMAND_IDS = 100_000
 

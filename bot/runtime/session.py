@@ -19,11 +19,11 @@ from bot.engine.engine import Engine
 from bot.engine.latencies import Latencies
 from bot.engine.option_hedges import tradable_options
 from bot.engine.settings import EngineSettings, HedgeSettings, OptionHedgeSettings
-from bot.runtime.config import build_engine_settings, with_policy
+from bot.runtime.configuration.config import build_engine_settings, with_policy
+from bot.runtime.configuration.simulated_chains import open_simulated_chain
+from bot.runtime.configuration.vault import RecordingFeed, Vault
 from bot.runtime.feed import RecordedFeed
 from bot.runtime.mailbox import Mailbox
-from bot.runtime.simulated_chains import open_simulated_chain
-from bot.runtime.vault import RecordingFeed, Vault
 from bot.simulation.planning import SimulatedPlanner
 from bot.simulation.recording import Manifest, Recording, open_recording
 from bot.simulation.score import Score

@@ -10,13 +10,13 @@ import msgspec
 
 from bot.domain.results import pnl_parts
 from bot.domain.units import NS_PER_S, utc_text
-from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.desk import Desk
 from bot.engine.engine import Engine
 from bot.engine.gates import list_gates
-from bot.engine.insurance import Insurance
-from bot.engine.margin_keeper import MarginKeeper
-from bot.runtime.live import LiveSession
+from bot.engine.margin.counterparty_keeper import CounterpartyKeeper
+from bot.engine.margin.insurance import Insurance
+from bot.engine.margin.keeper import MarginKeeper
+from bot.runtime.live.session import LiveSession
 from bot.runtime.session import Session
 
 MAX_TRAIL = 50  # newest lines of a drain's trail

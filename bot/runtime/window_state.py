@@ -31,7 +31,7 @@ from bot.engine.desk import Desk
 from bot.engine.engine import Engine
 from bot.engine.gates import list_gates
 from bot.engine.orders import Order
-from bot.runtime.live import LiveSession
+from bot.runtime.live.session import LiveSession
 from bot.runtime.session import Session
 from bot.runtime.views import margin_view, plan_of
 

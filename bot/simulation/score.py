@@ -14,8 +14,8 @@ from bot.domain.decisions import Decision
 from bot.domain.events import Command, SubmitOrder
 from bot.domain.results import LatencySummary, RunSeries, RunSummary, pnl_parts
 from bot.domain.units import NS_PER_S, NS_PER_US, utc_text
-from bot.engine.collateral_desk import summary_of
 from bot.engine.engine import Engine
+from bot.engine.margin.collateral_desk import summary_of
 
 SAMPLE_EVERY_NS = 10 * NS_PER_S  # series keep one point per this much event time, and every order …
 MAX_POINTS = 100_000  # … until there are this many: then every second one goes and they become twice as far apart

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +26,24 @@ from bot.gateways.chain.endpoints import Endpoints
 from bot.gateways.chain.lives import Life, Row
 from bot.gateways.chain.signing import KeystoreSigner, Signed, Unsigned
 from bot.gateways.chain.transaction_log import TransactionLog, log_path
-from bot.runtime.config import load_vaults
-from bot.runtime.control import ask
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.daemon import Daemon
-from bot.runtime.halt_marker import HaltMarker
 from bot.runtime.journal import Batch, Commands, Journal, verify
-from bot.runtime.live import open_live
-from tests.acceptance.chain_vaults import ChainVault, until
+from bot.runtime.live.session import open_live
+from bot.runtime.operators.control import NotRunningError, ask
+from bot.runtime.operators.halt_marker import HaltMarker
+from tests.acceptance.chain_vaults import PATIENCE_S, ChainVault, until
 from tests.chains.anvil import COIN, GWEI
 from tests.chains.proxy import ChaosProxy
-from tests.chains.world import WETH_PX, World
+from tests.chains.world import PYTH_ETH, WETH_PX, World
 
 HEDGE = "local:WETH-USDC"
 LOT_WEI = COIN // 1000
 INVENTORY_WEI = 50 * COIN
 HALF_WIDTH_BASE = 0.5
 NEED_WETH = 3.0  # what the book is long at first
-DEATH_S = 30.0
 BEHIND_S = 35
+PUBLISHED_EVERY_S = 10
 
 
 class Trouble:
@@ -54,7 +54,11 @@ class Trouble:
         self.anvil = world.anvil
         self.proxy = proxy
         urls = options.pop("urls", (proxy.http_url, proxy.ws_url))
-        changes = {"quote_s: 30": "quote_s: 300", "index_s: 30": "index_s: 300", "final_blocks: 12": "final_blocks: 7"}
+        changes = {
+            "quote_s: 30, index_s: 30, account_s: 30": "quote_s: 900, index_s: 900, account_s: 900",
+            "timeout_s: 5": "timeout_s: 60",
+            "final_blocks: 12": "final_blocks: 7",
+        }
         own: dict[str, Any] = {
             "block_s": 12.0,
             "inventory_base": INVENTORY_WEI / COIN,
@@ -66,6 +70,8 @@ class Trouble:
         self.vault.grant(world.uniswap.router.address)
         self.coins_wei = self.anvil.balance(world.hedger)
         self.first_block = self.anvil.block_number + 1
+        self._pyth_px: float | None = WETH_PX  # published again and again, unless it is to grow old
+        self._published_s = 0
         self.anvil.set_automine(False)
 
     # what the test does
@@ -88,7 +94,7 @@ class Trouble:
     async def mine(self, blocks: int = 1) -> None:
         """Mine blocks one by one, each seen by the daemon before the next."""
         for _ in range(blocks):
-            self.anvil.mine(1, seconds_apart=1)
+            self._mine_one()
             await asyncio.to_thread(self.proxy.await_head, self.anvil.block_number)
             number = self.anvil.block_number - self.proxy.lag_blocks
             await self.wait(lambda number=number: self.seen >= number, f"for block {number}")
@@ -96,8 +102,25 @@ class Trouble:
     async def mine_unseen(self, blocks: int) -> None:
         """Mine blocks that the daemon may not see, or that nobody runs to see."""
         for _ in range(blocks):
-            self.anvil.mine(1, seconds_apart=1)
+            self._mine_one()
             await asyncio.to_thread(self.proxy.await_head, self.anvil.block_number)
+
+    def publish(self, px: float, age_s: int = 0) -> None:
+        """Publish a Pyth price of ETH, from then on as often as is usual; one that is old is the last for a while."""
+        with self.automine():
+            self.world.set_pyth(px, age_s=age_s)
+        self._pyth_px, self._published_s = (None if age_s else px), self.anvil.timestamp_s
+
+    def _mine_one(self) -> None:
+        """Mine a block a second after the one before, or later where the machine is slow; prices do not grow old."""
+        now_s = self.anvil.timestamp_s
+        apart_s = max(1, int(time.time()) - BEHIND_S - now_s)
+        if self._pyth_px is not None and now_s + apart_s - self._published_s > PUBLISHED_EVERY_S:
+            pyth, self._published_s = self.world.pyth, now_s
+            data = pyth.encode("set_price", PYTH_ETH, round(self._pyth_px * 10**8), 5 * 10**7, -8, now_s)
+            told = {"from": self.world.deployer, "to": pyth.address, "data": f"0x{data.hex()}", "gas": hex(200_000)}
+            self.anvil.rpc("eth_sendTransaction", told | {"maxFeePerGas": hex(500 * GWEI)})
+        self.anvil.mine(1, seconds_apart=apart_s)
 
     async def steal_nonce(self) -> int:
         """Use the nonce of what is pending from another wallet with the key; return what that cost the account."""
@@ -132,15 +155,22 @@ class Trouble:
                 raise AssertionError("expected the second daemon to be refused")
 
     def run_to_death(self, process: multiprocessing.process.BaseProcess) -> None:
-        """Mine as long as a daemon lives that is to be killed."""
-        deadline_s = time.monotonic() + DEATH_S
+        """Mine as long as a daemon lives that is to be killed, each block once it has read the one before."""
+        deadline_s = time.monotonic() + 2 * PATIENCE_S
         while process.is_alive():
-            process.join(0.3)
-            self.anvil.mine(1, seconds_apart=1)
+            if self._head_read() >= self.anvil.block_number:
+                self._mine_one()
+            process.join(0.02)
             assert time.monotonic() < deadline_s, "expected the daemon to be killed"
         assert process.exitcode == -signal.SIGKILL, process.exitcode
-        with self.automine():  # on a busy machine that took longer than a Pyth price may be old
-            self.world.set_pyth(WETH_PX)
+        self.publish(WETH_PX)
+
+    def _head_read(self) -> int:
+        """Return the newest block that a daemon in another process has read, -1 while it does not say."""
+        with suppress(NotRunningError, OSError, ValueError):  # it is not up yet, or was killed while it answered
+            head = ask(self.vault.folder / "chain.sock", {"verb": "view"})["chains"][0]["head"]
+            return -1 if head is None else int(head)
+        return -1
 
     @property
     def venue_reason(self) -> str:
@@ -154,7 +184,7 @@ class Trouble:
         report = self.vault.engine.chains.reports.get("local")
         return -1 if report is None else int(report.block_number)
 
-    async def wait(self, condition: Callable[[], Any], what: str, patience_s: float = 15.0) -> Any:
+    async def wait(self, condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
         """Wait until `condition` holds; what was decided last is told if it never does."""
         try:
             return await until(condition, patience_s, what)

@@ -1,5 +1,8 @@
 """A vault that lives on a chain and on an exchange at once, taken through a move of 10 % in steps, block by block.
 
+Blocks come by the clock, or by hand: each once all that the one before led to is known everywhere, so that nothing
+depends on how fast the machine is.
+
 Short calls lie at a loopback Deribit; a Uniswap LP position, tokens and a stock of WETH on an Anvil with the published
 contracts; hedges are transactions only, by one of three protocols. `rehearse` runs the daemon on all of it and returns
 what happened; `books_of` recomputes from chain balances alone what the engine's ledger must say. Only the pools' mids
@@ -24,16 +27,16 @@ from bot.domain.chain import GasPaid
 from bot.domain.decisions import Decision
 from bot.domain.events import SubmitOrder
 from bot.domain.market import Quote
-from bot.domain.orders import Fill, FundingPayment
+from bot.domain.orders import Fill, FundingPayment, OrderState
 from bot.domain.units import NS_PER_YEAR
 from bot.gateways.chain.lives import Life
 from bot.gateways.chain.nouns import Amounts, Block
 from bot.gateways.chain.protocols.registry import open_protocol
 from bot.gateways.chain.transaction_log import TransactionLog, log_path
-from bot.runtime.chains import chain_settings
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.chains import chain_settings
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.journal import Commands, Journal
-from tests.acceptance.chain_vaults import SWAP, ChainVault, until
+from tests.acceptance.chain_vaults import PATIENCE_S, SWAP, ChainVault, until
 from tests.chains.anvil import COIN
 from tests.chains.contracts import send
 from tests.chains.world import PYTH_ETH, World, open_world
@@ -53,6 +56,9 @@ CHARGE_FRACTION: Final = 0.005  # of wstETH, as the vault file has it
 LOT_BASE: Final = 0.001
 MOST: Final = 2**256 - 1
 SHOWN_EVERY_S: Final = 0.25
+SHOWN_OFTEN_S: Final = 0.02
+BEHIND_S: Final = 30  # of a chain made by hand: its blocks come faster than one a second
+PUBLISHED_EVERY_S: Final = 5
 GAS_OF_MOVE: Final = 12_000_000
 DAY_MS: Final = 86_400_000
 MOST_BLOCKS: Final = 4  # from a move until net delta is in its band: its own, one to land in, and one more try
@@ -80,7 +86,8 @@ AAVE_OF_HOLDER = ', aave_pool: "{aave_pool}", aave_assets: [WETH, USDC]'
 class Exchange:
     """What the options are priced by: an index and one call of a week, on a loopback Deribit."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown_every_s: float) -> None:
+        self.shown_every_s = shown_every_s
         expiry_ms = (time.time_ns() // 1_000_000 // DAY_MS + 8) * DAY_MS + 8 * 3_600_000
         day = time.strftime("%d%b%y", time.gmtime(expiry_ms / 1_000)).upper().lstrip("0")
         self.call = f"ETH-{day}-3000-C"
@@ -107,7 +114,7 @@ class Exchange:
     async def keep(self) -> None:
         """Go on showing it, so that nothing is stale, until cancelled."""
         while True:
-            await asyncio.sleep(SHOWN_EVERY_S)
+            await asyncio.sleep(self.shown_every_s)
             self.show()
 
 
@@ -214,16 +221,26 @@ class Rehearsal:
     """One vault on one world, hedged in one way. `run` it once."""
 
     def __init__(
-        self, world: World, folder: Path, hedge: str, *, block_s: int, say: Callable[[Row], None] | None = None
+        self,
+        world: World,
+        folder: Path,
+        hedge: str,
+        *,
+        block_s: int,
+        is_by_hand: bool = False,
+        say: Callable[[Row], None] | None = None,
     ) -> None:
         self.world = world
         self.hedge = hedge
         self.block_s = block_s
-        self.exchange = Exchange()
+        self.is_by_hand = is_by_hand
+        self.exchange = Exchange(SHOWN_OFTEN_S if is_by_hand else SHOWN_EVERY_S)
+        self.server: DeribitServer
         self.rows: list[Row] = []
         self._folder = folder
         self._say = say or (lambda _row: None)
         self._moved_in = -1
+        self._published_s = 0
         self._seen = -1
         self.vault: ChainVault
         self.lp_id = 0
@@ -235,6 +252,9 @@ class Rehearsal:
     def prepare(self, server: DeribitServer) -> None:
         """Give everybody what they hold, write the vault file, and grant what the hedge's protocol asks for."""
         world, hedger = self.world, self.world.hedger
+        self.server = server
+        if self.is_by_hand:
+            world.anvil.set_time(int(time.time()) - BEHIND_S)
         text, name = HEDGES[self.hedge]
         executor = self.aave.new_executor() if self.hedge == "borrow" else None
         contracts = {
@@ -253,6 +273,8 @@ class Rehearsal:
             f"  - {{instrument: {self.exchange.call}, qty_base: {CALLS_BASE}}}\n",
             "    fees: {": wallet + "\n    fees: {",
         }
+        if self.is_by_hand:
+            changes |= {"quote_s: 30, index_s: 30": "quote_s: 900, index_s: 900", "timeout_s: 5": "timeout_s: 60"}
         keys = {f"EVENKEEL_DERIBIT_{key.upper()}": value for key, value in server.credentials.items()}
         self.vault = ChainVault(
             world, self._folder, block_s=self.block_s, hedge=name, half_width_base=HALF_WIDTH_BASE, hedges=text,
@@ -274,7 +296,9 @@ class Rehearsal:
             self.perp.deposit(hedger, MARGIN_QUOTE)
             self.perp.deposit(world.trader, 50_000_000)
         self._grant()
-        world.freshen()
+        world.freshen(behind_s=BEHIND_S if self.is_by_hand else 0)
+        if self.is_by_hand:
+            world.anvil.set_automine(False)
 
     def _grant(self) -> None:
         """Send every approval that the protocol says it needs, and check that it then says it has it."""
@@ -306,8 +330,8 @@ class Rehearsal:
         steps: list[tuple[str, str, bytes]] = []
         feed = world.feeds["ETH/USD"]
         steps.append((world.deployer, feed.address, feed.encode("set_answer", round(px * 10**8))))
-        told = (PYTH_ETH, round(px * 10**8), round(0.5 * 10**8), -8, world.anvil.timestamp_s)
-        steps.append((world.deployer, world.pyth.address, world.pyth.encode("set_price", *told)))
+        told = world.pyth.encode("set_price", *self._pyth_words(px))
+        steps.append((world.deployer, world.pyth.address, told))
         router = world.uniswap.router
         for pool in world.pools.values():
             if pool.base.address != world.tokens["WETH"].address:
@@ -344,7 +368,8 @@ class Rehearsal:
             await asyncio.to_thread(self.prepare, server)
             before = self.holdings()
             showing = asyncio.create_task(self.exchange.keep())
-            self.world.anvil.set_interval(self.block_s)
+            if not self.is_by_hand:
+                self.world.anvil.set_interval(self.block_s)
             try:
                 async with self.vault.running():
                     start = await self._started()
@@ -371,7 +396,7 @@ class Rehearsal:
 
     async def _started(self) -> Marks:
         """Wait until the engine has begun to count, and return what it began with."""
-        deadline_s = time.monotonic() + 20.0
+        deadline_s = time.monotonic() + PATIENCE_S
         while not self._desk.pnl.is_started:
             assert time.monotonic() < deadline_s, f"not started: {self._desk.decision}"
             await asyncio.sleep(0)
@@ -394,7 +419,9 @@ class Rehearsal:
 
     async def _settled(self) -> None:
         """Wait for a block with which net delta is inside its band and nothing is under way."""
-        for _ in range(MOST_BLOCKS):
+        for at in range(MOST_BLOCKS):
+            if self.is_by_hand and at:
+                self._mine(self.exchange.px)
             row = await self._next_row()
             if row.inside_base >= 0.0 and not row.lots:
                 return
@@ -402,7 +429,10 @@ class Rehearsal:
 
     async def _step(self, px: float) -> None:
         sent = self.move(px)
-        await self._await_block()
+        before = self._quote_block
+        if self.is_by_hand:
+            self._mine(px)
+        await until(lambda: self._quote_block > before, PATIENCE_S, "for a block", every_s=0.002)
         self.exchange.px = px
         self.exchange.show()
         self._moved_in = self._quote_block
@@ -416,9 +446,20 @@ class Rehearsal:
         quote = self._desk.book.market.quotes.get(f"local:{HEDGES[self.hedge][1]}")
         return -1 if quote is None else int(quote.seq)
 
-    async def _await_block(self) -> None:
-        before = self._quote_block
-        await until(lambda: self._quote_block > before, 4.0 * self.block_s + 10.0, "for a block", every_s=0.002)
+    def _mine(self, px: float) -> None:
+        """Mine a block a second after the one before, or later where the machine is slow; no price grows old."""
+        anvil, world = self.world.anvil, self.world
+        now_s = anvil.timestamp_s
+        apart_s = max(1, int(time.time()) - BEHIND_S - now_s)
+        if now_s + apart_s - self._published_s > PUBLISHED_EVERY_S:
+            data = world.pyth.encode("set_price", *self._pyth_words(px))
+            told = {"from": world.deployer, "to": world.pyth.address, "data": f"0x{data.hex()}", "gas": hex(200_000)}
+            anvil.rpc("eth_sendTransaction", told)
+        anvil.mine(1, seconds_apart=apart_s)
+
+    def _pyth_words(self, px: float) -> tuple[Any, ...]:
+        self._published_s = self.world.anvil.timestamp_s
+        return PYTH_ETH, round(px * 10**8), round(0.5 * 10**8), -8, self._published_s
 
     async def _next_row(self) -> Row:
         """Wait until a further block was decided upon, and note what was."""
@@ -432,8 +473,8 @@ class Rehearsal:
                 and self._desk.decision.now_ns >= report.ts_recv_ns
             )
 
-        await until(is_decided, 4.0 * self.block_s + 10.0, "for a block to be decided upon", every_s=0.005)
-        await asyncio.sleep(0.1)  # until exchange and chain agree
+        await until(is_decided, PATIENCE_S, "for a block to be decided upon", every_s=0.005)
+        await self._agreed()
         self._seen = self._session.engine.chains.reports["local"].block_number
         decision = self._desk.decision
         live = list(self._session.engine.orders.live.values())
@@ -447,6 +488,21 @@ class Rehearsal:
         self.rows.append(row)
         self._say(row)
         return row
+
+    async def _agreed(self) -> None:
+        """Wait until the engine has decided on all that exchange and chain say, and its orders are at the node."""
+        if not self.is_by_hand:
+            await asyncio.sleep(0.1)
+            return
+        self.exchange.show()
+        await self.server.settle(PATIENCE_S)
+        now_ns = time.time_ns()
+        orders = self._session.engine.orders.live
+
+        def is_so() -> bool:
+            return self._desk.decision.now_ns > now_ns and all(one.state is OrderState.OPEN for one in orders.values())
+
+        await until(is_so, PATIENCE_S, "for a decision on all that is known", every_s=0.002)
 
     # What is there afterwards
 
@@ -545,11 +601,12 @@ async def rehearse(
     block_s: int,
     steps: int,
     move_fraction: float = 0.1,
+    is_by_hand: bool = False,
     say: Callable[[Row], None] | None = None,
 ) -> Outcome:
     """Take a vault that hedges by `hedge` (swap, borrow, perp) through a move in steps, and tell what came of it."""
     with open_world("aave", "perp") as world:
-        rehearsal = Rehearsal(world, folder, hedge, block_s=block_s, say=say)
+        rehearsal = Rehearsal(world, folder, hedge, block_s=block_s, is_by_hand=is_by_hand, say=say)
         return await rehearsal.run(steps, move_fraction)
 
 

@@ -13,15 +13,15 @@ from eth_account import Account
 
 from bot.domain.decisions import Decision
 from bot.domain.events import Event
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.daemon import Daemon
-from bot.runtime.halt_marker import HaltMarker
 from bot.runtime.journal import Batch, Journal
-from bot.runtime.live import LiveSession, open_live
+from bot.runtime.live.session import LiveSession, open_live
+from bot.runtime.operators.halt_marker import HaltMarker
 from tests.chains.contracts import send
 from tests.chains.world import World
+from tests.runtime.command_line import PATIENCE_S
 
-PATIENCE_S = 30.0
 PASSWORD = "correct horse"  # of a key that everybody knows
 CHEAP_SCRYPT = 2**12
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from bot.runtime.control import NotRunningError, ask
 from bot.runtime.journal import verify
+from bot.runtime.operators.control import NotRunningError, ask
 from tests.acceptance.rehearsal import HEDGE, MOST_ORDER_QUOTE, MOST_ORDERS_PER_MIN, MOST_VENUE_QUOTE, VAULT, Market
 from tests.runtime.command_line import CommandLine, Process
 from tests.venues.deribit import DeribitServer

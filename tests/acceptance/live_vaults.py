@@ -17,11 +17,11 @@ import msgspec
 
 from bot.domain.decisions import Decision
 from bot.domain.events import Command, Event, SubmitOrder
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.daemon import Daemon
-from bot.runtime.halt_marker import HaltMarker
 from bot.runtime.journal import Batch, Commands, Journal
-from bot.runtime.live import LiveSession, open_live
+from bot.runtime.live.session import LiveSession, open_live
+from bot.runtime.operators.halt_marker import HaltMarker
 from tests.acceptance.rehearsal import HEDGE, MAKER, MOST_ORDER_QUOTE, MOST_VENUE_QUOTE, VAULT, Market
 from tests.venues.deribit import DeribitServer
 from tests.venues.faults import FaultScript

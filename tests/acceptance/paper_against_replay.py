@@ -18,11 +18,11 @@ import polars as pl
 
 from bot.domain.results import HedgeMark, RunSummary
 from bot.domain.units import NS_PER_HOUR, NS_PER_S
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.daemon import Daemon
-from bot.runtime.halt_marker import HaltMarker
 from bot.runtime.journal import Journal
-from bot.runtime.live import open_live
+from bot.runtime.live.session import open_live
+from bot.runtime.operators.halt_marker import HaltMarker
 from bot.runtime.session import open_session
 from bot.simulation.recording import RecordingDraft, StreamDraft, open_recording, write_recording
 from bot.simulation.replay import replay

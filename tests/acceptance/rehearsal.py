@@ -23,11 +23,11 @@ from bot.domain.decisions import Decision
 from bot.domain.events import AmendOrder, SubmitOrder
 from bot.domain.orders import Fill, OrderCanceled, OrderRejected, OrderState, OrderTruth
 from bot.domain.units import NS_PER_S
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.daemon import Daemon
-from bot.runtime.halt_marker import HaltMarker
 from bot.runtime.journal import Commands, Journal
-from bot.runtime.live import LiveSession, open_live
+from bot.runtime.live.session import LiveSession, open_live
+from bot.runtime.operators.halt_marker import HaltMarker
 from tests.venues.deribit import DeribitServer
 from tests.venues.faults import FaultScript, StreamFault, delay, drop_reply, drop_request, garbage, http, reject
 from tests.venues.matching import Kind, Listing, VenueBook

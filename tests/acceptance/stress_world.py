@@ -16,7 +16,7 @@ import numpy as np
 
 from bot.domain.instruments import Option, Payoff, Perpetual, TickSchedule
 from bot.domain.units import NS_PER_DAY, NS_PER_MIN, NS_PER_S, NS_PER_YEAR
-from bot.engine.risk_settings import AccountRiskSettings, RiskSettings
+from bot.engine.margin.risk_settings import AccountRiskSettings, RiskSettings
 from bot.engine.settings import Ages, BookLeg, EngineSettings, HedgeSettings, Limits
 from bot.risk.book import OPTION, Position, build_book
 from bot.risk.margin.registry import evaluate

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bot.domain.orders import Fill, OrderCanceled
-from bot.runtime.control import NotRunningError, ask
+from bot.runtime.operators.control import NotRunningError, ask
 from tests.acceptance.chain_vaults import PASSWORD, ChainVault, until
 from tests.chains.artifacts import ROOT
 from tests.chains.proxy import ChaosProxy

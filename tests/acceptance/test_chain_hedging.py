@@ -11,7 +11,7 @@ from tests.acceptance.chain_rehearsal import HEDGES, books_of, find_wrong, rehea
 
 @pytest.mark.parametrize("hedge", HEDGES)
 async def test_a_move_of_a_tenth_stays_in_the_band_and_reconciles_with_the_chain(hedge: str, tmp_path: Path) -> None:
-    outcome = await rehearse(hedge, tmp_path, block_s=1, steps=5)
+    outcome = await rehearse(hedge, tmp_path, block_s=12, steps=5, is_by_hand=True)
     assert find_wrong(outcome) == []
     books = books_of(outcome)
     assert books.gas_chain_wei > 0

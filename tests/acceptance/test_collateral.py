@@ -12,11 +12,11 @@ import pytest
 from bot.domain.events import Command, PlanCollateral
 from bot.domain.results import RunSummary
 from bot.domain.risk import TransferCollateral
-from bot.engine.collateral_desk import CollateralNow
-from bot.runtime.config import load_vaults
+from bot.engine.margin.collateral_desk import CollateralNow
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.daemon import Daemon, run_all
 from bot.runtime.journal import Batch, Commands, Journal
-from bot.runtime.live import look_at
+from bot.runtime.live.session import look_at
 from bot.runtime.recovery import rebuild
 from bot.runtime.session import Session, open_session
 from bot.runtime.views import status_view

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from bot.domain.windows import CommandAnswer
-from bot.runtime.broker import Broker
-from bot.runtime.command_sender import NoAnswerError, send
-from bot.runtime.dashboard_actions import BrokerActions, Signer
-from bot.runtime.desk import MqttSection
+from bot.runtime.configuration.broker import Broker
+from bot.runtime.configuration.desk import MqttSection
+from bot.runtime.dashboard.actions import BrokerActions, Signer
+from bot.runtime.windows.command_sender import NoAnswerError, send
 from bot.telemetry.commands.signing import compose
 from bot.telemetry.commands.verifying import Issuer
 from bot.telemetry.dashboard.mirror import Mirror

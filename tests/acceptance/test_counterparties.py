@@ -14,11 +14,11 @@ from bot.domain.decisions import Refusal
 from bot.domain.events import Command, Event, SubmitOrder
 from bot.domain.risk import CounterpartySigns, TransferCollateral
 from bot.domain.units import NS_PER_MIN, NS_PER_S
-from bot.engine.counterparty_keeper import CounterpartyKeeper
 from bot.engine.engine import Engine
+from bot.engine.margin.counterparty_keeper import CounterpartyKeeper
 from bot.risk.counterparties import Action
 from bot.risk.drain import Stage
-from bot.runtime.config import config_json, config_sha256, load_vaults
+from bot.runtime.configuration.config import config_json, config_sha256, load_vaults
 from bot.runtime.journal import SCHEMA_VERSION, Batch, Commands, Header, Journal
 from bot.runtime.recovery import rebuild
 from bot.runtime.session import Session, open_session

@@ -11,7 +11,7 @@ from functools import cache
 import pytest
 
 from bot.domain.results import FrontierPoint
-from bot.runtime.tuning import Bench, Job, find_scale, jobs_of
+from bot.runtime.studies.tuning import Bench, Job, find_scale, jobs_of
 from bot.simulation.frontier import cost_at, frontier
 from tests.acceptance.vaults import DEMO_VAULTS, load, own_run, read
 

@@ -13,9 +13,9 @@ from bot.domain.decisions import HedgeTarget, HedgeView
 from bot.domain.market import MarketEvent
 from bot.domain.units import NS_PER_HOUR, NS_PER_S
 from bot.engine.pnl import PARTS
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
+from bot.runtime.configuration.vault import Vault
 from bot.runtime.session import open_session
-from bot.runtime.vault import Vault
 from bot.simulation.replay import replay
 from bot.simulation.world import World
 from strategies import GammaVega, Policy, WhalleyWilmott

@@ -11,9 +11,9 @@ import pytest
 from bot.domain.results import RunSummary
 from bot.domain.units import NS_PER_HOUR
 from bot.engine.engine import Engine
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.journal import Journal
-from bot.runtime.live import look_at
+from bot.runtime.live.session import look_at
 from bot.runtime.recovery import rebuild
 from bot.runtime.session import open_session
 from bot.simulation.recording import RecordingDraft, StreamDraft, open_recording, write_recording

@@ -13,9 +13,9 @@ from bot.domain.chain import ChainReport, GasPaid
 from bot.domain.events import SubmitOrder
 from bot.domain.market import ExecutionTerms, Quote
 from bot.domain.orders import Fill, OrderCanceled
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.journal import Commands, Journal
-from bot.runtime.live import open_live
+from bot.runtime.live.session import open_live
 from bot.runtime.recovery import rebuild
 from tests.acceptance.chain_vaults import ChainVault, until
 from tests.chains.world import World
@@ -28,6 +28,7 @@ def paper_vault(world: World, folder: Path, **changes: Any) -> ChainVault:
     """A vault without a wallet or a key whose book is what an address holds."""
     bent = {
         "mode: live": "mode: paper",
+        "timeout_s: 5": "timeout_s: 60",
         f'    wallet: {{address: "{world.hedger}", keystore: "{folder / "hedger.json"}"}}\n': "",
     }
     vault = ChainVault(world, folder, half_width_base=HALF_WIDTH_BASE, changes=bent, **changes)
@@ -37,15 +38,36 @@ def paper_vault(world: World, folder: Path, **changes: Any) -> ChainVault:
 
 
 @asynccontextmanager
-async def mining(world: World) -> AsyncIterator[None]:
-    """Let a block come every second, as on a chain, and keep the feeds fresh."""
-    world.anvil.set_automine(is_on=False)
-    world.anvil.set_interval(1)
-    try:
-        yield
-    finally:
-        world.anvil.set_interval(0)
-        world.anvil.set_automine(is_on=True)
+async def mining(vault: ChainVault) -> AsyncIterator[None]:
+    """Run the vault, and let a block come every second, but none before it has seen the one before."""
+
+    async def mine_on() -> None:
+        while True:
+            await mine(vault)
+
+    vault.world.anvil.set_automine(is_on=False)
+    async with vault.running():
+        task = asyncio.create_task(mine_on())
+        try:
+            yield
+            assert not task.done(), task.result()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def mine(vault: ChainVault) -> None:
+    """Mine a block once it has another second than the one before, and wait until the vault has seen it."""
+    anvil = vault.world.anvil
+    await until(lambda: int(time.time()) > anvil.timestamp_s, what="for another second", every_s=0.02)
+    anvil.mine(1, seconds_apart=int(time.time()) - anvil.timestamp_s)
+    number = anvil.block_number
+
+    def is_seen() -> bool:
+        report = vault.engine.chains.reports.get("local")
+        return report is not None and report.block_number >= number
+
+    await until(is_seen, what=f"for block {number}", every_s=0.005)
 
 
 def orders_of(vault: ChainVault) -> list[SubmitOrder]:
@@ -64,7 +86,7 @@ def sent_from(world: World, *addresses: str, since: int) -> list[str]:
 async def test_a_hedge_is_simulated_block_by_block_and_nothing_leaves(world: World, tmp_path: Path) -> None:
     vault = paper_vault(world, tmp_path)
     head = world.anvil.block_number
-    async with mining(world), vault.running():
+    async with mining(vault):
         await until(lambda: vault.engine.filled_transactions > 0, what="for the first fill")
         await until(lambda: abs(vault.net_delta) <= HALF_WIDTH_BASE * 1.5, what="for a net delta in its band")
     assert sent_from(world, world.hedger, vault.holder, since=head + 1) == []
@@ -85,7 +107,8 @@ async def test_a_hedge_is_simulated_block_by_block_and_nothing_leaves(world: Wor
 
 async def test_gas_is_charged_at_the_base_fee_and_tip_of_its_block(world: World, tmp_path: Path) -> None:
     vault = paper_vault(world, tmp_path)
-    async with mining(world), vault.running():
+    head = world.anvil.block_number
+    async with mining(vault):
         await until(lambda: vault.engine.filled_transactions > 0, what="for the first fill")
     (paid, *_) = [one for one in vault.events(GasPaid) if isinstance(one, GasPaid)]
     terms = [one for one in vault.events(ExecutionTerms) if isinstance(one, ExecutionTerms)]
@@ -96,7 +119,7 @@ async def test_gas_is_charged_at_the_base_fee_and_tip_of_its_block(world: World,
     tip_wei = min(order.intent.gas.tip_wei, order.intent.gas.max_fee_wei - base_fee_wei)
     assert paid.gas_coin == terms[at].gas_units * (base_fee_wei + tip_wei) / 10**18
     assert paid.gas_quote == paid.gas_coin * terms[at].coin_px
-    blocks = [world.anvil.block(n) for n in range(world.anvil.block_number - 20, world.anvil.block_number + 1)]
+    blocks = [world.anvil.block(n) for n in range(head, world.anvil.block_number + 1)]
     (block,) = [one for one in blocks if int(one["timestamp"], 16) * 10**9 == paid.ts_event_ns]
     assert int(block["baseFeePerGas"], 16) == base_fee_wei > 0
     assert vault.engine.pnl().gas < 0.0
@@ -104,7 +127,7 @@ async def test_gas_is_charged_at_the_base_fee_and_tip_of_its_block(world: World,
 
 async def test_no_empty_wallet_bounds_what_is_quoted_and_no_wallet_is_needed(world: World, tmp_path: Path) -> None:
     vault = paper_vault(world, tmp_path)
-    async with mining(world), vault.running():
+    async with mining(vault):
         await until(lambda: vault.engine.market.terms, what="for terms")
         (quote,) = vault.engine.market.quotes.values()
         (terms,) = vault.engine.market.terms.values()
@@ -131,11 +154,8 @@ async def test_a_limit_missed_by_the_block_costs_gas_and_fills_nothing(world: Wo
         for _ in range(20):
             if vault.engine.paid_transactions:
                 break
-            await asyncio.sleep(1.0 - time.time() % 1.0 + 0.05)  # stamps are whole seconds, and no block has the same
-            world.anvil.mine()
-            await asyncio.sleep(0.2)
+            await mine(vault)
         await until(lambda: vault.engine.paid_transactions, what="for gas paid")
-    world.anvil.set_automine(is_on=True)
     (expired, *_) = [one for one in vault.events(OrderCanceled) if isinstance(one, OrderCanceled)]
     assert expired.is_expired
     assert pool.px < 2_960.0
@@ -145,14 +165,13 @@ async def test_a_limit_missed_by_the_block_costs_gas_and_fills_nothing(world: Wo
 
 async def test_a_restart_rebuilds_the_simulated_chain_from_the_journal(world: World, tmp_path: Path) -> None:
     vault = paper_vault(world, tmp_path)
-    async with mining(world):
-        async with vault.running():
-            await until(lambda: vault.engine.filled_transactions > 0, what="for the first fill")
-        held = vault.engine.desks["ETH"].holdings["local:WETH-USDC"].lots
-        async with vault.running():
-            await until(lambda: vault.decision is not None, what="for a decision")
-            await until(lambda: abs(vault.net_delta) <= HALF_WIDTH_BASE * 1.5, what="for a net delta in its band")
-        assert vault.engine.desks["ETH"].holdings["local:WETH-USDC"].lots <= held < 0
+    async with mining(vault):
+        await until(lambda: vault.engine.filled_transactions > 0, what="for the first fill")
+    held = vault.engine.desks["ETH"].holdings["local:WETH-USDC"].lots
+    async with mining(vault):
+        await until(lambda: vault.decision is not None, what="for a decision")
+        await until(lambda: abs(vault.net_delta) <= HALF_WIDTH_BASE * 1.5, what="for a net delta in its band")
+    assert vault.engine.desks["ETH"].holdings["local:WETH-USDC"].lots <= held < 0
     (loaded,) = load_vaults([vault.path])
     with Journal.open(vault.journal_path, for_writing=True) as journal:
         async with open_live(loaded, vault.path, journal, {}) as session:

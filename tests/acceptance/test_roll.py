@@ -5,7 +5,7 @@ from __future__ import annotations
 from bot.domain.instruments import Future
 from bot.domain.market import MarketEvent
 from bot.domain.units import NS_PER_HOUR, NS_PER_MIN
-from bot.runtime.vault import HedgeLine
+from bot.runtime.configuration.vault import HedgeLine
 from tests.acceptance.vaults import load, read, run
 
 DATED = "ETH-14APR23"

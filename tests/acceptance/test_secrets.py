@@ -30,12 +30,12 @@ from eth_account import Account
 from playwright.sync_api import Page
 
 from bot.domain.errors import ConfigError
-from bot.runtime import control
-from bot.runtime.broker import Broker
-from bot.runtime.desk import MqttSection
-from bot.runtime.desk_file import load_desk
-from bot.runtime.issuers import load_issuers
-from bot.runtime.order_cli import KEY_ENV
+from bot.runtime.cli.order import KEY_ENV
+from bot.runtime.configuration.broker import Broker
+from bot.runtime.configuration.desk import MqttSection
+from bot.runtime.configuration.desk_file import load_desk
+from bot.runtime.configuration.issuers import load_issuers
+from bot.runtime.operators import control
 from bot.telemetry.commands.keys import Ed25519Key, HmacSecret, new_private_key, new_secret
 from bot.telemetry.commands.signing import compose, encode, sign_text
 from tests.acceptance.stand import Stand, open_stand, showing, until

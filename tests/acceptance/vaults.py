@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from bot.domain.market import MarketEvent
 from bot.domain.results import RunSummary
 from bot.domain.units import NS_PER_S
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
+from bot.runtime.configuration.vault import Vault
 from bot.runtime.session import Session, open_session, open_vault_recording
-from bot.runtime.vault import Vault
 from bot.simulation.recording import Recording
 from bot.simulation.replay import replay
 from bot.simulation.world import World

@@ -18,12 +18,12 @@ from signal import SIGTERM
 from typing import Any, Final, TypeVar
 
 from argon2 import PasswordHasher
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
-from bot.runtime import control
+from bot.runtime.operators import control
 from bot.telemetry.commands.keys import new_secret
 from tests.broker import Mosquitto, free_port, mosquitto
-from tests.runtime.command_line import CommandLine, Process, open_command_line, wait_for
+from tests.runtime.command_line import PATIENCE_S, CommandLine, Process, open_command_line, wait_for
 
 T = TypeVar("T")
 PASSWORD: Final = "correct horse battery"
@@ -38,6 +38,9 @@ FLAGS: Final = (
 )
 SECRET_ENV: Final = "EVENKEEL_BROWSER_TEST_SECRET"
 VAULT: Final = "busy"
+LIVE: Final = "html[data-live]"  # a page that has been told how things are
+DESKTOP: Final = (1280, 720)
+PATIENCE_MS: Final = 2_000 * PATIENCE_S
 SPEED: Final = 20
 
 VAULT_FILE: Final = """\
@@ -81,6 +84,7 @@ class Chromium:
 
     def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="browser")
+        self._kept: list[BrowserContext] = []
         self._playwright: Playwright
         self._browser: Browser
         self.do(self._open)
@@ -89,14 +93,22 @@ class Chromium:
         """Do something in the browser's thread."""
         return self._worker.submit(act).result()
 
-    def context(self, **options: Any) -> BrowserContext:
-        """Return a fresh profile; only in the browser's thread."""
-        return self._browser.new_context(**options)
+    def profile(self, *, is_kept: bool = False) -> BrowserContext:
+        """Return a fresh profile, one that outlives the test if it is to be kept; only in the browser's thread."""
+        context = self._browser.new_context()
+        context.set_default_timeout(PATIENCE_MS)
+        if is_kept:
+            self._kept.append(context)
+        return context
 
     def close_pages(self) -> None:
         """Close whatever is open; only in the browser's thread."""
         for context in tuple(self._browser.contexts):
-            context.close()
+            if context not in self._kept:
+                context.close()
+                continue
+            for page in tuple(context.pages):
+                page.close()
 
     def close(self) -> None:
         """End the browser and its thread."""
@@ -106,6 +118,7 @@ class Chromium:
 
     def _open(self) -> None:
         self._playwright = sync_playwright().start()
+        expect.set_options(timeout=PATIENCE_MS)
         self._browser = self._playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
 
 
@@ -121,6 +134,7 @@ class Stand:
         self.chromium = chromium
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+        self._profiles: dict[str, BrowserContext] = {}
         self.daemon: Process | None = None
         self.dashboard: Process | None = None
 
@@ -134,7 +148,7 @@ class Stand:
         daemon = self.daemon
         wait_for(lambda: daemon.is_over or self.status())
         assert not daemon.is_over, daemon.err
-        self.broker.heard(f"ek/v1/{VAULT}/status", 1, patience_s=120.0)
+        self.broker.heard(f"ek/v1/{VAULT}/status", 1)
 
     def status(self) -> dict[str, Any] | None:
         """Return the state that the daemon tells its windows, None while it tells none."""
@@ -148,24 +162,41 @@ class Stand:
         status = self.status()
         return str(status["state"]) if status is not None else ""
 
-    def open(self, path: str = "/", *, user: str | None = "alice", **options: Any) -> Page:
-        """Return a page in a fresh profile, logged in unless `user` is None; only in the browser's thread."""
-        page = self.chromium.context(**options).new_page()
-        page.set_default_timeout(60_000)  # of a machine that has other things to do
-        page.goto(self.url + ("/login" if user is not None else path))
+    def open(
+        self, path: str = "/", *, user: str | None = "alice", size: tuple[int, int] = DESKTOP, is_dark: bool = False
+    ) -> Page:
+        """Return a page of somebody who has logged in, or of nobody; only in the browser's thread.
+
+        Whoever logged in once stays so, and has in store what pages are made of. Nobody comes with a fresh profile.
+        """
+        context = self.chromium.profile() if user is None else self._profile_of(user)
+        page = context.new_page()
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        page.emulate_media(color_scheme="dark" if is_dark else "light")
+        page.goto(self.url + path)
         if user is not None:
-            log_in(page, user)
-            if path != "/":
-                page.goto(self.url + path)
-            page.wait_for_selector("html[data-live]")
+            page.wait_for_selector(LIVE)
         return page
+
+    def _profile_of(self, user: str) -> BrowserContext:
+        """Return the profile of somebody who has logged in."""
+        if user not in self._profiles:
+            context = self.chromium.profile(is_kept=True)
+            page = context.new_page()
+            page.goto(f"{self.url}/login")
+            log_in(page, user)
+            expect(page).to_have_url(f"{self.url}/")
+            page.close()
+            self._profiles[user] = context
+        return self._profiles[user]
 
 
 def log_in(page: Page, user: str, password: str = PASSWORD) -> None:
-    """Fill in the form as a person does, and send it."""
+    """Fill in the form as a person does, send it, and return once there is an answer."""
     page.fill("#user", user)
     page.fill("#password", password)
-    page.click("button[type=submit]")
+    with page.expect_navigation(wait_until="commit"):
+        page.click("button[type=submit]")
 
 
 @contextmanager
@@ -183,13 +214,11 @@ def open_stand() -> Iterator[Stand]:
         (folder / "busy.yaml").write_text(VAULT_FILE)
         desk = DESK_FILE.format(mqtt_port=broker.port, port=port, secret=SECRET_ENV, hash=light)
         (folder / "desk.yaml").write_text(desk)
-        dashboard = command_line.start("dashboard", "desk.yaml", "busy.yaml", cwd=folder)
-        stack.callback(_end, [dashboard])
-        chromium = Chromium()
+        chromium = Chromium()  # starts while the command line warms up
         stack.callback(chromium.close)
         stand = Stand(folder, command_line, broker, chromium, port)
-        stand.dashboard = dashboard
-        stack.callback(lambda: _end([stand.daemon] if stand.daemon is not None else []))
+        stack.callback(lambda: _end([one for one in (stand.daemon, stand.dashboard) if one is not None]))
+        stand.dashboard = dashboard = command_line.start("dashboard", "desk.yaml", "busy.yaml", cwd=folder)
         stand.start_daemon()
         wait_for(lambda: dashboard.is_over or "dashboard at" in dashboard.err)
         assert not dashboard.is_over, dashboard.err

@@ -8,6 +8,7 @@
         proxy.state_lag_blocks = 1                      # says it is at the head, answers with older state
         proxy.falsify["eth_call"] = lambda params, result: ...
         proxy.faults.next("eth_call", http(429))        # or silence(), delay(0.5), drop_reply(), reject("boom")
+        with proxy.answer_held("eth_call") as held: ... # the next one's answer: until the block ends
         proxy.die(), proxy.revive(), proxy.cut_websockets()
         proxy.faults.asked                              # how often each method was asked for
 
@@ -27,7 +28,7 @@ import contextlib
 import json
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
@@ -67,6 +68,14 @@ class _Link:
     subscriptions: dict[str, _Subscription] = field(default_factory=dict)
 
 
+class HeldAnswer:
+    """An answer that is known and not given yet."""
+
+    def __init__(self) -> None:
+        self.is_known = False  # the request was carried out
+        self.gate = asyncio.Event()
+
+
 @dataclass(eq=False)
 class _Subscription:
     """What a client wants to hear of; logs it was told, so that they can be taken back."""
@@ -82,6 +91,7 @@ class ChaosProxy:
     def __init__(self, anvil: Anvil | str, *, port: int = 0) -> None:
         self.faults = FaultScript()
         self.falsify: dict[str, Callable[[list[Any], Any], Any]] = {}
+        self._held_answers: dict[str, HeldAnswer] = {}
         self.lag_blocks = 0
         self.state_lag_blocks = 0
         self.tells_removed = True
@@ -209,6 +219,16 @@ class ChaosProxy:
         with self._news:
             if not self._news.wait_for(lambda: self._settled >= number, timeout_s):
                 raise TimeoutError(f"expected block {number} in {timeout_s:g} s, found {self._settled}")
+
+    @contextlib.contextmanager
+    def answer_held(self, method: str) -> Iterator[HeldAnswer]:
+        """Carry the next request of a method out at once, and answer it only when the block ends."""
+        held = self._held_answers[method] = HeldAnswer()
+        try:
+            yield held
+        finally:
+            self._held_answers.pop(method, None)
+            self._loop.call_soon_threadsafe(held.gate.set)
 
     # For tests: connections
 
@@ -386,6 +406,9 @@ class ChaosProxy:
             return error_of(call, {"code": error.code, "message": error.message} | data)
         except (aiohttp.ClientError, TimeoutError) as error:
             return error_of(call, {"code": -32603, "message": f"upstream: {error!r}"})
+        if (held := self._held_answers.pop(call["method"], None)) is not None:
+            held.is_known = True
+            await held.gate.wait()
         return {"jsonrpc": "2.0", "id": call.get("id"), "result": result}
 
     # What is answered

@@ -108,10 +108,11 @@ class World:
         published_at = self.anvil.timestamp_s - age_s
         self.pyth.transact("set_price", PYTH_ETH, round(px * 10**8), round(conf * 10**8), -8, published_at)
 
-    def freshen(self) -> None:
-        """Bring the chain's clock to the wall's, and have every feed repeat its answer as of now."""
-        if self.anvil.timestamp_s < int(time.time()):
-            self.anvil.set_time(int(time.time()))
+    def freshen(self, behind_s: int = 0) -> None:
+        """Bring the chain's clock to the wall's, or so far behind it; have every feed repeat its answer as of now."""
+        now_s = int(time.time()) - behind_s
+        if self.anvil.timestamp_s < now_s:
+            self.anvil.set_time(now_s)
         for name, feed in self.feeds.items():
             answer = feed.call("latestAnswer")
             if name == "sequencer":  # up for long

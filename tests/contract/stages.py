@@ -25,7 +25,7 @@ from bot.domain.units import NS_PER_MS
 from bot.gateways.ccxt_gateway import CcxtGateway
 from bot.gateways.exchange import Credentials, VenueSettings
 from bot.gateways.paper import PaperExecution
-from bot.runtime.clock import WallClock
+from bot.runtime.live.clock import WallClock
 from bot.simulation.venue import Fees, Latency
 from tests.instruments import PERPETUAL
 from tests.venues.binance import BinanceServer, usdm_book

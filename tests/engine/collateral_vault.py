@@ -7,8 +7,8 @@ from typing import Any
 from bot.domain.events import Command, PlanCollateral, SubmitOrder
 from bot.domain.risk import CollateralPlanned, TransferCollateral, TransferState, TransferUpdate
 from bot.domain.units import NS_PER_MIN
-from bot.engine.collateral_desk import CollateralDesk, CollateralNow
-from bot.engine.risk_settings import CollateralRules
+from bot.engine.margin.collateral_desk import CollateralDesk, CollateralNow
+from bot.engine.margin.risk_settings import CollateralRules
 from bot.risk.collateral.answering import answer
 from bot.risk.collateral.problem import CollateralProblem, decode_problem
 from bot.risk.margin_states import StateRule

@@ -13,12 +13,12 @@ from bot.domain.instruments import Hedgeable
 from bot.domain.orders import OrderIntent
 from bot.domain.risk import MarginTerms, ReportedMargin
 from bot.domain.venues import AccountReport
-from bot.engine.margin_keeper import MarginKeeper
-from bot.engine.risk_settings import AccountRiskSettings, ClassSettings, RiskSettings
+from bot.engine.margin.keeper import MarginKeeper
+from bot.engine.margin.risk_settings import AccountRiskSettings, ClassSettings, RiskSettings
 from bot.engine.settings import BookLeg, HedgeSettings
 from bot.risk.asset_classes import MODEL, decode_classes
 from bot.risk.parameters import ParameterSet
-from bot.runtime.margin_parameters import carried_sets
+from bot.runtime.configuration.margin_parameters import carried_sets
 from strategies import DeltaBand
 from tests.engine.builders import CALL, Driver, linear_perpetual, make_settings
 

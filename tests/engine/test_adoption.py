@@ -22,12 +22,12 @@ from bot.domain.units import NS_PER_S
 from bot.engine.adoption import ADOPTED, ADOPTED_OF_RISK, adopted
 from bot.engine.engine import Engine
 from bot.engine.limits import LimitKeeper
-from bot.engine.risk_settings import CounterpartyRules
+from bot.engine.margin.risk_settings import CounterpartyRules
 from bot.engine.settings import Ages, EngineSettings, FusionSettings, HedgeSettings, Limits, OperatorBounds
 from bot.risk.buffer import BufferRule
 from bot.risk.counterparties import CounterpartyParameters
 from bot.risk.margin_states import StateRule
-from bot.runtime.margin_parameters import carried_sets
+from bot.runtime.configuration.margin_parameters import carried_sets
 from strategies import DeltaBand
 from tests.engine.builders import PERPETUAL, Driver, make_settings, only_intent
 from tests.engine.collateral_vault import CollateralVault

@@ -16,8 +16,8 @@ from bot.domain.orders import FillReversed, OrderState, OrderTruth, OutcomeLost,
 from bot.domain.units import NS_PER_DAY, NS_PER_S
 from bot.domain.venues import AccountReport, VenueHealth, VenuePosition, VenueStatus
 from bot.engine.engine import Engine
+from bot.engine.margin.risk_settings import RiskSettings
 from bot.engine.pnl import PARTS
-from bot.engine.risk_settings import RiskSettings
 from bot.engine.settings import DeltaSettings, OptionHedgeSettings
 from bot.pricing.black76 import greeks
 from tests.engine.builders import LIMITS, T0_NS, make_fill

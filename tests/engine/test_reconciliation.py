@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from math import inf
 from typing import Any
 
 import msgspec
@@ -457,6 +458,20 @@ class TestLateFills:
         driver.wait(1.0)
         driver.apply(foreign_fill(driver, 5))
         assert driver.lots == 10
+
+    def test_what_a_later_block_fills_is_one_more_though_its_time_is_before_the_question(self) -> None:
+        """Blocks are heard of late, and may be stamped long before: a hedge that was not booked is traded once more."""
+        driver = running()
+        for seq in range(3):
+            stamp_ns = driver.now_ns - 30 * NS_PER_S
+            tier = GasTier(1, 2, 0.1, 12.0, 1.0)
+            driver.apply(ExecutionTerms(NAME, (tier,), 0.0, inf, 12 * NS_PER_S, stamp_ns, driver.now_ns, seq))
+            driver.tick_and_report(5)
+        assert driver.lots == 5
+        driver.apply(foreign_fill(driver, -3, "later block", before_s=20.0))
+        assert driver.lots == 2
+        driver.apply(foreign_fill(driver, 5, "the block of the report", before_s=40.0))
+        assert driver.lots == 2
 
     def test_our_own_late_fill_too(self) -> None:
         driver = running(10.0)

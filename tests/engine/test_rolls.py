@@ -13,7 +13,7 @@ from bot.domain.orders import OrderIntent
 from bot.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_S
 from bot.domain.venues import AccountReport, VenuePosition
 from bot.engine.desk import Desk
-from bot.engine.risk_settings import RiskSettings
+from bot.engine.margin.risk_settings import RiskSettings
 from bot.engine.rolls import find_roll, is_ending
 from bot.engine.settings import BookLeg, HedgeSettings
 from strategies import DeltaBand

@@ -14,6 +14,7 @@ import pytest
 from bot.pricing.implied_vol import implied_vol
 from tests.chains.world import World
 from tests.house.sources import ROOT
+from tests.runtime.command_line import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +165,11 @@ class TestOrders:
     @pytest.fixture
     def orders(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         monkeypatch.syspath_prepend(ROOT / "scripts")  # where a script finds its neighbours
-        return load("bench_orders")
+        loaded = load("bench_orders")
+        monkeypatch.setattr(loaded, "WARM_UP", 2)
+        for of_a_machine_at_rest in ("ROW_S", "LONGEST_S"):
+            monkeypatch.setattr(loaded, of_a_machine_at_rest, PATIENCE_S)
+        return loaded
 
     async def test_every_stretch_is_longer_than_the_one_within_it(self, orders: ModuleType) -> None:
         quiet, busy = await orders.measure(orders.PLACES[0], 5, on_connected=lambda: None)
@@ -186,6 +191,7 @@ class TestOrders:
 
 async def test_every_block_of_the_chain_is_timed_and_none_of_the_warm_up(world: World) -> None:
     bench_chain = load("bench_chain")
+    bench_chain.WARM_UP = 2
     reads = [bench_chain.SLOT0.read(pool.address) for pool in world.pools.values()]
     before = world.anvil.block_number
     took_ns = await bench_chain.head_to_answers(world, reads, nodes=2, blocks=3)

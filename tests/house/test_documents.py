@@ -13,7 +13,7 @@ import typer
 from ruamel.yaml import YAML
 from typer.core import TyperGroup
 
-from bot.runtime.cli import app
+from bot.runtime.cli.app import app
 from tests.house.sources import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]

@@ -6,7 +6,6 @@ import getpass
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tomllib
@@ -18,9 +17,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from bot.runtime.config import load_vaults
-from bot.runtime.dashboard_config import hosts_of
-from bot.runtime.desk_file import load_desk
+from bot.runtime.configuration.config import load_vaults
+from bot.runtime.configuration.desk_file import load_desk
+from bot.runtime.dashboard.config import hosts_of
+from tests.broker import free_port
 from tests.house.sources import ROOT, imports, modules
 from tests.house.test_documents import problem
 from tests.runtime.command_line import wait_for
@@ -187,9 +187,7 @@ class TestCompose:
         assert named == given
 
     def test_mosquitto_takes_its_configuration(self, tmp_path: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         (tmp_path / "passwd").write_text("")
         (tmp_path / "passwd").chmod(0o600)
         text = (SERVICE / "mosquitto.conf").read_text()

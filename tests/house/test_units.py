@@ -71,7 +71,7 @@ def float_fields(tree: ast.Module) -> Iterator[tuple[str, str]]:
 SPOKEN = [
     m
     for m in modules()
-    if m.layer in {"domain", "strategies"} or m.name in {"bot.engine.settings", "bot.runtime.vault"}
+    if m.layer in {"domain", "strategies"} or m.name in {"bot.engine.settings", "bot.runtime.configuration.vault"}
 ]
 
 

@@ -16,7 +16,7 @@ from bot.risk.margin import okx
 from bot.risk.margin.house import HouseParameters, requirement
 from bot.risk.margin.paradex import CrossParameters, cross_requirement
 from bot.risk.margin.registry import answer_all, decode_values
-from bot.risk.quick_distances import quick_interval, stack_interval
+from bot.risk.quick_distances import Searched, quick_interval, stack_intervals
 from bot.risk.stack import BookStack
 from tests.risk.legs import book_of, option, perpetual, position, values_of
 
@@ -132,9 +132,10 @@ def test_asked_for_many_books_at_once_it_ends_where_the_thorough_search_says(equ
         return np.array([one.maintenance for one in answer_all("okx", stack, parameters)])
 
     now = okx.requirement(book, parameters).maintenance
-    found = stack_interval(book, equity, maintenance, 60_000.0, margin_now_quote=now)
-    assert len(asked) <= 6
-    assert max(asked) <= 4
+    terms: dict[str, Any] = {"book": book, "maintenance": maintenance, "px": 60_000.0}
+    [found] = stack_intervals([Searched(equity_quote=equity, margin_now_quote=now, **terms)])
+    assert len(asked) <= 5
+    assert max(asked) <= 6
     health = book_health(book, equity, lambda one: okx.requirement(one, parameters).maintenance)
     thorough = find_interval(health, 60_000.0)
     assert found.down_px == pytest.approx(thorough.down_px, rel=1e-3)
@@ -162,9 +163,9 @@ def test_coins_that_are_posted_move_the_end_as_rows_of_the_book_would(qty: float
     def maintenance(stack: BookStack) -> Floats:
         return 0.02 * np.abs(stack.qty_base * stack.mark_px).sum(axis=1)
 
-    found = stack_interval(book, 60_000.0, maintenance, 60_000.0, coins_quote=60_000.0)
+    terms: dict[str, Any] = {"book": book, "equity_quote": 60_000.0, "maintenance": maintenance, "px": 60_000.0}
+    found, plain = stack_intervals([Searched(coins_quote=60_000.0, **terms), Searched(**terms)])
     # a coin is the equity: E' = P' + q (P' - P) = f |q| P'
     end_px = qty * 60_000.0 / (1.0 + qty - 0.02 * abs(qty))
     assert (found.down_px if qty > 0.0 else found.up_px) == pytest.approx(end_px, rel=1e-3)
-    plain = stack_interval(book, 60_000.0, maintenance, 60_000.0)
     assert (plain.down_px < found.down_px) if qty > 0.0 else (plain.up_px < found.up_px)

@@ -75,7 +75,7 @@ def test_every_position_under_every_scenario_is_its_black_76_difference() -> Non
 def test_chunks_do_not_show_and_chosen_rows_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     book = random_book(60)
     whole = scenario_pnl(book, SCENARIOS)
-    monkeypatch.setattr(repricing, "CHUNK", 7)
+    monkeypatch.setattr(repricing, "CELLS", 7 * len(SCENARIOS))
     assert np.array_equal(scenario_pnl(book, SCENARIOS), whole)
     rows = np.array([3, 59, 10, 5])
     assert np.array_equal(scenario_pnl(book, SCENARIOS, rows), whole[:, rows])

@@ -10,7 +10,7 @@ import pytest
 
 from bot.domain.events import SubmitOrder
 from bot.domain.orders import Fill
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.journal import Batch, Commands, Journal, verify
 from bot.runtime.recovery import rebuild, session_of
 from bot.runtime.session import Session

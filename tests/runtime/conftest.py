@@ -42,6 +42,12 @@ def short_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def lasting_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same four hours and three days of silence."""
+    return cut_short(tmp_path_factory.mktemp("recordings") / "lasting", silence_days=3.0)
+
+
+@pytest.fixture(scope="session")
 def evenkeel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     """The command line, in processes of its own."""
     with open_command_line(tmp_path_factory.mktemp("processes")) as command_line:
@@ -58,3 +64,11 @@ def busy(short_recording: Path) -> Iterator[Path]:
         folder = Path(os.path.realpath(name))
         (folder / "busy.yaml").write_text(BUSY_VAULT.replace("RECORDING", str(short_recording)))
         yield folder
+
+
+@pytest.fixture
+def lasting(busy: Path, short_recording: Path, lasting_recording: Path) -> Path:
+    """The same folder, for a daemon that keeps time: its run ends when a test ends it, however slow the machine is."""
+    vault = busy / "busy.yaml"
+    vault.write_text(vault.read_text().replace(str(short_recording), str(lasting_recording)))
+    return busy

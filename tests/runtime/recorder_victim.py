@@ -12,7 +12,7 @@ import msgspec
 
 from bot.domain.market import FundingRate, IndexPrice, MarketEvent, Quote, Settlement, VolQuote
 from bot.domain.units import NS_PER_MS, NS_PER_S
-from bot.runtime.recorder import STREAM_OF, Recorder
+from bot.runtime.live.recorder import STREAM_OF, Recorder
 from tests.instruments import CALL, PERPETUAL
 
 FEED_EVENTS = 240

@@ -10,12 +10,12 @@ import msgspec
 
 from bot.pricing.black76 import greeks
 from bot.risk.book import OPTION, PERPETUAL, Position
-from bot.runtime.margin_parameters import carried_sets
-from bot.runtime.risk_accounts import Accounts
-from bot.runtime.risk_checks import find_parameters
-from bot.runtime.risk_sections import AccountRiskSection
-from bot.runtime.risk_snapshot import AccountNow, Snapshot, Tradable
-from bot.runtime.vault import Vault
+from bot.runtime.configuration.margin_parameters import carried_sets
+from bot.runtime.configuration.risk_checks import find_parameters
+from bot.runtime.configuration.risk_sections import AccountRiskSection
+from bot.runtime.configuration.vault import Vault
+from bot.runtime.risk.accounts import Accounts
+from bot.runtime.risk.snapshot import AccountNow, Snapshot, Tradable
 from tests.runtime.vault_files import START_NS, vault
 
 SPOT_PX = 2_000.0

@@ -21,7 +21,7 @@ from bot.domain.units import NS_PER_MS
 from bot.domain.venues import AccountReport, VenueHealth, VenuePosition, VenueStatus
 from bot.gateways.exchange import Credentials, VenueSettings
 from bot.gateways.gateway import Clock, Put
-from bot.runtime.clock import WallClock
+from bot.runtime.live.clock import WallClock
 from bot.simulation.recording import open_recording
 from bot.simulation.venue import Fees, Latency, SimulatedVenue
 
@@ -153,10 +153,10 @@ class SimulatedGateway:
         while True:
             now_ns = self._clock.now_ns()
             events: list[Event] = list(self.exchange.market_until(now_ns))
+            events += self._waiting  # before any answer to it, however long this loop had no turn
+            self._waiting = []
             if not self.exchange.is_mute:
                 events += self.exchange.venue.advance(now_ns)
-            events += self._waiting
-            self._waiting = []
             if events:
                 put(events)
             await asyncio.sleep(TICK_S)

@@ -15,8 +15,8 @@ from bot.domain.risk import CollateralPlanned
 from bot.risk.collateral.answering import Answer, answer, answer_greedily
 from bot.risk.collateral.plan import decode_plan
 from bot.risk.collateral.solving import solve
-from bot.runtime.clock import WallClock
 from bot.runtime.collateral_planner import CollateralPlanner
+from bot.runtime.live.clock import WallClock
 from tests.risk.collateral.test_answering import needy
 
 PROBLEM = msgspec.json.encode(needy()).decode()

@@ -8,7 +8,7 @@ from pathlib import Path
 from bot.domain.events import CancelOrder, Event, OperatorAction, OperatorCommand, SubmitOrder
 from bot.domain.orders import OrderIntent, TimeInForce
 from bot.domain.risk import SupposedPosition
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.feed import RecordedFeed
 from bot.runtime.mailbox import Mailbox
 from bot.runtime.session import open_session

@@ -23,13 +23,13 @@ from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, Ins
 from bot.gateways.exchange import Credentials, VenueSettings
 from bot.gateways.gateway import Clock
 from bot.risk.collateral.plan import decode_plan
-from bot.runtime.clock import WallClock
-from bot.runtime.config import load_vaults
-from bot.runtime.control import ask
-from bot.runtime.halt_marker import Halt, HaltMarker
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.journal import Journal, verify
-from bot.runtime.live import look_at
+from bot.runtime.live.clock import WallClock
+from bot.runtime.live.session import look_at
 from bot.runtime.live_run import LiveRun, record_vault, spare_collector
+from bot.runtime.operators.control import ask
+from bot.runtime.operators.halt_marker import Halt, HaltMarker
 from bot.runtime.recovery import rebuild
 from tests.runtime.audit import read_rows
 from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange, SimulatedGateway, orders

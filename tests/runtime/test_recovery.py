@@ -21,7 +21,7 @@ from bot.domain.errors import JournalError
 from bot.domain.events import Command, Event, QueryOrder, Restarted, SubmitOrder
 from bot.domain.orders import Fill, Liquidity, OrderState, OrderTruth
 from bot.domain.units import NS_PER_MS, NS_PER_S
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.daemon import Daemon, run_all
 from bot.runtime.journal import Batch, Commands, Journal, Record, verify
 from bot.runtime.recovery import rebuild

@@ -15,9 +15,9 @@ from bot.domain.errors import RecordingError
 from bot.domain.events import QueryOrder, SubmitOrder
 from bot.domain.orders import OrderState
 from bot.domain.units import NS_PER_MIN, NS_PER_S
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
+from bot.runtime.configuration.vault import Vault
 from bot.runtime.session import Session, open_session
-from bot.runtime.vault import Vault
 from bot.simulation.replay import replay
 from bot.simulation.venue import Faults
 from strategies import policy_from_spec

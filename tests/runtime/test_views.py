@@ -16,7 +16,7 @@ from bot.domain.units import NS_PER_S, utc_text
 from bot.domain.venues import AccountReport, InstrumentDelisted, VenueOrder, VenuePosition
 from bot.engine.engine import Engine
 from bot.engine.reconciliation import REPORTS_TO_ADOPT
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.session import Session, open_session
 from bot.runtime.views import status_view
 from bot.simulation.score import Score

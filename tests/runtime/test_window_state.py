@@ -11,7 +11,7 @@ import pytest
 
 from bot.domain.windows import VaultState
 from bot.engine.engine import Engine
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.meters import DaemonMeters
 from bot.runtime.session import Session, open_session
 from bot.runtime.views import status_view

@@ -51,8 +51,10 @@ def instruments(base: str) -> tuple[Instrument, ...]:
     )
 
 
-def write_tiny_recording(destination: Path, streams: tuple[str, ...] = ("index", "quotes", "vol_quotes")) -> Path:
-    """One event per stream; ages of 600, 601 and 602 s."""
+def write_tiny_recording(
+    destination: Path, streams: tuple[str, ...] = ("index", "quotes", "vol_quotes"), silence_s: float = 1.0
+) -> Path:
+    """Two events per stream, and a silence between them; ages of 600, 601 and 602 s."""
     rows: dict[str, dict[str, object]] = {
         "index": {"underlying": "ETH", "px": 1900.0},
         "quotes": {"instrument": 3, "bid_px": 1899.0, "bid_base": 1.0, "ask_px": 1901.0, "ask_base": 1.0},
@@ -62,11 +64,10 @@ def write_tiny_recording(destination: Path, streams: tuple[str, ...] = ("index",
             **dict.fromkeys(("forward_px", "bid_px", "bid_base", "ask_px", "ask_base", "mark_px"), 1.0),
         },
     }
+    times_ns = [START_NS, START_NS + round(silence_s * NS_PER_S)]
     drafts = {
         name: StreamDraft(
-            pl.LazyFrame(
-                {"ts_event_ns": [START_NS, START_NS + NS_PER_S], **{k: [v, v] for k, v in rows[name].items()}}
-            ),
+            pl.LazyFrame({"ts_event_ns": times_ns, **{k: [v, v] for k, v in rows[name].items()}}),
             600.0 + number,
             Origin.RECORDED,
             "made for a test",

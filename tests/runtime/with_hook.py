@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from bot.runtime import cli
+from bot.runtime.cli import app as cli
 
 
 def main() -> None:

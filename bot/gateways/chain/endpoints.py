@@ -26,10 +26,10 @@ from bot.gateways.chain.settings import ChainSettings
 from bot.gateways.gateway import Clock
 
 COMPARED_BLOCKS_BACK: Final = 3  # a fork of one or two blocks at the tip is no lie
+PATIENCE_NS: Final = 300 * NS_PER_MS  # of a quote for the second opinion about its block
 _FIRST_BACKOFF_NS: Final = 250 * NS_PER_MS
 _LONGEST_BACKOFF_NS: Final = 30 * NS_PER_S
 _FAILURES_TO_DOWN: Final = 3
-_PATIENCE_NS: Final = 300 * NS_PER_MS  # of a quote for the second opinion about its block
 _LEAST_PERIOD_NS: Final = NS_PER_S
 _LONGEST_PERIOD_NS: Final = 12 * NS_PER_S
 
@@ -101,14 +101,18 @@ class Node:
 
 
 class Endpoints:
-    """The nodes of one chain, in order of preference. `async with` it: that checks every chain id."""
+    """The nodes of one chain, in order of preference. `async with` it: that checks every chain id.
 
-    def __init__(self, settings: ChainSettings, clock: Clock) -> None:
+    `patience_ns` is how long a quote waits for the second opinion about its block.
+    """
+
+    def __init__(self, settings: ChainSettings, clock: Clock, *, patience_ns: int = PATIENCE_NS) -> None:
         self.venue = settings.venue
         self._chain_id = settings.chain_id
         self._max_lag_blocks = settings.max_lag_blocks
         self._period_ns = min(max(settings.block_ns, _LEAST_PERIOD_NS), _LONGEST_PERIOD_NS)
         self._clock = clock
+        self._patience_ns = patience_ns
         endpoints = [Endpoint(url, settings.timeout_ns) for url in settings.http_urls]
         names = Counter(endpoint.name for endpoint in endpoints)
         for at, endpoint in enumerate(endpoints, 1):
@@ -382,7 +386,7 @@ class Endpoints:
         tasks = {asyncio.ensure_future(ask(node)): node for node in nodes}
         try:
             if tasks:
-                await asyncio.wait(tasks, timeout=_PATIENCE_NS / NS_PER_S)
+                await asyncio.wait(tasks, timeout=self._patience_ns / NS_PER_S)
                 if not any(task.done() and task.result() for task in tasks):
                     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return {node: task.result() for task, node in tasks.items() if task.done() and task.result()}

@@ -1,4 +1,4 @@
-"""What a chain gateway must be told: validated values only, built by `bot.runtime.chains` from a vault's YAML."""
+"""What a chain gateway must be told: validated values only, built by the runtime's `configuration.chains` from YAML."""
 
 from __future__ import annotations
 

@@ -42,13 +42,23 @@ class Settling:
 
     async def look_at_all(self, lives: Sequence[Life], block: Block, count: int | None) -> None:
         """See to each of these transactions; `count` is how many nonces were used as of the block, if known."""
-        # one question per block that holds ours, however many it holds
-        numbers = sorted({life.settled_number for life in lives if life.receipt is not None})
-        hashes = dict(zip(numbers, await asyncio.gather(*map(self._reader.block_hash, numbers)), strict=True))
+        hashes = await self._hashes_of(lives)
         looks = (self.look_at(life, block, count, hashes) for life in lives)
         for failure in await asyncio.gather(*looks, return_exceptions=True):
             if isinstance(failure, BaseException):
                 raise failure
+
+    async def take_back(self, lives: Sequence[Life], block: Block) -> None:
+        """See to those whose block is gone, as after a time in which nobody told of reorgs; leave the others."""
+        hashes = await self._hashes_of(lives)
+        for life in lives:
+            if life.receipt is not None and hashes[life.settled_number] not in ("", life.receipt.block_hash):
+                await self.look_at(life, block, None, hashes)
+
+    async def _hashes_of(self, lives: Sequence[Life]) -> dict[int, str]:
+        """Return the hashes of the blocks that hold them: one question each, however many it holds."""
+        numbers = sorted({life.settled_number for life in lives if life.receipt is not None})
+        return dict(zip(numbers, await asyncio.gather(*map(self._reader.block_hash, numbers)), strict=True))
 
     async def look_at(
         self, life: Life, block: Block, count: int | None = None, hashes: Mapping[int, str] | None = None

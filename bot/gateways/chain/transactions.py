@@ -171,6 +171,8 @@ class TransactionDesk:
     async def recover(self) -> None:
         """Read the log and ask the chain about everything in it that is not over; tells the news of each of them.
 
+        What was mined may be gone since: nothing is told as it was before that is known.
+
         What has a nonce but no signature was never sent and never will be. What is signed may have been sent: the same
         bytes go out again, or a cancel if its time is over. Raises Retryable if the chain cannot be asked, VenueFatal
         if it is another chain.
@@ -186,6 +188,7 @@ class TransactionDesk:
         self._nonces.reconcile(latest, pending)
         self._book.retell_reversals()
         await self._take_block(head)
+        await self._settling.take_back(self._book.at_rest(is_settled=True), head)
         for life in self.lives:
             if not life.is_over:
                 self._book.tell(life, await self._with_logs(life.receipt), life.reason)

@@ -159,7 +159,7 @@ class _Parts(NamedTuple):
 def _parts(stack: BookStack, every: Sequence[BybitTerms]) -> list[tuple[_Parts, ...]]:
     """Return by copy the parts of each underlying held; there are terms for each, grids alike."""
     grids, still = [_grid(terms)[0] for terms in every], _grid(every[0])[1]
-    values, groups, layout = StackValues(stack, grids, is_quick=stack.markets > 1), StackGroups(stack), stack.layout
+    values, groups, layout = StackValues(stack, grids), StackGroups(stack), stack.layout
     total = values.pnl_by_underlying()
     at = total.argmin(axis=1)
     spot_of_row = stack.spot_of_row_px

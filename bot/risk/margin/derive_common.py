@@ -264,7 +264,6 @@ class Expiries:
             vols.reshape(len(vols), -1),
             multiple_of,
             vol_of,
-            is_quick=markets > 1,
         )
         values: Floats = self.by_expiry(px.reshape(-1, markets, options) * stack.qty_base) * self.discount
         return values

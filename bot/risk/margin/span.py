@@ -151,7 +151,7 @@ def _scan(stack: BookStack, assets: Sequence[SpanAsset]) -> list[list[_Scanned]]
     """Return the scan of all underlyings of a stack, by copy each; there is one asset for each, scenarios alike."""
     sets, groups = [one.scenarios() for one in assets], StackGroups(stack)
     rates = np.array([(one.delivery_days, one.delivery_rate, one.short_option_rate) for one in assets]).T[:, :, None]
-    values = StackValues(stack, sets, is_quick=stack.markets > 1)
+    values = StackValues(stack, sets)
     loss = -values.pnl_by_underlying() * np.array([one.weight for one in sets])[:, :, None]
     at = loss.argmax(axis=1)
     paired = np.where(at >= 2 * len(STEPS), at, at ^ 1)

@@ -36,9 +36,11 @@ ASSET_TYPES: Final = {
     "style.css": "text/css",
     "parts.css": "text/css",
     "ek.js": "text/javascript",
+    "charts.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 MAX_TITLE: Final = 60
+AWAY_S: Final = 10.0  # a page that was cut off for no longer goes on where it was; else it is loaded anew
 SOCKET_EVENTS: Final = ("event", "javascript_response", "ack", "log", "handshake")
 
 
@@ -81,6 +83,7 @@ def build_dashboard(
         tailwind=False,
         gzip_middleware_factory=None,
         binding_refresh_interval=None,
+        reconnect_timeout=AWAY_S,
         message_history_length=200,
         show_welcome_message=False,
     )

@@ -21,7 +21,7 @@ from bot.gateways.chain.transaction_log import TransactionLog, log_path
 from bot.gateways.chain.transactions import TransactionDesk
 from tests.chains.anvil import GWEI, Anvil
 from tests.chains.proxy import ChaosProxy
-from tests.gateways.chain.nodes import ManualClock
+from tests.gateways.chain.nodes import ANSWERS_IN_NS, ManualClock
 
 BLOCK_S = 12
 FEES = FeeSettings(max_fee_wei=300 * GWEI, min_tip_wei=GWEI // 100)
@@ -48,7 +48,7 @@ class Stage:
             http_urls=(proxy.http_url,),
             fees=FEES,
             state_dir=str(folder),
-            timeout_ns=5 * 10**9,  # of a machine that has other things to do
+            timeout_ns=ANSWERS_IN_NS,
         )
         self.settings = msgspec.structs.replace(settings, **changes)
 
@@ -67,7 +67,7 @@ class Stage:
             nodes = between(await stack.enter_async_context(Endpoints(self.settings, self.clock)))
             relay = None
             if self.settings.relay_url:
-                relay = await stack.enter_async_context(Endpoint(self.settings.relay_url, 2 * 10**9))
+                relay = await stack.enter_async_context(Endpoint(self.settings.relay_url, ANSWERS_IN_NS))
             signer = signer or KeystoreSigner(self.account)
             self.desk = TransactionDesk(self.settings, signer, self.log, nodes, self.clock, self.news.append, relay)
             self.desk.coin_px = 3000.0

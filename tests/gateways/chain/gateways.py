@@ -15,16 +15,26 @@ from bot.domain.orders import GasBid, OrderIntent, TimeInForce
 from bot.gateways.chain.chain_gateway import ChainGateway
 from bot.gateways.chain.settings import ChainSettings, HedgeSection, HolderSettings, WalletSettings
 from bot.gateways.chain.signing import KeystoreSigner
-from bot.runtime.clock import WallClock
+from bot.runtime.live.clock import WallClock
 from tests.chains.anvil import GWEI
 from tests.chains.proxy import ChaosProxy
 from tests.chains.world import World
 from tests.gateways.chain.nodes import pool_settings, settings_of
+from tests.runtime.command_line import PATIENCE_S
 
 INVENTORY_WETH = 50.0
 INSTRUMENT = "anvil:WETH-USDC"
-PATIENCE_S = 15.0
 T = TypeVar("T")
+
+
+class Ahead(WallClock):
+    """The wall's clock, moved on where a test waits for nothing but time."""
+
+    ahead_ns = 0
+
+    def now_ns(self) -> int:
+        """Return the time, as far ahead as it was moved."""
+        return super().now_ns() + self.ahead_ns
 
 
 class Watched:
@@ -32,6 +42,7 @@ class Watched:
 
     def __init__(self, world: World, proxy: ChaosProxy, folder: Path, **changes: Any) -> None:
         self.world, self.anvil, self.proxy = world, world.anvil, proxy
+        self.clock = Ahead()
         self.events: list[Event] = []
         self.listening: asyncio.Task[None] | None = None
         self.gateway: ChainGateway
@@ -42,7 +53,7 @@ class Watched:
         )  # fmt: skip
         own = {
             "http_urls": (proxy.http_url,), "ws_url": proxy.ws_url, "hedges": (section,), "state_dir": str(folder),
-            "wallet": WalletSettings(address=world.hedger), "timeout_ns": 2 * 10**9, "final_blocks": 7,
+            "wallet": WalletSettings(address=world.hedger), "final_blocks": 7,
             "holders": (HolderSettings(address=world.hedger, tokens=("WETH", "USDC")),),
         }  # fmt: skip
         self.settings: ChainSettings = settings_of(world, **(own | changes))
@@ -53,7 +64,7 @@ class Watched:
     ) -> AsyncIterator[None]:
         """Open the gateway and listen to it."""
         signer = None if is_keyless else KeystoreSigner(Account.from_key(self.world.hedger_key))
-        async with ChainGateway(self.settings, signer, WallClock(), run_id=run_id) as self.gateway:
+        async with ChainGateway(self.settings, signer, self.clock, run_id=run_id) as self.gateway:
             if listens:
                 self.listen()
                 await self.mine(2)

@@ -10,11 +10,15 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from bot.domain.units import NS_PER_S
 from bot.gateways.chain.endpoints import to_block
 from bot.gateways.chain.nouns import Block, Read
 from bot.gateways.chain.settings import ChainSettings, PoolSettings, TokenSettings
 from tests.chains.uniswap import Pool
 from tests.chains.world import World
+from tests.runtime.command_line import PATIENCE_S
+
+ANSWERS_IN_NS = 60 * NS_PER_S  # a time-out that no standstill of the machine makes of an answer
 
 Answer = Callable[[str, list[Any]], Any]
 
@@ -110,7 +114,7 @@ def passed_on(url: str) -> Answer:
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait until something is so that has no event of its own."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not is_so():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
@@ -159,7 +163,10 @@ def settings_of(world: World, **settings: Any) -> ChainSettings:
         )
         for symbol, underlying in own.items()
     }
-    made = {"venue": "anvil", "chain_id": 31337, "coin": "ETH", "http_urls": (world.anvil.http_url,), "tokens": tokens}
+    made = {
+        "venue": "anvil", "chain_id": 31337, "coin": "ETH", "http_urls": (world.anvil.http_url,), "tokens": tokens,
+        "timeout_ns": ANSWERS_IN_NS,
+    }  # fmt: skip
     return ChainSettings(**(made | settings))
 
 

@@ -12,14 +12,15 @@ import pytest
 from aiohttp import web
 
 from bot.domain.errors import Retryable
-from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.domain.units import NS_PER_MS
 from bot.gateways.chain.blocks import BlockStream, HeadFeed, ReorgTooDeep, Ring, Step
 from bot.gateways.chain.endpoints import Endpoints, to_block
 from bot.gateways.chain.nouns import Block
 from bot.gateways.chain.settings import ChainSettings
 from tests.chains.proxy import ChaosProxy
 from tests.chains.world import World
-from tests.gateways.chain.nodes import ManualClock, Scripted, block_hash, header, scripted, until
+from tests.gateways.chain.nodes import ANSWERS_IN_NS, ManualClock, Scripted, block_hash, header, scripted, until
+from tests.runtime.command_line import PATIENCE_S
 
 
 @asynccontextmanager
@@ -33,7 +34,7 @@ async def stream_of(
         coin="ETH",
         http_urls=http_urls,
         ws_url=ws_url,
-        **{"timeout_ns": 2 * NS_PER_S, **settings},
+        **{"timeout_ns": ANSWERS_IN_NS, "max_silence_ns": ANSWERS_IN_NS, **settings},
     )
     clock = ManualClock()
     async with Endpoints(made, clock) as endpoints:
@@ -51,7 +52,7 @@ async def stream_on(world: World, **options: Any) -> AsyncIterator[tuple[BlockSt
     """Open a stream on the world's node, its first head taken."""
     anvil = world.anvil
     async with stream_of((anvil.http_url,), anvil.ws_url, **options) as (stream, feed):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await stream.next()
         yield stream, feed
 
@@ -59,7 +60,7 @@ async def stream_on(world: World, **options: Any) -> AsyncIterator[tuple[BlockSt
 async def step_to(stream: BlockStream, block: dict[str, Any]) -> list[Step]:
     """Return the steps up to and with a head."""
     steps: list[Step] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not steps or steps[-1].head.block_hash != block["hash"]:
             with contextlib.suppress(Retryable):
                 steps.append(await stream.next())
@@ -154,8 +155,8 @@ async def test_without_a_socket_heads_are_asked_for(world: World) -> None:
     async with stream_of((anvil.http_url,), "", block_ns=400 * NS_PER_MS) as (stream, feed):
         await stream.next()
         anvil.mine(2)
-        [step] = await step_to(stream, anvil.block())
-        assert len(step.came) == 2
+        steps = await step_to(stream, anvil.block())  # an answer may be of the moment between the two
+        assert sum(len(step.came) for step in steps) == 2
         assert feed.problem == ""
 
 
@@ -163,7 +164,9 @@ async def test_without_a_socket_heads_are_asked_for(world: World) -> None:
 async def test_a_socket_that_breaks_or_falls_silent_is_connected_anew(world: World, fault: str) -> None:
     with ChaosProxy(world.anvil) as proxy:
         urls = (proxy.http_url, world.anvil.http_url)
-        options = {"max_silence_ns": 300 * NS_PER_MS, "block_ns": 400 * NS_PER_MS}
+        options = {"block_ns": 400 * NS_PER_MS}
+        if fault == "frozen":  # no chain of the others is ever silent for too long
+            options["max_silence_ns"] = 300 * NS_PER_MS
         async with stream_of(urls, proxy.ws_url, **options) as (stream, feed):
             await stream.next()
             await until(lambda: proxy.subscriptions() == ["newHeads"])
@@ -180,16 +183,14 @@ async def test_a_socket_that_breaks_or_falls_silent_is_connected_anew(world: Wor
 
 
 async def test_a_consumer_that_never_comes_holds_nothing_up(world: World) -> None:
-    with ChaosProxy(world.anvil) as proxy:
-        async with stream_of((proxy.http_url,), proxy.ws_url) as (stream, feed):
-            await stream.next()
-            for _ in range(3):
-                world.anvil.mine(200)
-                newest = world.anvil.block()
-                await until(lambda newest=newest: feed._last_hash == newest["hash"])
-            step = await stream.next()
-            assert (step.head.block_hash, step.has_gap) == (newest["hash"], True)
-            assert stream.ring.newest == step.head
+    async with stream_on(world) as (stream, feed):
+        for _ in range(3):
+            world.anvil.mine(200)
+            newest = world.anvil.block()
+            await until(lambda newest=newest: feed._last_hash == newest["hash"])
+        step = await stream.next()
+        assert (step.head.block_hash, step.has_gap) == (newest["hash"], True)
+        assert stream.ring.newest == step.head
 
 
 # A node whose chain and socket a test steers.
@@ -232,7 +233,7 @@ async def steered(
         scripted(chain) as node,
         stream_of((node.url,), node.ws_url + ws_path, chain_id=1, **settings) as (stream, feed),
     ):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await node.subscribed.wait()
             await stream.next()
         yield stream, feed, node
@@ -246,7 +247,7 @@ async def test_a_dead_socket_is_connected_anew_and_no_head_is_missed() -> None:
         newest = chain.grow(3)  # while the socket is down: asked for meanwhile
         steps = await step_to(stream, newest)
         assert [block.number for step in steps for block in step.came] == [101, 102, 103]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await node.subscribed.wait()
         newest = chain.grow()
         await node.push(newest)
@@ -258,10 +259,11 @@ async def test_a_silent_socket_is_connected_anew() -> None:
     chain = Chain(100)
     async with steered(chain, max_silence_ns=100 * NS_PER_MS) as (_, feed, node):
         node.subscribed.clear()
+        before = len(node.sockets)
         await until(lambda: "silent for 0.1 s" in feed.problem)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await node.subscribed.wait()
-        assert len(node.sockets) == 2
+        assert len(node.sockets) == before + 1
 
 
 async def test_a_socket_that_is_behind_the_other_nodes_gives_way_to_asking() -> None:
@@ -319,7 +321,7 @@ async def test_a_head_from_before_the_ring_is_not_taken_for_a_deep_reorg() -> No
     chain = Chain(100)
     async with steered(chain, ring=4, max_lag_blocks=200) as (stream, _, node):
         await node.push(header(50, "b"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(Retryable, match="behind block 100, which is still there"):
                 await stream.next()
         newest = chain.grow()
@@ -332,7 +334,7 @@ async def test_a_reorg_that_only_the_source_of_heads_has_is_not_believed() -> No
     chain = Chain(100)
     async with steered(chain) as (stream, _, node):
         await node.push(header(100, "b", "a"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(Retryable, match=r"expected block 100 to be .* another fork"):
                 await stream.next()
         newest = chain.grow()
@@ -366,7 +368,7 @@ async def test_a_head_whose_parents_cannot_be_had_is_kept_for_later() -> None:
         newest = chain.grow(2)
         missing = chain.blocks.pop(101)
         await node.push(newest)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(Retryable, match="block 102 cannot be linked"):
                 await stream.next()
         chain.blocks[101] = missing
@@ -379,7 +381,7 @@ async def test_a_node_that_gives_another_block_than_was_asked_for_is_not_followe
     async with steered(chain) as (stream, _, node):
         chain.says["eth_getBlockByHash"] = header(99)
         await node.push(header(101, "b"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(Retryable, match=r"expected block 100 .* found 99"):
                 await stream.next()
 

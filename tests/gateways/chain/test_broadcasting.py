@@ -17,7 +17,7 @@ from bot.gateways.chain.rpc import Endpoint, RpcError, Unanswered
 from bot.gateways.chain.settings import ChainSettings
 from tests.chains.anvil import GWEI, Anvil
 from tests.chains.anvil import RpcError as Refusal
-from tests.gateways.chain.nodes import ManualClock, Scripted, header, scripted
+from tests.gateways.chain.nodes import ANSWERS_IN_NS, ManualClock, Scripted, header, scripted, until
 
 H = Handed
 
@@ -111,13 +111,14 @@ async def nodes(*what: object) -> AsyncIterator[tuple[Endpoints, list[Scripted]]
     async with AsyncExitStack() as stack:
         served = [await stack.enter_async_context(scripted(answers(one))) for one in what]
         urls = tuple(one.url for one in served)
-        settings = ChainSettings(venue="local", chain_id=1, coin="ETH", http_urls=urls, timeout_ns=10**9)
+        settings = ChainSettings(venue="local", chain_id=1, coin="ETH", http_urls=urls, timeout_ns=ANSWERS_IN_NS)
         yield await stack.enter_async_context(Endpoints(settings, ManualClock())), served
 
 
 async def test_bytes_go_to_every_node() -> None:
     async with nodes(error("txpool is full"), "0x01") as (asked, served):
         assert (await Broadcaster(asked).hand_over(b"\x02\x01", 100)).handed is H.ACCEPTED
+        await until(lambda: all(one.count("eth_sendRawTransaction") for one in served))  # one yes is enough to go on
         for one in served:
             assert [params for method, params in one.asked if method == "eth_sendRawTransaction"] == [["0x0201"]]
 
@@ -133,7 +134,7 @@ async def test_private_bytes_go_to_the_relay_alone() -> None:
     async with AsyncExitStack() as stack:
         asked, [public] = await stack.enter_async_context(nodes("0x01"))
         relay = await stack.enter_async_context(scripted(answers("0x01")))
-        endpoint = await stack.enter_async_context(Endpoint(relay.url, 10**9))
+        endpoint = await stack.enter_async_context(Endpoint(relay.url, ANSWERS_IN_NS))
         private = Broadcaster(asked, endpoint)
         assert private.is_private
         assert (await private.hand_over(b"\x02\x01", 100)).handed is H.ACCEPTED

@@ -21,7 +21,8 @@ from bot.gateways.chain.rpc import Reverted, RpcError, UnknownBlock
 from bot.gateways.chain.settings import ChainSettings
 from tests.chains.proxy import ChaosProxy
 from tests.chains.world import World
-from tests.gateways.chain.nodes import ManualClock, Scripted, block_hash, header, scripted, settings_of
+from tests.gateways.chain.nodes import ANSWERS_IN_NS, ManualClock, Scripted, block_hash, header, scripted, settings_of
+from tests.runtime.command_line import PATIENCE_S
 
 
 class Honest:
@@ -46,9 +47,12 @@ class Honest:
 
 @asynccontextmanager
 async def nodes_of(
-    *answers: Callable[[str, list[Any]], Any], clock: ManualClock | None = None, **settings: Any
+    *answers: Callable[[str, list[Any]], Any],
+    clock: ManualClock | None = None,
+    patience_ns: int = ANSWERS_IN_NS,
+    **settings: Any,
 ) -> AsyncIterator[tuple[Endpoints, list[Scripted]]]:
-    """Serve nodes and open them as one."""
+    """Serve nodes and open them as one; all that give an answer have a vote, however long it takes."""
     async with AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(scripted(answer)) for answer in answers]
         made = ChainSettings(
@@ -56,9 +60,10 @@ async def nodes_of(
             chain_id=1,
             coin="ETH",
             http_urls=tuple(node.url for node in nodes),
-            **{"timeout_ns": NS_PER_S, **settings},
+            **{"timeout_ns": ANSWERS_IN_NS, **settings},
         )
-        yield await stack.enter_async_context(Endpoints(made, clock or ManualClock())), nodes
+        endpoints = Endpoints(made, clock or ManualClock(), patience_ns=patience_ns)
+        yield await stack.enter_async_context(endpoints), nodes
 
 
 def name_of(node: Scripted) -> str:
@@ -299,9 +304,9 @@ async def test_a_slow_second_opinion_is_not_waited_for() -> None:
     async def late() -> Any:
         await gate.wait()
 
-    async with nodes_of(honest, slow, timeout_ns=30 * NS_PER_S) as (endpoints, _):
+    async with nodes_of(honest, slow, timeout_ns=10 * ANSWERS_IN_NS, patience_ns=10 * NS_PER_MS) as (endpoints, _):
         slow.says["eth_getBlockByNumber"] = late
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await endpoints.confirm(to_block(header(100)))
         gate.set()
 
@@ -345,9 +350,9 @@ async def test_a_broadcast_reaches_all_and_waits_for_the_first_that_takes_it() -
         await gate.wait()
         return "0xabc"
 
-    async with nodes_of(refuses, takes, slow, timeout_ns=30 * NS_PER_S) as (endpoints, nodes):
+    async with nodes_of(refuses, takes, slow, timeout_ns=10 * ANSWERS_IN_NS) as (endpoints, nodes):
         slow.says["eth_sendRawTransaction"] = late
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             said = await endpoints.broadcast("eth_sendRawTransaction", ["0x00"])
         assert said[name_of(nodes[1])] == "0xabc"
         assert name_of(nodes[2]) not in said
@@ -371,7 +376,7 @@ async def test_two_addresses_of_one_host_have_two_names_and_no_keys() -> None:
             chain_id=1,
             coin="ETH",
             http_urls=(node.url + "key-one", node.url + "key-two"),
-            timeout_ns=500 * NS_PER_MS,
+            timeout_ns=ANSWERS_IN_NS,
         )
         node.answer = Honest(chain_id=2)
         with pytest.raises(VenueFatal) as caught:
@@ -381,7 +386,9 @@ async def test_two_addresses_of_one_host_have_two_names_and_no_keys() -> None:
 
 
 async def test_a_contract_without_code_is_fatal_and_named(world: World) -> None:
-    made = ChainSettings(venue="anvil", chain_id=31337, coin="ETH", http_urls=(world.anvil.http_url,))
+    made = ChainSettings(
+        venue="anvil", chain_id=31337, coin="ETH", http_urls=(world.anvil.http_url,), timeout_ns=ANSWERS_IN_NS
+    )
     async with Endpoints(made, ManualClock()) as endpoints:
         await endpoints.check_contracts({"multicall": world.multicall.address})
         with pytest.raises(VenueFatal, match=f"found none at pool at {world.hedger}"):
@@ -393,7 +400,9 @@ async def test_a_contract_without_code_is_fatal_and_named(world: World) -> None:
 
 
 async def test_a_real_node_tells_an_unknown_block_from_a_revert(world: World) -> None:
-    made = ChainSettings(venue="anvil", chain_id=31337, coin="ETH", http_urls=(world.anvil.http_url,))
+    made = ChainSettings(
+        venue="anvil", chain_id=31337, coin="ETH", http_urls=(world.anvil.http_url,), timeout_ns=ANSWERS_IN_NS
+    )
     call = {"to": world.tokens["USDC"].address, "data": "0x12345678"}
     async with Endpoints(made, ManualClock()) as endpoints:
         with pytest.raises(UnknownBlock):
@@ -420,7 +429,8 @@ async def test_of_two_real_nodes_the_late_one_is_not_asked(world: World) -> None
 async def test_of_two_real_nodes_that_disagree_nothing_is_read(world: World) -> None:
     world.anvil.mine(10)
     with ChaosProxy(world.anvil) as one, ChaosProxy(world.anvil) as other:
-        async with Endpoints(settings_of(world, http_urls=(one.http_url, other.http_url)), ManualClock()) as endpoints:
+        made = settings_of(world, http_urls=(one.http_url, other.http_url))
+        async with Endpoints(made, ManualClock(), patience_ns=ANSWERS_IN_NS) as endpoints:
             multicall = Multicall(endpoints, world.multicall.address)
             head = await endpoints.block("latest")
             one.fork_from(head.number - 5)

@@ -28,7 +28,6 @@ from bot.gateways.chain.transaction_log import log_path
 from tests.chains.anvil import GWEI
 from tests.chains.world import World
 from tests.gateways.chain.gateways import INSTRUMENT, Watched, watched
-from tests.venues.faults import delay
 
 
 def gas_balance(stage: Watched) -> dict[str, list[float]]:
@@ -43,9 +42,12 @@ async def test_an_order_that_is_being_prepared_is_not_called_lost(world: World, 
     """Were it, the engine would decide anew, and both would be mined."""
     with watched(world, tmp_path) as stage:
         async with stage.running():
-            stage.proxy.faults.next("eth_call", delay(0.3))
-            stage.gateway.submit(stage.order("r-1", -1000, 2990.0))
-            stage.gateway.submit(QueryOrder("r-1", INSTRUMENT))
+            with stage.proxy.answer_held("eth_call") as check:
+                stage.gateway.submit(stage.order("r-1", -1000, 2990.0))
+                await stage.until(lambda: check.is_known)
+                stage.gateway.submit(QueryOrder("r-1", INSTRUMENT))
+                await stage.until(lambda: len(stage.gateway._hedges._tasks) == 1)  # the question is dealt with
+                assert not stage.told(OrderAccepted)
             await stage.until(lambda: stage.told(OrderAccepted))
             assert not stage.told(OrderTruth)
             stage.gateway.submit(QueryOrder("r-1", INSTRUMENT))
@@ -59,13 +61,13 @@ async def test_an_order_that_is_being_prepared_is_not_called_lost(world: World, 
 async def test_a_block_that_comes_while_a_hedge_is_checked_is_no_contradiction(world: World, tmp_path: Path) -> None:
     with watched(world, tmp_path) as stage:
         async with stage.running():
-            stage.proxy.faults.next("eth_call", delay(0.5))
-            stage.gateway.submit(stage.order("r-1", -1000, 2900.0))
-            await stage.until(lambda: stage.proxy.faults.asked.get("eth_call"))
-            world.anvil.set_automine(True)
-            world.uniswap.move_to(world.pools["WETH/USDC-500"], world.trader, 2985.0)
-            world.anvil.set_automine(False)
-            await stage.mine()
+            with stage.proxy.answer_held("eth_call") as check:
+                stage.gateway.submit(stage.order("r-1", -1000, 2900.0))
+                await stage.until(lambda: check.is_known)
+                world.anvil.set_automine(True)
+                world.uniswap.move_to(world.pools["WETH/USDC-500"], world.trader, 2985.0)
+                world.anvil.set_automine(False)
+                await stage.mine()
             await stage.until(lambda: stage.told(OrderAccepted, OrderRejected))
             assert not stage.told(OrderRejected)
 

@@ -20,7 +20,16 @@ from bot.gateways.chain.rpc import UnknownBlock
 from bot.gateways.chain.settings import ChainSettings
 from tests.chains.proxy import ChaosProxy
 from tests.chains.world import World
-from tests.gateways.chain.nodes import Answer, ManualClock, Scripted, header, passed_on, scripted, settings_of
+from tests.gateways.chain.nodes import (
+    ANSWERS_IN_NS,
+    Answer,
+    ManualClock,
+    Scripted,
+    header,
+    passed_on,
+    scripted,
+    settings_of,
+)
 
 SLOT0 = Function("slot0()", "(uint160,int24,uint16,uint16,uint16,uint8,bool)")
 BALANCE = Function("balanceOf(address)", "(uint256)")
@@ -32,7 +41,7 @@ async def reader(
 ) -> AsyncIterator[tuple[Multicall, Endpoints, Scripted]]:
     """Open a reader whose requests to the world's node go through one that counts them."""
     async with scripted(answer or passed_on(world.anvil.http_url)) as node:
-        made = ChainSettings(venue="anvil", chain_id=31337, coin="ETH", http_urls=(node.url,))
+        made = ChainSettings(venue="anvil", chain_id=31337, coin="ETH", http_urls=(node.url,), timeout_ns=ANSWERS_IN_NS)
         async with Endpoints(made, ManualClock()) as endpoints:
             yield Multicall(endpoints, world.multicall.address, **options), endpoints, node
 
@@ -145,7 +154,9 @@ async def test_a_node_that_lies_about_a_state_is_found_by_an_audit(world: World)
     number = world.anvil.block_number.to_bytes(32)
     lie = "0x" + encode("((bool,bytes)[])", [(True, (10**18).to_bytes(32)), (True, now_s), (True, number)]).hex()
     async with scripted(lambda m, p: lie if m == "eth_call" else real(m, p)) as liar, scripted(real) as honest:
-        made = ChainSettings(venue="anvil", chain_id=31337, coin="ETH", http_urls=(honest.url, liar.url))
+        made = ChainSettings(
+            venue="anvil", chain_id=31337, coin="ETH", http_urls=(honest.url, liar.url), timeout_ns=ANSWERS_IN_NS
+        )
         async with Endpoints(made, ManualClock()) as endpoints:
             multicall = Multicall(endpoints, world.multicall.address)
             head = await endpoints.block("latest")
@@ -180,7 +191,7 @@ async def test_a_rollup_may_tell_its_contracts_the_number_of_another_chain(numbe
     answers = {"eth_chainId": "0x1", "eth_blockNumber": hex(100)}
     answers["eth_call"] = "0x" + encode("((bool,bytes)[])", [(True, word) for word in told]).hex()
     async with scripted(lambda method, _: answers[method]) as node:
-        made = ChainSettings(venue="c", chain_id=1, coin="ETH", http_urls=(node.url,))
+        made = ChainSettings(venue="c", chain_id=1, coin="ETH", http_urls=(node.url,), timeout_ns=ANSWERS_IN_NS)
         async with Endpoints(made, ManualClock()) as endpoints:
             multicall = Multicall(endpoints, made.multicall)
             if is_right:

@@ -12,13 +12,13 @@ from aiohttp import web
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.gateways.chain.abi import encode, selector
 from bot.gateways.chain.rpc import Endpoint, RateLimited, Reverted, RpcError, Unanswered, UnknownBlock
-from tests.gateways.chain.nodes import scripted
+from tests.gateways.chain.nodes import ANSWERS_IN_NS, scripted
 
 KEY = "s3cr3tk3y0123456789"
 
 
 async def test_a_result_is_returned_and_one_request_is_one_request() -> None:
-    async with scripted(lambda method, params: [method, params]) as node, Endpoint(node.url, NS_PER_S) as endpoint:
+    async with scripted(lambda method, params: [method, params]) as node, Endpoint(node.url, ANSWERS_IN_NS) as endpoint:
         assert await endpoint.call("eth_blockNumber") == ["eth_blockNumber", []]
         assert await endpoint.call("eth_call", [{"to": "0x1"}, "latest"]) == ["eth_call", [{"to": "0x1"}, "latest"]]
         assert node.asked == [("eth_blockNumber", []), ("eth_call", [{"to": "0x1"}, "latest"])]
@@ -56,7 +56,7 @@ REASON = selector("Error(string)") + encode("(string)", "Too little received")
     ],
 )
 async def test_what_a_node_answers_means_one_thing(error: Any, kind: type[Exception], said: str) -> None:
-    async with scripted(lambda *_: {"error": error}) as node, Endpoint(node.url, NS_PER_S) as endpoint:
+    async with scripted(lambda *_: {"error": error}) as node, Endpoint(node.url, ANSWERS_IN_NS) as endpoint:
         with pytest.raises(kind, match=said) as caught:
             await endpoint.call("eth_call")
         assert type(caught.value) is kind
@@ -64,7 +64,7 @@ async def test_what_a_node_answers_means_one_thing(error: Any, kind: type[Except
 
 async def test_a_revert_keeps_its_raw_reason() -> None:
     error = {"code": 3, "message": "execution reverted", "data": "0x" + REASON.hex()}
-    async with scripted(lambda *_: {"error": error}) as node, Endpoint(node.url, NS_PER_S) as endpoint:
+    async with scripted(lambda *_: {"error": error}) as node, Endpoint(node.url, ANSWERS_IN_NS) as endpoint:
         with pytest.raises(Reverted) as caught:
             await endpoint.call("eth_call")
         assert (caught.value.data, caught.value.code) == (REASON, 3)
@@ -72,7 +72,7 @@ async def test_a_revert_keeps_its_raw_reason() -> None:
 
 async def test_too_many_requests_says_how_long_to_wait() -> None:
     answer = web.Response(status=429, headers={"Retry-After": "7"})
-    async with scripted(lambda *_: answer) as node, Endpoint(node.url, NS_PER_S) as endpoint:
+    async with scripted(lambda *_: answer) as node, Endpoint(node.url, ANSWERS_IN_NS) as endpoint:
         with pytest.raises(RateLimited, match="HTTP 429") as caught:
             await endpoint.call("eth_call")
         assert caught.value.retry_after_ns == 7 * NS_PER_S
@@ -90,7 +90,7 @@ async def test_too_many_requests_says_how_long_to_wait() -> None:
     ],
 )
 async def test_what_is_no_answer_is_unanswered(answer: web.Response, said: str) -> None:
-    async with scripted(lambda *_: answer) as node, Endpoint(node.url, NS_PER_S) as endpoint:
+    async with scripted(lambda *_: answer) as node, Endpoint(node.url, ANSWERS_IN_NS) as endpoint:
         with pytest.raises(Unanswered, match=said):
             await endpoint.call("eth_call")
 
@@ -99,7 +99,7 @@ async def test_an_error_is_read_whatever_the_http_status() -> None:
     body = '{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"invalid argument"}}'
     async with (
         scripted(lambda *_: web.Response(status=400, text=body)) as node,
-        Endpoint(node.url, NS_PER_S) as endpoint,
+        Endpoint(node.url, ANSWERS_IN_NS) as endpoint,
     ):
         with pytest.raises(RpcError, match="invalid argument"):
             await endpoint.call("eth_call")
@@ -122,13 +122,13 @@ async def test_nothing_that_fails_shows_the_key(caplog: pytest.LogCaptureFixture
     echo = {"error": {"code": -32000, "message": f"no such project: {KEY}"}}
     said: list[str] = []
     async with scripted(lambda *_: echo, path=f"/v3/{KEY}") as node:
-        async with Endpoint(node.url, NS_PER_S) as endpoint:
+        async with Endpoint(node.url, ANSWERS_IN_NS) as endpoint:
             with pytest.raises(RpcError) as caught:
                 await endpoint.call("eth_call")
             said += [str(caught.value), repr(endpoint), endpoint.name]
         url = node.url
     for dead in (url, f"http://u:{KEY}@127.0.0.1:9/{KEY}?key={KEY}"):
-        async with Endpoint(dead, NS_PER_S) as endpoint:
+        async with Endpoint(dead, ANSWERS_IN_NS) as endpoint:
             with pytest.raises(Unanswered) as refused:
                 await endpoint.call("eth_call")
             assert refused.value.__cause__ is None

@@ -112,6 +112,28 @@ async def test_a_reorg_nobody_told_of_is_noticed(tmp_path: Path) -> None:
         assert stage.gained_wei == 7
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_a_reorg_while_nobody_ran_is_told_before_anything_else(tmp_path: Path, *, keeps: bool) -> None:
+    """Else whoever starts holds what was mined against an account that has it no more, and believes the account."""
+    async with staged(tmp_path) as stage:
+        stage.proxy.keeps_reorged = keeps
+        async with stage.running() as desk:
+            await stage.step()
+            await desk.send(stage.request("o1", 7))
+            await stage.step()
+            assert stage.states("o1")[-1] is S.MINED
+        stage.anvil.reorg(1)
+        stage.proxy.await_head(stage.anvil.block_number)
+        stage.news.clear()
+        async with stage.running():
+            told = [(news.state, news.is_reversed) for news in stage.news]
+            assert told[0] == (S.SENT, True)
+            assert (S.MINED, False) not in told
+            await stage.step(2)
+            assert stage.states("o1")[-1] is S.MINED
+            assert stage.gained_wei == 7
+
+
 async def test_a_taken_nonce_that_a_reorg_frees_is_canceled_not_sent(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage, stage.running() as desk:
         await stage.step()

@@ -29,6 +29,7 @@ from bot.gateways.chain.signing import (
     load_password,
     open_signer,
 )
+from tests.runtime.command_line import PATIENCE_S
 
 KEY = "0x" + "4c" * 32
 PASSWORD = "correct horse"
@@ -167,7 +168,7 @@ async def test_an_outside_signer_signs_in_either_shape() -> None:
         result = {"raw": raw, "tx": {}} if shape == "clef" else raw
         async with (
             outside_signer(lambda _, result=result: {"result": result}) as (url, asked),
-            ExternalSigner(url, ACCOUNT.address, 5.0) as signer,
+            ExternalSigner(url, ACCOUNT.address, PATIENCE_S) as signer,
         ):
             signed = await signer.sign(UNSIGNED)
             assert "0x" + signed.raw.hex() == raw
@@ -203,7 +204,7 @@ async def test_an_outside_signer_signs_in_either_shape() -> None:
 async def test_another_transaction_than_asked_is_never_used(changes: dict[str, Any], told: str) -> None:
     async with (
         outside_signer(lambda _: {"result": sign_as(ACCOUNT, **changes)}) as (url, _),
-        ExternalSigner(url, ACCOUNT.address, 5.0) as signer,
+        ExternalSigner(url, ACCOUNT.address, PATIENCE_S) as signer,
     ):
         with pytest.raises(VenueFatal, match=told):
             await signer.sign(UNSIGNED)
@@ -220,7 +221,7 @@ async def test_another_key_or_rubbish_is_refused() -> None:
     for answer, kind, told in wrong:
         async with (
             outside_signer(lambda _, answer=answer: answer) as (url, _),
-            ExternalSigner(url, ACCOUNT.address, 5.0) as signer,
+            ExternalSigner(url, ACCOUNT.address, PATIENCE_S) as signer,
         ):
             with pytest.raises(kind, match=told):
                 await signer.sign(UNSIGNED)
@@ -229,7 +230,7 @@ async def test_another_key_or_rubbish_is_refused() -> None:
 async def test_no_signer_there_is_provably_not_signed() -> None:
     async with outside_signer(lambda _: {}) as (url, _):
         pass
-    async with ExternalSigner(url, ACCOUNT.address, 5.0) as signer:
+    async with ExternalSigner(url, ACCOUNT.address, PATIENCE_S) as signer:
         with pytest.raises(Retryable, match="not signed"):
             await signer.sign(UNSIGNED)
 
@@ -237,8 +238,8 @@ async def test_no_signer_there_is_provably_not_signed() -> None:
 @pytest.mark.parametrize("url", ["http://signer.example:9000", "http://10.0.0.1", "ftp://127.0.0.1", "signer"])
 def test_a_signer_over_the_open_network_needs_https(url: str) -> None:
     with pytest.raises(VenueFatal, match="https"):
-        ExternalSigner(url, ACCOUNT.address, 5.0)
-    ExternalSigner("https://signer.example", ACCOUNT.address, 5.0)
+        ExternalSigner(url, ACCOUNT.address, PATIENCE_S)
+    ExternalSigner("https://signer.example", ACCOUNT.address, PATIENCE_S)
 
 
 def test_every_field_of_a_transaction_is_compared() -> None:

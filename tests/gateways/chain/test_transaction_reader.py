@@ -16,7 +16,7 @@ from bot.gateways.chain.rpc import UnknownBlock
 from bot.gateways.chain.settings import ChainSettings, FeeSettings
 from bot.gateways.chain.transaction_reader import TransactionReader, receipt_of
 from tests.chains.anvil import GWEI, Anvil
-from tests.gateways.chain.nodes import ManualClock, header, scripted
+from tests.gateways.chain.nodes import ANSWERS_IN_NS, ManualClock, header, scripted
 
 PLACE = "0x00000000000000000000000000000000000000AA"
 
@@ -24,7 +24,7 @@ PLACE = "0x00000000000000000000000000000000000000AA"
 @asynccontextmanager
 async def reading(anvil: Anvil) -> AsyncIterator[TransactionReader]:
     settings = ChainSettings(
-        venue="local", chain_id=31337, coin="ETH", http_urls=(anvil.http_url,), timeout_ns=2 * 10**9
+        venue="local", chain_id=31337, coin="ETH", http_urls=(anvil.http_url,), timeout_ns=ANSWERS_IN_NS
     )
     async with Endpoints(settings, ManualClock()) as nodes:
         yield TransactionReader(nodes, anvil.accounts[0].address)
@@ -137,7 +137,9 @@ async def test_an_answer_that_lacks_something_is_no_answer() -> None:
         return known.get(method, header(4))
 
     async with scripted(answer) as node:
-        settings = ChainSettings(venue="local", chain_id=31337, coin="ETH", http_urls=(node.url,))
+        settings = ChainSettings(
+            venue="local", chain_id=31337, coin="ETH", http_urls=(node.url,), timeout_ns=ANSWERS_IN_NS
+        )
         async with Endpoints(settings, ManualClock()) as nodes:
             with pytest.raises(Retryable, match="transactionHash"):
                 await TransactionReader(nodes, PLACE).receipt("0x01")
@@ -153,7 +155,9 @@ async def told(**known: Any) -> AsyncIterator[TransactionReader]:
         return said.get(method)
 
     async with scripted(answer) as node:
-        settings = ChainSettings(venue="local", chain_id=31337, coin="ETH", http_urls=(node.url,))
+        settings = ChainSettings(
+            venue="local", chain_id=31337, coin="ETH", http_urls=(node.url,), timeout_ns=ANSWERS_IN_NS
+        )
         async with Endpoints(settings, ManualClock()) as nodes:
             yield TransactionReader(nodes, PLACE)
 

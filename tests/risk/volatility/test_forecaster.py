@@ -15,7 +15,7 @@ from bot.risk.volatility.features import Features
 from bot.risk.volatility.forecaster import WIDENED, VolChoice, VolForecast, VolForecaster
 from bot.risk.volatility.har import Linear
 from bot.risk.volatility.measures import NS_PER_HOUR, STEP_NS, Hours
-from bot.runtime.volatility import bundled_hours, load_artefact
+from bot.runtime.configuration.volatility import bundled_hours, load_artefact
 
 HOUR_YEARS = 1.0 / 8760.0
 LAST = 5_900  # hours of 2024 known when the forecast is made

@@ -18,7 +18,7 @@ from bot.risk.volatility.regimes import (
     regime,
     scaled,
 )
-from bot.runtime.volatility import bundled_days
+from bot.runtime.configuration.volatility import bundled_days
 
 CHAIN = Regimes(vol=(0.01, 0.04), transition=((0.97, 0.03), (0.06, 0.94)), start=(1.0, 0.0))
 

@@ -10,7 +10,7 @@ from bot.risk.volatility.features import HOURS_OF_DAY, Features
 from bot.risk.volatility.measures import Hours
 from bot.risk.volatility.trees import Boosted, Tree
 from bot.risk.volatility.walk_forward import CHOSEN, EWMA, Outcome, Setting, fitted, pooled, run
-from bot.runtime.volatility import bundled_hours
+from bot.runtime.configuration.volatility import bundled_hours
 
 SETTING = Setting(horizon=24, every=24, train_every=24, warm_up=91 * 24, look_back=720, refit_every=14 * 24)
 HAR = Candidate(PLAIN, ("one", "rv24", "rv168", "rv720"))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from bot.runtime.desk import HttpSection
+from bot.runtime.configuration.desk import HttpSection
 from bot.telemetry.metrics.families import families
 from tests.house.sources import ROOT
 from tests.telemetry.metrics.promql import problems

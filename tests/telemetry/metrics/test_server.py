@@ -16,6 +16,7 @@ import pytest_asyncio
 from bot.telemetry.metrics import server
 from bot.telemetry.metrics.board import Board
 from bot.telemetry.metrics.server import HEADERS, MAX_CONNECTIONS, HttpWindow
+from tests.runtime.command_line import PATIENCE_S
 from tests.telemetry.metrics.lint import families_of, problems
 from tests.telemetry.states import state, told
 
@@ -134,12 +135,12 @@ async def test_who_never_asks_or_never_reads_is_hung_up_on(window: HttpWindow, c
     silent = [await asyncio.open_connection("127.0.0.1", window.port) for _ in begun]
     for text, (_, writer) in zip(begun, silent, strict=True):
         writer.write(text)
-    async with asyncio.timeout(30.0):
+    async with asyncio.timeout(PATIENCE_S):
         while len(window._born_s) < len(begun):  # noqa: ASYNC110 — until a sweep has seen them all, young
             await asyncio.sleep(0.005)
     assert not any(reader.at_eof() for reader, _ in silent)
     clock.s += server.MAX_LIFE_S
-    async with asyncio.timeout(30.0):
+    async with asyncio.timeout(PATIENCE_S):
         for reader, writer in silent:
             with suppress(ConnectionError):
                 await reader.read()

@@ -12,6 +12,7 @@ from bot.domain.windows import Alert, Severity
 from bot.telemetry.mqtt.desk_publisher import MAX_NOTICES, DeskPublisher
 from bot.telemetry.mqtt.topics import Availability, Notice, OpenAlerts, Presence, Topic, decode, desk_name, topic_name
 from tests.broker import HOST, Mosquitto, mosquitto
+from tests.runtime.command_line import PATIENCE_S
 
 DESK = desk_name("evenkeel")
 AWAY = Alert("_desk:broker_away", "", Severity.WARNING, "the MQTT broker does not answer", "away", 1, 0, "", 0, 1)
@@ -19,7 +20,7 @@ AWAY = Alert("_desk:broker_away", "", Severity.WARNING, "the MQTT broker does no
 
 async def next_of(client: aiomqtt.Client, topic: Topic) -> msgspec.Struct:
     """Return the next that is written to a topic of the desk."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         async for message in client.messages:
             if message.topic.value == topic_name("evenkeel", DESK, topic):
                 assert isinstance(message.payload, bytes)

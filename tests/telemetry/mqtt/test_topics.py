@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from bot.domain.windows import VaultState
-from bot.runtime.config import load_vaults
+from bot.runtime.configuration.config import load_vaults
 from bot.runtime.meters import DaemonMeters
 from bot.runtime.session import open_session
 from bot.runtime.window_state import take_state

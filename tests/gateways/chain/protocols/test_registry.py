@@ -12,7 +12,7 @@ from bot.gateways.chain.protocols.perp_v2 import PerpV2
 from bot.gateways.chain.protocols.registry import open_protocol
 from bot.gateways.chain.protocols.uniswap_v3 import UniswapV3
 from bot.gateways.chain.settings import ChainSettings, HedgeSection, PoolSettings, TokenSettings
-from bot.runtime.chain_checks import ROLES
+from bot.runtime.configuration.chain_checks import ROLES
 
 WALLET = "0x" + 40 * "1"
 WETH, USDC, POOL = ("0x" + 40 * digit for digit in "234")

@@ -1,0 +1,1 @@
+"""Margin, collateral, counterparties and forecast volatility while the engine trades; `bot/risk` has the formulas."""

@@ -1,0 +1,1 @@
+"""Runs on live feeds: gateways and clocks, what venues tell beside prices, recording, collateral moved for real."""

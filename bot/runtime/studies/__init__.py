@@ -1,0 +1,1 @@
+"""What is reckoned for people with nothing traded: quotes, tunings, calibrations, imports, permissions on chains."""
