@@ -55,11 +55,16 @@ async def server(book: VenueBook) -> AsyncIterator[DeribitServer]:
 async def rig(server: DeribitServer) -> AsyncIterator[Rig]:
     async with rigged("deribit", "deribit", server) as running:
         await running.until(AccountReport)
-        session = running.desk.dead_man
-        assert isinstance(session, DeribitSession)
-        await asyncio.wait_for(session.wait_armed(), PATIENCE_S)
+        await armed(running)
         running.got.clear()
         yield running
+
+
+async def armed(rig: Rig) -> None:
+    """Wait until orders may rest; one that is sent before waits for a second at most."""
+    session = rig.desk.dead_man
+    assert isinstance(session, DeribitSession)
+    await asyncio.wait_for(session.wait_armed(), PATIENCE_S)
 
 
 async def test_an_ioc_order_is_sent_accepted_and_filled_with_its_fee(rig: Rig, book: VenueBook) -> None:
@@ -391,6 +396,7 @@ async def test_a_cancel_leaves_by_another_way_while_the_order_connection_is_sile
     server: DeribitServer, book: VenueBook
 ) -> None:
     async with rigged("deribit", "deribit", server, timeout_ns=10 * NS_PER_S) as rig:
+        await armed(rig)
         order_id = rig.send(PERP, 100, 1_990.0, TimeInForce.POST_ONLY)
         await rig.until(OrderAccepted)
         server.faults.next("cancel", silence(is_executed=False))
