@@ -26,6 +26,10 @@ QUIET.setLevel(logging.ERROR)
 log = structlog.get_logger()
 
 
+class RefusedError(aiomqtt.MqttError):
+    """The broker is there and does not let us write, or read: its access lists say so, or a limit of its own."""
+
+
 class Connect(Protocol):
     """Makes clients of the broker, not connected yet, under a name of their own."""
 
@@ -50,13 +54,16 @@ class Line:
         failures = 0
         self.away_ns = self._now_ns()
         while True:
+            is_connected = False
             try:
                 async with self._client() as client:
                     heed_cancellation()
-                    self._once.recovered("broker", vault=self._owner)
-                    self.away_ns = failures = 0
+                    is_connected = True
                     await self._converse(client)
+            except RefusedError as error:  # it will say the same again
+                self._once.failed("broker", vault=self._owner, error=str(error))
             except (aiomqtt.MqttError, OSError) as error:
+                failures = 0 if is_connected else failures
                 self._once.failed("broker", vault=self._owner, error=str(error))
             finally:
                 self.away_ns = self.away_ns or self._now_ns()
@@ -120,6 +127,9 @@ class Line:
         manner = MANNERS[topic]
         name = topic_name(self._prefix, self._owner, topic)
         await client.publish(name, payload, qos=manner.qos, retain=manner.is_retained)
+        if manner.qos and self.away_ns:  # only what it has taken shows that it is there for us
+            self.away_ns = 0
+            self._once.recovered("broker", vault=self._owner)
 
 
 def heed_cancellation() -> None:

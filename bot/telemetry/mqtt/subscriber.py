@@ -18,7 +18,7 @@ import structlog
 
 from bot.domain.windows import Alert, CommandAnswer, Told, VaultState
 from bot.telemetry.logs import OnceLogger
-from bot.telemetry.mqtt.line import AGAIN_S, QUIET, Connect, heed_cancellation
+from bot.telemetry.mqtt.line import AGAIN_S, QUIET, Connect, RefusedError, heed_cancellation
 from bot.telemetry.mqtt.topics import (
     MANNERS,
     STATE_TOPICS,
@@ -167,7 +167,7 @@ class Subscriber:
     async def order(self, vault: str, payload: bytes, command_id: str, timeout_s: float) -> CommandAnswer:
         """Send a signed command and return its answer.
 
-        Raises NotConnected if it could not be sent, TimeoutError if no answer came: it may have been carried out.
+        Raises NotConnected if it was not sent, TimeoutError if no answer came: it may have been carried out.
         """
         client = self._client
         if client is None:
@@ -180,6 +180,8 @@ class Subscriber:
                 await client.publish(topic_name(self._prefix, vault, Topic.COMMANDS), payload, qos=manner.qos)
                 found: CommandAnswer = await answer
                 return found
+        except RefusedError as error:
+            raise NotConnected(str(error)) from error
         except aiomqtt.MqttError as error:
             raise TimeoutError(f"the connection to the broker ended: {error}") from error
         finally:
@@ -201,7 +203,7 @@ class Subscriber:
             topics += [(topic_name(self._prefix, self._desk, topic), MANNERS[topic].qos) for topic in DESK_TOPICS]
         codes = await client.subscribe(topics)
         if any(getattr(code, "is_failure", False) for code in codes):
-            raise aiomqtt.MqttError("the broker lets us read none or only some of our topics")
+            raise RefusedError("the broker lets us read none or only some of our topics")
 
     async def _read(self, client: aiomqtt.Client) -> None:
         async with _repeating(self._show, GATHER_S):
