@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from bot.domain.units import NS_PER_S
 from bot.domain.windows import Alert, FeedState, Severity, VaultState
 from bot.telemetry.dashboard.live import Live
 from bot.telemetry.dashboard.mirror import Mirror
@@ -28,12 +27,12 @@ OVER = an_alert(Severity.CRITICAL, vault="", title="over", ended_ns=1)
 
 
 def mirrored(state: VaultState | None, *alerts: Alert, age_s: float = 0.0) -> Mirror:
-    came = [NOW_NS]
-    mirror = Mirror([VAULT], lambda: came[0])
+    came = [0.0]
+    mirror = Mirror([VAULT], lambda: NOW_NS, now_s=lambda: came[0])
     if state is not None:
         mirror.take_state(state)
     mirror.take_alerts(VAULT, alerts)
-    came[0] += round(age_s * NS_PER_S)
+    came[0] += age_s
     return mirror
 
 
