@@ -15,7 +15,7 @@ import aiomqtt
 import msgspec
 
 from bot.domain.windows import Alert, CommandAnswer, Told, VaultState
-from bot.telemetry.mqtt.connection import QUIET, Connect, Connection, RefusedError
+from bot.telemetry.mqtt.connection import QUIET, Connect, Connection, RefusedError, heed_cancellation
 from bot.telemetry.mqtt.topics import (
     MANNERS,
     STATE_TOPICS,
@@ -149,6 +149,7 @@ class Subscriber(Connection):
         try:
             async with asyncio.timeout(timeout_s):
                 await client.publish(topic_name(self._prefix, vault, Topic.COMMANDS), payload, qos=manner.qos)
+                heed_cancellation()  # our time may have been up at the moment when the broker had it
                 found: CommandAnswer = await answer
                 return found
         except RefusedError as error:
