@@ -68,7 +68,9 @@ class Grouping:
         if self._alike is None:
             found: Floats = lines.take(self._firsts[0], axis=1)
             return found
-        return np.take_along_axis(lines, self._firsts, axis=1)
+        if len(lines) == 1:
+            return lines[0].take(self._firsts)
+        return lines[np.arange(len(lines))[:, None], self._firsts]
 
     @property
     def count(self) -> Floats:
