@@ -67,10 +67,11 @@ class Grouping:
         lines: Floats = (values if values.ndim > 1 else values[None, :]).astype(np.float64, copy=False)
         if self._alike is None:
             found: Floats = lines.take(self._firsts[0], axis=1)
-            return found
-        if len(lines) == 1:
-            return lines[0].take(self._firsts)
-        return lines[np.arange(len(lines))[:, None], self._firsts]
+        elif len(lines) == 1:
+            found = lines[0].take(self._firsts)
+        else:
+            found = lines[np.arange(len(lines))[:, None], self._firsts]
+        return found
 
     @property
     def count(self) -> Floats:
