@@ -100,7 +100,8 @@ def _requirements(stack: BookStack, parameters: StandardParameters, feeds: Feeds
     perps_base, _ = linear_sums(stack, markets)
     linear = stack.contracts()
     worth = (np.abs(linear.qty_base) * linear.mark_px) @ (linear.underlying[:, None] == np.array(markets))
-    perps_im, perps_mm = (worth @ np.array([(one.perp_initial, one.perp_maintenance) for one in terms]).reshape(-1, 2)).T
+    rates = np.array([(one.perp_initial, one.perp_maintenance) for one in terms]).reshape(-1, 2)
+    perps_im, perps_mm = (worth @ rates).T
     doubt, depegged = np.zeros((2, len(stack)))
     if depeg:
         shorts = options.by_market(options.by_expiry(np.maximum(-options.stack.qty_base, 0.0)), markets)
