@@ -15,7 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from bot.domain.errors import ConfigError
 from bot.runtime.configuration.desk import MqttSection, TlsSection
 from bot.runtime.configuration.desk_file import check_tls, secret_of
-from bot.telemetry.mqtt.line import RefusedError
+from bot.telemetry.mqtt.connection import RefusedError
 
 TIMEOUT_S = 10.0
 KEEPALIVE_S = 15

@@ -13,7 +13,7 @@ import pytest
 from bot.domain.errors import ConfigError
 from bot.runtime.configuration.broker import Broker
 from bot.runtime.configuration.desk import MqttSection
-from bot.telemetry.mqtt.line import RefusedError
+from bot.telemetry.mqtt.connection import RefusedError
 from bot.telemetry.mqtt.topics import MANNERS, Topic, topic_name
 from tests.broker import mosquitto as open_broker
 from tests.runtime.command_line import PATIENCE_S
