@@ -49,7 +49,7 @@ class Connection:
 
     async def run(self) -> None:
         """Do what is done over the connection until cancelled, connecting again for ever."""
-        failures = 0
+        failures, is_refused = 0, False
         while True:
             made_s = 0.0
             try:
@@ -57,6 +57,9 @@ class Connection:
                     await self._greet(client)
                     heed_cancellation()
                     made_s = time.monotonic()
+                    if not is_refused:  # else a connection alone shows nothing
+                        failures = 0
+                        self._once.recovered(self._subject, **self._told)
                     self._opened(client)
                     await self._converse(client)
             except (aiomqtt.MqttError, OSError) as error:
@@ -69,6 +72,8 @@ class Connection:
                     elif failures:
                         text = f"{text} {lasted_s:.1f} s after it was made; {PUSHED_OUT}"
                 self._once.failed(self._subject, **self._told, error=text)
+                is_refused = isinstance(error, RefusedError)  # it will be again: not at once
+                self._once.failed(self._subject, **self._told, error=str(error))
             finally:
                 self._closed()
             await asyncio.sleep(AGAIN_S[min(failures, len(AGAIN_S) - 1)])
