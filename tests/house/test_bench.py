@@ -159,6 +159,38 @@ class TestLiquidations:
         assert liquidations.main(["--slow"]) == 2
 
 
+class TestWindows:
+    """Of decisions with windows open and shut: that like is held against like."""
+
+    @pytest.fixture
+    def windows(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+        monkeypatch.syspath_prepend(ROOT / "scripts")
+        return load("bench_windows")
+
+    def test_each_mode_has_its_turn_at_every_stretch_and_in_every_round(self, windows: ModuleType) -> None:
+        modes = ("shut", "open", "abused")
+        passes = [windows.turns(modes, 4, number) for number in range(len(modes))]
+        assert all(sorted(at) == sorted(modes) for at in zip(*passes, strict=True))
+        for one in passes:
+            assert all(sorted(one[first : first + 3]) == sorted(modes) for first in range(0, len(one), 3))
+
+    def test_a_decision_is_held_against_itself_in_another_mode(self, windows: ModuleType) -> None:
+        shut = np.random.default_rng(5).lognormal(5.0, 1.0, (8, 50))
+        passes = [
+            windows.Pass(
+                (modes := windows.turns(("shut", "open"), 4, number)),
+                {"wall_ns": np.where(np.array(modes)[:, None] == "open", 1.5 * shut, shut)},
+                {}, [], "", 0,
+            )
+            for number in range(2)
+        ]  # fmt: skip
+        was, now = (windows.by_mode(passes, "wall_ns", mode) for mode in ("shut", "open"))
+        assert (was == shut).all()
+        assert (now == 1.5 * shut).all()
+        assert windows.each(now, was, 2) == {"ratio": 1.5, "low": 1.5, "high": 1.5}
+        assert windows.ratio(now, was, 99, 2) == {"ratio": 1.5, "low": 1.5, "high": 1.5}
+
+
 class TestOrders:
     """Of the order path, on the quickest venue and with a few orders only."""
 

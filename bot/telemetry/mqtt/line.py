@@ -46,9 +46,7 @@ class Line(Connection):
         return self._connect(self._name, will=will, max_inflight_messages=20, logger=QUIET)
 
     def _opened(self, client: aiomqtt.Client) -> None:
-        del client
-        self.away_ns = 0
-
+        """Take no note yet: only what the broker has taken shows that it is there for us."""
     async def _part(self, client: aiomqtt.Client) -> None:
         with suppress(aiomqtt.MqttError, TimeoutError):
             async with asyncio.timeout(PARTING_S):
@@ -70,3 +68,8 @@ class Line(Connection):
         manner = MANNERS[topic]
         name = topic_name(self._prefix, self._owner, topic)
         await client.publish(name, payload, qos=manner.qos, retain=manner.is_retained)
+        if manner.qos and self.away_ns:
+            self.away_ns = 0
+            self._recovered()
+        if manner.qos and self.away_ns:  # only what it has taken shows that it is there for us
+            self._once.recovered(self._subject, **self._told)
