@@ -59,6 +59,7 @@ class Layout:
         self.sell_base: Floats = columns["sell_base"]  # type: ignore[assignment]
         self._parts: dict[object, tuple[Ints, Layout]] = {}
         self.groupings: dict[tuple[bytes, ...], Grouping] = {}
+        self.expiries: dict[bytes, tuple[Grouping, Flags, Ints, Floats, Ints]] = {}  # of `stack.StackGroups`, by times
 
     def where(self, numbers: Ints) -> Layout:
         """Return the layout of these rows alone."""
@@ -81,13 +82,10 @@ class Layout:
         found = self._parts.get("options")
         return self._part("options", self.is_option) if found is None else found
 
-    def pair(self, underlying: int, money: int) -> tuple[Ints, Layout]:
-        """Return the rows of one underlying, without coins held, that settle in one money, and their layout."""
-        found = self._parts.get((underlying, money))
-        if found is None:
-            is_of_it = (self.underlying == underlying) & (self.money == money) & (self.kind != SPOT)
-            found = self._part((underlying, money), is_of_it)
-        return found
+    def traded(self) -> tuple[Ints, Layout]:
+        """Return the rows of all but coins held, and their layout."""
+        found = self._parts.get("traded")
+        return self._part("traded", np.not_equal(self.kind, SPOT)) if found is None else found
 
     def _part(self, key: object, is_of_it: Flags) -> tuple[Ints, Layout]:
         numbers = is_of_it.nonzero()[0]
@@ -134,6 +132,14 @@ class Layout:
         return [divmod(key, size) for key in keys]
 
     @kept
+    def pair_selector(self) -> Floats:
+        """By pair (see `pairs`) and row: 1 where the row is of it."""
+        numbers = [underlying * len(self.moneys) + money for underlying, money in self.pairs]
+        of_row = np.where(np.equal(self.kind, SPOT), -1, self.underlying * len(self.moneys) + self.money)
+        found: Floats = np.equal(of_row, np.array(numbers, dtype=np.int64)[:, None]).astype(np.float64)
+        return found
+
+    @kept
     def held(self) -> list[int]:
         """The numbers of the underlyings that have rows, lowest first."""
         numbers: list[int] = np.bincount(self.underlying).nonzero()[0].tolist()
@@ -141,8 +147,10 @@ class Layout:
 
     @kept
     def money_selector(self) -> Floats:
-        """By row and money: 1 where the row settles in it, so that a product with it sums by money."""
-        found: Floats = np.equal(self.money[:, None], np.arange(len(self.moneys))).astype(np.float64)
+        """By row and, for each underlying held, money: 1 where the row is of both, so that a product sums by both."""
+        size = len(self.moneys)
+        numbers = self.place * size + self.money
+        found: Floats = np.equal(numbers[:, None], np.arange(len(self.held) * size)).astype(np.float64)
         return found
 
     @kept

@@ -34,7 +34,7 @@ def test_rows_by_what_they_are_and_parts_of_parts() -> None:
     assert layout.held == [0, 1]
     assert (layout.selector.sum(axis=1) == 1.0).all()
     assert (layout.selector.argmax(axis=1) == book.underlying).all()
-    assert (layout.money_selector.argmax(axis=1) == book.money).all()
+    assert (layout.money_selector.argmax(axis=1) == book.underlying * len(book.moneys) + book.money).all()
     assert [side.tolist() for side in layout.sides] == [book.buy_base.tolist(), (-book.sell_base).tolist()]
     numbers, part = layout.of_underlying(1)
     assert numbers.tolist() == np.flatnonzero(book.underlying == 1).tolist()
@@ -43,12 +43,12 @@ def test_rows_by_what_they_are_and_parts_of_parts() -> None:
     assert part.contracts()[0].tolist() == np.flatnonzero(part.is_linear).tolist()
     assert part.only_options()[1].strike_px.tolist() == book.strike_px[numbers][part.is_option].tolist()
     assert part.only_options()[1].only_options()[1] is part.only_options()[1]
-    for underlying, money in layout.pairs:
-        rows = layout.pair(underlying, money)[0]
+    for (underlying, money), flags in zip(layout.pairs, layout.pair_selector, strict=True):
+        rows = np.flatnonzero(flags)
         assert (book.underlying[rows] == underlying).all()
         assert (book.money[rows] == money).all()
-        assert (book.kind[rows] != SPOT).all()
-    assert sum(len(layout.pair(*pair)[0]) for pair in layout.pairs) == len(book) - 1
+    assert (layout.pair_selector.sum(axis=0) == (book.kind != SPOT)).all()
+    assert layout.traded()[0].tolist() == np.flatnonzero(book.kind != SPOT).tolist()
 
 
 def test_a_coin_is_called_by_its_id_else_by_its_underlying() -> None:

@@ -1,6 +1,7 @@
 """A venue for live daemons in this very process: the simulated venue on a recording played a thousandfold.
 
 It has everything of a gateway but a network, outlives the daemons that connect to it, and can be told to misbehave.
+Its market moves with the turns its loop gets: where the machine stands still, so does the market.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from bot.simulation.venue import Fees, Latency, SimulatedVenue
 
 SPEED = 1000
 TICK_S = 0.001
+MOST_A_TURN_NS = 5 * NS_PER_MS  # of our time: as much market as a turn plays at most
 
 LIVE_VAULT = """\
 vault: busy
@@ -58,6 +60,8 @@ class SimulatedExchange:
         self.start_ns = manifest.start_ns if is_player else WallClock().now_ns()
         self._shift_ns = self.start_ns - manifest.start_ns
         self._recorded_ns = manifest.start_ns
+        self._turned_ns = self.start_ns
+        self._played_ns = 0  # of our time
         self.listed: dict[str, Instrument] = {one.instrument_id: self._shifted(one) for one in manifest.instruments}
         self._batches = open_recording(str(recording)).batches(0)
         self._next: list[MarketEvent] | None = next(self._batches, None)
@@ -99,8 +103,10 @@ class SimulatedExchange:
             batch, self._next = self._next or [], None if self.is_silent else next(self._batches, None)
             return batch
         seen: list[MarketEvent] = []
+        self._played_ns += min(max(0, now_ns - self._turned_ns), MOST_A_TURN_NS)
+        self._turned_ns = now_ns
         while self._next is not None and not self.is_silent:
-            ts_ns = self.start_ns + (self._next[0].ts_event_ns - self._recorded_ns) // SPEED
+            ts_ns = now_ns - self._played_ns + (self._next[0].ts_event_ns - self._recorded_ns) // SPEED
             if ts_ns > now_ns:
                 break
             for event in self._next:

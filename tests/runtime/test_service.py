@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from bot.runtime.service import BEAT_WITHIN_S, IDLE_EVERY_S, MAX_STATUS, Service
+from tests.broker import free_port
 from tests.house.test_service import health_check, instructions
 from tests.runtime.command_line import CommandLine, wait_for
 
@@ -172,9 +173,7 @@ def is_well(port: int) -> bool:
 
 
 def test_the_image_s_command_runs_and_its_health_check_finds_it_well(evenkeel: CommandLine, busy: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (busy / "desk.yaml").write_text(f"http: {{port: {port}}}\n")
     found = dict(instructions())
     words = [*json.loads(found["ENTRYPOINT"]), *json.loads(found["CMD"])]

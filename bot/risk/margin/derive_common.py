@@ -41,8 +41,8 @@ class Feeds(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def are_silent(self) -> bool:
         """Tell whether nothing is said: all that is not told is certain."""
-        told = (self.rate_per_year, self.confidence, self.fixed_px, self.spot_confidence)
-        return self.stable_px == 1.0 and all(one is None for one in told)
+        is_told = self.rate_per_year is not None or self.confidence is not None or self.fixed_px is not None
+        return self.stable_px == 1.0 and not is_told and self.spot_confidence is None
 
     def of(self, stack: BookStack, fixing_s: float) -> RowFeeds:
         """Return these for every row of a stack; a forward is fixed bit by bit in the last `fixing_s` seconds."""
@@ -74,6 +74,9 @@ class Feeds(msgspec.Struct, frozen=True, kw_only=True):
             confidence = _lent_doubt(stack, confidence)
         stable = self.stable_px if np.isfinite(self.stable_px) else 0.0
         return RowFeeds(np.maximum(np.nan_to_num(rate, posinf=0.0), 0.0), np.clip(confidence, 0.0, 1.0), fixed, stable)
+
+
+SILENT: Final = Feeds()
 
 
 def _lent_doubt(stack: BookStack, confidence: Floats) -> Floats:
@@ -171,7 +174,7 @@ class Scenarios:
         if not scenarios or wrong:
             found = ", ".join(wrong) or "none"
             raise ValueError(f"expected scenarios with a price above 0 and vol {', '.join(words)}, found {found}")
-        self.names = [one.name for one in scenarios]
+        self.names = tuple([one.name for one in scenarios])
         self.multiples: Floats = np.array([one.spot_multiple for one in scenarios])
         self.damping: Floats = np.array([one.damping for one in scenarios])
         self.is_skew: Flags = np.array([one.vol in SKEWS for one in scenarios], dtype=bool)
@@ -217,6 +220,7 @@ class Expiries:
         self.row_confidence: Floats = feeds.confidence.take(self.rows, axis=1)
         self.fixed_px: Floats = feeds.fixed_px.take(self.rows, axis=1)
         self.underlying: Ints = self.groups.key(self.stack.underlying)
+        self._selector: tuple[Sequence[int], Floats] | None = None  # of the markets last asked about
 
     @property
     def confidence(self) -> Floats:
@@ -229,7 +233,9 @@ class Expiries:
 
     def by_market(self, by_expiry: Floats, markets: Sequence[int]) -> Floats:
         """Return sums over the expiries (the last axis) of each market, by the numbers of their underlyings."""
-        found: Floats = by_expiry @ (self.underlying[:, None] == np.array(markets)).astype(np.float64)
+        if self._selector is None or self._selector[0] is not markets:
+            self._selector = markets, (self.underlying[:, None] == np.array(markets)).astype(np.float64)
+        found: Floats = by_expiry @ self._selector[1]
         return found
 
     def notional(self, size_base: Floats, spot_px: Floats) -> tuple[Floats, Floats]:
@@ -291,7 +297,9 @@ def contracts_notional(stack: BookStack, feeds: RowFeeds) -> tuple[Floats, Float
 def linear_sums(stack: BookStack, markets: Sequence[int]) -> tuple[Floats, Floats]:
     """Return by copy and market the size of perpetuals and futures, in base, and what they are worth, signed."""
     linear = stack.contracts()
-    selector = (linear.underlying[:, None] == np.array(markets)).astype(np.float64)
+    selector = linear.layout.selector
+    if linear.held != markets:
+        selector = (linear.underlying[:, None] == np.array(markets)).astype(np.float64)
     return np.abs(linear.qty_base) @ selector, (linear.qty_base * linear.mark_px) @ selector
 
 
@@ -353,33 +361,30 @@ def haircuts(
 class Markets:
     """The scenarios of several underlyings, each a market of its own: what one gains covers nothing of another.
 
-    `loss_quote` is by copy of a stack what all of them lose in the worst.
+    `loss_quote` is by copy of a stack what all of them lose in the worst; one that gains in every scenario loses
+    nothing.
     """
 
-    def __init__(self, copies: int) -> None:
-        self.loss_quote: Floats = np.zeros(copies)
-        self._found: list[tuple[str, list[str], list[list[float]], list[int]]] = []
-
-    def note(self, underlying: str, names: list[str], pnl_quote: Floats) -> None:
-        """Take in the P&L of one market, by scenario and copy; one that gains in every scenario loses nothing."""
-        lowest = pnl_quote.argmin(axis=0)
-        self.loss_quote = self.loss_quote - np.minimum(pnl_quote[lowest, np.arange(len(lowest))], 0.0)
-        self._found.append((underlying, names, pnl_quote.T.tolist(), lowest.tolist()))
+    def __init__(self, underlyings: tuple[str, ...], names: tuple[str, ...], pnl_quote: Floats) -> None:
+        """Take the P&L by scenario, copy and market."""
+        least = np.minimum(pnl_quote.min(axis=0), 0.0)
+        self.loss_quote: Floats = -least.sum(axis=1)
+        self._labels = _labels(underlyings, names)
+        lowest = pnl_quote.argmin(axis=0) + len(names) * np.arange(len(underlyings))
+        self._lowest: list[list[int]] = lowest.tolist()
+        self._is_losing: list[list[bool]] = (least < 0.0).tolist()
+        self._pnl: list[list[float]] = pnl_quote.transpose(1, 2, 0).reshape(len(least), -1).tolist()
 
     @property
     def worsts(self) -> list[str]:
         """The scenario that decided, of each market that loses in any, by copy."""
-        are_many = len(self._found) > 1
-        out = []
-        for copy in range(len(self.loss_quote)):
-            losing = [(name, own[at[copy]]) for name, own, pnl, at in self._found if pnl[copy][at[copy]] < 0.0]
-            out.append(", ".join([f"{name} {scenario}" if are_many else scenario for name, scenario in losing]))
-        return out
+        return [
+            ", ".join([self._labels[at] for at, is_losing in zip(*one, strict=True) if is_losing])
+            for one in zip(self._lowest, self._is_losing, strict=True)
+        ]
 
     def requirements(self, model: str, charges: Sequence[tuple[Charge, ...]], worsts: list[str]) -> list[Requirement]:
         """Return by copy the sum of its charges, with every scenario of every market."""
-        are_many = len(self._found) > 1
-        names = tuple([f"{name} {one}" if are_many else one for name, own, _, _ in self._found for one in own])
         return [
             Requirement(
                 model,
@@ -388,11 +393,17 @@ class Markets:
                 sum([one.maintenance for one in asked]),
                 asked,
                 worst,
-                names,
-                tuple([value for _, _, pnl, _ in self._found for value in pnl[copy]]),
+                self._labels,
+                tuple(pnl),
             )
-            for copy, (asked, worst) in enumerate(zip(charges, worsts, strict=True))
+            for asked, worst, pnl in zip(charges, worsts, self._pnl, strict=True)
         ]
+
+
+@lru_cache(maxsize=64)
+def _labels(underlyings: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what the scenarios of all markets are called, one market's after the other's."""
+    return tuple([f"{name} {one}" if len(underlyings) > 1 else one for name in underlyings for one in names])
 
 
 class Auction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

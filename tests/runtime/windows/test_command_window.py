@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -26,6 +27,7 @@ from bot.runtime.operators.control import serve
 from bot.runtime.windows.command_desk import CommandDesk
 from bot.runtime.windows.command_window import CommandWindow, answers_topic, commands_topic, open_commands
 from bot.runtime.windows.hub import Hub, Watched
+from bot.telemetry.commands.verifying import Why
 from tests.broker import Mosquitto
 from tests.broker import mosquitto as open_broker
 from tests.runtime.vault_files import vault
@@ -300,5 +302,9 @@ async def test_a_desk_file_opens_it(mosquitto: Mosquitto) -> None:
         {"mqtt": {"port": mosquitto.port}, "issuers": {"bob": {"secret_env": "B", "may": ["all"]}}}
     )
     assert desk.mqtt is not None
-    window = open_commands(desk, desk.mqtt, [], Hub(), {"B": BOB.text()})
+    hub = Hub()
+    window = open_commands(desk, desk.mqtt, [], hub, {"B": BOB.text()})
     assert window.name == "commands"
+    # every counter is there from 0: Prometheus sees no increase in one that begins with its first refusal
+    assert hub.refused_commands == Counter()
+    assert {*hub.refused_commands} == {str(why) for why in Why}

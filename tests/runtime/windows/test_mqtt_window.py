@@ -28,10 +28,9 @@ async def test_a_broker_killed_again_and_again_changes_no_hedge_and_loses_no_eve
 ) -> None:
     story = await kill_brokers(evenkeel, busy, "busy.yaml", kills=KILLS, seed=3)
     assert story.wrong == []
-    assert 1 <= story.kills <= KILLS  # a fast machine is through before the last of them
+    assert (story.kills, story.compared) == (KILLS, KILLS)
     assert story.disconnections >= story.kills
     assert story.events > 100
-    assert story.compared > 0
 
 
 def test_the_broker_says_that_the_windows_were_killed(evenkeel: CommandLine, busy: Path) -> None:
