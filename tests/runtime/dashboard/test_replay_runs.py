@@ -13,8 +13,9 @@ from bot.runtime.dashboard.replay_runs import ReplayRuns
 from bot.runtime.session import open_session
 from bot.simulation.replay import replay
 from strategies import policy_from_spec
+from tests.runtime.command_line import PATIENCE_S as SHARED_S
 
-PATIENCE_S = 300.0  # the replay is the last to get a turn on a machine that has other things to do
+PATIENCE_S = 2 * SHARED_S  # the replay is the last to get a turn on a machine that has other things to do
 
 
 @pytest.fixture
