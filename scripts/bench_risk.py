@@ -11,7 +11,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,28 +125,27 @@ def full_risk(sets: dict[str, ParameterSet], models: tuple[str, ...]) -> list[di
         for model in models:
             asks[model](book.of_account(model))
 
-    def distances(book: RiskBook) -> None:
+    def distances(book: RiskBook, margin_quote: Mapping[str, float]) -> None:
         searched = [
             Searched(
                 book=book.of_account(model),
                 equity_quote=equity[model],
                 maintenance=asking_all(model, decoded[model]),
                 px=1.0,
-                margin_now_quote=now[model],
+                margin_now_quote=margin_quote[model],
             )
             for model in models
         ]
         stack_intervals(searched)
 
-    def stress(book: RiskBook) -> None:
+    def stress(book: RiskBook) -> dict[str, float]:
         heatmap(book, HEAT_MOVES, HEAT_VOLS, HEAT_HOURS, shock)
-        play(book, scenarios, terms)
+        played = play(book, scenarios, terms)
+        return {one.account: one.before.maintenance for one in played[0].accounts}
 
     def all_of_it(book: RiskBook) -> None:
-        margins(book)
         net_exposure(book, netting)
-        stress(book)
-        distances(book)
+        distances(book, stress(book))  # margin as it is now is asked for with the scenarios, in one question
 
     def anew(work: Callable[[RiskBook], object]) -> Callable[[], object]:
         return lambda: work(msgspec.structs.replace(book))  # of which nothing is known yet
@@ -159,7 +158,7 @@ def full_risk(sets: dict[str, ParameterSet], models: tuple[str, ...]) -> list[di
         ("margin", anew(margins)),
         ("netting", anew(lambda book: net_exposure(book, netting))),
         (f"heatmap and {len(scenarios)} named scenarios", anew(stress)),
-        ("distances, exact on both sides", anew(distances)),
+        ("distances, exact on both sides", anew(lambda book: distances(book, now))),
         ("all of it", anew(all_of_it)),
         ("one option's quote: margin and netting, accounts in turn", lambda: sheet.update(book, next(turns))),
         ("one index price: margin and netting of all accounts", lambda: sheet.update(book, all_of_btc)),

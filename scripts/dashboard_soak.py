@@ -4,6 +4,9 @@ A daemon replays 20 vaults, its windows publish them, a browser has the fleet an
 the browser was told to collect what it no longer needs, at the start (everything loaded) and every so often until the
 time is over; so is the processor time that each process has had, as a share of one processor. The pace is counted at
 every stage a state passes: at the broker, by a subscriber of nobody's; on the page's socket; in the page; and as drawn.
+
+A page is told nothing where nothing changed, and of every five minutes of the recording three and a half are silent. So
+each vault has a piece of it to itself, at another place of those five minutes, and together they always have news.
 """
 
 from __future__ import annotations
@@ -11,18 +14,31 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
+import polars as pl
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 from playwright.sync_api import CDPSession, Page
 
+from bot.domain.units import NS_PER_HOUR, NS_PER_MIN, NS_PER_S
+from bot.simulation.recording import (
+    PRICE_STREAMS,
+    Recording,
+    RecordingDraft,
+    StreamDraft,
+    open_recording,
+    write_recording,
+)
 from scripts.dashboard_desk import (
     ROOT,
     Desk,
@@ -36,6 +52,8 @@ from scripts.dashboard_desk import (
 )
 
 VAULTS: Final = 20
+APART_NS: Final = 2 * NS_PER_HOUR + 15 * NS_PER_S  # from the beginning of one vault's market to that of the next
+SPARE_MIN: Final = 60.0  # of market after what is asked for: starting takes time as well
 OPEN_VAULT: Final = "straddle-01"
 WARM_UP_S: Final = 30.0
 SAMPLES: Final = 10
@@ -119,13 +137,13 @@ class Watched:
 
     def __init__(self, page: Page) -> None:
         self._page = page
+        self._frames = 0
         self._devtools: CDPSession = page.context.new_cdp_session(page)
         self._devtools.send("HeapProfiler.enable")
         self._devtools.send("Performance.enable")
         self._devtools.on("Network.webSocketFrameReceived", self._note)
         self._devtools.send("Network.enable")
         page.evaluate(COUNT)
-        self._frames = 0
         self._since_s = time.monotonic()
 
     def _note(self, event: dict[str, Any]) -> None:
@@ -147,13 +165,35 @@ class Watched:
         return frames / span_s, counts["shown"] / span_s, counts["drawn"] / span_s
 
 
-def vault_texts() -> dict[str, str]:
-    """Return the vault files: one straddle under as many names."""
+def write_vaults(folder: Path, minutes: float) -> dict[str, str]:
+    """Return vault files by name: one straddle under as many names, each on a cut of the recording of its own."""
     text = (ROOT / "config" / "eth-straddle.yaml").read_text()
-    return {
-        f"straddle-{number:02}": text.replace("vault: eth-straddle ", f"vault: straddle-{number:02} ")
-        for number in range(1, VAULTS + 1)
+    recording = open_recording("eth-2023-04")
+    found = {}
+    for number in range(1, VAULTS + 1):
+        name = f"straddle-{number:02}"
+        cut = folder / name
+        cut_recording(recording, cut, (number - 1) * APART_NS, round((minutes + SPARE_MIN) * NS_PER_MIN))
+        text_of = re.sub(r"(?m)^vault: \S+", f"vault: {name}", text, count=1)
+        found[name] = re.sub(r"(?m)^feed: .*$", f"feed: {{recording: {cut}}}", text_of, count=1)
+    return found
+
+
+def cut_recording(recording: Recording, destination: Path, after_ns: int, span_ns: int) -> None:
+    """Write so long a piece of a recording, from so long after its beginning on."""
+    manifest = recording.manifest
+    start_ns = manifest.start_ns + after_ns
+    is_within = pl.col("ts_event_ns").is_between(start_ns, start_ns + span_ns)
+    streams = {
+        name: StreamDraft(recording.table(name).filter(is_within), one.max_age_s, one.origin, one.method)
+        for name, one in manifest.streams.items()
+        if name in PRICE_STREAMS
     }
+    draft = RecordingDraft(
+        destination.name, manifest.source, manifest.licence, manifest.notice, manifest.notes,
+        manifest.instruments, manifest.depth, streams,
+    )  # fmt: skip
+    write_recording(destination, draft, zstd_level=3)
 
 
 def sample(desk: Desk, broker: AtBroker, fleet: Watched, vault: Watched, began_s: float) -> Sample:
@@ -185,12 +225,16 @@ def sample(desk: Desk, broker: AtBroker, fleet: Watched, vault: Watched, began_s
 def main() -> None:
     """Run for so many minutes of simulated time, so many times as fast as the clock."""
     parser = argparse.ArgumentParser(prog="scripts/dashboard_soak")
-    parser.add_argument("speed", type=float, nargs="?", default=4.0)
+    parser.add_argument("speed", type=float, nargs="?", default=16.0)
     parser.add_argument("minutes", type=float, nargs="?", default=60.0)
     asked_for = parser.parse_args()
     speed = asked_for.speed
     span_s = 60.0 * asked_for.minutes / speed
-    with open_desk(vault_texts(), speed) as desk, at_broker(desk.mqtt_port) as broker:
+    with (
+        TemporaryDirectory(prefix="ek-soak-") as folder,
+        open_desk(write_vaults(Path(folder), asked_for.minutes), speed) as desk,
+        at_broker(desk.mqtt_port) as broker,
+    ):
         fleet_page = desk.open("/")
         wait_for(lambda: fleet_page.inner_text("main").count("running") >= VAULTS)
         began_s = time.monotonic()

@@ -330,8 +330,8 @@ def most_held(logs: Floats, held_quote: Floats) -> Floats:
 
 def with_steps(steps: Floats, more: Floats) -> Floats:
     """Return the steps of one side of a search with those of `more` that are on that side, in order."""
-    found: Floats = np.concatenate([steps, more[(more > 0.0) & (more < steps[-1])]])
-    found.sort()
+    on_it = more[(more > 0.0) & (more < steps[-1])] if more.size else more
+    found: Floats = np.sort(np.concatenate([steps, on_it])) if on_it.size else steps
     return found
 
 

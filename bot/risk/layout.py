@@ -59,6 +59,7 @@ class Layout:
         self.sell_base: Floats = columns["sell_base"]  # type: ignore[assignment]
         self._parts: dict[object, tuple[Ints, Layout]] = {}
         self.groupings: dict[tuple[bytes, ...], Grouping] = {}
+        self.expiries: dict[bytes, tuple[Grouping, Flags, Ints, Floats, Ints]] = {}  # of `stack.StackGroups`, by times
 
     def where(self, numbers: Ints) -> Layout:
         """Return the layout of these rows alone."""
@@ -141,8 +142,10 @@ class Layout:
 
     @kept
     def money_selector(self) -> Floats:
-        """By row and money: 1 where the row settles in it, so that a product with it sums by money."""
-        found: Floats = np.equal(self.money[:, None], np.arange(len(self.moneys))).astype(np.float64)
+        """By row and, for each underlying held, money: 1 where the row is of both, so that a product sums by both."""
+        size = len(self.moneys)
+        numbers = self.place * size + self.money
+        found: Floats = np.equal(numbers[:, None], np.arange(len(self.held) * size)).astype(np.float64)
         return found
 
     @kept

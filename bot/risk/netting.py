@@ -95,7 +95,7 @@ class NettingParameters(msgspec.Struct, frozen=True, kw_only=True):
 
     def venue_charge(self, *accounts: str) -> float:
         """Return the share that the underlying may move before money gets from one of the accounts to another."""
-        hours = max(self.transfer_hours.get(account, self.other_transfer_hours) for account in accounts)
+        hours = max([self.transfer_hours.get(account, self.other_transfer_hours) for account in accounts])
         return self.move_sigmas * self.yearly_vol * sqrt(hours / HOURS_PER_YEAR)
 
 
@@ -200,7 +200,7 @@ def net_exposure(
         nodes = _nodes(book, netting, deltas)
         gross = float(np.abs(deltas[rows]).sum())
         before = float(np.abs(deltas[netting]).sum())
-        left = sum(abs(node.delta) for node in nodes)
+        left = sum([abs(node.delta) for node in nodes])
         layers = [Layer("same expiry", 0.5 * (before - left) * spot, 0.0)]
         accounts = dict.fromkeys(sorted({node.account for node in nodes}), 0.0)
         for node in nodes:
@@ -324,10 +324,11 @@ def _net(
     matched = cost = 0.0
     for group in groups.values():
         left = [node.delta for node in group]
-        pairs = pair_off(left, [node.years for node in group])
-        if not pairs:
+        most, lowest = max(left), min(left)
+        if not (most > 0.0 > lowest):  # nothing to pair off
             out += group
             continue
+        pairs = pair_off(left, [node.years for node in group])
         before = 0.0
         for pair in pairs:
             left[pair.long] -= pair.amount
@@ -335,9 +336,9 @@ def _net(
             cost += charge(group[pair.long], group[pair.short], pair.amount * spot_px, before)
             before += pair.amount * spot_px
         matched += before
-        least = 1e-12 * max(abs(node.delta) for node in group)
+        least = 1e-12 * max(most, -lowest)
         out += [
-            msgspec.structs.replace(node, delta=delta)
+            _Node(node.account, node.form, node.money, node.years, delta)
             for node, delta in zip(group, left, strict=True)
             if abs(delta) > least
         ]

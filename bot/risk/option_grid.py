@@ -30,20 +30,14 @@ class OptionGrid(NamedTuple):
 
 def option_grid(log_ratio: Floats, dev: Floats, forward: Floats, strike: Floats, is_call: Flags) -> OptionGrid:
     """Return value and Greeks; `log_ratio` is ln(F/K) and `dev` vol √T, above 0. All are broadcast to one shape."""
-    distance = log_ratio / dev
-    half = 0.5 * dev
-    z = np.abs(distance)
-    near = quick_ndtr(half - z)
-    far = quick_ndtr(-half - z)
-    value = np.minimum(forward, strike) * near
-    value -= np.maximum(forward, strike) * far
-    value += np.maximum(np.where(is_call, forward - strike, strike - forward), 0.0)
-    is_above = distance > 0.0
-    delta = np.where(is_above, 1.0 - far, near)
-    delta -= ~is_call
-    distance += half
-    distance *= distance
-    distance *= -0.5
-    np.exp(distance, out=distance)
-    distance *= PHI_0 * forward
-    return OptionGrid(value, delta, distance)
+    sign = 2.0 * is_call - 1.0
+    distance, half = log_ratio / dev, 0.5 * dev
+    chances = np.stack([sign * (distance + half), sign * (distance - half)])
+    density = np.exp(-0.5 * chances[0] ** 2)
+    density *= PHI_0 * forward
+    near, far = quick_ndtr(chances)
+    near *= sign
+    value = forward * near
+    far *= sign * strike
+    value -= far
+    return OptionGrid(value, near, density)

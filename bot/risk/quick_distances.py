@@ -9,6 +9,7 @@ well. Several accounts are searched side by side, their options priced in one pa
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import pairwise
 from math import exp, expm1, inf, isfinite
@@ -68,13 +69,26 @@ class _Asked(msgspec.Struct, gc=False):
 class _Pool:
     """All accounts that are searched, the options of one behind those of the other."""
 
-    __slots__ = ("_account", "_columns", "_linear_quote", "_mark_px", "_now_px", "_weight", "accounts", "parts")
+    __slots__ = (
+        "_account",
+        "_columns",
+        "_linear_quote",
+        "_mark_px",
+        "_now_px",
+        "_starts",
+        "_there",
+        "_weight",
+        "accounts",
+        "parts",
+    )
 
     def __init__(self, accounts: Sequence[Searched]) -> None:
         self.accounts = accounts
         rows = [layout_of(one.book).options for one in accounts]
         ends = np.add.accumulate([len(own) for own in rows]).tolist()
         self.parts = [slice(end - len(own), end) for end, own in zip(ends, rows, strict=True)]
+        self._there: Ints = np.flatnonzero([len(own) for own in rows])
+        self._starts = [self.parts[place].start for place in self._there.tolist()]
         self._account: Ints = np.repeat(np.arange(len(rows)), [len(own) for own in rows])
         names = ("forward_px", "strike_px", "tau_years", "is_call", "vol", "mark_px")
         columns = [
@@ -111,8 +125,8 @@ class _Pool:
         """Return equity by move and account, times the ratio at which the venue liquidates."""
         equity = np.array([one.equity_quote for one in self.accounts]) + moves * self._linear_quote
         won = (marks_px - self._mark_px) * self._weight
-        for place, part in enumerate(self.parts):
-            equity[:, place] += won[:, part].sum(axis=1)
+        if self._there.size:
+            equity[:, self._there] += np.add.reduceat(won, self._starts, axis=1)
         equity *= np.array([one.liquidation_ratio for one in self.accounts])
         return equity
 
@@ -237,12 +251,16 @@ def _ladders(pool: _Pool) -> list[tuple[int, Floats, Floats]]:
 Search = Generator[list[float], list[_Asked], float | None]
 
 
-def _end(now: _Asked, steps: Floats, equity: Floats) -> Search:
-    """Ask for moves, and return the first logarithmic one at which the account ends, None if within reach none does."""
+def _end(now: _Asked, steps: Floats, equity_quote: Floats) -> Search:
+    """Ask for moves, and return the first logarithmic one at which the account ends, None if within reach none does.
+
+    Steps are on one side, nearest first.
+    """
+    reach, equity, sign = np.abs(steps).tolist(), equity_quote.tolist(), float(np.sign(steps[0]))
     alive = [now]  # nearest first
     points: list[float] = []
     for _ in range(MOST_ASKED):
-        points = _next_points(alive, steps, equity)
+        points = [sign * one for one in _next_points(alive, reach, equity)]
         if not points:
             return None
         dead: _Asked | None = None
@@ -254,56 +272,62 @@ def _end(now: _Asked, steps: Floats, equity: Floats) -> Search:
         alive.sort(key=lambda one: abs(one.at))
         if dead is not None:
             alive = [one for one in alive if abs(one.at) < abs(dead.at)]
-            return (yield from _between(alive, dead, _meeting(alive, dead, steps, equity)))
+            return (yield from _between(alive, dead, sign * _meeting(alive, dead, reach, equity)))
     return max((one.at for one in alive if abs(one.at) <= abs(points[-1])), key=abs)
 
 
-def _next_points(alive: list[_Asked], steps: Floats, equity: Floats) -> list[float]:
-    """Return the moves to ask about next, nearest first; none where the account does not end.
+def _next_points(alive: list[_Asked], reach: list[float], equity: list[float]) -> list[float]:
+    """Return the distances to ask about next, nearest first; none where the account does not end.
 
     They are where margin, carried on, meets equity, with half the way to it, else the guards that are left.
     """
-    reach, known, margins = np.abs(steps), [abs(one.at) for one in alive], [one.margin for one in alive]
-    margin = np.interp(reach, known, margins)
-    if len(alive) > 1 and known[-1] > known[-2]:
-        slope = (margins[-1] - margins[-2]) / (known[-1] - known[-2])
-        margin = np.where(reach > known[-1], np.maximum(margins[-1] + slope * (reach - known[-1]), 0.0), margin)
-    ended = (~(equity > margin)).nonzero()[0]
-    if ended.size:  # what the model called alive is alive, whatever the last digit of the ladder's own equity says
-        far = reach[ended, None]
-        ended = ended[~(np.abs(far - np.array(known)) <= NEAR_ENOUGH * far).any(axis=1)]
-    sign = float(np.sign(steps[0]))
-    if not ended.size:
-        return [sign * guard for guard in GUARDS if guard > known[-1] * (1.0 + NEAR_ENOUGH)]
-    place = int(ended[0])
-    at = float(reach[place])
-    if np.isfinite(equity[place]):
-        inner = float(reach[place - 1]) if place else 0.0
-        before = float(equity[place - 1] - margin[place - 1]) if place else alive[0].gap
-        at = inner + (at - inner) * before / (before - float(equity[place] - margin[place]))
-    below = max([one for one in known if one < at], default=0.0)
-    if at - below <= NEAR_ENOUGH * at:  # that lives: the step itself
-        at = float(reach[place])
-    return [sign * 0.5 * (below + at), sign * at]
+    known, margins = [abs(one.at) for one in alive], [one.margin for one in alive]
+    before, left = 0.0, alive[0].gap  # the step before the one looked at, and what was left there
+    for far, worth in zip(reach, equity, strict=True):
+        gap = worth - _margin_at(far, known, margins)
+        # What the model called alive is alive, whatever the last digit of the ladder's own equity says.
+        if not gap > 0.0 and not any(abs(far - one) <= NEAR_ENOUGH * far for one in known):
+            at = before + (far - before) * left / (left - gap) if isfinite(worth) and left > 0.0 else far
+            below = max([one for one in known if one < at], default=0.0)
+            if at - below <= NEAR_ENOUGH * at:  # that lives: the step itself
+                at = far
+            return [0.5 * (below + at), at]
+        before, left = far, gap
+    return [guard for guard in GUARDS if guard > known[-1] * (1.0 + NEAR_ENOUGH)]
 
 
-def _meeting(alive: list[_Asked], dead: _Asked, steps: Floats, equity: Floats) -> float:
-    """Return about where equity meets margin between the last that lives and one that does not.
+def _margin_at(at: float, known: list[float], margins: list[float]) -> float:
+    """Return margin along straight lines between what is known, and along the last of them beyond."""
+    place = min(max(bisect_left(known, at), 1), len(known) - 1)
+    if place == 0 or not known[place] > known[place - 1]:
+        return margins[place]
+    share = (at - known[place - 1]) / (known[place] - known[place - 1])
+    return max(margins[place - 1] + share * (margins[place] - margins[place - 1]), 0.0)
+
+
+def _meeting(alive: list[_Asked], dead: _Asked, reach: list[float], equity: list[float]) -> float:
+    """Return about how far away equity meets margin, between the last that lives and one that does not.
 
     Margin is taken as straight between prices, equity from the ladder's steps in between.
     """
-    low = alive[-1]
+    low, high = abs(alive[-1].at), abs(dead.at)
     if not isfinite(dead.margin):
-        return 0.5 * (low.at + dead.at)
-    known = sorted((expm1(one.at), one.margin) for one in (*alive, dead))
-    between = ((np.abs(steps) > abs(low.at)) & (np.abs(steps) < abs(dead.at))).nonzero()[0]
-    moves = np.expm1(steps[between])
-    gaps = equity[between] - np.interp(moves, [at for at, _ in known], [margin for _, margin in known])
-    inner: list[tuple[float, float]] = list(zip(steps[between].tolist(), gaps.tolist(), strict=True))
-    line = [(low.at, low.gap), *inner, (dead.at, dead.gap)]
-    place = next(number for number, (_, gap) in enumerate(line) if number and not gap > 0.0)
-    (before, first), (after, last) = line[place - 1], line[place]
-    return before + (after - before) * (first / (first - last) if isfinite(last) else 0.5)
+        return 0.5 * (low + high)
+    known = sorted([(abs(expm1(one.at)), one.margin) for one in (*alive, dead)])
+    moves, margins = [move for move, _ in known], [margin for _, margin in known]
+    side = 1.0 if dead.at > 0.0 else -1.0
+    before, left = low, alive[-1].gap
+    for far, worth in zip(reach, equity, strict=True):
+        if not low < far < high:
+            continue
+        gap = worth - _margin_at(abs(expm1(side * far)), moves, margins)
+        if not gap > 0.0:
+            high, last = far, gap
+            break
+        before, left = far, gap
+    else:
+        last = dead.gap
+    return before + (high - before) * (left / (left - last) if isfinite(last) else 0.5)
 
 
 def _between(alive: list[_Asked], dead: _Asked, at: float) -> Search:

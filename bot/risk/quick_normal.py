@@ -20,14 +20,15 @@ FAR: Final = 64.0  # where all is 0 or 1; farther away numbers may be told as th
 _POINTS: Final[Floats] = np.arange(-MOST * PER_UNIT, MOST * PER_UNIT + 1.0) / PER_UNIT
 _CHANCE: Final[Floats] = np.where(np.abs(_POINTS) < MOST, ndtr(_POINTS), _POINTS > 0.0)
 # In units of the table, so that the series is r² - 3 q r + 6 q² of the product r, times density by 6 q², q = PER_UNIT².
+# Numbers are 0-d arrays: a Python number costs a ufunc as much again as its work on a few hundred options.
 _SQUARE: Final = float(PER_UNIT * PER_UNIT)
-_LINEAR, _ONE = -3.0 * _SQUARE, 6.0 * _SQUARE * _SQUARE
+_LINEAR, _ONE, _THIRD = np.array(-3.0 * _SQUARE), np.array(6.0 * _SQUARE * _SQUARE), np.array(1.0 / 3.0)
 _DENSITY: Final[Floats] = np.where(
-    np.abs(_POINTS) < MOST, np.exp(-0.5 * _POINTS * _POINTS) / np.sqrt(2.0 * np.pi) / PER_UNIT / _ONE, 0.0
+    np.abs(_POINTS) < MOST, np.exp(-0.5 * _POINTS * _POINTS) / np.sqrt(2.0 * np.pi) / PER_UNIT / float(_ONE), 0.0
 )
 # A number plus this one is rounded to a whole one, which then stands in its last bits.
-_ROUNDER: Final = 1.5 * 2.0**52
-_FIRST: Final = int(np.array(_ROUNDER - MOST * PER_UNIT).view(np.int64))
+_ROUNDER: Final = np.array(1.5 * 2.0**52)
+_FIRST: Final = np.array(_ROUNDER - MOST * PER_UNIT).view(np.int64)
 
 
 def quick_ndtr(x: Floats) -> Floats:
@@ -44,7 +45,7 @@ def quick_ndtr_of_units(x: Floats) -> Floats:
     place = point.view(np.int64) - _FIRST
     point -= _ROUNDER
     x -= point
-    product = x * (1.0 / 3.0)
+    product = x * _THIRD
     product += point
     product *= x
     series = np.add(product, _LINEAR, out=point)

@@ -46,14 +46,15 @@ def option_values(
         sign, struck = 2.0 * is_call[part] - 1.0, strike[part]
         log = np.log(forward[part] / struck) + np.log(factor)
         dev = np.maximum(vols[:, part] * np.sqrt(np.maximum(tau_years[part], 0.0)), LEAST_DEV)
-        is_sharp = bool(dev.min(initial=1.0) < SHARP)
+        is_sharp = bool(np.minimum.reduce(dev, axis=None, initial=1.0) < SHARP)
         log *= PER_UNIT
         dev *= sign
         h = dev.take(vol_of, axis=0, mode="clip")
         z = log.take(move_of, axis=0, mode="clip")
         z /= h
         if is_sharp:
-            np.clip(z, -FAR * PER_UNIT, FAR * PER_UNIT, out=z)
+            np.maximum(z, -FAR * PER_UNIT, out=z)
+            np.minimum(z, FAR * PER_UNIT, out=z)
         h *= 0.5 * PER_UNIT
         chances = np.empty((2, *h.shape))
         np.add(z, h, out=chances[0])

@@ -26,6 +26,7 @@ def pair_off(amounts: Sequence[float], at: Sequence[float]) -> list[Pair]:
         return []
     left = list(amounts)
     near = sorted([(abs(at[a] - at[b]), a, b) for a in longs for b in shorts])
+    many, few = len(longs), len(shorts)  # that have anything left
     out: list[Pair] = []
     for _, a, b in near:
         if left[a] > 0.0 and left[b] < 0.0:
@@ -33,4 +34,8 @@ def pair_off(amounts: Sequence[float], at: Sequence[float]) -> list[Pair]:
             left[a] -= amount
             left[b] += amount
             out.append(Pair(a, b, amount))
+            many -= left[a] == 0.0
+            few -= left[b] == 0.0
+            if not (many and few):
+                break
     return out

@@ -33,16 +33,14 @@ class BookStack:
     """
 
     __slots__ = (*MOVED, "layout", "qty_base", "spot_px")
-    mark_px: Floats
-    forward_px: Floats
-    tau_years: Floats
-    vol: Floats
 
     def __init__(self, book: RiskBook, layout: Layout | None = None) -> None:
         """Take a book as the only copy; its layout, where that is known already, is not worked out again."""
         self.layout = layout_of(book) if layout is None else layout
-        for name in MOVED:
-            setattr(self, name, getattr(book, name)[None, :])
+        self.mark_px: Floats = book.mark_px[None, :]
+        self.forward_px: Floats = book.forward_px[None, :]
+        self.tau_years: Floats = book.tau_years[None, :]
+        self.vol: Floats = book.vol[None, :]
         self.qty_base: Floats = book.qty_base[None, :]
         self.spot_px: Floats = book.spot_px[None, :]
 
@@ -231,18 +229,32 @@ def grouped(stack: BookStack, keys: Sequence[Floats | Ints | Flags], lines: Floa
 class StackGroups:
     """Rows of each underlying put together by expiry: `underlying` and `tau_years` by market and group.
 
-    What never expires has 0 years. Where copies do not share their expiries (two of them are over in one), some groups
-    of a line are empty.
+    `place` is each group's underlying as its place among those held, `is_of` says so by underlying held and group, and
+    `selector` by group and underlying, so that a product with it sums by underlying. What never expires has 0 years.
+    Where copies do not share their expiries (two of them are over in one), some groups of a line are empty.
     """
 
-    __slots__ = ("grouping", "tau_years", "underlying")
+    __slots__ = ("grouping", "is_of", "place", "selector", "tau_years", "underlying")
 
     def __init__(self, stack: BookStack) -> None:
         """Group the rows."""
-        tau = np.where(np.isfinite(stack.tau_years), np.maximum(stack.tau_years, 0.0), 0.0)
-        self.grouping = grouped(stack, (stack.underlying,), tau)
-        self.tau_years: Floats = self.grouping.first(tau)
-        self.underlying: Ints = self.grouping.first(stack.underlying).astype(np.int64, copy=False)
+        known = stack.tau_years.tobytes()
+        found = stack.layout.expiries.get(known)
+        if found is None:
+            tau = np.where(np.isfinite(stack.tau_years), np.maximum(stack.tau_years, 0.0), 0.0)
+            grouping = grouped(stack, (stack.underlying,), tau)
+            underlying = grouping.first(stack.underlying).astype(np.int64, copy=False)
+            if len(stack.layout.expiries) >= MOST_GROUPINGS:
+                stack.layout.expiries.clear()
+            place = grouping.key(stack.layout.place)
+            is_of: Flags = place == np.arange(len(stack.held))[:, None]
+            found = stack.layout.expiries[known] = (grouping, is_of, place, grouping.first(tau), underlying)
+        self.grouping: Grouping = found[0]
+        self.is_of: Flags = found[1]
+        self.selector: Floats = self.is_of.T.astype(np.float64)
+        self.place: Ints = found[2]
+        self.tau_years: Floats = found[3]
+        self.underlying: Ints = found[4]
 
     def sum(self, values: Floats) -> Floats:
         """Return sums by group over the last axis of values by copy (the axis before) and row."""
@@ -259,14 +271,27 @@ def stack_deltas(stack: BookStack) -> Floats:
     vol, tau = stack.vol.take(rows, axis=1), stack.tau_years.take(rows, axis=1)
     dev = np.maximum(vol * np.sqrt(np.maximum(tau, 0.0)), LEAST_DEV)
     chance = ndtr(np.log(stack.forward_px.take(rows, axis=1) / strike) / dev + 0.5 * dev)
-    out[:, rows] *= chance - ~is_call
+    out[:, rows] = stack.qty_base.take(rows, axis=1) * (chance - ~is_call)
     return out
 
 
-def offset(values: Floats) -> Floats:
-    """Return how much of one sign is offset by the other, along the last axis."""
-    found: Floats = np.minimum(np.maximum(values, 0.0).sum(axis=-1), np.maximum(-values, 0.0).sum(axis=-1))
+def offset(values: Floats, selector: Floats) -> Floats:
+    """Return how much of one sign is offset by the other, over the last axis, of values that belong together.
+
+    The selector is 1 by value and group where the value is of it.
+    """
+    found: Floats = np.minimum(np.maximum(values, 0.0) @ selector, np.maximum(-values, 0.0) @ selector)
     return found
+
+
+def money_offset(stack: BookStack, by_row: Floats) -> Floats:
+    """Return by underlying held and copy what is hedged across what contracts settle in, of numbers by copy and row."""
+    layout = stack.layout
+    if len(layout.moneys) < 2:
+        return np.zeros((len(layout.held), len(by_row)))
+    netted = by_row @ layout.money_selector
+    own = np.repeat(np.eye(len(layout.held)), len(layout.moneys), axis=0)
+    return offset(netted, own).T
 
 
 def by_copy(values: NDArray[Any], copies: int) -> list[Any]:

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 from bot.domain.events import Event
 from bot.domain.market import Quote
+from bot.domain.orders import OrderState
 from bot.domain.units import NS_PER_S
+from bot.gateways.chain.blocks import Step
 from bot.gateways.chain.chain_gateway import ChainGateway
 from bot.gateways.chain.settings import ChainSettings, HedgeSection, PoolSettings, TokenSettings, WalletSettings
 from bot.gateways.chain.signing import KeystoreSigner
@@ -97,9 +99,10 @@ async def head_to_broadcast(world: World, folder: Path, *, blocks: int, pause_s:
         watch = Stopwatch(vault.session.gateways["local"])
         await asyncio.to_thread(anvil.rpc, "evm_mine")
         await until(
-            lambda: watch.broadcast_ns or vault.engine.orders.live, 10.0, f"for the first hedge: {vault.decision}"
+            lambda: watch.broadcast_ns or vault.engine.orders.live, what=f"for the first hedge: {vault.decision}"
         )
-        await asyncio.sleep(0.3)
+        live = vault.engine.orders.live
+        await until(lambda: all(one.state is OrderState.OPEN for one in live.values()), what="for it at the node")
         for at in range(WARM_UP + blocks):
             owner, other = (vault.holder, world.trader) if at % 2 else (world.trader, vault.holder)
             moved = weth.encode("transfer", other, round(MOVED_BASE * COIN))
@@ -112,10 +115,10 @@ async def head_to_broadcast(world: World, folder: Path, *, blocks: int, pause_s:
             number = anvil.block_number + 1
             await asyncio.to_thread(anvil.rpc, "evm_mine")
             await until(
-                lambda n=number: watch.broadcast_of(n), 10.0,  # type: ignore[misc]
-                f"for a hedge after block {number}: {vault.decision}", every_s=0.001,
+                lambda n=number: watch.broadcast_of(n),  # type: ignore[misc]
+                what=f"for a hedge after block {number}: {vault.decision}", every_s=0.001,
             )  # fmt: skip
-            await until(lambda: not watch.under_way, 10.0, "for the node to take the bytes", every_s=0.001)
+            await until(lambda: not watch.under_way, what="for the node to take the bytes", every_s=0.001)
             head_ns = watch.head_ns[number]
             took.append(
                 Took(
@@ -131,7 +134,7 @@ async def head_to_broadcast(world: World, folder: Path, *, blocks: int, pause_s:
 
 
 async def requests_per_block(world: World, folder: Path, n_pools: int, *, blocks: int = 4) -> Counter[str]:
-    """Return what a gateway with a key asks its node with one block, by method, as it watches so many pools."""
+    """Return what a gateway with a key asks its node with a usual block, by method, as it watches so many pools."""
     keystore = ChainVault(world, folder).folder / "hedger.json"
     signer = await KeystoreSigner.open(keystore, PASSWORD, world.hedger)
     with ChaosProxy(world.anvil) as proxy:
@@ -145,18 +148,25 @@ async def requests_per_block(world: World, folder: Path, n_pools: int, *, blocks
                     seen.setdefault(event.seq, set()).add(event.instrument_id)
 
         async with ChainGateway(settings, signer, WallClock(), run_id="reads") as gateway:
+            take_step, done = gateway._take_step, set[int]()
+
+            async def noted_step(step: Step, *, is_again: bool) -> None:
+                await take_step(step, is_again=is_again)
+                done.add(step.head.number)
+
+            gateway._take_step = noted_step  # type: ignore[method-assign]
             running = asyncio.create_task(gateway.events(put))
             for at in range(blocks + 2):
                 before = Counter(proxy.faults.asked)
                 number = world.anvil.block_number + 1
                 await asyncio.to_thread(world.anvil.mine)
-                await until(lambda n=number: len(seen.get(n, ())) == n_pools, 10.0, "for quotes")  # type: ignore[misc]
-                await asyncio.sleep(0.1)  # until all that follows was asked
+                await until(lambda n=number: n in done, what="for all that a block leads to")  # type: ignore[misc]
+                assert len(seen[number]) == n_pools
                 if at >= 2:  # not what is asked once
                     counts.append(Counter(proxy.faults.asked) - before)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-    return max(counts, key=lambda count: sum(count.values()))
+    return sorted(counts, key=lambda count: sum(count.values()))[blocks // 2]  # now and then all nodes are looked at
 
 
 def _settings(world: World, proxy: ChaosProxy, folder: Path, n_pools: int) -> ChainSettings:

@@ -14,12 +14,10 @@ import msgspec
 from bot.runtime.journal import verify
 from bot.runtime.operators.control import NotRunningError, ask
 from tests.acceptance.rehearsal import HEDGE, MOST_ORDER_QUOTE, MOST_ORDERS_PER_MIN, MOST_VENUE_QUOTE, VAULT, Market
-from tests.runtime.command_line import CommandLine, Process
+from tests.runtime.command_line import PATIENCE_S, CommandLine, Process
 from tests.venues.deribit import DeribitServer
 from tests.venues.faults import FaultScript, delay, drop_reply
 from tests.venues.matching import VenueBook
-
-PATIENCE_S = 20.0
 
 
 class KillStory(msgspec.Struct, frozen=True):

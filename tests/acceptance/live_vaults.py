@@ -23,12 +23,12 @@ from bot.runtime.journal import Batch, Commands, Journal
 from bot.runtime.live.session import LiveSession, open_live
 from bot.runtime.operators.halt_marker import HaltMarker
 from tests.acceptance.rehearsal import HEDGE, MAKER, MOST_ORDER_QUOTE, MOST_VENUE_QUOTE, VAULT, Market
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.deribit import DeribitServer
 from tests.venues.faults import FaultScript
 from tests.venues.matching import VenueBook
 
 LOT_BASE = 0.01  # of the hedge
-PATIENCE_S = 15.0
 SHOWN_EVERY_S = 0.05
 
 E = TypeVar("E")

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.acceptance.rehearsal import HEDGE, Market
-from tests.runtime.command_line import CommandLine, Process, Result
+from tests.runtime.command_line import PATIENCE_S, CommandLine, Process, Result
 from tests.venues.binance import BinanceServer
 from tests.venues.deribit import DeribitServer
 
-PATIENCE_S = 15.0
 QUICK = "timeout_s: 0.5, requests_per_s: 400, burst_requests: 200, account_poll_s: 0.3, fills_poll_s: 0.2"
 PATIENT = "max_silence_s: 0.5, absence_s: 0.3"
 

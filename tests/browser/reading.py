@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 from playwright.sync_api import Page
 
 from bot.runtime.operators import control
-from tests.browser.stand import VAULT, Stand
+from tests.browser.stand import PATIENCE_MS, VAULT, Stand
 
-PATIENCE_MS: Final = 30_000
 LOOK_EVERY_MS: Final = 50
+VIEWS_KEPT: Final = 60  # the last of which are from well before what a page shows
 
 _SHEETS: Final = """() => Object.fromEntries([...document.querySelectorAll('.ek-sheet')].map((sheet) => [
   sheet.querySelector('h2').textContent,
@@ -26,6 +27,26 @@ def view(desk: Stand) -> dict[str, Any] | None:
         return control.ask(desk.folder / ".evenkeel" / f"{VAULT}.sock", {"verb": "view"})
     except (control.NotRunningError, TimeoutError):
         return None
+
+
+def until_shown(
+    page: Page, desk: Stand, differences: Callable[[dict[str, Any], dict[str, list[list[str]]]], list[str]]
+) -> None:
+    """Wait until a page shows what the daemon said: now, or when the state was taken that the page has got by now."""
+    said: deque[dict[str, Any]] = deque(maxlen=VIEWS_KEPT)
+    fewest: list[str] = ["the daemon never answered"]
+
+    def agrees() -> bool:
+        if (status := view(desk)) is not None:
+            said.append(status)
+        shown = sheets(page)
+        fewest[:] = min((differences(one, shown) for one in said), key=len, default=fewest)
+        return not fewest
+
+    try:
+        until(page, agrees)
+    except AssertionError:
+        raise AssertionError("\n".join(fewest)) from None
 
 
 def sheets(page: Page) -> dict[str, list[list[str]]]:

@@ -214,13 +214,11 @@ def open_stand() -> Iterator[Stand]:
         (folder / "busy.yaml").write_text(VAULT_FILE)
         desk = DESK_FILE.format(mqtt_port=broker.port, port=port, secret=SECRET_ENV, hash=light)
         (folder / "desk.yaml").write_text(desk)
-        dashboard = command_line.start("dashboard", "desk.yaml", "busy.yaml", cwd=folder)
-        stack.callback(_end, [dashboard])
-        chromium = Chromium()
+        chromium = Chromium()  # starts while the command line warms up
         stack.callback(chromium.close)
         stand = Stand(folder, command_line, broker, chromium, port)
-        stand.dashboard = dashboard
-        stack.callback(lambda: _end([stand.daemon] if stand.daemon is not None else []))
+        stack.callback(lambda: _end([one for one in (stand.daemon, stand.dashboard) if one is not None]))
+        stand.dashboard = dashboard = command_line.start("dashboard", "desk.yaml", "busy.yaml", cwd=folder)
         stand.start_daemon()
         wait_for(lambda: dashboard.is_over or "dashboard at" in dashboard.err)
         assert not dashboard.is_over, dashboard.err

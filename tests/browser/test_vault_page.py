@@ -7,7 +7,7 @@ from typing import Any
 from playwright.sync_api import expect
 
 from bot.telemetry.dashboard import figures
-from tests.browser.reading import by_first, points, sheets, until, view
+from tests.browser.reading import by_first, points, sheets, until, until_shown
 from tests.browser.stand import VAULT, Stand
 
 PATH = f"/vault/{VAULT}"
@@ -16,6 +16,8 @@ PATH = f"/vault/{VAULT}"
 def differences(status: dict[str, Any], shown: dict[str, list[list[str]]]) -> list[str]:
     """Return what of the page is not what the daemon says."""
     (desk,) = status["desks"]
+    if not desk["decision"]:
+        return ["the daemon has not decided yet"]
     decision, greeks = desk["decision"], desk["decision"]["greeks"]
     intent, net = by_first(shown["ETH: intent"]), by_first(shown["ETH: Greeks"])["net, as decided"]
     pnl = by_first(shown["P&L by part"])
@@ -46,17 +48,7 @@ def differences(status: dict[str, Any], shown: dict[str, list[list[str]]]) -> li
 def test_every_figure_is_the_daemons_own(stand: Stand) -> None:
     page = stand.open(PATH)
     page.wait_for_selector(".ek-plot canvas")
-    last: list[str] = ["nothing was compared"]
-
-    def agrees() -> bool:
-        status = view(stand)
-        last[:] = differences(status, sheets(page)) if status is not None and status["desks"][0]["decision"] else last
-        return not last
-
-    try:
-        until(page, agrees)
-    except AssertionError:
-        raise AssertionError("\n".join(last)) from None
+    until_shown(page, stand, differences)
 
 
 def test_the_chart_goes_on_and_orders_show_their_lives(stand: Stand) -> None:

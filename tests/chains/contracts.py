@@ -22,7 +22,7 @@ from eth_utils.crypto import keccak
 from tests.chains.anvil import Rpc, RpcError
 
 GAS_LIMIT = 16_000_000  # under the cap per transaction of the Osaka rules
-MINED_IN_S = 30.0
+MINED_IN_S = 120.0
 ERROR_STRING = bytes.fromhex("08c379a0")
 PANIC = bytes.fromhex("4e487b71")
 

@@ -26,6 +26,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import json
+import socket
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -38,10 +39,10 @@ from aiohttp import WSMsgType, web
 
 from tests.chains.anvil import Anvil, RpcError
 from tests.chains.geth_pool import Fate, GethPool, Place, Refused
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.faults import FaultScript, Pipe, RequestFault, answer_http
+from tests.venues.listening import HOST, bound_socket
 
-HOST: Final = "127.0.0.1"
-PATIENCE_S: Final = 30.0
 REMEMBERED_HEADS: Final = 256
 MAX_MESSAGE_BYTES: Final = 2**26
 
@@ -112,6 +113,7 @@ class ChaosProxy:
         self._closing = asyncio.Event()
         self._news = threading.Condition()
         self._site: web.TCPSite | None = None
+        self._kept: socket.socket | None = None  # the port is ours also while it is dead
         self._runner: web.AppRunner
         self._session: aiohttp.ClientSession
         self._pool = GethPool(self._node)
@@ -298,14 +300,18 @@ class ChaosProxy:
                 await asyncio.gather(follower, return_exceptions=True)
                 await self._die()
                 await self._runner.cleanup()
+                if self._kept is not None:
+                    self._kept.close()
         for _ in range(3):  # sockets are closed by the loop, after all else
             await asyncio.sleep(0)
 
     async def _listen(self) -> None:
+        if self._kept is None:
+            self._kept = bound_socket(self.port)
+            self.port = int(self._kept.getsockname()[1])
         if self._site is None:
             self._site = web.TCPSite(self._runner, HOST, self.port, reuse_address=True)
             await self._site.start()
-            self.port = int(self._runner.addresses[0][1])
 
     async def _die(self) -> None:
         if self._site is not None:
@@ -348,14 +354,14 @@ class ChaosProxy:
         fault = self.faults.request("connect")
         if fault is not None:
             return await answer_http(request, fault, _nothing, lambda words: web.Response(status=503, text=words))
-        socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, autoping=True)
-        await socket.prepare(request)
-        link = _Link(Pipe(socket, self.faults), request.transport)
+        line = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, autoping=True)
+        await line.prepare(request)
+        link = _Link(Pipe(line, self.faults), request.transport)
         writing = asyncio.create_task(link.pipe.run())
         answering: set[asyncio.Task[None]] = set()
         self._links.add(link)
         try:
-            async for message in socket:
+            async for message in line:
                 if message.type is not WSMsgType.TEXT:
                     continue
                 self.round_trips += 1
@@ -367,7 +373,7 @@ class ChaosProxy:
             for task in (*answering, writing):
                 task.cancel()
             await asyncio.gather(*answering, writing, return_exceptions=True)
-        return socket
+        return line
 
     async def _on_message(self, calls: Any, link: _Link) -> None:
         answers = []

@@ -16,9 +16,9 @@ import pytest
 from tests.chains.anvil import COIN, GWEI, Anvil, Rpc, RpcError
 from tests.chains.contracts import await_receipt, send
 from tests.chains.wallets import Wallet
+from tests.runtime.command_line import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 30.0
 OWNER = """
 import time
 from tests.chains.anvil import Anvil
@@ -59,10 +59,7 @@ def test_a_node_dies_with_an_owner_that_is_killed() -> None:
         pid, home = owner.stdout.readline().split()
         assert is_alive(int(pid))
         owner.send_signal(signal.SIGKILL)
-    give_up_s = time.monotonic() + PATIENCE_S
-    while is_alive(int(pid)) and time.monotonic() < give_up_s:
-        time.sleep(0.005)
-    assert not is_alive(int(pid))
+    wait_for(lambda: not is_alive(int(pid)))
     assert Path(home).is_dir()  # nobody is left to remove it; it is small
     subprocess.run(["rm", "-r", home], check=True)
 
@@ -75,9 +72,8 @@ def test_a_wrong_option_is_told() -> None:
 def test_blocks_come_by_the_clock() -> None:
     began_s = time.monotonic()
     with Anvil(block_time_s=0.25) as anvil:
-        while anvil.block_number < 3:
-            time.sleep(0.005)
-        assert 0.5 <= time.monotonic() - began_s < PATIENCE_S
+        wait_for(lambda: anvil.block_number >= 3)
+        assert time.monotonic() - began_s >= 0.5
 
 
 def test_time_goes_where_it_is_told() -> None:

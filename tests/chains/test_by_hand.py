@@ -12,6 +12,7 @@ from typing import IO
 from tests.chains.anvil import Rpc
 from tests.chains.contracts import Contract
 from tests.chains.own_contracts import compiled
+from tests.runtime.command_line import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,4 +70,4 @@ def test_the_world_can_be_run_and_steered_by_hand() -> None:
         rpc.close()
         late.close()
         by_hand.stdin.close()
-        assert by_hand.wait(10.0) == 0
+        assert by_hand.wait(PATIENCE_S) == 0

@@ -21,10 +21,9 @@ from tests.chains.geth_pool import Place
 from tests.chains.proxy import ChaosProxy
 from tests.chains.wallets import Wallet
 from tests.chains.world import World
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.faults import delay, drop_reply, silence
 from tests.venues.faults import http as status
-
-PATIENCE_S = 30.0
 
 
 @pytest.fixture

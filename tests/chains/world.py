@@ -179,9 +179,10 @@ def built_world(parts: tuple[str, ...] = ()) -> Path:
                 world.parts[name] = module.build(world)
             write_at_once(path.with_suffix(".addresses"), json.dumps(world.addresses()).encode())
             anvil.dump_state(path)
-        for old in path.parent.iterdir():  # of sources that have changed since
-            if time.time() - old.stat().st_mtime > KEPT_S:
-                old.unlink(missing_ok=True)
+        for old in path.parent.glob("world-*"):  # of sources that have changed since
+            with contextlib.suppress(FileNotFoundError):  # somebody else did the same
+                if time.time() - old.stat().st_mtime > KEPT_S:
+                    old.unlink()
     return path
 
 

@@ -28,6 +28,7 @@ from bot.gateways.paper import PaperExecution
 from bot.runtime.live.clock import WallClock
 from bot.simulation.venue import Fees, Latency
 from tests.instruments import PERPETUAL
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.binance import BinanceServer, usdm_book
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import quoted_book
@@ -129,7 +130,7 @@ class Stage:
 
     async def soon(self, condition: Callable[[], Any], what: str) -> None:
         try:
-            async with asyncio.timeout(15.0):
+            async with asyncio.timeout(PATIENCE_S):
                 while not condition():  # noqa: ASYNC110 — the condition is anything
                     await asyncio.sleep(0.002)
         except TimeoutError as error:

@@ -32,6 +32,10 @@ async def server(book: VenueBook) -> AsyncIterator[DeribitServer]:
         yield running
 
 
+def hears_fills(server: DeribitServer) -> bool:
+    return any(name.startswith("user.trades") for one in server.connections for name in one.channels)
+
+
 @pytest.mark.parametrize("part", ["open_orders", "positions", "balance"])
 async def test_a_report_is_whole_or_none(server: DeribitServer, part: str) -> None:
     async with rigged("deribit", "deribit", server, runs=False) as rig:
@@ -73,7 +77,7 @@ async def test_a_fresh_trade_is_not_foreign_because_its_order_is_not_found_yet()
 async def test_after_a_broken_stream_what_was_missed_is_asked_for(server: DeribitServer, book: VenueBook) -> None:
     async with rigged("deribit", "deribit", server) as rig:
         await rig.until(AccountReport)
-        await asyncio.sleep(0.05)
+        await rig.soon(lambda: hears_fills(server))
         server.faults.next("fills", StreamFault.DISCONNECT)
         book.foreign_trade(PERP, is_buy=True, amount=10.0, px=2_000.0)
         assert (await rig.until(Fill)).qty_lots == 10
@@ -85,7 +89,7 @@ async def test_after_a_broken_stream_what_was_missed_is_asked_for(server: Deribi
 async def test_a_frozen_stream_loses_nothing(server: DeribitServer, book: VenueBook) -> None:
     async with rigged("deribit", "deribit", server, fills_poll_ns=100 * NS_PER_MS) as rig:
         await rig.until(AccountReport)
-        await asyncio.sleep(0.05)
+        await rig.soon(lambda: hears_fills(server))
         server.freeze()
         book.foreign_trade(PERP, is_buy=True, amount=10.0, px=2_000.0)
         await rig.until(Fill)
@@ -100,7 +104,7 @@ async def test_a_venue_that_falters_is_asked_again_and_said_to_be_down(server: D
         assert (await rig.until(VenueStatus)).health is VenueHealth.DOWN
         server.faults.clear()
         reports = len(rig.of(AccountReport))
-        await rig.until(AccountReport, reports + 1, timeout_s=5.0)
+        await rig.until(AccountReport, reports + 1)
         assert rig.of(VenueStatus)[-1].health is VenueHealth.UP
 
 

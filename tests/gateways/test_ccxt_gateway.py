@@ -15,7 +15,8 @@ from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.venues import AccountReport, VenueHealth, VenueStatus
 from bot.gateways.ccxt_gateway import CcxtGateway
 from bot.gateways.exchange import Credentials
-from tests.gateways.desks import RUN, WallClock, settings_of
+from tests.gateways.desks import RUN, SteadyClock, settings_of
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import quoted_book
 from tests.venues.faults import http
@@ -34,12 +35,15 @@ def gateway_of(
 ) -> CcxtGateway:
     credentials = Credentials(**{**server.credentials, **keys}) if has_keys else Credentials()
     return CcxtGateway(
-        settings_of("deribit", "deribit", server, account_poll_ns=account_poll_ns), credentials, WallClock(), run_id=RUN
+        settings_of("deribit", "deribit", server, account_poll_ns=account_poll_ns),
+        credentials,
+        SteadyClock(),
+        run_id=RUN,
     )
 
 
 async def heard(got: list[Event], kind: type[Event]) -> None:
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(PATIENCE_S):
         while not any(isinstance(event, kind) for event in got):  # noqa: ASYNC110 — a list tells nobody
             await asyncio.sleep(0.005)
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator
+from itertools import count
 from typing import Any
 
 import ccxt
@@ -24,6 +25,7 @@ from bot.gateways.market_words import Sides, Sort, Vols
 from tests.gateways.watched import FAST, LIMIT_NS, WallClock, watching
 from tests.instruments import CALL as OPTION
 from tests.instruments import PERPETUAL
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import EXPIRY_MS, quoted_book
 from tests.venues.faults import StreamFault, http, silence
@@ -115,7 +117,7 @@ async def test_a_request_that_loses_its_cancellation_does_not_keep_the_feed(serv
     async with watching(server, PERP, words=words) as seen:
         await seen.soon(lambda: seen.of(Quote, PERP))
         server.freeze()
-        await words.asked.wait()  # and the block ends in the middle of it
+        await seen.soon(words.asked.is_set)  # and the block ends in the middle of it
 
 
 async def test_a_subscription_acknowledged_but_empty_is_silence(server: DeribitServer) -> None:
@@ -124,14 +126,17 @@ async def test_a_subscription_acknowledged_but_empty_is_silence(server: DeribitS
         await seen.soon(lambda: seen.of(Quote, PERP))  # by request
         await seen.soon(lambda: seen.feed.reconnects.total() == 1)
         asked = server.faults.asked["ticker"]
-        await asyncio.sleep(0.3)
+        await seen.nothing(1.5)
         assert server.faults.asked["ticker"] - asked <= 6  # the new stream told: only the quiet are asked now and then
 
 
 async def test_a_quiet_market_is_not_connected_anew(server: DeribitServer) -> None:
-    async with watching(server, PERP, CALL, pace=FAST, limit_ns=LIMIT_NS) as seen:
+    clock = WallClock()
+    async with watching(server, PERP, CALL, pace=FAST, clock=clock) as seen:
         await seen.soon(lambda: seen.of(Quote, PERP) and seen.of(VolQuote, CALL))
-        await asyncio.sleep(1.0)
+        for _ in range(4):
+            await seen.nothing(1.0)
+            clock.ahead_ns += LIMIT_NS
         assert not seen.feed.reconnects
         # What is quiet is still true when asked, and says so.
         assert seen.of(Quote, PERP)[-1].ts_event_ns - seen.of(Quote, PERP)[0].ts_event_ns > 2 * LIMIT_NS
@@ -153,7 +158,7 @@ async def test_neither_stream_nor_request_is_down_and_recovery_is_up(server: Der
         await seen.soon(lambda: len(seen.of(VenueStatus)) == 2)
         down = seen.of(VenueStatus)[-1]
         assert down.health is VenueHealth.DOWN
-        assert "of ETH/USD:ETH: nothing by stream or request for 0.4 s" in down.reason
+        assert "of ETH/USD:ETH: nothing by stream or request for 40 s" in down.reason
         await server.come_back()
         book.set_quote(PERP, 2_002.0, 50_000.0, 2_002.05, 40_000.0)
         await seen.soon(lambda: seen.of(VenueStatus)[-1].health is VenueHealth.UP)
@@ -165,13 +170,15 @@ async def test_a_venue_whose_times_fall_behind_is_found_out(server: DeribitServe
     clock = WallClock()
     async with watching(server, PERP, clock=clock) as seen:
         await seen.soon(lambda: seen.of(Quote, PERP))
-        clock.ahead_ns = 10 * NS_PER_S
-        for step in range(200):
-            book.set_quote(PERP, 2_000.0 + step, 50_000.0, 2_000.5 + step, 40_000.0)
-            await asyncio.sleep(0.005)
-            if seen.feed.reconnects:
-                break
-        assert seen.feed.reconnects.total() >= 1
+        clock.ahead_ns = 2 * LIMIT_NS
+        px = count(2_000)
+
+        def moved_on() -> int:
+            bid_px = float(next(px))
+            book.set_quote(PERP, bid_px, 50_000.0, bid_px + 0.5, 40_000.0)
+            return seen.feed.reconnects.total()
+
+        await seen.soon(moved_on)
 
 
 async def test_a_crossed_quote_is_dropped_and_counted(server: DeribitServer, book: VenueBook) -> None:
@@ -182,7 +189,7 @@ async def test_a_crossed_quote_is_dropped_and_counted(server: DeribitServer, boo
         book.set_quote(PERP, None, 0.0, 2_000.0, 40_000.0)
         await seen.soon(lambda: seen.feed.dropped["quotes: one-sided"])
         assert all(q.bid_px < q.ask_px for q in seen.of(Quote, PERP))
-        await asyncio.sleep(0.3)  # an empty side is not a venue that is down
+        await seen.nothing(1.5)  # an empty side is not a venue that is down
         assert VenueHealth.DOWN not in [s.health for s in seen.of(VenueStatus)]
 
 
@@ -196,10 +203,11 @@ async def test_the_whole_expiry_of_a_held_option_comes_with_one_request(server: 
 async def test_funding_is_told_once_when_it_is_paid(server: DeribitServer, book: VenueBook) -> None:
     async with watching(server, PERP, pace=FAST) as seen:
         await seen.soon(lambda: seen.of(Quote, PERP))
-        await asyncio.sleep(0.06)
+        await seen.soon(lambda: "public/get_funding_rate_history" in [name for name, _ in server.calls])
+        await asyncio.sleep(0.002)  # it is asked for since then, to the millisecond
         book.pay_funding(PERP, 0.0002)
         await seen.soon(lambda: seen.of(FundingRate, PERP))
-        await asyncio.sleep(0.15)
+        await seen.nothing(1.0)
         (paid,) = seen.of(FundingRate, PERP)
         assert (paid.rate, paid.ts_event_ns) == (0.0002, book.fundings[0].ts_ms * NS_PER_MS)
 
@@ -213,11 +221,11 @@ async def test_an_expiry_settles_and_is_followed_no_more(server: DeribitServer, 
         await seen.soon(lambda: seen.of(Settlement))
         (settled,) = seen.of(Settlement)
         assert (settled.underlying, settled.expiry_ns, settled.px) == ("ETH", EXPIRY_MS * NS_PER_MS, 2_345.0)
-        await asyncio.sleep(0.15)
-        count = len(seen.of(VolQuote, CALL))
+        await seen.nothing(1.0)
+        heard = len(seen.of(VolQuote, CALL))
         book.set_vol(CALL, 0.7, 0.69, 0.71, 2_010.0)
-        await asyncio.sleep(0.05)
-        assert len(seen.of(VolQuote, CALL)) == count
+        await seen.nothing(0.5)
+        assert len(seen.of(VolQuote, CALL)) == heard
         assert len(seen.of(Settlement)) == 1
         assert not seen.of(InstrumentDelisted, CALL)
 
@@ -237,7 +245,7 @@ async def test_a_rate_limit_is_backed_off_from(server: DeribitServer) -> None:
         await seen.soon(lambda: seen.of(Quote, PERP))
         server.freeze()
         await seen.soon(lambda: server.faults.asked["ticker"])
-        await asyncio.sleep(0.3)
+        await seen.nothing(1.5)
         assert server.faults.asked["ticker"] <= 2  # one for the quote, one for the index, asked at the same time
 
 
@@ -267,10 +275,10 @@ async def test_what_is_watched_can_change(server: DeribitServer, book: VenueBook
         await seen.soon(lambda: seen.of(Quote, PERP))
         seen.feed.watch(["ETH_USDC-PERPETUAL", CALL, "NO-SUCH"])
         await seen.soon(lambda: seen.of(Quote, "ETH_USDC-PERPETUAL") and seen.of(VolQuote, CALL))
-        count = len(seen.of(Quote, PERP))
+        heard = len(seen.of(Quote, PERP))
         book.set_quote(PERP, 2_100.0, 50_000.0, 2_100.05, 40_000.0)
-        await asyncio.sleep(0.05)
-        assert len(seen.of(Quote, PERP)) == count
+        await seen.nothing(0.5)
+        assert len(seen.of(Quote, PERP)) == heard
 
 
 async def test_requests_that_fail_are_tried_again_and_logged_once(server: DeribitServer) -> None:
@@ -342,5 +350,4 @@ async def test_a_feed_ends_though_a_request_runs_out_of_time_as_it_is_ended(serv
         asked = server.faults.asked["ticker"]
         await seen.soon(lambda: server.faults.asked["ticker"] > asked)
         time.sleep(0.1)  # noqa: ASYNC251 — a loop under load: the request is overdue in the very moment of the end
-        async with asyncio.timeout(2.0):
-            await seen.end()
+        await asyncio.wait_for(seen.end(), PATIENCE_S)

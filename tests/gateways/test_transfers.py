@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,8 +20,10 @@ from bot.domain.units import NS_PER_HOUR, NS_PER_MS, NS_PER_S
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.gateways.transfers import Address, LiveRoute, LiveTransferSettings, TransferDesk
 from tests.gateways.watched import WallClock
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.binance import usdm_book
 from tests.venues.faults import FaultScript, RequestFault, drop_reply, drop_request, garbage, http, silence
+from tests.venues.passing import let_pass
 from tests.venues.treasury import FAILED, Treasury
 
 HOME = "0x00000000000000000000000000000000000000aa"
@@ -68,7 +71,7 @@ class Rig:
                 exchange_id="binanceusdm",
                 underlyings=frozenset({"ETH"}),
                 options=server.options,
-                timeout_ns=NS_PER_S // 2,
+                timeout_ns=round(PATIENCE_S * NS_PER_S),
             )
             self.exchanges[venue] = open_exchange(options, Credentials(**server.credentials))
         self.desk = TransferDesk(self.exchanges, settings, self.clock, self.put)
@@ -94,12 +97,10 @@ class Rig:
         return [one for one in self.told if one.state is state][count - 1]
 
     async def soon(self, condition: Callable[[], Any], what: str = "it") -> None:
-        try:
-            async with asyncio.timeout(8.0):
-                while not condition():  # noqa: ASYNC110 - the condition is anything
-                    await asyncio.sleep(0.002)
-        except TimeoutError as error:
-            raise AssertionError(f"expected {what}, found {self.told} and {self.a.calls[-5:]}") from error
+        end_s = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < end_s, f"expected {what}, found {self.told} and {self.a.calls[-5:]}"
+            await asyncio.sleep(0.002)
 
     def sent(self) -> int:
         return len(self.a.withdrawals)
@@ -155,6 +156,9 @@ async def test_a_lost_answer_is_unknown_and_never_sent_again(fault: RequestFault
     async with rigged() as rig:
         rig.a.faults.next("withdraw", fault)
         rig.desk.submit(command())
+        if fault.is_silent:
+            await rig.soon(lambda: rig.sent() == 1)
+            let_pass(PATIENCE_S + 1.0)
         await rig.until(TransferState.UNKNOWN)
         if arrived:
             await rig.until(TransferState.SENT)
@@ -235,6 +239,7 @@ async def test_where_nothing_can_be_asked_nothing_is_sent() -> None:
     async with rigged() as rig:
         rig.a.faults.always("withdrawals", http(503))
         rig.desk.submit(command())
+        await rig.soon(lambda: rig.told or let_pass(0.05))  # it pauses between three tries
         failed = await rig.until(TransferState.FAILED)
         assert "cannot be asked first" in failed.reason
         assert "withdraw" not in rig.a.faults.asked

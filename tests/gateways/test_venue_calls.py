@@ -17,7 +17,7 @@ from bot.gateways.order_words import OrderWords
 from bot.gateways.outcomes import Outcome
 from bot.gateways.sending import Attempt
 from bot.gateways.venue_calls import Failure, VenueCalls, ms_of
-from tests.gateways.desks import WallClock
+from tests.gateways.desks import SteadyClock
 
 
 class Exchange:
@@ -33,7 +33,7 @@ class Desk:
         self.exchange: Any = Exchange()
         self.got: list[Event] = []
         self.budget = Budget(1_000.0, 100, 0.2)
-        self.calls = VenueCalls(self.exchange, words or OrderWords(), self.budget, WallClock(), self.put, "here")
+        self.calls = VenueCalls(self.exchange, words or OrderWords(), self.budget, SteadyClock(), self.put, "here")
 
     def put(self, events: Sequence[Event]) -> None:
         self.got.extend(events)
@@ -105,7 +105,7 @@ async def test_a_rate_limit_closes_the_budget_for_the_time_the_venue_names() -> 
     desk = Desk()
     desk.exchange.last_response_headers = {"Retry-After": "3"}
     await desk.calls.judge(lambda: fail(ccxt.RateLimitExceeded("here 429 Too Many Requests")))
-    assert desk.budget.wait_ns(Need.CANCEL, WallClock().now_ns()) > 2 * NS_PER_S
+    assert desk.budget.wait_ns(Need.CANCEL, SteadyClock().now_ns()) > 2 * NS_PER_S
     assert not await desk.calls.wait(Need.ORDER, NS_PER_MS)
 
 

@@ -1,4 +1,8 @@
-"""A market feed that runs against a loopback venue through the real ccxt, and what it said so far."""
+"""A market feed that runs against a loopback venue through the real ccxt, and what it said so far.
+
+What the feed takes for silence is longer than a busy machine stands still, and passes at once: while a test waits for
+something (`soon`), or lets time go by in which nothing may happen (`nothing`), the loop's clock runs ahead.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,17 @@ from typing import Any, Protocol, TypeVar
 import ccxt.pro
 
 from bot.domain.events import Event
-from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.domain.units import NS_PER_S
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.gateways.market_feed import MarketFeed, Pace
 from bot.gateways.market_words import MarketWords
 from bot.gateways.markets import Markets
 from tests.runtime.command_line import PATIENCE_S
+from tests.venues.passing import pass_on
 
-LIMIT_NS = 200 * NS_PER_MS
-FAST = Pace(chain_ns=50 * NS_PER_MS, funding_ns=50 * NS_PER_MS, settlement_ns=50 * NS_PER_MS)
+LIMIT_NS = 20 * NS_PER_S
+STEP_S = 0.5  # a request takes some, and is given up after twice the limit
+FAST = Pace(chain_ns=5 * NS_PER_S, funding_ns=5 * NS_PER_S, settlement_ns=5 * NS_PER_S)
 SLOW = Pace(chain_ns=3600 * NS_PER_S, funding_ns=3600 * NS_PER_S, settlement_ns=3600 * NS_PER_S)
 E = TypeVar("E")
 
@@ -61,10 +67,17 @@ class Watched:
         self.task.cancel()
         await asyncio.wait({self.task})
 
-    async def soon(self, condition: Callable[[], Any], timeout_s: float = PATIENCE_S) -> None:
-        async with asyncio.timeout(timeout_s):
-            while not condition():  # noqa: ASYNC110 - the condition is anything
-                await asyncio.sleep(0.005)
+    async def soon(self, condition: Callable[[], Any]) -> None:
+        """Let time pass until a condition holds."""
+        until_s = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < until_s, f"expected the condition to hold, found {self.events[-5:]}"
+            await pass_on(STEP_S)
+
+    async def nothing(self, limits: float) -> None:
+        """Let so many times pass as the feed takes for silence."""
+        for _ in range(round(limits * LIMIT_NS / NS_PER_S / STEP_S)):
+            await pass_on(STEP_S)
 
 
 @asynccontextmanager
@@ -86,7 +99,7 @@ async def watching(
         options=server.options,
         timeout_ns=round(PATIENCE_S * NS_PER_S),
         max_silence_ns=limit_ns,
-        markets_poll_ns=100 * NS_PER_MS if pace is FAST else 3600 * NS_PER_S,
+        markets_poll_ns=10 * NS_PER_S if pace is FAST else 3600 * NS_PER_S,
         requests_per_s=1_000.0,
         burst_requests=1_000,
     )

@@ -34,7 +34,7 @@ def test_rows_by_what_they_are_and_parts_of_parts() -> None:
     assert layout.held == [0, 1]
     assert (layout.selector.sum(axis=1) == 1.0).all()
     assert (layout.selector.argmax(axis=1) == book.underlying).all()
-    assert (layout.money_selector.argmax(axis=1) == book.money).all()
+    assert (layout.money_selector.argmax(axis=1) == book.underlying * len(book.moneys) + book.money).all()
     assert [side.tolist() for side in layout.sides] == [book.buy_base.tolist(), (-book.sell_base).tolist()]
     numbers, part = layout.of_underlying(1)
     assert numbers.tolist() == np.flatnonzero(book.underlying == 1).tolist()

@@ -59,8 +59,8 @@ def test_underlyings_with_scenarios_alike_are_priced_together_and_say_what_each_
 def test_scenarios_of_another_make_are_priced_apart() -> None:
     stack = stack_of([random_book(8)])
     sets = [other(0.1, 0.3), ScenarioSet([Scenario(-0.1, "up"), Scenario(0.1, "down")], SHOCK)]
-    assert are_alike(sets[:1])
-    assert not are_alike(sets)
+    assert are_alike(tuple(sets[:1]))
+    assert not are_alike(tuple(sets))
     parts = alike_parts(stack, sets)
     assert [places for _, places in parts] == [[0], [1]]
     assert [part.held for part, _ in parts] == [[0], [1]]

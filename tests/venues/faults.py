@@ -33,6 +33,7 @@ class RequestFault(msgspec.Struct, frozen=True):
     is_silent: bool = False  # there is no answer, and the connection stays open
     delay_s: float = 0.0  # before the answer
     delay_before_s: float = 0.0  # before it is carried out
+    held_until: asyncio.Event | None = None  # what must happen before it is carried out
     status: int | None = None  # an HTTP status in place of the answer
     body: str = ""
     refusal: str = ""  # the venue says no, in its own words; the server knows what they mean
@@ -57,6 +58,11 @@ def silence(*, is_executed: bool = True) -> RequestFault:
 def delay(reply_s: float = 0.0, request_s: float = 0.0) -> RequestFault:
     """Slow to answer, or slow to be carried out."""
     return RequestFault(delay_s=reply_s, delay_before_s=request_s)
+
+
+def held(until: asyncio.Event) -> RequestFault:
+    """Neither carried out nor answered until the test says so; over HTTP only."""
+    return RequestFault(held_until=until)
 
 
 def http(status: int, *, is_executed: bool = False, body: str = "", retry_after_s: float | None = None) -> RequestFault:
@@ -167,6 +173,8 @@ async def answer_http(
         return refuse(fault.refusal)
     if fault.delay_before_s:
         await asyncio.sleep(fault.delay_before_s)
+    if fault.held_until is not None:
+        await fault.held_until.wait()
     response = await execute() if fault.is_executed else web.Response()
     if fault.delay_s:
         await asyncio.sleep(fault.delay_s)

@@ -20,7 +20,7 @@ from bot.risk.book import SPOT, Floats, Ints, RiskBook
 from bot.risk.margin.tables import QUOTE, terms_of
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import DOWN, SAME, UP, Scenario, ScenarioSet, VolShock
-from bot.risk.stack import BookStack, StackGroups, ask_with_orders, grouped, offset, stack_deltas
+from bot.risk.stack import BookStack, StackGroups, ask_with_orders, grouped, money_offset, offset, stack_deltas
 from bot.risk.stack_values import StackValues, alike_parts
 
 MODEL = "bybit"
@@ -164,25 +164,21 @@ def _parts(stack: BookStack, every: Sequence[BybitTerms]) -> list[tuple[_Parts, 
     at = total.argmin(axis=1)
     spot_of_row = stack.spot_of_row_px
     quote = stack_deltas(stack) * spot_of_row
-    tau = np.where(np.isfinite(stack.tau_years), np.maximum(stack.tau_years, 0.0), 0.0)
     shares = ("net_short_option_rate", "vega_spread_rate", "stablecoin_spread_rate", "future_rate")
     rates = np.array([[getattr(terms, name) for name in shares] for terms in every]).T[:, :, None]
-    is_mine = groups.grouping.key(layout.place) == np.arange(len(every))[:, None]  # by underlying and group
     vegas, by_expiry = groups.sum(values.row_pnl_quote(still)), groups.sum(quote)
-    spreads, vega_spreads, moneys = [], [], []
-    for place, terms in enumerate(every):
-        mine, years = layout.place == place, tau[:, layout.place == place]
-        basis_rate = np.minimum(terms.basis_factor * np.ptp(years, axis=1), terms.most_basis_rate)
-        spreads.append(basis_rate * offset(by_expiry[:, is_mine[place]]))
-        vega_spreads.append(offset(vegas[..., is_mine[place]]).max(axis=0, initial=0.0))
-        moneys.append(offset(quote[:, mine] @ layout.money_selector[mine]))
+    starts, years = groups.is_of.argmax(axis=1), groups.tau_years
+    apart = np.maximum.reduceat(years, starts, axis=1) - np.minimum.reduceat(years, starts, axis=1)
+    factor, most = np.array([(terms.basis_factor, terms.most_basis_rate) for terms in every]).T
+    basis_rate = np.minimum(factor * apart, most)
+    vega_spreads = offset(vegas, groups.selector).max(axis=0, initial=0.0)
     asked = np.array(
         [
-            np.maximum(-np.take_along_axis(total, at[:, None, :], axis=1)[:, 0, :], 0.0),
+            np.maximum(-total.min(axis=1), 0.0),
             rates[0] * _net_short_options(stack) * stack.spot_px[:, stack.held].T,
-            rates[1] * np.array(vega_spreads),
-            rates[2] * np.array(moneys),
-            np.array(spreads),
+            rates[1] * vega_spreads.T,
+            rates[2] * money_offset(stack, quote),
+            (basis_rate * offset(by_expiry, groups.selector)).T,
             rates[3] * (np.abs(quote * layout.is_linear) @ layout.selector).T,
         ]
     ).transpose(2, 1, 0)

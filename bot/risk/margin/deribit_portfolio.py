@@ -203,7 +203,7 @@ def _price(stack: BookStack, parameters: DeribitPortfolioParameters) -> _Pairs:
     underlying = int(stack.underlying[0])
     name, money = stack.underlyings[underlying], stack.moneys[int(stack.money[0])]
     is_coin = money == name
-    spot_px = np.broadcast_to(stack.spot_px[:, underlying], len(stack))
+    spot_px = stack.spot_px[:, underlying]
     terms = terms_of(parameters.currency_pair, f"{name.lower()}_{DOLLARS}")
     own, settle = terms_of(parameters.currency, name.lower()), _settle_terms(parameters, name, money)
     scenarios = _scenarios(terms, parameters)
@@ -341,10 +341,11 @@ def _worst(pairs: list[_Pairs], parameters: DeribitPortfolioParameters) -> tuple
             terms_of(parameters.currency, pair.underlying.lower()),
             _settle_terms(parameters, pair.underlying, pair.settle),
         )
-        share, most = min(one.pnl_offset for one in terms), min(one.max_offsetable_pnl for one in terms)
+        share = min(terms[0].pnl_offset, terms[1].pnl_offset)
+        most = min(terms[0].max_offsetable_pnl, terms[1].max_offsetable_pnl)
         quote = pair.pnl * pair.unit_px
         vectors.append(np.where(quote > 0.0, np.minimum(quote * share, most), quote))
-    total = np.sum(vectors, axis=0)
+    total: Floats = sum(vectors[1:], vectors[0])
     at: Ints = total.argmin(axis=0)
     copies = np.arange(len(at))
     credited = np.zeros(len(at))

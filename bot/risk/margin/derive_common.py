@@ -41,8 +41,8 @@ class Feeds(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def are_silent(self) -> bool:
         """Tell whether nothing is said: all that is not told is certain."""
-        told = (self.rate_per_year, self.confidence, self.fixed_px, self.spot_confidence)
-        return self.stable_px == 1.0 and all(one is None for one in told)
+        is_told = self.rate_per_year is not None or self.confidence is not None or self.fixed_px is not None
+        return self.stable_px == 1.0 and not is_told and self.spot_confidence is None
 
     def of(self, stack: BookStack, fixing_s: float) -> RowFeeds:
         """Return these for every row of a stack; a forward is fixed bit by bit in the last `fixing_s` seconds."""
@@ -171,7 +171,7 @@ class Scenarios:
         if not scenarios or wrong:
             found = ", ".join(wrong) or "none"
             raise ValueError(f"expected scenarios with a price above 0 and vol {', '.join(words)}, found {found}")
-        self.names = [one.name for one in scenarios]
+        self.names = tuple([one.name for one in scenarios])
         self.multiples: Floats = np.array([one.spot_multiple for one in scenarios])
         self.damping: Floats = np.array([one.damping for one in scenarios])
         self.is_skew: Flags = np.array([one.vol in SKEWS for one in scenarios], dtype=bool)
@@ -353,33 +353,30 @@ def haircuts(
 class Markets:
     """The scenarios of several underlyings, each a market of its own: what one gains covers nothing of another.
 
-    `loss_quote` is by copy of a stack what all of them lose in the worst.
+    `loss_quote` is by copy of a stack what all of them lose in the worst; one that gains in every scenario loses
+    nothing.
     """
 
-    def __init__(self, copies: int) -> None:
-        self.loss_quote: Floats = np.zeros(copies)
-        self._found: list[tuple[str, list[str], list[list[float]], list[int]]] = []
-
-    def note(self, underlying: str, names: list[str], pnl_quote: Floats) -> None:
-        """Take in the P&L of one market, by scenario and copy; one that gains in every scenario loses nothing."""
-        lowest = pnl_quote.argmin(axis=0)
-        self.loss_quote = self.loss_quote - np.minimum(pnl_quote[lowest, np.arange(len(lowest))], 0.0)
-        self._found.append((underlying, names, pnl_quote.T.tolist(), lowest.tolist()))
+    def __init__(self, underlyings: tuple[str, ...], names: tuple[str, ...], pnl_quote: Floats) -> None:
+        """Take the P&L by scenario, copy and market."""
+        least = np.minimum(pnl_quote.min(axis=0), 0.0)
+        self.loss_quote: Floats = -least.sum(axis=1)
+        self._labels = _labels(underlyings, names)
+        lowest = pnl_quote.argmin(axis=0) + len(names) * np.arange(len(underlyings))
+        self._lowest: list[list[int]] = lowest.tolist()
+        self._is_losing: list[list[bool]] = (least < 0.0).tolist()
+        self._pnl: list[list[float]] = pnl_quote.transpose(1, 2, 0).reshape(len(least), -1).tolist()
 
     @property
     def worsts(self) -> list[str]:
         """The scenario that decided, of each market that loses in any, by copy."""
-        are_many = len(self._found) > 1
-        out = []
-        for copy in range(len(self.loss_quote)):
-            losing = [(name, own[at[copy]]) for name, own, pnl, at in self._found if pnl[copy][at[copy]] < 0.0]
-            out.append(", ".join([f"{name} {scenario}" if are_many else scenario for name, scenario in losing]))
-        return out
+        return [
+            ", ".join([self._labels[at] for at, is_losing in zip(*one, strict=True) if is_losing])
+            for one in zip(self._lowest, self._is_losing, strict=True)
+        ]
 
     def requirements(self, model: str, charges: Sequence[tuple[Charge, ...]], worsts: list[str]) -> list[Requirement]:
         """Return by copy the sum of its charges, with every scenario of every market."""
-        are_many = len(self._found) > 1
-        names = tuple([f"{name} {one}" if are_many else one for name, own, _, _ in self._found for one in own])
         return [
             Requirement(
                 model,
@@ -388,11 +385,17 @@ class Markets:
                 sum([one.maintenance for one in asked]),
                 asked,
                 worst,
-                names,
-                tuple([value for _, _, pnl, _ in self._found for value in pnl[copy]]),
+                self._labels,
+                tuple(pnl),
             )
-            for copy, (asked, worst) in enumerate(zip(charges, worsts, strict=True))
+            for asked, worst, pnl in zip(charges, worsts, self._pnl, strict=True)
         ]
+
+
+@lru_cache(maxsize=64)
+def _labels(underlyings: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what the scenarios of all markets are called, one market's after the other's."""
+    return tuple([f"{name} {one}" if len(underlyings) > 1 else one for name in underlyings for one in names])
 
 
 class Auction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -85,7 +85,6 @@ def _requirements(stack: BookStack, parameters: PmrmParameters, feeds: Feeds) ->
     refused_quote = np.abs(held_quote[:, ~own]).sum(axis=1)
     refused = ", ".join(layout.asset(row) for row in held[~own].tolist())
     scenarios = scenarios_of(parameters.scenarios, WORDS, parameters.basis)
-    names, found = [*scenarios.names, "basis"], Markets(len(stack))
     doubt_quote = np.zeros(len(stack))
     markets = markets_of(stack, bases)
     options, spot_px = Expiries(stack, of_rows, is_discounted=False), stack.spot_px[:, markets]
@@ -93,8 +92,7 @@ def _requirements(stack: BookStack, parameters: PmrmParameters, feeds: Feeds) ->
     if bases.size:
         moving_quote = moving_quote + bases_quote @ (layout.underlying[bases, None] == np.array(markets))
     pnl = _scenario_pnl(parameters, scenarios, options, markets, moving_quote)
-    for place, market in enumerate(markets):
-        found.note(layout.underlyings[market], names, pnl[..., place])
+    found = Markets(tuple([layout.underlyings[one] for one in markets]), (*scenarios.names, "basis"), pnl)
     perp_quote = (perps_base * spot_px).sum(axis=1)
     short_quote = (naked_shorts_base(options, markets) * spot_px).sum(axis=1)
     if of_rows.are_doubted(parameters.confidence_threshold):
@@ -147,4 +145,4 @@ def _scenario_pnl(
     linear = moving_quote * (scenarios.multiples - 1.0)[:, None, None]
     pnl = (options.by_market(counted - now, markets) + linear) * scenarios.damping[:, None, None]
     basis = options.by_market(parameters.basis.charge_quote(moved, now, tau), markets)
-    return np.concatenate([pnl, np.broadcast_to(basis, (1, *pnl.shape[1:]))])
+    return np.concatenate([pnl, basis[None]])

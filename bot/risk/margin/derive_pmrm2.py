@@ -132,15 +132,13 @@ def _requirements(stack: BookStack, parameters: Pmrm2Parameters, feeds: Feeds) -
     covers = np.array(offsets, dtype=bool)
     covering, covers_quote = held[covers], held_quote[:, covers]
     scenarios = scenarios_of(parameters.scenarios, WORDS, parameters.basis)
-    names, found = [*scenarios.names, "basis"], Markets(len(stack))
     markets = markets_of(stack, covering)
     options, spot_px = Expiries(stack, of_rows), stack.spot_px[:, markets]
     perps_base, moving_quote = linear_sums(stack, markets)
     if covering.size:
         moving_quote = moving_quote + covers_quote @ (layout.underlying[covering, None] == np.array(markets))
     pnl = _scenario_pnl(parameters, scenarios, options, markets, moving_quote)
-    for place, market in enumerate(markets):
-        found.note(layout.underlyings[market], names, pnl[..., place])
+    found = Markets(tuple([layout.underlyings[one] for one in markets]), (*scenarios.names, "basis"), pnl)
     perp_quote = (perps_base * spot_px).sum(axis=1)
     short_quote = (naked_shorts_base(options, markets) * spot_px).sum(axis=1)
     doubt_quote = np.zeros(len(stack))
@@ -192,4 +190,4 @@ def _scenario_pnl(
     linear = moving_quote * np.where(scenarios.is_skew, 0.0, scenarios.multiples - 1.0)[:, None, None]
     pnl = (options.by_market(by_expiry, markets) + linear) * scenarios.damping[:, None, None]
     basis = options.by_market(parameters.basis.charge_quote(moved, now, options.tau_years), markets)
-    return np.concatenate([pnl, np.broadcast_to(basis, (1, *pnl.shape[1:]))])
+    return np.concatenate([pnl, basis[None]])

@@ -70,10 +70,10 @@ def requirements(stack: BookStack, parameters: HouseParameters) -> list[Requirem
     """Return the house margin of each copy of a stack, as `requirement` would of each by itself."""
     pnl = StackValues(stack, parameters.scenarios()).pnl_by_underlying()
     groups = StackGroups(stack)
-    spot = np.take_along_axis(stack.spot_px, groups.underlying, axis=1) if stack.held else groups.tau_years
+    spot = stack.spot_px.take(groups.underlying[0], axis=1) if stack.held else groups.tau_years
     rate = np.maximum(parameters.roll_min, parameters.roll_annual * groups.tau_years)
     charge = np.abs(groups.sum(stack_deltas(stack))) * spot * rate
-    rolls = [np.where(groups.underlying == number, charge, 0.0).sum(axis=1) for number in stack.held]
+    rolls = list((charge @ groups.selector).T)
     return _requirements([stack.underlyings[number] for number in stack.held], pnl, rolls, len(stack), parameters)
 
 
@@ -100,7 +100,7 @@ def _requirements(
     scenarios, factor = parameters.scenarios(), parameters.mm_factor
     damped = _dampened(pnl, scenarios, parameters)
     places = damped.argmin(axis=1)
-    losses = np.maximum(-np.take_along_axis(damped, places[:, None, :], axis=1)[:, 0, :], 0.0).tolist()
+    losses = np.maximum(-damped.min(axis=1), 0.0).tolist() if names else []
     at, roll_of = places.tolist(), [one.tolist() for one in rolls]
     total = damped.sum(axis=0) if names else np.zeros((len(scenarios), copies))
     worst, lines = total.argmin(axis=0).tolist(), total.T.tolist()

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from bot.risk.book import SPOT, Flags, Floats, RiskBook
+from bot.risk.book import SPOT, Floats, Ints, RiskBook
 from bot.risk.margin.tables import QUOTE, terms_of
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import DAYS_PER_YEAR, DOWN, SAME, UP, Scenario, ScenarioSet, VolShock
-from bot.risk.stack import BookStack, StackGroups, ask_with_orders, offset, stack_deltas
+from bot.risk.stack import BookStack, StackGroups, ask_with_orders, money_offset, offset, stack_deltas
 from bot.risk.stack_values import StackValues, alike_parts
 
 MODEL = "okx"
@@ -142,17 +142,16 @@ def stack_parts(stack: BookStack, every: Sequence[UnitTerms], parameters: OkxPar
     values = StackValues(stack, sets, later_years=1.0 / DAYS_PER_YEAR)
     pnl = values.pnl_by_underlying()
     at, edge = pnl[:, :size].argmin(axis=1), size + pnl[:, size:].argmin(axis=1)
-    found = np.maximum(-np.take_along_axis(pnl, np.array([at, edge]).transpose(1, 0, 2), axis=1), 0.0)
-    mr1, mr6 = found[:, 0], parameters.extreme_share * found[:, 1]
+    mr1 = np.maximum(-pnl[:, :size].min(axis=1), 0.0)
+    mr6 = parameters.extreme_share * np.maximum(-pnl[:, size:].min(axis=1), 0.0)
     groups, deltas, nothing = StackGroups(stack), stack_deltas(stack), np.zeros(at.shape)
     has_options = bool(values.options.size)
     mr2 = _theta_loss(values) if has_options else nothing
-    is_mine = groups.grouping.key(stack.layout.place) == np.arange(len(every))[:, None]  # by unit and group
     mr3 = nothing
     if has_options:
-        mr3 = _term_structure(values, sets[0].scenarios[:size], groups, is_mine, parameters.term_structure_share)
-    mr4 = _basis(stack, groups, is_mine, deltas, every)
-    mr5 = _rates(stack, groups, is_mine, parameters.rate_move) if has_options else nothing
+        mr3 = _term_structure(values, _still(sets[0], size), groups, parameters.term_structure_share)
+    mr4 = _basis(stack, groups, deltas, every)
+    mr5 = _rates(stack, groups, parameters.rate_move) if has_options else nothing
     least = np.array([terms.minimum_rate for terms in every])[:, None] * _gross_quote(stack, deltas)
     hedged = stablecoin_hedge_quote(stack, deltas)
     places = np.where(mr1 >= mr6, at, edge)
@@ -178,9 +177,7 @@ def by_slices(size: float, slices: Sequence[Slice]) -> float:
 
 def stablecoin_hedge_quote(stack: BookStack, deltas: Floats) -> Floats:
     """Return by unit and copy how much delta is hedged across what contracts settle in: USDT against USDC, say."""
-    quote, layout = np.where(np.equal(stack.kind, SPOT), 0.0, deltas * stack.spot_of_row_px), stack.layout
-    mine = [layout.place == place for place in range(len(stack.held))]
-    return np.array([offset(quote[:, own] @ layout.money_selector[own]) for own in mine])
+    return money_offset(stack, np.where(np.equal(stack.kind, SPOT), 0.0, deltas * stack.spot_of_row_px))
 
 
 @lru_cache(maxsize=64)
@@ -199,29 +196,33 @@ def _theta_loss(values: StackValues) -> Floats:
     return found
 
 
-def _term_structure(
-    values: StackValues, grid: Sequence[Scenario], groups: StackGroups, is_mine: Flags, share: float
-) -> Floats:
+@lru_cache(maxsize=64)
+def _still(scenarios: ScenarioSet, size: int) -> Ints:
+    """Return which of the first scenarios move vol alone."""
+    grid = enumerate(scenarios.scenarios[:size])
+    return np.array([at for at, one in grid if one.move == 0.0 and one.vol != SAME], dtype=np.int64)
+
+
+def _term_structure(values: StackValues, still: Ints, groups: StackGroups, share: float) -> Floats:
     """Return what stands for MR3: a share of what expiries offset each other by under vol up or down, spot unmoved."""
-    still = np.array([at for at, one in enumerate(grid) if one.move == 0.0 and one.vol != SAME], dtype=np.int64)
     by_expiry = groups.sum(values.row_pnl_quote(still))
-    return share * np.array([offset(by_expiry[..., mine]).max(axis=0, initial=0.0) for mine in is_mine])
-
-
-def _basis(stack: BookStack, groups: StackGroups, is_mine: Flags, deltas: Floats, every: Sequence[UnitTerms]) -> Floats:
-    """Return MR4: by expiry the net delta at spot, times an annual move of the basis, at least a perpetual's."""
-    derivatives = np.where(np.equal(stack.kind, SPOT), 0.0, deltas * stack.spot_of_row_px)
-    place = groups.grouping.key(stack.layout.place)
-    annual, least = np.array([(one.annual_basis_move, one.perpetual_basis_rate) for one in every]).T[:, place]
-    rate = np.maximum(annual * groups.tau_years, least)
-    found: Floats = ((np.abs(groups.sum(derivatives)) * rate) @ is_mine.T).T
+    found: Floats = share * offset(by_expiry, groups.selector).max(axis=0, initial=0.0).T
     return found
 
 
-def _rates(stack: BookStack, groups: StackGroups, is_mine: Flags, rate_move: float) -> Floats:
+def _basis(stack: BookStack, groups: StackGroups, deltas: Floats, every: Sequence[UnitTerms]) -> Floats:
+    """Return MR4: by expiry the net delta at spot, times an annual move of the basis, at least a perpetual's."""
+    derivatives = np.where(np.equal(stack.kind, SPOT), 0.0, deltas * stack.spot_of_row_px)
+    annual, least = np.array([(one.annual_basis_move, one.perpetual_basis_rate) for one in every]).T[:, groups.place]
+    rate = np.maximum(annual * groups.tau_years, least)
+    found: Floats = ((np.abs(groups.sum(derivatives)) * rate) @ groups.selector).T
+    return found
+
+
+def _rates(stack: BookStack, groups: StackGroups, rate_move: float) -> Floats:
     """Return what stands for MR5: the value of each expiry's options times its time, times a move of the rate."""
     value = groups.sum(np.where(stack.is_option, stack.qty_base * stack.mark_px, 0.0))
-    found: Floats = rate_move * np.abs(((value * groups.tau_years) @ is_mine.T).T)
+    found: Floats = rate_move * np.abs(((value * groups.tau_years) @ groups.selector).T)
     return found
 
 

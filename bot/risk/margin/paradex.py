@@ -93,8 +93,8 @@ def _portfolio_requirements(
     sets = [parameters.scenarios(name) for name in held]
     for part, places in alike_parts(stack, sets):
         own_sets = [sets[place] for place in places]
-        weight = np.array([one.weight for one in own_sets])[:, :, None]
-        weighted = StackValues(part, own_sets).pnl_by_underlying() * weight
+        values = StackValues(part, own_sets)
+        weighted = values.pnl_by_underlying() * values.weight[:, :, None]
         deltas, lowest = stack_deltas(part), weighted.argmin(axis=1).tolist()
         for at, place in enumerate(places):
             name, scenarios, table = held[place], sets[place], _look_up(parameters.assets, held[place], "scan table")

@@ -152,31 +152,32 @@ def _scan(stack: BookStack, assets: Sequence[SpanAsset]) -> list[list[_Scanned]]
     sets, groups = [one.scenarios() for one in assets], StackGroups(stack)
     rates = np.array([(one.delivery_days, one.delivery_rate, one.short_option_rate) for one in assets]).T[:, :, None]
     values = StackValues(stack, sets)
-    loss = -values.pnl_by_underlying() * np.array([one.weight for one in sets])[:, :, None]
+    loss = -values.pnl_by_underlying() * values.weight[:, :, None]
     at = loss.argmax(axis=1)
     paired = np.where(at >= 2 * len(STEPS), at, at ^ 1)
-    both = np.take_along_axis(loss, np.array([at, paired]).transpose(1, 0, 2), axis=1).sum(axis=1)
+    own, copy = np.arange(len(assets))[:, None], np.arange(len(stack))
+    both = loss[own, at, copy] + loss[own, paired, copy]
     price_risk = np.maximum(0.5 * both - 0.5 * (loss[:, 0] + loss[:, 1]), 0.0)
-    spot = np.broadcast_to(stack.spot_px[:, stack.held].T, at.shape)
-    of_group = groups.grouping.key(stack.layout.place)
-    is_of_it = of_group == np.arange(len(assets))[:, None]  # by underlying and group
+    spot = np.zeros(at.shape)
+    spot += stack.spot_px[:, stack.held].T
     deltas = groups.sum(stack_deltas(stack))
     expires = groups.sum(np.isfinite(stack.tau_years).astype(float)) > 0.0  # what never expires is never delivered
-    is_soon = expires & (groups.tau_years * DAYS_PER_YEAR <= rates[0, of_group, 0])
-    delivery = spot * rates[1] * (np.where(is_soon, np.abs(deltas), 0.0) @ is_of_it.T).T
+    is_soon = expires & (groups.tau_years * DAYS_PER_YEAR <= rates[0, groups.place, 0])
+    delivery = spot * rates[1] * (np.where(is_soon, np.abs(deltas), 0.0) @ groups.selector).T
     short = np.maximum(-stack.qty_base.take(values.options, axis=1), 0.0)
     minimum = spot * rates[2] * (short @ stack.layout.selector.take(values.options, axis=0)).T
-    years_of, pnl_of = np.broadcast_to(groups.tau_years, deltas.shape), (-loss).transpose(0, 2, 1)
+    years_of = groups.tau_years if len(groups.tau_years) == len(deltas) else np.repeat(groups.tau_years, len(deltas), 0)
+    pnl_of = (-loss).transpose(0, 2, 1)
     found = []
-    for place, (asset, scenarios, mine) in enumerate(zip(assets, sets, is_of_it, strict=True)):
+    for place, (asset, scenarios, mine) in enumerate(zip(assets, sets, groups.is_of, strict=True)):
         columns = (
             *(at[place].tolist(), pnl_of[place].tolist(), deltas[:, mine].tolist(), years_of[:, mine].tolist()),
             *(one[place].tolist() for one in (spot, delivery, minimum, price_risk)),
         )
-        name, own = stack.underlyings[stack.held[place]], []
+        name, scans = stack.underlyings[stack.held[place]], []
         for worst, pnl, nets, years, px, delivered, least, risk in zip(*columns, strict=True):
             net = sum(nets)
-            own.append(
+            scans.append(
                 _Scanned(
                     name=name,
                     scan=max(0.0, -pnl[worst]),
@@ -190,7 +191,7 @@ def _scan(stack: BookStack, assets: Sequence[SpanAsset]) -> list[list[_Scanned]]
                     free_delta=net,
                 )
             )
-        found.append(own)
+        found.append(scans)
     return found
 
 

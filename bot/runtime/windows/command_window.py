@@ -7,8 +7,8 @@ session there outlives any command by far, so that it is not the length of our a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Final
 
 import aiomqtt
 import msgspec
@@ -24,13 +24,12 @@ from bot.runtime.configuration.desk import Desk, MqttSection
 from bot.runtime.configuration.issuers import load_issuers
 from bot.runtime.windows.command_desk import Arrival, CommandDesk, Reply, reply_topic
 from bot.runtime.windows.hub import Hub, Watched
-from bot.telemetry.logs import OnceLogger
+from bot.telemetry.mqtt.connection import Connection, heed_cancellation
 from bot.telemetry.mqtt.topics import MANNERS, Topic, topic_name
 
 SESSION_S: Final = 24 * 3600  # for which the broker keeps what comes while we are away; what has expired is refused
 MAX_PACKET_BYTES: Final = 64 * 1024  # the broker is asked not to hand us any larger one
 MAX_CORRELATION_BYTES: Final = 128
-AGAIN_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 QOS: Final = MANNERS[Topic.COMMANDS].qos  # at least once: a copy is refused by its id
 DONT_SEND_RETAINED: Final = 2
 
@@ -47,26 +46,26 @@ def answers_topic(prefix: str, vault: str) -> str:
     return topic_name(prefix, vault, Topic.ANSWERS)
 
 
-class CommandWindow:
+class CommandWindow(Connection):
     """Takes commands at the broker. One of the windows."""
 
     name = "commands"
 
     def __init__(self, broker: Broker, desk: CommandDesk, watched: Sequence[Watched]) -> None:
+        super().__init__("commands", broker=broker.address)
         self.desk = desk
         self._broker = broker
         prefix = broker.section.prefix
         names = [one.vault.vault for one in watched]
         self._vaults = {commands_topic(prefix, name): name for name in names}
         self._answers = {name: answers_topic(prefix, name) for name in names}
-        self._once = OnceLogger(log)
         self.is_connected = False
 
     async def run(self) -> None:
         """Take commands until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.desk.run())
-            group.create_task(self._stay_connected())
+            group.create_task(super().run())
 
     def show(self, state: VaultState) -> None:
         """Take the newest state of a vault, which answers tell."""
@@ -80,45 +79,20 @@ class CommandWindow:
         del why
         self.desk.gone(vault)
 
-    async def _stay_connected(self) -> None:
-        failures = 0
-        while True:
-            try:
-                async with self._client() as client:
-                    options = SubscribeOptions(
-                        qos=QOS, noLocal=True, retainAsPublished=True, retainHandling=DONT_SEND_RETAINED
-                    )
-                    await client.subscribe([(topic, options) for topic in self._vaults])
-                    _end_if_cancelled()
-                    self._once.recovered("commands", broker=self._broker.address)
-                    log.info("commands.open", broker=self._broker.address, vaults=list(self._answers))
-                    failures = 0
-                    self.is_connected = True
-                    await self._converse(client)
-            except aiomqtt.MqttError as error:
-                _end_if_cancelled()
-                self._once.failed("commands", broker=self._broker.address, error=str(error))
-            finally:
-                self.is_connected = False
-            await asyncio.sleep(AGAIN_S[min(failures, len(AGAIN_S) - 1)])
-            failures += 1
+    async def _greet(self, client: aiomqtt.Client) -> None:
+        options = SubscribeOptions(qos=QOS, noLocal=True, retainAsPublished=True, retainHandling=DONT_SEND_RETAINED)
+        await client.subscribe([(topic, options) for topic in self._vaults])
 
-    async def _converse(self, client: aiomqtt.Client) -> None:
-        """Take messages and send answers until the connection ends."""
-        tasks = [asyncio.create_task(self._listen(client)), asyncio.create_task(self._send(client))]
-        try:
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        for task in ended:
-            task.result()
+    def _opened(self, client: aiomqtt.Client) -> None:
+        del client
+        log.info("commands.open", broker=self._broker.address, vaults=list(self._answers))
+        self.is_connected = True
 
-    @staticmethod
-    async def _listen(client: aiomqtt.Client) -> None:
-        async for _ in client.messages:  # all are taken as they are read: it ends with the connection
-            pass
+    def _closed(self) -> None:
+        self.is_connected = False
+
+    def _works(self, client: aiomqtt.Client) -> Sequence[Coroutine[Any, Any, None]]:
+        return (self._send(client),)
 
     def _read(self, message: aiomqtt.Message) -> None:
         """Look at a message as it is read; what comes faster waits at the broker, so that no halt is dropped."""
@@ -149,7 +123,7 @@ class CommandWindow:
             for topic in filter(None, (reply.reply_to, self._answers[reply.answer.vault])):
                 await client.publish(topic, payload, qos=QOS, properties=_properties(reply))
             self.desk.sent(reply)
-            _end_if_cancelled()
+            heed_cancellation()
 
     def _client(self) -> aiomqtt.Client:
         connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # not typed there
@@ -164,13 +138,6 @@ class CommandWindow:
                 read(item)
 
         return self._broker.client("commands", clean_start=False, properties=connect, queue_type=Inbox)
-
-
-def _end_if_cancelled() -> None:
-    """Raise the cancellation of this task that a library has swallowed, as `asyncio.wait_for` of Python 3.11 may."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _properties(reply: Reply) -> Properties:

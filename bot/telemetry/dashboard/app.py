@@ -36,6 +36,7 @@ ASSET_TYPES: Final = {
     "style.css": "text/css",
     "parts.css": "text/css",
     "ek.js": "text/javascript",
+    "charts.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 MAX_TITLE: Final = 60

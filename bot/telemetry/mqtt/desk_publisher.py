@@ -14,7 +14,8 @@ from typing import Any, Final
 import aiomqtt
 
 from bot.domain.windows import Alert
-from bot.telemetry.mqtt.line import Connect, Line
+from bot.telemetry.mqtt.connection import Connect
+from bot.telemetry.mqtt.line import Line
 from bot.telemetry.mqtt.topics import Availability, Notice, OpenAlerts, Presence, Topic, desk_name, encode
 
 MAX_NOTICES: Final = 200  # that wait for the broker

@@ -1,76 +1,39 @@
-"""A connection to the broker that says by its last will whether its owner is there, and is made again for ever.
+"""A connection to the broker that says by its last will whether its owner is there.
 
-What is written over it is the business of whoever derives from it. Whatever the broker does, nothing piles up here.
+What is written over it is the business of whoever derives from it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Final
 
 import aiomqtt
-import structlog
 
-from bot.telemetry.logs import OnceLogger
+from bot.telemetry.mqtt.connection import QUIET, Connect, Connection
 from bot.telemetry.mqtt.topics import MANNERS, Availability, Presence, Topic, encode, topic_name
 
-AGAIN_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # pauses between attempts to connect
 PARTING_S: Final = 1.0
 
-QUIET: Final = logging.getLogger("evenkeel.mqtt")  # the library warns of each message that it has no room for
-QUIET.setLevel(logging.ERROR)
 
-log = structlog.get_logger()
-
-
-class Connect(Protocol):
-    """Makes clients of the broker, not connected yet, under a name of their own."""
-
-    def __call__(self, name: str, **terms: Any) -> aiomqtt.Client:  # noqa: ANN401 — whatever aiomqtt takes
-        """Return a client."""
-
-
-class Line:
+class Line(Connection):
     """The connection of one owner, a vault or a desk, under `name`; it has a will of its own."""
 
     def __init__(self, owner: str, name: str, prefix: str, connect: Connect, now_ns: Callable[[], int]) -> None:
+        super().__init__("broker", vault=owner)
         self.away_ns = 0  # since when the broker is away, wall clock; 0: it is not
         self._owner = owner
         self._name = name
         self._prefix = prefix
         self._connect = connect
         self._now_ns = now_ns
-        self._once = OnceLogger(log)
 
     async def run(self) -> None:
         """Write until cancelled, connecting again for ever; then say good-bye."""
-        failures = 0
         self.away_ns = self._now_ns()
-        while True:
-            try:
-                async with self._client() as client:
-                    heed_cancellation()
-                    self._once.recovered("broker", vault=self._owner)
-                    self.away_ns = failures = 0
-                    await self._converse(client)
-            except (aiomqtt.MqttError, OSError) as error:
-                self._once.failed("broker", vault=self._owner, error=str(error))
-            finally:
-                self.away_ns = self.away_ns or self._now_ns()
-                with suppress(OSError):
-                    self._part()
-            await asyncio.sleep(AGAIN_S[min(failures, len(AGAIN_S) - 1)])
-            failures += 1
-
-    def _works(self, client: aiomqtt.Client) -> Sequence[Coroutine[Any, Any, None]]:
-        """Return what is written over a connection that has just been made; each goes on as long as it lasts."""
-        raise NotImplementedError
-
-    def _part(self) -> None:
-        """Write down what is to outlive this process, after a connection has ended."""
+        await super().run()
 
     def _client(self) -> aiomqtt.Client:
         # The broker says so when the connection ends without a good-bye, as after kill -9 or a cable pulled.
@@ -82,35 +45,22 @@ class Line:
         )
         return self._connect(self._name, will=will, max_inflight_messages=20, logger=QUIET)
 
-    async def _converse(self, client: aiomqtt.Client) -> None:
-        tasks = [asyncio.create_task(work) for work in (*self._works(client), self._listen(client))]
-        try:
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            await self._end(tasks)
-            with suppress(aiomqtt.MqttError, TimeoutError):
-                async with asyncio.timeout(PARTING_S):
-                    await self._write(client, Availability(Presence.OFFLINE, "stopped", self._now_ns()))
-            raise
-        await self._end(tasks)
-        for task in ended:
-            task.result()
+    def _opened(self, client: aiomqtt.Client) -> None:
+        del client
+        self.away_ns = 0
 
-    @staticmethod
-    async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-        # Again and again: the library waits by asyncio.wait_for, which before Python 3.12 loses a cancellation that
-        # comes at the moment of its answer.
-        left = set(tasks)
-        while left:
-            for task in left:
-                task.cancel()
-            _, left = await asyncio.wait(left, timeout=0.05)
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def _part(self, client: aiomqtt.Client) -> None:
+        with suppress(aiomqtt.MqttError, TimeoutError):
+            async with asyncio.timeout(PARTING_S):
+                await self._write(client, Availability(Presence.OFFLINE, "stopped", self._now_ns()))
 
-    @staticmethod
-    async def _listen(client: aiomqtt.Client) -> None:
-        async for _ in client.messages:  # nothing is subscribed to: it ends with the connection, and at once
-            pass
+    def _closed(self) -> None:
+        self.away_ns = self.away_ns or self._now_ns()
+        with suppress(OSError):
+            self._keep()
+
+    def _keep(self) -> None:
+        """Write down what is to outlive this process, after a connection has ended."""
 
     async def _write(self, client: aiomqtt.Client, availability: Availability) -> None:
         await self._send(client, Topic.AVAILABILITY, encode(availability))
@@ -120,10 +70,3 @@ class Line:
         manner = MANNERS[topic]
         name = topic_name(self._prefix, self._owner, topic)
         await client.publish(name, payload, qos=manner.qos, retain=manner.is_retained)
-
-
-def heed_cancellation() -> None:
-    """Raise CancelledError where the task is to end and what it waited for last has kept that to itself."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

@@ -16,7 +16,8 @@ import msgspec
 
 from bot.domain.errors import EvenkeelError
 from bot.domain.windows import Alert, Told, VaultState
-from bot.telemetry.mqtt.line import Connect, Line
+from bot.telemetry.mqtt.connection import Connect
+from bot.telemetry.mqtt.line import Line
 from bot.telemetry.mqtt.topics import (
     Availability,
     OpenAlerts,
@@ -103,7 +104,7 @@ class Publisher(Line):
         self._events.rewind()
         return self._write_states(client), self._write_events(client), self._write_alerts(client)
 
-    def _part(self) -> None:
+    def _keep(self) -> None:
         self._events.flush()
 
     async def _write_states(self, client: aiomqtt.Client) -> None:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, Protocol, cast
 
 import aiomqtt
 import msgspec
-import structlog
 
 from bot.domain.windows import Alert, CommandAnswer, Told, VaultState
-from bot.telemetry.logs import OnceLogger
-from bot.telemetry.mqtt.line import AGAIN_S, QUIET, Connect, heed_cancellation
+from bot.telemetry.mqtt.connection import QUIET, Connect, Connection
 from bot.telemetry.mqtt.topics import (
     MANNERS,
     STATE_TOPICS,
@@ -33,9 +30,6 @@ from bot.telemetry.mqtt.topics import (
     parse_topic,
     topic_name,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 MAX_INBOX: Final = 5_000  # messages that wait to be read; when there are more, events among them are caught up with
 MAX_VAULTS: Final = 1_000
@@ -53,8 +47,6 @@ READ_TOPICS: Final = (
     Topic.ALERTS,
     Topic.ANSWERS,
 )
-
-log = structlog.get_logger()
 
 
 class Sink(Protocol):
@@ -117,7 +109,7 @@ class Order:
         return ready
 
 
-class Subscriber:
+class Subscriber(Connection):
     """Reads everything that is published below one prefix, and hands it to a sink; of desks only that of `desk`."""
 
     def __init__(
@@ -129,6 +121,7 @@ class Subscriber:
         vaults: Sequence[str] = ("+",),
         desk: str = "",
     ) -> None:
+        super().__init__("broker", reader=name)
         self.unreadable = 0  # messages that did not fit their schema
         self._name = name
         self._prefix = prefix
@@ -136,40 +129,18 @@ class Subscriber:
         self._sink = sink
         self._vaults = vaults
         self._desk = desk
-        self._once = OnceLogger(log)
         self._parts: dict[str, dict[Topic, Part]] = {}
         self._orders: dict[str, Order] = {}
         self._unshown: set[str] = set()
         self._answers: dict[str, asyncio.Future[CommandAnswer]] = {}
-        self._client: aiomqtt.Client | None = None
-
-    async def run(self) -> None:
-        """Read until cancelled, connecting again for ever."""
-        failures = 0
-        while True:
-            try:
-                async with self._reader() as client:
-                    await self._subscribe(client)
-                    heed_cancellation()
-                    self._client = client
-                    failures = 0
-                    self._once.recovered("broker", reader=self._name)
-                    self._sink.take_connection(is_connected=True)
-                    await self._read(client)
-            except (aiomqtt.MqttError, OSError) as error:
-                self._once.failed("broker", reader=self._name, error=str(error))
-            finally:
-                self._client = None
-                self._sink.take_connection(is_connected=False)
-            await asyncio.sleep(AGAIN_S[min(failures, len(AGAIN_S) - 1)])
-            failures += 1
+        self._connected: aiomqtt.Client | None = None
 
     async def order(self, vault: str, payload: bytes, command_id: str, timeout_s: float) -> CommandAnswer:
         """Send a signed command and return its answer.
 
         Raises NotConnected if it could not be sent, TimeoutError if no answer came: it may have been carried out.
         """
-        client = self._client
+        client = self._connected
         if client is None:
             raise NotConnected("expected a connection to the broker, found none; hint: nothing was sent")
         answer = asyncio.get_running_loop().create_future()
@@ -187,10 +158,10 @@ class Subscriber:
 
     # Reading
 
-    def _reader(self) -> aiomqtt.Client:
+    def _client(self) -> aiomqtt.Client:
         return self._connect(self._name, max_queued_incoming_messages=MAX_INBOX, logger=QUIET)
 
-    async def _subscribe(self, client: aiomqtt.Client) -> None:
+    async def _greet(self, client: aiomqtt.Client) -> None:
         # Every topic by itself: of a topic that came later than this program it wants nothing.
         topics = [
             (topic_name(self._prefix, vault, topic), MANNERS[topic].qos)
@@ -203,10 +174,26 @@ class Subscriber:
         if any(getattr(code, "is_failure", False) for code in codes):
             raise aiomqtt.MqttError("the broker lets us read none or only some of our topics")
 
-    async def _read(self, client: aiomqtt.Client) -> None:
-        async with _repeating(self._show, GATHER_S):
-            async for message in client.messages:
-                self._take(message.topic.value, message.payload)
+    def _opened(self, client: aiomqtt.Client) -> None:
+        self._connected = client
+        self._sink.take_connection(is_connected=True)
+
+    def _closed(self) -> None:
+        self._connected = None
+        self._sink.take_connection(is_connected=False)
+
+    def _works(self, client: aiomqtt.Client) -> Sequence[Coroutine[Any, Any, None]]:
+        del client
+        return (self._gather(),)
+
+    async def _gather(self) -> None:
+        while True:
+            await asyncio.sleep(GATHER_S)
+            self._show()
+
+    async def _listen(self, client: aiomqtt.Client) -> None:
+        async for message in client.messages:
+            self._take(message.topic.value, message.payload)
 
     def _take(self, name: str, payload: object) -> None:
         found = parse_topic(self._prefix, name)
@@ -297,19 +284,3 @@ def _is_small(content: object) -> bool:
     if isinstance(content, msgspec.Struct):
         return all(_is_small(getattr(content, name)) for name in content.__struct_fields__)
     return True
-
-
-@asynccontextmanager
-async def _repeating(work: Callable[[], None], every_s: float) -> AsyncIterator[None]:
-    async def repeat() -> None:
-        while True:
-            await asyncio.sleep(every_s)
-            work()
-
-    task = asyncio.create_task(repeat())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

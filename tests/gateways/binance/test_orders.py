@@ -87,17 +87,17 @@ async def test_without_a_countdown_nothing_rests(rig: Rig, server: BinanceServer
 
 
 async def test_a_countdown_not_renewed_cancels_what_rests() -> None:
-    ahead_ms = 0
-    book = usdm_book(now_ms=lambda: wall_clock_ms() + ahead_ms)
+    began_ms, ahead_ms = wall_clock_ms(), 0
+    book = usdm_book(now_ms=lambda: began_ms + ahead_ms)  # which does not go on by itself
     book.set_index("ETH", 2_000.0)
     book.set_quote(ETH, 1_999.99, 5.0, 2_000.01, 5.0)
     async with BinanceServer(book) as server, rigged("binance", "binanceusdm", server, runs=False) as rig:
         order_id = rig.send(ETH, 1_000, 1_990.0, TimeInForce.GTC)
         await rig.until(OrderAccepted)
-        ahead_ms = 29_000
+        ahead_ms = 29_999
         server.tick()
         assert book.open_orders()
-        ahead_ms = 31_000
+        ahead_ms = 30_000
         server.tick()
         assert not book.open_orders()
         ahead_ms = 0

@@ -7,7 +7,7 @@ import pytest
 from bot.domain.errors import Retryable
 from bot.gateways.bybit.orders import BybitOrderWords
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
-from tests.gateways.desks import WallClock
+from tests.gateways.desks import SteadyClock
 
 SETTINGS = VenueSettings(venue="bybit", exchange_id="bybit", underlyings=frozenset({"ETH"}))
 
@@ -15,7 +15,7 @@ SETTINGS = VenueSettings(venue="bybit", exchange_id="bybit", underlyings=frozens
 async def test_nothing_rests_without_protection() -> None:
     exchange = open_exchange(SETTINGS, Credentials())
     with pytest.raises(Retryable, match="Bybit cancels on disconnect for institutional clients only"):
-        await BybitOrderWords().dead_man(exchange, WallClock(), SETTINGS).ensure("ETH/USDT:USDT")
+        await BybitOrderWords().dead_man(exchange, SteadyClock(), SETTINGS).ensure("ETH/USDT:USDT")
     await exchange.close()
 
 

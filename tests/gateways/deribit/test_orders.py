@@ -24,16 +24,18 @@ from bot.domain.orders import (
     OutcomeLost,
     TimeInForce,
 )
-from bot.domain.units import NS_PER_MS
+from bot.domain.units import NS_PER_HOUR, NS_PER_MS, NS_PER_S
 from bot.domain.venues import AccountReport, VenueHealth, VenueStatus
 from bot.gateways.deribit.orders import DeribitOrderWords
 from bot.gateways.deribit.session import DeribitSession
 from bot.gateways.outcomes import Outcome
 from tests.gateways.desks import RUN, Rig, rigged
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import quoted_book
 from tests.venues.faults import StreamFault, drop_reply, drop_request, garbage, http, reject, silence
 from tests.venues.matching import State, VenueBook
+from tests.venues.passing import let_pass
 
 PERP, USDC = "ETH-PERPETUAL", "ETH_USDC-PERPETUAL"
 
@@ -53,11 +55,16 @@ async def server(book: VenueBook) -> AsyncIterator[DeribitServer]:
 async def rig(server: DeribitServer) -> AsyncIterator[Rig]:
     async with rigged("deribit", "deribit", server) as running:
         await running.until(AccountReport)
-        session = running.desk.dead_man
-        assert isinstance(session, DeribitSession)
-        await asyncio.wait_for(session.wait_armed(), 2)
+        await armed(running)
         running.got.clear()
         yield running
+
+
+async def armed(rig: Rig) -> None:
+    """Wait until orders may rest; one that is sent before waits for a second at most."""
+    session = rig.desk.dead_man
+    assert isinstance(session, DeribitSession)
+    await asyncio.wait_for(session.wait_armed(), PATIENCE_S)
 
 
 async def test_an_ioc_order_is_sent_accepted_and_filled_with_its_fee(rig: Rig, book: VenueBook) -> None:
@@ -127,23 +134,28 @@ async def test_a_dropped_reply_leaves_exactly_one_order_whose_truth_is_found(
     assert not rig.of(OrderRejected)
 
 
-async def test_a_dropped_request_never_was_after_two_questions(
-    rig: Rig, server: DeribitServer, book: VenueBook
-) -> None:
-    server.faults.next("create", drop_request())
-    order_id = rig.send(PERP, 100, 2_001.0)
-    await rig.until(OutcomeLost)
-    rig.query(order_id, PERP)
-    await asyncio.sleep(0.03)
-    assert not rig.of(OrderTruth)  # too soon to believe it
-    await asyncio.sleep(0.1)
-    rig.query(order_id, PERP)
-    await asyncio.sleep(0.05)
-    assert not rig.of(OrderTruth)  # once is not enough
-    rig.query(order_id, PERP)
-    truth = await rig.until(OrderTruth)
-    assert (truth.state, truth.fills) == (OrderState.REJECTED, ())
-    assert book.orders_of(order_id) == []
+async def test_a_dropped_request_never_was_after_two_questions(server: DeribitServer, book: VenueBook) -> None:
+    async with rigged("deribit", "deribit", server, absence_ns=NS_PER_HOUR) as rig:
+        server.faults.next("create", drop_request())
+        order_id = rig.send(PERP, 100, 2_001.0)
+        await rig.until(OutcomeLost)
+        known = rig.desk.known.get(order_id)
+        assert known is not None
+
+        async def ask() -> None:
+            before = server.faults.asked.get("query", 0)
+            rig.query(order_id, PERP)
+            await rig.soon(lambda: server.faults.asked.get("query", 0) > before and not known.is_asking, "an answer")
+
+        await ask()
+        assert not rig.of(OrderTruth)  # too soon to believe it
+        rig.clock.ahead_ns = NS_PER_HOUR
+        await ask()
+        assert not rig.of(OrderTruth)  # once is not enough
+        await ask()
+        [truth] = rig.of(OrderTruth)
+        assert (truth.state, truth.fills) == (OrderState.REJECTED, ())
+        assert book.orders_of(order_id) == []
 
 
 @pytest.mark.parametrize("fault", [http(502, is_executed=True), garbage(), http(503, is_executed=True, body="oops")])
@@ -381,11 +393,16 @@ def test_codes_mean_what_deribit_says(error: Exception, meaning: Outcome) -> Non
 
 
 async def test_a_cancel_leaves_by_another_way_while_the_order_connection_is_silent(
-    rig: Rig, server: DeribitServer, book: VenueBook
+    server: DeribitServer, book: VenueBook
 ) -> None:
-    order_id = rig.send(PERP, 100, 1_990.0, TimeInForce.POST_ONLY)
-    await rig.until(OrderAccepted)
-    server.faults.next("cancel", silence(is_executed=False))
-    rig.cancel(order_id, PERP)
-    await rig.soon(lambda: not book.open_orders(), what="no open order")
-    await rig.soon(lambda: rig.of(OrderCanceled) or rig.of(OrderTruth), what="the end")
+    async with rigged("deribit", "deribit", server, timeout_ns=10 * NS_PER_S) as rig:
+        await armed(rig)
+        order_id = rig.send(PERP, 100, 1_990.0, TimeInForce.POST_ONLY)
+        await rig.until(OrderAccepted)
+        server.faults.next("cancel", silence(is_executed=False))
+        rig.cancel(order_id, PERP)
+        await rig.soon(lambda: server.faults.asked.get("cancel"), what="a cancel")
+        let_pass(11.0)
+        await rig.soon(lambda: not book.open_orders(), what="no open order")
+        await rig.soon(lambda: rig.of(OrderCanceled) or rig.of(OrderTruth), what="the end")
+        assert book.orders_of(order_id)[0].cancel_reason == "user_request"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -11,13 +10,15 @@ import ccxt
 import pytest
 
 from bot.domain.errors import Retryable
-from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.domain.units import NS_PER_S
 from bot.gateways.deribit.session import DeribitSession
 from bot.gateways.exchange import Credentials, open_exchange
 from tests.gateways.desks import SteadyClock, settings_of
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import quoted_book
 from tests.venues.faults import StreamFault, delay, drop_reply, drop_request, reject
+from tests.venues.passing import let_pass, out_of_time, until
 
 ORDER = {"instrument_name": "ETH-PERPETUAL", "amount": 10, "type": "limit", "price": 1_990.0, "label": "0123456789-1"}
 
@@ -29,10 +30,10 @@ async def server() -> AsyncIterator[DeribitServer]:
 
 
 @asynccontextmanager
-async def session_on(server: DeribitServer, timeout_ns: int = NS_PER_S, **keys: str) -> AsyncIterator[DeribitSession]:
+async def session_on(server: DeribitServer, **keys: str) -> AsyncIterator[DeribitSession]:
     settings = settings_of("deribit", "deribit", server)
     exchange = open_exchange(settings, Credentials(**{**server.credentials, **keys}))
-    session = DeribitSession(exchange, SteadyClock(), timeout_ns, 30 * NS_PER_S)
+    session = DeribitSession(exchange, SteadyClock(), 10 * NS_PER_S, 30 * NS_PER_S)
     running = asyncio.create_task(session.run())
     try:
         yield session
@@ -43,13 +44,11 @@ async def session_on(server: DeribitServer, timeout_ns: int = NS_PER_S, **keys: 
 
 
 async def soon(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(3):
-        while not condition():  # noqa: ASYNC110 - the condition is anything
-            await asyncio.sleep(0.005)
+    await until(condition)
 
 
 async def armed(session: DeribitSession) -> None:
-    await asyncio.wait_for(session.wait_armed(), 3)
+    await asyncio.wait_for(session.wait_armed(), PATIENCE_S)
 
 
 async def test_it_is_armed_in_the_right_order_and_verified(server: DeribitServer) -> None:
@@ -69,9 +68,8 @@ async def test_it_is_armed_in_the_right_order_and_verified(server: DeribitServer
 async def test_heartbeats_are_answered(server: DeribitServer) -> None:
     async with session_on(server) as session:
         await armed(session)
-        await asyncio.sleep(0.25)  # several heartbeats of 50 ms
+        await soon(lambda: [name for name, _ in server.calls].count("public/test") > 2)  # one every 50 ms
         assert session.is_armed
-        assert "public/test" in [name for name, _ in server.calls]
 
 
 async def test_orders_of_a_broken_connection_are_canceled_and_a_new_one_is_armed(server: DeribitServer) -> None:
@@ -103,23 +101,24 @@ async def test_a_lost_answer_is_a_network_error(server: DeribitServer, fault: ob
 
 
 async def test_a_late_answer_is_a_timeout(server: DeribitServer) -> None:
-    async with session_on(server, 100 * NS_PER_MS) as session:
+    async with session_on(server) as session:
         await armed(session)
-        server.faults.next("create", delay(reply_s=0.2))
+        server.faults.next("create", delay(reply_s=20.0))
         with pytest.raises(ccxt.RequestTimeout):
-            await session.call("private/buy", ORDER)
-        await asyncio.sleep(0.15)  # the answer comes after all: nobody waits for it
+            await out_of_time(session.call("private/buy", ORDER), lambda: server.book.orders, 11.0)
+        let_pass(10.0)
+        [connection] = server.connections
+        await soon(lambda: not connection.slow)
+        await connection.pipe.flush()  # the answer came after all: nobody waits for it
         assert session.is_armed
 
 
 async def test_a_silent_answer_stream_does_not_hang(server: DeribitServer) -> None:
-    async with session_on(server, 100 * NS_PER_MS) as session:
+    async with session_on(server) as session:
         await armed(session)
         server.faults.next("replies", StreamFault.FREEZE)
-        started = time.monotonic()
         with pytest.raises(ccxt.NetworkError):
-            await session.call("private/buy", ORDER)
-        assert time.monotonic() - started < 1
+            await out_of_time(session.call("private/buy", ORDER), lambda: server.book.orders, 11.0)
 
 
 async def test_a_wrong_key_never_arms_and_says_why(server: DeribitServer) -> None:

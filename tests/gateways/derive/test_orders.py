@@ -9,7 +9,7 @@ from bot.domain.orders import OrderIntent, TimeInForce
 from bot.gateways.derive.orders import DeriveOrderWords
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.gateways.order_words import OrderTerms
-from tests.gateways.desks import WallClock
+from tests.gateways.desks import SteadyClock
 from tests.instruments import PERPETUAL
 
 SETTINGS = VenueSettings(venue="derive", exchange_id="derive", underlyings=frozenset({"ETH"}))
@@ -18,7 +18,7 @@ SETTINGS = VenueSettings(venue="derive", exchange_id="derive", underlyings=froze
 async def test_nothing_rests_without_a_session() -> None:
     exchange = open_exchange(SETTINGS, Credentials())
     with pytest.raises(Retryable, match="Derive cancels on disconnect only"):
-        await DeriveOrderWords().dead_man(exchange, WallClock(), SETTINGS).ensure("ETH-PERP")
+        await DeriveOrderWords().dead_man(exchange, SteadyClock(), SETTINGS).ensure("ETH-PERP")
     await exchange.close()
 
 

@@ -100,17 +100,18 @@ async def test_a_resting_order_waits_for_the_scheduled_cancel_and_is_canceled(
 
 
 async def test_a_scheduled_cancel_not_moved_on_cancels_what_rests() -> None:
-    ahead_ms = 0
-    book = hyperliquid_book(now_ms=lambda: wall_clock_ms() + ahead_ms)
+    began_ms, ahead_ms = wall_clock_ms(), 0
+    book = hyperliquid_book(now_ms=lambda: began_ms + ahead_ms)  # which does not go on by itself
     book.set_index("ETH", 2_000.0)
     book.set_quote("ETH", 1_999.9, 5.0, 2_000.1, 5.0)
     async with HyperliquidServer(book) as server, rigged("hyperliquid", "hyperliquid", server, runs=False) as rig:
         order_id = rig.send(eth(rig), 10_000, 1_990.0, TimeInForce.GTC)
         await rig.until(OrderAccepted)
-        ahead_ms = 29_000
+        assert server.scheduled_ms is not None
+        ahead_ms = 29_999
         server.tick()
         assert book.open_orders()
-        ahead_ms = 31_000
+        ahead_ms = server.scheduled_ms - began_ms  # 30 s after it was sent, by the clock of who sent it
         server.tick()
         assert not book.open_orders()
         rig.query(order_id, eth(rig))

@@ -14,7 +14,7 @@ from bot.domain.errors import Retryable
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.gateways.exchange import Credentials, VenueSettings, open_exchange
 from bot.gateways.okx.orders import OkxOrderWords
-from tests.gateways.desks import WallClock
+from tests.gateways.desks import SteadyClock
 
 
 class Okx:
@@ -64,14 +64,14 @@ def settings(okx: Okx, dead_man_ns: int = 30 * NS_PER_S) -> VenueSettings:
 
 @pytest.mark.parametrize(("dead_man_ns", "seconds"), [(30 * NS_PER_S, 30), (500 * NS_PER_MS, 10), (10**13, 120)])
 async def test_the_countdown_never_becomes_nought(okx: Okx, exchange: Any, dead_man_ns: int, seconds: int) -> None:
-    armed = OkxOrderWords().dead_man(exchange, WallClock(), settings(okx, dead_man_ns))
+    armed = OkxOrderWords().dead_man(exchange, SteadyClock(), settings(okx, dead_man_ns))
     await armed.ensure("ETH/USDT:USDT")
     assert [int(body["timeOut"]) for _, body in okx.asked] == [seconds]
 
 
 async def test_a_countdown_that_answers_without_a_time_is_not_armed(okx: Okx, exchange: Any) -> None:
     okx.trigger_ms = "0"
-    armed = OkxOrderWords().dead_man(exchange, WallClock(), settings(okx))
+    armed = OkxOrderWords().dead_man(exchange, SteadyClock(), settings(okx))
     with pytest.raises(Retryable, match="could not be armed"):
         await armed.ensure("ETH/USDT:USDT")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bot.domain.units import NS_PER_HOUR, NS_PER_MS
+from bot.domain.units import NS_PER_HOUR
 from bot.gateways.series.deribit_volatility import DeribitVolatility
 from bot.gateways.series.fetching import JsonPages, SeriesDown
 from tests.venues.pages import Pages
@@ -48,7 +48,7 @@ async def test_a_page_that_leads_nowhere_ends_it() -> None:
 
 @pytest.mark.parametrize("answer", [[], {"result": None}, {"result": {"data": [[1, 2]]}}, {"error": {"code": 1}}])
 async def test_another_shape_is_down(answer: object) -> None:
-    async with Pages({PATH: answer}) as server, JsonPages(timeout_ns=500 * NS_PER_MS, tries=1) as pages:
+    async with Pages({PATH: answer}) as server, JsonPages(tries=1) as pages:
         with pytest.raises(SeriesDown, match="expected candles"):
             await DeribitVolatility(pages, "BTC", base_url=server.url).read(0, NS_PER_HOUR)
 

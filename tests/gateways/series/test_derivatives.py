@@ -27,7 +27,7 @@ async def opened(server: BinanceServer, data_url: str = "") -> AsyncIterator[ccx
     options: dict[str, Any] = server.options
     options["urls"]["api"]["fapiData"] = data_url or f"http://{server.host}"
     settings = VenueSettings(
-        venue="binance", exchange_id="binanceusdm", underlyings=frozenset({"ETH"}), options=options, timeout_ns=NS_PER_S
+        venue="binance", exchange_id="binanceusdm", underlyings=frozenset({"ETH"}), options=options
     )
     exchange = open_exchange(settings, Credentials())
     try:

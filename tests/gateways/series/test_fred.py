@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bot.domain.units import NS_PER_DAY, NS_PER_MS
+from bot.domain.units import NS_PER_DAY
 from bot.gateways.series.fetching import JsonPages, SeriesDown
 from bot.gateways.series.fred import FredSeries
 from bot.gateways.series.reader import day_ns
@@ -25,7 +25,7 @@ def answer(*rows: dict[str, str]) -> dict[str, Any]:
 
 
 def client() -> JsonPages:
-    return JsonPages(timeout_ns=500 * NS_PER_MS, tries=1)
+    return JsonPages(tries=1)
 
 
 async def test_observations_with_their_vintages() -> None:

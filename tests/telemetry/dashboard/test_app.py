@@ -25,3 +25,10 @@ def test_what_is_served_is_there_and_names_no_other_place() -> None:
         text = (ASSETS / name).read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert "http" not in text
         assert "eval" not in text
+
+
+def test_what_the_scripts_import_is_served() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in ASSETS.glob("*.js")]
+    imported = {name for text in texts for name in re.findall(r'from "/assets/([^"]+)"', text)}
+    assert imported == {"charts.js"}
+    assert {ASSET_TYPES.get(name) for name in imported} == {"text/javascript"}

@@ -1,42 +1,58 @@
-"""What a connection of ours owes to whoever ends it; how it lives at a broker is in the tests of who writes over it."""
+"""Whether the owner of a line is there is what the broker says, also where the line was cut without a word."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import socket
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
-from bot.telemetry.mqtt.line import Line, heed_cancellation
+import aiomqtt
 
+from bot.telemetry.mqtt.line import Line
+from bot.telemetry.mqtt.topics import Availability, Presence, Topic
+from tests.broker import Mosquitto
+from tests.telemetry.mqtt.test_publisher import broker, until, until_heard
 
-async def test_a_cancellation_that_was_kept_back_is_heeded() -> None:
-    async def deaf(is_heeding: bool) -> str:
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(60)
-        if is_heeding:
-            heed_cancellation()
-        return "goes on"
-
-    heed_cancellation()
-    for is_heeding in (False, True):
-        task = asyncio.create_task(deaf(is_heeding))
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled() is is_heeding
+__all__ = ["broker"]  # a fixture
 
 
-async def test_what_loses_a_cancellation_is_ended_all_the_same() -> None:
-    losses = []
+class Present(Line):
+    """Says that its owner is there, once."""
 
-    async def deaf() -> None:
-        while len(losses) < 3:
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                losses.append(1)
+    def __init__(self, to: Mosquitto) -> None:
+        super().__init__("eth", "state-eth", "evenkeel", to.broker().client, time.time_ns)
+        self.clients: list[aiomqtt.Client] = []
+        self.kept = 0
 
-    task = asyncio.create_task(deaf())
-    await asyncio.sleep(0)
-    await Line._end([task])
-    assert task.done()
-    assert len(losses) == 3
+    def _works(self, client: aiomqtt.Client) -> Sequence[Coroutine[Any, Any, None]]:
+        self.clients.append(client)
+        return (self._be_there(client),)
+
+    async def _be_there(self, client: aiomqtt.Client) -> None:
+        if len(self.clients) == 1:
+            await self._write(client, Availability(Presence.ONLINE, "", 1))
+        await asyncio.Event().wait()
+
+    def _keep(self) -> None:
+        self.kept += 1
+        raise OSError("the disk is full")  # of no concern to the line
+
+
+async def test_a_cut_line_leaves_its_will_and_one_that_is_ended_a_good_bye(broker: Mosquitto) -> None:
+    line = Present(broker)
+    assert line.away_ns == 0
+    running = asyncio.create_task(line.run())
+    await until(lambda: bool(line.clients))
+    assert line.away_ns == 0
+    await until_heard(broker, Topic.AVAILABILITY, lambda found: found.presence is Presence.ONLINE)
+    line.clients[0]._client.socket().shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]  # as a cable pulled
+    cut = await until_heard(broker, Topic.AVAILABILITY, lambda found: found.presence is Presence.OFFLINE)
+    assert cut.why == "the connection was lost"
+    await until(lambda: len(line.clients) == 2)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    ended = await until_heard(broker, Topic.AVAILABILITY, lambda found: found.why == "stopped")
+    assert ended.presence is Presence.OFFLINE
+    assert (line.kept, line.away_ns > 0) == (2, True)

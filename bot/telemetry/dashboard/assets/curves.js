@@ -1,4 +1,5 @@
 // Replays side by side over time: P&L of all of them, and below it net delta of each in its band. Drawn once per replay.
+import { axisOf, frame, lookOf, signed } from "/assets/charts.js";
 import { echarts } from "nicegui-echart";
 import { h, markRaw } from "vue";
 
@@ -39,8 +40,7 @@ export default {
       this.clear();
       const { pnl, deltas } = this.shown;
       if (!pnl) return;
-      const style = getComputedStyle(this.$el);
-      const look = { font: style.fontFamily, colour: (name) => style.getPropertyValue(`--ek-${name}`).trim() };
+      const look = lookOf(this.$el);
       const canvases = this.$el.querySelectorAll(".ek-canvas");
       [this.pnlOption(pnl, look), ...deltas.map((one) => this.deltaOption(one, look))].forEach((option, place) => {
         const chart = echarts.init(canvases[place], null, { renderer: "canvas" });
@@ -51,27 +51,11 @@ export default {
       echarts.connect(this.group);
     },
     // What all charts have in common: the axis of time is the same for all
-    frame({ font, colour }, told, write, ends) {
-      const axis = {
-        axisLine: { lineStyle: { color: colour("muted") } },
-        axisLabel: { color: colour("muted"), hideOverlap: true },
-        splitLine: { lineStyle: { color: colour("grid") } },
-      };
+    frame(look, told, write, ends) {
+      const axis = axisOf(look);
       return {
-        animation: false,
-        useUTC: true,
-        aria: { enabled: true, label: { description: told } },
-        textStyle: { fontFamily: font },
+        ...frame(look, told, write),
         grid: { left: ROOM_PX, right: 4 * ROOM_PX, top: 2 * ROOM_PX, bottom: ROOM_PX, containLabel: true },
-        tooltip: {
-          trigger: "axis",
-          confine: true,
-          backgroundColor: colour("paper"),
-          borderColor: colour("grid"),
-          textStyle: { color: colour("ink") },
-          order: "valueDesc",
-          valueFormatter: (value) => (typeof value === "number" ? write(value) : "–"),
-        },
         xAxis: { type: "time", min: this.shown.from_ms, max: this.shown.to_ms, ...axis, splitLine: { show: false } },
         yAxis: { type: "value", scale: true, splitNumber: 4, ...ends, ...axis },
       };
@@ -175,11 +159,6 @@ export default {
     ]);
   },
 };
-
-function signed(value, digits) {
-  const text = Math.abs(value).toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-  return `${value < 0 ? "−" : "+"}${text}`;
-}
 
 function stroke(hue, dash) {
   const line = { x1: 0, x2: 28, y1: 5, y2: 5, stroke: `var(--ek-${hue})`, "stroke-width": 2.5, "stroke-dasharray": dash.join(" ") };

@@ -1,4 +1,5 @@
 // Net delta inside its band over time. Points are appended, never sent again; the browser keeps a bounded number.
+import { axisOf, frame, lookOf, signed } from "/assets/charts.js";
 import { echarts } from "nicegui-echart";
 import { h } from "vue";
 
@@ -51,8 +52,8 @@ export default {
       this.points = this.points.filter((_, place) => place % 2 === 0 || place > newest * 0.75);
     },
     dress() {
-      const style = getComputedStyle(this.$el);
-      const colour = (name) => style.getPropertyValue(`--ek-${name}`).trim();
+      const look = lookOf(this.$el);
+      const { colour } = look;
       const unit = this.first.unit;
       const isNarrow = this.$el.offsetWidth < 520; // the legend takes two lines then
       const line = (name, hue, type, width) => ({
@@ -90,18 +91,11 @@ export default {
         data: [],
         z: 5,
       });
-      const axis = {
-        axisLine: { lineStyle: { color: colour("muted") } },
-        axisLabel: { color: colour("muted"), hideOverlap: true },
-        splitLine: { lineStyle: { color: colour("grid") } },
-      };
-      const amount = (value) => (value >= 0 ? "+" : "−") + Math.abs(value).toFixed(3) + " " + unit;
+      const axis = axisOf(look);
+      const amount = (value) => `${signed(value, 3)} ${unit}`;
       this.chart.setOption(
         {
-          animation: false,
-          useUTC: true,
-          aria: { enabled: true, label: { description: this.first.told } },
-          textStyle: { fontFamily: style.fontFamily },
+          ...frame(look, this.first.told, amount),
           grid: { left: 8, right: 12, top: isNarrow ? 58 : 34, bottom: 4, containLabel: true },
           legend: {
             top: 0,
@@ -110,15 +104,6 @@ export default {
             textStyle: { color: colour("ink") },
             inactiveColor: colour("muted"),
             data: ["net delta", { name: "band", icon: "roundRect" }, "target", "bought", "sold"],
-          },
-          tooltip: {
-            trigger: "axis",
-            confine: true,
-            backgroundColor: colour("paper"),
-            borderColor: colour("grid"),
-            textStyle: { color: colour("ink") },
-            order: "valueDesc",
-            valueFormatter: (value) => (typeof value === "number" ? amount(value) : "–"),
           },
           xAxis: { type: "time", ...axis, splitLine: { show: false } },
           yAxis: { type: "value", scale: true, ...axis },
