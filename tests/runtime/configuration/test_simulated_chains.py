@@ -221,7 +221,7 @@ def test_killed_again_and_again_it_goes_on_and_no_transaction_is_lost_or_doubled
     for kill in range(3):
         process = evenkeel.start("run", "busy.yaml", "--json", "--speed", "3000", cwd=lasting)
         wait_for_orders(process, lasting, 12 * (kill + 1))
-        process = evenkeel.start("run", "busy.yaml", "--json", "--speed", "1000", cwd=busy)
+        process = evenkeel.start("run", "busy.yaml", "--json", "--speed", "500", cwd=busy)
         wait_for_orders(process, busy, 4 * (kill + 1))
         process.send(signal.SIGKILL)
         assert process.wait().code == -signal.SIGKILL
