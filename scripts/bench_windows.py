@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 from bot.telemetry.dashboard.passwords import hash_password
 from scripts.dashboard_desk import descendants, processor_s
+from scripts.in_turns import Pass, by_mode, each, ratio, turns
 from scripts.window_company import scrape
 from tests.broker import Mosquitto, free_port, mosquitto
 
@@ -50,17 +51,12 @@ MODES: Final = ("shut", "open", "abused", "stranger", "asked")
 OPEN: Final = ("open", "abused")
 COMPANY: Final = ("abused", "stranger", "asked")  # modes with a process of their own beside the daemon
 QUANTILES: Final = {"p50": 50, "p99": 99}
-DRAWS: Final = 1_000
-SEED: Final = 7
-
-Decisions = NDArray[np.float64]  # stretch by decision
 
 
-class Pass(NamedTuple):
-    """What one daemon took. `decisions` by name, ns; `stretches` by name, what each stretch added."""
+class Run(NamedTuple):
+    """What one daemon took: `decisions` in ns, `stretches` by name: what each stretch added."""
 
-    modes: list[str]  # of each stretch
-    decisions: dict[str, Decisions]
+    decisions: Pass
     stretches: dict[str, NDArray[np.float64]]
     windows_share: list[float]  # of a processor, in each stretch: all that is open
     commands: str  # a digest of everything decided
@@ -71,11 +67,11 @@ def main() -> None:
     """Measure every mode at every stretch and print the table."""
     asked_for = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is stopped must not stay so
-    passes = []
+    runs = []
     for number in range(len(asked_for.modes)):
         say(f"pass {number + 1} of {len(asked_for.modes)}")
-        passes.append(Measured(turns(asked_for.modes, asked_for.rounds, number), asked_for).run())
-    print(json.dumps(table(passes, asked_for), indent=1))
+        runs.append(Measured(turns(asked_for.modes, asked_for.rounds, number), asked_for).run())
+    print(json.dumps(table(runs, asked_for), indent=1))
 
 
 def arguments() -> argparse.Namespace:
@@ -90,15 +86,6 @@ def arguments() -> argparse.Namespace:
     return found
 
 
-def turns(modes: Sequence[str], rounds: int, number: int) -> list[str]:
-    """Return the mode of each stretch of a pass: there and back again, and each pass begins with another.
-
-    So at every stretch each mode has its turn in one of the passes, and in every round of a pass each has one.
-    """
-    order = [*modes[number:], *modes[:number]]
-    return [mode for place in range(rounds) for mode in (reversed(order) if place % 2 else order)]
-
-
 # One pass -------------------------------------------------------------------------------------------------------------
 
 
@@ -111,7 +98,7 @@ class Measured:
         self._windows: Callable[[], list[int]] = list
         self._company: dict[str, subprocess.Popen[str]] = {}
 
-    def run(self) -> Pass:
+    def run(self) -> Run:
         """Return what was measured, after a stretch that warms up and tells how busy the windows are."""
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ek-bench-")))
@@ -189,7 +176,7 @@ class Measured:
     def _resume(self) -> None:
         tell([*self._windows(), *(process.pid for process in self._company.values())], signal.SIGCONT)
 
-    def _found(self, path: Path, shares: list[float], scrapes: int) -> Pass:
+    def _found(self, path: Path, shares: list[float], scrapes: int) -> Run:
         found = np.load(path)
         stretches, size = len(self._modes), self._asked_for.decisions
         names = ("put_to_decision_ns", "wall_ns", "processor_ns", "is_margin", "core", "collection_ns")
@@ -199,7 +186,7 @@ class Measured:
         }
         totals = ("on_processor_s", "waited_for_processor_s", "preempted", "answers", "answer_ns")
         added = {name: np.diff(found[name])[2 : 2 + stretches] for name in totals}
-        return Pass(self._modes, decisions, added, shares, str(found["commands"]), scrapes)
+        return Run(Pass(self._modes, decisions), added, shares, str(found["commands"]), scrapes)
 
 
 def tell(pids: Sequence[int], signal_number: int) -> None:
@@ -260,92 +247,66 @@ def end(process: subprocess.Popen[Any]) -> None:
 # The table ------------------------------------------------------------------------------------------------------------
 
 
-def by_mode(passes: Sequence[Pass], name: str, mode: str) -> Decisions:
-    """Return the same stretches of every mode in the same order: those of `mode`, from whichever pass had it then."""
-    stretches = range(len(passes[0].modes))
-    where = [next(one for one in passes if one.modes[place] == mode) for place in stretches]
-    return np.stack([one.decisions[name][place] for place, one in enumerate(where)])
-
-
-def table(passes: Sequence[Pass], asked_for: argparse.Namespace) -> dict[str, Any]:
+def table(runs: Sequence[Run], asked_for: argparse.Namespace) -> dict[str, Any]:
     """Return all figures, JSON-ready: microseconds, and ratios over shut with their intervals."""
-    figures = {"wall": "wall_ns", "processor": "processor_ns"}
-    found: dict[str, Any] = {}
-    for mode in asked_for.modes:
-        wall, processor = by_mode(passes, "wall_ns", mode), by_mode(passes, "processor_ns", mode)
-        looked = by_mode(passes, "is_margin", mode) > 0
-        away, put = wall - processor, by_mode(passes, "put_to_decision_ns", mode)
-        rows = {"wall": wall, "processor": processor, "away": away, "put_to_decision": put, "margin_wall": wall[looked]}
-        found[mode] = {
-            f"{name}_{at}_us": round(float(np.percentile(row, quantile)) / 1e3, 1)
-            for name, row in rows.items() for at, quantile in QUANTILES.items()
-        } | of_stretches(passes, mode)  # fmt: skip
-    ratios = {
-        mode: {
-            f"{name}_{at}": ratio(by_mode(passes, source, mode), by_mode(passes, source, "shut"), quantile, len(passes))
-            for name, source in figures.items() for at, quantile in QUANTILES.items()
-        }
-        | {"wall_each": each(by_mode(passes, "wall_ns", mode), by_mode(passes, "wall_ns", "shut"), len(passes))}
-        for mode in asked_for.modes if mode != "shut"
-    }  # fmt: skip
+    passes = [one.decisions for one in runs]
     return {
         "bench": "windows",
         "machine": describe_machine(),
         "method": {
             "vault": VAULT.stem, "decisions_of_each_mode": int(by_mode(passes, "wall_ns", "shut").size),
             "rounds": asked_for.rounds, "passes": len(passes), "pace_ms": asked_for.pace_ms,
-            "same_decisions_in_every_pass": len({one.commands for one in passes}) == 1,
-            "scrapes": sum(one.scrapes for one in passes),
+            "same_decisions_in_every_pass": len({one.commands for one in runs}) == 1,
+            "scrapes": sum(one.scrapes for one in runs),
             "ratios": "over shut; low and high hold nineteen of twenty; each: the median decision over itself",
         },
-        "found": found,
-        "over_shut": ratios,
+        "over_shut": {mode: ratios_of(passes, mode) for mode in asked_for.modes if mode != "shut"},
+        "found": {mode: of_decisions(passes, mode) | of_stretches(runs, mode) for mode in asked_for.modes},
     }  # fmt: skip
 
 
-def of_stretches(passes: Sequence[Pass], mode: str) -> dict[str, float]:
-    """Return what the daemon and its windows had of processors in the stretches of a mode, by stretch."""
-    places = [(one, place) for one in passes for place, its in enumerate(one.modes) if its == mode]
+def ratios_of(passes: Sequence[Pass], mode: str) -> dict[str, dict[str, float]]:
+    """Return how much longer decisions take than with windows shut, by the wall and by the processor's clock."""
+    found = {}
+    for name in ("wall", "processor"):
+        of, base = (by_mode(passes, f"{name}_ns", its) for its in (mode, "shut"))
+        looks = by_mode(passes, "is_margin", "shut") > 0
+        found[f"{name}_each"] = each(of, base, len(passes))
+        found[f"{name}_each_with_margin"] = each(np.where(looks, of, np.nan), base, len(passes))
+        found |= {f"{name}_{at}": ratio(of, base, quantile, len(passes)) for at, quantile in QUANTILES.items()}
+    return found
+
+
+def of_decisions(passes: Sequence[Pass], mode: str) -> dict[str, float]:
+    """Return quantiles of what decisions took in a mode."""
+    wall, processor, put, looks, cores = (
+        by_mode(passes, name, mode) for name in ("wall_ns", "processor_ns", "put_to_decision_ns", "is_margin", "core")
+    )
+    rows = {
+        "wall": wall, "processor": processor, "away": wall - processor, "put_to_decision": put,
+        "margin_wall": wall[looks > 0],
+    }  # fmt: skip
+    found = {
+        f"{name}_{at}_us": round(float(np.percentile(row, quantile)) / 1e3, 1)
+        for name, row in rows.items()
+        for at, quantile in QUANTILES.items()
+    }
+    return found | {"moved_to_another_core": round(float(np.mean(np.diff(cores, axis=1) != 0)), 4)}
+
+
+def of_stretches(runs: Sequence[Run], mode: str) -> dict[str, float]:
+    """Return what the daemon and its windows had of processors in a stretch of a mode, on an average."""
+    places = [(one, place) for one in runs for place, its in enumerate(one.decisions.modes) if its == mode]
     found = {
         name: round(float(np.mean([one.stretches[name][place] for one, place in places])), 4)
         for name in ("on_processor_s", "waited_for_processor_s", "preempted", "answers")
     }
     answers = sum(one.stretches["answers"][place] for one, place in places)
     spent_ns = sum(one.stretches["answer_ns"][place] for one, place in places)
-    cores = by_mode(passes, "core", mode)
     return found | {
         "answer_us": round(float(spent_ns / answers) / 1e3, 1) if answers else 0.0,
         "windows_share": round(float(np.mean([one.windows_share[place] for one, place in places])), 4),
-        "moved_to_another_core": round(float(np.mean(np.diff(cores, axis=1) != 0)), 4),
     }
-
-
-def ratio(of: Decisions, base: Decisions, quantile: float, per_round: int) -> dict[str, float]:
-    """Return the ratio of a quantile, and its interval."""
-
-    def reckon(places: NDArray[np.int64]) -> float:
-        return float(np.percentile(of[places], quantile) / np.percentile(base[places], quantile))
-
-    return with_interval(reckon, len(of), per_round)
-
-
-def each(of: Decisions, base: Decisions, per_round: int) -> dict[str, float]:
-    """Return how much longer the median decision took than the very same one did."""
-    ratios = of / base
-    return with_interval(lambda places: float(np.median(ratios[places])), len(of), per_round)
-
-
-def with_interval(reckon: Callable[[NDArray[np.int64]], float], stretches: int, per_round: int) -> dict[str, float]:
-    """Return a figure of all stretches, and between what it lies for nineteen of twenty draws of rounds.
-
-    A round is drawn as a whole: its stretches are of one moment in every pass, so that all modes had the same weather.
-    """
-    rounds = np.arange(stretches).reshape(-1, per_round)
-    drawn = np.random.default_rng(SEED).integers(len(rounds), size=(DRAWS, len(rounds)))
-    low, high = np.percentile([reckon(rounds[places].ravel()) for places in drawn], [2.5, 97.5])
-    return {
-        "ratio": round(reckon(rounds.ravel()), 3), "low": round(float(low), 3), "high": round(float(high), 3),
-    }  # fmt: skip
 
 
 if __name__ == "__main__":

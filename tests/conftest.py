@@ -73,5 +73,5 @@ async def no_task_left_running() -> AsyncIterator[None]:
     yield
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if left:  # a library may still be dialling a server that has gone: that ends by itself, a leak does not
-        _, left = await asyncio.wait(left, timeout=2.0)
+        _, left = await asyncio.wait(left, timeout=30.0)
     assert not left, f"expected no task left behind, found {left}"

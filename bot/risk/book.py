@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from operator import itemgetter
 from typing import Final
 
@@ -65,6 +66,13 @@ class RiskBook(msgspec.Struct, frozen=True, dict=True):
         """The spot price of each row's underlying."""
         return self.spot_px[self.underlying]
 
+    @cached_property
+    def rows_by_account(self) -> list[Ints]:
+        """The rows of each account, in the order of their names; and none, last, of any other."""
+        order = np.argsort(self.account, kind="stable")
+        stops = np.searchsorted(self.account.take(order), np.arange(1, len(self.accounts)))
+        return [*np.split(order, stops), order[:0]]
+
     @property
     def held(self) -> list[int]:
         """The numbers of the underlyings that have rows, lowest first."""
@@ -76,7 +84,7 @@ class RiskBook(msgspec.Struct, frozen=True, dict=True):
         numbers = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         if rows.dtype == np.bool_ and len(numbers) == len(self):
             return self
-        arrays = {name: getattr(self, name)[numbers] for name in ROW_COLUMNS}
+        arrays = {name: getattr(self, name).take(numbers) for name in ROW_COLUMNS}
         chosen = itemgetter(*numbers.tolist())(self.instrument_ids) if len(numbers) > 1 else ()
         if len(numbers) == 1:
             chosen = (self.instrument_ids[numbers[0]],)
@@ -86,9 +94,10 @@ class RiskBook(msgspec.Struct, frozen=True, dict=True):
         """Return what is held at one account; empty for one that is not known."""
         found: RiskBook | None = self.__dict__.get(f"account {account}")
         if found is None:
-            found = self.where(self.account == _index(self.accounts, account))
-            if found is not self:
-                self.__dict__[f"account {account}"] = found
+            rows = self.rows_by_account[_index(self.accounts, account)]
+            if len(rows) == len(self):
+                return self
+            found = self.__dict__[f"account {account}"] = self.where(rows)
         return found
 
     def of_underlying(self, underlying: str) -> RiskBook:

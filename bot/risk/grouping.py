@@ -17,7 +17,7 @@ class Grouping:
     are empty: sums of nothing.
     """
 
-    __slots__ = ("_alike", "_firsts", "_into", "_order", "_starts", "_to_first", "size")
+    __slots__ = ("_alike", "_by_strike", "_firsts", "_into", "_order", "_starts", "_to_first", "size")
 
     def __init__(self, keys: Sequence[Floats | Ints | Flags], lines: Floats) -> None:
         """Group rows by numbers that all lines share, sorted by the first of them, and by one of each line."""
@@ -30,6 +30,7 @@ class Grouping:
         self._starts: Ints = _starts(is_new, len(order))
         self.size = len(self._starts)
         self._firsts: Ints = order[self._starts][None, :]
+        self._by_strike: list[tuple[slice | Ints, Ints, Ints, Ints, slice | Ints]] | None = None
         self._alike: Flags | None = None
         if len(lines) == 1:
             return
@@ -58,6 +59,18 @@ class Grouping:
             out.append(((which.reshape(-1) == number).nonzero()[0], self._order[places], starts, groups))
         return out
 
+    def by_strike(self, strike_px: Floats) -> list[tuple[slice | Ints, Ints, Ints, Ints, slice | Ints]]:
+        """Return the `parts` with rows of a group in the order of strikes, which are always the same, and their groups.
+
+        By part: lines, rows, the group of each row counted from 0, where groups begin, and which these are.
+        """
+        if self._by_strike is None:
+            self._by_strike = []
+            for lines, rows, starts, groups in self.parts():
+                label = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(rows)))
+                self._by_strike.append((lines, rows[np.lexsort((strike_px[rows], label))], label, starts, groups))
+        return self._by_strike
+
     def key(self, values: Ints) -> Ints:
         """Return by group what all of its rows have in every line."""
         return values.take(self._order.take(self._starts))
@@ -67,8 +80,11 @@ class Grouping:
         lines: Floats = (values if values.ndim > 1 else values[None, :]).astype(np.float64, copy=False)
         if self._alike is None:
             found: Floats = lines.take(self._firsts[0], axis=1)
-            return found
-        return np.take_along_axis(lines, self._firsts, axis=1)
+        elif len(lines) == 1:
+            found = lines[0].take(self._firsts)
+        else:
+            found = lines[np.arange(len(lines))[:, None], self._firsts]
+        return found
 
     @property
     def count(self) -> Floats:

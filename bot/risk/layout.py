@@ -82,13 +82,10 @@ class Layout:
         found = self._parts.get("options")
         return self._part("options", self.is_option) if found is None else found
 
-    def pair(self, underlying: int, money: int) -> tuple[Ints, Layout]:
-        """Return the rows of one underlying, without coins held, that settle in one money, and their layout."""
-        found = self._parts.get((underlying, money))
-        if found is None:
-            is_of_it = (self.underlying == underlying) & (self.money == money) & (self.kind != SPOT)
-            found = self._part((underlying, money), is_of_it)
-        return found
+    def traded(self) -> tuple[Ints, Layout]:
+        """Return the rows of all but coins held, and their layout."""
+        found = self._parts.get("traded")
+        return self._part("traded", np.not_equal(self.kind, SPOT)) if found is None else found
 
     def _part(self, key: object, is_of_it: Flags) -> tuple[Ints, Layout]:
         numbers = is_of_it.nonzero()[0]
@@ -133,6 +130,14 @@ class Layout:
         size = max(len(self.moneys), 1)
         keys: list[int] = np.unique((self.underlying * size + self.money)[self.kind != SPOT]).tolist()
         return [divmod(key, size) for key in keys]
+
+    @kept
+    def pair_selector(self) -> Floats:
+        """By pair (see `pairs`) and row: 1 where the row is of it."""
+        numbers = [underlying * len(self.moneys) + money for underlying, money in self.pairs]
+        of_row = np.where(np.equal(self.kind, SPOT), -1, self.underlying * len(self.moneys) + self.money)
+        found: Floats = np.equal(of_row, np.array(numbers, dtype=np.int64)[:, None]).astype(np.float64)
+        return found
 
     @kept
     def held(self) -> list[int]:

@@ -98,7 +98,7 @@ class ScenarioSet:
 
     __slots__ = (
         *("is_extended", "move", "move_of", "moves", "names", "scenarios", "shock", "vol_of", "vols", "weight"),
-        *("with_now_move_of", "with_now_moves", "with_now_vol_of"),
+        *("with_later_move_of", "with_later_vol_of", "with_now_move_of", "with_now_moves", "with_now_vol_of"),
     )
 
     def __init__(self, scenarios: Sequence[Scenario], shock: VolShock) -> None:
@@ -125,6 +125,9 @@ class ScenarioSet:
         self.with_now_moves: Floats = np.append(self.moves, 0.0)
         self.with_now_move_of: Ints = np.append(self.move_of, len(self.moves))
         self.with_now_vol_of: Ints = np.append(self.vol_of, len(self.vols))
+        # And one more, in which time passes: its vols are a line more.
+        self.with_later_move_of: Ints = np.append(self.with_now_move_of, len(self.moves))
+        self.with_later_vol_of: Ints = np.append(self.with_now_vol_of, len(self.vols) + 1)
 
     def __len__(self) -> int:
         return len(self.scenarios)

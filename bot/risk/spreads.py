@@ -25,7 +25,8 @@ def pair_off(amounts: Sequence[float], at: Sequence[float]) -> list[Pair]:
     if not longs or not shorts:
         return []
     left = list(amounts)
-    near = sorted([(abs(at[a] - at[b]), a, b) for a in longs for b in shorts])
+    near = [(abs(at[a] - at[b]), a, b) for a in longs for b in shorts]
+    near.sort()
     many, few = len(longs), len(shorts)  # that have anything left
     out: list[Pair] = []
     for _, a, b in near:

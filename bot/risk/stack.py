@@ -131,9 +131,9 @@ class BookStack:
         """Return the stack of the options."""
         return self.pick(*self.layout.only_options())
 
-    def pair(self, underlying: int, money: int) -> BookStack:
-        """Return the stack of what is of one underlying, coins held left out, and settles in one money."""
-        return self.pick(*self.layout.pair(underlying, money))
+    def traded(self) -> BookStack:
+        """Return the stack of all but coins held."""
+        return self.pick(*self.layout.traded())
 
     def at(self, spot_px: Floats, **columns: Floats) -> BookStack:
         """Return as many copies at these markets: spot prices and every other price that moves, a line each."""

@@ -101,7 +101,7 @@ class StackValues:
         if later_years is not None:  # a value knows of time and vol by their product alone
             left = np.maximum(tau - later_years, 0.0) / np.maximum(tau, LEAST_DEV)
             vols = np.concatenate([vols, (vols[-1] * np.sqrt(left))[None]])
-            move_of, vol_of = np.append(move_of, len(moves) - 1), np.append(vol_of, len(vols) - 1)
+            move_of, vol_of = first.with_later_move_of, first.with_later_vol_of
         if markets > 1:
             strike, is_call = np.tile(strike, markets), np.tile(is_call, markets)
             if len(forward) == 1:

@@ -216,9 +216,9 @@ def play(
     before: dict[str, Requirement] = {}
     after: dict[str, list[Requirement]] = {}
     equities: dict[str, float] = {}
-    for number, name in enumerate(book.accounts):
+    for name, rows in zip(book.accounts, book.rows_by_account, strict=False):
         own = book.of_account(name)
-        part = all_of_it.pick(np.flatnonzero(book.account == number), layout_of(own))
+        part = all_of_it.pick(rows, layout_of(own))
         before[name], *after[name] = margins_of(part, own, terms.get(name), is_whole=is_whole)
         equities[name] = equity_of(own, terms.get(name))
     outages = [outages_of(one, equities, cast or {}) for one in played]
@@ -366,9 +366,10 @@ def margins_of(
             shown, stack = like.where(kept), stack.where(kept)
         try:
             if is_whole or not has_gaps(stack):
-                found = answer_all(terms.model, stack, terms.parameters)
-                spots = [stack.spot_px[stack.market_of(copy)] for copy in range(len(found))]
-                return [_as_margin(one, shown, spot, terms) for one, spot in zip(found, spots, strict=True)]
+                return [
+                    _as_margin(one, shown, stack.spot_px[stack.market_of(copy)], terms)
+                    for copy, one in enumerate(answer_all(terms.model, stack, terms.parameters))
+                ]
         except ValueError:
             pass  # one copy cannot be answered for: which, and why, is found out copy by copy
     return [margin_of(stack.book(copy, shown), terms) for copy in range(len(stack))]
@@ -451,8 +452,8 @@ def _coin_multiples(book: RiskBook, scenario: StressScenario, cast: Mapping[str,
 
 def _coins(book: RiskBook) -> list[tuple[int, str]]:
     """Return the rows of coins with what each is called: its id, else its underlying."""
-    rows = np.flatnonzero(book.kind == SPOT).tolist()
-    return [(row, book.instrument_ids[row] or book.underlyings[book.underlying[row]]) for row in rows]
+    layout = layout_of(book)
+    return [(row, layout.asset(row)) for row in layout.coins]
 
 
 def _role_of(account: str, cast: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.domain.decisions import BotState
+from bot.domain.risk import MarginState
 from bot.domain.units import NS_PER_S, utc_second_text
 from bot.domain.windows import UnderlyingState, VaultState
 from bot.telemetry.metrics.board import Board, Record
@@ -24,6 +25,7 @@ RIGHT = ("P&L today", "P&L", "last hedge")
 PAD = 0.25  # of the band's width, shown on either side
 FANCY = {"outside": "·", "inside": "─", "target": "┼", "net": "●", "doubt": "━"}
 PLAIN = {"outside": ".", "inside": "-", "target": "+", "net": "o", "doubt": "="}
+RANKS = tuple(str(one) for one in MarginState)
 STYLES = {
     BotState.RUNNING: "green",
     BotState.RECONCILING: "cyan",
@@ -149,8 +151,12 @@ def _exposure(one: UnderlyingState, *, is_fancy: bool) -> Text:
     net = f"{net_low:+,.3f}" if net_low == net_high else f"{net_low:+,.3f}{dots}{net_high:+,.3f}"
     if one.low_base is None or one.high_base is None:
         return Text(f"{one.underlying} {net}, no band")
-    is_out = net_high < one.low_base or net_low > one.high_base
-    word = ("OUT", "bold yellow") if is_out else ("in", "green")
+    if net_high < one.low_base or net_low > one.high_base:
+        word = ("OUT", "bold yellow")
+    elif net_low < one.low_base or net_high > one.high_base:
+        word = ("PARTLY", "yellow")
+    else:
+        word = ("in", "green")
     return Text.assemble(f"{one.underlying} {draw_bullet(one, is_fancy=is_fancy)} {net} ", word)
 
 
@@ -159,12 +165,17 @@ def _money(amount_quote: float | None) -> str:
 
 
 def _margin(state: VaultState) -> str:
-    """Return the account that uses most."""
-    known = [one for one in state.accounts if one.utilisation_ratio is not None]
-    if not known:
-        return "unknown" if state.accounts else "none"
-    most = max(known, key=lambda one: one.utilisation_ratio or 0.0)
-    return f"{most.utilisation_ratio or 0.0:.0%} {most.state}"
+    """Return the account nearest to liquidation: by its state, then by its use."""
+    if not state.accounts:
+        return "none"
+    most = max(state.accounts, key=lambda one: (_rank(one.state), -1.0 if (u := one.utilisation_ratio) is None else u))
+    if most.utilisation_ratio is None:
+        return f"unknown {most.state}" if _rank(most.state) else "unknown"
+    return f"{most.utilisation_ratio:.0%} {most.state}"
+
+
+def _rank(state: str) -> int:
+    return RANKS.index(state) if state in RANKS else 0
 
 
 def _feeds(state: VaultState) -> str:

@@ -28,6 +28,7 @@ from bot.runtime.daemon import Daemon
 from bot.runtime.journal import Commands, Journal
 from bot.runtime.live.session import LiveSession, open_live
 from bot.runtime.operators.halt_marker import HaltMarker
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.deribit import DeribitServer
 from tests.venues.faults import FaultScript, StreamFault, delay, drop_reply, drop_request, garbage, http, reject
 from tests.venues.matching import Kind, Listing, VenueBook
@@ -38,6 +39,7 @@ MOST_ORDERS_PER_MIN = 2_000
 MOST_ORDER_QUOTE = 20_000.0
 MOST_VENUE_QUOTE = 60_000.0  # often reached: a hedge of this book may want twice that
 LOT_BASE = 0.01
+FEWEST_FAULTS = 6  # that make a story
 LOWEST_PX, HIGHEST_PX = 1_700.0, 2_300.0
 MAKER = ", style: maker, max_rest_s: 0.4, repeg_every_s: 0.05, escalate_bands: 3"
 
@@ -157,7 +159,7 @@ def misfortune(seed: int) -> FaultScript:
     return script
 
 
-async def rehearse(seed: int, folder: Path, *, troubled_s: float = 1.5, calm_s: float = 30.0) -> Story:
+async def rehearse(seed: int, folder: Path, *, troubled_s: float = 1.5, calm_s: float = 2 * PATIENCE_S) -> Story:
     """Trade through `troubled_s` of trouble, then calm down for at most `calm_s`, and tell the story."""
     market = Market(seed)
     script = misfortune(seed)
@@ -220,11 +222,14 @@ async def _run(
     daemon = Daemon(session, journal, socket_path=folder / "s", speed=1.0, progress=lambda _now_ns: None, marker=marker)
     task = asyncio.create_task(daemon.run(stop))
     try:
-        await _until(lambda: market.book.trades or task.done(), 5.0)
+        await _until(lambda: market.book.trades or task.done(), PATIENCE_S)
         script.is_active = True
         await asyncio.sleep(troubled_s / 2)
         _interfere(market)
         await asyncio.sleep(troubled_s / 2)
+        await _until(
+            lambda: len(script.happened) >= FEWEST_FAULTS or task.done(), PATIENCE_S
+        )  # it may have stood still
         wrong = []
         if calm_s:
             script.is_active = False
@@ -233,7 +238,7 @@ async def _run(
         wrong += [f"the daemon ended: {task.exception()!r}"] if task.done() else []
     finally:
         stop.set()
-        await asyncio.wait([task], timeout=15.0)
+        await asyncio.wait([task], timeout=PATIENCE_S)
     return wrong
 
 

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from tests.chains.artifacts import ROOT
 from tests.chains.proxy import ChaosProxy
 from tests.chains.world import World, open_world
 from tests.gateways.chain.nodes import passed_on, scripted
-from tests.runtime.command_line import CommandLine, Result, open_command_line
+from tests.runtime.command_line import PATIENCE_S, CommandLine, Result, open_command_line
 
 KEY_OF_NODE, KEY_OF_SPARE, KEY_OF_WS, KEY_OF_RELAY = (
     "nK7zQw3vXm9LtR2b",
@@ -47,16 +48,18 @@ def funded(world: World, folder: Path, **options: Any) -> ChainVault:
     return chain
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    """The command line in processes of its own; they have the environment of the start of the test."""
+    """The command line in processes of its own."""
     with open_command_line(tmp_path_factory.mktemp("processes")) as found:
         yield found
 
 
-async def told(commands: CommandLine, *words: object, code: int = 0) -> Result:
-    """Run a command as typed and return what it left."""
-    result = await asyncio.to_thread(commands.run, *map(str, words), cwd=ROOT)
+async def told(
+    commands: CommandLine, *words: object, code: int = 0, environ: Mapping[str, str] = MappingProxyType({})
+) -> Result:
+    """Run a command as typed, with some more in its environment, and return what it left."""
+    result = await asyncio.to_thread(commands.run, *map(str, words), cwd=ROOT, environ=environ)
     assert result.code == code, (words, result)
     return result
 
@@ -65,13 +68,14 @@ async def seen(line: Path, wanted: Callable[[dict[str, Any]], Any]) -> dict[str,
     """Return the daemon's view as soon as it is as wanted."""
 
     def ask_on() -> dict[str, Any]:
-        for _ in range(600):
+        deadline_s = time.monotonic() + 2 * PATIENCE_S
+        while time.monotonic() < deadline_s:
             with contextlib.suppress(NotRunningError, TimeoutError):
                 view = ask(line, {"verb": "view"})
                 if view["chains"] and wanted(view):
                     return view
-            time.sleep(0.1)
-        raise AssertionError("waited a minute in vain")
+            time.sleep(0.05)
+        raise AssertionError("waited in vain")
 
     return await asyncio.to_thread(ask_on)
 
@@ -116,33 +120,35 @@ async def test_a_stuck_hedge_is_shown_sped_up_and_canceled_through_the_daemon(
             assert "expected a transaction that is not mined yet" in late.err
 
 
-async def test_no_secret_is_ever_shown_or_kept(
-    ticking: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+async def test_no_secret_is_ever_shown_or_kept(ticking: World, tmp_path: Path, commands: CommandLine) -> None:
     chain = funded(ticking, tmp_path)
     locked = tmp_path / "locked.yaml"  # the same with a password that does not open the key
     text = chain.path.read_text().replace("vault: chain", "vault: locked").replace("  local:", "  locked:")
     locked.write_text(text.replace("{chain: local}", "{chain: locked}").replace('"local:', '"locked:'))
     said: list[Result] = []
+    environ: dict[str, str] = {}
     async with scripted(passed_on(ticking.anvil.http_url), f"/v2/{KEY_OF_NODE}") as node:
         for name, password in (("LOCAL", PASSWORD), ("LOCKED", WRONG)):
-            monkeypatch.setenv(f"EVENKEEL_{name}_PASSWORD", password)
-            monkeypatch.setenv(f"EVENKEEL_{name}_RPC", f"{node.url},http://127.0.0.1:1/v3/{KEY_OF_SPARE}")
-            monkeypatch.setenv(f"EVENKEEL_{name}_WS", f"ws://127.0.0.1:1/ws/{KEY_OF_WS}")
-            monkeypatch.setenv(f"EVENKEEL_{name}_RELAY", f"http://127.0.0.1:1/{KEY_OF_RELAY}")
-        with open_command_line(tmp_path_factory.mktemp("processes")) as commands:
-            daemon = await asyncio.to_thread(commands.start, "-v", "run", str(chain.path), "--live", cwd=ROOT)
-            try:
-                line = tmp_path / "chain.sock"
-                await seen(line, lambda view: any(lots for desk in view["desks"] for lots in desk["hedges"].values()))
-                said.append(await told(commands, "status", chain.path))
-                said.append(await told(commands, "tx", "list", chain.path, "--all"))
-                said.append(await told(commands, "tx", "approve", chain.path))
-                said.append(await told(commands, "doctor", chain.path, code=4))  # the spare node does not answer
-            finally:
-                daemon.send(signal.SIGINT)
-                said.append(await asyncio.to_thread(daemon.wait))
-            said.append(await told(commands, "run", locked, "--live", code=4))
+            environ |= {
+                f"EVENKEEL_{name}_PASSWORD": password,
+                f"EVENKEEL_{name}_RPC": f"{node.url},http://127.0.0.1:1/v3/{KEY_OF_SPARE}",
+                f"EVENKEEL_{name}_WS": f"ws://127.0.0.1:1/ws/{KEY_OF_WS}",
+                f"EVENKEEL_{name}_RELAY": f"http://127.0.0.1:1/{KEY_OF_RELAY}",
+            }
+        daemon = await asyncio.to_thread(
+            commands.start, "-v", "run", str(chain.path), "--live", cwd=ROOT, environ=environ
+        )
+        try:
+            line = tmp_path / "chain.sock"
+            await seen(line, lambda view: any(lots for desk in view["desks"] for lots in desk["hedges"].values()))
+            said.append(await told(commands, "status", chain.path, environ=environ))
+            said.append(await told(commands, "tx", "list", chain.path, "--all", environ=environ))
+            said.append(await told(commands, "tx", "approve", chain.path, environ=environ))
+            said.append(await told(commands, "doctor", chain.path, code=4, environ=environ))  # the spare node is away
+        finally:
+            daemon.send(signal.SIGINT)
+            said.append(await asyncio.to_thread(daemon.wait))
+        said.append(await told(commands, "run", locked, "--live", code=4, environ=environ))
     everything = "".join(one.out + one.err for one in said)
     assert "http://127.0.0.1:1/***" in everything  # so that it is known whose trouble it is
     assert "opens with the password, found that it does not" in everything

@@ -256,7 +256,10 @@ def second_venue(other: LiveVault) -> dict[str, str]:
     """Return the changes to a vault file that make `other`'s server its second venue."""
     hedge = f"instrument: {HEDGE}, maker_bps: 0, taker_bps: 5"
     options = msgspec.json.encode(other.server.options).decode()
-    terms = "timeout_s: 0.3, requests_per_s: 400, burst_requests: 200, account_poll_s: 0.3, fills_poll_s: 0.2"
+    terms = (
+        "timeout_s: 0.3, requests_per_s: 400, burst_requests: 200, account_poll_s: 0.3, fills_poll_s: 0.2, "
+        "absence_s: 0.3"
+    )
     return {
         "underlyings: [ETH]": f"  second: {{exchange: deribit, options: {options}, {terms}}}\nunderlyings: [ETH]",
         "account_s: 5": "account_s: 0.5",

@@ -24,6 +24,7 @@ from tests.venues.matching import VenueBook
 from tests.venues.recording_player import RecordingPlayer
 
 KEYS = (TEST_KEY, TEST_SECRET, binance.KEY, binance.SECRET)
+RECORDED_MOMENTS = 600
 NEED_BASE = 3.5  # about what a still market asks to buy to be at the target; 1.1 less is the edge of its band
 
 
@@ -241,7 +242,9 @@ async def test_absurd_prices_move_nothing(stand: Stand) -> None:
     async with DeribitServer(book) as server:
         stand.write_vault(server)
         daemon = await stand.start_daemon()
-        assert await until(lambda: book.trades or daemon.is_over)
+        async with showing(market.show):
+            assert await until(lambda: book.trades or daemon.is_over)
+            await settled(stand, daemon)
         market.show()
         await server.settle()
         sent = len(book.orders)
@@ -254,18 +257,20 @@ async def test_absurd_prices_move_nothing(stand: Stand) -> None:
             await server.settle()
             market.show()
             await server.settle()
-        # the hedge alone is 9 % dearer, which is no jump to speak of, but nowhere near spot
-        book.set_quote(HEDGE, market.px * 1.09, 20.0, market.px * 1.09 + 0.1, 20.0)
-        await server.settle()
-        for name in market.options:
-            book.set_vol(name, 0.6, 0.59, 0.61, market.px * 1.01)
-        book.set_index("ETH", market.px * 1.01)
-        await server.settle()
+
+        def show_dear_hedge() -> None:
+            """The hedge alone is 9 % dearer, which is no jump to speak of, but nowhere near spot."""
+            book.set_quote(HEDGE, market.px * 1.09, 20.0, market.px * 1.09 + 0.1, 20.0)
+            for name in market.options:
+                book.set_vol(name, 0.6, 0.59, 0.61, market.px * 1.01)
+            book.set_index("ETH", market.px * 1.01)
+
         view: dict[str, Any] = {}
-        for _ in range(20):
-            view = await stand.status()
-            if view["refusals"].get("price_collar"):
-                break
+        async with showing(show_dear_hedge):
+            for _ in range(100):
+                view = await stand.status()
+                if view["refusals"].get("price_collar"):
+                    break
         ended = await end(daemon)
     assert len(book.orders) == sent, ended.err[-2_000:]
     assert view["quotes_refused"]["jump"] >= 4
@@ -469,7 +474,9 @@ async def test_what_was_recorded_of_a_venue_is_replayed(stand: Stand) -> None:
     async with DeribitServer(player.book) as server:
         stand.file.write_text(REHEARSAL.format(options=json.dumps(server.options)) + REST)
         playing = asyncio.create_task(player.play(server))
-        recorded = await stand.run("record", "mm.yaml", "--out", "recorded", "--for", "2")
+        recorder = await stand.start("record", "mm.yaml", "--out", "recorded")
+        assert await until(lambda: player.moments > RECORDED_MOMENTS or recorder.is_over)
+        recorded = await end(recorder)
         playing.cancel()
         await asyncio.gather(playing, return_exceptions=True)
     assert recorded.code == 0, recorded.err

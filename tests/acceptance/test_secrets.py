@@ -42,7 +42,7 @@ from tests.acceptance.stand import Stand, open_stand, showing, until
 from tests.broker import HOST, Mosquitto, free_port, mosquitto
 from tests.browser.stand import VAULT_FILE, Chromium, log_in
 from tests.runtime.chain_files import WALLET, chain_vault
-from tests.runtime.command_line import CommandLine, Process, open_command_line
+from tests.runtime.command_line import PATIENCE_S, CommandLine, Process, open_command_line
 from tests.venues.deribit import TEST_KEY, TEST_SECRET, DeribitServer
 from tests.venues.faults import garbage, http
 
@@ -293,11 +293,11 @@ class Gathering:
         daemon = await self._launch("run", *vaults, "--live", "--speed", SPEED, "--desk", "desk.yaml")
         dashboard = await self._launch("dashboard", "desk.yaml", *vaults)
         for name in ("busy", "mm"):
-            assert await until(lambda name=name: daemon.is_over or self._hears(name), 60.0), daemon.err[-3_000:]
-        assert await until(lambda: dashboard.is_over or "dashboard at" in dashboard.err, 60.0)
+            assert await until(lambda name=name: daemon.is_over or self._hears(name)), daemon.err[-3_000:]
+        assert await until(lambda: dashboard.is_over or "dashboard at" in dashboard.err)
         assert not daemon.is_over, daemon.err[-3_000:]
         assert not dashboard.is_over, dashboard.err[-3_000:]
-        assert await until(lambda: "commands.open" in daemon.err, 60.0), daemon.err[-3_000:]
+        assert await until(lambda: "commands.open" in daemon.err), daemon.err[-3_000:]
         return daemon, dashboard
 
     async def _launch(self, *arguments: str, **more: str) -> Process:
@@ -469,8 +469,8 @@ class Gathering:
         """Throw garbage at every door, and return what the doors say when asked properly afterwards."""
         folder = self.stand.folder / "s"
         doors: dict[str, Callable[[], socket.socket]] = {
-            "dashboard": lambda: socket.create_connection((HOST, self.port), 10.0),
-            "metrics": lambda: socket.create_connection((HOST, self.http_port), 10.0),
+            "dashboard": lambda: socket.create_connection((HOST, self.port), PATIENCE_S),
+            "metrics": lambda: socket.create_connection((HOST, self.http_port), PATIENCE_S),
             "windows": lambda: _called(folder / ".windows.sock"),
             "daemon": lambda: _called(folder / "busy.sock"),
         }
@@ -480,7 +480,7 @@ class Gathering:
             self.contents[f"answers of the {name} to garbage"] = b"\n".join(answers)
         found = []
         for port, path in ((self.http_port, "metrics"), (self.http_port, "healthz"), (self.port, "login")):
-            with urlopen(f"http://127.0.0.1:{port}/{path}", timeout=30) as answer:
+            with urlopen(f"http://127.0.0.1:{port}/{path}", timeout=PATIENCE_S) as answer:
                 self.contents[f"page {path}"] = answer.read()
                 found.append(f"{path}: {answer.status}")
         self.contents["page readyz"] = _thrown(doors["metrics"], b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -560,7 +560,7 @@ GIVE: Final = """async (wish) => (await fetch("/order", {
 
 def _called(path: Path) -> socket.socket:
     line = socket.socket(socket.AF_UNIX)
-    line.settimeout(10.0)
+    line.settimeout(PATIENCE_S)
     line.connect(str(path))
     return line
 

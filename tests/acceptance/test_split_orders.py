@@ -49,11 +49,9 @@ async def need(vault: LiveVault, other: LiveVault) -> float:
 async def hedged(vault: LiveVault, other: LiveVault, before_base: float) -> None:
     """Wait until net delta has come from one edge of its band to the other, and no further."""
     width_base = 2.0
-    patience_s = 40.0  # whether a rejected order is over is asked where the answer is late
     await vault.soon(
         lambda: abs(total_base(vault, other) - before_base - width_base) < 0.1 and not vault.engine_orders,
         "a hedge",
-        patience_s,
     )
 
 

@@ -357,7 +357,9 @@ def test_what_is_stale_looks_stale_and_can_be_acknowledged(stand: Stand) -> None
     assert stand.daemon is not None
     stand.daemon.send(SIGSTOP)
     try:
+        cut_off(other, 4_000)
         other.wait_for_selector(".ek-grid.ek-stale")
+        assert other.evaluate("window.connections") == 1  # it went on where it was
         expect(other.locator(".ek-banner")).to_contain_text("how it was, not how it is")
         shows(other, "age", "⚠")
         shows(page, f"{VAULT}.age", "old")
@@ -372,6 +374,21 @@ def test_what_is_stale_looks_stale_and_can_be_acknowledged(stand: Stand) -> None
     other.wait_for_selector(".ek-grid:not(.ek-stale)")
     page.goto(stand.url)
     shows(page, f"{VAULT}.state", "● running")
+
+
+def cut_off(page: Page, away_ms: int) -> None:
+    """Cut a page's socket; the page is back after so long."""
+    page.evaluate(
+        """(awayMs) => {
+            const { io } = window.socket;
+            window.connections = 0;
+            window.socket.on("connect", () => (window.connections += 1));
+            io.reconnectionDelay(awayMs);
+            io.randomizationFactor(0);
+            io.engine.close();
+        }""",
+        away_ms,
+    )
 
 
 def test_a_page_whose_dashboard_fell_silent_looks_stale(stand: Stand) -> None:

@@ -84,6 +84,10 @@ def test_it_is_readable_on_a_phone_and_dark(stand: Stand) -> None:
     page.wait_for_selector(".ek-plot canvas")
     page.wait_for_selector(".ek-sheet tbody td")
     page.wait_for_function("document.documentElement.scrollWidth === 390")
+    page.wait_for_selector(".ek-sheet td > .ek-bar.with-text")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.ek-sheet td')].every((c) => c.scrollWidth <= c.clientWidth + 1)"
+    )
     paper, ink = page.evaluate(
         "[...['backgroundColor', 'color']].map((name) => getComputedStyle(document.querySelector('.ek-sheet'))[name])"
     )

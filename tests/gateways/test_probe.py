@@ -16,6 +16,7 @@ from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.gateways.exchange import Credentials, VenueSettings
 from bot.gateways.probe import VenueProbe, probe
 from tests.runtime.command_line import PATIENCE_S
+from tests.venues.listening import bound_socket
 
 
 @asynccontextmanager
@@ -65,9 +66,9 @@ async def test_a_venue_that_answers_tells_its_clock(ahead_ms: int) -> None:
 
 
 async def test_a_venue_out_of_reach_says_so_in_one_line_without_keys() -> None:
-    async with clock_server(0) as one:
-        pass  # its port is free again
-    found = await probe(one, Credentials(api_key="127.0.0.1", secret="s"), time.time_ns)
+    with bound_socket() as nobody_listens:
+        one = settings(nobody_listens.getsockname()[1])
+        found = await probe(one, Credentials(api_key="127.0.0.1", secret="s"), time.time_ns)
     assert found.unreachable
     assert "\n" not in found.unreachable
     assert "127.0.0.1" not in found.unreachable, "what is a key is masked, whatever it looks like"

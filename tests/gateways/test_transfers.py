@@ -109,6 +109,7 @@ class Rig:
 @asynccontextmanager
 async def rigged(settings: LiveTransferSettings | None = SETTINGS) -> AsyncIterator[Rig]:
     async with Treasury(usdm_book(), faults=FaultScript()) as a, Treasury(usdm_book()) as b:
+        a.weight_limit = b.weight_limit = 1_000_000  # they are asked every 10 ms
         rig = Rig(a, b)
         if settings is not None:
             rig.start(settings)

@@ -159,6 +159,40 @@ class TestLiquidations:
         assert liquidations.main(["--slow"]) == 2
 
 
+class TestInTurns:
+    """Of modes that are measured in turns: that like is held against like."""
+
+    @pytest.fixture
+    def in_turns(self) -> ModuleType:
+        return load("in_turns")
+
+    def test_each_mode_has_its_turn_at_every_stretch_and_in_every_round(self, in_turns: ModuleType) -> None:
+        modes = ("shut", "open", "abused")
+        passes = [in_turns.turns(modes, 4, number) for number in range(len(modes))]
+        assert all(sorted(at) == sorted(modes) for at in zip(*passes, strict=True))
+        for one in passes:
+            assert all(sorted(one[first : first + 3]) == sorted(modes) for first in range(0, len(one), 3))
+
+    def test_an_event_is_held_against_itself_in_another_mode(self, in_turns: ModuleType) -> None:
+        shut = np.random.default_rng(5).lognormal(5.0, 1.0, (8, 50))
+        passes = []
+        for number in range(2):
+            modes = in_turns.turns(("shut", "open"), 4, number)
+            took = np.where(np.array(modes)[:, None] == "open", 1.5 * shut, shut)
+            passes.append(in_turns.Pass(modes, {"wall_ns": took}))
+        was, now = (in_turns.by_mode(passes, "wall_ns", mode) for mode in ("shut", "open"))
+        assert (was == shut).all()
+        assert (now == 1.5 * shut).all()
+        assert in_turns.each(now, was, 2) == {"ratio": 1.5, "low": 1.5, "high": 1.5}
+        assert in_turns.ratio(now, was, 99, 2) == {"ratio": 1.5, "low": 1.5, "high": 1.5}
+
+    def test_an_interval_is_as_wide_as_rounds_differ(self, in_turns: ModuleType) -> None:
+        base = np.ones((8, 50))
+        of = base * np.repeat([1.0, 1.1, 1.2, 1.3], 2)[:, None]
+        found = in_turns.ratio(of, base, 50, 2)
+        assert 1.0 <= found["low"] < found["ratio"] < found["high"] <= 1.3
+
+
 class TestOrders:
     """Of the order path, on the quickest venue and with a few orders only."""
 

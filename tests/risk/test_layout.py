@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from bot.risk.book import SPOT, Position, build_book
@@ -27,6 +28,8 @@ def test_what_is_kept_is_worked_out_once() -> None:
 def test_rows_by_what_they_are_and_parts_of_parts() -> None:
     book = random_book(9, orders=True)
     layout = layout_of(book)
+    assert layout_of(book) is layout
+    assert layout_of(msgspec.structs.replace(book)) is not layout
     assert layout.options.tolist() == np.flatnonzero(book.is_option).tolist()
     assert sorted([*layout.options.tolist(), *layout.others.tolist()]) == list(range(len(book)))
     assert (layout.is_linear == (~book.is_option & (book.kind != SPOT))).all()
@@ -43,12 +46,12 @@ def test_rows_by_what_they_are_and_parts_of_parts() -> None:
     assert part.contracts()[0].tolist() == np.flatnonzero(part.is_linear).tolist()
     assert part.only_options()[1].strike_px.tolist() == book.strike_px[numbers][part.is_option].tolist()
     assert part.only_options()[1].only_options()[1] is part.only_options()[1]
-    for underlying, money in layout.pairs:
-        rows = layout.pair(underlying, money)[0]
+    for (underlying, money), flags in zip(layout.pairs, layout.pair_selector, strict=True):
+        rows = np.flatnonzero(flags)
         assert (book.underlying[rows] == underlying).all()
         assert (book.money[rows] == money).all()
-        assert (book.kind[rows] != SPOT).all()
-    assert sum(len(layout.pair(*pair)[0]) for pair in layout.pairs) == len(book) - 1
+    assert (layout.pair_selector.sum(axis=0) == (book.kind != SPOT)).all()
+    assert layout.traded()[0].tolist() == np.flatnonzero(book.kind != SPOT).tolist()
 
 
 def test_a_coin_is_called_by_its_id_else_by_its_underlying() -> None:

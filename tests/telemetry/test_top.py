@@ -11,7 +11,7 @@ from rich.console import Console
 from bot.domain.windows import UnderlyingState
 from bot.telemetry.metrics.board import Board
 from bot.telemetry.top import STALE_AFTER_S, draw_bullet, draw_clocks, draw_fleet, printable
-from tests.telemetry.states import UNDERLYING, state
+from tests.telemetry.states import STATE, UNDERLYING, state
 
 WIDTHS = [200, 160, 149, 116, 115, 80, 60, 40]
 
@@ -102,7 +102,7 @@ def test_what_matters_most_is_there_on_every_terminal(board: Board, width: int) 
 def test_figures_of_a_wide_terminal(board: Board) -> None:
     text = drawn(board, 200)
     for word in (
-        "+0.400…+0.600 in",
+        "+0.400…+0.600 PARTLY",
         "-6.00",
         "+14.00",
         "65% watch",
@@ -112,6 +112,19 @@ def test_figures_of_a_wide_terminal(board: Board) -> None:
     ):
         assert word in text, word
     assert text.splitlines()[0].strip() == "1 vault, 1 running"
+
+
+def test_the_account_nearest_to_liquidation_is_shown_also_where_its_use_is_not_known(board: Board) -> None:
+    (one,) = STATE.accounts
+    lost = msgspec.structs.replace(one, account="okx", state="emergency", utilisation_ratio=None)
+    full = msgspec.structs.replace(one, account="bybit", state="critical", utilisation_ratio=0.935)
+    for accounts, said in (
+        ((one, full), "94% critical"),
+        ((full, lost, one), "unknown emergency"),
+        ((msgspec.structs.replace(lost, state="normal"),), "unknown "),
+    ):
+        board.show(state(accounts=accounts))
+        assert said in drawn(board, 200)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from bot.domain.risk import MarginGrid
-from bot.risk.book import SPOT, Floats, Ints, RiskBook
+from bot.risk.book import Floats, Ints, RiskBook
 from bot.risk.margin.tables import QUOTE, terms_of
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import DOWN, SAME, UP, Scenario, ScenarioSet, VolShock
@@ -87,7 +87,7 @@ def requirements(stack: BookStack, parameters: BybitParameters) -> list[Requirem
     """Return the local estimate of each copy of a stack, as `requirement` would of each by itself."""
     charges: list[list[Charge]] = [[] for _ in range(len(stack))]
     worst, most = [""] * len(stack), [0.0] * len(stack)
-    traded = stack.where(stack.kind != SPOT) if stack.layout.coins else stack
+    traded = stack.traded()
     names = [traded.underlyings[number] for number in traded.held]
     every = [terms_of(parameters.underlyings, name) for name in names]
     for part, places in alike_parts(traded, [_grid(terms)[0] for terms in every]):

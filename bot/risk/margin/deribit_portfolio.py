@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from bot.risk.book import Flags, Floats, Ints, RiskBook
+from bot.risk.book import Floats, Ints, RiskBook
 from bot.risk.margin.tables import QUOTE, terms_of
 from bot.risk.requirement import Charge, Requirement
 from bot.risk.scenarios import UP, Scenario, ScenarioSet, VolShock, price_vol_grid
 from bot.risk.stack import BookStack, StackGroups, ask_with_orders, stack_deltas
-from bot.risk.stack_values import StackValues
+from bot.risk.stack_values import StackValues, alike_parts
 
 MODEL = "deribit_portfolio"
 DOLLARS = "usd"
@@ -196,30 +196,58 @@ class _Pairs(NamedTuple):
 
 
 def _stack_pairs(stack: BookStack, parameters: DeribitPortfolioParameters) -> list[_Pairs]:
-    return [_price(stack.pair(*pair), parameters) for pair in stack.layout.pairs]
+    """Return the pairs of a stack; the options of all of them are priced in one pass where scenarios are alike."""
+    traded = stack.traded()
+    names = [traded.underlyings[number] for number in traded.held]
+    every = [terms_of(parameters.currency_pair, f"{name.lower()}_{DOLLARS}") for name in names]
+    sets = [_scenarios(terms, parameters) for terms in every]
+    return [
+        one
+        for part, places in alike_parts(traded, sets)
+        for one in _price(part, [every[place] for place in places], [sets[place] for place in places], parameters)
+    ]
 
 
-def _price(stack: BookStack, parameters: DeribitPortfolioParameters) -> _Pairs:
-    underlying = int(stack.underlying[0])
-    name, money = stack.underlyings[underlying], stack.moneys[int(stack.money[0])]
-    is_coin = money == name
-    spot_px = stack.spot_px[:, underlying]
-    terms = terms_of(parameters.currency_pair, f"{name.lower()}_{DOLLARS}")
-    own, settle = terms_of(parameters.currency, name.lower()), _settle_terms(parameters, name, money)
-    scenarios = _scenarios(terms, parameters)
-    pnl = _pnl(stack, scenarios, terms.price_range, is_coin=is_coin)
-    coin_px = spot_px if is_coin else None
-    pnl = _damped(pnl, scenarios, terms.price_range, settle.extended_dampener, coin_px)
-    groups, unit_px = StackGroups(stack), spot_px if is_coin else np.ones(len(stack))
-    per_base = spot_px / unit_px
-    deltas = stack_deltas(stack)
-    least = max(own.min_annualised_move, settle.min_annualised_move) if not is_coin else own.min_annualised_move
-    annual = max(own.annualised_move_risk, settle.annualised_move_risk) if not is_coin else own.annualised_move_risk
-    rolls = (np.abs(groups.sum(deltas)) * np.maximum(least, annual * groups.tau_years)).sum(axis=1)
-    shocked = _shocked_delta_base(deltas, stack.is_option & (stack.qty_base > 0.0))
-    excess_base = np.maximum(shocked - terms.delta_total_liq_shock_threshold / spot_px, 0.0)
-    delta_shock = shocked * np.minimum(terms.max_delta_shock, terms.m_inc * excess_base)
-    return _Pairs(name, money, unit_px, scenarios, pnl, rolls * per_base, delta_shock * per_base)
+def _price(
+    stack: BookStack, every: list[PairTerms], sets: list[ScenarioSet], parameters: DeribitPortfolioParameters
+) -> list[_Pairs]:
+    """Return the pairs of a stack; there are terms and scenarios for each underlying held, scenarios alike."""
+    layout, values, groups = stack.layout, StackValues(stack, sets), StackGroups(stack)
+    pairs, deltas = layout.pairs, stack_deltas(stack)
+    are_coin = [stack.moneys[money] == stack.underlyings[underlying] for underlying, money in pairs]
+    # What rows count for, by pair, copy and row: units of base, or of an inverse pair what they are per forward.
+    size = np.array([stack.qty_base / stack.forward_px if is_coin else stack.qty_base for is_coin in are_coin])
+    size *= layout.pair_selector[:, None, :]
+    options, linear = values.options, layout.others
+    copies, shape = len(stack), (-1, len(pairs), len(stack))
+    won = values.option_pnl(size.take(options, axis=2).reshape(len(pairs) * copies, -1), len(pairs)).reshape(shape)
+    worth = size * stack.mark_px
+    held, moving = worth.take(options, axis=2).sum(axis=2), worth.take(linear, axis=2).sum(axis=2)
+    nets = np.abs(groups.sum(deltas * layout.pair_selector[:, None, :]))
+    is_long = layout.is_option & (stack.qty_base > 0.0)
+    long = np.where(is_long, deltas, 0.0) @ layout.pair_selector.T
+    rest = np.where(is_long, 0.0, deltas) @ layout.pair_selector.T
+    shocked = _shocked_delta_base(long, rest).T
+    found = []
+    for at, ((underlying, money), is_coin) in enumerate(zip(pairs, are_coin, strict=True)):
+        name, place = stack.underlyings[underlying], stack.held.index(underlying)
+        terms, scenarios, spot_px = every[place], sets[place], stack.spot_px[:, underlying]
+        own, settle = terms_of(parameters.currency, name.lower()), _settle_terms(parameters, name, stack.moneys[money])
+        pnl = _weighted(won[:, at], held[at], moving[at], scenarios, terms.price_range, is_coin=is_coin)
+        coin_px = spot_px if is_coin else None
+        pnl = _damped(pnl, scenarios, terms.price_range, settle.extended_dampener, coin_px)
+        unit_px = spot_px if is_coin else np.ones(copies)
+        least, annual = own.min_annualised_move, own.annualised_move_risk
+        if not is_coin:
+            least, annual = max(least, settle.min_annualised_move), max(annual, settle.annualised_move_risk)
+        per_base = spot_px / unit_px
+        rolls = (nets[at] * np.maximum(least, annual * groups.tau_years)).sum(axis=1)
+        excess_base = np.maximum(shocked[at] - terms.delta_total_liq_shock_threshold / spot_px, 0.0)
+        delta_shock = shocked[at] * np.minimum(terms.max_delta_shock, terms.m_inc * excess_base)
+        found.append(
+            _Pairs(name, stack.moneys[money], unit_px, scenarios, pnl, rolls * per_base, delta_shock * per_base)
+        )
+    return found
 
 
 def _settle_terms(parameters: DeribitPortfolioParameters, name: str, money: str) -> CurrencyTerms:
@@ -251,18 +279,20 @@ def _scenario_set(
     return ScenarioSet(price_vol_grid(terms.price_range, buckets) + far, shock)
 
 
-def _pnl(stack: BookStack, scenarios: ScenarioSet, price_range: float, *, is_coin: bool) -> Floats:
-    """Return the pair's P&L by scenario and copy, far tails weighted, in coin or in dollars."""
-    values = StackValues(stack, scenarios)
+def _weighted(
+    won: Floats, held: Floats, linear: Floats, scenarios: ScenarioSet, price_range: float, *, is_coin: bool
+) -> Floats:
+    """Return a pair's P&L by scenario and copy, far tails weighted, in coin or in dollars.
+
+    By copy: what its options win by scenario, what they are worth, and what the rest is.
+    """
+    move = scenarios.move[:, None]
     if not is_coin:
-        return values.pnl_quote() * scenarios.weight[:, None]
+        return (won + move * linear) * scenarios.weight[:, None]
     # An option's price in coin is its value over its forward, and so its P&L there (V' / (1+m) - V) / F; of a linear
     # contract the quote P&L over the moved forward is q m/(1+m) already.
-    move, moved = scenarios.move[:, None], 1.0 + scenarios.move[:, None]
-    per_forward = stack.qty_base / stack.forward_px
-    worth = per_forward * stack.mark_px
-    linear, held = worth[:, ~stack.is_option].sum(axis=1), worth[:, values.options].sum(axis=1)
-    coin = (values.option_pnl(per_forward[:, values.options]) + move * (linear - held)) / moved
+    moved = 1.0 + move
+    coin = (won + move * (linear - held)) / moved
     # A far tail counts so that a book without options loses what it loses at the edge of the grid.
     edge = 1.0 + np.sign(move) * price_range
     weight = np.where(scenarios.is_extended[:, None], scenarios.weight[:, None] * moved / edge, 1.0)
@@ -282,10 +312,8 @@ def _damped(
     return damped
 
 
-def _shocked_delta_base(deltas: Floats, is_long_option: Flags) -> Floats:
+def _shocked_delta_base(long: Floats, rest: Floats) -> Floats:
     """Return the delta that the delta shock is on, unsigned: that of long options may only offset the rest."""
-    long = np.where(is_long_option, deltas, 0.0).sum(axis=1)
-    rest = np.where(is_long_option, 0.0, deltas).sum(axis=1)
     found: Floats = np.where(rest * long >= 0.0, np.abs(rest), np.maximum(np.abs(rest) - np.abs(long), 0.0))
     return found
 

@@ -76,6 +76,9 @@ class Feeds(msgspec.Struct, frozen=True, kw_only=True):
         return RowFeeds(np.maximum(np.nan_to_num(rate, posinf=0.0), 0.0), np.clip(confidence, 0.0, 1.0), fixed, stable)
 
 
+SILENT: Final = Feeds()
+
+
 def _lent_doubt(stack: BookStack, confidence: Floats) -> Floats:
     """Return the confidence by copy and row; the doubt of a perpetual that is held is that of the options beside it."""
     out = np.repeat(confidence, len(stack), axis=0) if len(confidence) == 1 else confidence
@@ -217,6 +220,7 @@ class Expiries:
         self.row_confidence: Floats = feeds.confidence.take(self.rows, axis=1)
         self.fixed_px: Floats = feeds.fixed_px.take(self.rows, axis=1)
         self.underlying: Ints = self.groups.key(self.stack.underlying)
+        self._selector: tuple[Sequence[int], Floats] | None = None  # of the markets last asked about
 
     @property
     def confidence(self) -> Floats:
@@ -229,7 +233,9 @@ class Expiries:
 
     def by_market(self, by_expiry: Floats, markets: Sequence[int]) -> Floats:
         """Return sums over the expiries (the last axis) of each market, by the numbers of their underlyings."""
-        found: Floats = by_expiry @ (self.underlying[:, None] == np.array(markets)).astype(np.float64)
+        if self._selector is None or self._selector[0] is not markets:
+            self._selector = markets, (self.underlying[:, None] == np.array(markets)).astype(np.float64)
+        found: Floats = by_expiry @ self._selector[1]
         return found
 
     def notional(self, size_base: Floats, spot_px: Floats) -> tuple[Floats, Floats]:
@@ -291,7 +297,9 @@ def contracts_notional(stack: BookStack, feeds: RowFeeds) -> tuple[Floats, Float
 def linear_sums(stack: BookStack, markets: Sequence[int]) -> tuple[Floats, Floats]:
     """Return by copy and market the size of perpetuals and futures, in base, and what they are worth, signed."""
     linear = stack.contracts()
-    selector = (linear.underlying[:, None] == np.array(markets)).astype(np.float64)
+    selector = linear.layout.selector
+    if linear.held != markets:
+        selector = (linear.underlying[:, None] == np.array(markets)).astype(np.float64)
     return np.abs(linear.qty_base) @ selector, (linear.qty_base * linear.mark_px) @ selector
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from bot.risk.book import Floats, RiskBook
 from bot.risk.margin.derive_common import (
+    SILENT,
     Basis,
     Expiries,
     Feeds,
@@ -70,7 +71,7 @@ def requirement(book: RiskBook, parameters: PmrmParameters, feeds: Feeds | None 
 
 def requirements(stack: BookStack, parameters: PmrmParameters) -> list[Requirement]:
     """Return what PMRM asks of each copy of a stack, as `requirement` would of each by itself."""
-    return _requirements(stack, parameters, Feeds())
+    return _requirements(stack, parameters, SILENT)
 
 
 def _requirements(stack: BookStack, parameters: PmrmParameters, feeds: Feeds) -> list[Requirement]:

@@ -12,6 +12,7 @@ import numpy as np
 from bot.risk.book import Floats, RiskBook
 from bot.risk.margin.derive_common import (
     NOT_ACCEPTED,
+    SILENT,
     SKEWS,
     Basis,
     Expiries,
@@ -120,7 +121,7 @@ def requirement(book: RiskBook, parameters: Pmrm2Parameters, feeds: Feeds | None
 
 def requirements(stack: BookStack, parameters: Pmrm2Parameters) -> list[Requirement]:
     """Return what PMRM_2 asks of each copy of a stack, as `requirement` would of each by itself."""
-    return _requirements(stack, parameters, Feeds())
+    return _requirements(stack, parameters, SILENT)
 
 
 def _requirements(stack: BookStack, parameters: Pmrm2Parameters, feeds: Feeds) -> list[Requirement]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from bot.risk.book import Floats, RiskBook
 from bot.risk.margin.derive_common import (
+    SILENT,
     Expiries,
     Feeds,
     RowFeeds,
@@ -86,7 +87,7 @@ def requirement(book: RiskBook, parameters: StandardParameters, feeds: Feeds | N
 
 def requirements(stack: BookStack, parameters: StandardParameters) -> list[Requirement]:
     """Return what the standard manager asks of each copy of a stack, as `requirement` would of each by itself."""
-    return _requirements(stack, parameters, Feeds())
+    return _requirements(stack, parameters, SILENT)
 
 
 def _requirements(stack: BookStack, parameters: StandardParameters, feeds: Feeds) -> list[Requirement]:
@@ -99,9 +100,8 @@ def _requirements(stack: BookStack, parameters: StandardParameters, feeds: Feeds
     perps_base, _ = linear_sums(stack, markets)
     linear = stack.contracts()
     worth = (np.abs(linear.qty_base) * linear.mark_px) @ (linear.underlying[:, None] == np.array(markets))
-    perps_im, perps_mm = (
-        worth @ np.array([getattr(one, name) for one in terms]) for name in ("perp_initial", "perp_maintenance")
-    )
+    rates = np.array([(one.perp_initial, one.perp_maintenance) for one in terms]).reshape(-1, 2)
+    perps_im, perps_mm = (worth @ rates).T
     doubt, depegged = np.zeros((2, len(stack)))
     if depeg:
         shorts = options.by_market(options.by_expiry(np.maximum(-options.stack.qty_base, 0.0)), markets)
@@ -145,8 +145,9 @@ def _options(options: Expiries, terms: list[MarketTerms], markets: list[int]) ->
     if not stack.held:
         return np.zeros(copies), np.zeros(copies), [[] for _ in range(copies)]
     # each market's terms, a line per field, by row and by expiry
-    table = np.array([[getattr(one, name) for one in terms] for name in FIELDS])
-    of_row, of_expiry = (table[:, np.searchsorted(markets, one)] for one in (stack.underlying, options.underlying))
+    table = np.array([[getattr(one, name) for name in FIELDS] for one in terms]).T
+    of_row = table.take(np.searchsorted(markets, stack.underlying), axis=1)
+    of_expiry = table.take(np.searchsorted(markets, options.underlying), axis=1)
     qty, strike, is_call = stack.qty_base, stack.strike_px, stack.is_call
     value = qty * stack.mark_px
     calls = options.by_expiry(np.where(is_call, qty, 0.0))

@@ -155,10 +155,10 @@ def stack_parts(stack: BookStack, every: Sequence[UnitTerms], parameters: OkxPar
     least = np.array([terms.minimum_rate for terms in every])[:, None] * _gross_quote(stack, deltas)
     hedged = stablecoin_hedge_quote(stack, deltas)
     places = np.where(mr1 >= mr6, at, edge)
+    asked = np.array([mr1, mr2, mr3, mr4, mr5, mr6, least, hedged]).transpose(1, 2, 0).tolist()  # by unit and copy
     out: list[list[Parts]] = [[] for _ in range(len(stack))]
     for unit, scenarios in enumerate(sets):
-        columns = [one[unit].tolist() for one in (mr1, mr2, mr3, mr4, mr5, mr6, least, hedged)]
-        for own, place, numbers in zip(out, places[unit].tolist(), zip(*columns, strict=True), strict=True):
+        for own, place, numbers in zip(out, places[unit].tolist(), asked[unit], strict=True):
             mr7 = by_slices(numbers[6], parameters.minimum_slices)
             mr9 = by_slices(numbers[7], parameters.stablecoin_slices)
             own.append(Parts._make((*numbers[:6], mr7, mr9, scenarios.names[place])))

@@ -223,8 +223,7 @@ def option_margins(
     kept = option_groups(stack, groups, stack.qty_base, maintenance, losses)
     for orders in stack.layout.sides:
         held = np.maximum(held, option_groups(stack, groups, stack.qty_base + orders, initial))
-    selector = (groups.grouping.key(stack.underlying)[:, None] == np.array(stack.held)).astype(np.float64)
-    return held @ selector, kept @ selector
+    return held @ groups.selector, kept @ groups.selector
 
 
 class Losses(NamedTuple):
@@ -262,18 +261,16 @@ def option_groups(
     the charge for net short calls. What never expires is not grouped. Fractions are by underlying held.
     """
     place, spot = stack.layout.place, stack.spot_of_row_px
-    table = np.array([[getattr(one, name) for one in fractions] for name in FRACTIONS]).reshape(len(FRACTIONS), -1)
-    long_itm, short_itm, short_otm, premium, unpaired = table
+    rows = [msgspec.structs.astuple(one) for one in fractions]
+    table = np.array(rows).reshape(-1, len(OptionFractions.__struct_fields__))
+    long_itm, short_itm, short_otm, premium, unpaired = table.T
     out = np.maximum(np.where(stack.is_call, stack.strike_px - spot, spot - stack.strike_px), 0.0)
     short = np.maximum(short_itm[place] * spot - out, short_otm[place] * spot)
     long = np.minimum(premium[place] * stack.mark_px, long_itm[place] * spot)
     alone = groups.sum(np.where(qty_base < 0.0, -qty_base * short, qty_base * long))
     known = group_losses(stack, groups, qty_base) if losses is None else losses
-    together = known.loss_quote + unpaired[groups.grouping.key(place)] * known.unpaired_quote
+    together = known.loss_quote + unpaired[groups.place] * known.unpaired_quote
     return np.where(known.is_grouped, np.minimum(alone, together), alone)
-
-
-FRACTIONS: Final = ("long_itm", "short_itm", "short_otm", "premium", "unpaired")
 
 
 def socialised_loss(bankrupt_quote: float, insurance_quote: float, balances_quote: float) -> float:
@@ -309,6 +306,6 @@ def _look_up(assets: dict[str, T], underlying: str, what: str) -> T:
 def _sum_up(
     model: str, charges: list[Charge], worst: str = "", names: tuple[str, ...] = (), pnl: tuple[float, ...] = ()
 ) -> Requirement:
-    initial = sum(one.initial for one in charges)
-    maintenance = sum(one.maintenance for one in charges)
+    initial = sum([one.initial for one in charges])
+    maintenance = sum([one.maintenance for one in charges])
     return Requirement(model, "quote", initial, maintenance, tuple(charges), worst, names, pnl)

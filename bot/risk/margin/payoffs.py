@@ -17,10 +17,8 @@ def least_payoffs(strike_px: Floats, is_call: Flags, qty_base: Floats, expiries:
     out = np.zeros((len(qty_base), expiries.size))
     if not strike_px.size:
         return out
-    for lines, rows, starts, groups in expiries.parts():
-        stops = np.append(starts[1:], len(rows))
-        label = np.repeat(np.arange(len(starts)), stops - starts)
-        order = rows[np.lexsort((strike_px[rows], label))]
+    for lines, order, label, starts, groups in expiries.by_strike(strike_px):
+        stops = np.append(starts[1:], len(order))
         strike, qty = strike_px[order], qty_base[lines].take(order, axis=1)
         calls = qty * is_call[order]
         puts = qty - calls

@@ -125,7 +125,7 @@ def _add_up(scanned: list[_Scanned], parameters: SpanParameters) -> Requirement:
             for item, amount, detail in items
             if amount or item == "scan"
         ]
-    maintenance = sum(one.maintenance for one in charges)
+    maintenance = sum([one.maintenance for one in charges])
     largest = max(found.values(), key=lambda one: one.scan, default=None)
     worst, names, pnl = ("", (), ()) if largest is None else (largest.worst, largest.names, largest.pnl)
     initial = parameters.initial_factor * maintenance

@@ -92,8 +92,8 @@ def add_up_all(model: str, copies: int, items: Iterable[Item]) -> list[Requireme
 
 def add_up(model: str, charges: Iterable[Charge], money: str = QUOTE) -> Requirement:
     """Return a requirement that is the sum of its charges; those of nothing are left out."""
-    kept = tuple(charge for charge in charges if charge.initial or charge.maintenance)
-    initial, maintenance = sum(one.initial for one in kept), sum(one.maintenance for one in kept)
+    kept = tuple([charge for charge in charges if charge.initial or charge.maintenance])
+    initial, maintenance = sum([one.initial for one in kept]), sum([one.maintenance for one in kept])
     return Requirement(model, money, float(initial), float(maintenance), kept)
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import aiomqtt
 import paho.mqtt.client as paho
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from bot.domain.errors import ConfigError
 from bot.runtime.configuration.desk import MqttSection, TlsSection
 from bot.runtime.configuration.desk_file import check_tls, secret_of
+from bot.telemetry.mqtt.connection import RefusedError
 
 TIMEOUT_S = 10.0
 KEEPALIVE_S = 15
@@ -50,7 +54,38 @@ class Broker:
 
 
 class _Client(aiomqtt.Client):
-    """The library's client, which would watch a socket that was closed meanwhile, or another one of its number."""
+    """The library's client, but for two things.
+
+    It would watch a socket that was closed meanwhile, or another one of its number; and it would take a message that
+    the broker refused for one that the broker has.
+    """
+
+    def __init__(self, *terms: Any, **named: Any) -> None:  # noqa: ANN401 — as there
+        super().__init__(*terms, **named)
+        self._refusals: dict[int, ReasonCode] = {}  # of messages that somebody waits for
+
+    def _on_publish(
+        self,
+        client: paho.Client,
+        userdata: Any,  # noqa: ANN401 — as there
+        mid: int,
+        reason_code: ReasonCode,
+        properties: Properties,
+    ) -> None:
+        if reason_code.is_failure and mid in self._pending_publishes:
+            self._refusals[mid] = reason_code
+        super()._on_publish(client, userdata, mid, reason_code, properties)
+
+    @contextmanager
+    def _pending_call(self, mid: int, value: Any, pending_dict: dict[int, Any]) -> Iterator[None]:  # noqa: ANN401 — as there
+        try:
+            with super()._pending_call(mid, value, pending_dict):
+                yield
+        finally:
+            refusal = self._refusals.pop(mid, None)
+        if refusal is not None:
+            hint = "hint: may we write there? see the access lists in docs/mqtt.md"
+            raise RefusedError(f"expected the broker to take what is written, found {refusal}; {hint}")
 
     def _on_socket_register_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:  # noqa: ANN401 — as there
         del userdata

@@ -24,7 +24,8 @@ from bot.runtime.configuration.desk import Desk, MqttSection
 from bot.runtime.configuration.issuers import load_issuers
 from bot.runtime.windows.command_desk import Arrival, CommandDesk, Reply, reply_topic
 from bot.runtime.windows.hub import Hub, Watched
-from bot.telemetry.mqtt.connection import Connection, heed_cancellation
+from bot.telemetry.commands.verifying import Why
+from bot.telemetry.mqtt.connection import Connection, RefusedError, heed_cancellation
 from bot.telemetry.mqtt.topics import MANNERS, Topic, topic_name
 
 SESSION_S: Final = 24 * 3600  # for which the broker keeps what comes while we are away; what has expired is refused
@@ -81,10 +82,12 @@ class CommandWindow(Connection):
 
     async def _greet(self, client: aiomqtt.Client) -> None:
         options = SubscribeOptions(qos=QOS, noLocal=True, retainAsPublished=True, retainHandling=DONT_SEND_RETAINED)
-        await client.subscribe([(topic, options) for topic in self._vaults])
+        codes = await client.subscribe([(topic, options) for topic in self._vaults])
+        if any(getattr(code, "is_failure", False) for code in codes):
+            raise RefusedError("the broker lets us read no commands, or only those of some vaults")
 
     def _opened(self, client: aiomqtt.Client) -> None:
-        del client
+        super()._opened(client)
         log.info("commands.open", broker=self._broker.address, vaults=list(self._answers))
         self.is_connected = True
 
@@ -121,7 +124,10 @@ class CommandWindow(Connection):
             reply = await self.desk.next_reply()
             payload = msgspec.json.encode(reply.answer)
             for topic in filter(None, (reply.reply_to, self._answers[reply.answer.vault])):
-                await client.publish(topic, payload, qos=QOS, properties=_properties(reply))
+                try:
+                    await client.publish(topic, payload, qos=QOS, properties=_properties(reply))
+                except RefusedError as error:  # it was carried out all the same, and others wait to be answered
+                    self._once.failed("answers", topic=topic, error=str(error))
             self.desk.sent(reply)
             heed_cancellation()
 
@@ -153,4 +159,6 @@ def open_commands(
 ) -> CommandWindow:
     """Return the window that takes commands. Raises ConfigError if the environment lacks what it needs."""
     commands = CommandDesk(watched, load_issuers(desk, environ), hub, environ)
+    # a counter that begins with its first refusal shows Prometheus no increase, so that nobody would be told of it
+    hub.refused_commands.update(dict.fromkeys(map(str, Why), 0))
     return CommandWindow(Broker(mqtt, environ), commands, watched)

@@ -40,7 +40,8 @@ ASSET_TYPES: Final = {
     "icon.svg": "image/svg+xml",
 }
 MAX_TITLE: Final = 60
-AWAY_S: Final = 10.0  # a page that was cut off for no longer goes on where it was; else it is loaded anew
+SILENT_S: Final = 10.0  # a socket that is silent for little longer is taken for cut off, on either side
+AWAY_S: Final = 30.0  # a page that was cut off for no longer goes on where it was; else it is loaded anew
 SOCKET_EVENTS: Final = ("event", "javascript_response", "ack", "log", "handshake")
 
 
@@ -83,7 +84,7 @@ def build_dashboard(
         tailwind=False,
         gzip_middleware_factory=None,
         binding_refresh_interval=None,
-        reconnect_timeout=AWAY_S,
+        reconnect_timeout=SILENT_S,
         message_history_length=200,
         show_welcome_message=False,
     )
@@ -101,23 +102,23 @@ def _add_pages(mirror: Mirror, sources: Sources) -> None:
         lay_out(shell)
         shell.start()
 
-    @ui.page("/")
+    @ui.page("/", reconnect_timeout=AWAY_S)
     def _fleet() -> None:
         open_page("Fleet", "/", fleet.page)
 
-    @ui.page("/audit")
+    @ui.page("/audit", reconnect_timeout=AWAY_S)
     def _audit() -> None:
         open_page("Audit", "/audit", audit.page)
 
-    @ui.page("/vault/{name}")
+    @ui.page("/vault/{name}", reconnect_timeout=AWAY_S)
     def _vault(name: str) -> None:
         open_page(name[:MAX_TITLE], "/", lambda shell: vault.page(shell, name))
 
-    @ui.page("/risk")
+    @ui.page("/risk", reconnect_timeout=AWAY_S)
     def _risk() -> None:
         open_page("Risk", "/risk", risk.page)
 
-    @ui.page("/replay")
+    @ui.page("/replay", reconnect_timeout=AWAY_S)
     def _replay() -> None:
         open_page("Replay", "/replay", replay.page)
 

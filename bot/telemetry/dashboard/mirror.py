@@ -5,6 +5,7 @@ It is fed on the event loop, and read there by every page. It never asks anybody
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -21,12 +22,16 @@ MAX_SKEW_NS: Final = 30 * NS_PER_S  # of two machines' clocks
 
 
 class VaultPicture:
-    """What is known of one vault. `came_ns` is when its newest state came by our clock, 0 before the first."""
+    """What is known of one vault.
+
+    `came_s` is when its newest state came by a clock that nobody sets, None before the first, and `old_s` its age then.
+    """
 
     def __init__(self, vault: str) -> None:
         self.vault = vault
         self.state: VaultState | None = None
-        self.came_ns = 0
+        self.came_s: float | None = None
+        self.old_s = 0.0
         self.availability = ""
         self.alerts: tuple[Alert, ...] = ()
         self.events: deque[Told] = deque(maxlen=MAX_EVENTS)
@@ -41,14 +46,17 @@ class VaultPicture:
         """The alerts that last."""
         return tuple(alert for alert in self.alerts if not alert.ended_ns)
 
-    def take_state(self, state: VaultState, now_ns: int) -> None:
-        """Take a state that came at `now_ns`; one of another run, or of earlier in a replay, begins the past anew."""
+    def take_state(self, state: VaultState, now_ns: int, now_s: float) -> None:
+        """Take a state that came at `now_ns` of the wall clock, and `now_s` of one that nobody sets.
+
+        One of another run, or of earlier in a replay, begins the past anew.
+        """
         before = self.state
         if before is not None and (before.run_id != state.run_id or state.now_ns < before.now_ns):
             self.exposure.clear()
         # a broker keeps the last word of a daemon that is long gone: its age is that of the word, not of its arrival
-        is_kept = now_ns - state.taken_ns > MAX_SKEW_NS
-        self.state, self.came_ns = state, state.taken_ns if is_kept else now_ns
+        old_ns = now_ns - state.taken_ns
+        self.state, self.came_s, self.old_s = state, now_s, old_ns / NS_PER_S if old_ns > MAX_SKEW_NS else 0.0
         for one in state.underlyings[:MAX_UNDERLYINGS]:
             if one.underlying not in self.exposure:
                 self.exposure[one.underlying] = Ring()
@@ -68,10 +76,20 @@ class VaultPicture:
 
 
 class Mirror:
-    """All vaults there are; `now_ns` is the wall clock. `vaults` are shown even before a word of them comes."""
+    """All vaults there are. `vaults` are shown even before a word of them comes.
 
-    def __init__(self, vaults: Sequence[str], now_ns: Callable[[], int], stale_after_s: float = STALE_AFTER_S) -> None:
+    `now_ns` is the wall clock and says how old a state is that comes; from then on `now_s` counts, which nobody sets.
+    """
+
+    def __init__(
+        self,
+        vaults: Sequence[str],
+        now_ns: Callable[[], int],
+        stale_after_s: float = STALE_AFTER_S,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._now_ns = now_ns
+        self._now_s = now_s
         self._stale_after_s = stale_after_s
         self._pictures = {vault: VaultPicture(vault) for vault in vaults}
         self.is_connected = False  # to the broker
@@ -88,7 +106,7 @@ class Mirror:
 
     def age_s(self, picture: VaultPicture) -> float | None:
         """Return how old the newest state is, None before the first."""
-        return max(0.0, (self._now_ns() - picture.came_ns) / NS_PER_S) if picture.came_ns else None
+        return None if picture.came_s is None else picture.old_s + max(0.0, self._now_s() - picture.came_s)
 
     def is_stale(self, picture: VaultPicture) -> bool:
         """Tell whether what is shown may no longer be so: too old, or said to be by who watches the daemon."""
@@ -102,7 +120,7 @@ class Mirror:
     def take_state(self, state: VaultState) -> None:
         """Take a vault's newest state."""
         if picture := self._of(state.vault):
-            picture.take_state(state, self._now_ns())
+            picture.take_state(state, self._now_ns(), self._now_s())
 
     def take_told(self, told: Told) -> None:
         """Take an event of a vault's life."""

@@ -89,8 +89,8 @@ class Shell:
         now_s = time.monotonic()
         self._due_s = next_tick_s(self._due_s, now_s)
         self._timer.interval = self._due_s - now_s
-        if self.session.is_over:
-            return
+        if self.session.is_over or not self._client.has_socket_connection:
+            return  # whoever comes back is told what changed meanwhile
         if (script := self.next_script()) is not None:
             self._client.run_javascript(script)
 

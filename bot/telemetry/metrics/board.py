@@ -37,12 +37,16 @@ class Tally(Counter[str]):
 
 
 class Record:
-    """One vault as the windows know it. `heard_s` is of the monotonic clock: the last answer, or our own start."""
+    """One vault as the windows know it. `heard_s` is of the monotonic clock: the last answer, or our own start.
+
+    `old_s` is how old the state was when it came.
+    """
 
     def __init__(self, vault: str, heard_s: float) -> None:
         self.vault = vault
         self.state: VaultState | None = None
         self.heard_s = heard_s
+        self.old_s = 0.0
         self.is_answering = False
         self.why_gone = "it has not answered yet"
         self.told = Tally()
@@ -68,6 +72,7 @@ class Board:
         """Take in a vault's newest state."""
         record = self._record(state.vault)
         record.state, record.heard_s, record.is_answering, record.why_gone = state, self._monotonic_s(), True, ""
+        record.old_s = self.since_s(state.taken_ns)
 
     def tell(self, told: Told) -> None:
         """Count an event."""
@@ -81,6 +86,10 @@ class Board:
     def silence_s(self, record: Record) -> float:
         """Return how long ago the vault's daemon last answered, or how long it has been waited for."""
         return self._monotonic_s() - record.heard_s
+
+    def age_s(self, record: Record) -> float:
+        """Return how old the vault's newest state is, whoever sets the wall clock meanwhile."""
+        return record.old_s + self.silence_s(record)
 
     def since_s(self, wall_ns: int) -> float:
         """Return how long ago a moment of the wall clock is."""

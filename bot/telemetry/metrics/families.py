@@ -99,7 +99,7 @@ def _silence(board: Board, record: Record) -> Iterator[Labelled]:
 
 
 def _age(board: Board, record: Record) -> Iterator[Labelled]:
-    yield (), None if record.state is None else board.since_s(record.state.taken_ns)
+    yield (), None if record.state is None else board.age_s(record)
 
 
 def _vault() -> Iterator[Family]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, Protocol
 
@@ -16,11 +17,17 @@ import structlog
 from bot.telemetry.logs import OnceLogger
 
 AGAIN_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # pauses between attempts to connect
+LASTING_S: Final = 5.0  # one that ends sooner ends for a reason that is likely to be there still
+PUSHED_OUT: Final = "hint: if this goes on, does another desk at this broker have the same client_id?"
 
 QUIET: Final = logging.getLogger("evenkeel.mqtt")  # the library warns of each message that it has no room for
 QUIET.setLevel(logging.ERROR)
 
 log = structlog.get_logger()
+
+
+class RefusedError(aiomqtt.MqttError):
+    """The broker is there and does not let us write, or read: its access lists say so, or a limit of its own."""
 
 
 class Connect(Protocol):
@@ -42,17 +49,24 @@ class Connection:
         """Do what is done over the connection until cancelled, connecting again for ever."""
         failures = 0
         while True:
+            made_s = 0.0
             try:
                 async with self._client() as client:
                     await self._greet(client)
                     heed_cancellation()
-                    failures = 0
-                    self._once.recovered(self._subject, **self._told)
+                    made_s = time.monotonic()
                     self._opened(client)
                     await self._converse(client)
             except (aiomqtt.MqttError, OSError) as error:
                 heed_cancellation()
-                self._once.failed(self._subject, **self._told, error=str(error))
+                text = str(error)
+                if made_s and not isinstance(error, RefusedError):
+                    lasted_s = time.monotonic() - made_s
+                    if lasted_s >= LASTING_S:
+                        failures = 0
+                    elif failures:
+                        text = f"{text} {lasted_s:.1f} s after it was made; {PUSHED_OUT}"
+                self._once.failed(self._subject, **self._told, error=text)
             finally:
                 self._closed()
             await asyncio.sleep(AGAIN_S[min(failures, len(AGAIN_S) - 1)])
@@ -69,6 +83,12 @@ class Connection:
 
     def _opened(self, client: aiomqtt.Client) -> None:
         """Take note of a connection that has just been made."""
+        del client
+        self._recovered()
+
+    def _recovered(self) -> None:
+        """Take note that the broker is there for us, and tell it if it was not."""
+        self._once.recovered(self._subject, **self._told)
 
     def _works(self, client: aiomqtt.Client) -> Sequence[Coroutine[Any, Any, None]]:
         """Return what goes on over a connection that has just been made, for as long as it lasts."""

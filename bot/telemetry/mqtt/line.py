@@ -46,8 +46,7 @@ class Line(Connection):
         return self._connect(self._name, will=will, max_inflight_messages=20, logger=QUIET)
 
     def _opened(self, client: aiomqtt.Client) -> None:
-        del client
-        self.away_ns = 0
+        """Take no note yet: only what the broker has taken shows that it is there for us."""
 
     async def _part(self, client: aiomqtt.Client) -> None:
         with suppress(aiomqtt.MqttError, TimeoutError):
@@ -70,3 +69,6 @@ class Line(Connection):
         manner = MANNERS[topic]
         name = topic_name(self._prefix, self._owner, topic)
         await client.publish(name, payload, qos=manner.qos, retain=manner.is_retained)
+        if manner.qos and self.away_ns:
+            self.away_ns = 0
+            self._recovered()

@@ -15,7 +15,7 @@ import aiomqtt
 import msgspec
 
 from bot.domain.windows import Alert, CommandAnswer, Told, VaultState
-from bot.telemetry.mqtt.connection import QUIET, Connect, Connection
+from bot.telemetry.mqtt.connection import QUIET, Connect, Connection, RefusedError, heed_cancellation
 from bot.telemetry.mqtt.topics import (
     MANNERS,
     STATE_TOPICS,
@@ -138,7 +138,7 @@ class Subscriber(Connection):
     async def order(self, vault: str, payload: bytes, command_id: str, timeout_s: float) -> CommandAnswer:
         """Send a signed command and return its answer.
 
-        Raises NotConnected if it could not be sent, TimeoutError if no answer came: it may have been carried out.
+        Raises NotConnected if it was not sent, TimeoutError if no answer came: it may have been carried out.
         """
         client = self._connected
         if client is None:
@@ -149,8 +149,11 @@ class Subscriber(Connection):
         try:
             async with asyncio.timeout(timeout_s):
                 await client.publish(topic_name(self._prefix, vault, Topic.COMMANDS), payload, qos=manner.qos)
+                heed_cancellation()  # our time may have been up at the moment when the broker had it
                 found: CommandAnswer = await answer
                 return found
+        except RefusedError as error:
+            raise NotConnected(str(error)) from error
         except aiomqtt.MqttError as error:
             raise TimeoutError(f"the connection to the broker ended: {error}") from error
         finally:
@@ -172,9 +175,10 @@ class Subscriber(Connection):
             topics += [(topic_name(self._prefix, self._desk, topic), MANNERS[topic].qos) for topic in DESK_TOPICS]
         codes = await client.subscribe(topics)
         if any(getattr(code, "is_failure", False) for code in codes):
-            raise aiomqtt.MqttError("the broker lets us read none or only some of our topics")
+            raise RefusedError("the broker lets us read none or only some of our topics")
 
     def _opened(self, client: aiomqtt.Client) -> None:
+        super()._opened(client)
         self._connected = client
         self._sink.take_connection(is_connected=True)
 

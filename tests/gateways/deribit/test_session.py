@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import ccxt
@@ -43,10 +43,6 @@ async def session_on(server: DeribitServer, **keys: str) -> AsyncIterator[Deribi
         await exchange.close()
 
 
-async def soon(condition: Callable[[], bool]) -> None:
-    await until(condition)
-
-
 async def armed(session: DeribitSession) -> None:
     await asyncio.wait_for(session.wait_armed(), PATIENCE_S)
 
@@ -68,7 +64,7 @@ async def test_it_is_armed_in_the_right_order_and_verified(server: DeribitServer
 async def test_heartbeats_are_answered(server: DeribitServer) -> None:
     async with session_on(server) as session:
         await armed(session)
-        await soon(lambda: [name for name, _ in server.calls].count("public/test") > 2)  # one every 50 ms
+        await until(lambda: [name for name, _ in server.calls].count("public/test") > 2)  # one every 50 ms
         assert session.is_armed
 
 
@@ -78,7 +74,7 @@ async def test_orders_of_a_broken_connection_are_canceled_and_a_new_one_is_armed
         await session.call("private/buy", ORDER)
         assert len(server.book.open_orders()) == 1
         server.disconnect()
-        await soon(lambda: not server.book.open_orders() and not session.is_armed)
+        await until(lambda: not server.book.open_orders() and not session.is_armed)
         await armed(session)
         await session.call("private/buy", ORDER)
 
@@ -108,7 +104,7 @@ async def test_a_late_answer_is_a_timeout(server: DeribitServer) -> None:
             await out_of_time(session.call("private/buy", ORDER), lambda: server.book.orders, 11.0)
         let_pass(10.0)
         [connection] = server.connections
-        await soon(lambda: not connection.slow)
+        await until(lambda: not connection.slow)
         await connection.pipe.flush()  # the answer came after all: nobody waits for it
         assert session.is_armed
 
@@ -123,9 +119,11 @@ async def test_a_silent_answer_stream_does_not_hang(server: DeribitServer) -> No
 
 async def test_a_wrong_key_never_arms_and_says_why(server: DeribitServer) -> None:
     async with session_on(server, secret="wrong") as session:
-        await soon(lambda: "AuthenticationError" in session.why_not)
+        await until(lambda: "AuthenticationError" in session.why_not)
+        ensuring = asyncio.create_task(session.ensure("ETH"))
+        await until(lambda: ensuring.done() or let_pass(0.02))
         with pytest.raises(Retryable, match="no order may rest on ETH: cancel on disconnect is not armed"):
-            await session.ensure("ETH")
+            await ensuring
 
 
 async def test_a_connection_that_is_not_up_sends_nothing(server: DeribitServer) -> None:

@@ -122,7 +122,8 @@ def test_what_is_wrong_is_one_clear_error(words: list[str], said: str) -> None:
     assert said in problem
 
 
-def test_a_running_daemon_is_asked_and_its_journal_after_it(evenkeel: CommandLine, busy: Path) -> None:
+def test_a_running_daemon_is_asked_and_its_journal_after_it(evenkeel: CommandLine, lasting: Path) -> None:
+    busy = lasting
     running = evenkeel.start("run", "busy.yaml", "--speed", "100", cwd=busy)
     told = wait_for(lambda: _source(evenkeel.run("risk", "busy.yaml", "--json", cwd=busy), "the running daemon"))
     assert told["margin"][0]["account"] == "deribit"

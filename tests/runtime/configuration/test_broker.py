@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from pathlib import Path
 
@@ -12,7 +13,12 @@ import pytest
 from bot.domain.errors import ConfigError
 from bot.runtime.configuration.broker import Broker
 from bot.runtime.configuration.desk import MqttSection
+from bot.telemetry.mqtt.connection import RefusedError
+from bot.telemetry.mqtt.topics import MANNERS, Topic, topic_name
 from tests.broker import mosquitto as open_broker
+from tests.runtime.command_line import PATIENCE_S
+
+ROOT = Path(__file__).parents[3]
 
 
 async def test_a_client_connects_as_the_desk_file_says() -> None:
@@ -28,6 +34,35 @@ async def test_a_client_connects_as_the_desk_file_says() -> None:
         with pytest.raises(aiomqtt.MqttError):
             async with broker.client("test"):
                 pass
+
+
+async def test_the_access_lists_of_the_page_let_each_do_its_part_and_no_more(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "mqtt.md").read_text(encoding="utf-8")
+    (lists,) = re.findall(r"```conf\n# acl: (?:.*)\n([^`]+)```", page)
+    (tmp_path / "acl").write_text(lists)
+    (tmp_path / "acl").chmod(0o600)
+    told = [topic for topic in Topic if MANNERS[topic].qos and topic is not Topic.COMMANDS]
+    commands = topic_name("evenkeel", "eth", Topic.COMMANDS)
+    with open_broker(config=[f"acl_file {tmp_path / 'acl'}"]) as mosquitto:
+        async with (
+            mosquitto.broker(username="desk").client("windows") as windows,
+            mosquitto.broker(username="dashboard").client("page") as page_of,
+            mosquitto.broker(username="alice").client("order") as alice,
+        ):
+            await windows.subscribe(commands, qos=1)
+            await page_of.subscribe("evenkeel/v1/#", qos=1)
+            for topic in told:
+                await windows.publish(topic_name("evenkeel", "eth", topic), b"said", qos=1)
+                with pytest.raises(RefusedError, match="to take what is written, found Not authorized"):
+                    await alice.publish(topic_name("evenkeel", "eth", topic), b"forged", qos=1)
+            await windows.publish(f"{topic_name('evenkeel', 'eth', Topic.ANSWERS)}/order-1", b"said", qos=1)
+            await alice.publish(commands, b"ordered", qos=1)
+            await page_of.publish(commands, b"ordered", qos=1)
+            async with asyncio.timeout(PATIENCE_S):
+                assert [(await anext(aiter(windows.messages))).payload for _ in range(2)] == [b"ordered"] * 2
+                heard = [(await anext(aiter(page_of.messages))).payload for _ in range(len(told) + 2)]
+            assert heard == [b"said"] * (len(told) + 1) + [b"ordered"]
+            assert not windows._refusals and not alice._refusals  # noqa: PT018
 
 
 async def test_a_socket_that_is_not_the_connection_any_more_is_not_watched() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,16 +13,10 @@ from bot.runtime.configuration.desk import HttpSection
 from bot.runtime.operators import control
 from bot.runtime.windows.http_window import http_window
 from bot.runtime.windows.hub import Hub
+from tests.broker import free_port
 from tests.runtime.command_line import CommandLine, wait_for
 from tests.telemetry.metrics.lint import families_of, problems
 from tests.telemetry.states import alert
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def ask(port: int, path: str) -> tuple[int, str]:
@@ -38,10 +31,11 @@ def ask(port: int, path: str) -> tuple[int, str]:
         return 0, ""
 
 
-def test_a_running_daemon_is_seen_and_missed(busy: Path, evenkeel: CommandLine) -> None:
+def test_a_running_daemon_is_seen_and_missed(lasting: Path, evenkeel: CommandLine) -> None:
+    busy = lasting
     port = free_port()
     (busy / "desk.yaml").write_text(f"http: {{port: {port}}}\n")
-    daemon = evenkeel.start("run", "busy.yaml", "--speed", "600", cwd=busy)
+    daemon = evenkeel.start("run", "busy.yaml", "--speed", "100", cwd=busy)
     windows = evenkeel.start("windows", "desk.yaml", "busy.yaml", cwd=busy)
     try:
         socket_path = control.socket_path(str(busy / ".evenkeel"), "busy")

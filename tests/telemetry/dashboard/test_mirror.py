@@ -7,6 +7,7 @@ from tests.telemetry.states import NOW_NS, a_state, a_told, an_alert, an_underly
 
 class Clock:
     now_ns = NOW_NS
+    now_s = 100.0
 
     def __call__(self) -> int:
         return self.now_ns
@@ -14,7 +15,7 @@ class Clock:
 
 def mirrored(*vaults: str) -> tuple[Mirror, Clock]:
     clock = Clock()
-    return Mirror(vaults or ("eth-straddle",), clock), clock
+    return Mirror(vaults or ("eth-straddle",), clock, now_s=lambda: clock.now_s), clock
 
 
 def picture_of(mirror: Mirror, name: str = "eth-straddle") -> VaultPicture:
@@ -34,7 +35,7 @@ def test_a_state_is_fresh_until_it_is_old_by_our_own_clock() -> None:
     mirror, clock = mirrored()
     mirror.take_state(a_state(at_s=-86_400, taken_ns=NOW_NS))  # a replay's engine time is no age
     assert not mirror.is_stale(picture_of(mirror))
-    clock.now_ns += 4 * NS_PER_S
+    clock.now_s += 4.0
     assert mirror.age_s(picture_of(mirror)) == 4.0
     assert mirror.is_stale(picture_of(mirror))
 
@@ -45,6 +46,20 @@ def test_what_a_broker_kept_of_a_daemon_long_gone_is_as_old_as_it_is() -> None:
     assert mirror.age_s(picture_of(mirror)) == 3600.0
     mirror.take_state(a_state(taken_ns=NOW_NS - 5 * NS_PER_S))  # another machine's clock
     assert mirror.age_s(picture_of(mirror)) == 0.0
+
+
+def test_a_clock_that_is_set_makes_nothing_look_younger_or_older() -> None:
+    for jump_s in (-3600, 3600):
+        mirror, clock = mirrored()
+        mirror.take_state(a_state(taken_ns=NOW_NS))
+        clock.now_ns += jump_s * NS_PER_S
+        assert mirror.age_s(picture_of(mirror)) == 0.0
+        assert not mirror.is_stale(picture_of(mirror))
+        clock.now_s += 10.0
+        assert mirror.age_s(picture_of(mirror)) == 10.0
+        assert mirror.is_stale(picture_of(mirror)), "a broker that hangs says nothing of its vaults"
+        mirror.take_state(a_state(taken_ns=clock.now_ns))
+        assert not mirror.is_stale(picture_of(mirror))
 
 
 def test_who_watches_the_daemon_may_say_earlier_that_it_is_gone() -> None:

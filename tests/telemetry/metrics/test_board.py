@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bot.domain.units import NS_PER_S
 from bot.telemetry.metrics.board import MAX_WORD, MAX_WORDS, OTHER, Board, Tally
 from tests.telemetry.states import NOW_NS, state, told
 
@@ -31,6 +32,19 @@ def test_a_moment_ahead_of_our_clock_is_now() -> None:
     board = Board([], wall_ns=lambda: NOW_NS)
     assert board.since_s(NOW_NS - 2_500_000_000) == 2.5
     assert board.since_s(NOW_NS + 2_500_000_000) == 0.0
+
+
+def test_a_clock_that_is_set_makes_no_state_younger_or_older() -> None:
+    wall_ns, clock = [NOW_NS], [100.0]
+    board = Board([], monotonic_s=lambda: clock[0], wall_ns=lambda: wall_ns[0])
+    board.show(state(taken_ns=NOW_NS - 2 * NS_PER_S))
+    record = board.records["eth-straddle"]
+    assert board.age_s(record) == 2.0
+    for jump_s in (-3600, 7200):
+        wall_ns[0] += jump_s * NS_PER_S
+        assert board.age_s(record) == 2.0
+    clock[0] += 30.0
+    assert board.age_s(record) == 32.0
 
 
 def test_words_of_strangers_do_not_pile_up() -> None:

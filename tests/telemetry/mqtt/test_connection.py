@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiomqtt
 import pytest
+import structlog
 
-from bot.telemetry.mqtt.connection import Connection, _end, heed_cancellation
+from bot.telemetry.mqtt.connection import AGAIN_S, Connection, _end, heed_cancellation
 from tests.broker import Mosquitto
 from tests.telemetry.mqtt.test_publisher import broker, until
 
@@ -34,7 +36,7 @@ class Diary(Connection):
         self.notes.append("greeted")
 
     def _opened(self, client: aiomqtt.Client) -> None:
-        del client
+        super()._opened(client)
         self.notes.append("opened")
 
     def _works(self, client: aiomqtt.Client) -> Sequence[Coroutine[Any, Any, None]]:
@@ -86,6 +88,16 @@ async def test_what_breaks_over_it_begins_it_anew_and_a_fault_of_ours_ends_it(br
         with pytest.raises(KeyError):
             await running
     assert diary.notes == ["greeted", "opened", "closed"] * 3
+
+
+async def test_two_under_one_name_are_told_so_and_push_each_other_out_ever_more_slowly(broker: Mosquitto) -> None:
+    one, other = Diary(broker, idle), Diary(broker, idle)
+    with structlog.testing.capture_logs() as logs:
+        async with lasting(one), lasting(other):
+            await until(lambda: any("have the same client_id?" in log.get("error", "") for log in logs))
+            began_s = time.monotonic()
+            await until(lambda: one.notes.count("opened") + other.notes.count("opened") >= 5)
+    assert time.monotonic() - began_s >= AGAIN_S[1]  # whoever was pushed out twice waits longer than the first time
 
 
 async def test_a_cancellation_that_was_kept_back_is_heeded() -> None:

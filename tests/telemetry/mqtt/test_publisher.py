@@ -190,6 +190,25 @@ async def test_a_broker_that_stops_reading_holds_up_nobody(broker: Mosquitto, jo
         await until_heard(broker, Topic.STATUS, lambda found: found.decisions == 499)
 
 
+async def test_what_the_broker_refuses_is_not_told_and_comes_when_it_may(
+    journal: Path, state: VaultState, tmp_path: Path
+) -> None:
+    (tmp_path / "acl").write_text("topic read #\n")  # somebody forgot us
+    (tmp_path / "acl").chmod(0o600)
+    with mosquitto(config=[f"acl_file {tmp_path / 'acl'}"]) as broker:
+        async with publishing(broker.broker(), journal) as publisher:
+            publisher.show(state)
+            await until(lambda: broker.log.count("as evenkeel-state-eth") >= 3)  # it tried again
+            assert publisher.away_ns > 0
+            assert not journal.with_suffix(".published").exists()
+            (tmp_path / "acl").write_text("topic readwrite #\n")
+            os.kill(broker.pid, signal.SIGHUP)
+            await until(lambda: publisher.away_ns == 0)
+            await until(lambda: len(publisher._events.recent()) == RECENT)
+            recent = await asyncio.to_thread(broker.heard, topic_name(publisher._prefix, "eth", Topic.RECENT), 1)
+            assert len(decode(Topic.RECENT, recent[0][1].encode()).events) > 0  # type: ignore[attr-defined]
+
+
 async def test_tls_wants_a_certificate_that_the_broker_knows(journal: Path, state: VaultState, tmp_path: Path) -> None:
     with mosquitto(make_certificates(tmp_path)) as broker:
         assert broker.certificates is not None

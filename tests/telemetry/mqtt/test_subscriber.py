@@ -199,6 +199,13 @@ async def test_a_command_goes_out_and_its_answer_comes_back(broker: Mosquitto) -
         assert await carrying == b"pause!"
         with pytest.raises(TimeoutError):
             await subscriber.order("eth", b"pause!", "c2", 0.05)
+        for seconds in (0.05, 0.1):
+            ordering = asyncio.create_task(subscriber.order("eth", b"pause!", "c3", seconds))
+            for _ in range(4):  # it is on its way
+                await asyncio.sleep(0)
+            time.sleep(4 * seconds)  # noqa: ASYNC251 — the machine stands still: the broker's word and the end at once
+            await asyncio.wait({ordering}, timeout=PATIENCE_S)
+            assert isinstance(ordering.exception(), TimeoutError)
 
 
 def told(number: int, run_id: str = "r") -> Told:

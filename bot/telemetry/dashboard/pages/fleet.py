@@ -10,8 +10,9 @@ from bot.telemetry.dashboard import theme
 from bot.telemetry.dashboard.live import Live, slot
 from bot.telemetry.dashboard.markup import Markup, el
 from bot.telemetry.dashboard.mirror import Mirror, VaultPicture
+from bot.telemetry.dashboard.parts.cells import BAD
 from bot.telemetry.dashboard.shell import Shell
-from bot.telemetry.dashboard.shown import pnl
+from bot.telemetry.dashboard.shown import margin, pnl
 
 REORDER_TICKS: Final = 8  # rows do not jump about more often than every two seconds
 COLUMNS: Final = ("Vault", "State", "Net delta in its band", "P&L today", "Margin use", "Alerts", "Heard of")
@@ -72,8 +73,11 @@ def urgency(mirror: Mirror, picture: VaultPicture) -> int:
     severities = {alert.severity for alert in picture.open_alerts if not alert.acknowledged_by}
     if state is None or mirror.is_stale(picture) or state.state == "halted" or Severity.CRITICAL in severities:
         return NOW
-    worst = worst_underlying(state)
-    if state.state != "running" or Severity.WARNING in severities or any(feed.is_stale for feed in state.feeds):
+    worst, nearest = worst_underlying(state), margin.gravest(state)
+    tone = margin.use_told(nearest)[1] if nearest is not None else ""
+    if tone == BAD:
+        return NOW
+    if tone or state.state != "running" or Severity.WARNING in severities or any(feed.is_stale for feed in state.feeds):
         return SOON
     if (worst is not None and excess_base(worst) > 0) or pnl.loss_told(state) != ("", ""):
         return SOON
@@ -163,13 +167,16 @@ def show_row(live: Live, mirror: Mirror, picture: VaultPicture) -> None:
         title=None if today is not None else "no mark today yet",
     )
     live.set(f"{name}.loss", told)
-    uses = [account.utilisation_ratio for account in state.accounts if account.utilisation_ratio is not None]
-    live.set(f"{name}.margin", theme.percent(max(uses, default=None)), title=None if uses else "no margin is reckoned")
+    nearest = margin.gravest(state)
+    use, tone = margin.use_told(nearest) if nearest is not None else (theme.DASH, "")
+    why = "no margin is reckoned" if nearest is None else f"account {nearest.account}"
+    live.set(f"{name}.margin", use, cls=f"num {tone}".strip(), title=why)
 
 
 def beside_state(state: VaultState) -> str:
     """Return what a state alone does not say: why it is not running, and which feeds are stale."""
-    words = [state.state_reason[:MOST_REASON]] if state.state != "running" and state.state_reason else []
+    reason = state.state_reason if state.state != "running" else ""
+    words = [reason if len(reason) <= MOST_REASON else f"{reason[:MOST_REASON]}…"] if reason else []
     stale = [feed.name for feed in state.feeds if feed.is_stale]
     if stale:
         words.append(f"▲ stale: {stale[0]}{f' and {len(stale) - 1} more' if len(stale) > 1 else ''}")
@@ -186,8 +193,16 @@ def delta_text(one: UnderlyingState, others: int) -> str:
     else:
         words = theme.base(high, one.underlying)
     if excess_base(one) > 0:
-        words += " ▲ outside"
+        words += " ▲ partly outside" if _is_partly_inside(one) else " ▲ outside"
     return f"{words} (+{others} more)" if others > 0 else words
+
+
+def _is_partly_inside(one: UnderlyingState) -> bool:
+    """Tell whether some of what net delta may be lies inside its band; the rest is a matter of outcomes not known."""
+    low, high = one.delta_low_base, one.delta_high_base
+    if low is None or high is None or one.low_base is None or one.high_base is None:
+        return False
+    return high >= one.low_base and low <= one.high_base
 
 
 def _show_alerts(live: Live, picture: VaultPicture) -> None:
@@ -199,7 +214,9 @@ def _show_alerts(live: Live, picture: VaultPicture) -> None:
     gravest = max((alert.severity for alert in alerts), key=rank.index)
     mark, look = theme.SEVERITY_LOOKS[gravest]
     titles = "; ".join(alert.title for alert in alerts[:5])
-    live.set(f"{picture.vault}.alerts", f"{mark} {len(alerts)} {gravest}", cls=f"alerts badge {look}", title=titles)
+    count = sum(alert.severity == gravest for alert in alerts)
+    others = f", {len(alerts) - count} more" if count < len(alerts) else ""
+    live.set(f"{picture.vault}.alerts", f"{mark} {count} {gravest}{others}", cls=f"alerts badge {look}", title=titles)
 
 
 def _row(shell: Shell, name: str) -> Markup:

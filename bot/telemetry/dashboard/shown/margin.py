@@ -13,6 +13,7 @@ from bot.telemetry.dashboard.parts.cells import BAD, GOOD, MUTED, WARN, Cell, Co
 STATE_TONES: Final = {
     "normal": GOOD, "watch": WARN, "act": WARN, "critical": BAD, "emergency": BAD, "unknown": MUTED,
 }  # fmt: skip
+RANKS: Final = tuple(STATE_TONES)
 NOT_RECKONED: Final = "not known: margin of this account could not be reckoned"
 
 
@@ -37,6 +38,24 @@ class HeatMap(msgspec.Struct, frozen=True):
     use_ratio: tuple[tuple[float | None, ...], ...] = ()
     distances: dict[str, Distance] = {}
     error: str = ""
+
+
+def gravest(state: VaultState) -> AccountState | None:
+    """Return the account that wants a look first: by its state, then by its use; None where no margin is reckoned."""
+
+    def rank(one: AccountState) -> tuple[int, float]:
+        known = one.state if one.state in RANKS and one.state != "unknown" else "normal"
+        return RANKS.index(known), -1.0 if one.utilisation_ratio is None else one.utilisation_ratio
+
+    return max(state.accounts, key=rank, default=None)
+
+
+def use_told(one: AccountState) -> tuple[str, str]:
+    """Return an account's use in words and its tone: the state is said where it is anything but normal."""
+    use, tone = figures.percent(one.utilisation_ratio), STATE_TONES.get(one.state, BAD)
+    if tone in {GOOD, MUTED}:
+        return use, ""
+    return f"{'✕' if tone == BAD else '▲'} {use} {one.state}", tone
 
 
 def accounts(state: VaultState, heat: HeatMap | None = None) -> dict[str, Any]:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec.structs import replace
 
-from bot.domain.units import NS_PER_S
-from bot.domain.windows import Alert, FeedState, Severity, VaultState
+from bot.domain.windows import AccountState, Alert, FeedState, Severity, VaultState
 from bot.telemetry.dashboard.live import Live
 from bot.telemetry.dashboard.mirror import Mirror
 from bot.telemetry.dashboard.pages.fleet import (
@@ -28,12 +28,12 @@ OVER = an_alert(Severity.CRITICAL, vault="", title="over", ended_ns=1)
 
 
 def mirrored(state: VaultState | None, *alerts: Alert, age_s: float = 0.0) -> Mirror:
-    came = [NOW_NS]
-    mirror = Mirror([VAULT], lambda: came[0])
+    came = [0.0]
+    mirror = Mirror([VAULT], lambda: NOW_NS, now_s=lambda: came[0])
     if state is not None:
         mirror.take_state(state)
     mirror.take_alerts(VAULT, alerts)
-    came[0] += round(age_s * NS_PER_S)
+    came[0] += age_s
     return mirror
 
 
@@ -104,7 +104,8 @@ def test_the_underlying_shown_is_the_one_furthest_out_in_money() -> None:
 def test_how_far_out_it_may_be_counts_the_worse_end_of_an_interval() -> None:
     unsure = an_underlying(delta_low_base=-1.25, delta_high_base=0.5)
     assert excess_base(unsure) == 0.25
-    assert delta_text(unsure, 0) == "−1.250 … +0.500 ETH ▲ outside"
+    assert delta_text(unsure, 0) == "−1.250 … +0.500 ETH ▲ partly outside"
+    assert delta_text(an_underlying(1.5), 0) == "+1.500 ETH ▲ outside"
     assert delta_text(an_underlying(0.5), 2) == "+0.500 ETH (+2 more)"
     assert delta_text(an_underlying(None), 0) == "– ETH"
     assert excess_base(an_underlying(None)) == excess_base(an_underlying(9.0, low_base=None)) == 0.0
@@ -120,11 +121,30 @@ def test_a_row_says_all_there_is_to_say() -> None:
     assert text["state"] == "● running"
     assert text["pnl"] == "+12.50"
     assert text["margin"] == "40.0 %"
-    assert text["alerts"] == "⬣ 2 critical"
+    assert text["alerts"] == "⬣ 1 critical, 1 more"
     assert text["age"] == "1.0 s"
     assert "Broke" in cells[f"{VAULT}.alerts"]["title"]
     show_row(live, mirror, mirror.vaults()[0])
     assert live.flush() is None
+
+
+@pytest.mark.parametrize(
+    ("accounts", "said", "level"),
+    [
+        ((replace(an_account(0.65), state="watch"), an_account(0.4)), "▲ 65.0 % watch", SOON),
+        ((an_account(0.95), replace(an_account(0.935), state="critical")), "✕ 93.5 % critical", NOW),
+        ((an_account(0.95), replace(an_account(None), state="emergency")), "✕ – emergency", NOW),
+        ((an_account(None), an_account(0.2)), "20.0 %", FINE),
+    ],
+)
+def test_an_account_near_liquidation_is_said_in_words_and_comes_first(
+    accounts: tuple[AccountState, ...], said: str, level: int
+) -> None:
+    mirror = mirrored(a_state(accounts=accounts))
+    live = Live()
+    show_row(live, mirror, mirror.vaults()[0])
+    assert json.loads(live.flush() or "")["cells"][f"{VAULT}.margin"]["#text"] == said
+    assert urgency(mirror, mirror.vaults()[0]) == level
 
 
 def test_what_is_not_known_is_a_dash_with_a_reason() -> None:
