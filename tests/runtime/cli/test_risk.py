@@ -87,7 +87,8 @@ def test_an_order_that_margin_refuses_exits_six_and_says_why() -> None:
     assert (good.exit_code, good.stdout.splitlines()[-1]) == (0, "no limit would refuse it")
     bad = invoke("what-if", ETH, "-50 ETH-28APR23-2000-C", *NOON)
     assert bad.exit_code == 6
-    assert bad.stdout.splitlines()[-1].startswith("REFUSED by margin_limit: initial margin 33,125 would be 49,943")
+    assert "\nREFUSED by margin_limit: initial margin 33,125 would be 49,943" in bad.stdout
+    assert "\nREFUSED by margin_limit: a move of 4.0% before deribit could be topped up" in bad.stdout
 
 
 def test_collateral_is_planned_over_the_vaults_routes_and_exported(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from paho.mqtt.properties import Properties
 
 from bot.domain.events import OperatorAction
 from bot.domain.windows import CommandAnswer
+from bot.runtime.configuration import broker as to_broker
 from bot.runtime.configuration.broker import Broker
 from bot.runtime.configuration.desk import Desk, MqttSection
 from bot.runtime.configuration.vault import Vault
@@ -42,6 +43,12 @@ COMMANDS, ANSWERS = commands_topic("ek", VAULT), answers_topic("ek", VAULT)
 def mosquitto() -> Iterator[Mosquitto]:
     with open_broker(config=ROOMY) as broker:
         yield broker
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be patient with a broker: whoever gives up on it and comes again is handed once more what was under way."""
+    monkeypatch.setattr(to_broker, "TIMEOUT_S", PATIENCE_S)
 
 
 @pytest.fixture
