@@ -145,6 +145,7 @@ def serve() -> None:
         if not os.fork():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _keep(json.loads(line))
+    os._exit(0)  # of all that is imported nothing needs a farewell, and some of it takes seconds for one
 
 
 def _keep(order: dict[str, Any]) -> None:
