@@ -17,7 +17,7 @@ from tests.runtime.command_line import PATIENCE_S, CommandLine, Process, Result
 from tests.venues.binance import BinanceServer
 from tests.venues.deribit import DeribitServer
 
-QUICK = "timeout_s: 0.5, requests_per_s: 400, burst_requests: 200, account_poll_s: 0.3, fills_poll_s: 0.2"
+QUICK = "timeout_s: 2.0, requests_per_s: 400, burst_requests: 200, account_poll_s: 0.3, fills_poll_s: 0.2"
 PATIENT = "max_silence_s: 0.5, absence_s: 0.3"
 
 VAULT = """\
