@@ -80,6 +80,7 @@ from bot.engine.margin.collateral_desk import CollateralDesk
 from bot.engine.margin.counterparty_keeper import CounterpartyKeeper
 from bot.engine.margin.insurance import Insurance
 from bot.engine.margin.keeper import MarginKeeper
+from bot.engine.margin.remedies import Remedies
 from bot.engine.margin.risk_settings import RiskSettings
 from bot.engine.margin.top_ups import TopUps
 from bot.engine.market import MarketState
@@ -164,6 +165,7 @@ class Engine:
         self.operator = OperatorOrders(self.desks, settings.operator)
         self.margin: MarginKeeper | None = None
         self.top_ups: TopUps | None = None
+        self.remedies: Remedies | None = None
         self.counterparties: CounterpartyKeeper | None = None
         self.collateral: CollateralDesk | None = None
         self.insurance: Insurance | None = None
@@ -199,6 +201,7 @@ class Engine:
         self.margin = MarginKeeper(self.settings, self.market, self.orders, self.desks)
         self.ordering.margin = self.option_hedges.margin = self.margin
         self.top_ups = TopUps(run_id, risk, self.margin)
+        self.remedies = Remedies(self.margin, self.top_ups)
         if risk.insurance is not None:
             self.insurance = Insurance(risk.insurance, risk, self.margin, self.top_ups)
         if risk.breakers is not None:
@@ -298,6 +301,8 @@ class Engine:
         if self.collateral is not None:
             self._commands += self.collateral.review(now_ns, may_send=may_send)
         self._commands += self.top_ups.review(now_ns, may_send=may_send)
+        if self.remedies is not None:
+            self.remedies.review(now_ns)
 
     def _review_margin(self, margin: MarginKeeper, now_ns: int) -> None:
         """Look at margin where it is due; an emergency is one a person has to acknowledge by a resume."""
@@ -939,6 +944,10 @@ class Engine:
         if self.state not in (BotState.RUNNING, BotState.REDUCE_ONLY) or self._refuse_to_trade(view) is not None:
             return None
         relief = self.margin.find_relief(desk)
+        if relief is not None and relief.is_moved:
+            venue = desk.holdings[relief.instrument_id].instrument.venue
+            if all(one.instrument.venue == venue for one in routes):  # nobody else could take it now
+                relief = None
         if relief is None and self.counterparties is not None:
             relief = self.counterparties.find_relief(desk)
         return None if relief is None else self.ordering.relieve(desk, view, routes, relief)

@@ -18,6 +18,7 @@ import polars as pl
 
 from bot.domain.results import HedgeMark, RunSummary
 from bot.domain.units import NS_PER_HOUR, NS_PER_S
+from bot.engine.engine import Engine
 from bot.runtime.configuration.config import load_vaults
 from bot.runtime.daemon import Daemon
 from bot.runtime.journal import Journal
@@ -31,6 +32,7 @@ from tests.venues.recording_player import RecordingPlayer
 
 HELD = ("ETH-28APR23-1900-C", "ETH-28APR23-1900-P")
 HEDGE = "ETH-PERPETUAL"
+PLANNING_S = 0.3  # that the next moment waits for a plan: its answer may only be heard with that
 POLICY = "{type: whalley_wilmott, risk_aversion_per_quote: 3.0e-4}"
 
 VAULT = """
@@ -154,7 +156,7 @@ async def _paper(folder: Path, recording: Path, extra: str) -> Run:
             )
             stop = asyncio.Event()
             running = asyncio.create_task(daemon.run(stop))
-            playing = asyncio.create_task(player.play(server))
+            playing = asyncio.create_task(player.play(server, pause=lambda: _answered(session.engine)))
             try:
                 await asyncio.wait({running, playing}, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -163,6 +165,13 @@ async def _paper(folder: Path, recording: Path, extra: str) -> Run:
                 with suppress(asyncio.CancelledError):
                     await playing
             return Run(await running, list(session.engine.hedge_marks))
+
+
+async def _answered(engine: Engine) -> None:
+    """Let little time pass at the venue while collateral is being planned, however slow the machine is."""
+    collateral, until_s = engine.collateral, time.monotonic() + PLANNING_S
+    while collateral is not None and collateral._waiting is not None and time.monotonic() < until_s:  # noqa: ASYNC110
+        await asyncio.sleep(0.002)  # nothing tells
 
 
 def _pair(

@@ -18,7 +18,7 @@ from bot.runtime.operators.control import NotRunningError, ask
 from tests.acceptance.chain_vaults import PASSWORD, ChainVault, until
 from tests.chains.artifacts import ROOT
 from tests.chains.proxy import ChaosProxy
-from tests.chains.world import World, open_world
+from tests.chains.world import World
 from tests.gateways.chain.nodes import passed_on, scripted
 from tests.runtime.command_line import PATIENCE_S, CommandLine, Result, open_command_line
 
@@ -32,19 +32,17 @@ WRONG = "hB2oWv7eKs5XfA3n"  # a password that does not open the key, but perhaps
 SECRETS = (KEY_OF_NODE, KEY_OF_SPARE, KEY_OF_WS, KEY_OF_RELAY, PASSWORD, WRONG)
 
 
-@pytest.fixture
-def ticking() -> Iterator[World]:
-    """A world with a block every second."""
-    with open_world(block_time_s=1) as world, world.as_new() as fresh:
-        yield fresh
-
-
 def funded(world: World, folder: Path, **options: Any) -> ChainVault:
-    """Return a vault whose book is long three ether, and whose key may sell as many out of ten that are no hedge."""
+    """Return a vault whose book is long three ether, and whose key may sell as many out of ten that are no hedge.
+
+    From then on there is a block every second.
+    """
     chain = ChainVault(world, folder, inventory_base=10.0, **options)
     chain.grant(world.uniswap.router.address)
     world.give(world.hedger, WETH=10, USDC=30_000)
     world.give(chain.holder, WETH=3)
+    world.anvil.set_automine(False)
+    world.anvil.set_interval(1)
     return chain
 
 
@@ -81,10 +79,10 @@ async def seen(line: Path, wanted: Callable[[dict[str, Any]], Any]) -> dict[str,
 
 
 async def test_a_stuck_hedge_is_shown_sped_up_and_canceled_through_the_daemon(
-    ticking: World, tmp_path: Path, commands: CommandLine
+    world: World, tmp_path: Path, commands: CommandLine
 ) -> None:
-    with ChaosProxy(ticking.anvil) as proxy:
-        chain = funded(ticking, tmp_path, block_s=12.0, urls=(proxy.http_url, proxy.ws_url))
+    with ChaosProxy(world.anvil) as proxy:
+        chain = funded(world, tmp_path, block_s=12.0, urls=(proxy.http_url, proxy.ws_url))
         proxy.hold_next(20)
         async with chain.running():
             line = tmp_path / "chain.sock"
@@ -120,14 +118,14 @@ async def test_a_stuck_hedge_is_shown_sped_up_and_canceled_through_the_daemon(
             assert "expected a transaction that is not mined yet" in late.err
 
 
-async def test_no_secret_is_ever_shown_or_kept(ticking: World, tmp_path: Path, commands: CommandLine) -> None:
-    chain = funded(ticking, tmp_path)
+async def test_no_secret_is_ever_shown_or_kept(world: World, tmp_path: Path, commands: CommandLine) -> None:
+    chain = funded(world, tmp_path)
     locked = tmp_path / "locked.yaml"  # the same with a password that does not open the key
     text = chain.path.read_text().replace("vault: chain", "vault: locked").replace("  local:", "  locked:")
     locked.write_text(text.replace("{chain: local}", "{chain: locked}").replace('"local:', '"locked:'))
     said: list[Result] = []
     environ: dict[str, str] = {}
-    async with scripted(passed_on(ticking.anvil.http_url), f"/v2/{KEY_OF_NODE}") as node:
+    async with scripted(passed_on(world.anvil.http_url), f"/v2/{KEY_OF_NODE}") as node:
         for name, password in (("LOCAL", PASSWORD), ("LOCKED", WRONG)):
             environ |= {
                 f"EVENKEEL_{name}_PASSWORD": password,

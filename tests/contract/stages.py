@@ -21,7 +21,7 @@ from bot.domain.orders import (
     OrderTruth,
     TimeInForce,
 )
-from bot.domain.units import NS_PER_MS
+from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.gateways.ccxt_gateway import CcxtGateway
 from bot.gateways.exchange import Credentials, VenueSettings
 from bot.gateways.paper import PaperExecution
@@ -37,6 +37,8 @@ from tests.venues.hyperliquid import HyperliquidServer, hyperliquid_book
 from tests.venues.matching import VenueBook
 
 RUN = "0a1b2c3d4e"
+ABSENCE_NS = 200 * NS_PER_MS  # after which an order nobody knows was never there
+ASKED_EVERY_S = 0.1
 E = TypeVar("E")
 
 
@@ -95,6 +97,19 @@ class Stage:
 
     def ask(self, order_id: str) -> None:
         self._submit(QueryOrder(order_id, self.instrument.instrument_id))
+
+    async def asked_until(self, order_id: str, state: OrderState) -> None:
+        """Ask again and again what became of an order, until it is said to be in a state."""
+
+        def ask_on() -> bool:
+            nonlocal asked_s
+            if time.monotonic() - asked_s > ASKED_EVERY_S:
+                asked_s = time.monotonic()
+                self.ask(order_id)
+            return self.last_truth(order_id) is state
+
+        asked_s = 0.0
+        await self.soon(ask_on, f"the truth that {order_id} is {state}")
 
     def ask_account(self) -> None:
         self._submit(QueryAccount(self.instrument.venue, "play"))
@@ -167,10 +182,10 @@ async def _loopback(
         exchange_id=exchange_id,
         underlyings=frozenset({underlying}),
         options=server.options,
-        timeout_ns=400 * NS_PER_MS,
+        timeout_ns=round(PATIENCE_S * NS_PER_S),  # no standstill of the machine is a lost answer
         requests_per_s=500.0,
         burst_requests=200,
-        absence_ns=200 * NS_PER_MS,
+        absence_ns=ABSENCE_NS,
     )
     gateway = CcxtGateway(settings, Credentials(**server.credentials), WallClock(), run_id=RUN)
     async with gateway:
@@ -253,7 +268,7 @@ async def deribit() -> AsyncIterator[Stage]:
     """A loopback Deribit, on a USDC-linear perpetual."""
     script = FaultScript()
     async with (
-        DeribitServer(quoted_book(), faults=script, heartbeat_scale=0.01) as server,
+        DeribitServer(quoted_book(), faults=script) as server,
         _loopback("deribit", server, "ETH_USDC-PERPETUAL", script) as stage,
     ):
         yield stage

@@ -6,6 +6,7 @@ A venue's own quirks have tests of their own under tests/gateways; here stands w
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -23,7 +24,7 @@ from bot.domain.orders import (
     TimeInForce,
 )
 from bot.domain.venues import AccountReport
-from tests.contract.stages import RUN, STAGES, Stage
+from tests.contract.stages import ABSENCE_NS, RUN, STAGES, Stage
 from tests.venues.faults import drop_reply, drop_request, http
 
 IOC, POST_ONLY = TimeInForce.IOC, TimeInForce.POST_ONLY
@@ -152,10 +153,7 @@ async def test_the_truth_about_an_order_has_every_fill(stage: Stage) -> None:
 
 
 async def test_an_order_that_never_was_is_said_to_have_never_been(stage: Stage) -> None:
-    for _ in range(4):  # a live venue is asked twice before it is believed
-        stage.ask(f"{RUN}-999")
-        await asyncio.sleep(0.15)
-    await stage.soon(lambda: stage.last_truth(f"{RUN}-999") is OrderState.REJECTED, "a truth")
+    await stage.asked_until(f"{RUN}-999", OrderState.REJECTED)  # a live venue is asked twice before it is believed
     assert stage.of(OrderTruth)[-1].fills == ()
 
 
@@ -189,15 +187,11 @@ async def test_an_order_that_was_lost_on_the_way_is_given_up_only_once_the_venue
 ) -> None:
     assert live.server_faults is not None
     live.server_faults.next("create", drop_request())
+    sent_ns = time.time_ns()
     order_id = live.send(live.lot, 2_010.0, IOC)
     await live.until(OutcomeLost)
-    live.ask(order_id)
-    await asyncio.sleep(0.1)
-    assert not live.of(OrderTruth)  # too early to tell
-    for _ in range(6):
-        live.ask(order_id)
-        await asyncio.sleep(0.1)
-    await live.soon(lambda: live.last_truth(order_id) is OrderState.REJECTED, "a truth")
+    await live.asked_until(order_id, OrderState.REJECTED)
+    assert live.of(OrderTruth)[0].ts_event_ns - sent_ns >= ABSENCE_NS  # before that it is too early to tell
     assert live.venue.position_lots() == 0
     assert live.server_faults.asked["create"] == 1
 

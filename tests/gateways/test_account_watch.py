@@ -82,7 +82,7 @@ async def test_after_a_broken_stream_what_was_missed_is_asked_for(server: Deribi
         book.foreign_trade(PERP, is_buy=True, amount=10.0, px=2_000.0)
         assert (await rig.until(Fill)).qty_lots == 10
         book.foreign_trade(PERP, is_buy=True, amount=20.0, px=2_000.0)
-        await rig.until(Fill, 2)
+        await rig.hurry(lambda: len(rig.of(Fill)) > 1)
         assert [fill.qty_lots for fill in rig.of(Fill)] == [10, 20]
 
 
@@ -101,10 +101,11 @@ async def test_a_venue_that_falters_is_asked_again_and_said_to_be_down(server: D
         server.faults.always("positions", http(503))
         server.faults.always("balance", http(503))
         server.faults.always("open_orders", http(503))
-        assert (await rig.until(VenueStatus)).health is VenueHealth.DOWN
+        await rig.hurry(lambda: rig.of(VenueStatus))
+        assert rig.of(VenueStatus)[0].health is VenueHealth.DOWN
         server.faults.clear()
         reports = len(rig.of(AccountReport))
-        await rig.until(AccountReport, reports + 1)
+        await rig.hurry(lambda: len(rig.of(AccountReport)) > reports)
         assert rig.of(VenueStatus)[-1].health is VenueHealth.UP
 
 

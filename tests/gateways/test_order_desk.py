@@ -243,7 +243,7 @@ async def test_in_any_weather_the_ledger_is_the_venue(seed: int, server: Deribit
             tif = chance.choice([TimeInForce.IOC, TimeInForce.GTC])
             ids.append(rig.send(PERP, lots, 2_005.0 if lots > 0 else 1_995.0, tif))
             await asyncio.sleep(0.005)
-        await rig.soon(lambda: asked_until_over(rig, ids), "the end of every order")
+        await rig.hurry(lambda: asked_until_over(rig, ids), "the end of every order")
         server.faults.clear()
         await rig.desk.truth()
         fills = {fill.trade_id: fill for fill in [*rig.of(Fill), *(f for t in rig.of(OrderTruth) for f in t.fills)]}

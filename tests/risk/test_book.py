@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -27,6 +28,12 @@ def test_rows_are_cut_by_account_and_by_underlying() -> None:
     assert book.of_account("a").instrument_ids == ("C",)
     assert book.of_underlying("ETH").instrument_ids == ("P",)
     assert len(book.of_account("nobody")) == 0
+    assert [rows.tolist() for rows in book.rows_by_account] == [[0], [1], []]
+    assert book.of_account("a") is book.of_account("a")
+    dearer = msgspec.structs.replace(book, mark_px=2.0 * book.mark_px)
+    assert dearer.of_account("a").mark_px.tolist() == [2.0 * book.mark_px[0]]
+    whole = book.of_account("a")
+    assert whole.of_account("a") is whole
     assert book.where(np.array([1, 0])).instrument_ids == ("P", "C")
     assert book.of_underlying("ETH").spot_of_row_px.tolist() == [3_000.0]
 

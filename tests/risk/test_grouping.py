@@ -42,3 +42,20 @@ def test_parts_have_every_row_of_every_line_once() -> None:
     assert seen == {0: [[0, 3], [1], [2]], 1: [[0, 1, 3], [2]]}
     nothing, values = Grouping((key[:0],), lines[:, :0]), np.zeros((2, 0))
     assert (nothing.size, nothing.sum(values).shape, nothing.least(values).shape) == (0, (2, 0), (2, 0))
+
+
+def test_rows_by_strike_are_those_of_the_parts_and_known_from_then_on() -> None:
+    rng = np.random.default_rng(3)
+    key, strike = rng.integers(2, size=12), rng.permutation(12).astype(float)
+    lines = np.maximum(rng.choice([1.0, 2.0], 12) - np.array([[0.0], [2.0]]), 0.0)
+    grouping = Grouping((key,), lines)
+    found = grouping.by_strike(strike)
+    for (which, rows, starts, groups), part in zip(grouping.parts(), found, strict=True):
+        assert [one.tolist() for one in np.split(part[1], starts[1:])] == [
+            sorted(one.tolist(), key=strike.__getitem__) for one in np.split(rows, starts[1:])
+        ]
+        assert part[2].tolist() == (np.searchsorted(starts, np.arange(12), side="right") - 1).tolist()
+        assert np.array_equal(np.arange(2)[part[0]], np.arange(2)[which])
+        assert np.array_equal(part[3], starts)
+        assert np.array_equal(np.arange(grouping.size)[part[4]], np.arange(grouping.size)[groups])
+    assert grouping.by_strike(strike) is found

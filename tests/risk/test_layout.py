@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from bot.risk.book import SPOT, Position, build_book
@@ -27,6 +28,8 @@ def test_what_is_kept_is_worked_out_once() -> None:
 def test_rows_by_what_they_are_and_parts_of_parts() -> None:
     book = random_book(9, orders=True)
     layout = layout_of(book)
+    assert layout_of(book) is layout
+    assert layout_of(msgspec.structs.replace(book)) is not layout
     assert layout.options.tolist() == np.flatnonzero(book.is_option).tolist()
     assert sorted([*layout.options.tolist(), *layout.others.tolist()]) == list(range(len(book)))
     assert (layout.is_linear == (~book.is_option & (book.kind != SPOT))).all()

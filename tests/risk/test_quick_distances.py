@@ -169,3 +169,35 @@ def test_coins_that_are_posted_move_the_end_as_rows_of_the_book_would(qty: float
     end_px = qty * 60_000.0 / (1.0 + qty - 0.02 * abs(qty))
     assert (found.down_px if qty > 0.0 else found.up_px) == pytest.approx(end_px, rel=1e-3)
     assert (plain.down_px < found.down_px) if qty > 0.0 else (plain.up_px < found.up_px)
+
+
+def test_accounts_side_by_side_end_where_each_alone_does() -> None:
+    parameters = decode_values("okx", values_of("okx-2026-11-26"))
+    straddle = [option(-10.0, 66_000.0), option(-10.0, 54_000.0, 0.5, call=False), option(4.0, 60_500.0, 0.5)]
+    coins = Position(kind=SPOT, underlying="BTC", qty_base=2.0)
+    books = [
+        book_of([*straddle, perpetual(2.0)], 60_000.0),
+        book_of([perpetual(-3.0)], 60_000.0),
+        build_book([*[position(leg, "", "BTC") for leg in straddle], coins], {"BTC": 60_000.0, "ETH": 3_000.0}),
+    ]
+    accounts = [
+        Searched(
+            book=book,
+            equity_quote=equity,
+            maintenance=lambda stack: np.array([one.maintenance for one in answer_all("okx", stack, parameters)]),
+            px=px,
+            underlying=underlying,
+            spot_weight=0.9,
+        )
+        for book, equity, px, underlying in zip(
+            books, (200_000.0, 90_000.0, 150_000.0), (60_000.0, 1.0, 1.0), (None, "BTC", "BTC"), strict=True
+        )
+    ]
+    together = stack_intervals(accounts)
+    for one, found in zip(accounts, together, strict=True):
+        [alone] = stack_intervals([one])
+        assert found.down_px == pytest.approx(alone.down_px, rel=1e-12)
+        assert found.up_px == pytest.approx(alone.up_px, rel=1e-12)
+        assert found.down_px < one.px < found.up_px
+    assert len({found.up_px / one.px for one, found in zip(accounts, together, strict=True)}) == 3
+    assert stack_intervals([]) == []

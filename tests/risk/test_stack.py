@@ -12,7 +12,16 @@ from bot.risk.book import FUTURE, OPTION, PERPETUAL, SPOT, Position, RiskBook, b
 from bot.risk.margin.registry import MODELS, answer_all, decode_values
 from bot.risk.requirement import Requirement
 from bot.risk.scenarios import ScenarioSet, VolShock, price_vol_grid, tails
-from bot.risk.stack import MOST_GROUPINGS, MOVED, BookStack, StackGroups, inverse_rows, sized_in_quote
+from bot.risk.stack import (
+    MOST_GROUPINGS,
+    MOVED,
+    BookStack,
+    StackGroups,
+    inverse_rows,
+    money_offset,
+    offset,
+    sized_in_quote,
+)
 from tests.risk.legs import SETS as SET_FILES
 from tests.risk.legs import values_of
 
@@ -177,3 +186,29 @@ def test_groups_of_times_gone_by_do_not_pile_up_with_a_layout_that_is_kept() -> 
         assert found.tau_years.tolist() == fresh.tau_years.tolist()
         assert found.sum(later.qty_base).tolist() == fresh.sum(later.qty_base).tolist()
     assert 0 < len(layout.groupings) <= MOST_GROUPINGS
+
+
+def test_what_offsets_what_is_the_lesser_side_of_each_group() -> None:
+    selector = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    assert offset(np.array([[5.0, -2.0, 3.0, 4.0], [-1.0, 4.0, -7.0, 6.0]]), selector).tolist() == [
+        [2.0, 0.0],
+        [1.0, 6.0],
+    ]
+    legs = [
+        Position(kind=PERPETUAL, underlying=underlying, qty_base=1.0, money=money)
+        for underlying, money in (("BTC", "USDT"), ("BTC", "USDC"), ("BTC", "USDC"), ("ETH", "USDC"))
+    ]
+    quote = np.array([[5.0, -1.0, -2.0, -9.0], [1.0, 1.0, 1.0, 1.0]])
+    assert money_offset(BookStack(build_book(legs, SPOT_PX)), quote).tolist() == [[3.0, 0.0], [0.0, 0.0]]
+    assert money_offset(BookStack(build_book(legs[1:], SPOT_PX)), quote[:, 1:]).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_groups_know_their_underlyings() -> None:
+    stack = BookStack(random_book(4, rows=30))
+    groups = StackGroups(stack)
+    assert (stack.layout.held[0], groups.is_of.shape) == (0, (len(stack.held), groups.grouping.size))
+    assert (groups.underlying[0] == np.array(stack.held)[groups.place]).all()
+    assert (groups.is_of.argmax(axis=0) == groups.place).all()
+    assert (groups.selector == groups.is_of.T).all()
+    again = StackGroups(stack)
+    assert again.grouping is groups.grouping

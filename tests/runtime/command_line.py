@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -80,24 +81,26 @@ class CommandLine:
         self._server = server
         self._folder = folder
         self._started = 0
+        self._starting = Lock()
 
     def start(
         self, *arguments: str, cwd: Path, program: str = "", environ: Mapping[str, str] = MappingProxyType({})
     ) -> Process:
         """Start a command in `cwd`, with some more in its environment, and return while it runs."""
-        self._started += 1
-        folder = self._folder / str(self._started)
-        folder.mkdir()
         assert self._server.stdin is not None
-        order = {
-            "argv": arguments,
-            "cwd": str(cwd),
-            "folder": str(folder),
-            "program": program,
-            "environ": dict(environ),
-        }
-        self._server.stdin.write(json.dumps(order) + "\n")
-        self._server.stdin.flush()
+        with self._starting:  # tests may start several at once
+            self._started += 1
+            folder = self._folder / str(self._started)
+            folder.mkdir()
+            order = {
+                "argv": arguments,
+                "cwd": str(cwd),
+                "folder": str(folder),
+                "program": program,
+                "environ": dict(environ),
+            }
+            self._server.stdin.write(json.dumps(order) + "\n")
+            self._server.stdin.flush()
         return Process(folder)
 
     def run(
@@ -142,6 +145,7 @@ def serve() -> None:
         if not os.fork():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _keep(json.loads(line))
+    os._exit(0)  # of all that is imported nothing needs a farewell, and some of it takes seconds for one
 
 
 def _keep(order: dict[str, Any]) -> None:

@@ -37,6 +37,8 @@ from tests.runtime.command_line import PATIENCE_S, POLL_S, CommandLine, wait_for
 from tests.runtime.daemons import JOURNAL, SOCKET, running, view, wait_for_orders
 from tests.runtime.vault_files import VAULT, write_tiny_recording
 
+HASTY = "tests.runtime.hasty:main"
+
 
 def status(evenkeel: CommandLine, folder: Path) -> dict[str, object]:
     result = evenkeel.run("status", "busy.yaml", "--json", cwd=folder)
@@ -321,10 +323,10 @@ def test_a_signal_stops_it_in_stages(evenkeel: CommandLine, lasting: Path, numbe
 def test_frozen_it_is_a_timeout_and_a_halt_may_still_be_obeyed(evenkeel: CommandLine, lasting: Path) -> None:
     with running(evenkeel, lasting) as process:
         process.send(signal.SIGSTOP)
-        asking = [evenkeel.start(verb, "busy.yaml", cwd=lasting) for verb in ("status", "halt")]
+        asking = [evenkeel.start(verb, "busy.yaml", cwd=lasting, program=HASTY) for verb in ("status", "halt")]
         for result in [one.wait() for one in asking]:
             assert (result.code, result.out) == (5, "")
-            assert "expected an answer from the daemon within 5 s" in result.err
+            assert "expected an answer from the daemon within 1 s" in result.err
         process.send(signal.SIGCONT)
         wait_for(lambda: view(lasting)["state"] == "halted")
         process.send(signal.SIGTERM)

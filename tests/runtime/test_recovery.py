@@ -33,13 +33,13 @@ JOURNAL = Path(".evenkeel/busy.sqlite")
 ROUND_TRIP_NS = round(1.5 * 700 * NS_PER_MS)  # the vault's entry and response latency with the most jitter
 
 
-@pytest.mark.parametrize(("speed", "kills", "span_s"), [("0", 13, 0.4), ("20000", 12, 0.7)])
+@pytest.mark.parametrize(("speed", "kills", "span_s"), [("0", 6, 0.4), ("20000", 5, 0.7)])
 def test_a_run_killed_at_random_moments_goes_on(
     evenkeel: CommandLine, busy: Path, speed: str, kills: int, span_s: float
 ) -> None:
     luck = random.Random(20230412)
     argv = ("run", "busy.yaml", "--speed", speed, "--json")
-    heads: list[int] = []
+    heads: list[int] = []  # where kills found it, a moment once
     survived = 0
     socket = busy / ".evenkeel" / "busy.sock"
     while len(heads) < kills:
@@ -55,16 +55,16 @@ def test_a_run_killed_at_random_moments_goes_on(
             if has_rows(journal):
                 report = verify(journal)
                 assert report.is_valid
-                if heads and report.last_seq == heads[-1]:
+                if report.last_seq in heads:
                     span_s *= 1.5  # killed before it was where it had been: a slow machine gets further this way
-                heads.append(report.last_seq)
+                else:
+                    heads.append(report.last_seq)
             continue
         check_finished(evenkeel, busy, journal, result.json)
         survived += 1
     result = evenkeel.run(*argv, "--journal", str(journal), cwd=busy)
     assert result.code == 0, result.err
     check_finished(evenkeel, busy, journal, result.json)
-    assert len(set(heads)) > kills // 3, f"expected kills at many different moments, found {heads}"
 
 
 def has_rows(journal: Path) -> bool:

@@ -81,6 +81,7 @@ class MarginAccount:
         self.leaving: dict[str, tuple[str, float, int]] = {}  # transfer → asset, amount, since when reports know of it
         self.is_draining = False  # whether all that can leave is to leave, as where withdrawals stopped
         self.shed_for = ""  # why the leg that ranks first for deleveraging is to be closed before the venue does it
+        self.move_for = ""  # why hedges there are closed and made elsewhere, before collateral could arrive
         self.balances_ns = 0
         self.earned_then_quote = nan  # what positions there had earned when it last told its balances
         self.last_fill_ns = 0

@@ -31,8 +31,8 @@ from bot.engine.market import MarketState
 from bot.engine.orders import OrderTracker
 from bot.engine.settings import EngineSettings
 from bot.risk.book import OPTION, Floats, RiskBook
-from bot.risk.deleveraging import Reducible, ReductionRule, closing_set, next_slice
-from bot.risk.distances import move_books, touch_probability, utilise
+from bot.risk.deleveraging import FreeMargin, Reducible, ReductionRule, closing_set, next_slice
+from bot.risk.distances import Interval, move_books, touch_probability, utilise, years_to_breach
 from bot.risk.gaps import find_fault
 from bot.risk.loss_waterfall import deleverage_index
 from bot.risk.margin.registry import assume_worst
@@ -75,6 +75,7 @@ class Relief(NamedTuple):
     lots: int
     released_quote: float
     reason: str
+    is_moved: bool = False  # to another venue, which has to be there to take it
 
 
 class MarginKeeper:
@@ -240,7 +241,7 @@ class MarginKeeper:
     @property
     def is_relieving(self) -> bool:
         """Tell whether any hedge is to be closed in slices now."""
-        return any(one.permission.must_reduce or one.shed_for for one in self.accounts.values())
+        return any(one.permission.must_reduce or one.shed_for or one.move_for for one in self.accounts.values())
 
     @property
     def doubt(self) -> str:
@@ -540,26 +541,38 @@ class MarginKeeper:
         if account.figures.maintenance + 3.0 * gross_quote * move < ratio * account.equity_quote:
             return 0.0
 
-        def maintenance(stack: BookStack) -> Floats:
-            return np.array([one.maintenance for one in _figures_of(account, stack, book)])
-
         moves = np.array([-move, move])
         moved = move_books(book, moves)
         equity = account.equity_quote + (moved.mark_px - book.mark_px) @ book.qty_base + coins_quote * moves
-        if (maintenance(moved) < ratio * equity).all():
+        after = np.array([one.maintenance for one in _figures_of(account, moved, book)])
+        if (after < ratio * equity).all():
             return 0.0
-        now_quote = account.figures.maintenance
+        return touch_probability(self._interval(account, book, coins_quote), 1.0, vol, years)
+
+    def _interval(self, account: MarginAccount, book: RiskBook, coins_quote: float) -> Interval:
+        """Return the moves of all prices, as prices of something at 1, between which an account lives."""
+
+        def maintenance(stack: BookStack) -> Floats:
+            return np.array([one.maintenance for one in _figures_of(account, stack, book)])
+
         searched = Searched(
             book=book,
             equity_quote=account.equity_quote,
             maintenance=maintenance,
             px=1.0,
-            liquidation_ratio=ratio,
-            margin_now_quote=now_quote,
+            liquidation_ratio=account.settings.liquidation_ratio,
+            margin_now_quote=account.figures.maintenance,
             coins_quote=coins_quote,
         )
         [interval] = stack_intervals([searched])
-        return touch_probability(interval, 1.0, vol, years)
+        return interval
+
+    def breach_years(self, account: MarginAccount) -> float:
+        """Return the time that 99 % of paths leave an account alive, NaN where nobody can say."""
+        book, vol = self.book_of(account), self.stressed_vol()
+        if book is None or account.is_assumed or not isfinite(vol):
+            return nan
+        return years_to_breach(self._interval(account, book, self._coins_quote(account)), 1.0, vol)
 
     def records(self) -> dict[str, MarginRecord]:
         """Return what margin of every account was like so far."""
@@ -732,6 +745,7 @@ class MarginKeeper:
             f"as {account.name} tells" if account.is_told else f"by the model {account.parameters.model}",
             self.buffers.tell(account.name) if self.buffers is not None else "",
             account.banned and f"nothing is added: {account.banned}",
+            account.move_for and f"its hedges are moved elsewhere: {account.move_for}",
             *account.degraded,
         ]
         return "; ".join(filter(None, parts))
@@ -790,7 +804,7 @@ class MarginKeeper:
         for account in self.accounts.values():
             allowed = account.permission
             rows = self._rows.get(account.name)
-            is_moving = bool(account.shed_for) and self.has_room_elsewhere(desk, account)
+            is_moving = bool(account.shed_for or account.move_for) and self.has_room_elsewhere(desk, account)
             if not (allowed.must_reduce or is_moving) or rows is None or account.name in self._dirty:
                 continue
             if rows.book.buy_base.any() or rows.book.sell_base.any():
@@ -801,10 +815,12 @@ class MarginKeeper:
                 needed_quote = max(needed_quote, account.figures.maintenance)  # slice by slice, until it is left
             found = self.reducible(account, desk)
             rule = ReductionRule(most_share=self._risk.slice_share)
-            if not allowed.must_reduce:  # in the order in which the venue would take them
+            if not allowed.must_reduce and account.shed_for:  # in the order in which the venue would take them
                 index = {one.instrument_id: self.deleverage_index(account, desk, one.instrument_id) for one in found}
                 found.sort(key=lambda one: -index[one.instrument_id])
                 chosen = next((cut for one in found if (cut := next_slice([one], inf, rule)) is not None), None)
+            elif not allowed.must_reduce:
+                chosen = next_slice(found, inf, rule)
             elif allowed.must_close:
                 slices = closing_set(found, needed_quote)
                 chosen = slices[0] if slices else None
@@ -816,16 +832,48 @@ class MarginKeeper:
             held_lots = desk.holdings[chosen.instrument_id].lots
             lots = min(abs(held_lots), max(1, int(abs(chosen.trade_base) / lot_base + 0.5)))
             why = f"first in line for deleveraging at {account.name}: {account.shed_for}"
-            if allowed.must_reduce and account.standing is not None:
+            if (allowed.must_reduce or not account.shed_for) and account.standing is not None:
                 why = f"margin at {account.name} is {account.standing.state} ({account.standing.reason})"
+                why += f", moved elsewhere: {account.move_for}" if not allowed.must_reduce else ""
+            signed_lots = -lots if held_lots > 0 else lots
+            is_moved = not allowed.must_reduce
             reason = f"{why}: {chosen.reason}"
-            return Relief(chosen.instrument_id, -lots if held_lots > 0 else lots, chosen.released_quote, reason)
+            return Relief(chosen.instrument_id, signed_lots, chosen.released_quote, reason, is_moved)
         return None
 
     def has_room_elsewhere(self, desk: Desk, account: MarginAccount) -> bool:
         """Tell whether another venue of a desk's hedges may take what leaves an account: it is hedged there next."""
         others = {one.instrument.venue for one in desk.hedges} - {account.name}
         return any(name not in self.accounts or self.accounts[name].may_add for name in others)
+
+    def free_elsewhere(self, account: MarginAccount) -> list[FreeMargin]:
+        """Return what the other venues of what is hedged at an account could take of it, and what a slice would need.
+
+        That is taken to be as much as it needs where it is.
+        """
+        venues: dict[str, None] = {}
+        for desk in self._desks.values():
+            if any(desk.holdings[name].lots for name in self._hedges_at(account, desk)):
+                venues |= dict.fromkeys(one.instrument.venue for one in desk.hedges)
+        needed_quote = self._risk.slice_share * account.figures.initial
+        return [FreeMargin(name, self._free_quote(name), needed_quote) for name in venues if name != account.name]
+
+    def set_move(self, account: MarginAccount, why: str) -> None:
+        """Have hedges moved away from an account as long as `why` says something."""
+        if bool(why) != bool(account.move_for):
+            self._reliefs.clear()
+        account.move_for = why
+
+    def _hedges_at(self, account: MarginAccount, desk: Desk) -> list[str]:
+        return [one.instrument.instrument_id for one in desk.hedges if one.instrument.venue == account.name]
+
+    def _free_quote(self, venue: str) -> float:
+        account = self.accounts.get(venue)
+        if account is None:
+            return inf
+        if account.unknown or not account.may_add:
+            return 0.0
+        return max(0.0, self._risk.max_initial_ratio * account.equity_quote - account.figures.initial)
 
     def deleverage_index(self, account: MarginAccount, desk: Desk, instrument_id: str) -> float:
         """Return how early a venue would take a hedge to deleverage others: the highest goes first.

@@ -23,6 +23,7 @@ RETRY_NS: Final = 5 * NS_PER_MIN  # a route that refuses is left alone for a min
 LOOK_EVERY_NS: Final = NS_PER_S
 NOT_GONE_NS: Final = 2**63 - 1  # after every report
 MAX_NOTICES: Final = 200
+COVERED_SHARE: Final = 0.5  # of a need that what is on its way has to cover to be waited for
 _ENDS: Final = frozenset({TransferState.ARRIVED, TransferState.FAILED, TransferState.REVERSED})
 
 
@@ -126,6 +127,19 @@ class TopUps:
             if one.route.to_venue == account.name and not one.is_replanned:
                 total_quote += one.amount * self._worth(account, one.route.asset)
         return total_quote
+
+    def eta_ns(self, account: MarginAccount, now_ns: int) -> int | None:
+        """Return the time within which 95 % of what helps an account arrives, None where nothing can be sent.
+
+        What is on its way has some of it behind it, if it covers half of the need; what is overdue is expected no more.
+        """
+        coming = [one for one in self.book.outstanding if one.route.to_venue == account.name and not one.is_replanned]
+        if coming and COVERED_SHARE * self.need_quote(account) <= self.under_way_quote(account):
+            return max(max(0, one.planned_ns + one.route.p95_ns - now_ns) for one in coming)
+        routes = [one for one in self._risk.transfers.routes if one.to_venue == account.name]
+        if account.name in self.refused or not routes:
+            return None
+        return min(one.p95_ns for one in routes)
 
     def is_short(self, account: MarginAccount) -> bool:
         """Tell whether what an account has, and what is on its way, is less than its buffer asks for."""

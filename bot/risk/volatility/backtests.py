@@ -54,7 +54,14 @@ class TrafficLight(msgspec.Struct, frozen=True):
 
 
 def kupiec(count: int, breaches: int, probability: float) -> Ratio:
-    """Return the likelihood ratio of as many breaches against `probability` each, chi-squared with one degree."""
+    """Return the likelihood ratio of as many breaches against `probability` each, chi-squared with one degree.
+
+    Raises ValueError for numbers that no test can be made of: they must not pass for a quantile that holds.
+    """
+    if not (count > 0 and 0 <= breaches <= count and 0.0 < probability < 1.0):
+        raise ValueError(
+            f"expected some outcomes, no more breaches, a probability, found {count}, {breaches}, {probability}"
+        )
     share = breaches / count
     statistic = -2.0 * (_log_likelihood(count, breaches, probability) - _log_likelihood(count, breaches, share))
     return _ratio(statistic, 1)

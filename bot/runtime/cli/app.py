@@ -663,7 +663,7 @@ def _complain(error: BaseException) -> Exit:
         return Exit.CONFIG
     if isinstance(error, TimeoutError):
         err.print(
-            "error: expected an answer from the daemon within 5 s, found none;"
+            f"error: expected an answer from the daemon within {control.ANSWER_TIMEOUT_S:g} s, found none;"
             " hint: is it stopped or overloaded? What it was told it may still do: ask for its status"
         )
         return Exit.TIMEOUT

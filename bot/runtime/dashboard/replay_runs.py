@@ -37,6 +37,7 @@ class ReplayRuns:
         self._files = dict(vault_files)
         self._most_s = most_s
         self._task: asyncio.Task[None] | None = None
+        self._is_canceled = False
         self._state = ReplayState()
         own = [self.recording_of(name) for name in self._files]
         self._recordings = tuple(dict.fromkeys(name for name in (*own, *bundled_names()) if name))
@@ -88,12 +89,14 @@ class ReplayRuns:
             user=user,
             runs=self._state.runs,  # what is known stays in sight until there is something newer
         )
+        self._is_canceled = False
         self._task = asyncio.create_task(self._run(self._state))
         return ""
 
     def cancel(self) -> None:
-        """End the one that runs."""
-        if self._task is not None:
+        """End the one that runs. One that ends already is left to bury its process."""
+        if self._task is not None and self._state.is_running and not self._is_canceled:
+            self._is_canceled = True
             self._task.cancel()
 
     async def close(self) -> None:

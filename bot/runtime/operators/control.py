@@ -235,13 +235,13 @@ def refuse_second(path: Path) -> None:
     raise AlreadyRunningError(f"expected no other daemon of this vault, found one at {path}; hint: stop it first")
 
 
-def ask(path: Path, question: dict[str, Any], timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
-    """Put one question to the daemon behind `path`.
+def ask(path: Path, question: dict[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
+    """Put one question to the daemon behind `path`, with the patience of everybody unless another is given.
 
     Raises NotRunningError if none listens or it ends before it has answered, TimeoutError if no answer comes in time.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.settimeout(timeout_s)
+        line.settimeout(ANSWER_TIMEOUT_S if timeout_s is None else timeout_s)
         try:
             line.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import isfinite
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ from bot.risk.book import SPOT, Position, RiskBook, build_book
 from bot.risk.distances import Health, book_health
 from bot.risk.gaps import find_fault
 from bot.risk.margin.registry import assume_worst
+from bot.risk.repricing import base_deltas
 from bot.risk.requirement import Requirement
 from bot.risk.stress import MarginTermsOf
 from bot.runtime.configuration.risk_checks import build_risk
@@ -104,6 +105,17 @@ class Accounts:
         return found
 
 
+class Marks(NamedTuple):
+    """What an order must not take an account beyond, in quote money.
+
+    Initial and maintenance margin, and what has to be there to live through the move that is looked ahead to.
+    """
+
+    initial: float
+    maintenance: float
+    at_risk: float
+
+
 class Reckoned:
     """One account: its rows, and what its venue or its model asks for them."""
 
@@ -135,10 +147,15 @@ class Reckoned:
         """Return the maintenance margin of a book with its coins, as it is reckoned; infinite where nobody can say."""
         return self._account.reckon_maintenance(without_coins(book))
 
-    def initial(self, book: RiskBook) -> float:
-        """Return initial margin likewise; all that is held where the model cannot answer."""
+    def marks(self, book: RiskBook) -> Marks:
+        """Return what bounds orders there, for a book; all that is held where the model cannot answer."""
         bare = without_coins(book)
-        return self._account.reckon(self._local(bare, self._ask(bare))).initial
+        figures = self._account.reckon(self._local(bare, self._ask(bare)))
+        at_risk = figures.maintenance / self.now.liquidation_ratio
+        if self.now.safe_move:
+            deltas_quote = np.bincount(bare.underlying, base_deltas(bare) * bare.spot_of_row_px)
+            at_risk += self.now.safe_move * float(np.abs(deltas_quote).sum())
+        return Marks(*figures, at_risk)
 
     def health(self, underlying: str | None = None) -> Health:
         """Return equity and margin of the account after moves of one underlying, or of all; coins posted move too."""

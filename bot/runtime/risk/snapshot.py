@@ -60,7 +60,8 @@ class Told(msgspec.Struct, frozen=True):
 class AccountNow(msgspec.Struct, frozen=True, kw_only=True):
     """One account as the margin keeper has it. `unknown` says why nothing can be said of it, "" where it can.
 
-    `posted` is asset → amount, `px` what a unit counts there, `haircuts` the share that does not count.
+    `posted` is asset → amount, `px` what a unit counts there, `haircuts` the share that does not count; `safe_move` is
+    the move that it should live through with whatever is added.
     """
 
     name: str
@@ -81,6 +82,7 @@ class AccountNow(msgspec.Struct, frozen=True, kw_only=True):
     degraded: tuple[str, ...]
     unknown: str
     should_hold: str = ""
+    safe_move: float = 0.0
 
 
 class Tradable(msgspec.Struct, frozen=True, kw_only=True):
@@ -343,6 +345,7 @@ def _account(keeper: MarginKeeper, one: MarginAccount, engine: Engine) -> Accoun
         banned=one.banned,
         degraded=one.degraded,
         unknown=one.unknown,
+        safe_move=one.safe_move,
         should_hold=keeper.buffers.tell(one.name) if keeper.buffers is not None and engine.margin is keeper else "",
     )
 

@@ -17,7 +17,7 @@ from bot.risk.margin.reported import whole
 from bot.risk.netting import Exposure
 from bot.risk.repricing import base_deltas
 from bot.risk.stress import with_position
-from bot.runtime.risk.accounts import Accounts, Reckoned
+from bot.runtime.risk.accounts import Accounts, Marks, Reckoned
 from bot.runtime.risk.snapshot import Tradable
 from bot.runtime.risk.view import DistanceLine, MarginLine, distances_of, margin_line, netting_of
 
@@ -142,18 +142,16 @@ def build_what_if(accounts: Accounts, order: Order, told: SupposedMargin | None 
 
 
 def room_of(accounts: Accounts, one: Reckoned, tradable: Tradable, side: float, size_base: float) -> float:
-    """Return the largest size on a side that leaves initial margin within its share of equity, or no more than now."""
-    share = accounts.settings.max_initial_ratio
-    now = one.figures.initial
+    """Return the largest size on a side that breaks no bound of margin, or none further than it is broken now."""
     unit = tradable.position
+    now = one.marks(one.book)
 
     def fits(base: float) -> bool:
         position = msgspec.structs.replace(unit, qty_base=side * base)
-        asked = one.initial(with_position(one.book, position))
+        asked = one.marks(with_position(one.book, position))
         worth = side * base * _px(tradable) if unit.kind == OPTION else 0.0
         equity = one.now.equity_quote - base * tradable.cost_px + _counts(one, position) - worth
-        bound = max(now, share * equity) if one.now.may_add else now
-        return asked <= bound + 1e-9 * abs(bound)
+        return not _broken(accounts, one, now, asked, equity)
 
     low, high = 0, max(1, round(size_base / tradable.lot_base))  # in lots: the largest that fits, and one that may not
     most = high * MOST_TIMES
@@ -242,18 +240,43 @@ def _refusals(
 
 
 def _margin_refusals(accounts: Accounts, before: Reckoned, after: Reckoned) -> list[Refusal]:
-    grows = after.figures.initial > before.figures.initial * (1.0 + 1e-9)
-    if not grows:
-        return []
     now = before.now
+    found = _broken(accounts, before, before.marks(before.book), after.marks(after.book), after.now.equity_quote)
+    if not found:
+        return []
     told = f"initial margin {before.figures.initial:,.0f} would be {after.figures.initial:,.0f}"
     if not now.may_add:
         return [Refusal("margin_state", f"{now.name} is {now.banned or now.state}: only what releases margin; {told}")]
-    bound = accounts.settings.max_initial_ratio * after.now.equity_quote
-    if after.figures.initial > bound:
-        share = f"{accounts.settings.max_initial_ratio:.0%} of equity {after.now.equity_quote:,.0f}"
-        return [Refusal("margin_limit", f"{told} at {now.name}, limit {bound:,.0f} ({share})")]
-    return []
+    return [Refusal("margin_limit", one) for one in found]
+
+
+def _broken(accounts: Accounts, one: Reckoned, now: Marks, asked: Marks, equity_quote: float) -> list[str]:
+    """Return which bounds of the engine margin would be beyond, each in a sentence; what is no worse than now is not.
+
+    They are those of `MarginKeeper.room`: initial margin, utilisation clear of CRITICAL, and what is left after the
+    move that an account should live through.
+    """
+    rules, ratio = accounts.settings, one.now.liquidation_ratio
+    most_ratio = rules.states.critical_ratio - rules.states.hysteresis_ratio
+    bounds = Marks(rules.max_initial_ratio * equity_quote, most_ratio * ratio * equity_quote, equity_quote)
+    if not one.now.may_add:
+        bounds = Marks(-inf, -inf, -inf)
+    where = one.now.name
+    share = f"{rules.max_initial_ratio:.0%} of equity {equity_quote:,.0f}"
+    initial = f"initial margin {now.initial:,.0f} would be {asked.initial:,.0f} at {where}"
+    maintenance = f"maintenance margin {now.maintenance:,.0f} would be {asked.maintenance:,.0f} at {where}"
+    move = f"a move of {one.now.safe_move:.1%} before {where} could be topped up asks for {asked.at_risk:,.0f} there"
+    words = (
+        f"{initial}, limit {bounds.initial:,.0f} ({share})",
+        f"{maintenance}, limit {bounds.maintenance:,.0f} (utilisation {most_ratio:.0%})",
+        f"{move}, limit {bounds.at_risk:,.0f} (its equity)",
+    )
+    found = []
+    for text, before, after, bound in zip(words, now, asked, bounds, strict=True):
+        most = max(before, bound)
+        if after > most + 1e-9 * abs(most):
+            found.append(text)
+    return found
 
 
 def _hedge_exposure(accounts: Accounts, venue: str, tradable: Tradable, qty_base: float) -> float:

@@ -81,6 +81,7 @@ class AlertWindow:
         self._refused: Counter[str] = Counter()
         self._attempts: dict[str, asyncio.Task[None]] = {}
         self._kept = (-1, -1, False)
+        self._is_unkept = False
         hub.open_alerts = self.alerts
         hub.acknowledge = self.acknowledge
         hub.handlers["alerts"] = self._list
@@ -231,8 +232,11 @@ class AlertWindow:
                 os.fsync(file.fileno())
             partial.replace(self._memory_path)
         except OSError as error:
-            log.warning("alert.memory_unwritten", path=str(self._memory_path), error=str(error))
+            if not self._is_unkept:  # once, not with every look as long as it lasts
+                log.warning("alert.memory_unwritten", path=str(self._memory_path), error=str(error))
+            self._is_unkept = True
             return
+        self._is_unkept = False
         self._kept = version
 
     # ── at the windows' socket ───────────────────────────────────────────────────────────────────────────────────────

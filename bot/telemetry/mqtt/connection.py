@@ -17,13 +17,11 @@ import structlog
 from bot.telemetry.logs import OnceLogger
 
 AGAIN_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # pauses between attempts to connect
-
+LASTING_S: Final = 5.0  # one that ends sooner ends for a reason that is likely to be there still
 PUSHED_OUT: Final = "hint: if this goes on, does another desk at this broker have the same client_id?"
 
 QUIET: Final = logging.getLogger("evenkeel.mqtt")  # the library warns of each message that it has no room for
 QUIET.setLevel(logging.ERROR)
-
-LASTING_S: Final = 5.0  # one that ends sooner ends for a reason that is likely to be there still
 
 log = structlog.get_logger()
 
@@ -49,7 +47,7 @@ class Connection:
 
     async def run(self) -> None:
         """Do what is done over the connection until cancelled, connecting again for ever."""
-        failures, is_refused = 0, False
+        failures = 0
         while True:
             made_s = 0.0
             try:
@@ -57,9 +55,6 @@ class Connection:
                     await self._greet(client)
                     heed_cancellation()
                     made_s = time.monotonic()
-                    if not is_refused:  # else a connection alone shows nothing
-                        failures = 0
-                        self._once.recovered(self._subject, **self._told)
                     self._opened(client)
                     await self._converse(client)
             except (aiomqtt.MqttError, OSError) as error:
@@ -72,8 +67,6 @@ class Connection:
                     elif failures:
                         text = f"{text} {lasted_s:.1f} s after it was made; {PUSHED_OUT}"
                 self._once.failed(self._subject, **self._told, error=text)
-                is_refused = isinstance(error, RefusedError)  # it will be again: not at once
-                self._once.failed(self._subject, **self._told, error=str(error))
             finally:
                 self._closed()
             await asyncio.sleep(AGAIN_S[min(failures, len(AGAIN_S) - 1)])

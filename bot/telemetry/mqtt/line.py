@@ -47,6 +47,7 @@ class Line(Connection):
 
     def _opened(self, client: aiomqtt.Client) -> None:
         """Take no note yet: only what the broker has taken shows that it is there for us."""
+
     async def _part(self, client: aiomqtt.Client) -> None:
         with suppress(aiomqtt.MqttError, TimeoutError):
             async with asyncio.timeout(PARTING_S):
@@ -71,5 +72,3 @@ class Line(Connection):
         if manner.qos and self.away_ns:
             self.away_ns = 0
             self._recovered()
-        if manner.qos and self.away_ns:  # only what it has taken shows that it is there for us
-            self._once.recovered(self._subject, **self._told)

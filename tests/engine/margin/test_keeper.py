@@ -364,7 +364,8 @@ class TestStates:
                 vault.fill(intent)
         held = {name: one.lots for name, one in vault.engine.desks["ETH"].holdings.items()}
         assert 0 < lots[0][1] <= 9
-        assert "margin at a is critical" in reasons[0]
+        assert "margin at a is act (utilisation 94.0%" in reasons[0]  # on its way to CRITICAL it is moved already
+        assert any("margin at a is critical" in one for one in reasons)
         assert vault.margin.accounts["a"].utilisation_ratio <= 0.72
         assert -70 < held["ETH-A"] < -60
         assert sum(held.values()) in range(-110, -89)  # hedged elsewhere meanwhile

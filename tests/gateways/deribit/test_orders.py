@@ -307,7 +307,7 @@ async def test_without_the_order_connection_nothing_rests(server: DeribitServer,
     async with rigged("deribit", "deribit", server) as rig:
         await rig.until(AccountReport)
         rig.send(PERP, 100, 1_990.0, TimeInForce.GTC)
-        await rig.soon(lambda: rig.of(OrderRejected) or let_pass(0.02), what="a refusal")  # it is waited for
+        await rig.hurry(lambda: rig.of(OrderRejected), what="a refusal")  # it is waited for
         [refused] = rig.of(OrderRejected)
         assert "cancel on disconnect is not armed" in refused.reason
         assert not rig.of(OrderSent)
@@ -340,10 +340,11 @@ async def test_a_wrong_key_is_fatal_once(server: DeribitServer) -> None:
 async def test_a_dark_venue_refuses_what_provably_was_not_sent(rig: Rig, server: DeribitServer) -> None:
     await server.go_dark()
     rig.send(PERP, 100, 2_001.0)
-    await rig.soon(lambda: rig.of(OrderRejected) or rig.of(OutcomeLost), what="an answer")
+    await rig.hurry(lambda: rig.of(OrderRejected) or rig.of(OutcomeLost), what="an answer")
     rig.got.clear()
     rig.send(PERP, 100, 2_001.0)  # no kept-alive connection is left: it cannot have been sent
-    refused = await rig.until(OrderRejected)
+    await rig.hurry(lambda: rig.of(OrderRejected), what="a refusal")
+    [refused] = rig.of(OrderRejected)
     assert "ExchangeNotAvailable" in refused.reason
     assert not rig.of(OrderSent)
     await server.come_back()

@@ -32,6 +32,14 @@ def test_kupiec(count: int, breaches: int, probability: float, expected: float) 
 
 
 @pytest.mark.parametrize(
+    "wrong", [(5, 250, 0.01), (0, 0, 0.01), (250, -1, 0.01), (250, 5, 0.0), (250, 5, float("nan"))]
+)
+def test_kupiec_of_what_is_no_test_is_refused_and_does_not_pass(wrong: tuple[int, int, float]) -> None:
+    with pytest.raises(ValueError, match="expected some outcomes"):
+        kupiec(*wrong)
+
+
+@pytest.mark.parametrize(
     ("probability", "count", "least", "most"),
     [
         (0.01, 255, 1, 6),  # the published table has N < 7 alone; the statistic of none, 5.1, rejects too

@@ -25,7 +25,9 @@ from bot.runtime.journal import Header, Journal, verify
 from bot.runtime.operators.halt_marker import HaltMarker
 from bot.simulation.recording import open_recording
 from tests.runtime.audit import read_rows, without_timings
-from tests.runtime.command_line import ROOT, CommandLine, Result
+from tests.runtime.command_line import ROOT, CommandLine, Result, wait_for
+from tests.runtime.daemons import answers
+from tests.runtime.daemons import running as running_daemon
 from tests.runtime.simulated_gateway import LIVE_VAULT, SimulatedExchange, orders
 from tests.runtime.test_live_run import running, until
 from tests.runtime.vault_files import write_tiny_recording
@@ -356,20 +358,14 @@ def test_not_running_shows_the_journals_last_word_as_the_past(evenkeel: CommandL
 
 
 @pytest.mark.parametrize("verb", ["status", "why", "plan"])
-def test_running_it_answers(evenkeel: CommandLine, busy: Path, verb: str) -> None:
-    process = evenkeel.start("run", "busy.yaml", "--speed", "500", cwd=busy)
-    try:
-        while not (busy / ".evenkeel/busy.sock").exists():
-            assert not process.is_over
-        told = evenkeel.run(verb, "busy.yaml", cwd=busy)
+def test_running_it_answers(evenkeel: CommandLine, lasting: Path, verb: str) -> None:
+    with running_daemon(evenkeel, lasting):
+        told = evenkeel.run(verb, "busy.yaml", cwd=lasting)
         assert (told.code, told.err) == (0, "")
         assert "busy" in told.out
-        shown = evenkeel.run(verb, "busy.yaml", "--json", cwd=busy)
+        shown = evenkeel.run(verb, "busy.yaml", "--json", cwd=lasting)
         assert shown.code == 0
         assert shown.json["running"] is True
-    finally:
-        process.send(signal.SIGKILL)
-        process.wait()
 
 
 def test_a_journal_that_has_only_begun_can_be_shown_halted_and_continued(evenkeel: CommandLine, busy: Path) -> None:
@@ -461,14 +457,10 @@ def test_it_knows_its_version_and_its_commands(evenkeel: CommandLine, busy: Path
         assert f" {command} " in told.out
 
 
-def test_logs_go_to_stderr_with_secrets_masked(evenkeel: CommandLine, busy: Path) -> None:
-    evenkeel.run("run", "busy.yaml", "--speed", "0", cwd=busy)
-    process = evenkeel.start(
-        "--log-json", "-v", "run", "busy.yaml", "--speed", "500", "--json", "--journal", "new", cwd=busy
-    )
-    while not (busy / ".evenkeel/busy.sock").exists():
-        assert not process.is_over
-    halted = evenkeel.run("halt", "busy.yaml", "--reason", "rotated api_key=sk-very-private", cwd=busy)
+def test_logs_go_to_stderr_with_secrets_masked(evenkeel: CommandLine, lasting: Path) -> None:
+    process = evenkeel.start("--log-json", "-v", "run", "busy.yaml", "--speed", "100", "--json", cwd=lasting)
+    wait_for(lambda: process.is_over or answers(lasting))
+    halted = evenkeel.run("halt", "busy.yaml", "--reason", "rotated api_key=sk-very-private", cwd=lasting)
     assert halted.code == 0
     process.send(signal.SIGTERM)
     result = process.wait()
@@ -492,14 +484,14 @@ def test_it_starts_from_a_shell_of_its_own(busy: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "bot.runtime.cli.app"]
     good = subprocess.run(
-        [*command, "replay", "busy.yaml", "--json"],
+        [*command, "check", "busy.yaml", "--json"],
         cwd=busy,
         env=environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert json.loads(good.stdout)["vault"] == "busy"
+    assert [one["vault"] for one in json.loads(good.stdout)["vaults"]] == ["busy"]
     bad = subprocess.run(
         [*command, "check", "none.yaml"], cwd=busy, env=environment, capture_output=True, text=True, check=False
     )

@@ -38,7 +38,7 @@ async def examined(one: Vault, folder: Path, environ: dict[str, str] | None = No
 
 
 def options(settings: Any) -> dict[str, Any]:
-    return {"deribit": {"options": settings.options, "timeout_s": 2.0}}
+    return {"deribit": {"options": settings.options, "timeout_s": 60.0}}
 
 
 async def test_a_recorded_vault_needs_nothing_but_its_files(tmp_path: Path) -> None:

@@ -159,7 +159,8 @@ def test_a_frozen_daemon_wakes_to_no_resume_that_was_given_up(evenkeel: CommandL
     with running(evenkeel, lasting) as process:
         assert evenkeel.run("halt", "busy.yaml", cwd=lasting).code == 0
         process.send(signal.SIGSTOP)
-        given_up = evenkeel.run("resume", "busy.yaml", "--reason", "all is well", cwd=lasting)
+        hasty = "tests.runtime.hasty:main"
+        given_up = evenkeel.run("resume", "busy.yaml", "--reason", "all is well", cwd=lasting, program=hasty)
         assert (given_up.code, given_up.out) == (5, "")
         process.send(signal.SIGCONT)
         wait_for(lambda: "found one expired" in process.err)

@@ -19,7 +19,7 @@ from bot.runtime.cli.order import exit_code
 from tests.broker import Mosquitto
 from tests.broker import mosquitto as open_broker
 from tests.runtime.audit import read_rows
-from tests.runtime.command_line import CommandLine, Process, Result, wait_for
+from tests.runtime.command_line import PATIENCE_S, CommandLine, Process, Result, wait_for
 from tests.telemetry.commands.forging import ALICE, BOB, CAROL, MALLORY
 
 DESK = """\
@@ -66,7 +66,8 @@ class Desk:
         return process
 
     def order(self, issuer: str, action: str, *more: str, reason: str = "because", key: str = "") -> Result:
-        said = ("--desk", "desk.yaml", "--issuer", issuer, "--reason", reason, *GIVEN.get(action, ()), *more)
+        wait = () if "--wait" in more else ("--wait", str(PATIENCE_S))
+        said = ("--desk", "desk.yaml", "--issuer", issuer, "--reason", reason, *GIVEN.get(action, ()), *more, *wait)
         return self.run("order", action, "busy.yaml", *said, EVENKEEL_ORDER_KEY=key or KEYS[issuer])
 
     def open(self) -> Process:
@@ -136,8 +137,10 @@ def test_every_action_reaches_the_daemon_and_its_answer_comes_back(desk: Desk) -
 
 def test_who_is_not_believed_hears_nothing(desk: Desk) -> None:
     desk.open()
-    for issuer, key in (("alice", MALLORY.text()), ("alice", BOB.text()), ("mallory", MALLORY.text())):
-        result = desk.order(issuer, "pause", "--wait", "0.5", key=key)
+    forged = (("alice", MALLORY.text()), ("alice", BOB.text()), ("mallory", MALLORY.text()))
+    with ThreadPoolExecutor() as pool:  # at once: after ten seconds the log would hear of them again
+        sent = [pool.submit(desk.order, issuer, "pause", "--wait", "0.5", key=key) for issuer, key in forged]
+    for result in (one.result() for one in sent):
         assert (result.code, result.out) == (5, "")
         assert result.err.startswith(
             "error: expected an answer within 0.5 s, found none; hint: do the windows of busy run and know "

@@ -87,7 +87,8 @@ def test_an_order_that_margin_refuses_exits_six_and_says_why() -> None:
     assert (good.exit_code, good.stdout.splitlines()[-1]) == (0, "no limit would refuse it")
     bad = invoke("what-if", ETH, "-50 ETH-28APR23-2000-C", *NOON)
     assert bad.exit_code == 6
-    assert bad.stdout.splitlines()[-1].startswith("REFUSED by margin_limit: initial margin 33,125 would be 49,943")
+    assert "\nREFUSED by margin_limit: initial margin 33,125 would be 49,943" in bad.stdout
+    assert "\nREFUSED by margin_limit: a move of 4.0% before deribit could be topped up" in bad.stdout
 
 
 def test_collateral_is_planned_over_the_vaults_routes_and_exported(tmp_path: Path) -> None:
@@ -121,7 +122,8 @@ def test_what_is_wrong_is_one_clear_error(words: list[str], said: str) -> None:
     assert said in problem
 
 
-def test_a_running_daemon_is_asked_and_its_journal_after_it(evenkeel: CommandLine, busy: Path) -> None:
+def test_a_running_daemon_is_asked_and_its_journal_after_it(evenkeel: CommandLine, lasting: Path) -> None:
+    busy = lasting
     running = evenkeel.start("run", "busy.yaml", "--speed", "100", cwd=busy)
     told = wait_for(lambda: _source(evenkeel.run("risk", "busy.yaml", "--json", cwd=busy), "the running daemon"))
     assert told["margin"][0]["account"] == "deribit"

@@ -19,14 +19,16 @@ from bot.runtime.cli.top import TopWindow, show_live
 from bot.runtime.cli.windows import watch
 from bot.runtime.operators import control
 from tests.runtime.command_line import PATIENCE_S, CommandLine, wait_for
+from tests.runtime.daemons import answers
 
 
-def test_a_running_daemon_is_shown_and_a_missing_one_is_exit_3(busy: Path, evenkeel: CommandLine) -> None:
+def test_a_running_daemon_is_shown_and_a_missing_one_is_exit_3(lasting: Path, evenkeel: CommandLine) -> None:
+    busy = lasting
     (busy / "calm.yaml").write_text((busy / "busy.yaml").read_text().replace("vault: busy", "vault: calm"))
-    daemon = evenkeel.start("run", "busy.yaml", "--speed", "600", cwd=busy)
+    daemon = evenkeel.start("run", "busy.yaml", "--speed", "100", cwd=busy)
     try:
         socket_path = control.socket_path(str(busy / ".evenkeel"), "busy")
-        wait_for(socket_path.exists)
+        wait_for(lambda: answers(busy))
         shown = evenkeel.run("top", "busy.yaml", "--once", cwd=busy)
         assert shown.code == 0
         assert "1 vault, 1 running" in shown.out or "1 vault, 0 running" in shown.out  # it may be reconciling

@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 
 from bot.domain.errors import ConfigError, JournalError, VenueFatal
 from bot.gateways.chain.nouns import Amounts, TransactionState
-from bot.runtime.cli.app import app
-from bot.runtime.cli.transactions import CANCEL, act, find, line_of, lines_of, logs_of, steps_of
+from bot.runtime.cli.transactions import CANCEL, act, find, line_of, lines_of, logs_of, steps_of, tx_app
 from bot.runtime.configuration.config import load_vaults
 from tests.gateways.chain.desks import Stage, staged
 from tests.runtime.chain_files import WALLET, chain_vault
@@ -38,8 +37,8 @@ def write_vault(stage: Stage, folder: Path) -> Path:
 
 
 async def run(*words: object) -> Any:
-    """Run a command as typed; what it raises is raised."""
-    result = await asyncio.to_thread(CliRunner().invoke, app, ["tx", *map(str, words)])
+    """Run a command as typed, what it raises is raised; the whole program would take the logs of a desk beside it."""
+    result = await asyncio.to_thread(CliRunner().invoke, tx_app, [*map(str, words)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output

@@ -53,6 +53,15 @@ def test_what_is_right_passes_and_is_known_from_then_on() -> None:
     assert without_secrets("host.test") == "host.test"
 
 
+def test_an_address_of_a_kind_that_apprise_does_not_know_is_refused_before_anything_trades() -> None:
+    terms = {"alerts": {"destinations": [{"url_env": "PAGER"}, {"url_env": "MAIL"}]}}
+    environ = {"PAGER": "pigeon://a-token-of-some-length@host.test", "MAIL": "json://host.test/path"}
+    with pytest.raises(ConfigError) as caught:
+        check_environment(Desk.model_validate(terms), environ)
+    (said,) = caught.value.problems
+    assert said.startswith("PAGER: expected an address as apprise has it, found something else; hint: ")
+
+
 def test_a_desk_without_windows_needs_nothing() -> None:
     check_environment(Desk.model_validate({"issuers": TERMS["issuers"]}), {})
 

@@ -219,8 +219,8 @@ def test_killed_again_and_again_it_goes_on_and_no_transaction_is_lost_or_doubled
 ) -> None:
     path = chain_vault(busy)
     for kill in range(3):
-        process = evenkeel.start("run", "busy.yaml", "--json", "--speed", "3000", cwd=busy)
-        wait_for_orders(process, busy, 12 * (kill + 1))
+        process = evenkeel.start("run", "busy.yaml", "--json", "--speed", "500", cwd=busy)
+        wait_for_orders(process, busy, 4 * (kill + 1))
         process.send(signal.SIGKILL)
         assert process.wait().code == -signal.SIGKILL
     ran = evenkeel.run("run", "busy.yaml", "--speed", "0", "--json", cwd=busy)

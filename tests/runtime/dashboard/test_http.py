@@ -13,6 +13,7 @@ import uvicorn
 from bot.runtime.cli.dashboard import listening
 from bot.runtime.dashboard.http import BUSY, BriefProtocol, DressedSocket
 from bot.telemetry.dashboard.gate import plain_headers
+from tests.runtime.command_line import PATIENCE_S
 
 HUNG_UP = (ConnectionResetError, asyncio.IncompleteReadError)
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -73,7 +74,7 @@ async def serving(most: int | None = None) -> AsyncIterator[int]:
 
 @pytest.mark.parametrize("said", [b"", GET[:20], POST])
 async def test_who_does_not_finish_what_it_says_is_hung_up_on(said: bytes) -> None:
-    async with asyncio.timeout(20), serving() as port:
+    async with asyncio.timeout(PATIENCE_S), serving() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(said)
         with pytest.raises(HUNG_UP):
@@ -82,7 +83,7 @@ async def test_who_does_not_finish_what_it_says_is_hung_up_on(said: bytes) -> No
 
 
 async def test_who_asks_is_answered_however_long_it_takes_and_may_ask_again() -> None:
-    async with asyncio.timeout(20), serving() as port:
+    async with asyncio.timeout(PATIENCE_S), serving() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for _ in range(2):
             writer.write(GET)
@@ -94,7 +95,7 @@ async def test_who_asks_is_answered_however_long_it_takes_and_may_ask_again() ->
 
 
 async def test_one_address_has_so_many_connections_and_no_more() -> None:
-    async with asyncio.timeout(20), serving() as port:
+    async with asyncio.timeout(PATIENCE_S), serving() as port:
         ends = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
         with pytest.raises(HUNG_UP):
             await ends[-1][0].readexactly(1)
@@ -122,7 +123,7 @@ def headers_in(answer: bytes) -> dict[str, str]:
     ],
 )
 async def test_what_the_server_answers_by_itself_says_no_less_about_itself(said: bytes, status: bytes) -> None:
-    async with asyncio.timeout(20), serving() as port:
+    async with asyncio.timeout(PATIENCE_S), serving() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(said)
         answer = await reader.read()
@@ -142,7 +143,7 @@ async def answer_of(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_when_too_many_ask_at_once_the_last_is_told_so_and_the_others_are_served() -> None:
-    async with asyncio.timeout(20), serving(MOST) as port:
+    async with asyncio.timeout(PATIENCE_S), serving(MOST) as port:
         ends = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST + 1)]
         for _, writer in ends:
             writer.write(GET)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,9 @@ from bot.runtime.dashboard.replay_runs import ReplayRuns
 from bot.runtime.session import open_session
 from bot.simulation.replay import replay
 from strategies import policy_from_spec
+from tests.runtime.command_line import PATIENCE_S as SHARED_S
 
-PATIENCE_S = 300.0  # the replay is the last to get a turn on a machine that has other things to do
+PATIENCE_S = 2 * SHARED_S  # the replay is the last to get a turn on a machine that has other things to do
 
 
 @pytest.fixture
@@ -59,6 +61,29 @@ async def test_one_that_is_canceled_or_takes_too_long_is_over(runs: ReplayRuns, 
     await until(lambda: not hasty.state.is_running)
     assert "longer than" in hasty.state.error
     await hasty.close()
+
+
+async def test_however_often_it_is_canceled_its_process_is_buried(
+    runs: ReplayRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: asyncio.Future[asyncio.subprocess.Process] = asyncio.get_running_loop().create_future()
+    start = asyncio.create_subprocess_exec
+
+    async def noted(*words: Any, **terms: Any) -> asyncio.subprocess.Process:
+        process = await start(*words, **terms)
+        started.set_result(process)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+    assert runs.start("busy", runs.recording_of("busy"), ["unhedged"], "kim") == ""
+    process = await started
+    task = runs._task
+    assert task is not None
+    while not task.done():
+        await asyncio.sleep(0)
+        runs.cancel()
+    assert process.returncode is not None
+    await runs.close()
 
 
 async def test_what_is_not_offered_is_refused(runs: ReplayRuns) -> None:

@@ -23,6 +23,7 @@ from bot.runtime.configuration.margin_parameters import carried_sets
 from bot.runtime.live.clock import WallClock
 from bot.runtime.live.margin_terms import KEPT_DAYS, TermsPoll, told_set
 from tests.gateways.desks import RUN, settings_of
+from tests.runtime.command_line import PATIENCE_S
 from tests.venues.deribit import DeribitServer
 from tests.venues.deribit_markets import quoted_book
 from tests.venues.faults import reject
@@ -118,7 +119,7 @@ async def test_the_loop_asks_at_once_and_again() -> None:
     poll = TermsPoll({"deribit": told}, {"deribit": DERIBIT}, got.extend, Day(TODAY))
     poll.every_s = 0.005
     task = asyncio.create_task(poll.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not got:  # noqa: ASYNC110 - whatever puts it
             await asyncio.sleep(0.002)
         told.told = ranged(0.30)

@@ -28,7 +28,7 @@ from bot.gateways.gateway import Put
 from bot.runtime.live.recorder import MAX_LATE_NS, Recorder, record
 from bot.simulation.recording import Manifest, Origin, open_recording
 from tests.instruments import CALL, PERPETUAL
-from tests.runtime.command_line import CommandLine
+from tests.runtime.command_line import PATIENCE_S, CommandLine
 from tests.runtime.recorder_victim import CHUNK_EVENTS, SEGMENT_ROWS, feed, make_recorder, said
 
 START_NS = 1_000 * NS_PER_S
@@ -329,7 +329,7 @@ async def test_what_is_old_enough_is_on_disk_while_the_recording_goes_on(tmp_pat
     await gateway.said.wait()
     clock.ns += NS_PER_MIN
     segment = tmp_path / ".feed.segments" / "00000001"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not segment.exists():  # noqa: ASYNC110 — nobody tells when a file is there
             await asyncio.sleep(0.01)
     recording.cancel()

@@ -14,6 +14,7 @@ from bot.runtime.configuration.risk_sections import SeriesLine
 from bot.runtime.configuration.vault import Vault
 from bot.runtime.live.clock import WallClock
 from bot.runtime.live.series import LiveSeries, open_series
+from tests.runtime.command_line import PATIENCE_S
 from tests.runtime.vault_files import vault
 from tests.venues.pages import Pages
 
@@ -30,7 +31,7 @@ class Told:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.005)
 

@@ -19,6 +19,7 @@ from bot.runtime.configuration.vault import Vault
 from bot.runtime.live.clock import WallClock
 from bot.runtime.live.signs import LiveSigns, Watched, open_signs
 from tests.instruments import CALL, PERPETUAL
+from tests.runtime.command_line import PATIENCE_S
 from tests.runtime.vault_files import vault
 from tests.venues.binance import usdm_book
 from tests.venues.treasury import Treasury
@@ -56,7 +57,7 @@ class Told:
         self.signs += [one for one in events if isinstance(one, CounterpartySigns)]
 
     async def until(self, condition: Callable[[CounterpartySigns], bool]) -> CounterpartySigns:
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 if self.signs and condition(self.signs[-1]):
                     return self.signs[-1]

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from bot.domain.errors import VenueFatal
@@ -17,6 +18,7 @@ from bot.domain.risk import TransferCollateral, TransferState, TransferUpdate
 from bot.runtime.configuration.vault import Vault
 from bot.runtime.live.clock import WallClock
 from bot.runtime.live.transfers import open_transfers, transfer_settings
+from tests.runtime.command_line import PATIENCE_S
 from tests.runtime.vault_files import vault
 
 TRANSFERS = {
@@ -51,7 +53,7 @@ def live(tmp_path: Path, **transfers: Any) -> Vault:
 
 
 async def carry_out(one: Vault, *commands: TransferCollateral | QueryTransfer) -> list[Event]:
-    """Open the desk of a vault, hand it commands, and return what it says within a moment."""
+    """Open the desk of a vault, hand it commands, and return what it says until a moment after its first word."""
     told: list[Event] = []
 
     def listen(events: Sequence[Event]) -> None:
@@ -63,7 +65,10 @@ async def carry_out(one: Vault, *commands: TransferCollateral | QueryTransfer) -
         for command in commands:
             desk.submit(command, 1)  # before anybody listens
         running = asyncio.create_task(desk.run(listen))
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(PATIENCE_S):
+            while not told and not running.done():  # noqa: ASYNC110 — the desk has no event for this
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     return told
@@ -80,8 +85,10 @@ def test_a_transfer_becomes_an_instruction(tmp_path: Path) -> None:
 
 
 def test_a_question_never_becomes_one(tmp_path: Path) -> None:
-    asyncio.run(carry_out(live(tmp_path), QueryTransfer(COMMAND, "restarted")))
-    assert not (tmp_path / "transfers.jsonl").exists()
+    later = msgspec.structs.replace(COMMAND, transfer_id="0123456789-T2")
+    asyncio.run(carry_out(live(tmp_path), QueryTransfer(COMMAND, "restarted"), later))
+    (line,) = (tmp_path / "transfers.jsonl").read_text().splitlines()
+    assert json.loads(line)["transfer_id"] == later.transfer_id
 
 
 def test_what_is_not_listed_fails_and_says_so(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_what_a_venue_tells_goes_first_and_the_model_says_what_changes() -> None
     found = accounts(accounts=changed.accounts).of["deribit"]
     assert found.figures == pytest.approx((20_000.0, 15_000.0))
     half = msgspec.structs.replace(CALL, qty_base=-25.0)
-    smaller = found.initial(build_book([half], {"ETH": SPOT_PX}))
+    smaller = found.marks(build_book([half], {"ETH": SPOT_PX})).initial
     asked = evaluate("house", build_book([half], {"ETH": SPOT_PX}), values_of("house"))
     assert smaller == pytest.approx(20_000.0 + asked.initial - local.initial)  # what falls is not raised
 

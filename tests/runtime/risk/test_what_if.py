@@ -97,6 +97,21 @@ def test_what_margin_does_not_allow_is_refused_with_figures_and_the_room_is_what
     assert rules(ask("PERP", -view.room_base - 0.1, **changes)) == ["margin_limit"]
 
 
+def test_an_order_is_refused_by_every_bound_of_margin_that_the_engine_has() -> None:
+    """At high leverage a usual move liquidates long before initial margin is used up, or a venue liquidates early."""
+    thin = account("hyperliquid", "hyperliquid", equity_quote=2_300.0, safe_move=0.05)
+    changes = {"accounts": (snapshot().accounts[0], thin)}
+    view = ask("PERP", -10.0, **changes)
+    assert rules(view) == ["margin_limit"]
+    assert "a move of 5.0% before hyperliquid could be topped up asks for 3,000 there, limit 2," in str(view.refusals)
+    assert 5.0 < view.room_base < 5.5
+    assert rules(ask("PERP", -view.room_base, **changes)) == []
+    assert rules(ask("PERP", -view.room_base - 0.1, **changes)) == ["margin_limit"]
+    early = account("hyperliquid", "hyperliquid", equity_quote=5_000.0, liquidation_ratio=0.215)
+    (refusal,) = ask("PERP", -10.0, accounts=(snapshot().accounts[0], early)).refusals
+    assert refusal.detail == "maintenance margin 500 would be 1,000 at hyperliquid, limit 912 (utilisation 85%)"
+
+
 def test_a_state_that_adds_nothing_refuses_what_adds_and_no_more() -> None:
     banned = account("hyperliquid", "hyperliquid", equity_quote=5_000.0, may_add=False, banned="withdrawals failed")
     changes = {"accounts": (snapshot().accounts[0], banned)}

@@ -18,11 +18,12 @@ from bot.domain.windows import Severity
 from bot.runtime.cli.windows import watch
 from bot.runtime.configuration.desk import AlertsSection
 from bot.runtime.operators.executed import ExecutedCommands
+from bot.runtime.windows import alert_window
 from bot.runtime.windows.alert_window import DONE_BEFORE, MEMORY, AlertWindow, open_alert_window, patience_of
 from bot.runtime.windows.hub import Hub
 from bot.telemetry.alerts.keeper import Escalation, Patience
 from bot.telemetry.alerts.sending import Destination, Sender
-from tests.runtime.command_line import ROOT, CommandLine, wait_for
+from tests.runtime.command_line import PATIENCE_S, ROOT, CommandLine, wait_for
 from tests.telemetry.alerts.destinations import Webhook, open_webhook
 from tests.telemetry.alerts.states import calm
 
@@ -77,7 +78,7 @@ async def running(window: AlertWindow) -> AsyncIterator[None]:
 
 
 async def until(find: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not find():  # noqa: ASYNC110 — a server in a thread sets no event
             await asyncio.sleep(0.01)
 
@@ -102,14 +103,15 @@ async def test_a_finding_is_told_and_its_end_too(webhook: Webhook, tmp_path: Pat
     assert (tmp_path / MEMORY).stat().st_mode & 0o777 == 0o600
 
 
-async def test_nobody_answers(webhook: Webhook, tmp_path: Path) -> None:
+async def test_nobody_answers(webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alert_window, "AGAIN_S", 3600.0)
     daemon, window_hub = Daemon(), Hub()
     daemon.answer = {"error": "expected a running daemon, found none"}
     window = window_of(webhook, tmp_path, AT_ONCE, daemon, window_hub)
     async with running(window):
         window.show(BROKEN)
         await until(lambda: any("NOT ANSWERED" in title for title in webhook.titles))
-        assert len(daemon.orders) == 1  # the next attempt is seconds away
+        assert len(daemon.orders) == 1  # the next attempt is an hour away
     daemon.answer = {"state": "reduce_only"}
     window = window_of(webhook, tmp_path, AT_ONCE, daemon, window_hub)
     async with running(window):
@@ -261,8 +263,9 @@ class TestOpening:
 
 
 def test_a_daemon_near_liquidation_is_told_of_and_made_reduce_only(
-    evenkeel: CommandLine, busy: Path, webhook: Webhook
+    evenkeel: CommandLine, lasting: Path, webhook: Webhook
 ) -> None:
+    busy = lasting
     vault = (busy / "busy.yaml").read_text().replace("USD: 500000", "USD: 38600")
     (busy / "busy.yaml").write_text(vault + NARROW)
     (busy / "desk.yaml").write_text("alerts: {destinations: [{url_env: ALERT_HOOK}], escalate_after_s: 1}\n")

@@ -18,6 +18,7 @@ import pytest
 from bot.domain.commands import Arguments, CommandBody
 from bot.domain.windows import CommandAnswer
 from bot.runtime.configuration.vault import Vault
+from bot.runtime.operators import control
 from bot.runtime.operators.control import serve
 from bot.runtime.operators.halt_marker import marker_of
 from bot.runtime.windows.command_desk import (
@@ -31,6 +32,7 @@ from bot.runtime.windows.command_desk import (
 from bot.runtime.windows.hub import Hub, Watched
 from bot.telemetry.commands.memory import MAX_PER_ISSUER
 from bot.telemetry.logs import keep_secret
+from tests.runtime.command_line import PATIENCE_S
 from tests.runtime.vault_files import vault
 from tests.telemetry.commands.forging import ISSUERS, NOW_NS, VAULT, S, forgeries, order, payload_of
 
@@ -48,7 +50,7 @@ class Clock:
 class Desk:
     """A command desk, its vault's folder, and a daemon whose answers a test writes."""
 
-    def __init__(self, folder: Path, *, is_live_feed: bool = False, timeout_s: float = 5.0) -> None:
+    def __init__(self, folder: Path, *, is_live_feed: bool = False, timeout_s: float = PATIENCE_S) -> None:
         terms: dict[str, Any] = {**vault(), "vault": VAULT, "state_dir": str(folder)}
         if is_live_feed:
             terms |= {"feed": "live", "venues": {"deribit": {}}}
@@ -69,7 +71,7 @@ class Desk:
 
     async def answer(self) -> CommandAnswer:
         """The next answer, taken away as its sender would."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             reply = await self.desk.next_reply()
         self.desk.sent(reply)
         return reply.answer
@@ -192,17 +194,20 @@ async def test_an_answer_tells_the_state_the_vault_was_last_seen_in(folder: Path
             assert (await one.order(order(reason="d"))).state == ""
 
 
-async def test_no_daemon_one_that_is_frozen_and_one_that_raves_are_told_apart(folder: Path) -> None:
-    async with open_desk(folder, timeout_s=0.2) as one:
+async def test_no_daemon_one_that_is_frozen_and_one_that_raves_are_told_apart(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "PARTING_S", 0.05)  # the frozen one need not be waited for
+    async with open_desk(folder, timeout_s=0.2) as one, one.daemon(lambda _question: asyncio.sleep(3600, {})):
+        frozen = await one.order(order(reason="frozen"))
+        assert frozen.text == (
+            "expected an answer of the daemon within 0.2 s, found none; it may still do what it was told until the "
+            "command expires"
+        )
+    async with open_desk(folder) as one:
         found = await one.order(order(reason="none"))
         assert (found.is_done, found.state) == (False, NOT_RUNNING)
         assert found.text == "expected a running daemon of mm, found none"
-        async with one.daemon(lambda _question: asyncio.sleep(2, {})):
-            frozen = await one.order(order(reason="frozen"))
-            assert frozen.text == (
-                "expected an answer of the daemon within 0.2 s, found none; it may still do what it was told until the "
-                "command expires"
-            )
         for raw, said in ((b"[1]\n", "expected an object"), (b"{oops\n", "DecodeError"), (b"", "running daemon")):
 
             async def rave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, raw: bytes = raw) -> None:
@@ -295,7 +300,7 @@ async def test_a_halt_overtakes_what_waits(folder: Path) -> None:
 
     async with open_desk(folder) as one, one.daemon(slowly):
         one.take(order(action="pause"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not one.asked:  # noqa: ASYNC110 — the desk has no event for this
                 await asyncio.sleep(0.001)
         one.take(order(action="resume"))
@@ -343,7 +348,7 @@ async def test_more_than_can_wait_are_refused_and_what_expired_meanwhile_too(fol
 
     async with open_desk(folder) as one, one.daemon(slowly):
         one.take(order(reason="first"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not one.asked:  # noqa: ASYNC110 — the desk has no event for this
                 await asyncio.sleep(0.001)
         for number in range(MAX_WAITING):
@@ -375,7 +380,7 @@ async def test_answers_wait_for_the_broker_in_bounded_room(folder: Path) -> None
     async with open_desk(folder) as one, one.daemon():
         for body in (order(reason="a"), order(reason="b")):
             one.take(body, reply_to="t", correlation=b"c")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             first = await one.desk.next_reply()
             assert await one.desk.next_reply() is first, "it stays until it was sent"
             one.desk.sent(first)

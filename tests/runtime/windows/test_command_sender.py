@@ -22,6 +22,7 @@ from bot.runtime.windows.command_window import answers_topic, commands_topic
 from bot.telemetry.commands.signing import sign
 from bot.telemetry.commands.verifying import verify
 from tests.broker import mosquitto as open_broker
+from tests.runtime.command_line import PATIENCE_S
 from tests.telemetry.commands.forging import ALICE, ISSUERS, VAULT, order
 
 ROOT = Path(__file__).parents[3]
@@ -46,16 +47,16 @@ async def test_a_sender_hears_its_own_answer_and_no_other() -> None:
 
         ready = asyncio.Event()
         task = asyncio.create_task(answer())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             await ready.wait()
-            found = await send(broker, body, ALICE, 10.0)
+            found = await send(broker, body, ALICE, PATIENCE_S)
             await task
         assert found.command_id == body.command_id
         with pytest.raises(NoAnswerError, match=r"^expected an answer within 0\.1 s, found none; hint: do the windows"):
             await send(broker, body, ALICE, 0.1)
         mosquitto.kill()
         with pytest.raises(BrokerError, match=rf"^expected a broker at 127\.0\.0\.1:{mosquitto.port}, found "):
-            await send(broker, body, ALICE, 5.0)
+            await send(broker, body, ALICE, PATIENCE_S)
 
 
 async def test_the_client_of_the_page_is_understood() -> None:
@@ -70,7 +71,7 @@ async def test_the_client_of_the_page_is_understood() -> None:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", program, env=environ, stdout=asyncio.subprocess.PIPE
             )
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 message = await anext(aiter(client.messages))
                 assert isinstance(message.payload, bytes)
                 found = verify(message.payload, vault, ISSUERS, time.time_ns(), ())

@@ -20,6 +20,7 @@ from paho.mqtt.properties import Properties
 
 from bot.domain.events import OperatorAction
 from bot.domain.windows import CommandAnswer
+from bot.runtime.configuration import broker as to_broker
 from bot.runtime.configuration.broker import Broker
 from bot.runtime.configuration.desk import Desk, MqttSection
 from bot.runtime.configuration.vault import Vault
@@ -30,6 +31,7 @@ from bot.runtime.windows.hub import Hub, Watched
 from bot.telemetry.commands.verifying import Why
 from tests.broker import Mosquitto
 from tests.broker import mosquitto as open_broker
+from tests.runtime.command_line import PATIENCE_S
 from tests.runtime.vault_files import vault
 from tests.telemetry.commands.forging import BOB, FORGERS, ISSUERS, NOW_NS, VAULT, Forgery, forgeries, order, payload_of
 
@@ -41,6 +43,12 @@ COMMANDS, ANSWERS = commands_topic("ek", VAULT), answers_topic("ek", VAULT)
 def mosquitto() -> Iterator[Mosquitto]:
     with open_broker(config=ROOMY) as broker:
         yield broker
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be patient with a broker: whoever gives up on it and comes again is handed once more what was under way."""
+    monkeypatch.setattr(to_broker, "TIMEOUT_S", PATIENCE_S)
 
 
 @pytest.fixture
@@ -66,7 +74,7 @@ class Stand:
 
     async def answer(self, topic: str = ANSWERS) -> tuple[CommandAnswer, bytes]:
         """The next answer at a topic, with its correlation data."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             async for message in self.client.messages:
                 if message.topic.value == topic:
                     assert isinstance(message.payload, bytes)
@@ -76,7 +84,7 @@ class Stand:
 
     async def refused_in_all(self, count: int) -> None:
         """Wait until so many messages were refused."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while self.window.desk.refused.total() < count:  # noqa: ASYNC110 — counters have no event
                 await asyncio.sleep(0.01)
         assert self.window.desk.refused.total() == count
@@ -86,12 +94,12 @@ def open_window(broker: Mosquitto, folder: Path) -> CommandWindow:
     one = Vault.model_validate({**vault(), "vault": VAULT, "state_dir": str(folder)})
     watched = [Watched(one, folder / "v.yaml", folder / "v.sock", folder / "v.sqlite")]
     section = MqttSection(host="127.0.0.1", port=broker.port, prefix="ek", client_id=folder.name)
-    desk = CommandDesk(watched, ISSUERS, Hub(), {}, clock_ns=lambda: NOW_NS)
+    desk = CommandDesk(watched, ISSUERS, Hub(), {}, clock_ns=lambda: NOW_NS, timeout_s=PATIENCE_S)
     return CommandWindow(Broker(section, {}), desk, watched)
 
 
 async def connected(window: CommandWindow) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not window.is_connected:  # noqa: ASYNC110 — nobody else waits for this
             await asyncio.sleep(0.005)
 
@@ -218,7 +226,7 @@ async def test_a_halt_behind_all_that_somebody_sent_while_we_were_away_is_not_lo
         await client.publish(COMMANDS, payload_of(halt), qos=1)
     async with open_stand(mosquitto, folder) as back:
         await back.refused_in_all(count)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not back.asked:  # noqa: ASYNC110 — as above
                 await asyncio.sleep(0.01)
         assert (back.refused, [one["reason"] for one in back.asked]) == ({"bad_signature": count}, ["behind them all"])
@@ -231,7 +239,7 @@ async def test_a_flood_is_counted_to_the_last_message_and_outlived(mosquitto: Mo
             await stand.send(payload, qos=0)
             if number % 500 == 0:
                 await stand.send(payload_of(order(reason=f"in the flood {number}")), qos=0)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while stand.window.desk.refused.total() + len(stand.asked) < count + 4:  # noqa: ASYNC110 — as above
                 await asyncio.sleep(0.01)
         assert stand.refused == {"bad_signature": count}
@@ -261,18 +269,18 @@ async def test_a_broker_that_goes_and_comes_back_changes_nothing(folder: Path) -
                 assert (await stand.answer())[0].is_done
                 # the broker dies before it has acknowledged anything of this one
                 await client.publish(COMMANDS, payload_of(order(reason="done while it is away")), qos=0)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE_S):
                     await is_away.wait()
                     while window.is_connected:  # noqa: ASYNC110 — nobody else waits for this
                         await asyncio.sleep(0.005)
                 with pytest.raises(aiomqtt.MqttError):
-                    async with asyncio.timeout(20):
+                    async with asyncio.timeout(PATIENCE_S):
                         await anext(aiter(client.messages))
             listening = asyncio.Event()
             heard = asyncio.create_task(first_answer(broker, listening))
             await asyncio.to_thread(broker.start)
             await connected(window)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 await listening.wait()
             async with ordering(broker) as client:
                 await client.publish(COMMANDS, payload_of(order(reason="after")), qos=1)
@@ -289,7 +297,7 @@ async def first_answer(broker: Mosquitto, listening: asyncio.Event) -> CommandAn
         try:
             async with ordering(broker) as client:
                 listening.set()
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE_S):
                     message = await anext(aiter(client.messages))
                 assert isinstance(message.payload, bytes)
                 return msgspec.json.decode(message.payload, type=CommandAnswer)

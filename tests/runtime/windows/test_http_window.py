@@ -31,10 +31,11 @@ def ask(port: int, path: str) -> tuple[int, str]:
         return 0, ""
 
 
-def test_a_running_daemon_is_seen_and_missed(busy: Path, evenkeel: CommandLine) -> None:
+def test_a_running_daemon_is_seen_and_missed(lasting: Path, evenkeel: CommandLine) -> None:
+    busy = lasting
     port = free_port()
     (busy / "desk.yaml").write_text(f"http: {{port: {port}}}\n")
-    daemon = evenkeel.start("run", "busy.yaml", "--speed", "600", cwd=busy)
+    daemon = evenkeel.start("run", "busy.yaml", "--speed", "100", cwd=busy)
     windows = evenkeel.start("windows", "desk.yaml", "busy.yaml", cwd=busy)
     try:
         socket_path = control.socket_path(str(busy / ".evenkeel"), "busy")

@@ -24,7 +24,8 @@ def watched() -> Iterator[Watched]:
         yield Watched(vault, VAULT, Path(name) / "vault.sock", Path(name) / "vault.sqlite")
 
 
-async def test_an_order_to_nobody_is_an_error(watched: Watched) -> None:
+async def test_an_order_to_nobody_is_an_error(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "PARTING_S", 0.05)  # who is silent need not be waited for
     answer = await order_daemon(watched, {"action": "halt", "issuer": "me", "reason": "why"})
     assert answer == {"error": "expected a running daemon of eth-straddle, found none"}
 

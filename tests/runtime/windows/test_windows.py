@@ -20,6 +20,7 @@ from bot.runtime.session import open_session
 from bot.runtime.window_state import take_state
 from bot.runtime.windows.hub import Hub, Watched
 from bot.runtime.windows.windows import Windows, follow_journal, watch_daemon
+from tests.runtime.command_line import PATIENCE_S
 from tests.runtime.test_journal_tail import HEADER, hedge, quiet, write
 
 VAULT = Path(__file__).parents[3] / "config" / "eth-straddle.yaml"
@@ -72,7 +73,7 @@ class Wall:
 
 async def until(wall: Wall) -> None:
     wall.seen.clear()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await wall.seen.wait()
 
 
@@ -183,7 +184,7 @@ async def test_windows_are_told_what_comes_into_a_journal_from_now_on(watched: W
     following = asyncio.create_task(follow_journal(watched, [Wall("deaf"), ear]))
     await asyncio.sleep(0)  # it has begun, and seen where the journal ends
     write(watched.journal_path, *hedge(2))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             if len(ear.heard) >= 3:
                 break

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from bot.runtime.windows.windows_process import WindowsProcess, windows_command
+from tests.runtime.command_line import PATIENCE_S
 
 WAITS = "import sys, pathlib, os; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); sys.stdin.read()"
 
 
 async def pid_in(path: Path, but_not: str = "") -> str:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             text = path.read_text() if path.exists() else ""
             if text and text != but_not:
