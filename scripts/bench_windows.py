@@ -78,7 +78,7 @@ def arguments() -> argparse.Namespace:
     """Return what was asked for."""
     parser = argparse.ArgumentParser(prog="scripts/bench windows")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES[:3]), help="shut is always among them")
-    parser.add_argument("--rounds", type=int, default=22, help="of a pass; in each, every mode has a stretch")
+    parser.add_argument("--rounds", type=int, default=20, help="of a pass; in each, every mode has a stretch")
     parser.add_argument("--decisions", type=int, default=200, help="of a stretch")
     parser.add_argument("--pace-ms", type=float, default=3.7, help="from one step of the recording to the next")
     found = parser.parse_args()

@@ -30,7 +30,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 from playwright.sync_api import CDPSession, Page
 
-from bot.domain.units import NS_PER_HOUR, NS_PER_MIN, NS_PER_S
+from bot.domain.units import NS_PER_HOUR, NS_PER_MIN
 from bot.simulation.recording import (
     PRICE_STREAMS,
     Recording,
@@ -52,10 +52,11 @@ from scripts.dashboard_desk import (
 )
 
 VAULTS: Final = 20
-APART_NS: Final = 2 * NS_PER_HOUR + 15 * NS_PER_S  # from the beginning of one vault's market to that of the next
-SPARE_MIN: Final = 60.0  # of market after what is asked for: starting takes time as well
+APART_NS: Final = 2 * NS_PER_HOUR  # from the beginning of one vault's market to that of the next, at most
+BEAT_NS: Final = 5 * NS_PER_MIN  # of the recording: a minute and a half of news, then none
+SPARE_MIN: Final = 8.0  # of the clock, for which there is market after what is asked for: starting takes time as well
 OPEN_VAULT: Final = "straddle-01"
-WARM_UP_S: Final = 30.0
+WARM_UP_S: Final = 20.0
 SAMPLES: Final = 10
 LOOKS: Final = 5  # at each page, from its address to being usable
 SHOWN: Final = "ek.show("  # how a message begins that brings figures
@@ -166,15 +167,17 @@ class Watched:
         return frames / span_s, counts["shown"] / span_s, counts["drawn"] / span_s
 
 
-def write_vaults(folder: Path, minutes: float) -> dict[str, str]:
-    """Return vault files by name: one straddle under as many names, each on a cut of the recording of its own."""
+def write_vaults(folder: Path, span_ns: int) -> dict[str, str]:
+    """Return vault files by name: one straddle under as many names, each on a piece of the recording of its own."""
     text = (ROOT / "config" / "eth-straddle.yaml").read_text()
     recording = open_recording("eth-2023-04")
+    spare_ns = recording.manifest.end_ns - recording.manifest.start_ns - span_ns
+    apart_ns = min(APART_NS, max(0, spare_ns // VAULTS // BEAT_NS * BEAT_NS)) + BEAT_NS // VAULTS
     found = {}
     for number in range(1, VAULTS + 1):
         name = f"straddle-{number:02}"
         cut = folder / name
-        cut_recording(recording, cut, (number - 1) * APART_NS, round((minutes + SPARE_MIN) * NS_PER_MIN))
+        cut_recording(recording, cut, (number - 1) * apart_ns, span_ns)
         text_of = re.sub(r"(?m)^vault: \S+", f"vault: {name}", text, count=1)
         found[name] = re.sub(r"(?m)^feed: .*$", f"feed: {{recording: {cut}}}", text_of, count=1)
     return found
@@ -238,14 +241,15 @@ def usable_s(page: Page, url: str, part: str) -> list[float]:
 def main() -> None:
     """Run for so many minutes of simulated time, so many times as fast as the clock."""
     parser = argparse.ArgumentParser(prog="scripts/dashboard_soak")
-    parser.add_argument("speed", type=float, nargs="?", default=16.0)
+    parser.add_argument("speed", type=float, nargs="?", default=24.0)
     parser.add_argument("minutes", type=float, nargs="?", default=60.0)
     asked_for = parser.parse_args()
     speed = asked_for.speed
     span_s = 60.0 * asked_for.minutes / speed
+    market_ns = round((asked_for.minutes + SPARE_MIN * speed) * NS_PER_MIN)
     with (
         TemporaryDirectory(prefix="ek-soak-") as folder,
-        open_desk(write_vaults(Path(folder), asked_for.minutes), speed) as desk,
+        open_desk(write_vaults(Path(folder), market_ns), speed) as desk,
         at_broker(desk.mqtt_port) as broker,
     ):
         fleet_page = desk.open("/")
