@@ -364,7 +364,7 @@ class Gathering:
         """Look at every page as a person does, log in wrongly and rightly, give an order."""
         chromium = Chromium()
         try:
-            chromium.do(lambda: self._look(chromium.context().new_page()))
+            chromium.do(lambda: self._look(chromium.profile().new_page()))
         finally:
             chromium.close()
 

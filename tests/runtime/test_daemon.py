@@ -310,7 +310,7 @@ def test_a_signal_stops_it_in_stages(evenkeel: CommandLine, lasting: Path, numbe
         process.send(number)
         result = process.wait()
     assert result.code == 0, result.err
-    assert result.json["hedges"] >= 2
+    assert result.json["hedges"] >= 1  # the last order may just have been on its way
     assert "Traceback" not in result.err
     assert not (lasting / SOCKET).exists()
     assert verify(lasting / JOURNAL).is_valid
