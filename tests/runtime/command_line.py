@@ -80,6 +80,7 @@ class CommandLine:
     def __init__(self, server: subprocess.Popen[str], folder: Path) -> None:
         self._server = server
         self._folder = folder
+        self._processes: list[Process] = []
         self._started = 0
         self._starting = Lock()
 
@@ -101,13 +102,20 @@ class CommandLine:
             }
             self._server.stdin.write(json.dumps(order) + "\n")
             self._server.stdin.flush()
-        return Process(folder)
+        process = Process(folder)
+        self._processes.append(process)
+        return process
 
     def run(
         self, *arguments: str, cwd: Path, program: str = "", environ: Mapping[str, str] = MappingProxyType({})
     ) -> Result:
         """Run a command in `cwd` to its end."""
         return self.start(*arguments, cwd=cwd, program=program, environ=environ).wait()
+
+    def end(self) -> None:
+        """Kill what still runs, as where a test failed before it ended what it had started."""
+        for process in self._processes:
+            process.send(signal.SIGKILL)
 
 
 @contextmanager
@@ -117,7 +125,11 @@ def open_command_line(folder: Path) -> Iterator[CommandLine]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "COLUMNS": "200"}
     command = [sys.executable, "-m", "tests.runtime.command_line"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as server:
-        yield CommandLine(server, folder)
+        command_line = CommandLine(server, folder)
+        try:
+            yield command_line
+        finally:
+            command_line.end()
 
 
 def wait_for(find: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
